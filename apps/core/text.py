@@ -1,0 +1,159 @@
+"""
+What text from outside may look like (operations.md, sections 4 and 6).
+
+Text that two people could read differently, or that moves the cursor of whoever prints it, is
+refused; card numbers are refused because Kassa must never hold one.
+"""
+
+import re
+import unicodedata
+from collections.abc import Iterator
+from typing import Final
+
+MARKS_MAX: Final = 4
+
+# Control, format (bidi, zero-width, byte order mark), surrogate, private, unassigned, and the
+# two separators that end a line or a paragraph.
+_REFUSED_CATEGORIES: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+_MARK_CATEGORIES: Final = frozenset({"Mn", "Me", "Mc"})
+
+_DIGITS_MIN, _DIGITS_MAX = 13, 19
+_DIGIT_RUN: Final = re.compile(r"\d(?:[ -]?\d){12,}", re.ASCII)
+_UUID: Final = re.compile(r"\b[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\b")
+_RF: Final = re.compile(r"\bRF\d{2}(?: ?[0-9A-Za-z]){1,21}\b", re.ASCII)
+_CARD: Final = re.compile(
+    r"""
+      4\d{12} | 4\d{15} | 4\d{18}                                      # Visa
+    | 5[1-5]\d{14}                                                      # Mastercard
+    | (?:222[1-9]|22[3-9]\d|2[3-6]\d\d|27[01]\d|2720)\d{12}             # Mastercard
+    | 3[47]\d{13}                                                       # American Express
+    | (?:30[0-5]|36\d|3[89]\d)\d{11,16}                                 # Diners Club
+    | (?:6011|64[4-9]\d|65\d\d|62\d\d)\d{12,15}                         # Discover, UnionPay
+    | 35(?:2[89]|[3-8]\d)\d{12,15}                                      # JCB
+    | (?:50\d\d|5[6-8]\d\d|6304|6390|67\d\d)\d{9,15}                    # Maestro
+    """,
+    re.VERBOSE | re.ASCII,
+)
+
+
+class TextRefused(ValueError):
+    """The text is not one we accept; the message says why, and repeats none of it."""
+
+    code = "invalid_text"
+
+
+class CardNumberRefused(TextRefused):
+    """The text seems to hold a card number."""
+
+    code = "pan_not_allowed"
+
+
+def clean(text: str) -> str:
+    """
+    Return the text in normal form C.
+
+    :raises TextRefused: if it holds a control, bidi, zero-width, private or unassigned character,
+        or more than four combining marks in a row
+    :raises CardNumberRefused: if it seems to hold a card number
+    """
+    if not text.isascii():
+        text = unicodedata.normalize("NFC", text)
+        _refuse_characters(text)
+    elif not text.isprintable():
+        raise TextRefused("Control characters are not allowed.")
+    if holds_card_number(text):
+        raise CardNumberRefused("Card numbers are not allowed here.")
+    return text
+
+
+def _refuse_characters(text: str) -> None:
+    marks = 0
+    for character in text:
+        category = unicodedata.category(character)
+        if category in _REFUSED_CATEGORIES:
+            raise TextRefused(
+                f"The character U+{ord(character):04X} is not allowed: control, bidirectional,"
+                " zero-width, private and unassigned characters are refused."
+            )
+        marks = marks + 1 if category in _MARK_CATEGORIES else 0
+        if marks > MARKS_MAX:
+            raise TextRefused(f"More than {MARKS_MAX} combining marks stand in a row.")
+
+
+def holds_card_number(text: str) -> bool:
+    """Say whether the text seems to hold a card number, in any script's digits."""
+    return any(True for _span in _card_spans(text))
+
+
+def mask_card_numbers(text: str) -> str:
+    """Return the text with all but the last four digits of each card number masked."""
+    for start, end in list(_card_spans(text)):
+        masked = re.sub(r"\d", "•", text[start : end - 4])
+        text = text[:start] + masked + text[end - 4 :]
+    return text
+
+
+def _card_spans(text: str) -> Iterator[tuple[int, int]]:
+    """Yield where card numbers stand; the text is folded one character for one."""
+    if len(text) < _DIGITS_MIN:
+        return
+    folded = text if text.isascii() else "".join(_fold(character) for character in text)
+    if not _DIGIT_RUN.search(folded):
+        return
+    # A structured creditor reference (ISO 11649) proves itself by its check digits, and the
+    # hexadecimal of a UUID is nobody's card.
+    spared = _UUID.sub(_blank, _RF.sub(_blank_if_valid, folded))
+    for run in _DIGIT_RUN.finditer(spared):
+        yield from _cards_in_run(run)
+
+
+def _fold(character: str) -> str:
+    digit = unicodedata.digit(character, None)
+    if digit is not None:
+        return str(digit)
+    category = unicodedata.category(character)
+    return " " if category == "Zs" else "-" if category == "Pd" else character
+
+
+def _blank(match: re.Match[str]) -> str:
+    return "#" * len(match.group())
+
+
+def _blank_if_valid(match: re.Match[str]) -> str:
+    return _blank(match) if is_creditor_reference(match.group()) else match.group()
+
+
+def is_creditor_reference(text: str) -> bool:
+    """Say whether the text is a valid ISO 11649 reference (`RF`, two check digits, body)."""
+    compact = text.replace(" ", "").upper()
+    if not re.fullmatch(r"RF\d{2}[0-9A-Z]{1,21}", compact, re.ASCII):
+        return False
+    return int("".join(str(int(c, 36)) for c in compact[4:] + compact[:4])) % 97 == 1
+
+
+def _cards_in_run(run: re.Match[str]) -> Iterator[tuple[int, int]]:
+    """
+    Yield the cards among the whole groups of a run.
+
+    Groups are kept whole: a card is written in groups of its own, and looking inside every long
+    number would find one in each tenth.
+    """
+    groups = [(found.start(), found.group()) for found in re.finditer(r"\d+", run.group())]
+    first = 0
+    while first < len(groups):
+        digits, taken = "", first
+        for position in range(first, len(groups)):
+            digits += groups[position][1]
+            if len(digits) > _DIGITS_MAX:
+                break
+            if _CARD.fullmatch(digits) and _luhn(digits):
+                start, group = groups[position]
+                yield run.start() + groups[first][0], run.start() + start + len(group)
+                taken = position
+                break
+        first = taken + 1
+
+
+def _luhn(digits: str) -> bool:
+    total = sum(int(d) for d in digits[-1::-2])
+    return (total + sum(int(d) * 2 - 9 * (d > "4") for d in digits[-2::-2])) % 10 == 0
