@@ -1,0 +1,43 @@
+"""The audit trail: who did what to what, why, before and after. Append-only."""
+
+from collections.abc import Mapping
+from uuid import UUID
+
+from django.db.models import Model
+
+from apps.core import context, transactions
+from apps.core.actors import Actor
+from apps.core.models import AuditEvent
+
+
+def record(
+    act: str,
+    subject: Model | tuple[str, str],
+    *,
+    organization_id: UUID | None = None,
+    actor: Actor,
+    reason: str = "",
+    before: Mapping[str, object] | None = None,
+    after: Mapping[str, object] | None = None,
+) -> None:
+    """
+    Write one row of the trail in the transaction of the act.
+
+    `act` is the capability's name (`payouts.cancel_payout`); `before` and `after` are masked
+    values. The organisation is the subject's, where it has one.
+    """
+    transactions.current()
+    kind, id_ = subject if isinstance(subject, tuple) else (subject._meta.label_lower, subject.pk)
+    AuditEvent.objects.create(
+        organization_id=organization_id or getattr(subject, "organization_id", None),
+        actor_kind=actor.kind,
+        actor_id=actor.id,
+        principal=actor.principal,
+        act=act,
+        subject_type=kind,
+        subject_id=str(id_),
+        reason=reason,
+        request_id=context.current().request_id,
+        before=before,
+        after=after,
+    )

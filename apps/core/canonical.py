@@ -1,0 +1,41 @@
+"""Canonical JSON: one text for one value, so that it can be hashed and compared."""
+
+import hashlib
+import json
+from datetime import UTC, date, datetime
+from uuid import UUID
+
+from apps.core.money import Money
+
+
+def canonical_json(value: object) -> str:
+    """Return JSON with sorted keys, no spaces, instants in UTC; floats are refused (TypeError)."""
+    return json.dumps(_plain(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def digest(value: object) -> bytes:
+    """Return the SHA-256 of the canonical JSON, 32 bytes."""
+    return hashlib.sha256(canonical_json(value).encode()).digest()
+
+
+def _plain(value: object) -> object:  # noqa: C901, PLR0911  (one line a type)
+    match value:
+        case None | bool() | int() | str():
+            return value
+        case UUID():
+            return str(value)
+        case datetime():
+            return value.astimezone(UTC).isoformat()
+        case date():
+            return value.isoformat()
+        case Money():
+            return {"amount": value.amount_minor, "currency": value.currency}
+        case bytes():
+            return value.hex()
+        case dict():
+            return {str(key): _plain(item) for key, item in value.items()}
+        case list() | tuple():
+            return [_plain(item) for item in value]
+        case _:
+            msg = f"{type(value).__name__} has no canonical form."
+            raise TypeError(msg)

@@ -1,0 +1,74 @@
+"""The base of every event: a past fact, a snapshot taken under the lock that made it."""
+
+from dataclasses import dataclass, fields
+from datetime import UTC, date, datetime
+from typing import ClassVar, Final
+from uuid import UUID
+
+from apps.core.errors import InvariantBroken
+
+DATA_BYTES_MAX: Final = 16_000
+_ENVELOPE: Final = frozenset({"organization_id", "aggregate_id", "sequence", "occurred_at"})
+_NAME_PARTS: Final = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """
+    One event. Fields beyond these four are its `data`, in the catalogue's order.
+
+    `data` holds ids, states, money, codes, masked tails; never a full IBAN, a name, a secret.
+    """
+
+    name: ClassVar[str]
+    public: ClassVar[bool] = True
+    aggregate_type: ClassVar[str]
+    schema_version: ClassVar[int] = 1
+
+    organization_id: UUID
+    aggregate_id: str
+    sequence: int = 1
+    occurred_at: datetime
+
+    def data(self) -> dict[str, object]:
+        """Return the event's own fields as JSON values."""
+        return {
+            field.name: _json(getattr(self, field.name))
+            for field in fields(self)
+            if field.name not in _ENVELOPE
+        }
+
+
+def public_type(name: str) -> str:
+    """Return the type clients see: `payouts.payout.returned` is `payout.returned`."""
+    parts = name.split(".")
+    if len(parts) != _NAME_PARTS:
+        msg = f"An event's name is app.noun.past_participle, not {name!r}."
+        raise InvariantBroken(msg)
+    return ".".join(parts[1:])
+
+
+def event_classes() -> list[type[Event]]:
+    """Return every declared event, by name."""
+    found: list[type[Event]] = []
+    todo = list(Event.__subclasses__())
+    while todo:
+        kind = todo.pop()
+        todo.extend(kind.__subclasses__())
+        if "name" in vars(kind):
+            found.append(kind)
+    return sorted(found, key=lambda kind: kind.name)
+
+
+def _json(value: object) -> object:
+    match value:
+        case datetime():
+            return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+        case date() | UUID():
+            return str(value)
+        case list() | tuple():
+            return [_json(item) for item in value]
+        case dict():
+            return {key: _json(item) for key, item in value.items()}
+        case _:
+            return value

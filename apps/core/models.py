@@ -1,0 +1,180 @@
+"""Rows every app leans on. They carry `organization_id` as a plain UUID: a key would point up."""
+
+from typing import ClassVar
+
+from django.db import models
+from django.db.models.functions import Now
+
+from apps.core.ids import new_id
+from apps.core.triggers import append_only
+from apps.core.work import WorkRow, work_indexes
+
+
+class IdempotencyKey(models.Model):
+    """One use of an Idempotency-Key: what it asked for, and what was made or refused."""
+
+    pk = models.CompositePrimaryKey("organization_id", "key")
+    organization_id = models.UUIDField()
+    key = models.CharField(max_length=255)
+    operation = models.CharField(max_length=64)
+    fingerprint = models.BinaryField(db_comment="SHA-256 of operation and parts.")
+    resource_id = models.UUIDField(db_comment="The id of what was made; fresh when refused.")
+    refusal_code = models.CharField(max_length=64, null=True)  # noqa: DJ001  (NULL: not refused)
+    refusal = models.JSONField(null=True)
+    created_at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        db_table = "core_idempotency_key"
+
+
+class OutboxBatch(WorkRow):
+    """All events of one transaction; a work row until the relay has given it its position."""
+
+    organization_id = models.UUIDField()
+    inserted_at = models.DateTimeField(db_default=Now())
+    position = models.BigIntegerField(null=True, db_comment="Place in the organisation's feed.")
+    public = models.BooleanField()
+    event_count = models.PositiveIntegerField()
+
+    class Meta:
+        db_table = "core_outbox_batch"
+        indexes: ClassVar = work_indexes("outbox_batch")
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                name="feed_position_is_given_once", fields=["organization_id", "position"]
+            ),
+        ]
+
+
+class OutboxEvent(models.Model):
+    """A past fact, never changed. Its id is also the webhook-id of every delivery."""
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    organization_id = models.UUIDField()
+    batch_id = models.UUIDField()
+    ordinal = models.PositiveIntegerField(db_comment="Place within its transaction.")
+    name = models.CharField(max_length=100)
+    type = models.CharField(max_length=100)
+    public = models.BooleanField()
+    schema_version = models.PositiveSmallIntegerField()
+    aggregate_type = models.CharField(max_length=50)
+    aggregate_id = models.CharField(max_length=64)
+    sequence = models.BigIntegerField()
+    occurred_at = models.DateTimeField()
+    recorded_at = models.DateTimeField(db_default=Now())
+    actor = models.CharField(max_length=100)
+    request_id = models.CharField(max_length=128, default="")
+    causation_id = models.UUIDField(null=True)
+    traceparent = models.CharField(max_length=64, default="")
+    data = models.JSONField()
+
+    class Meta:
+        db_table = "core_outbox_event"
+        indexes: ClassVar = [
+            models.Index(name="event_of_batch", fields=["organization_id", "batch_id", "ordinal"]),
+            models.Index(
+                name="event_of_aggregate",
+                fields=["organization_id", "aggregate_type", "aggregate_id", "sequence"],
+            ),
+        ]
+        triggers: ClassVar = [append_only("events_are_append_only")]
+
+
+class FeedHead(models.Model):
+    """The last position given in one organisation's feed; its id is the organisation's."""
+
+    id = models.UUIDField(primary_key=True)
+    last_position = models.BigIntegerField(default=0)
+
+    class Meta:
+        db_table = "core_feed_head"
+
+
+class EventWork(WorkRow):
+    """One batch that one consumer still has to work."""
+
+    organization_id = models.UUIDField()
+    batch_id = models.UUIDField()
+    consumer = models.CharField(max_length=50)
+
+    class Meta:
+        db_table = "core_event_work"
+        indexes: ClassVar = work_indexes("event_work")
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                name="batch_has_one_row_per_consumer",
+                fields=["organization_id", "batch_id", "consumer"],
+            ),
+        ]
+
+
+class AuditEvent(models.Model):
+    """Something an actor did to a subject, and why. `before` and `after` are masked."""
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    organization_id = models.UUIDField(null=True, db_comment="NULL: an act on the platform itself.")
+    recorded_at = models.DateTimeField(db_default=Now())
+    actor_kind = models.CharField(max_length=10)
+    actor_id = models.CharField(max_length=64)
+    principal = models.CharField(max_length=64)
+    act = models.CharField(max_length=100)
+    subject_type = models.CharField(max_length=64)
+    subject_id = models.CharField(max_length=64)
+    reason = models.CharField(max_length=500, default="")
+    request_id = models.CharField(max_length=128, default="")
+    before = models.JSONField(null=True)
+    after = models.JSONField(null=True)
+    outcome = models.CharField(max_length=10, default="done")
+    code = models.CharField(max_length=64, default="")
+
+    class Meta:
+        db_table = "core_audit_event"
+        indexes: ClassVar = [
+            models.Index(
+                name="audit_of_subject", fields=["organization_id", "subject_type", "subject_id"]
+            ),
+            models.Index(name="audit_of_actor", fields=["organization_id", "actor_id", "id"]),
+        ]
+        triggers: ClassVar = [append_only("audit_is_append_only")]
+
+
+class DataKey(models.Model):
+    """An organisation's data key, wrapped by the key-encryption key named in `kek_id`."""
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    organization_id = models.UUIDField()
+    kid = models.PositiveIntegerField(db_comment="Counts up per organisation; the newest seals.")
+    kek_id = models.CharField(max_length=32)
+    wrapped = models.BinaryField()
+    created_at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        db_table = "core_data_key"
+        constraints: ClassVar = [
+            models.UniqueConstraint(name="data_key_kid", fields=["organization_id", "kid"]),
+        ]
+
+
+class JobRun(WorkRow):
+    """One period of one scheduled job: exactly one row, however many planners insert it."""
+
+    organization_id = models.UUIDField(null=True)
+    kind = models.CharField(max_length=64)
+    scope = models.CharField(max_length=64, default="")
+    period = models.CharField(max_length=32, db_comment="ISO 8601: a local date, or an instant.")
+    created_at = models.DateTimeField(db_default=Now())
+    finished_at = models.DateTimeField(null=True)
+
+    class Meta:
+        db_table = "core_job_run"
+        indexes: ClassVar = [
+            *work_indexes("job_run"),
+            models.Index(name="job_run_of_kind", fields=["kind", "scope", "period"]),
+        ]
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                name="job_runs_once_per_period",
+                fields=["organization_id", "kind", "scope", "period"],
+                nulls_distinct=False,
+            ),
+        ]

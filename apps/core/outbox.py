@@ -1,0 +1,209 @@
+"""
+The outbox: events leave in the transaction of their change, and are worked from rows.
+
+`publish` takes the snapshot; the outermost operation writes all of a transaction's events by its
+last statement, as one batch. The relay gives committed batches their position in the
+organisation's feed and one work row per interested consumer; a consumer's effect and its `done`
+commit together. See events.md, section 1.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+from uuid import UUID
+
+import structlog
+from django.db import connection
+
+from apps.core import context, queries, transactions, work
+from apps.core.actors import Actor
+from apps.core.errors import InvariantBroken
+from apps.core.events import DATA_BYTES_MAX, Event, public_type
+from apps.core.ids import new_ids
+from apps.core.models import EventWork, OutboxBatch, OutboxEvent
+
+log = structlog.get_logger(__name__)
+
+RELAY_KIND: Final = "core.relay"
+CONSUME_KIND: Final = "core.consume"
+_LEASE_SECONDS: Final = 60
+
+# One statement for a batch and its events, whether there is one or ten thousand.
+_WRITE: Final = """
+    WITH batch AS (
+        INSERT INTO core_outbox_batch (id, organization_id, public, event_count, inserted_at, state,
+            attempts, lapses, next_attempt_at, last_error_code, traceparent)
+        VALUES (%s, %s, %s, %s, clock_timestamp(), 'pending', 0, 0, clock_timestamp(), '', %s)
+    )
+    INSERT INTO core_outbox_event (id, organization_id, batch_id, ordinal, name, type, public,
+        schema_version, aggregate_type, aggregate_id, sequence, occurred_at, recorded_at, actor,
+        request_id, traceparent, data)
+    SELECT e.id, %s, %s, e.ordinal - 1, e.name, e.type, e.public, e.schema_version,
+           e.aggregate_type, e.aggregate_id, e.sequence, e.occurred_at, clock_timestamp(), e.actor,
+           %s, %s, e.data::jsonb
+      FROM unnest(%s::uuid[], %s::text[], %s::text[], %s::boolean[], %s::int[], %s::text[],
+                  %s::text[], %s::bigint[], %s::timestamptz[], %s::text[], %s::text[])
+           WITH ORDINALITY AS e(id, name, type, public, schema_version, aggregate_type,
+                                aggregate_id, sequence, occurred_at, actor, data, ordinal)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class _Published:
+    event: Event
+    actor: str
+    data: str
+
+
+type Handler = Callable[[UUID, Sequence[OutboxEvent]], None]
+
+_consumers: dict[str, Handler] = {}
+
+
+def publish(event: Event, *, actor: Actor, now: datetime) -> None:  # noqa: ARG001
+    """
+    Take the event's snapshot; it is written by the last statement before COMMIT.
+
+    `now` is the audit time of the act; the row's own `recorded_at` is the database's clock.
+
+    :raises InvariantBroken: outside an outermost operation, for a second organisation in one
+        transaction, or for more than 16 kB of data
+    """
+    unit = transactions.current()
+    data = json.dumps(event.data(), separators=(",", ":"), ensure_ascii=False)
+    if len(data.encode()) > DATA_BYTES_MAX:
+        msg = f"{event.name} carries more than {DATA_BYTES_MAX} bytes."
+        raise InvariantBroken(msg)
+    if not unit.events:
+        unit.before_commit.append(_flush)
+    unit.events.append(_Published(event, str(actor), data))
+
+
+def _flush() -> None:
+    published = [item for item in transactions.current().events if isinstance(item, _Published)]
+    organizations = {item.event.organization_id for item in published}
+    if len(organizations) != 1:
+        msg = "One transaction moves one organisation."
+        raise InvariantBroken(msg)
+    [organization_id] = organizations
+    events = [item.event for item in published]
+    batch_id, *ids = new_ids(1 + len(published))
+    is_public = any(event.public for event in events)
+    current = context.current()
+    with connection.cursor() as cursor:
+        cursor.execute(
+            _WRITE,
+            [
+                *(batch_id, organization_id, is_public, len(events), current.traceparent),
+                *(organization_id, batch_id, current.request_id, current.traceparent),
+                ids,
+                [event.name for event in events],
+                [public_type(event.name) for event in events],
+                [event.public for event in events],
+                [event.schema_version for event in events],
+                [event.aggregate_type for event in events],
+                [event.aggregate_id for event in events],
+                [event.sequence for event in events],
+                [event.occurred_at for event in events],
+                [item.actor for item in published],
+                [item.data for item in published],
+            ],
+        )
+    work.nudge(RELAY_KIND)
+
+
+def register_consumer(*, name: str, handler: Handler) -> None:
+    """
+    Have `handler(organization_id, events)` called once per committed batch with public events.
+
+    It runs inside a transaction, with the events in order; its effect and `done` commit together.
+    It may be called again after a crash and must accept batches in any order.
+    """
+    _consumers[name] = handler
+
+
+def register_work_kinds() -> None:
+    work.register_kind(name=RELAY_KIND, model=OutboxBatch, task="core.relay", queue="events")
+    work.register_kind(name=CONSUME_KIND, model=EventWork, task="core.consume", queue="events")
+
+
+def relay(*, limit: int = 500) -> int:
+    """Give due batches their position and their consumers' work rows; return how many."""
+    claimed = work.claim_due(OutboxBatch, limit=limit, lease_seconds=_LEASE_SECONDS)
+    by_organization: dict[UUID, list[OutboxBatch]] = {}
+    for batch in claimed:
+        by_organization.setdefault(batch.organization_id, []).append(batch)
+    for organization_id, batches in by_organization.items():
+        _relay_organization(organization_id=organization_id, leases=_leases(batches))
+    return len(claimed)
+
+
+def _leases(batches: Sequence[OutboxBatch]) -> dict[UUID, UUID]:
+    return {batch.id: batch.lease_token for batch in batches if batch.lease_token}
+
+
+@transactions.outermost
+def _relay_organization(*, organization_id: UUID, leases: dict[UUID, UUID]) -> None:
+    # The head's lock makes one relay at a time number this organisation's batches.
+    head = queries.lock_feed_head(organization_id=organization_id)
+    batches = queries.lock_leased_batches(organization_id=organization_id, leases=leases)
+    rows = []
+    for batch in batches:
+        if batch.public and batch.position is None:
+            head.last_position += 1
+            batch.position = head.last_position
+            rows += [
+                EventWork(organization_id=organization_id, batch_id=batch.id, consumer=name)
+                for name in _consumers
+            ]
+        work.close(batch)
+    EventWork.objects.bulk_create(rows, ignore_conflicts=True)
+    OutboxBatch.objects.bulk_update(batches, ["position", *work.RECORDED_FIELDS])
+    head.save(update_fields=["last_position"])
+    if rows:
+        work.nudge(CONSUME_KIND)
+
+
+def consume(*, limit: int = 200) -> int:
+    """Work due batches for their consumers; a consumer that fails delays only its own row."""
+    claimed = work.claim_due(EventWork, limit=limit, lease_seconds=_LEASE_SECONDS)
+    for row in claimed:
+        try:
+            _consume_row(row)
+        # The boundary: one poison batch must not hold up the others; its row records the fault.
+        except Exception:
+            log.exception("consumer_failed", consumer=row.consumer, batch_id=str(row.batch_id))
+            _delay_row(row)
+    return len(claimed)
+
+
+@transactions.outermost
+def _consume_row(claimed: EventWork) -> None:
+    row = work.lock_leased(
+        EventWork,
+        organization_id=claimed.organization_id,
+        row_id=claimed.id,
+        lease_token=claimed.lease_token,
+    )
+    if row is None:
+        log.info("work_lease_lost", kind=CONSUME_KIND, row_id=str(claimed.id))
+        return
+    events = queries.list_batch_events(
+        organization_id=row.organization_id, batch_id=row.batch_id, public_only=True
+    )
+    _consumers[row.consumer](row.organization_id, events)
+    work.mark_done(row)
+
+
+@transactions.outermost
+def _delay_row(claimed: EventWork) -> None:
+    row = work.lock_leased(
+        EventWork,
+        organization_id=claimed.organization_id,
+        row_id=claimed.id,
+        lease_token=claimed.lease_token,
+    )
+    if row is not None:
+        work.mark_retry(row, error_code="consumer_failed")

@@ -1,0 +1,152 @@
+"""
+The only place that opens a transaction (house style, section 5).
+
+`outermost` stands on what views, tasks and acts call; `required` on the parts that operations
+compose. There is no third way, and no savepoint.
+"""
+
+import random
+import time
+from collections.abc import Callable
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from functools import wraps
+from typing import Final
+
+import structlog
+from django.db import DatabaseError, InterfaceError, OperationalError, connection, transaction
+
+from apps.core.errors import InvariantBroken, Refusal
+
+log = structlog.get_logger(__name__)
+
+# Serialization failure and deadlock: Postgres undid everything, so the whole may run again.
+RETRIED: Final = frozenset({"40001", "40P01"})
+DELAYS_SECONDS_MAX: Final = (0.02, 0.06, 0.18, 0.5)
+
+type RefusalWriter = Callable[[Refusal], bool | None]
+
+
+@dataclass(slots=True)
+class Unit:
+    """One run of an outermost operation: what it owes before commit, and if it is refused."""
+
+    before_commit: list[Callable[[], None]] = field(default_factory=list)
+    on_refusal: list[RefusalWriter] = field(default_factory=list)
+    events: list[object] = field(default_factory=list)
+    resolvable: bool = False
+    committing: bool = False
+
+
+_current: ContextVar[Unit | None] = ContextVar("kassa_unit", default=None)
+
+
+def current() -> Unit:
+    """
+    Return the running unit.
+
+    :raises InvariantBroken: outside an outermost operation
+    """
+    unit = _current.get()
+    if unit is None or not connection.in_atomic_block:
+        msg = "This runs inside an outermost operation only."
+        raise InvariantBroken(msg)
+    return unit
+
+
+def outermost[**P, R](operation: Callable[P, R]) -> Callable[P, R]:
+    """
+    Run the operation in one durable transaction, again as a whole on 40001 and 40P01.
+
+    The body may run five times and touches only the database. A refusal rolls everything back;
+    then what was given to `on_refusal` is written in a second transaction.
+    """
+
+    @wraps(operation)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        delays = iter(DELAYS_SECONDS_MAX)
+        while True:
+            unit = Unit()
+            try:
+                return _run_once(unit, lambda: operation(*args, **kwargs))
+            except Refusal as refusal:
+                if not _record_refusal(unit, refusal):
+                    raise
+                # Another request with this key was decided meanwhile: its answer is the answer.
+            except (OperationalError, InterfaceError) as fault:
+                delay = next(delays, None)
+                if delay is None or not _may_run_again(unit, fault):
+                    raise
+                log.info("transaction_again", operation=operation.__name__, fault=sqlstate(fault))
+                time.sleep(random.uniform(0, delay))  # noqa: S311  (jitter, not a secret)
+
+    return run
+
+
+def _run_once[R](unit: Unit, body: Callable[[], R]) -> R:
+    token = _current.set(unit)
+    try:
+        with transaction.atomic(durable=True):  # noqa: TID251  (the one place)
+            result = body()
+            for step in unit.before_commit:
+                step()
+            unit.committing = True
+        return result
+    finally:
+        _current.reset(token)
+
+
+def _record_refusal(unit: Unit, refusal: Refusal) -> bool:
+    """Write what outlives a refusal; true if another request's answer was found instead."""
+    if not unit.on_refusal:
+        return False
+    second = Unit()
+
+    def write() -> bool:
+        # No short circuit: every writer has something of its own to keep.
+        return bool([writer for writer in unit.on_refusal if writer(refusal)])
+
+    return _run_once(second, write)
+
+
+def _may_run_again(unit: Unit, fault: DatabaseError | InterfaceError) -> bool:
+    if sqlstate(fault) in RETRIED:
+        return True
+    # The connection went away inside COMMIT: the outcome is unknown. Where an idempotency key was
+    # claimed, running again resolves it: the claim finds the committed row, or there is none.
+    if unit.committing and unit.resolvable and not connection.is_usable():
+        connection.close()
+        log.warning("commit_outcome_unknown")
+        return True
+    return False
+
+
+def sqlstate(fault: BaseException) -> str:
+    """Return the SQLSTATE behind a database error, or an empty text."""
+    return getattr(fault.__cause__, "sqlstate", None) or ""
+
+
+def required[**P, R](operation: Callable[P, R]) -> Callable[P, R]:
+    """Refuse to run outside an outermost operation; add no savepoint."""
+
+    @wraps(operation)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        current()
+        return operation(*args, **kwargs)
+
+    return run
+
+
+def on_refusal(writer: RefusalWriter) -> None:
+    """
+    Have `writer(refusal)` run in a second transaction if this operation is refused.
+
+    A writer that returns true says "another request was answered meanwhile"; the operation then
+    runs once more and finds that answer.
+    """
+    current().on_refusal.append(writer)
+
+
+def on_commit(callback: Callable[[], None]) -> None:
+    """Call after COMMIT; a fault in it is logged and changes nothing."""
+    transaction.on_commit(callback, robust=True)

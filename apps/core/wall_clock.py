@@ -1,0 +1,47 @@
+"""Wall-clock times of a named zone as instants: days and cut-offs that survive clock changes."""
+
+from datetime import UTC, date, datetime, time, timedelta
+from zoneinfo import ZoneInfo
+
+
+def first_instant_at(*, day: date, at: time, zone: str) -> datetime:
+    """
+    Return the first instant (UTC) at which the clocks of `zone` show `at` on `day`.
+
+    Where that time happens twice the first one counts; where the clocks jump over it, the instant
+    after the gap.
+
+    :raises zoneinfo.ZoneInfoNotFoundError: if the zone is not an IANA name
+    """
+    zone_info = ZoneInfo(zone)
+    wall = datetime.combine(day, at, tzinfo=zone_info)
+    instant = wall.astimezone(UTC)
+    if instant.astimezone(zone_info).replace(tzinfo=None) == wall.replace(tzinfo=None):
+        return instant
+    return _end_of_gap(before=wall.replace(fold=1).astimezone(UTC), after=instant, zone=zone_info)
+
+
+def day_of(*, instant: datetime, zone: str) -> date:
+    """Return the calendar day that the clocks of `zone` show at this instant."""
+    return instant.astimezone(ZoneInfo(zone)).date()
+
+
+def day_bounds(*, day: date, zone: str) -> tuple[datetime, datetime]:
+    """Return local midnight and the next one: start inclusive, end exclusive, 23 to 25 hours."""
+    return (
+        first_instant_at(day=day, at=time.min, zone=zone),
+        first_instant_at(day=day + timedelta(days=1), at=time.min, zone=zone),
+    )
+
+
+def _end_of_gap(*, before: datetime, after: datetime, zone: ZoneInfo) -> datetime:
+    # In a gap PEP 495 reads fold=1 with the later offset, so the two readings lie on either side of
+    # the jump: halving the distance finds the second at which the offset changes.
+    offset = before.astimezone(zone).utcoffset()
+    while after - before > timedelta(seconds=1):
+        middle = before + timedelta(seconds=(after - before).total_seconds() // 2)
+        if middle.astimezone(zone).utcoffset() == offset:
+            before = middle
+        else:
+            after = middle
+    return after

@@ -1,0 +1,275 @@
+"""
+The durable work row: the row is the queue; Celery and Redis only say "look now" (events.md, 2).
+
+claim (lease, commit) -> work with no transaction open -> record in a second operation, where the
+lease is compared. A worker that dies leaves a row that falls due again when its lease ends.
+"""
+
+import random
+import threading
+import time
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import ClassVar, Final, Self
+from uuid import UUID
+
+import structlog
+from celery import current_app
+from django.db import connection, models
+from django.db.models import Q
+from django.db.models.functions import Now
+
+from apps.core import transactions
+from apps.core.errors import InvariantBroken
+from apps.core.ids import new_id
+
+log = structlog.get_logger(__name__)
+
+RETRY_DELAYS_SECONDS: Final = (1, 5, 30, 120, 600, 1800, 3600)
+LAPSES_MAX: Final = 5
+RECORDED_FIELDS: Final = [
+    "state",
+    "next_attempt_at",
+    "lease_until",
+    "lease_token",
+    "lapses",
+    "last_error_code",
+]
+_NUDGE_SECONDS_MIN: Final = 0.05
+_BREAKER_SECONDS: Final = 5.0
+
+
+class WorkState(models.TextChoices):
+    PENDING = "pending"
+    LEASED = "leased"
+    DONE = "done"
+    FAILED = "failed"
+    QUARANTINED = "quarantined"
+    PAUSED = "paused"
+
+
+OPEN: Final = (WorkState.PENDING, WorkState.LEASED)
+
+
+class WorkRow(models.Model):
+    """One durable piece of work. Leases and due times are on the database's clock."""
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    state = models.CharField(
+        max_length=11, choices=WorkState, default=WorkState.PENDING, db_default=WorkState.PENDING
+    )
+    attempts = models.PositiveIntegerField(default=0, db_comment="Raised in the claim.")
+    lapses = models.PositiveSmallIntegerField(
+        default=0, db_comment="Leases in a row that ended with no outcome."
+    )
+    next_attempt_at = models.DateTimeField(
+        db_default=Now(), db_comment="When due; a claim sets it to the end of its lease."
+    )
+    lease_until = models.DateTimeField(null=True)
+    lease_token = models.UUIDField(null=True)
+    last_error_code = models.CharField(max_length=64, default="")
+    traceparent = models.CharField(max_length=64, default="")
+
+    objects: ClassVar[models.Manager[Self]] = models.Manager()
+
+    class Meta:
+        abstract = True
+
+
+def work_indexes(name: str) -> list[models.Index]:
+    """Return the partial index a claim walks; the one index that starts with no organisation."""
+    return [
+        models.Index(
+            name=f"{name}_due", fields=["next_attempt_at"], condition=Q(state__in=list(OPEN))
+        )
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One kind of work: its rows, and the task that looks for due ones."""
+
+    name: str
+    model: type[WorkRow]
+    task: str
+    queue: str
+
+
+_kinds: dict[str, Kind] = {}
+
+
+def register_kind(*, name: str, model: type[WorkRow], task: str, queue: str) -> None:
+    """Have the sweeper enqueue `task` on `queue` whenever rows of `model` are due."""
+    _kinds[name] = Kind(name, model, task, queue)
+
+
+def kinds() -> list[Kind]:
+    """Return every registered kind, by name."""
+    return [_kinds[name] for name in sorted(_kinds)]
+
+
+_CLAIM: Final = """
+    WITH due AS (
+        SELECT id, {organization} AS tenant, next_attempt_at
+          FROM {table}
+         WHERE state IN ('pending', 'leased') AND next_attempt_at <= clock_timestamp() {narrowed}
+         ORDER BY next_attempt_at
+         LIMIT %(reach)s
+           FOR NO KEY UPDATE SKIP LOCKED
+    ), ranked AS (
+        SELECT id, next_attempt_at,
+               row_number() OVER (PARTITION BY tenant ORDER BY next_attempt_at) AS place
+          FROM due
+    ), chosen AS (
+        SELECT id FROM ranked ORDER BY (place > %(share)s), next_attempt_at LIMIT %(limit)s
+    )
+    UPDATE {table} AS task
+       SET state = CASE WHEN task.state = 'leased' AND task.lapses + 1 >= %(lapses_max)s
+                        THEN 'quarantined' ELSE 'leased' END,
+           lapses = CASE WHEN task.state = 'leased' THEN task.lapses + 1 ELSE task.lapses END,
+           attempts = task.attempts + 1,
+           lease_token = gen_random_uuid(),
+           lease_until = clock_timestamp() + %(lease)s,
+           next_attempt_at = clock_timestamp() + %(lease)s
+      FROM chosen
+     WHERE task.id = chosen.id
+    RETURNING task.*
+"""
+
+
+@transactions.outermost
+def claim_due[M: WorkRow](
+    model: type[M], *, limit: int, lease_seconds: int, only_ids: list[UUID] | None = None
+) -> list[M]:
+    """
+    Lease at most `limit` due rows, oldest due first, and commit; they come back with their token.
+
+    At most a quarter belongs to one organisation while others wait. A row whose lease ended
+    without an outcome five times in a row is quarantined instead: it may be what kills workers.
+    """
+    table = model._meta.db_table
+    names = {field.attname for field in model._meta.concrete_fields}
+    sql = _CLAIM.format(
+        table=f'"{table}"',
+        organization="organization_id" if "organization_id" in names else "NULL::uuid",
+        narrowed="" if only_ids is None else "AND id = ANY(%(only)s)",
+    )
+    rows = model.objects.raw(
+        sql,
+        {
+            "limit": limit,
+            "reach": 4 * limit,
+            "share": max(1, limit // 4),
+            "lease": timedelta(seconds=lease_seconds),
+            "lapses_max": LAPSES_MAX,
+            "only": only_ids,
+        },
+    )
+    claimed = []
+    for row in sorted(rows, key=lambda row: row.id):
+        if row.state == WorkState.QUARANTINED:
+            log.error("work_quarantined", table=table, row_id=str(row.id), lapses=row.lapses)
+        else:
+            claimed.append(row)
+    return claimed
+
+
+def lock_leased[M: WorkRow](
+    model: type[M], *, organization_id: UUID | None, row_id: UUID, lease_token: UUID | None
+) -> M | None:
+    """Return the row locked, if this lease still holds it; None if another took it over."""
+    transactions.current()
+    rows = model.objects.select_for_update(no_key=True).filter(id=row_id)
+    if organization_id is not None:
+        rows = rows.filter(organization_id=organization_id)
+    row = rows.first()
+    if row is None or row.state != WorkState.LEASED or row.lease_token != lease_token:
+        return None
+    return row
+
+
+def close(row: WorkRow) -> None:
+    """Set the fields of a finished row, for a caller that saves many at once."""
+    row.state, row.lapses, row.last_error_code = WorkState.DONE, 0, ""
+    row.lease_until = row.lease_token = None
+
+
+def mark_done(row: WorkRow) -> None:
+    """Record that the work is done, in the transaction of its effect."""
+    close(row)
+    row.save(update_fields=[f for f in RECORDED_FIELDS if f != "next_attempt_at"])
+
+
+def mark_retry(row: WorkRow, *, error_code: str, delay_seconds: float | None = None) -> None:
+    """Record a failed attempt; due again after the policy's delay, or after `delay_seconds`."""
+    if delay_seconds is None:
+        step = RETRY_DELAYS_SECONDS[min(row.attempts, len(RETRY_DELAYS_SECONDS)) - 1]
+        delay_seconds = step * random.uniform(0.8, 1.2)  # noqa: S311  (jitter, not a secret)
+    row.state, row.lapses, row.last_error_code = WorkState.PENDING, 0, error_code
+    row.lease_until = row.lease_token = None
+    row.next_attempt_at = Now() + timedelta(seconds=delay_seconds)  # type: ignore[assignment]  # an expression on the database's clock
+    row.save(update_fields=RECORDED_FIELDS)
+
+
+def mark_failed(row: WorkRow, *, error_code: str, quarantined: bool = False) -> None:
+    """Record that the row is given up by its policy, or quarantined for a person to look at."""
+    row.state = WorkState.QUARANTINED if quarantined else WorkState.FAILED
+    row.lapses, row.last_error_code = 0, error_code
+    row.lease_until = row.lease_token = None
+    row.save(update_fields=[f for f in RECORDED_FIELDS if f != "next_attempt_at"])
+
+
+def due_kinds() -> list[Kind]:
+    """Return the kinds that have a row due now, by the database's clock."""
+    found = []
+    with connection.cursor() as cursor:
+        for kind in kinds():
+            # The table's name is ours, from a model's Meta; nothing of it comes from outside.
+            cursor.execute(
+                f'SELECT EXISTS (SELECT FROM "{kind.model._meta.db_table}"'  # noqa: S608
+                " WHERE state IN ('pending', 'leased') AND next_attempt_at <= clock_timestamp())"
+            )
+            if (cursor.fetchone() or (False,))[0]:
+                found.append(kind)
+    return found
+
+
+class _Nudger:
+    """At most one message per kind and 50 ms from this process; a dead broker is left alone."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._sent_at: dict[str, float] = {}
+        self._broken_until = 0.0
+
+    def send(self, kind: Kind) -> None:
+        with self._lock:
+            now = time.monotonic()
+            recent = now - self._sent_at.get(kind.name, 0.0) < _NUDGE_SECONDS_MIN
+            if recent or now < self._broken_until:
+                return
+            self._sent_at[kind.name] = now
+        try:
+            current_app.send_task(kind.task, queue=kind.queue, ignore_result=True)
+        # The boundary: a nudge is a hint. Whatever the broker does, the sweeper finds the row.
+        except Exception as fault:  # noqa: BLE001
+            with self._lock:
+                self._broken_until = time.monotonic() + _BREAKER_SECONDS
+            log.warning("nudge_failed", kind=kind.name, fault=type(fault).__name__)
+
+
+_nudger = _Nudger()
+
+
+def nudge(kind_name: str) -> None:
+    """After COMMIT, tell a worker to look now. Losing it costs latency only; it never raises."""
+    kind = _kinds.get(kind_name)
+    if kind is None:
+        msg = f"No work kind {kind_name!r} is registered."
+        raise InvariantBroken(msg)
+    transactions.on_commit(lambda: _nudger.send(kind))
+
+
+def enqueue(kind: Kind) -> None:
+    """Send the kind's task now, outside a transaction: what the sweeper does."""
+    current_app.send_task(kind.task, queue=kind.queue, ignore_result=True)
