@@ -1,0 +1,286 @@
+"""
+Who may do what: the table of the back office, once, as Python.
+
+Staff hold roles; a role gives capabilities; a person with several roles has the sum. What is not in
+this table is denied. Whether two people are needed is a rule of each operation; this table says
+who may ask, who may decide, and what must be proved first.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+
+class Role(StrEnum):
+    """What a member of staff is here for."""
+
+    SUPPORT_READONLY = "support_readonly"
+    SUPPORT = "support"
+    SUPPORT_LEAD = "support_lead"
+    FINANCE_MAKER = "finance_maker"
+    FINANCE_APPROVER = "finance_approver"
+    RISK_ANALYST = "risk_analyst"
+    RISK_MANAGER = "risk_manager"
+    COMPLIANCE = "compliance"
+    AUDITOR = "auditor"
+    ADMIN = "admin"
+
+
+SR, S, SL = Role.SUPPORT_READONLY, Role.SUPPORT, Role.SUPPORT_LEAD
+FM, FA = Role.FINANCE_MAKER, Role.FINANCE_APPROVER
+RA, RM = Role.RISK_ANALYST, Role.RISK_MANAGER
+CO, AU, AD = Role.COMPLIANCE, Role.AUDITOR, Role.ADMIN
+
+EVERYBODY_BUT_ADMIN: Final = (SR, S, SL, FM, FA, RA, RM, CO, AU)
+WORKERS: Final = (S, SL, FM, FA, RA, RM, CO)
+
+
+@dataclass(frozen=True, slots=True)
+class Capability:
+    """
+    One row of the table.
+
+    `full` does it alone, or decides others' requests where `two_people`; `asks` may only ask, and
+    someone in `full` decides. `reauthentication` wants a code at most five minutes old;
+    `second_factor` wants a verified device in the session.
+    """
+
+    name: str
+    title: str
+    full: frozenset[Role]
+    asks: frozenset[Role] = frozenset()
+    two_people: bool = False
+    reauthentication: bool = False
+    second_factor: bool = True
+
+    @property
+    def holders(self) -> frozenset[Role]:
+        """Who may start it: alone, or by asking."""
+        return self.full | self.asks
+
+
+def _row(
+    name: str,
+    title: str,
+    full: Iterable[Role],
+    asks: Iterable[Role] = (),
+    *,
+    two_people: bool = False,
+    reauthentication: bool = False,
+    second_factor: bool = True,
+) -> Capability:
+    return Capability(
+        name, title, frozenset(full), frozenset(asks), two_people, reauthentication, second_factor
+    )
+
+
+_ROWS: Final = (
+    # Seeing. Only the first of all is open without a second factor.
+    *(
+        _row(name, title, EVERYBODY_BUT_ADMIN, second_factor=False)
+        for name, title in (
+            ("accounts.view_customer", "see customers"),
+            ("payments.view_payment", "see payments"),
+            ("payouts.view_payout", "see payouts"),
+            ("ledger.view_balance", "see balances"),
+            ("backoffice.view_timeline", "see the timeline of a customer"),
+            ("webhooks.view_delivery", "see webhook endpoints and deliveries"),
+        )
+    ),
+    _row(
+        "ledger.view_ledger", "see accounts, entries, trial balance", (SL, FM, FA, RA, RM, CO, AU)
+    ),
+    _row("ledger.view_period", "see accounting periods", (SL, FM, FA, RA, RM, CO, AU)),
+    _row("banking.view_statement", "see statements and bank lines", (SL, FM, FA, RA, RM, CO, AU)),
+    _row("risk.view_decision", "see decisions, rules, lists, cases", (RA, RM, CO, AU)),
+    _row("risk.view_screening", "see screening", (CO, AU)),
+    # Working with clients.
+    _row("accounts.write_note", "write notes and tags", WORKERS),
+    _row("accounts.ask_for_document", "ask for documents", WORKERS),
+    _row("risk.open_case", "open a case", WORKERS),
+    _row("accounts.unmask_contact", "unmask contact data", WORKERS),
+    _row(
+        "accounts.unmask_bank_details",
+        "unmask bank details and identity data",
+        (FM, FA, RM, CO),
+        reauthentication=True,
+    ),
+    _row("accounts.freeze_customer", "freeze a customer", WORKERS),
+    _row("payouts.freeze_destination", "freeze a destination", WORKERS),
+    _row("webhooks.pause_endpoint", "pause an endpoint", WORKERS),
+    _row("accounts.revoke_api_key", "revoke an API key", WORKERS),
+    _row("accounts.unfreeze_customer", "lift a freeze", (RM, CO), (SL, RA), two_people=True),
+    _row("payouts.unfreeze_destination", "lift a freeze", (RM, CO), (SL, RA), two_people=True),
+    _row("risk.lower_limit", "lower a limit", (S, SL, RA, RM, CO)),
+    _row("risk.raise_limit", "raise or remove a limit", (RM,), (SL, RA), two_people=True),
+    _row("risk.set_self_exclusion", "set self-exclusion", (S, SL, CO)),
+    # Money out.
+    _row("payouts.cancel_payout", "cancel a payout", (SL, FM, FA, RM, CO)),
+    _row("payouts.request_payout", "create a payout for a customer", (FA,), (FM,)),
+    _row("payouts.amend_payout", "amend a payout", (FA,), (FM,)),
+    _row("payouts.retry_payout", "retry a payout", (FA,), (FM,)),
+    _row("payments.assign_payment", "assign unmatched money", (FA,), (FM,)),
+    _row(
+        "payouts.approve_payout",
+        "approve payouts",
+        (FA,),
+        two_people=True,
+        reauthentication=True,
+    ),
+    _row(
+        "payouts.release_batch",
+        "release batches",
+        (FA,),
+        two_people=True,
+        reauthentication=True,
+    ),
+    _row(
+        "payouts.release_risk_hold", "release what risk holds", (RA, RM, CO), reauthentication=True
+    ),
+    _row("payouts.freeze_batch", "freeze a batch", (FM, FA), reauthentication=True),
+    _row("payouts.export_batch", "export a batch", (FM, FA), reauthentication=True),
+    _row("payouts.mark_batch_sent", "mark a batch as sent", (FM, FA), reauthentication=True),
+    _row("banking.download_file", "download a bank file", (FM, FA), reauthentication=True),
+    _row("payouts.handle_return", "handle returns", (FM, FA, CO)),
+    _row(
+        "payouts.resolve_unknown",
+        "resolve unknown outcomes",
+        (FA,),
+        (FM,),
+        two_people=True,
+        reauthentication=True,
+    ),
+    _row(
+        "payouts.void_batch",
+        "void a downloaded batch",
+        (FA,),
+        (FM,),
+        two_people=True,
+        reauthentication=True,
+    ),
+    # Bank and books.
+    _row("banking.import_statement", "import statements and reports", (FM, FA)),
+    _row("reconciliation.match_line", "match within limits", (FM, FA)),
+    *(
+        _row(f"reconciliation.{verb}", title, (FA,), (FM,), two_people=True)
+        for verb, title in (
+            ("match_line_above_limit", "match above limits"),
+            ("unmatch_line", "unmatch"),
+            ("sign_off_day", "sign off the day"),
+        )
+    ),
+    *(
+        _row(name, title, (FA,), (FM,), two_people=True, reauthentication=True)
+        for name, title in (
+            ("ledger.adjust", "adjust the ledger"),
+            ("ledger.reverse_entry", "reverse an entry"),
+            ("ledger.write_off", "write off"),
+            ("ledger.pay_out_suspense", "pay out suspense"),
+            ("ledger.close_period", "close a period"),
+            ("ledger.reopen_period", "re-open a period"),
+        )
+    ),
+    _row("settlements.run_settlement", "preview or run a settlement", (FM, FA)),
+    _row("settlements.change_price_plan", "price plan", (FA,), (FM,), two_people=True),
+    _row("settlements.release_reserve", "early reserve release", (FA,), (FM,), two_people=True),
+    # Risk.
+    _row("risk.work_case", "take, work, close cases", (RA, RM, CO)),
+    _row("risk.draft_rule", "draft and submit rules, shadow, backtest", (RA, RM)),
+    _row("risk.block", "add to a block list", (RM,)),
+    _row("risk.snooze_rule", "snooze a rule", (RM,)),
+    *(
+        _row(name, title, (RM,), (RA,), two_people=True, reauthentication=True)
+        for name, title in (
+            ("risk.publish_rules", "publish rules"),
+            ("risk.allow", "add to an allow list"),
+            ("risk.unblock", "take off a block list"),
+        )
+    ),
+    _row("risk.decide_screening_hit", "decide screening hits", (CO,), reauthentication=True),
+    _row(
+        "risk.clear_strong_hit",
+        "clear a hit at 0.90 or more, lift a legal hold",
+        (CO,),
+        two_people=True,
+        reauthentication=True,
+    ),
+    # Running the house.
+    _row("webhooks.replay_delivery", "replay webhooks", (S, SL, FM)),
+    _row("webhooks.edit_endpoint", "edit endpoints", (SL,), reauthentication=True),
+    _row("core.requeue_work", "requeue stuck work", (FM, FA, RM)),
+    _row("core.run_job", "run a missed job", (FM, FA, RM)),
+    _row("core.give_up_work", "give up on quarantined work", (FA,), (FM,), two_people=True),
+    _row(
+        "approvals.change_policy",
+        "approval policies",
+        (FA,),
+        (FM,),
+        two_people=True,
+        reauthentication=True,
+    ),
+    *(
+        _row(name, title, (FA,), (SL,), two_people=True, reauthentication=True)
+        for name, title in (
+            ("accounts.create_api_key", "create API keys"),
+            ("accounts.rotate_api_key", "rotate API keys"),
+        )
+    ),
+    _row("core.export", "export (masked)", (SL, FM, FA, RM, CO, AU), reauthentication=True),
+    _row(
+        "backoffice.view_as_organization",
+        "view as an organization",
+        (S, SL, FM, RA, RM, CO),
+        reauthentication=True,
+    ),
+    _row("core.view_audit", "read audit trail, unmask log, export log", (CO, AU, AD)),
+    # Staff. Nobody touches a role alone, nor their own.
+    _row("accounts.manage_staff", "staff accounts and sessions", (AD,)),
+    _row("accounts.reset_second_factor", "reset a second factor", (AD,), reauthentication=True),
+    _row("accounts.grant_role", "roles", (AD,), two_people=True, reauthentication=True),
+    _row("accounts.revoke_role", "roles", (AD,), two_people=True, reauthentication=True),
+)
+
+CAPABILITIES: Final = {row.name: row for row in _ROWS}
+
+# Roles that change nothing; an auditor may hold them besides.
+_LOOKING: Final = frozenset({Role.SUPPORT_READONLY, Role.AUDITOR})
+
+
+def is_allowed(capability: str, *, roles: Iterable[str], is_verified: bool) -> bool:
+    """
+    Say whether someone with these roles may start the act, alone or by asking for it.
+
+    `is_verified` says that the second factor was shown, or is not required here. A capability
+    outside the table is denied.
+    """
+    row = CAPABILITIES.get(capability)
+    if row is None or (row.second_factor and not is_verified):
+        return False
+    return not row.holders.isdisjoint(roles)
+
+
+def may_decide(capability: str, *, roles: Iterable[str], is_verified: bool) -> bool:
+    """Say whether someone with these roles does it alone, or decides what others asked for."""
+    return is_allowed(capability, roles=roles, is_verified=is_verified) and not (
+        CAPABILITIES[capability].full.isdisjoint(roles)
+    )
+
+
+def capabilities_of(roles: Iterable[str]) -> frozenset[str]:
+    """Return every capability that these roles give together: exactly their sum."""
+    held = frozenset(roles)
+    return frozenset(name for name, row in CAPABILITIES.items() if not row.holders.isdisjoint(held))
+
+
+def is_refused_pair(one: str, other: str) -> bool:
+    """
+    Say whether no person may hold both roles.
+
+    An admin, who makes people, holds nothing else; an auditor holds no role that acts. The trigger
+    `staff_role_pair_is_allowed` holds the same rule in the database.
+    """
+    pair = {one, other}
+    if len(pair) == 1:
+        return False
+    return Role.ADMIN in pair or (Role.AUDITOR in pair and not pair <= _LOOKING)
