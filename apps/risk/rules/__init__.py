@@ -1,0 +1,31 @@
+"""Pure decisions of risk: no Django, database, clock or network."""
+
+from apps.risk.rules.facts import COUNTED, FACT_MOVES, FactState, Outcome, most_severe
+from apps.risk.rules.limits import (
+    LimitCheck,
+    LimitTerms,
+    Usage,
+    Window,
+    WindowKind,
+    binding,
+    check,
+    explain,
+    window_at,
+)
+
+__all__ = [
+    "COUNTED",
+    "FACT_MOVES",
+    "FactState",
+    "LimitCheck",
+    "LimitTerms",
+    "Outcome",
+    "Usage",
+    "Window",
+    "WindowKind",
+    "binding",
+    "check",
+    "explain",
+    "most_severe",
+    "window_at",
+]
