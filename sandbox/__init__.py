@@ -1,0 +1,1 @@
+"""A bank to talk to while developing and testing: standard library only, nothing of Kassa."""
