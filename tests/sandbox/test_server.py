@@ -186,11 +186,12 @@ class TestMisbehavior:
 
     def test_answers_others_while_it_hangs(self, bank):
         bank.misbehave("timeout_before", match={"msg_id": "SLOW"}, seconds=30)
-        hanging = threading.Thread(
-            target=lambda: pytest.raises(
-                TimeoutError, bank.post, "/bank/files", payment_file(message_id="SLOW"), timeout=1
-            )
-        )
+
+        def hang():
+            with pytest.raises(TimeoutError):
+                bank.post("/bank/files", payment_file(message_id="SLOW"), timeout=1)
+
+        hanging = threading.Thread(target=hang)
         hanging.start()
         status, _ = bank.post("/bank/files", payment_file())
         hanging.join()
