@@ -1,0 +1,71 @@
+"""What belongs to every request, whichever app answers it."""
+
+import re
+import time
+import uuid
+from collections.abc import Callable
+from typing import Final
+
+import structlog
+from django.http import HttpRequest, HttpResponse
+
+from apps.core import context
+
+type GetResponse = Callable[[HttpRequest], HttpResponse]
+
+logger = structlog.stdlib.get_logger("kassa.request")
+
+# A request id may come from our proxy; what does not look like one is not repeated into our logs.
+_REQUEST_ID: Final = re.compile(r"[0-9A-Za-z_-]{8,64}")
+_TRACEPARENT: Final = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+# Asked every few seconds by whatever watches: a line for each would bury the others.
+_QUIET: Final = frozenset({"/livez", "/readyz"})
+
+
+class RequestContextMiddleware:
+    """Give each request its id, return it, and write its one line to the log."""
+
+    def __init__(self, get_response: GetResponse) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        started = time.monotonic()
+        begun = context.begin(
+            request_id=_accept(_REQUEST_ID, request.headers.get("X-Request-Id"))
+            or uuid.uuid4().hex,
+            traceparent=_accept(_TRACEPARENT, request.headers.get("traceparent")),
+        )
+        response = self.get_response(request)
+        response["X-Request-Id"] = begun.request_id
+        if request.path not in _QUIET:
+            match = request.resolver_match
+            logger.info(
+                "request",
+                method=request.method,
+                # The pattern, not the path: ids of rows are in the path, and strangers choose it.
+                route=match.route if match else None,
+                status=response.status_code,
+                replayed=begun.replayed,
+                duration_ms=round((time.monotonic() - started) * 1000, 1),
+            )
+        return response
+
+
+class ApiHeadersMiddleware:
+    """An API answer is data: no page may run from it, and nothing on the way keeps a copy."""
+
+    def __init__(self, get_response: GetResponse) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        response = self.get_response(request)
+        if request.path.startswith("/v1/"):
+            response["Content-Security-Policy"] = "default-src 'none'; frame-ancestors 'none'"
+            response["Cache-Control"] = "no-store"
+        elif request.path.startswith("/admin/"):
+            response["Cache-Control"] = "no-store"
+        return response
+
+
+def _accept(shape: re.Pattern[str], value: str | None) -> str:
+    return value if value is not None and shape.fullmatch(value) else ""

@@ -1,0 +1,52 @@
+"""What production refuses to start with."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from django.core.exceptions import ImproperlyConfigured
+
+LOCAL_HOSTS = ["localhost", "127.0.0.1", "[::1]"]
+SECRET_LENGTH_MIN = 50
+# Words that stand in a secret somebody typed and nobody drew.
+_PLACEHOLDER = re.compile(r"(?i)insecure|development|change.?me|example|secret|password|default")
+
+
+def refuse_unsafe(settings: Mapping[str, Any]) -> None:
+    """Raise ImproperlyConfigured, naming every setting that a production process must not have."""
+    faults = [
+        *_secret_faults("SECRET_KEY", [settings["SECRET_KEY"], *settings["SECRET_KEY_FALLBACKS"]]),
+        *_secret_faults("KASSA_PEPPERS", settings["KASSA_PEPPERS"]),
+        *_fault_of("KASSA_KEY_FILE", settings["KASSA_KEY_FILE"], needed=True),
+        *_fault_of("DEBUG", settings["DEBUG"], needed=False),
+        *_fault_of("ALLOWED_HOSTS", settings["ALLOWED_HOSTS"], needed=True),
+        *_fault_of("DATABASE_URL", settings["DATABASE_URL"], needed=True),
+        *_fault_of("REDIS_URL", settings["REDIS_URL"], needed=True),
+        *_fault_of(
+            "CELERY_TASK_ALWAYS_EAGER", settings.get("CELERY_TASK_ALWAYS_EAGER"), needed=False
+        ),
+        *_fault_of("KASSA_FAILPOINTS", settings["KASSA_FAILPOINTS"], needed=False),
+        *_fault_of("WEBHOOK_ALLOW_NETWORKS", settings["WEBHOOK_ALLOW_NETWORKS"], needed=False),
+    ]
+    if any("*" in host for host in settings["ALLOWED_HOSTS"]):
+        faults.append("ALLOWED_HOSTS has a wildcard")
+    if faults:
+        raise ImproperlyConfigured("Production refuses to start: " + "; ".join(faults) + ".")
+
+
+def _secret_faults(name: str, values: list[str]) -> list[str]:
+    if not values or not values[0]:
+        return [f"{name} is missing"]
+    faults = []
+    for value in values:
+        if len(value) < SECRET_LENGTH_MIN:
+            faults.append(f"{name} has a value shorter than {SECRET_LENGTH_MIN} characters")
+        if _PLACEHOLDER.search(value):
+            faults.append(f"{name} looks typed, not drawn")
+    return faults
+
+
+def _fault_of(name: str, value: object, *, needed: bool) -> list[str]:
+    if bool(value) == needed:
+        return []
+    return [f"{name} is missing" if needed else f"{name} is not for production"]

@@ -1,0 +1,212 @@
+"""
+What holds everywhere, grouped by concern. The environment is read in this package alone.
+
+A secret may stand in a file: where NAME_FILE is set, its content is NAME.
+"""
+
+from pathlib import Path
+
+import django_stubs_ext
+import environ
+
+from config.logging import make_logging
+from config.settings import _celery, _database, _unfold
+
+django_stubs_ext.monkeypatch()
+
+env = environ.FileAwareEnv()
+
+BASE_DIR = Path(__file__).resolve().parents[2]
+VAR_DIR = BASE_DIR / "var"
+
+# Which process this is: it decides time limits, connections and how long Redis is waited for.
+# web | worker (prefork) | threads | beat | command
+KASSA_ROLE = env.str("KASSA_ROLE", default="command")
+
+# --- Applications -----------------------------------------------------------------------------
+
+INSTALLED_APPS = [
+    "unfold",
+    "unfold.contrib.filters",
+    "unfold.contrib.forms",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "pgtrigger",
+    "rest_framework",
+    "drf_spectacular",
+    "csp",
+    "apps.core",
+    "apps.accounts",
+    "apps.ledger",
+    "apps.webhooks",
+    "apps.banking",
+    "apps.approvals",
+    "apps.risk",
+    "apps.payments",
+    "apps.payouts",
+    "apps.settlements",
+    "apps.reconciliation",
+    "apps.backoffice",
+]
+
+MIDDLEWARE = [
+    "config.middleware.RequestContextMiddleware",
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "config.middleware.ApiHeadersMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "csp.middleware.CSPMiddleware",
+]
+
+ROOT_URLCONF = "config.urls"
+WSGI_APPLICATION = "config.wsgi.application"
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+
+UNFOLD = _unfold.UNFOLD
+
+# --- Language and time ------------------------------------------------------------------------
+
+LANGUAGE_CODE = "en"
+TIME_ZONE = "UTC"
+USE_TZ = True
+USE_I18N = True
+
+# --- People -----------------------------------------------------------------------------------
+
+AUTH_USER_MODEL = "accounts.Staff"
+LOGIN_URL = "/admin/login/"
+PASSWORD_HASHERS = [
+    "django.contrib.auth.hashers.Argon2PasswordHasher",
+    "django.contrib.auth.hashers.PBKDF2PasswordHasher",
+]
+PASSWORD_LENGTH_MIN = 15
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
+    {
+        "NAME": "django.contrib.auth.password_validation.MinimumLengthValidator",
+        "OPTIONS": {"min_length": PASSWORD_LENGTH_MIN},
+    },
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+]
+
+SESSION_ENGINE = "django.contrib.sessions.backends.db"
+SESSION_COOKIE_AGE = 8 * 60 * 60
+SESSION_COOKIE_HTTPONLY = True
+SESSION_COOKIE_SAMESITE = "Strict"
+CSRF_COOKIE_SAMESITE = "Strict"
+
+# --- Browser ----------------------------------------------------------------------------------
+
+SECURE_CONTENT_TYPE_NOSNIFF = True
+SECURE_REFERRER_POLICY = "same-origin"
+SECURE_CROSS_ORIGIN_OPENER_POLICY = "same-origin"
+X_FRAME_OPTIONS = "DENY"
+CONTENT_SECURITY_POLICY = {
+    # The API's own, stricter policy comes from ApiHeadersMiddleware.
+    "EXCLUDE_URL_PREFIXES": ["/v1/"],
+    "DIRECTIVES": {
+        "default-src": ["'none'"],
+        # 'unsafe-eval': the Alpine that django-unfold ships compiles its expressions.
+        "script-src": ["'self'", "'unsafe-eval'"],
+        # django-unfold writes its colors as a style element into each page.
+        "style-src": ["'self'", "'unsafe-inline'"],
+        "img-src": ["'self'", "data:"],
+        "font-src": ["'self'"],
+        "connect-src": ["'self'"],
+        "form-action": ["'self'"],
+        "base-uri": ["'none'"],
+        "frame-ancestors": ["'none'"],
+    },
+}
+
+# --- Limits of a request ----------------------------------------------------------------------
+
+DATA_UPLOAD_MAX_MEMORY_SIZE = 1024 * 1024
+DATA_UPLOAD_MAX_NUMBER_FIELDS = 500
+FILE_UPLOAD_MAX_MEMORY_SIZE = 1024 * 1024
+
+# --- REST -------------------------------------------------------------------------------------
+
+REST_FRAMEWORK = {
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    # A view that names no authentication of its own is open to nobody.
+    "DEFAULT_AUTHENTICATION_CLASSES": [],
+    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAdminUser"],
+    "UNAUTHENTICATED_USER": None,
+}
+SPECTACULAR_SETTINGS = {"TITLE": "Kassa", "VERSION": "1"}
+
+# --- Database, cache, work --------------------------------------------------------------------
+
+DATABASES = {"default": _database.make_database(env, role=KASSA_ROLE, var=VAR_DIR)}
+
+REDIS_URL, CACHE_URL = _database.find_redis(env, var=VAR_DIR)
+CACHES = {
+    "default": {
+        "BACKEND": "django.core.cache.backends.redis.RedisCache",
+        "LOCATION": CACHE_URL,
+        "OPTIONS": {"socket_connect_timeout": 0.3, "socket_timeout": 0.3},
+    },
+}
+
+globals().update(_celery.make_celery(broker_url=REDIS_URL, role=KASSA_ROLE))
+
+# --- Static files -----------------------------------------------------------------------------
+
+STATIC_URL = "/static/"
+STATIC_ROOT = VAR_DIR / "static"
+STATICFILES_DIRS = [BASE_DIR / "static"]
+
+# --- Secrets of the house ---------------------------------------------------------------------
+
+# The peppers of key hashes and blind indexes, the current one first; older ones still verify.
+KASSA_PEPPERS: list[str] = env.list("KASSA_PEPPERS", default=[])
+KASSA_PEPPER = KASSA_PEPPERS[0] if KASSA_PEPPERS else ""
+# The ring of key-encryption keys: {"current": "<id>", "keys": {"<id>": "<32 bytes in base64>"}}.
+KASSA_KEY_FILE = env.str("KASSA_KEY_FILE", default="")
+
+# --- What the pages of an area call a setting -------------------------------------------------
+
+# Ports and networks a client's webhook may be on; plain http and private networks are for tests,
+# the sandbox and bench/, and production refuses them.
+WEBHOOK_PORTS = [int(port) for port in env.list("WEBHOOK_PORTS", default=["443"])]
+WEBHOOK_ALLOW_NETWORKS: list[str] = env.list("WEBHOOK_ALLOW_NETWORKS", default=[])
+WEBHOOK_DENY_NETWORKS: list[str] = env.list("WEBHOOK_DENY_NETWORKS", default=[])
+EVENT_RETENTION_DAYS = env.int("EVENT_RETENTION_DAYS", default=90)
+PAYOUT_COOLDOWN_HOURS = env.int("PAYOUT_COOLDOWN_HOURS", default=24)
+SANDBOX_URL = env.str("SANDBOX_URL", default="")
+
+# --- Seeing -----------------------------------------------------------------------------------
+
+LOGGING_CONFIG = "logging.config.dictConfig"
+LOGGING = make_logging(
+    level=env.str("KASSA_LOG_LEVEL", default="INFO"),
+    form=env.str("KASSA_LOG_FORMAT", default="json"),
+)
+SENTRY_DSN = env.str("SENTRY_DSN", default="")
+SENTRY_ENVIRONMENT = env.str("SENTRY_ENVIRONMENT", default="production")

@@ -1,0 +1,48 @@
+"""Tests: the machine's own Postgres and Valkey, under names of their own."""
+
+from config.logging import make_logging
+from config.settings._database import make_timeouts
+from config.settings._guard import LOCAL_HOSTS
+from config.settings.base import *
+from dev.local_secrets import ensure_local_secrets
+
+_local = ensure_local_secrets(VAR_DIR / "test")
+
+DEBUG = False
+ALLOWED_HOSTS = ["testserver", *LOCAL_HOSTS]
+SECRET_KEY = _local["secret_key"]
+KASSA_PEPPERS = [_local["pepper"]]
+KASSA_PEPPER = KASSA_PEPPERS[0]
+KASSA_KEY_FILE = _local["key_file"]
+
+# People on one machine run their tests against one server at once, and so do pytest's processes.
+KASSA_TEST_DB = env.str("KASSA_TEST_DB", default="test_kassa")
+_name = "_".join(filter(None, (KASSA_TEST_DB, env.str("PYTEST_XDIST_WORKER", default=""))))
+
+# Threads of a race and processes of a worker each open a connection and close it: no pool, which
+# would keep the test database in use, and a worker's timeouts so that a deadlock ends a test.
+_database_of_tests = DATABASES["default"]
+_database_of_tests["OPTIONS"].pop("pool", None)
+if not env.str("DATABASE_URL", default=""):
+    _database_of_tests["OPTIONS"]["options"] = make_timeouts("worker")
+_database_of_tests |= {"CONN_MAX_AGE": 0, "TEST": {"NAME": KASSA_TEST_DB}}
+# A worker process started by a test finds the database of that test.
+if env.bool("KASSA_IN_TEST", default=False):
+    _database_of_tests["NAME"] = env.str("KASSA_TEST_DB_NAME")
+    _name = _database_of_tests["NAME"]
+
+CACHES["default"]["KEY_PREFIX"] = _name
+CELERY_BROKER_TRANSPORT_OPTIONS = CELERY_BROKER_TRANSPORT_OPTIONS | {
+    "global_keyprefix": f"{_name}:"
+}
+# Nobody waits half a minute for a worker to end that a test has finished with.
+CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT = 0
+
+# The real hash costs a tenth of a second by design; the first hasher makes the hashes of tests.
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher", *PASSWORD_HASHERS]
+WHITENOISE_USE_FINDERS = True
+WHITENOISE_AUTOREFRESH = True
+
+WEBHOOK_ALLOW_NETWORKS = ["127.0.0.0/8"]
+LOGGING = make_logging(level="WARNING", form="json")
+SENTRY_DSN = ""
