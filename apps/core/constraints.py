@@ -1,5 +1,6 @@
 """Constraints that keep tenants apart: the composite key and the composite foreign key."""
 
+from collections.abc import Sequence
 from typing import Any, Self, override
 
 from django.db import models
@@ -35,17 +36,17 @@ class SameOrganization(BaseConstraint):
     def constraint_sql(
         self, model: type[models.Model], schema_editor: BaseDatabaseSchemaEditor
     ) -> None:
-        # Never inline in CREATE TABLE: the target may be made later in the same migration.
-        schema_editor.deferred_sql.append(self.create_sql(model, schema_editor))
+        self.create_sql(model, schema_editor)
 
     @override
     def create_sql(
         self, model: type[models.Model], schema_editor: BaseDatabaseSchemaEditor
-    ) -> Statement:
+    ) -> None:
+        # At the end of the migration, when every table and the target's OwnedKey are there.
         field = model._meta.get_field(self.field)
         target = field.related_model
         quote = schema_editor.quote_name
-        return Statement(
+        statement = Statement(
             "ALTER TABLE %(table)s ADD CONSTRAINT %(name)s"
             " FOREIGN KEY (organization_id, %(column)s)"
             " REFERENCES %(target)s (organization_id, id)",
@@ -54,6 +55,7 @@ class SameOrganization(BaseConstraint):
             column=quote(field.column),  # type: ignore[union-attr]  # a relation with a column
             target=quote(target._meta.db_table),  # type: ignore[union-attr]  # resolved by now
         )
+        schema_editor.deferred_sql.append(statement)
 
     @override
     def remove_sql(
@@ -88,3 +90,56 @@ class SameOrganization(BaseConstraint):
     @override
     def __hash__(self) -> int:
         return hash((self.name, self.field))
+
+
+class TiedCopy(SameOrganization):
+    """
+    A composite foreign key that carries copies of the target's columns, so a CHECK can see them.
+
+    FOREIGN KEY (organization_id, field, copies…) REFERENCES target (organization_id, id, copies…).
+    The target declares a unique constraint over exactly those fields.
+    """
+
+    def __init__(self, *, name: str, field: str, copies: Sequence[str], **_: object) -> None:
+        super().__init__(name=name, field=field)
+        self.copies = tuple(copies)
+
+    @override
+    def create_sql(
+        self, model: type[models.Model], schema_editor: BaseDatabaseSchemaEditor
+    ) -> Statement:
+        field = model._meta.get_field(self.field)
+        target = field.related_model
+        quote = schema_editor.quote_name
+        return Statement(
+            "ALTER TABLE %(table)s ADD CONSTRAINT %(name)s"
+            " FOREIGN KEY (organization_id, %(column)s, %(copies)s)"
+            " REFERENCES %(target)s (organization_id, id, %(copied)s)",
+            table=quote(model._meta.db_table),
+            name=quote(self.name),
+            column=quote(field.column),  # type: ignore[union-attr]  # a relation with a column
+            copies=", ".join(quote(model._meta.get_field(c).column) for c in self.copies),  # type: ignore[union-attr]  # columns
+            target=quote(target._meta.db_table),  # type: ignore[union-attr]  # resolved by now
+            copied=", ".join(quote(target._meta.get_field(c).column) for c in self.copies),  # type: ignore[union-attr]  # columns
+        )
+
+    @override
+    def deconstruct(self) -> tuple[str, Any, dict[str, Any]]:
+        path, arguments, options = super().deconstruct()
+        return path, arguments, {**options, "copies": list(self.copies)}
+
+    @override
+    def clone(self) -> Self:
+        return type(self)(name=self.name, field=self.field, copies=self.copies)
+
+    @override
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, TiedCopy) and (self.name, self.field, self.copies) == (
+            other.name,
+            other.field,
+            other.copies,
+        )
+
+    @override
+    def __hash__(self) -> int:
+        return hash((self.name, self.field, self.copies))

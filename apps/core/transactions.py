@@ -14,7 +14,14 @@ from functools import wraps
 from typing import Final
 
 import structlog
-from django.db import DatabaseError, InterfaceError, OperationalError, connection, transaction
+from django.db import (
+    DatabaseError,
+    IntegrityError,
+    InterfaceError,
+    OperationalError,
+    connection,
+    transaction,
+)
 
 from apps.core.errors import InvariantBroken, Refusal
 
@@ -23,6 +30,8 @@ log = structlog.get_logger(__name__)
 # Serialization failure and deadlock: Postgres undid everything, so the whole may run again.
 RETRIED: Final = frozenset({"40001", "40P01"})
 DELAYS_SECONDS_MAX: Final = (0.02, 0.06, 0.18, 0.5)
+
+_run_again_on: set[str] = set()
 
 type RefusalWriter = Callable[[Refusal], bool | None]
 
@@ -73,7 +82,7 @@ def outermost[**P, R](operation: Callable[P, R]) -> Callable[P, R]:
                 if not _record_refusal(unit, refusal):
                     raise
                 # Another request with this key was decided meanwhile: its answer is the answer.
-            except (OperationalError, InterfaceError) as fault:
+            except (OperationalError, InterfaceError, IntegrityError) as fault:
                 delay = next(delays, None)
                 if delay is None or not _may_run_again(unit, fault):
                     raise
@@ -110,7 +119,7 @@ def _record_refusal(unit: Unit, refusal: Refusal) -> bool:
 
 
 def _may_run_again(unit: Unit, fault: DatabaseError | InterfaceError) -> bool:
-    if sqlstate(fault) in RETRIED:
+    if sqlstate(fault) in RETRIED or constraint_name(fault) in _run_again_on:
         return True
     # The connection went away inside COMMIT: the outcome is unknown. Where an idempotency key was
     # claimed, running again resolves it: the claim finds the committed row, or there is none.
@@ -124,6 +133,21 @@ def _may_run_again(unit: Unit, fault: DatabaseError | InterfaceError) -> bool:
 def sqlstate(fault: BaseException) -> str:
     """Return the SQLSTATE behind a database error, or an empty text."""
     return getattr(fault.__cause__, "sqlstate", None) or ""
+
+
+def constraint_name(fault: BaseException) -> str:
+    """Return the name of the constraint a database error broke, or an empty text."""
+    diagnosis = getattr(fault.__cause__, "diag", None)
+    return getattr(diagnosis, "constraint_name", None) or ""
+
+
+def run_again_on_unique(name: str) -> None:
+    """
+    Run an operation again as a whole when it loses a race for this unique constraint.
+
+    The second run reads what the winner committed, and answers it.
+    """
+    _run_again_on.add(name)
 
 
 def required[**P, R](operation: Callable[P, R]) -> Callable[P, R]:

@@ -1,0 +1,93 @@
+"""Every refusal of the ledger, with its public code."""
+
+from apps.core.errors import NotFound, RuleViolation, StateConflict
+
+
+class LedgerAccountNotFound(NotFound):
+    code = "ledger_account_not_found"
+
+
+class LedgerAccountsNotFound(RuleViolation):
+    """A command names a ledger account that the organisation does not have."""
+
+    code = "unknown_ledger_account"
+
+
+class LedgerAccountReserved(RuleViolation):
+    """The account is posted to by Kassa's own acts only."""
+
+    code = "ledger_account_reserved"
+
+
+class LedgerAccountFrozen(StateConflict):
+    code = "ledger_account_frozen"
+
+
+class LedgerAccountClosed(StateConflict):
+    code = "ledger_account_closed"
+
+
+class LedgerAccountDiffers(RuleViolation):
+    """An account with this code exists, of another type or currency."""
+
+    code = "ledger_account_differs"
+
+
+class SameLedgerAccount(RuleViolation):
+    code = "same_ledger_account"
+
+
+class CurrencyMismatch(RuleViolation):
+    code = "currency_mismatch"
+
+
+class InsufficientFunds(RuleViolation):
+    """The account's available balance would fall below its floor."""
+
+    code = "insufficient_funds"
+
+
+class LinkedCommandFailed(RuleViolation):
+    """Another command of the same linked chain was refused."""
+
+    code = "linked_command_failed"
+
+
+class ReferenceReused(RuleViolation):
+    """The reference stands for another entry; `journal_entry` names it."""
+
+    code = "reference_reused"
+
+
+class HoldNotFound(NotFound):
+    code = "hold_not_found"
+
+
+class HoldAlreadyCaptured(StateConflict):
+    code = "hold_already_captured"
+
+
+class HoldAlreadyVoided(StateConflict):
+    code = "hold_already_voided"
+
+
+class HoldExpired(StateConflict):
+    code = "hold_expired"
+
+
+class CaptureExceedsHold(RuleViolation):
+    code = "capture_exceeds_hold"
+
+
+class JournalEntryNotFound(NotFound):
+    code = "journal_entry_not_found"
+
+
+class AlreadyReversed(StateConflict):
+    code = "already_reversed"
+
+
+class NotReversible(RuleViolation):
+    """A reversal is not itself reversed: post the entry again."""
+
+    code = "not_reversible"

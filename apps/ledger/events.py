@@ -1,0 +1,32 @@
+"""Events of the ledger."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, ClassVar
+
+from apps.core.events import Event
+
+
+@dataclass(frozen=True, kw_only=True)
+class JournalEntryPosted(Event):
+    """A journal entry was posted. Append-only, so its sequence is 1."""
+
+    name: ClassVar[str] = "ledger.journal_entry.posted"
+    aggregate_type: ClassVar[str] = "journal_entry"
+
+    kind: str
+    reference: str | None
+    effective_at: datetime
+    postings: list[dict[str, Any]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LedgerAccountOpened(Event):
+    """A ledger account was opened."""
+
+    name: ClassVar[str] = "ledger.ledger_account.opened"
+    aggregate_type: ClassVar[str] = "ledger_account"
+
+    code: str
+    type: str
+    currency: str

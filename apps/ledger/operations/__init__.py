@@ -1,0 +1,25 @@
+"""Writes of the ledger: open accounts, post, reverse. See the package's modules, one per verb."""
+
+from apps.ledger.operations._accounts import AccountSpec, open_accounts, set_account_status
+from apps.ledger.operations._posting import (
+    BatchResult,
+    TransferRequest,
+    TransferResult,
+    post,
+    post_transfer,
+    post_transfers,
+)
+from apps.ledger.operations._reversal import reverse_entry
+
+__all__ = [
+    "AccountSpec",
+    "BatchResult",
+    "TransferRequest",
+    "TransferResult",
+    "open_accounts",
+    "post",
+    "post_transfer",
+    "post_transfers",
+    "reverse_entry",
+    "set_account_status",
+]

@@ -1,0 +1,131 @@
+"""Opening ledger accounts, and freezing or closing them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from apps.core import audit, outbox, transactions
+from apps.core.actors import Actor
+from apps.core.ids import encode_id, new_id
+from apps.ledger import errors, events, queries
+from apps.ledger.models import Balance, LedgerAccount
+from apps.ledger.rules import CREDIT_NORMAL, AccountStatus, AccountType
+
+
+@dataclass(frozen=True, slots=True)
+class AccountSpec:
+    """
+    What an account is to be. `min_available_minor` is its floor (None: none, 0: no overdraft).
+
+    An `internal` account is posted to by Kassa's own acts only; API transfers do not reach it.
+    """
+
+    code: str
+    type: str
+    currency: str
+    min_available_minor: int | None = None
+    internal: bool = True
+
+
+@transactions.required
+def open_accounts(
+    *, organization_id: UUID, accounts: Sequence[AccountSpec], now: datetime
+) -> dict[str, UUID]:
+    """
+    Open these ledger accounts, and return the ids by code; those that stand already are returned.
+
+    :raises LedgerAccountDiffers: if one stands with another type or currency
+    """
+    found = _find(organization_id, accounts)
+    missing = [spec for spec in accounts if spec.code not in found]
+    if not missing:
+        return {code: account.id for code, account in found.items()}
+    rows = [
+        LedgerAccount(
+            id=new_id(),
+            organization_id=organization_id,
+            code=spec.code,
+            type=AccountType(spec.type),
+            currency=spec.currency,
+            created_at=now,
+        )
+        for spec in missing
+    ]
+    # Two callers may open one account at once: the first insert wins and both read it back.
+    LedgerAccount.objects.bulk_create(rows, ignore_conflicts=True)
+    found = _find(organization_id, accounts)
+    ours = {row.id for row in rows} & {account.id for account in found.values()}
+    specs = {spec.code: spec for spec in missing}
+    opened = [account for account in found.values() if account.id in ours]
+    Balance.objects.bulk_create([_balance(account, specs[account.code]) for account in opened])
+    for account in opened:
+        _publish_opened(account, now)
+    return {code: account.id for code, account in found.items()}
+
+
+def _find(organization_id: UUID, accounts: Sequence[AccountSpec]) -> dict[str, LedgerAccount]:
+    rows = LedgerAccount.objects.filter(
+        organization_id=organization_id, code__in=[spec.code for spec in accounts]
+    )
+    found = {row.code: row for row in rows}
+    for spec in accounts:
+        row = found.get(spec.code)
+        if row is not None and (row.type, row.currency) != (spec.type, spec.currency):
+            raise errors.LedgerAccountDiffers(
+                "A ledger account with this code is of another type or currency.",
+                code=spec.code,
+                ledger_account=encode_id("la", row.id),
+            )
+    return found
+
+
+def _balance(account: LedgerAccount, spec: AccountSpec) -> Balance:
+    return Balance(
+        id=account.id,
+        organization_id=account.organization_id,
+        currency=account.currency,
+        credit_normal=account.type in CREDIT_NORMAL,
+        internal=spec.internal,
+        min_available_minor=spec.min_available_minor,
+    )
+
+
+def _publish_opened(account: LedgerAccount, now: datetime) -> None:
+    outbox.publish(
+        events.LedgerAccountOpened(
+            organization_id=account.organization_id,
+            aggregate_id=encode_id("la", account.id),
+            occurred_at=now,
+            code=account.code,
+            type=account.type,
+            currency=account.currency,
+        ),
+        actor=Actor.job("ledger"),
+        now=now,
+    )
+
+
+@transactions.required
+def set_account_status(
+    *, organization_id: UUID, account_id: UUID, status: AccountStatus, reason: str, actor: Actor
+) -> None:
+    """
+    Open, freeze or close a ledger account: a frozen or closed one takes no posting and no hold.
+
+    :raises LedgerAccountNotFound: if the organisation has no such account
+    """
+    # The same lock a posting takes: what is being posted ends first, what comes after sees this.
+    found = queries.lock_balances(organization_id=organization_id, account_ids=[account_id])
+    if account_id not in found:
+        raise errors.LedgerAccountNotFound("There is no such ledger account.")
+    Balance.objects.filter(organization_id=organization_id, id=account_id).update(status=status)
+    audit.record(
+        "ledger.set_account_status",
+        ("ledger.ledgeraccount", str(account_id)),
+        organization_id=organization_id,
+        actor=actor,
+        reason=reason,
+        before={"status": found[account_id].status},
+        after={"status": status},
+    )

@@ -1,0 +1,564 @@
+"""
+The ledger's pure core: balances and commands in, outcomes and new balances out.
+
+No database, clock or network. The operation locks, calls `apply`, and writes what it says.
+Amounts are minor units; a debit is positive, a credit negative (ledger.md, section 1).
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from copy import copy
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from uuid import UUID
+
+from apps.core.errors import Refusal
+from apps.ledger import errors
+
+
+class AccountStatus(StrEnum):
+    OPEN = "open"
+    FROZEN = "frozen"
+    CLOSED = "closed"
+
+
+class HoldStatus(StrEnum):
+    OPEN = "open"
+    CAPTURED = "captured"
+    VOIDED = "voided"
+    EXPIRED = "expired"
+
+
+class AccountType(StrEnum):
+    ASSET = "asset"
+    LIABILITY = "liability"
+    EQUITY = "equity"
+    INCOME = "income"
+    EXPENSE = "expense"
+
+
+CREDIT_NORMAL = frozenset({AccountType.LIABILITY, AccountType.EQUITY, AccountType.INCOME})
+
+
+@dataclass(slots=True)
+class BalanceState:
+    """
+    One balance row: four counters, as TigerBeetle keeps them, and what decides over them.
+
+    `min_available_minor` is the floor: None is no floor, 0 no overdraft, negative a credit line.
+    """
+
+    id: UUID
+    currency: str
+    credit_normal: bool
+    status: str = AccountStatus.OPEN
+    min_available_minor: int | None = None
+    internal: bool = True
+    posted_debits: int = 0
+    posted_credits: int = 0
+    pending_debits: int = 0
+    pending_credits: int = 0
+    version: int = 0
+
+    @property
+    def posted(self) -> int:
+        """The posted balance on the account's normal side."""
+        net = self.posted_credits - self.posted_debits
+        return net if self.credit_normal else -net
+
+    @property
+    def pending_out(self) -> int:
+        return self.pending_debits if self.credit_normal else self.pending_credits
+
+    @property
+    def pending_in(self) -> int:
+        return self.pending_credits if self.credit_normal else self.pending_debits
+
+    @property
+    def available(self) -> int:
+        """What may leave now: pending out is taken off, pending in is not added."""
+        return self.posted - self.pending_out
+
+
+@dataclass(slots=True)
+class HoldState:
+    """A hold as it stands: what it reserves, and what became of it."""
+
+    id: UUID
+    debit_account_id: UUID
+    credit_account_id: UUID
+    currency: str
+    amount_minor: int
+    captured_minor: int = 0
+    status: str = HoldStatus.OPEN
+    expires_at: datetime | None = None
+    reference: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Leg:
+    """One signed amount on one account: debit > 0, credit < 0, never 0."""
+
+    account_id: UUID
+    amount_minor: int
+    currency: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PostEntry:
+    """
+    Post one journal entry. Legs without a currency have the entry's.
+
+    With a reference it is posted once for ever: the same command again is a replay. `linked`
+    chains it to the next command: all of a chain succeed, or none.
+    """
+
+    id: UUID
+    legs: tuple[Leg, ...]
+    currency: str
+    kind: str
+    reference: str | None = None
+    description: str = ""
+    effective_at: datetime | None = None
+    metadata: Mapping[str, object] = field(default_factory=dict)
+    reverses: UUID | None = None
+    linked: bool = False
+
+    def __post_init__(self) -> None:
+        totals: dict[str, int] = {}
+        for leg in self.legs:
+            currency = leg.currency or self.currency
+            totals[currency] = totals.get(currency, 0) + leg.amount_minor
+        if not self.legs or any(totals.values()) or not all(leg.amount_minor for leg in self.legs):
+            msg = "An entry has legs of which none is 0, and sums to 0 per currency."
+            raise ValueError(msg)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlaceHold:
+    """Reserve an amount of the debited account for the credited one."""
+
+    id: UUID
+    debit_account_id: UUID
+    credit_account_id: UUID
+    amount_minor: int
+    currency: str
+    reference: str | None = None
+    expires_at: datetime | None = None
+    linked: bool = False
+
+    def __post_init__(self) -> None:
+        if self.amount_minor <= 0:
+            msg = "A hold reserves a positive amount."
+            raise ValueError(msg)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CaptureHold:
+    """Post the captured part of a hold (all of it by default) and release the rest."""
+
+    hold_id: UUID
+    entry_id: UUID
+    kind: str
+    reference: str | None = None
+    amount_minor: int | None = None
+    description: str = ""
+    effective_at: datetime | None = None
+    metadata: Mapping[str, object] = field(default_factory=dict)
+    linked: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VoidHold:
+    """Release all of a hold."""
+
+    hold_id: UUID
+    linked: bool = False
+
+
+type Command = PostEntry | PlaceHold | CaptureHold | VoidHold
+
+
+def transfer(
+    *,
+    id_: UUID,
+    debit_account_id: UUID,
+    credit_account_id: UUID,
+    amount_minor: int,
+    currency: str,
+    kind: str = "transfer",
+    reference: str | None = None,
+    description: str = "",
+    **more: object,
+) -> PostEntry:
+    """Return the command that moves `amount_minor` (> 0) from the debited to the credited one."""
+    return PostEntry(
+        id=id_,
+        legs=(Leg(debit_account_id, amount_minor), Leg(credit_account_id, -amount_minor)),
+        currency=currency,
+        kind=kind,
+        reference=reference,
+        description=description,
+        **more,  # type: ignore[arg-type]  # PostEntry's own remaining fields
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class PostedLine:
+    """One posting as it is written: the account's version and balance right after it."""
+
+    account_id: UUID
+    amount_minor: int
+    currency: str
+    account_version: int
+    balance_after_minor: int
+
+
+@dataclass(frozen=True, slots=True)
+class KnownEntry:
+    """An entry that stands already under a reference."""
+
+    id: UUID
+    legs: tuple[tuple[UUID, int, str], ...]
+
+
+@dataclass(slots=True)
+class Outcome:
+    """
+    What became of one command: `posted`, `held`, `voided`, `replayed`, or `refused`.
+
+    `entry_id` is the journal entry that now stands, `balances` the accounts touched, as they were
+    right after this command.
+    """
+
+    command: Command
+    status: str
+    entry_id: UUID | None = None
+    lines: tuple[PostedLine, ...] = ()
+    balances: tuple[BalanceState, ...] = ()
+    refusal: Refusal | None = None
+
+
+@dataclass(slots=True)
+class State:
+    """All that a batch decides over. `apply` changes copies of its own."""
+
+    balances: dict[UUID, BalanceState]
+    holds: dict[UUID, HoldState] = field(default_factory=dict)
+    known: dict[str, KnownEntry] = field(default_factory=dict)
+    now: datetime | None = None
+    # A client's own transfers may not touch accounts that only Kassa's acts post to.
+    reach_internal: bool = True
+
+
+def apply(state: State, commands: Sequence[Command]) -> tuple[State, list[Outcome]]:
+    """
+    Apply commands in order; return the state after, and one outcome per command.
+
+    A refused command changes nothing and the next still runs. A linked chain succeeds or fails as
+    one: the guilty command carries its own refusal, the rest `linked_command_failed`.
+    """
+    work = State(
+        balances={id_: copy(balance) for id_, balance in state.balances.items()},
+        holds={id_: copy(hold) for id_, hold in state.holds.items()},
+        known=dict(state.known),
+        now=state.now,
+        reach_internal=state.reach_internal,
+    )
+    outcomes: list[Outcome] = []
+    for chain in chains(commands):
+        outcomes += _apply_chain(work, chain)
+    return work, outcomes
+
+
+def chains(commands: Sequence[Command]) -> list[list[Command]]:
+    """Split commands into chains: each `linked` one is tied to the next."""
+    found: list[list[Command]] = []
+    tied = False
+    for command in commands:
+        if tied:
+            found[-1].append(command)
+        else:
+            found.append([command])
+        tied = command.linked
+    return found
+
+
+def _apply_chain(state: State, chain: Sequence[Command]) -> list[Outcome]:
+    if len(chain) == 1:
+        return [_apply_one(state, chain[0])]
+    undo = _snapshot(state, chain)
+    outcomes: list[Outcome] = []
+    for command in chain:
+        outcome = _apply_one(state, command)
+        if outcome.refusal is not None:
+            undo()
+            return [
+                outcome if other is command else _refused(other, _linked_failed())
+                for other in chain
+            ]
+        outcomes.append(outcome)
+    return outcomes
+
+
+def _snapshot(state: State, chain: Sequence[Command]) -> Callable[[], None]:
+    """Return what puts the state back to before the chain; only what it names is copied."""
+    accounts, _ = touched(chain)
+    held = {command.hold_id for command in chain if isinstance(command, CaptureHold | VoidHold)}
+    holds = {id_: copy(state.holds[id_]) for id_ in held if id_ in state.holds}
+    for hold in holds.values():
+        accounts |= {hold.debit_account_id, hold.credit_account_id}
+    balances = {id_: copy(state.balances[id_]) for id_ in accounts if id_ in state.balances}
+    placed = {command.id for command in chain if isinstance(command, PlaceHold)}
+    references = {
+        command.reference
+        for command in chain
+        if isinstance(command, PostEntry | CaptureHold) and command.reference
+    } - state.known.keys()
+
+    def undo() -> None:
+        state.balances.update(balances)
+        state.holds.update(holds)
+        for id_ in placed:
+            state.holds.pop(id_, None)
+        for reference in references:
+            state.known.pop(reference, None)
+
+    return undo
+
+
+def touched(commands: Sequence[Command]) -> tuple[set[UUID], set[UUID]]:
+    """Return the accounts and the existing holds that commands name: what is to be locked."""
+    accounts: set[UUID] = set()
+    holds: set[UUID] = set()
+    for command in commands:
+        match command:
+            case PostEntry():
+                accounts.update(leg.account_id for leg in command.legs)
+            case PlaceHold():
+                accounts |= {command.debit_account_id, command.credit_account_id}
+            case CaptureHold() | VoidHold():
+                holds.add(command.hold_id)
+    return accounts, holds
+
+
+def _linked_failed() -> Refusal:
+    return errors.LinkedCommandFailed("A command linked to this one was refused.")
+
+
+def _refused(command: Command, refusal: Refusal) -> Outcome:
+    return Outcome(command, "refused", refusal=refusal)
+
+
+def _apply_one(state: State, command: Command) -> Outcome:
+    try:
+        return _APPLY[type(command)](state, command)
+    except Refusal as refusal:
+        return _refused(command, refusal)
+
+
+def _post_entry(state: State, command: PostEntry) -> Outcome:
+    legs = [
+        (leg.account_id, leg.amount_minor, leg.currency or command.currency) for leg in command.legs
+    ]
+    known = state.known.get(command.reference) if command.reference else None
+    if known is not None:
+        return _replay(command, known, tuple(legs))
+    balances = _accounts(state, legs)
+    _check_funds(balances, legs)
+    lines = tuple(_post(balances[account], amount) for account, amount, _ in legs)
+    if command.reference:
+        state.known[command.reference] = KnownEntry(command.id, tuple(legs))
+    after = tuple(copy(balance) for balance in balances.values())
+    return Outcome(command, "posted", entry_id=command.id, lines=lines, balances=after)
+
+
+def _replay(
+    command: Command, known: KnownEntry, legs: tuple[tuple[UUID, int, str], ...]
+) -> Outcome:
+    if known.legs != legs:
+        raise errors.ReferenceReused(
+            "This reference stands for another journal entry.", journal_entry=str(known.id)
+        )
+    return Outcome(command, "replayed", entry_id=known.id)
+
+
+def _accounts(state: State, legs: Sequence[tuple[UUID, int, str]]) -> dict[UUID, BalanceState]:
+    """Return the balances a set of legs names, in leg order; the first check to fail refuses."""
+    found: dict[UUID, BalanceState] = {}
+    for account_id, _, currency in legs:
+        balance = state.balances.get(account_id)
+        if balance is None:
+            raise errors.LedgerAccountsNotFound(
+                "There is no such ledger account.", ledger_account=str(account_id)
+            )
+        if account_id in found:
+            raise errors.SameLedgerAccount("An entry names each ledger account once.")
+        _check_usable(balance, currency, reach_internal=state.reach_internal)
+        found[account_id] = balance
+    return found
+
+
+def _check_usable(balance: BalanceState, currency: str, *, reach_internal: bool) -> None:
+    account = str(balance.id)
+    if balance.internal and not reach_internal:
+        raise errors.LedgerAccountReserved(
+            "This ledger account is posted to by Kassa's own acts only.", ledger_account=account
+        )
+    if balance.status == AccountStatus.CLOSED:
+        raise errors.LedgerAccountClosed("The ledger account is closed.", ledger_account=account)
+    if balance.status == AccountStatus.FROZEN:
+        raise errors.LedgerAccountFrozen("The ledger account is frozen.", ledger_account=account)
+    if balance.currency != currency:
+        raise errors.CurrencyMismatch(
+            f"The ledger account is in {balance.currency}, not {currency}.", ledger_account=account
+        )
+
+
+def _check_funds(
+    balances: Mapping[UUID, BalanceState], legs: Sequence[tuple[UUID, int, str]]
+) -> None:
+    """Refuse what would take an account below its floor; money that comes in never is refused."""
+    for account_id, amount, _ in legs:
+        balance = balances[account_id]
+        outflow = amount if balance.credit_normal else -amount
+        _check_outflow(balance, outflow)
+
+
+def _check_outflow(balance: BalanceState, outflow: int) -> None:
+    floor = balance.min_available_minor
+    if outflow > 0 and floor is not None and balance.available - outflow < floor:
+        raise errors.InsufficientFunds(
+            "The available balance does not cover this.",
+            ledger_account=str(balance.id),
+            available=balance.available,
+            requested=outflow,
+            min_available=floor,
+        )
+
+
+def _post(balance: BalanceState, amount_minor: int) -> PostedLine:
+    if amount_minor > 0:
+        balance.posted_debits += amount_minor
+    else:
+        balance.posted_credits -= amount_minor
+    balance.version += 1
+    return PostedLine(
+        account_id=balance.id,
+        amount_minor=amount_minor,
+        currency=balance.currency,
+        account_version=balance.version,
+        balance_after_minor=balance.posted,
+    )
+
+
+def _place_hold(state: State, command: PlaceHold) -> Outcome:
+    debit, credit = command.debit_account_id, command.credit_account_id
+    legs = [
+        (debit, command.amount_minor, command.currency),
+        (credit, -command.amount_minor, command.currency),
+    ]
+    balances = _accounts(state, legs)
+    _check_funds(balances, legs)
+    balances[debit].pending_debits += command.amount_minor
+    balances[credit].pending_credits += command.amount_minor
+    state.holds[command.id] = HoldState(
+        id=command.id,
+        debit_account_id=debit,
+        credit_account_id=credit,
+        currency=command.currency,
+        amount_minor=command.amount_minor,
+        expires_at=command.expires_at,
+        reference=command.reference,
+    )
+    return Outcome(command, "held", balances=tuple(copy(b) for b in balances.values()))
+
+
+def _open_hold(state: State, hold_id: UUID) -> HoldState:
+    hold = state.holds.get(hold_id)
+    if hold is None:
+        raise errors.HoldNotFound("There is no such hold.", hold=str(hold_id))
+    if hold.status == HoldStatus.CAPTURED:
+        raise errors.HoldAlreadyCaptured("The hold was captured.", hold=str(hold_id))
+    if hold.status == HoldStatus.VOIDED:
+        raise errors.HoldAlreadyVoided("The hold was voided.", hold=str(hold_id))
+    return hold
+
+
+def _is_expired(state: State, hold: HoldState) -> bool:
+    """Expiry is decided by the clock at the moment of the act, whether or not a sweeper ran."""
+    if hold.status == HoldStatus.EXPIRED:
+        return True
+    return hold.expires_at is not None and state.now is not None and hold.expires_at <= state.now
+
+
+def _release(state: State, hold: HoldState) -> tuple[BalanceState, BalanceState]:
+    debit = state.balances[hold.debit_account_id]
+    credit = state.balances[hold.credit_account_id]
+    debit.pending_debits -= hold.amount_minor
+    credit.pending_credits -= hold.amount_minor
+    return debit, credit
+
+
+def _capture_hold(state: State, command: CaptureHold) -> Outcome:
+    known = state.known.get(command.reference) if command.reference else None
+    hold = state.holds.get(command.hold_id)
+    if known is not None and hold is not None:
+        amount = hold.amount_minor if command.amount_minor is None else command.amount_minor
+        return _replay(command, known, _hold_legs(hold, amount))
+    hold = _open_hold(state, command.hold_id)
+    if _is_expired(state, hold):
+        raise errors.HoldExpired("The hold has expired.", hold=str(hold.id))
+    amount = hold.amount_minor if command.amount_minor is None else command.amount_minor
+    if amount > hold.amount_minor:
+        raise errors.CaptureExceedsHold(
+            "More is captured than the hold reserves.", hold=str(hold.id), amount=hold.amount_minor
+        )
+    debit, credit = _release(state, hold)
+    lines = (_post(debit, amount), _post(credit, -amount)) if amount else ()
+    hold.status, hold.captured_minor = HoldStatus.CAPTURED, amount
+    if command.reference and amount:
+        state.known[command.reference] = KnownEntry(command.entry_id, _hold_legs(hold, amount))
+    entry_id = command.entry_id if amount else None
+    after = (copy(debit), copy(credit))
+    return Outcome(command, "posted", entry_id=entry_id, lines=lines, balances=after)
+
+
+def _hold_legs(hold: HoldState, amount: int) -> tuple[tuple[UUID, int, str], ...]:
+    return (
+        (hold.debit_account_id, amount, hold.currency),
+        (hold.credit_account_id, -amount, hold.currency),
+    )
+
+
+def _void_hold(state: State, command: VoidHold) -> Outcome:
+    hold = _open_hold(state, command.hold_id)
+    debit, credit = _release(state, hold)
+    hold.status = HoldStatus.VOIDED
+    return Outcome(command, "voided", balances=(copy(debit), copy(credit)))
+
+
+_APPLY: Mapping[type, Callable[[State, object], Outcome]] = {
+    PostEntry: _post_entry,  # type: ignore[dict-item]  # each is called with its own type only
+    PlaceHold: _place_hold,  # type: ignore[dict-item]
+    CaptureHold: _capture_hold,  # type: ignore[dict-item]
+    VoidHold: _void_hold,  # type: ignore[dict-item]
+}
+
+
+def split(amount_minor: int, weights: Sequence[int]) -> list[int]:
+    """
+    Split an amount by whole weights: floor each share, hand the rest out one unit from the top.
+
+    99 into fifths is 20, 20, 20, 20, 19. Shares always add up to the amount.
+
+    :raises ValueError: if the amount or a weight is negative, or all weights are zero
+    """
+    total = sum(weights)
+    if amount_minor < 0 or total <= 0 or min(weights) < 0:
+        msg = "An amount is split by weights of which none is negative and one is positive."
+        raise ValueError(msg)
+    shares = [amount_minor * weight // total for weight in weights]
+    for place in range(amount_minor - sum(shares)):
+        shares[place] += 1
+    return shares
