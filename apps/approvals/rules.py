@@ -1,10 +1,10 @@
 """Who must agree before an act happens, and whether they have: over values alone."""
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
+
+from apps.core.canonical import digest
 
 
 @dataclass(frozen=True, order=True)
@@ -120,39 +120,16 @@ def _parts(steps: Sequence[Step], people: int) -> list[tuple[Step, ...]]:
     ]
 
 
-type Canonical = str | int | bool | Sequence["Canonical"] | Mapping[str, "Canonical"] | None
+type Json = str | int | bool | Sequence["Json"] | Mapping[str, "Json"] | None
 
 
-def canonical_json(value: Canonical) -> str:
+def snapshot_digest(snapshot: Mapping[str, object]) -> bytes:
     """
-    Return the one JSON text of this value: keys sorted, no spaces, no floats.
+    Return the SHA-256 (32 bytes) of the snapshot's canonical JSON: what people agreed to.
 
-    :raises TypeError: for a float or anything JSON has no exact form for
+    :raises TypeError: for a float or anything else that JSON has no exact form for
     """
-    _refuse_inexact(value)
-    return json.dumps(
-        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
-    )
-
-
-def snapshot_digest(snapshot: Mapping[str, Canonical]) -> bytes:
-    """Return the SHA-256 (32 bytes) of the snapshot's canonical JSON: what people agreed to."""
-    return hashlib.sha256(canonical_json(snapshot).encode()).digest()
-
-
-def _refuse_inexact(value: object) -> None:
-    if isinstance(value, Mapping):
-        if any(not isinstance(key, str) for key in value):
-            raise TypeError("A snapshot's keys are text.")
-        for item in value.values():
-            _refuse_inexact(item)
-    elif isinstance(value, list | tuple):
-        for item in value:
-            _refuse_inexact(item)
-    elif value is not None and not isinstance(value, str | int):
-        raise TypeError(
-            f"A snapshot holds text, whole numbers and truth values, not {type(value)}."
-        )
+    return digest(dict(snapshot))
 
 
 def policy_from_json(stored: Mapping[str, object]) -> Policy:
@@ -177,7 +154,7 @@ def _steps(rows: object) -> tuple[Step, ...]:
     return tuple(Step(str(row["role"]), int(row["count"])) for row in rows)
 
 
-def policy_to_json(policy: Policy) -> dict[str, Canonical]:
+def policy_to_json(policy: Policy) -> dict[str, Json]:
     """Return the policy as JSON values, for storing and for hashing."""
     return {
         "bands": {
@@ -195,7 +172,7 @@ def policy_to_json(policy: Policy) -> dict[str, Canonical]:
     }
 
 
-def steps_to_json(steps: Sequence[Step]) -> list[Canonical]:
+def steps_to_json(steps: Sequence[Step]) -> list[Json]:
     """Return steps as JSON values."""
     return [{"role": step.role, "count": step.count} for step in steps]
 

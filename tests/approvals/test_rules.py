@@ -8,7 +8,6 @@ from apps.approvals.rules import (
     Facts,
     Policy,
     Step,
-    canonical_json,
     people_missing,
     policy_fault,
     policy_from_json,
@@ -97,9 +96,11 @@ json_values = st.recursive(
 )
 
 
+plain_values = st.none() | st.booleans() | st.integers() | st.text()
+
+
 class TestSnapshot:
     def test_is_the_hash_of_one_text(self):
-        assert canonical_json({"b": [1, None], "a": "ø"}) == '{"a":"ø","b":[1,null]}'
         assert snapshot_digest({"a": 1}).hex() == (
             "015abd7f5cc57a2dd94b7590f04ad8084273905ee33ec5cebeae62276a97f862"
         )
@@ -110,17 +111,18 @@ class TestSnapshot:
 
         assert snapshot_digest(turned) == snapshot_digest(snapshot)
 
-    @given(st.dictionaries(st.text(), json_values, max_size=3), st.text(), json_values)
+    @given(st.dictionaries(st.text(), plain_values, max_size=3), st.text(), plain_values)
     def test_changes_with_any_value(self, snapshot, key, value):
         changed = {**snapshot, key: value}
 
-        same = canonical_json(changed) == canonical_json(snapshot)
+        # JSON's true is not the number 1, though Python takes them for equal.
+        same = repr(sorted(changed.items())) == repr(sorted(snapshot.items()))
         assert (snapshot_digest(changed) == snapshot_digest(snapshot)) == same
 
-    @pytest.mark.parametrize("value", [1.0, {1: "x"}, b"x", {"deep": [{"er": 0.1}]}])
+    @pytest.mark.parametrize("value", [1.0, {"x": object()}, {"deep": [{"er": 0.1}]}])
     def test_refuses_what_has_no_exact_form(self, value):
         with pytest.raises(TypeError):
-            canonical_json(value)
+            snapshot_digest({"value": value})
 
 
 class TestPolicyJson:

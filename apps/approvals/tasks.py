@@ -1,0 +1,22 @@
+"""Celery entry of approvals: the clock closes what nobody decided."""
+
+from datetime import datetime
+
+from apps.approvals import operations, queries
+from apps.core import jobs
+
+
+def register() -> None:
+    """Register the app's own act and its job; called when the app is ready."""
+    operations.register_policy_act()
+    jobs.declare(
+        kind="approvals.expire", schedule=jobs.Every(minutes=5), run=expire_due, catch_up="latest"
+    )
+
+
+def expire_due(_period: str, now: datetime) -> None:
+    """Expire every request whose time is over; a second run finds nothing."""
+    for request in queries.list_expired(now=now):
+        operations.expire_approval(
+            organization_id=request.organization_id, request_id=request.id, now=now
+        )
