@@ -1,4 +1,4 @@
-"""Gunicorn's settings: the values and their reasons stand in the design of operations, section 4."""
+"""Gunicorn's settings. It reads them before Django has any, so the environment is read here too."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""Structured logs on stdout: one JSON object a line, or for a person's terminal one colored line."""
+"""Structured logs on stdout: a JSON object on each line, or colored lines for a terminal."""
 
 from collections.abc import MutableMapping
 from typing import Any

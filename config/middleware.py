@@ -10,6 +10,7 @@ import structlog
 from django.http import HttpRequest, HttpResponse
 
 from apps.core import context
+from apps.core.api.headers import add_headers
 
 type GetResponse = Callable[[HttpRequest], HttpResponse]
 
@@ -31,12 +32,11 @@ class RequestContextMiddleware:
     def __call__(self, request: HttpRequest) -> HttpResponse:
         started = time.monotonic()
         begun = context.begin(
-            request_id=_accept(_REQUEST_ID, request.headers.get("X-Request-Id"))
-            or uuid.uuid4().hex,
+            request_id=_accept(_REQUEST_ID, request.headers.get("Request-Id")) or uuid.uuid4().hex,
             traceparent=_accept(_TRACEPARENT, request.headers.get("traceparent")),
         )
         response = self.get_response(request)
-        response["X-Request-Id"] = begun.request_id
+        response["Request-Id"] = begun.request_id
         if request.path not in _QUIET:
             match = request.resolver_match
             logger.info(
@@ -61,7 +61,7 @@ class ApiHeadersMiddleware:
         response = self.get_response(request)
         if request.path.startswith("/v1/"):
             response["Content-Security-Policy"] = "default-src 'none'; frame-ancestors 'none'"
-            response["Cache-Control"] = "no-store"
+            add_headers(request, response)
         elif request.path.startswith("/admin/"):
             response["Cache-Control"] = "no-store"
         return response

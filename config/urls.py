@@ -28,4 +28,6 @@ urlpatterns: list[URLPattern | URLResolver] = [
         for app in API_APPS
         if find_spec(f"apps.{app}.api") and find_spec(f"apps.{app}.api.urls")
     ),
+    # Last: what none of them answers is a problem document too.
+    path("v1/", include("apps.core.api.urls")),
 ]

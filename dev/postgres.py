@@ -67,7 +67,7 @@ SELECT 'CREATE DATABASE {DATABASE} OWNER {OWNER}'
 \connect {DATABASE}
 SET client_min_messages = warning;
 CREATE EXTENSION IF NOT EXISTS pg_stat_statements;
-"""
+"""  # noqa: S608  built from the two constants above
 
 LOG_BYTES_MAX = 20 * 1024 * 1024
 

@@ -1,4 +1,4 @@
-"""Celery's settings: what each value is for stands in the design of events, section 2."""
+"""Celery's settings. ADR 0006 says what they are for."""
 
 from typing import Any, Final
 
@@ -105,7 +105,7 @@ def make_celery(*, broker_url: str, role: str) -> dict[str, Any]:
 
 
 class MoneyLimits:
-    """Tasks of the queue `money` end sooner than others: 45 s to stop by themselves, 60 s in all."""
+    """Tasks that move money end sooner: 45 s to stop by themselves, 60 s in all."""
 
     def annotate(self, task: Any) -> dict[str, int] | None:  # noqa: ANN401  Celery's Task has no usable type here
         """Return the task's own limits, or None where the common ones hold."""

@@ -6,14 +6,14 @@ from typing import Any
 
 import environ
 
-# Statement, lock, idle-in-transaction and transaction timeouts, in milliseconds. In production the
-# database's roles carry them (a pooler loses what a session sets); the embedded server has one role.
+# Statement, lock, idle-in-transaction and transaction timeouts, in milliseconds. In production
+# roles carry them (a pooler loses what a session sets); the embedded server has one role for all.
 TIMEOUTS = {
     "web": (5_000, 2_000, 10_000, 15_000),
     "worker": (60_000, 5_000, 30_000, 90_000),
     "threads": (60_000, 5_000, 30_000, 90_000),
     "beat": (5_000, 2_000, 10_000, 15_000),
-    # Somebody at a terminal: a migration or a check takes as long as it takes, but waits for no lock.
+    # Somebody at a terminal: a check takes as long as it takes, but waits for no lock for long.
     "command": (0, 10_000, 60_000, 0),
 }
 

@@ -14,6 +14,7 @@ SECRET_KEY = env.str("SECRET_KEY", default=_local["secret_key"])
 KASSA_PEPPERS = env.list("KASSA_PEPPERS", default=[_local["pepper"]])
 KASSA_PEPPER = KASSA_PEPPERS[0]
 KASSA_KEY_FILE = env.str("KASSA_KEY_FILE", default=_local["key_file"])
+STAFF_REQUIRES_SECOND_FACTOR = env.bool("STAFF_REQUIRES_SECOND_FACTOR", default=False)
 
 # Static files are served from where they stand, without collectstatic.
 WHITENOISE_USE_FINDERS = True

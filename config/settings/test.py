@@ -14,6 +14,7 @@ SECRET_KEY = _local["secret_key"]
 KASSA_PEPPERS = [_local["pepper"]]
 KASSA_PEPPER = KASSA_PEPPERS[0]
 KASSA_KEY_FILE = _local["key_file"]
+STAFF_REQUIRES_SECOND_FACTOR = False
 
 # People on one machine run their tests against one server at once, and so do pytest's processes.
 KASSA_TEST_DB = env.str("KASSA_TEST_DB", default="test_kassa")

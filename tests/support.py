@@ -1,0 +1,183 @@
+"""What tests of several apps use: races, processes, waiting."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from django.apps import apps
+from django.conf import settings
+from django.db import connection
+
+from apps.core.errors import Refusal
+
+ROOT = Path(__file__).resolve().parent.parent
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+
+# Made with the schema, by migrations and Django itself, and the same for every test.
+_KEPT_TABLES = (
+    "django_migrations",
+    "django_content_type",
+    "auth_permission",
+    "auth_group",
+    "auth_group_permissions",
+)
+
+
+# --- Races ------------------------------------------------------------------------------------
+
+
+def race(*calls: Callable[[], Any], seconds: float = 60) -> list[Any]:
+    """
+    Run the calls at once, each in a thread with a connection of its own; return in their order.
+
+    A refusal is an outcome and is returned. Anything else that is raised is a fault and is raised
+    here, so it fails the test. Only for tests with `transaction=True`: others see no commit.
+    """
+    if connection.in_atomic_block:
+        raise RuntimeError("A race needs @pytest.mark.django_db(transaction=True).")
+    runners = _start_runners(calls, seconds)
+    deadline = time.monotonic() + seconds
+    for runner in runners:
+        runner.join(max(0, deadline - time.monotonic()))
+    faults = [runner.fault for runner in runners if runner.fault is not None]
+    if any(runner.is_alive() for runner in runners):
+        faults.append(TimeoutError(f"A call of the race still runs after {seconds} s."))
+    if faults:
+        raise BaseExceptionGroup("The race met faults.", faults)
+    return [runner.outcome for runner in runners]
+
+
+class _Runner(threading.Thread):
+    def __init__(self, call: Callable[[], Any], ready: threading.Barrier) -> None:
+        super().__init__(daemon=True)
+        self.call, self.ready = call, ready
+        self.outcome: Any = None
+        self.fault: BaseException | None = None
+
+    def run(self) -> None:
+        try:
+            connection.ensure_connection()
+            self.ready.wait()
+            self.outcome = self.call()
+        except Refusal as refusal:
+            self.outcome = refusal
+        except BaseException as fault:  # noqa: BLE001  raised again by the thread of the test
+            self.fault = fault
+            self.ready.abort()
+        finally:
+            connection.close()
+
+
+def _start_runners(calls: tuple[Callable[[], Any], ...], seconds: float) -> list[_Runner]:
+    # Everybody connects first: otherwise the slowest connection decides the order.
+    ready = threading.Barrier(len(calls), timeout=seconds)
+    runners = [_Runner(call, ready) for call in calls]
+    for runner in runners:
+        runner.start()
+    return runners
+
+
+# --- Processes --------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def running(*arguments: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
+    """
+    Run `python <arguments>` on this test's database and broker until the block ends.
+
+    The process is the leader of a group of its own: `kill_hard` ends it with its children at once.
+    """
+    process = subprocess.Popen(
+        [sys.executable, *arguments],
+        cwd=ROOT,
+        env=os.environ
+        | {
+            "DJANGO_SETTINGS_MODULE": "config.settings.test",
+            "KASSA_IN_TEST": "1",
+            "KASSA_TEST_DB_NAME": connection.settings_dict["NAME"],
+            **environment,
+        },
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        yield process
+    finally:
+        kill_hard(process)
+
+
+def running_worker(
+    *queues: str, pool: str = "prefork", concurrency: int = 2, **environment: str
+) -> contextlib.AbstractContextManager[subprocess.Popen[str]]:
+    """Run a real Celery worker for the queues; see `running`."""
+    return running(
+        "-m", "celery", "-A", "config", "worker", "-Q", ",".join(queues),
+        "-P", pool, "-c", str(concurrency), "--without-gossip", "--without-mingle",
+        KASSA_ROLE="worker" if pool == "prefork" else "threads", **environment,
+    )  # fmt: skip
+
+
+def kill_hard(process: subprocess.Popen[str]) -> None:
+    """Kill the process and its children, with no chance to tidy up, and wait for its end."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait(timeout=10)
+    if process.stdout is not None:
+        process.stdout.close()
+
+
+def wait_until(condition: Callable[[], bool], *, seconds: float = 30) -> None:
+    """Return as soon as the condition holds; fail the test if it never does."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"Not within {seconds} s: {condition}")
+        time.sleep(0.02)
+
+
+def empty_broker() -> None:
+    """Take this test database's messages out of the broker; those of others stay."""
+    import redis  # noqa: PLC0415  most tests need no broker
+
+    prefix = settings.CELERY_BROKER_TRANSPORT_OPTIONS["global_keyprefix"]
+    with redis.Redis.from_url(settings.REDIS_URL) as client:
+        for key in client.scan_iter(match=f"{prefix}*", count=1000):
+            client.delete(key)
+
+
+# --- Clean-up ---------------------------------------------------------------------------------
+
+
+def empty_tables() -> None:
+    """Empty every table that has a row, past the guards, as if the test had never committed."""
+    with connection.cursor() as cursor:
+        cursor.execute(_filled_tables_query())
+        filled = [row[0] for row in cursor.fetchall()]
+        if filled:
+            names = ", ".join(connection.ops.quote_name(name) for name in filled)
+            cursor.execute(
+                "BEGIN; SET LOCAL session_replication_role = replica;"
+                f" TRUNCATE {names} CASCADE; COMMIT;"
+            )
+
+
+@cache
+def _filled_tables_query() -> str:
+    # The test may have left tables of its own making; only those of models are asked for.
+    models = apps.get_models(include_auto_created=True)
+    tables = {model._meta.db_table for model in models if model._meta.managed}
+    return " UNION ALL ".join(
+        f"SELECT '{table}' WHERE EXISTS (SELECT FROM \"{table}\")"
+        for table in sorted(tables.difference(_KEPT_TABLES))
+    )
