@@ -2,7 +2,6 @@
 
 from datetime import timedelta
 from typing import Any, ClassVar, Final, override
-from uuid import UUID
 
 import pgtrigger
 from django.conf import settings
@@ -287,7 +286,6 @@ class ApiKey(OrganizationOwned):
 class Customer(OrganizationOwned):
     """The party whose money an organization keeps with us; name and e-mail are encrypted."""
 
-    id: UUID  # type: ignore[assignment]  # declared by the base
     external_id = models.CharField(max_length=100, null=True)  # noqa: DJ001 - absent is not ""
     name_sealed = models.BinaryField()
     email_sealed = models.BinaryField(null=True)

@@ -1,0 +1,18 @@
+"""The headers of every answer of the API."""
+
+from typing import Final
+
+from django.http import HttpRequest, HttpResponse
+
+from apps.core import context
+
+KASSA_VERSION: Final = "2026-11-01"
+
+
+def add_headers(request: HttpRequest, response: HttpResponse) -> None:
+    """Say which version answered and whether this is a replay; nothing on the way keeps a copy."""
+    caller = getattr(request, "caller", None)
+    response["Kassa-Version"] = caller.kassa_version if caller else KASSA_VERSION
+    response["Cache-Control"] = "no-store"
+    if context.current().replayed:
+        response["Idempotent-Replayed"] = "true"
