@@ -1,0 +1,45 @@
+import pytest
+
+from apps.banking.formats.problems import UnreadableFile
+from apps.banking.formats.reading import read_bank_file
+
+REPORT = """<?xml version="1.0"?>
+<Document xmlns="{namespace}"><CstmrPmtStsRpt>
+<GrpHdr><MsgId>ANSWER</MsgId></GrpHdr>
+<OrgnlGrpInfAndSts><OrgnlMsgId>OURS</OrgnlMsgId><GrpSts>PART</GrpSts></OrgnlGrpInfAndSts>
+<OrgnlPmtInfAndSts><OrgnlPmtInfId>P1</OrgnlPmtInfId>
+<TxInfAndSts><OrgnlInstrId>1</OrgnlInstrId><OrgnlEndToEndId>NOTPROVIDED</OrgnlEndToEndId>
+<TxSts>RJCT</TxSts><StsRsnInf><Rsn><Cd>AC01</Cd></Rsn><AddtlInf>one</AddtlInf>
+<AddtlInf>two</AddtlInf></StsRsnInf><StsRsnInf><Rsn><Prtry>X9</Prtry></Rsn></StsRsnInf></TxInfAndSts>
+</OrgnlPmtInfAndSts>
+<OrgnlPmtInfAndSts><OrgnlPmtInfId>P2</OrgnlPmtInfId><PmtInfSts>ACSP</PmtInfSts>
+</OrgnlPmtInfAndSts></CstmrPmtStsRpt></Document>"""
+ISO = "urn:iso:std:iso:20022:tech:xsd:pain.002.001."
+SWISS = "http://www.six-interbank-clearing.com/de/pain.002.001.03.ch.02.xsd"
+
+
+@pytest.mark.parametrize("namespace", [*(f"{ISO}{n:02d}" for n in range(3, 12)), SWISS, ""])
+def test_every_version_says_the_same(namespace):
+    report = read_bank_file(REPORT.format(namespace=namespace).encode())
+
+    assert (report.message_id, report.original_message_id) == ("ANSWER", "OURS")
+    assert report.group_status == "PART"
+    first, second = report.payments
+    [transaction] = first.transactions
+    assert (transaction.instruction_id, transaction.end_to_end_id) == ("1", None)
+    assert transaction.status == "RJCT"
+    assert [(each.code, each.text) for each in transaction.reasons] == [
+        ("AC01", "one two"),
+        ("X9", ""),
+    ]
+    assert (second.status, second.transactions) == ("ACSP", ())
+
+
+def test_a_report_about_nothing_is_refused():
+    data = REPORT.format(namespace=f"{ISO}10")
+    start, end = data.index("<OrgnlGrpInf"), data.index("</OrgnlGrpInfAndSts>") + 20
+
+    with pytest.raises(UnreadableFile) as refusal:
+        read_bank_file((data[:start] + data[end:]).encode(), name="answer.xml")
+
+    assert (refusal.value.problem.code, refusal.value.problem.file) == ("malformed", "answer.xml")
