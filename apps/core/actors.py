@@ -1,7 +1,7 @@
 """Who acts: an API key, a member of staff, or one of our jobs."""
 
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import Literal, Self, override
 
 type ActorKind = Literal["api_key", "staff", "job"]
 
@@ -26,5 +26,6 @@ class Actor:
     def staff(cls, id_: object) -> Self:
         return cls(kind="staff", id=str(id_), principal=f"staff:{id_}")
 
+    @override
     def __str__(self) -> str:
         return f"{self.kind}:{self.id}"

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Any, Self, override
 
 from django.db import models
-from django.db.backends.base.schema import BaseDatabaseSchemaEditor
 from django.db.backends.ddl_references import Statement
 from django.db.models.constraints import BaseConstraint
 
@@ -28,39 +27,38 @@ class SameOrganization(BaseConstraint):
     `OwnedKey`. With a NULL in `field` nothing is checked (MATCH SIMPLE).
     """
 
+    copies: tuple[str, ...] = ()
+
     def __init__(self, *, name: str, field: str) -> None:
         super().__init__(name=name)
         self.field = field
 
     @override
-    def constraint_sql(
-        self, model: type[models.Model], schema_editor: BaseDatabaseSchemaEditor
-    ) -> None:
-        self.create_sql(model, schema_editor)
+    def constraint_sql(self, model: Any, schema_editor: Any) -> Any:
+        return self.create_sql(model, schema_editor)
 
     @override
-    def create_sql(
-        self, model: type[models.Model], schema_editor: BaseDatabaseSchemaEditor
-    ) -> None:
-        # At the end of the migration, when every table and the target's OwnedKey are there.
-        field = model._meta.get_field(self.field)
-        target = field.related_model
+    def create_sql(self, model: Any, schema_editor: Any) -> Any:
+        # At the end of the migration, when every table and the target's key are there.
+        source = model._meta
+        target = source.get_field(self.field).related_model._meta
+        own = [source.get_field(name).column for name in (self.field, *self.copies)]
+        theirs = ["id", *(target.get_field(name).column for name in self.copies)]
         quote = schema_editor.quote_name
         statement = Statement(
             "ALTER TABLE %(table)s ADD CONSTRAINT %(name)s"
-            " FOREIGN KEY (organization_id, %(column)s)"
-            " REFERENCES %(target)s (organization_id, id)",
-            table=quote(model._meta.db_table),
+            " FOREIGN KEY (organization_id, %(own)s)"
+            " REFERENCES %(target)s (organization_id, %(theirs)s)",
+            table=quote(source.db_table),
             name=quote(self.name),
-            column=quote(field.column),  # type: ignore[union-attr]  # a relation with a column
-            target=quote(target._meta.db_table),  # type: ignore[union-attr]  # resolved by now
+            own=", ".join(map(quote, own)),
+            target=quote(target.db_table),
+            theirs=", ".join(map(quote, theirs)),
         )
         schema_editor.deferred_sql.append(statement)
 
     @override
-    def remove_sql(
-        self, model: type[models.Model], schema_editor: BaseDatabaseSchemaEditor
-    ) -> Statement:
+    def remove_sql(self, model: Any, schema_editor: Any) -> Any:
         quote = schema_editor.quote_name
         return Statement(
             "ALTER TABLE %(table)s DROP CONSTRAINT %(name)s",
@@ -79,17 +77,16 @@ class SameOrganization(BaseConstraint):
 
     @override
     def clone(self) -> Self:
-        return type(self)(name=self.name, field=self.field)
+        _, _, options = self.deconstruct()
+        return type(self)(**options)
 
     @override
     def __eq__(self, other: object) -> bool:
-        if not isinstance(other, SameOrganization):
-            return NotImplemented
-        return (self.name, self.field) == (other.name, other.field)
+        return isinstance(other, SameOrganization) and self.deconstruct() == other.deconstruct()
 
     @override
     def __hash__(self) -> int:
-        return hash((self.name, self.field))
+        return hash((self.name, self.field, self.copies))
 
 
 class TiedCopy(SameOrganization):
@@ -100,46 +97,11 @@ class TiedCopy(SameOrganization):
     The target declares a unique constraint over exactly those fields.
     """
 
-    def __init__(self, *, name: str, field: str, copies: Sequence[str], **_: object) -> None:
+    def __init__(self, *, name: str, field: str, copies: Sequence[str]) -> None:
         super().__init__(name=name, field=field)
         self.copies = tuple(copies)
-
-    @override
-    def create_sql(
-        self, model: type[models.Model], schema_editor: BaseDatabaseSchemaEditor
-    ) -> Statement:
-        field = model._meta.get_field(self.field)
-        target = field.related_model
-        quote = schema_editor.quote_name
-        return Statement(
-            "ALTER TABLE %(table)s ADD CONSTRAINT %(name)s"
-            " FOREIGN KEY (organization_id, %(column)s, %(copies)s)"
-            " REFERENCES %(target)s (organization_id, id, %(copied)s)",
-            table=quote(model._meta.db_table),
-            name=quote(self.name),
-            column=quote(field.column),  # type: ignore[union-attr]  # a relation with a column
-            copies=", ".join(quote(model._meta.get_field(c).column) for c in self.copies),  # type: ignore[union-attr]  # columns
-            target=quote(target._meta.db_table),  # type: ignore[union-attr]  # resolved by now
-            copied=", ".join(quote(target._meta.get_field(c).column) for c in self.copies),  # type: ignore[union-attr]  # columns
-        )
 
     @override
     def deconstruct(self) -> tuple[str, Any, dict[str, Any]]:
         path, arguments, options = super().deconstruct()
         return path, arguments, {**options, "copies": list(self.copies)}
-
-    @override
-    def clone(self) -> Self:
-        return type(self)(name=self.name, field=self.field, copies=self.copies)
-
-    @override
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, TiedCopy) and (self.name, self.field, self.copies) == (
-            other.name,
-            other.field,
-            other.copies,
-        )
-
-    @override
-    def __hash__(self) -> int:
-        return hash((self.name, self.field, self.copies))

@@ -49,6 +49,9 @@ class RequestInProgress(StateConflict):
 _NOT_STORED: Final = (IdempotencyKeyReused, RequestInProgress)
 
 
+type _Row = tuple[UUID, str, str, bytes, UUID]
+
+
 @dataclass(frozen=True, slots=True)
 class Claim:
     """
@@ -75,7 +78,7 @@ def claim(organization_id: UUID, key: str, operation: str, *parts: object) -> Cl
     unit = transactions.current()
     fingerprint = digest([operation, *parts])
     fresh = new_id()
-    row = [organization_id, key, operation, fingerprint, fresh]
+    row: _Row = (organization_id, key, operation, fingerprint, fresh)
     with connection.cursor() as cursor:
         try:
             cursor.execute(_INSERT, [*row, None, None])
@@ -113,7 +116,7 @@ def _rebuilt(code: str, stored: dict[str, object]) -> Refusal:
     return kind(str(stored["message"]), **(details if isinstance(details, dict) else {}))
 
 
-def _store_refusal(row: list[object], refusal: Refusal) -> bool:
+def _store_refusal(row: _Row, refusal: Refusal) -> bool:
     """Keep the refusal under its key; true if another request took the key meanwhile."""
     if not isinstance(refusal, RuleViolation | StateConflict) or isinstance(refusal, _NOT_STORED):
         return False

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
-from typing import Final
+from typing import Final, override
 
 from iso4217 import Currency
 
@@ -26,6 +26,7 @@ class Money:
             raise TypeError(msg)
         exponent(self.currency)
 
+    @override
     def __str__(self) -> str:
         return format_minor(self.amount_minor, self.currency)
 

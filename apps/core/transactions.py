@@ -2,12 +2,14 @@
 The only place that opens a transaction (house style, section 5).
 
 `outermost` stands on what views, tasks and acts call; `required` on the parts that operations
-compose. There is no third way, and no savepoint.
+compose. `snapshot` is for long reads that must agree with themselves, and cannot write. There is no
+other way, and no savepoint.
 """
 
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import wraps
@@ -159,6 +161,15 @@ def required[**P, R](operation: Callable[P, R]) -> Callable[P, R]:
         return operation(*args, **kwargs)
 
     return run
+
+
+@contextmanager
+def snapshot() -> Iterator[None]:
+    """Read as of one instant (REPEATABLE READ), in a transaction that cannot write."""
+    with transaction.atomic(durable=True):  # noqa: TID251  (the one place)
+        with connection.cursor() as cursor:
+            cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        yield
 
 
 def on_refusal(writer: RefusalWriter) -> None:

@@ -207,7 +207,7 @@ def mark_retry(row: WorkRow, *, error_code: str, delay_seconds: float | None = N
         delay_seconds = step * random.uniform(0.8, 1.2)  # noqa: S311  (jitter, not a secret)
     row.state, row.lapses, row.last_error_code = WorkState.PENDING, 0, error_code
     row.lease_until = row.lease_token = None
-    row.next_attempt_at = Now() + timedelta(seconds=delay_seconds)  # type: ignore[assignment]  # an expression on the database's clock
+    row.next_attempt_at = Now() + timedelta(seconds=delay_seconds)
     row.save(update_fields=RECORDED_FIELDS)
 
 

@@ -1,6 +1,6 @@
 """The books. Private to the ledger: everybody else calls its operations and queries."""
 
-from typing import ClassVar
+from typing import ClassVar, override
 
 import pgtrigger
 from django.contrib.postgres.fields import ArrayField
@@ -51,6 +51,7 @@ class LedgerAccount(OrganizationOwned):
             ),
         ]
 
+    @override
     def __str__(self) -> str:
         return self.code
 

@@ -1,0 +1,34 @@
+"""manage.py check_invariants: run every app's invariants and name what breaks them."""
+
+import sys
+from argparse import ArgumentParser
+from typing import override
+
+from django.core.management.base import BaseCommand
+
+from apps.core import invariants
+
+
+class Command(BaseCommand):
+    help = "Run every invariant (SQL that must return no row); exit 1 if one is broken."
+
+    @override
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--app", action="append", help="Only this app's; may be repeated.")
+
+    @override
+    def handle(self, *, app: list[str] | None = None, verbosity: int = 1, **_: object) -> None:
+        statements = invariants.collect(only_apps=frozenset(app) if app else None)
+        broken = 0
+        for name, breach in invariants.check(statements):
+            if breach is None:
+                if verbosity > 1:
+                    self.stdout.write(f"ok      {name}")
+                continue
+            broken += 1
+            self.stdout.write(self.style.ERROR(f"BROKEN  {name}"))
+            for row in breach.rows:
+                self.stdout.write("        " + ", ".join(f"{k}={v}" for k, v in row.items()))
+        self.stdout.write(f"{len(statements)} invariants checked, {broken} broken.")
+        if broken:
+            sys.exit(1)

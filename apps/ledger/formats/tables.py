@@ -1,0 +1,74 @@
+"""The journal as CSV and as JSON lines: one row or object per posting or entry."""
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Iterator
+from datetime import UTC
+from typing import Final
+
+from apps.core.money import decimal_text
+from apps.ledger.formats.records import AccountRecord, EntryRecord
+
+_HEADER: Final = (
+    "entry", "kind", "reference", "description", "effective_at", "recorded_at",
+    "account", "amount_minor", "amount", "currency",
+)  # fmt: skip
+_FORMULA_STARTS: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")  # noqa: RUF001  (full-width forms are formulas too)
+
+
+def escape_formula(text: str) -> str:
+    """Return the text with an apostrophe in front where a spreadsheet would run it."""
+    return f"'{text}" if text.lstrip(" \"'").startswith(_FORMULA_STARTS) else text
+
+
+def write_csv(_accounts: Iterable[AccountRecord], entries: Iterable[EntryRecord]) -> Iterator[str]:
+    """Yield CSV rows (RFC 4180), a posting each."""
+    yield _row(_HEADER)
+    for entry in entries:
+        for leg in entry.legs:
+            yield _row(
+                (
+                    entry.id,
+                    escape_formula(entry.kind),
+                    escape_formula(entry.reference),
+                    escape_formula(entry.description),
+                    entry.effective_at.astimezone(UTC).isoformat(),
+                    entry.recorded_at.astimezone(UTC).isoformat(),
+                    leg.code,
+                    leg.amount_minor,
+                    decimal_text(leg.amount_minor, leg.currency),
+                    leg.currency,
+                )
+            )
+
+
+def _row(values: Iterable[object]) -> str:
+    buffer = io.StringIO()
+    csv.writer(buffer).writerow(values)
+    return buffer.getvalue()
+
+
+def write_jsonl(
+    _accounts: Iterable[AccountRecord], entries: Iterable[EntryRecord]
+) -> Iterator[str]:
+    """Yield one JSON object a line, an entry each, amounts in minor units."""
+    for entry in entries:
+        yield (
+            json.dumps(
+                {
+                    "id": entry.id,
+                    "kind": entry.kind,
+                    "reference": entry.reference or None,
+                    "description": entry.description,
+                    "effective_at": entry.effective_at.astimezone(UTC).isoformat(),
+                    "recorded_at": entry.recorded_at.astimezone(UTC).isoformat(),
+                    "postings": [
+                        {"account": leg.code, "amount": leg.amount_minor, "currency": leg.currency}
+                        for leg in entry.legs
+                    ],
+                },
+                ensure_ascii=False,
+            )
+            + "\n"
+        )
