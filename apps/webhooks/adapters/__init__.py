@@ -1,0 +1,1 @@
+"""What speaks to receivers: resolving their names, and sending to checked addresses."""

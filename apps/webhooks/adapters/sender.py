@@ -1,0 +1,255 @@
+"""
+Sending one webhook: to a checked address, by name in SNI and `Host`, within one deadline.
+
+A general HTTP client resolves again, follows redirects and reads the environment's proxies; each
+of those is a way round the address check, so this is a small client of its own over sockets.
+"""
+
+import http.client
+import socket
+import ssl
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+from uuid import UUID
+
+from apps.webhooks.adapters._wire import BYTES_MAX, Wire
+from apps.webhooks.adapters.addresses import Resolver, Unresolvable, resolve
+from apps.webhooks.rules import retries, targets
+from apps.webhooks.rules.retries import Attempt, Outcome
+from apps.webhooks.rules.targets import Policy, Target
+
+ATTEMPT_SECONDS_MAX: Final = 15.0
+CONNECT_SECONDS_MAX: Final = 3.0
+ADDRESSES_TRIED_MAX: Final = 2
+HEAD_BYTES_MAX: Final = 2048
+
+
+@dataclass(frozen=True, kw_only=True)
+class Message:
+    """What is to be sent, signed already."""
+
+    delivery_id: UUID
+    number: int
+    target: Target
+    headers: Mapping[str, str]
+    body: bytes
+    started_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Answer:
+    outcome: Outcome
+    status_code: int | None = None
+    address: str = ""
+    head: str = ""
+    retry_after: str = ""
+
+
+class _Failed(Exception):
+    """The attempt ended before an answer; says how, and at which address."""
+
+    def __init__(self, outcome: Outcome, *, address: str = "") -> None:
+        super().__init__(outcome)
+        self.outcome = outcome
+        self.address = address
+
+
+@dataclass(slots=True)
+class _Connection:
+    wire: Wire
+    target: Target
+    address: str
+
+
+class Sender:
+    """
+    Sends messages one after the other, keeping the last connection where that is safe.
+
+    Not for use by several threads at once. Close it when the lane is done.
+    """
+
+    def __init__(
+        self,
+        *,
+        policy: Policy,
+        resolver: Resolver = resolve,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        self._policy = policy
+        self._resolver = resolver
+        self._tls = tls or default_tls()
+        self._kept: _Connection | None = None
+
+    def close(self) -> None:
+        """Close the connection that was kept, if there is one."""
+        if self._kept is not None:
+            self._kept.wire.socket.close()
+            self._kept = None
+
+    def send(self, message: Message) -> Attempt:
+        """Send once and say how it went. Nothing is raised for what a receiver may do."""
+        begun = time.monotonic()
+        try:
+            answer = self._exchange(message, deadline=begun + ATTEMPT_SECONDS_MAX)
+        except _Failed as failure:
+            answer = _Answer(outcome=failure.outcome, address=failure.address)
+        return Attempt(
+            delivery_id=message.delivery_id,
+            number=message.number,
+            started_at=message.started_at,
+            duration_ms=int((time.monotonic() - begun) * 1000),
+            outcome=answer.outcome,
+            status_code=answer.status_code,
+            address=answer.address,
+            head=answer.head,
+            retry_after=answer.retry_after,
+        )
+
+    def _exchange(self, message: Message, *, deadline: float) -> _Answer:
+        addresses = self._checked_addresses(message.target)
+        kept, self._kept = self._kept, None
+        if kept is not None:
+            if kept.target == message.target and kept.address in addresses:
+                kept.wire.renew(deadline=deadline)
+                try:
+                    return self._talk(kept, message)
+                except _Stale:
+                    # The peer closed an idle connection without a word; it is not an answer.
+                    pass
+            kept.wire.socket.close()
+        fresh = self._connect(message.target, addresses, deadline=deadline)
+        try:
+            return self._talk(fresh, message)
+        except _Stale as stale:
+            raise _Failed(Outcome.CONNECT_ERROR, address=fresh.address) from stale
+
+    def _checked_addresses(self, target: Target) -> list[str]:
+        try:
+            addresses = self._resolver(target.host, target.port)
+        except Unresolvable as error:
+            raise _Failed(Outcome.DNS_ERROR) from error
+        # Every address must pass: of one public and one private record neither is contacted.
+        if not targets.are_allowed(addresses, policy=self._policy):
+            raise _Failed(Outcome.BLOCKED_ADDRESS, address=addresses[0])
+        return addresses
+
+    def _connect(self, target: Target, addresses: list[str], *, deadline: float) -> _Connection:
+        limit = min(deadline, time.monotonic() + CONNECT_SECONDS_MAX)
+        failure = _Failed(Outcome.CONNECT_ERROR)
+        for address in addresses[:ADDRESSES_TRIED_MAX]:
+            try:
+                connected = _open(target, address, limit=limit, tls=self._tls)
+            except TimeoutError:
+                failure = _Failed(Outcome.TIMEOUT, address=address)
+            except ssl.SSLError:
+                failure = _Failed(Outcome.TLS_ERROR, address=address)
+            except OSError:
+                failure = _Failed(Outcome.CONNECT_ERROR, address=address)
+            else:
+                return _Connection(Wire(connected, deadline=deadline), target, address)
+        raise failure
+
+    def _talk(self, connection: _Connection, message: Message) -> _Answer:
+        """Send the request and read the answer; keep the connection only if it is at rest."""
+        is_kept = False
+        try:
+            answer, is_kept = _request(connection, message)
+        except TimeoutError as error:
+            raise _Failed(Outcome.TIMEOUT, address=connection.address) from error
+        except (http.client.HTTPException, ValueError) as error:
+            if connection.wire.received == 0:
+                raise _Stale from error
+            raise _Failed(Outcome.PROTOCOL_ERROR, address=connection.address) from error
+        except OSError as error:
+            if connection.wire.received == 0:
+                raise _Stale from error
+            raise _Failed(Outcome.CONNECT_ERROR, address=connection.address) from error
+        finally:
+            if not is_kept:
+                connection.wire.socket.close()
+        self._kept = connection
+        return answer
+
+
+class _Stale(Exception):
+    """The connection ended before a single byte of an answer."""
+
+
+def default_tls() -> ssl.SSLContext:
+    """Return the client's TLS settings: the system's authorities, and 1.2 at least."""
+    context = ssl.create_default_context()
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    return context
+
+
+def _open(target: Target, address: str, *, limit: float, tls: ssl.SSLContext) -> socket.socket:
+    connected = socket.create_connection((address, target.port), timeout=_left(limit))
+    try:
+        _check_peer(connected, address)
+        connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if target.is_tls:
+            connected.settimeout(_left(limit))
+            return tls.wrap_socket(connected, server_hostname=target.host)
+    except BaseException:
+        connected.close()
+        raise
+    return connected
+
+
+def _check_peer(connected: socket.socket, address: str) -> None:
+    if connected.getpeername()[0] != address:
+        raise ConnectionError("Another peer answered than the one that was checked.")
+
+
+def _left(limit: float) -> float:
+    left = limit - time.monotonic()
+    if left <= 0:
+        raise TimeoutError("There was no time left to connect.")
+    return left
+
+
+def _request(connection: _Connection, message: Message) -> tuple[_Answer, bool]:
+    target, wire = message.target, connection.wire
+    lines = [
+        f"POST {target.path} HTTP/1.1",
+        f"Host: {target.authority}",
+        "Content-Type: application/json",
+        f"Content-Length: {len(message.body)}",
+        "User-Agent: Kassa-Webhooks/1",
+        "Accept: */*",
+        *(f"{name}: {value}" for name, value in message.headers.items()),
+    ]
+    wire.send("\r\n".join([*lines, "", ""]).encode("ascii") + message.body)
+
+    response = http.client.HTTPResponse(wire, method="POST")  # type: ignore[arg-type]  # of a socket it uses makefile only
+    try:
+        response.begin()
+        head, is_whole = _head_of(response, wire)
+        is_kept = is_whole and not response.will_close
+    finally:
+        response.close()
+    answer = _Answer(
+        outcome=retries.outcome_of_status(response.status),
+        status_code=response.status,
+        address=connection.address,
+        head=head,
+        retry_after=(response.getheader("Retry-After") or "")[:100],
+    )
+    return answer, is_kept
+
+
+def _head_of(response: http.client.HTTPResponse, wire: Wire) -> tuple[str, bool]:
+    """Return the beginning of the body, fit for a text column, and whether it was read whole."""
+    kept = b""
+    try:
+        while chunk := response.read(4096):
+            kept = (kept + chunk)[:HEAD_BYTES_MAX]
+        is_whole = response.isclosed() and wire.received < BYTES_MAX
+    except (http.client.HTTPException, OSError, ValueError):
+        # The status is the answer; a body that is cut, dripped or broken changes nothing.
+        is_whole = False
+    # NUL is the one character that a Postgres text cannot hold.
+    return kept.decode("utf-8", errors="replace").replace("\x00", ""), is_whole

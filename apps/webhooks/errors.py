@@ -1,0 +1,69 @@
+"""What this app refuses, and under which code."""
+
+from apps.core.errors import NotFound, RuleViolation, StateConflict
+
+
+class EndpointNotFound(NotFound):
+    """The organization has no such endpoint, or it was deleted."""
+
+
+class DeliveryNotFound(NotFound):
+    """The organization has no such delivery."""
+
+
+class EventNotFound(NotFound):
+    """The organization has no such event, or this key may not read its resource."""
+
+
+class UrlRefused(RuleViolation):
+    """Webhooks are not sent to such an address; `reason` says which rule."""
+
+    code = "webhook_url_refused"
+
+
+class UnknownEventType(RuleViolation):
+    """No event has this type, or none that this key may read."""
+
+    code = "unknown_event_type"
+
+
+class EndpointLimitReached(RuleViolation):
+    """An organization has at most 16 endpoints."""
+
+    code = "endpoint_limit_reached"
+
+
+class SecretLimitReached(RuleViolation):
+    """An endpoint has at most three secrets that still sign."""
+
+    code = "secret_limit_reached"
+
+
+class UnknownApiVersion(RuleViolation):
+    """Events are not written in this version."""
+
+    code = "unknown_api_version"
+
+
+class CursorExpired(RuleViolation):
+    """The feed no longer reaches back to this cursor."""
+
+    code = "cursor_expired"
+
+
+class EndpointDisabled(StateConflict):
+    """The endpoint is off; enable it first."""
+
+    code = "endpoint_disabled"
+
+
+class EndpointEnabled(StateConflict):
+    """The endpoint is on already."""
+
+    code = "endpoint_enabled"
+
+
+class DeliveryStillOpen(StateConflict):
+    """The delivery has not ended yet, so there is nothing to replay."""
+
+    code = "delivery_still_open"

@@ -1,0 +1,36 @@
+"""Which endpoint gets which event, and on which lane."""
+
+from collections.abc import Collection, Sequence
+from hashlib import sha256
+
+from apps.webhooks.errors import UnknownEventType
+
+LANE_KEYS = 2**31
+
+
+def is_subscribed(event_types: Sequence[str], type_: str) -> bool:
+    """Say whether a subscription (`payout.returned`, `payout.*`, `*`) takes this type."""
+    noun = type_.rpartition(".")[0]
+    return any(each in {"*", type_, f"{noun}.*"} for each in event_types)
+
+
+def check_event_types(event_types: Sequence[str], *, known: Collection[str]) -> None:
+    """
+    Check that each subscription can ever match one of the known types.
+
+    :raises UnknownEventType: naming the first that cannot
+    """
+    possible = {"*", *known, *(f"{type_.rpartition('.')[0]}.*" for type_ in known)}
+    for each in event_types:
+        if each not in possible:
+            raise UnknownEventType("There is no such event type.", event_type=each)
+
+
+def lane_key(aggregate_id: str) -> int:
+    """Return a number that is the same for all events of one aggregate, below 2^31."""
+    return int.from_bytes(sha256(aggregate_id.encode()).digest()[:8], "big") % LANE_KEYS
+
+
+def lane_of(key: int, *, lanes: int) -> int:
+    """Return the lane, 0 to `lanes` - 1, on which an aggregate's events go one by one."""
+    return key % lanes

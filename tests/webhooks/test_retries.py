@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from apps.webhooks.errors import UnknownEventType
+from apps.webhooks.rules import retries, subscriptions
+from apps.webhooks.rules.retries import Health, Outcome
+
+NOW = datetime(2026, 11, 2, 12, tzinfo=UTC)
+
+
+def delay(attempts, outcome=Outcome.SERVER_ERROR, retry_after="", jitter=0.0):
+    return retries.next_delay_seconds(
+        attempts=attempts, outcome=outcome, retry_after=retry_after, now=NOW, jitter=jitter
+    )
+
+
+class TestNextDelay:
+    def test_follows_the_table_and_ends(self):
+        delays = [delay(attempts) for attempts in range(1, 10)]
+
+        assert delays == [5, 300, 1800, 7200, 18000, 36000, 50400, 72000, 86400]
+        assert round(sum(delays) / 3600, 1) == 75.6
+        assert delay(10) is None
+
+    @given(st.integers(1, 9), st.floats(-1, 1))
+    def test_stays_within_a_fifth(self, attempts, jitter):
+        assert delay(attempts, jitter=jitter) == pytest.approx(delay(attempts), rel=0.2001)
+
+    @pytest.mark.parametrize("outcome", [Outcome.TIMEOUT, Outcome.RATE_LIMITED])
+    def test_leaves_a_busy_receiver_a_minute_whatever_it_asks(self, outcome):
+        assert delay(1, outcome) == 60
+        assert delay(1, outcome, retry_after="1") == 60
+        assert delay(2, outcome) == 300
+
+    @pytest.mark.parametrize(
+        ("retry_after", "expected"),
+        [
+            ("400", 400),
+            ("1", 300),
+            ("9000", 600),
+            ("Mon, 02 Nov 2026 12:07:00 GMT", 420),
+            ("Mon, 02 Nov 2020 12:07:00 GMT", 300),
+            ("soon", 300),
+            ("-5", 300),
+            ("9" * 30, 300),
+            ("٣", 300),
+        ],
+    )
+    def test_waits_as_asked_between_once_and_twice_the_delay(self, retry_after, expected):
+        assert delay(2, retry_after=retry_after) == expected
+
+
+class TestOutcomeOfStatus:
+    @pytest.mark.parametrize(
+        ("status", "outcome"),
+        [
+            (200, Outcome.SUCCEEDED),
+            (299, Outcome.SUCCEEDED),
+            (302, Outcome.REDIRECTED),
+            (400, Outcome.REFUSED),
+            (410, Outcome.GONE),
+            (429, Outcome.RATE_LIMITED),
+            (503, Outcome.SERVER_ERROR),
+            (101, Outcome.PROTOCOL_ERROR),
+            (600, Outcome.PROTOCOL_ERROR),
+        ],
+    )
+    def test_depends_on_nothing_else(self, status, outcome):
+        assert retries.outcome_of_status(status) is outcome
+
+
+class TestCircuit:
+    def failed(self, health, times, outcome=Outcome.TIMEOUT):
+        for _ in range(times):
+            health = retries.after_attempt(health, outcome=outcome, now=NOW)
+        return health
+
+    def test_opens_after_five_in_a_row_and_doubles_to_a_quarter_of_an_hour(self):
+        assert self.failed(Health(), 4).circuit_open_until is None
+        waits = [self.failed(Health(), n).circuit_open_until - NOW for n in (5, 6, 7, 9, 10, 500)]
+
+        assert [wait.total_seconds() for wait in waits] == [30, 60, 120, 480, 900, 900]
+
+    def test_closes_with_any_answer(self):
+        opened = self.failed(Health(), 7)
+
+        answered = retries.after_attempt(opened, outcome=Outcome.SERVER_ERROR, now=NOW)
+
+        assert answered == Health(first_failure_at=NOW)
+        assert retries.after_attempt(opened, outcome=Outcome.SUCCEEDED, now=NOW) == Health()
+
+    def test_is_not_opened_by_answers(self):
+        assert self.failed(Health(), 50, Outcome.SERVER_ERROR).circuit_open_until is None
+
+
+class TestDisableRule:
+    @pytest.mark.parametrize(
+        ("hours", "events", "expected"),
+        [(121, 10, True), (121, 9, False), (120, 10, False), (119, 500, False)],
+    )
+    def test_takes_both_long_and_many(self, hours, events, expected):
+        health = Health(first_failure_at=NOW - timedelta(hours=hours))
+
+        assert retries.is_failing_for_good(health, failed_events=events, now=NOW) is expected
+
+    def test_starts_again_after_one_success(self):
+        health = Health(first_failure_at=NOW - timedelta(hours=119))
+
+        health = retries.after_attempt(health, outcome=Outcome.SUCCEEDED, now=NOW)
+
+        later = NOW + timedelta(hours=2)
+        assert not retries.is_failing_for_good(health, failed_events=50, now=later)
+
+
+class TestSlow:
+    def test_moves_with_a_gap_between_the_marks(self):
+        assert not retries.is_slow([5000] * 19, was_slow=False)
+        assert retries.is_slow([2001] * 20, was_slow=False)
+        assert not retries.is_slow([1500] * 20, was_slow=False)
+        assert retries.is_slow([1500] * 20, was_slow=True)
+        assert not retries.is_slow([999] * 20, was_slow=True)
+
+
+class TestSubscriptions:
+    @pytest.mark.parametrize(
+        ("event_types", "expected"),
+        [
+            (["*"], True),
+            (["payout.*"], True),
+            (["payout.returned"], True),
+            (["payout.settled", "transfer.*"], False),
+            (["pay.*"], False),
+        ],
+    )
+    def test_match_by_type_noun_or_all(self, event_types, expected):
+        assert subscriptions.is_subscribed(event_types, "payout.returned") is expected
+
+    @pytest.mark.parametrize("unknown", ["payout.unheard_of", "nothing.*", "payout*", "**", ""])
+    def test_are_refused_when_they_can_never_match(self, unknown):
+        with pytest.raises(UnknownEventType):
+            subscriptions.check_event_types(["*", unknown], known={"payout.returned"})
+
+    @given(st.text(), st.integers(1, 8))
+    def test_keep_an_aggregate_on_one_lane(self, aggregate_id, lanes):
+        key = subscriptions.lane_key(aggregate_id)
+
+        assert 0 <= subscriptions.lane_of(key, lanes=lanes) < lanes
+        assert key == subscriptions.lane_key(aggregate_id)

@@ -1,0 +1,356 @@
+from __future__ import annotations
+
+import datetime as dt
+import ipaddress
+import socket
+import ssl
+import threading
+import time
+from uuid import UUID
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from apps.webhooks.adapters import addresses, sender
+from apps.webhooks.adapters.addresses import Unresolvable
+from apps.webhooks.adapters.sender import Message, Sender
+from apps.webhooks.errors import UrlRefused
+from apps.webhooks.rules import targets
+from apps.webhooks.rules.retries import Outcome
+from apps.webhooks.rules.targets import Policy, Target
+from tests.webhooks import receiver
+from tests.webhooks.receiver import Receiver
+
+LOCAL = Policy(allow_networks=targets.parse_networks(["127.0.0.1/32"]))
+NOW = dt.datetime(2026, 11, 2, 12, tzinfo=dt.UTC)
+
+
+def message(target, body=b'{"id":"evt_1"}'):
+    return Message(
+        delivery_id=UUID(int=1),
+        number=1,
+        target=target,
+        headers={"webhook-id": "evt_1"},
+        body=body,
+        started_at=NOW,
+    )
+
+
+def post(url, *, policy=LOCAL, **options):
+    """Send once to a URL with a sender of its own."""
+    target = targets.parse_url(url, policy=policy)
+    one = Sender(policy=policy, **options)
+    try:
+        return one.send(message(target))
+    finally:
+        one.close()
+
+
+def send_to(answer, **options):
+    with Receiver(answers=[answer]) as far:
+        return post(far.url, **options), far
+
+
+class TestAnswers:
+    def test_sends_the_bytes_with_their_headers(self):
+        attempt, far = send_to(receiver.ok(b"thanks"))
+
+        assert (attempt.outcome, attempt.status_code) == (Outcome.SUCCEEDED, 200)
+        assert (attempt.address, attempt.head) == ("127.0.0.1", "thanks")
+        [request] = far.requests
+        assert request.request_line == "POST /hook HTTP/1.1"
+        assert request.body == b'{"id":"evt_1"}'
+        assert request.headers["webhook-id"] == "evt_1"
+        assert request.headers["content-type"] == "application/json"
+        assert request.headers["host"] == f"127.0.0.1:{far.port}"
+        assert "cookie" not in request.headers
+
+    @pytest.mark.parametrize(
+        ("status", "outcome"),
+        [
+            ("204 No Content", Outcome.SUCCEEDED),
+            ("400 Bad Request", Outcome.REFUSED),
+            ("410 Gone", Outcome.GONE),
+            ("500 Oh", Outcome.SERVER_ERROR),
+        ],
+    )
+    def test_takes_the_status_for_the_answer(self, status, outcome):
+        attempt, _ = send_to(receiver.answer(status))
+
+        assert attempt.outcome is outcome
+
+    def test_follows_no_redirect(self):
+        with Receiver() as inner:
+            attempt, far = send_to(
+                receiver.answer("302 Found", headers=f"Location: {inner.url}\r\n")
+            )
+
+            assert attempt.outcome is Outcome.REDIRECTED
+            assert len(far.requests) == 1
+            assert inner.connections == 0
+
+    def test_hands_on_retry_after(self):
+        attempt, _ = send_to(
+            receiver.answer("429 Too Many Requests", headers="Retry-After: 120\r\n")
+        )
+
+        assert (attempt.outcome, attempt.retry_after) == (Outcome.RATE_LIMITED, "120")
+
+    def test_stores_little_of_the_answer_and_no_nul(self):
+        attempt, _ = send_to(receiver.ok(b"a\x00b\xff" + b"x" * 10_000))
+
+        assert attempt.head.startswith("ab\ufffdxxx")
+        assert len(attempt.head) < 2048
+
+    @pytest.mark.parametrize(
+        "answer", [b"SSH-2.0-OpenSSH_9.6\r\n", b"HTTP/1.1 abc OK\r\n\r\n", b"\x00\x01\x02\r\n"]
+    )
+    def test_knows_what_is_not_http(self, answer):
+        attempt, _ = send_to(answer)
+
+        assert attempt.outcome is Outcome.PROTOCOL_ERROR
+
+    def test_takes_a_hang_up_for_an_error(self):
+        attempt, far = send_to(receiver.hang_up)
+
+        assert attempt.outcome is Outcome.CONNECT_ERROR
+        assert len(far.requests) == 1
+
+    def test_cannot_reach_a_closed_port(self):
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            port = taken.getsockname()[1]
+
+        assert post(f"http://127.0.0.1:{port}/").outcome is Outcome.CONNECT_ERROR
+
+
+class TestLimits:
+    def test_cuts_an_endless_answer(self):
+        attempt, _ = send_to(receiver.endless)
+
+        assert attempt.outcome is Outcome.SUCCEEDED
+        assert attempt.duration_ms < 2000
+
+    def test_cuts_endless_headers(self):
+        attempt, _ = send_to(receiver.endless_headers)
+
+        assert attempt.outcome is Outcome.SUCCEEDED
+        assert attempt.duration_ms < 2000
+
+    @pytest.mark.parametrize(
+        ("behavior", "outcome"),
+        [(receiver.hang, Outcome.TIMEOUT), (receiver.drip, Outcome.SUCCEEDED)],
+    )
+    def test_ends_at_one_deadline_however_the_peer_drips(self, monkeypatch, behavior, outcome):
+        monkeypatch.setattr(sender, "ATTEMPT_SECONDS_MAX", 0.4)
+        begun = time.monotonic()
+
+        attempt, _ = send_to(behavior)
+
+        assert attempt.outcome is outcome
+        assert 0.35 < time.monotonic() - begun < 1.5
+
+    def test_waits_for_a_slow_resolver_only_so_long(self, monkeypatch):
+        released = threading.Event()
+        monkeypatch.setattr(addresses, "RESOLVE_SECONDS_MAX", 0.1)
+        monkeypatch.setattr(
+            addresses.socket, "getaddrinfo", lambda *_, **__: [] * released.wait(30)
+        )
+
+        attempt = post("https://slow.example/")
+        released.set()
+
+        assert attempt.outcome is Outcome.DNS_ERROR
+
+
+class TestAddresses:
+    """The resolver is the far side here, so a test may answer in its place."""
+
+    @pytest.mark.parametrize(
+        "found", [["10.0.0.1"], ["8.8.8.8", "127.0.0.2"], ["100.64.0.1"], ["::ffff:127.0.0.2"]]
+    )
+    def test_sends_not_a_byte_where_one_address_is_refused(self, found):
+        with Receiver() as far:
+            attempt = post(
+                f"https://rebind.example:{far.port}/",
+                policy=Policy(ports=frozenset({far.port})),
+                resolver=lambda *_: found,
+            )
+
+            assert (attempt.outcome, attempt.address) == (Outcome.BLOCKED_ADDRESS, found[0])
+            assert far.connections == 0
+
+    def test_catches_a_name_that_turns_inwards_after_the_save(self):
+        with Receiver() as far:
+            answers = iter([["93.184.216.34"], ["127.0.0.1"]])
+            policy = Policy(ports=frozenset({far.port}))
+            target = targets.parse_url(f"https://rebind.example:{far.port}/", policy=policy)
+
+            addresses.check_at_save(target, policy=policy, resolver=lambda *_: next(answers))
+            attempt = post(target.url, policy=policy, resolver=lambda *_: next(answers))
+
+            assert attempt.outcome is Outcome.BLOCKED_ADDRESS
+            assert far.connections == 0
+
+    def test_refuses_at_save_what_has_no_or_no_good_address(self):
+        target = targets.parse_url("https://inner.example/", policy=Policy())
+
+        def unknown(*_):
+            raise Unresolvable
+
+        for resolver, reason in ((lambda *_: ["10.0.0.1"], "address"), (unknown, "unresolvable")):
+            with pytest.raises(UrlRefused) as refused:
+                addresses.check_at_save(target, policy=Policy(), resolver=resolver)
+            assert refused.value.details == {"reason": reason}
+
+    def test_connects_to_the_address_that_was_checked_and_resolves_once(self):
+        asked = []
+
+        def resolver(host, port):
+            asked.append(host)
+            return ["127.0.0.1"]
+
+        with Receiver() as far:
+            target = Target(scheme="http", host="hooks.example", port=far.port, path="/hook")
+            attempt = Sender(policy=LOCAL, resolver=resolver).send(message(target))
+
+            assert attempt.succeeded
+            assert asked == ["hooks.example"]
+            assert far.requests[0].headers["host"] == f"hooks.example:{far.port}"
+
+    def test_resolves_a_real_name_of_this_machine(self):
+        assert "127.0.0.1" in addresses.resolve("localhost", 80)
+        with pytest.raises(Unresolvable):
+            addresses.resolve("a" * 70 + ".example", 80)
+
+
+class TestKeptConnections:
+    def test_serve_the_next_message(self):
+        with Receiver() as far:
+            target = targets.parse_url(far.url, policy=LOCAL)
+            one = Sender(policy=LOCAL)
+
+            outcomes = [one.send(message(target)).outcome for _ in range(3)]
+            one.close()
+
+            assert outcomes == [Outcome.SUCCEEDED] * 3
+            assert far.connections == 1
+
+    def test_are_dropped_once_their_peer_is_not_in_the_checked_set(self):
+        found = [["127.0.0.1"], ["127.0.0.2"]]
+        policy = Policy(allow_networks=targets.parse_networks(["127.0.0.0/8"]))
+        with Receiver() as far:
+            target = Target(scheme="http", host="hooks.example", port=far.port, path="/")
+            one = Sender(policy=policy, resolver=lambda *_: found.pop(0))
+
+            first, second = (one.send(message(target)) for _ in range(2))
+            one.close()
+
+            assert first.succeeded
+            # Nothing listens there, and the old connection was not used instead.
+            assert (second.outcome, second.address) == (Outcome.CONNECT_ERROR, "127.0.0.2")
+            assert len(far.requests) == 1
+
+    def test_that_went_stale_are_made_anew(self):
+        def once(connected, closing):
+            connected.sendall(receiver.ok())
+            return False
+
+        with Receiver(answers=[once, receiver.ok()]) as far:
+            target = targets.parse_url(far.url, policy=LOCAL)
+            one = Sender(policy=LOCAL)
+
+            attempts = [one.send(message(target)) for _ in range(2)]
+            one.close()
+
+            assert all(attempt.succeeded for attempt in attempts)
+            assert far.connections == 2
+
+    def test_end_with_an_answer_that_was_cut(self):
+        with Receiver(answers=[receiver.ok(b"x" * 50_000), receiver.ok()]) as far:
+            target = targets.parse_url(far.url, policy=LOCAL)
+            one = Sender(policy=LOCAL)
+
+            attempts = [one.send(message(target)) for _ in range(2)]
+            one.close()
+
+            assert [attempt.head[:6] for attempt in attempts] == ["xxxxxx", "thanks"]
+            assert far.connections == 2
+
+
+class TestTls:
+    @pytest.fixture(scope="class")
+    def certificates(self, tmp_path_factory):
+        """A server's TLS context for hooks.example, and a client's that trusts it."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "hooks.example")])
+        names = [x509.DNSName("hooks.example"), x509.IPAddress(ipaddress.ip_address("127.0.0.9"))]
+        start = dt.datetime.now(dt.UTC) - dt.timedelta(days=1)  # noqa: TID251  (a certificate's own clock)
+        certificate = (
+            x509.CertificateBuilder()
+            .subject_name(name)
+            .issuer_name(name)
+            .public_key(key.public_key())
+            .serial_number(1)
+            .not_valid_before(start)
+            .not_valid_after(start + dt.timedelta(days=2))
+            .add_extension(x509.SubjectAlternativeName(names), critical=False)
+            .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+            .sign(key, hashes.SHA256())
+        )
+        folder = tmp_path_factory.mktemp("tls")
+        pem = certificate.public_bytes(serialization.Encoding.PEM)
+        (folder / "cert.pem").write_bytes(pem)
+        (folder / "key.pem").write_bytes(
+            key.private_bytes(
+                serialization.Encoding.PEM,
+                serialization.PrivateFormat.PKCS8,
+                serialization.NoEncryption(),
+            )
+        )
+        server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        server.load_cert_chain(folder / "cert.pem", folder / "key.pem")
+        client = ssl.create_default_context(cadata=pem.decode())
+        return server, client
+
+    def send(self, host, server, client):
+        with Receiver(tls=server) as far:
+            target = Target(scheme="https", host=host, port=far.port, path="/")
+            one = Sender(policy=LOCAL, resolver=lambda *_: ["127.0.0.1"], tls=client)
+            attempt = one.send(message(target))
+            one.close()
+            return attempt, far
+
+    def test_checks_the_certificate_by_name(self, certificates):
+        attempt, far = self.send("hooks.example", *certificates)
+
+        assert attempt.succeeded
+        assert far.requests[0].headers["host"].startswith("hooks.example:")
+
+    @pytest.mark.parametrize("trusted", [True, False])
+    def test_refuses_another_name_or_an_unknown_authority(self, certificates, trusted):
+        server, client = certificates
+        host, client = (
+            ("other.example", client) if trusted else ("hooks.example", sender.default_tls())
+        )
+
+        attempt, far = self.send(host, server, client)
+
+        assert attempt.outcome is Outcome.TLS_ERROR
+        assert far.requests == []
+
+    def test_refuses_tls_before_1_2(self):
+        assert sender.default_tls().minimum_version is ssl.TLSVersion.TLSv1_2
+
+    def test_knows_a_port_that_speaks_no_tls(self):
+        with Receiver(answers=[receiver.ok()]) as far:
+            target = Target(scheme="https", host="hooks.example", port=far.port, path="/")
+            one = Sender(policy=LOCAL, resolver=lambda *_: ["127.0.0.1"])
+            monotonic = time.monotonic()
+
+            attempt = one.send(message(target))
+
+            assert attempt.outcome in {Outcome.TLS_ERROR, Outcome.TIMEOUT, Outcome.CONNECT_ERROR}
+            assert time.monotonic() - monotonic < 5
