@@ -25,16 +25,16 @@ ROUTES: Final = {
     "*": {"queue": "default"},
 }
 
-_TRANSPORT_WORKER: Final = {
+_TRANSPORT_WORKER: Final[dict[str, object]] = {
     "socket_connect_timeout": 5,
     "socket_timeout": 30,
 }
 # A request that nudges must not wait for a dead Redis: the sweep finds its row all the same.
-_TRANSPORT_WEB: Final = {
+_TRANSPORT_WEB: Final[dict[str, object]] = {
     "socket_connect_timeout": 0.3,
     "socket_timeout": 0.3,
 }
-_TRANSPORT: Final = {
+_TRANSPORT: Final[dict[str, object]] = {
     "visibility_timeout": VISIBILITY_TIMEOUT,
     "unacked_restore_interval": 5,
     "unacked_restore_throttle": 1,
@@ -44,11 +44,13 @@ _TRANSPORT: Final = {
 }
 
 
-def make_celery(*, broker_url: str, role: str) -> dict[str, Any]:
-    """Return the CELERY_… settings of a process of this role."""
+def make_celery(*, broker_url: str, role: str, key_prefix: str = "") -> dict[str, Any]:
+    """Return the CELERY_… settings of a process of this role; several may share one broker."""
     is_worker = role in {"worker", "threads", "beat"}
-    transport = _TRANSPORT | (_TRANSPORT_WORKER if is_worker else _TRANSPORT_WEB)
-    settings = {
+    transport: dict[str, object] = _TRANSPORT | (_TRANSPORT_WORKER if is_worker else _TRANSPORT_WEB)
+    if key_prefix:
+        transport["global_keyprefix"] = key_prefix
+    settings: dict[str, object] = {
         "broker_url": broker_url,
         "broker_transport_options": transport,
         "result_backend_transport_options": {"visibility_timeout": VISIBILITY_TIMEOUT},

@@ -21,6 +21,9 @@ WHITENOISE_USE_FINDERS = True
 
 # The sandbox and a developer's own receiver listen on loopback, on any port, without TLS.
 WEBHOOK_ALLOW_NETWORKS = env.list("WEBHOOK_ALLOW_NETWORKS", default=["127.0.0.0/8"])
+# Ctrl-C ends the workers at once: what they had not finished is in its row, and goes on next time.
+CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT = 0
+
 # The demo pays out the minute a destination is made.
 PAYOUT_COOLDOWN_HOURS = env.int("PAYOUT_COOLDOWN_HOURS", default=0)
 SANDBOX_URL = env.str("SANDBOX_URL", default="http://127.0.0.1:8010")

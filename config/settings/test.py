@@ -1,6 +1,7 @@
 """Tests: the machine's own Postgres and Valkey, under names of their own."""
 
 from config.logging import make_logging
+from config.settings import _celery
 from config.settings._database import make_timeouts
 from config.settings._guard import LOCAL_HOSTS
 from config.settings.base import *
@@ -33,9 +34,7 @@ if env.bool("KASSA_IN_TEST", default=False):
     _name = _database_of_tests["NAME"]
 
 CACHES["default"]["KEY_PREFIX"] = _name
-CELERY_BROKER_TRANSPORT_OPTIONS = CELERY_BROKER_TRANSPORT_OPTIONS | {
-    "global_keyprefix": f"{_name}:"
-}
+globals().update(_celery.make_celery(broker_url=REDIS_URL, role=KASSA_ROLE, key_prefix=f"{_name}:"))
 # Nobody waits half a minute for a worker to end that a test has finished with.
 CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT = 0
 
