@@ -214,7 +214,9 @@ class TestAddresses:
 
         with Receiver() as far:
             target = Target(scheme="http", host="hooks.example", port=far.port, path="/hook")
-            attempt = Sender(policy=LOCAL, resolver=resolver).send(message(target))
+            one = Sender(policy=LOCAL, resolver=resolver)
+            attempt = one.send(message(target))
+            one.close()
 
             assert attempt.succeeded
             assert asked == ["hooks.example"]
@@ -239,8 +241,8 @@ class TestKeptConnections:
             assert far.connections == 1
 
     def test_are_dropped_once_their_peer_is_not_in_the_checked_set(self):
-        found = [["127.0.0.1"], ["127.0.0.2"]]
-        policy = Policy(allow_networks=targets.parse_networks(["127.0.0.0/8"]))
+        found = [["127.0.0.1"], ["::1"]]
+        policy = Policy(allow_networks=targets.parse_networks(["127.0.0.1/32", "::1/128"]))
         with Receiver() as far:
             target = Target(scheme="http", host="hooks.example", port=far.port, path="/")
             one = Sender(policy=policy, resolver=lambda *_: found.pop(0))
@@ -250,7 +252,7 @@ class TestKeptConnections:
 
             assert first.succeeded
             # Nothing listens there, and the old connection was not used instead.
-            assert (second.outcome, second.address) == (Outcome.CONNECT_ERROR, "127.0.0.2")
+            assert (second.outcome, second.address) == (Outcome.CONNECT_ERROR, "::1")
             assert len(far.requests) == 1
 
     def test_that_went_stale_are_made_anew(self):
@@ -280,41 +282,42 @@ class TestKeptConnections:
             assert far.connections == 2
 
 
-class TestTls:
-    @pytest.fixture(scope="class")
-    def certificates(self, tmp_path_factory):
-        """A server's TLS context for hooks.example, and a client's that trusts it."""
-        key = ec.generate_private_key(ec.SECP256R1())
-        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "hooks.example")])
-        names = [x509.DNSName("hooks.example"), x509.IPAddress(ipaddress.ip_address("127.0.0.9"))]
-        start = dt.datetime.now(dt.UTC) - dt.timedelta(days=1)  # noqa: TID251  (a certificate's own clock)
-        certificate = (
-            x509.CertificateBuilder()
-            .subject_name(name)
-            .issuer_name(name)
-            .public_key(key.public_key())
-            .serial_number(1)
-            .not_valid_before(start)
-            .not_valid_after(start + dt.timedelta(days=2))
-            .add_extension(x509.SubjectAlternativeName(names), critical=False)
-            .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-            .sign(key, hashes.SHA256())
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory):
+    """A server's TLS context for hooks.example, and a client's that trusts it."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "hooks.example")])
+    names = [x509.DNSName("hooks.example"), x509.IPAddress(ipaddress.ip_address("127.0.0.9"))]
+    start = dt.datetime.now(dt.UTC) - dt.timedelta(days=1)  # noqa: TID251  (a certificate's own clock)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(start)
+        .not_valid_after(start + dt.timedelta(days=2))
+        .add_extension(x509.SubjectAlternativeName(names), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    folder = tmp_path_factory.mktemp("tls")
+    pem = certificate.public_bytes(serialization.Encoding.PEM)
+    (folder / "cert.pem").write_bytes(pem)
+    (folder / "key.pem").write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
         )
-        folder = tmp_path_factory.mktemp("tls")
-        pem = certificate.public_bytes(serialization.Encoding.PEM)
-        (folder / "cert.pem").write_bytes(pem)
-        (folder / "key.pem").write_bytes(
-            key.private_bytes(
-                serialization.Encoding.PEM,
-                serialization.PrivateFormat.PKCS8,
-                serialization.NoEncryption(),
-            )
-        )
-        server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        server.load_cert_chain(folder / "cert.pem", folder / "key.pem")
-        client = ssl.create_default_context(cadata=pem.decode())
-        return server, client
+    )
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.load_cert_chain(folder / "cert.pem", folder / "key.pem")
+    client = ssl.create_default_context(cadata=pem.decode())
+    return server, client
 
+
+class TestTls:
     def send(self, host, server, client):
         with Receiver(tls=server) as far:
             target = Target(scheme="https", host=host, port=far.port, path="/")
