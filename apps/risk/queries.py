@@ -123,18 +123,16 @@ def get_limit_for_update(
 ) -> Limit | None:
     """Return the limit in force with this scope, act and currency, locked; None if none is."""
     # Two changes of one limit at once: the second sees the first's.
-    return (
-        Limit.objects.select_for_update(no_key=True)
-        .filter(
-            organization_id=organization_id,
-            scope=scope,
-            customer_id=customer_id,
-            act=act,
-            currency=currency,
-            ended_at__isnull=True,
-        )
-        .first()
+    limits = Limit.objects.select_for_update(no_key=True).filter(
+        organization_id=organization_id,
+        scope=scope,
+        act=act,
+        currency=currency,
+        ended_at__isnull=True,
     )
+    if customer_id is not None:
+        limits = limits.filter(customer_id=customer_id)
+    return limits.first()
 
 
 def get_decision(*, organization_id: UUID, decision_id: UUID) -> Decision:

@@ -1,5 +1,6 @@
 """One person's answer to a request, and what it brings about."""
 
+from collections.abc import Callable
 from datetime import datetime
 from functools import partial
 from uuid import UUID
@@ -115,7 +116,7 @@ def _refuse_wrong_moment(request: ApprovalRequest, act: Act, *, now: datetime) -
         raise errors.ApprovalStale("This changed since it was asked for; it is asked anew.")
 
 
-def _after_refusal(effect: "partial[object]") -> None:
+def _after_refusal(effect: Callable[[], object]) -> None:
     def write(_refusal: Refusal) -> bool:
         effect()
         return False

@@ -11,177 +11,457 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     initial = True
 
     dependencies = [
-        ('accounts', '0001_initial'),
+        ("accounts", "0001_initial"),
     ]
 
     operations = [
         migrations.CreateModel(
-            name='Fact',
+            name="Fact",
             fields=[
-                ('id', models.UUIDField(default=apps.core.ids.new_id, editable=False, primary_key=True, serialize=False)),
-                ('subject_type', models.CharField(max_length=32)),
-                ('subject_id', models.UUIDField()),
-                ('turn', models.PositiveSmallIntegerField(default=0)),
-                ('kind', models.CharField(choices=[('payout', 'Payout'), ('payment', 'Payment')], max_length=7)),
-                ('state', models.CharField(choices=[('open', 'open'), ('done', 'done'), ('returned', 'returned'), ('canceled', 'canceled'), ('refused', 'refused')], max_length=8)),
-                ('amount_minor', models.BigIntegerField()),
-                ('returned_minor', models.BigIntegerField(default=0)),
-                ('currency', models.CharField(max_length=3)),
-                ('destination_fingerprint', models.BinaryField(null=True)),
-                ('actor', models.CharField(max_length=100)),
-                ('occurred_at', models.DateTimeField(db_comment="The act's business time; windows go by it.")),
-                ('customer', apps.core.tenancy.OwnedForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='+', to='accounts.customer')),
-                ('organization', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='+', to='accounts.organization')),
+                (
+                    "id",
+                    models.UUIDField(
+                        default=apps.core.ids.new_id,
+                        editable=False,
+                        primary_key=True,
+                        serialize=False,
+                    ),
+                ),
+                ("subject_type", models.CharField(max_length=32)),
+                ("subject_id", models.UUIDField()),
+                ("turn", models.PositiveSmallIntegerField(default=0)),
+                (
+                    "kind",
+                    models.CharField(
+                        choices=[("payout", "Payout"), ("payment", "Payment")], max_length=7
+                    ),
+                ),
+                (
+                    "state",
+                    models.CharField(
+                        choices=[
+                            ("open", "open"),
+                            ("done", "done"),
+                            ("returned", "returned"),
+                            ("canceled", "canceled"),
+                            ("refused", "refused"),
+                        ],
+                        max_length=8,
+                    ),
+                ),
+                ("amount_minor", models.BigIntegerField()),
+                ("returned_minor", models.BigIntegerField(default=0)),
+                ("currency", models.CharField(max_length=3)),
+                ("destination_fingerprint", models.BinaryField(null=True)),
+                ("actor", models.CharField(max_length=100)),
+                (
+                    "occurred_at",
+                    models.DateTimeField(db_comment="The act's business time; windows go by it."),
+                ),
+                (
+                    "customer",
+                    apps.core.tenancy.OwnedForeignKey(
+                        db_constraint=False,
+                        db_index=False,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="+",
+                        to="accounts.customer",
+                    ),
+                ),
+                (
+                    "organization",
+                    models.ForeignKey(
+                        db_index=False,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="+",
+                        to="accounts.organization",
+                    ),
+                ),
             ],
             options={
-                'db_table': 'risk_fact',
+                "db_table": "risk_fact",
             },
         ),
         migrations.CreateModel(
-            name='Limit',
+            name="Limit",
             fields=[
-                ('id', models.UUIDField(default=apps.core.ids.new_id, editable=False, primary_key=True, serialize=False)),
-                ('scope', models.CharField(choices=[('customer', 'Customer'), ('each_customer', 'Each Customer'), ('organization', 'Organization')], max_length=13)),
-                ('act', models.CharField(choices=[('payout', 'Payout'), ('payment', 'Payment')], max_length=7)),
-                ('currency', models.CharField(max_length=3)),
-                ('window', models.CharField(choices=[('calendar_day', 'calendar_day')], max_length=13)),
-                ('zone', models.CharField(db_comment='IANA name.', max_length=64)),
-                ('max_amount_minor', models.BigIntegerField(null=True)),
-                ('max_count', models.PositiveIntegerField(null=True)),
-                ('net_of_returns', models.BooleanField(default=True)),
-                ('set_by', models.CharField(max_length=100)),
-                ('reason', models.CharField(max_length=500)),
-                ('set_at', models.DateTimeField()),
-                ('ended_at', models.DateTimeField(null=True)),
-                ('customer', apps.core.tenancy.OwnedForeignKey(db_constraint=False, db_index=False, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='+', to='accounts.customer')),
-                ('organization', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='+', to='accounts.organization')),
+                (
+                    "id",
+                    models.UUIDField(
+                        default=apps.core.ids.new_id,
+                        editable=False,
+                        primary_key=True,
+                        serialize=False,
+                    ),
+                ),
+                (
+                    "scope",
+                    models.CharField(
+                        choices=[
+                            ("customer", "Customer"),
+                            ("each_customer", "Each Customer"),
+                            ("organization", "Organization"),
+                        ],
+                        max_length=13,
+                    ),
+                ),
+                (
+                    "act",
+                    models.CharField(
+                        choices=[("payout", "Payout"), ("payment", "Payment")], max_length=7
+                    ),
+                ),
+                ("currency", models.CharField(max_length=3)),
+                (
+                    "window",
+                    models.CharField(choices=[("calendar_day", "calendar_day")], max_length=13),
+                ),
+                ("zone", models.CharField(db_comment="IANA name.", max_length=64)),
+                ("max_amount_minor", models.BigIntegerField(null=True)),
+                ("max_count", models.PositiveIntegerField(null=True)),
+                ("net_of_returns", models.BooleanField(default=True)),
+                ("set_by", models.CharField(max_length=100)),
+                ("reason", models.CharField(max_length=500)),
+                ("set_at", models.DateTimeField()),
+                ("ended_at", models.DateTimeField(null=True)),
+                (
+                    "customer",
+                    apps.core.tenancy.OwnedForeignKey(
+                        db_constraint=False,
+                        db_index=False,
+                        null=True,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="+",
+                        to="accounts.customer",
+                    ),
+                ),
+                (
+                    "organization",
+                    models.ForeignKey(
+                        db_index=False,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="+",
+                        to="accounts.organization",
+                    ),
+                ),
             ],
             options={
-                'db_table': 'risk_limit',
+                "db_table": "risk_limit",
             },
         ),
         migrations.CreateModel(
-            name='Scope',
+            name="Scope",
             fields=[
-                ('id', models.UUIDField(default=apps.core.ids.new_id, editable=False, primary_key=True, serialize=False)),
-                ('scope_type', models.CharField(max_length=12)),
-                ('scope_value', models.UUIDField()),
-                ('organization', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='+', to='accounts.organization')),
+                (
+                    "id",
+                    models.UUIDField(
+                        default=apps.core.ids.new_id,
+                        editable=False,
+                        primary_key=True,
+                        serialize=False,
+                    ),
+                ),
+                ("scope_type", models.CharField(max_length=12)),
+                ("scope_value", models.UUIDField()),
+                (
+                    "organization",
+                    models.ForeignKey(
+                        db_index=False,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="+",
+                        to="accounts.organization",
+                    ),
+                ),
             ],
             options={
-                'db_table': 'risk_scope',
+                "db_table": "risk_scope",
             },
         ),
         migrations.CreateModel(
-            name='Decision',
+            name="Decision",
             fields=[
-                ('id', models.UUIDField(default=apps.core.ids.new_id, editable=False, primary_key=True, serialize=False)),
-                ('kind', models.CharField(choices=[('payout', 'Payout'), ('payment', 'Payment')], max_length=7)),
-                ('subject_type', models.CharField(max_length=32)),
-                ('subject_id', models.UUIDField()),
-                ('trigger', models.CharField(max_length=64)),
-                ('outcome', models.CharField(choices=[('approve', 'approve'), ('review', 'review'), ('block_and_review', 'block_and_review'), ('decline', 'decline')], max_length=16)),
-                ('public_code', models.CharField(default='', max_length=64)),
-                ('amount_minor', models.BigIntegerField()),
-                ('currency', models.CharField(max_length=3)),
-                ('limits', models.JSONField(db_comment='Each limit that applied: window, max, used, remaining.')),
-                ('engine_version', models.PositiveSmallIntegerField()),
-                ('actor', models.CharField(max_length=100)),
-                ('decided_at', models.DateTimeField()),
-                ('customer', apps.core.tenancy.OwnedForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='+', to='accounts.customer')),
-                ('organization', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='+', to='accounts.organization')),
+                (
+                    "id",
+                    models.UUIDField(
+                        default=apps.core.ids.new_id,
+                        editable=False,
+                        primary_key=True,
+                        serialize=False,
+                    ),
+                ),
+                (
+                    "kind",
+                    models.CharField(
+                        choices=[("payout", "Payout"), ("payment", "Payment")], max_length=7
+                    ),
+                ),
+                ("subject_type", models.CharField(max_length=32)),
+                ("subject_id", models.UUIDField()),
+                ("trigger", models.CharField(max_length=64)),
+                (
+                    "outcome",
+                    models.CharField(
+                        choices=[
+                            ("approve", "approve"),
+                            ("review", "review"),
+                            ("block_and_review", "block_and_review"),
+                            ("decline", "decline"),
+                        ],
+                        max_length=16,
+                    ),
+                ),
+                ("public_code", models.CharField(default="", max_length=64)),
+                ("amount_minor", models.BigIntegerField()),
+                ("currency", models.CharField(max_length=3)),
+                (
+                    "limits",
+                    models.JSONField(
+                        db_comment="Each limit that applied: window, max, used, remaining."
+                    ),
+                ),
+                ("engine_version", models.PositiveSmallIntegerField()),
+                ("actor", models.CharField(max_length=100)),
+                ("decided_at", models.DateTimeField()),
+                (
+                    "customer",
+                    apps.core.tenancy.OwnedForeignKey(
+                        db_constraint=False,
+                        db_index=False,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="+",
+                        to="accounts.customer",
+                    ),
+                ),
+                (
+                    "organization",
+                    models.ForeignKey(
+                        db_index=False,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="+",
+                        to="accounts.organization",
+                    ),
+                ),
             ],
             options={
-                'db_table': 'risk_decision',
-                'constraints': [apps.core.constraints.OwnedKey(name='decision_key'), apps.core.constraints.SameOrganization(field='customer', name='decision_owns_its_customer'), models.UniqueConstraint(fields=('organization', 'kind', 'subject_type', 'subject_id', 'trigger'), name='decision_is_one_per_trigger')],
+                "db_table": "risk_decision",
+                "constraints": [
+                    apps.core.constraints.OwnedKey(name="decision_key"),
+                    apps.core.constraints.SameOrganization(
+                        field="customer", name="decision_owns_its_customer"
+                    ),
+                    models.UniqueConstraint(
+                        fields=("organization", "kind", "subject_type", "subject_id", "trigger"),
+                        name="decision_is_one_per_trigger",
+                    ),
+                ],
             },
         ),
         pgtrigger.migrations.AddTrigger(
-            model_name='decision',
-            trigger=pgtrigger.compiler.Trigger(name='decisions_are_append_only', sql=apps.core.triggers.GuardSql(func="RAISE EXCEPTION '% is append-only: % refused', TG_TABLE_NAME, TG_OP USING ERRCODE = 'restrict_violation', CONSTRAINT = 'decisions_are_append_only';", hash='dea4ad4cdc09515a88e5046526b16720f18c3282', level='STATEMENT', operation='UPDATE OR DELETE OR TRUNCATE', pgid='pgtrigger_decisions_are_append_only_f03fa', table='risk_decision', when='BEFORE')),
+            model_name="decision",
+            trigger=pgtrigger.compiler.Trigger(
+                name="decisions_are_append_only",
+                sql=apps.core.triggers.GuardSql(
+                    func="RAISE EXCEPTION '% is append-only: % refused', TG_TABLE_NAME, TG_OP USING ERRCODE = 'restrict_violation', CONSTRAINT = 'decisions_are_append_only';",
+                    hash="dea4ad4cdc09515a88e5046526b16720f18c3282",
+                    level="STATEMENT",
+                    operation="UPDATE OR DELETE OR TRUNCATE",
+                    pgid="pgtrigger_decisions_are_append_only_f03fa",
+                    table="risk_decision",
+                    when="BEFORE",
+                ),
+            ),
         ),
         migrations.AddIndex(
-            model_name='fact',
-            index=models.Index(fields=['organization', 'customer', 'kind', 'currency', 'occurred_at'], name='fact_of_customer'),
+            model_name="fact",
+            index=models.Index(
+                fields=["organization", "customer", "kind", "currency", "occurred_at"],
+                name="fact_of_customer",
+            ),
         ),
         migrations.AddIndex(
-            model_name='fact',
-            index=models.Index(fields=['organization', 'kind', 'currency', 'occurred_at'], name='fact_of_organization'),
+            model_name="fact",
+            index=models.Index(
+                fields=["organization", "kind", "currency", "occurred_at"],
+                name="fact_of_organization",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='fact',
-            constraint=apps.core.constraints.SameOrganization(field='customer', name='fact_owns_its_customer'),
+            model_name="fact",
+            constraint=apps.core.constraints.SameOrganization(
+                field="customer", name="fact_owns_its_customer"
+            ),
         ),
         migrations.AddConstraint(
-            model_name='fact',
-            constraint=models.UniqueConstraint(fields=('organization', 'subject_type', 'subject_id', 'turn'), name='fact_is_one_per_turn'),
+            model_name="fact",
+            constraint=models.UniqueConstraint(
+                fields=("organization", "subject_type", "subject_id", "turn"),
+                name="fact_is_one_per_turn",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='fact',
-            constraint=models.CheckConstraint(condition=models.Q(('returned_minor__gte', 0), ('returned_minor__lte', models.F('amount_minor'))), name='fact_returns_at_most_its_amount'),
+            model_name="fact",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    ("returned_minor__gte", 0), ("returned_minor__lte", models.F("amount_minor"))
+                ),
+                name="fact_returns_at_most_its_amount",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='fact',
-            constraint=models.CheckConstraint(condition=models.Q(('state__in', ['open', 'done', 'returned', 'canceled', 'refused'])), name='fact_state_is_known'),
+            model_name="fact",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    ("state__in", ["open", "done", "returned", "canceled", "refused"])
+                ),
+                name="fact_state_is_known",
+            ),
         ),
         pgtrigger.migrations.AddTrigger(
-            model_name='fact',
-            trigger=pgtrigger.compiler.Trigger(name='facts_stay', sql=apps.core.triggers.GuardSql(func="RAISE EXCEPTION 'rows of % are never deleted', TG_TABLE_NAME USING ERRCODE = 'restrict_violation', CONSTRAINT = 'facts_stay';", hash='e427d65a38ade6f1504867ff30844fbd66db8f55', level='STATEMENT', operation='DELETE OR TRUNCATE', pgid='pgtrigger_facts_stay_f403f', table='risk_fact', when='BEFORE')),
+            model_name="fact",
+            trigger=pgtrigger.compiler.Trigger(
+                name="facts_stay",
+                sql=apps.core.triggers.GuardSql(
+                    func="RAISE EXCEPTION 'rows of % are never deleted', TG_TABLE_NAME USING ERRCODE = 'restrict_violation', CONSTRAINT = 'facts_stay';",
+                    hash="e427d65a38ade6f1504867ff30844fbd66db8f55",
+                    level="STATEMENT",
+                    operation="DELETE OR TRUNCATE",
+                    pgid="pgtrigger_facts_stay_f403f",
+                    table="risk_fact",
+                    when="BEFORE",
+                ),
+            ),
         ),
         pgtrigger.migrations.AddTrigger(
-            model_name='fact',
-            trigger=pgtrigger.compiler.Trigger(name='fact_moves', sql=apps.core.triggers.GuardSql(func='IF OLD."state" IS DISTINCT FROM NEW."state" AND (OLD."state", NEW."state") NOT IN ((\'done\', \'returned\'), (\'open\', \'canceled\'), (\'open\', \'done\'), (\'open\', \'returned\')) THEN RAISE EXCEPTION \'%: % does not become %\', TG_TABLE_NAME, OLD."state", NEW."state" USING ERRCODE = \'check_violation\', CONSTRAINT = \'fact_moves\'; END IF; RETURN NEW;', hash='4fba52eed677cd3fa2826c45f1dc47e695744b91', operation='UPDATE OF "state"', pgid='pgtrigger_fact_moves_2bfb4', table='risk_fact', when='BEFORE')),
+            model_name="fact",
+            trigger=pgtrigger.compiler.Trigger(
+                name="fact_moves",
+                sql=apps.core.triggers.GuardSql(
+                    func="IF OLD.\"state\" IS DISTINCT FROM NEW.\"state\" AND (OLD.\"state\", NEW.\"state\") NOT IN (('done', 'returned'), ('open', 'canceled'), ('open', 'done'), ('open', 'returned')) THEN RAISE EXCEPTION '%: % does not become %', TG_TABLE_NAME, OLD.\"state\", NEW.\"state\" USING ERRCODE = 'check_violation', CONSTRAINT = 'fact_moves'; END IF; RETURN NEW;",
+                    hash="4fba52eed677cd3fa2826c45f1dc47e695744b91",
+                    operation='UPDATE OF "state"',
+                    pgid="pgtrigger_fact_moves_2bfb4",
+                    table="risk_fact",
+                    when="BEFORE",
+                ),
+            ),
         ),
         pgtrigger.migrations.AddTrigger(
-            model_name='fact',
-            trigger=pgtrigger.compiler.Trigger(name='fact_is_what_happened', sql=apps.core.triggers.GuardSql(func='IF OLD."id" IS DISTINCT FROM NEW."id" OR OLD."organization_id" IS DISTINCT FROM NEW."organization_id" OR OLD."subject_type" IS DISTINCT FROM NEW."subject_type" OR OLD."subject_id" IS DISTINCT FROM NEW."subject_id" OR OLD."turn" IS DISTINCT FROM NEW."turn" OR OLD."kind" IS DISTINCT FROM NEW."kind" OR OLD."amount_minor" IS DISTINCT FROM NEW."amount_minor" OR OLD."currency" IS DISTINCT FROM NEW."currency" OR OLD."customer_id" IS DISTINCT FROM NEW."customer_id" OR OLD."occurred_at" IS DISTINCT FROM NEW."occurred_at" THEN RAISE EXCEPTION \'%: id, organization_id, subject_type, subject_id, turn, kind, amount_minor, currency, customer_id, occurred_at never change\', TG_TABLE_NAME USING ERRCODE = \'restrict_violation\', CONSTRAINT = \'fact_is_what_happened\'; END IF; RETURN NEW;', hash='c73432ae7f8681346843ae8ab5b3aa5bb8919114', operation='UPDATE', pgid='pgtrigger_fact_is_what_happened_701c2', table='risk_fact', when='BEFORE')),
+            model_name="fact",
+            trigger=pgtrigger.compiler.Trigger(
+                name="fact_is_what_happened",
+                sql=apps.core.triggers.GuardSql(
+                    func='IF OLD."id" IS DISTINCT FROM NEW."id" OR OLD."organization_id" IS DISTINCT FROM NEW."organization_id" OR OLD."subject_type" IS DISTINCT FROM NEW."subject_type" OR OLD."subject_id" IS DISTINCT FROM NEW."subject_id" OR OLD."turn" IS DISTINCT FROM NEW."turn" OR OLD."kind" IS DISTINCT FROM NEW."kind" OR OLD."amount_minor" IS DISTINCT FROM NEW."amount_minor" OR OLD."currency" IS DISTINCT FROM NEW."currency" OR OLD."customer_id" IS DISTINCT FROM NEW."customer_id" OR OLD."occurred_at" IS DISTINCT FROM NEW."occurred_at" THEN RAISE EXCEPTION \'%: id, organization_id, subject_type, subject_id, turn, kind, amount_minor, currency, customer_id, occurred_at never change\', TG_TABLE_NAME USING ERRCODE = \'restrict_violation\', CONSTRAINT = \'fact_is_what_happened\'; END IF; RETURN NEW;',
+                    hash="c73432ae7f8681346843ae8ab5b3aa5bb8919114",
+                    operation="UPDATE",
+                    pgid="pgtrigger_fact_is_what_happened_701c2",
+                    table="risk_fact",
+                    when="BEFORE",
+                ),
+            ),
         ),
         migrations.AddIndex(
-            model_name='limit',
-            index=models.Index(condition=models.Q(('ended_at__isnull', True)), fields=['organization', 'act', 'currency'], name='limit_in_force'),
+            model_name="limit",
+            index=models.Index(
+                condition=models.Q(("ended_at__isnull", True)),
+                fields=["organization", "act", "currency"],
+                name="limit_in_force",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='limit',
-            constraint=apps.core.constraints.OwnedKey(name='limit_key'),
+            model_name="limit",
+            constraint=apps.core.constraints.OwnedKey(name="limit_key"),
         ),
         migrations.AddConstraint(
-            model_name='limit',
-            constraint=apps.core.constraints.SameOrganization(field='customer', name='limit_owns_its_customer'),
+            model_name="limit",
+            constraint=apps.core.constraints.SameOrganization(
+                field="customer", name="limit_owns_its_customer"
+            ),
         ),
         migrations.AddConstraint(
-            model_name='limit',
-            constraint=models.UniqueConstraint(condition=models.Q(('ended_at__isnull', True)), fields=('organization', 'scope', 'customer', 'act', 'currency', 'window'), name='limit_in_force_is_one', nulls_distinct=False),
+            model_name="limit",
+            constraint=models.UniqueConstraint(
+                condition=models.Q(("ended_at__isnull", True)),
+                fields=("organization", "scope", "customer", "act", "currency", "window"),
+                name="limit_in_force_is_one",
+                nulls_distinct=False,
+            ),
         ),
         migrations.AddConstraint(
-            model_name='limit',
-            constraint=models.CheckConstraint(condition=models.Q(('scope__in', ['customer', 'each_customer', 'organization'])), name='limit_scope_is_known'),
+            model_name="limit",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("scope__in", ["customer", "each_customer", "organization"])),
+                name="limit_scope_is_known",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='limit',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('customer__isnull', False), ('scope', 'customer')), models.Q(models.Q(('scope', 'customer'), _negated=True), ('customer__isnull', True)), _connector='OR'), name='limit_names_a_customer_iff_it_is_for_one'),
+            model_name="limit",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    models.Q(("customer__isnull", False), ("scope", "customer")),
+                    models.Q(
+                        models.Q(("scope", "customer"), _negated=True), ("customer__isnull", True)
+                    ),
+                    _connector="OR",
+                ),
+                name="limit_names_a_customer_iff_it_is_for_one",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='limit',
-            constraint=models.CheckConstraint(condition=models.Q(('max_amount_minor__gte', 0), ('max_count__isnull', False), _connector='OR'), name='limit_caps_something'),
+            model_name="limit",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    ("max_amount_minor__gte", 0), ("max_count__isnull", False), _connector="OR"
+                ),
+                name="limit_caps_something",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='limit',
-            constraint=models.CheckConstraint(condition=models.Q(('max_amount_minor__isnull', True), ('max_amount_minor__gte', 0), _connector='OR'), name='limit_amount_is_not_negative'),
+            model_name="limit",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    ("max_amount_minor__isnull", True),
+                    ("max_amount_minor__gte", 0),
+                    _connector="OR",
+                ),
+                name="limit_amount_is_not_negative",
+            ),
         ),
         pgtrigger.migrations.AddTrigger(
-            model_name='limit',
-            trigger=pgtrigger.compiler.Trigger(name='limits_stay', sql=apps.core.triggers.GuardSql(func="RAISE EXCEPTION 'rows of % are never deleted', TG_TABLE_NAME USING ERRCODE = 'restrict_violation', CONSTRAINT = 'limits_stay';", hash='ab3c17884046839a08fa90dd9763283816b02080', level='STATEMENT', operation='DELETE OR TRUNCATE', pgid='pgtrigger_limits_stay_60117', table='risk_limit', when='BEFORE')),
+            model_name="limit",
+            trigger=pgtrigger.compiler.Trigger(
+                name="limits_stay",
+                sql=apps.core.triggers.GuardSql(
+                    func="RAISE EXCEPTION 'rows of % are never deleted', TG_TABLE_NAME USING ERRCODE = 'restrict_violation', CONSTRAINT = 'limits_stay';",
+                    hash="ab3c17884046839a08fa90dd9763283816b02080",
+                    level="STATEMENT",
+                    operation="DELETE OR TRUNCATE",
+                    pgid="pgtrigger_limits_stay_60117",
+                    table="risk_limit",
+                    when="BEFORE",
+                ),
+            ),
         ),
         pgtrigger.migrations.AddTrigger(
-            model_name='limit',
-            trigger=pgtrigger.compiler.Trigger(name='limit_is_what_was_set', sql=apps.core.triggers.GuardSql(func='IF OLD."id" IS DISTINCT FROM NEW."id" OR OLD."organization_id" IS DISTINCT FROM NEW."organization_id" OR OLD."scope" IS DISTINCT FROM NEW."scope" OR OLD."customer_id" IS DISTINCT FROM NEW."customer_id" OR OLD."act" IS DISTINCT FROM NEW."act" OR OLD."currency" IS DISTINCT FROM NEW."currency" OR OLD."window" IS DISTINCT FROM NEW."window" OR OLD."zone" IS DISTINCT FROM NEW."zone" OR OLD."max_amount_minor" IS DISTINCT FROM NEW."max_amount_minor" OR OLD."max_count" IS DISTINCT FROM NEW."max_count" OR OLD."net_of_returns" IS DISTINCT FROM NEW."net_of_returns" OR OLD."set_at" IS DISTINCT FROM NEW."set_at" THEN RAISE EXCEPTION \'%: id, organization_id, scope, customer_id, act, currency, window, zone, max_amount_minor, max_count, net_of_returns, set_at never change\', TG_TABLE_NAME USING ERRCODE = \'restrict_violation\', CONSTRAINT = \'limit_is_what_was_set\'; END IF; RETURN NEW;', hash='b66f698b10cc1f2aa1a6c5be281d470ba45b5f0b', operation='UPDATE', pgid='pgtrigger_limit_is_what_was_set_b05ac', table='risk_limit', when='BEFORE')),
+            model_name="limit",
+            trigger=pgtrigger.compiler.Trigger(
+                name="limit_is_what_was_set",
+                sql=apps.core.triggers.GuardSql(
+                    func='IF OLD."id" IS DISTINCT FROM NEW."id" OR OLD."organization_id" IS DISTINCT FROM NEW."organization_id" OR OLD."scope" IS DISTINCT FROM NEW."scope" OR OLD."customer_id" IS DISTINCT FROM NEW."customer_id" OR OLD."act" IS DISTINCT FROM NEW."act" OR OLD."currency" IS DISTINCT FROM NEW."currency" OR OLD."window" IS DISTINCT FROM NEW."window" OR OLD."zone" IS DISTINCT FROM NEW."zone" OR OLD."max_amount_minor" IS DISTINCT FROM NEW."max_amount_minor" OR OLD."max_count" IS DISTINCT FROM NEW."max_count" OR OLD."net_of_returns" IS DISTINCT FROM NEW."net_of_returns" OR OLD."set_at" IS DISTINCT FROM NEW."set_at" THEN RAISE EXCEPTION \'%: id, organization_id, scope, customer_id, act, currency, window, zone, max_amount_minor, max_count, net_of_returns, set_at never change\', TG_TABLE_NAME USING ERRCODE = \'restrict_violation\', CONSTRAINT = \'limit_is_what_was_set\'; END IF; RETURN NEW;',
+                    hash="b66f698b10cc1f2aa1a6c5be281d470ba45b5f0b",
+                    operation="UPDATE",
+                    pgid="pgtrigger_limit_is_what_was_set_b05ac",
+                    table="risk_limit",
+                    when="BEFORE",
+                ),
+            ),
         ),
         migrations.AddConstraint(
-            model_name='scope',
-            constraint=models.UniqueConstraint(fields=('organization', 'scope_type', 'scope_value'), name='risk_scope_is_one'),
+            model_name="scope",
+            constraint=models.UniqueConstraint(
+                fields=("organization", "scope_type", "scope_value"), name="risk_scope_is_one"
+            ),
         ),
     ]
