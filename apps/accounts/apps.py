@@ -1,6 +1,17 @@
+from typing import override
+
 from django.apps import AppConfig
 
 
 class AccountsConfig(AppConfig):
     name = "apps.accounts"
     label = "accounts"
+
+    @override
+    def ready(self) -> None:
+        from apps.accounts.api import authentication  # noqa: PLC0415 - apps are loaded by now
+        from apps.core.api.caller import register_authenticator  # noqa: PLC0415 - likewise
+
+        register_authenticator(
+            authentication.authenticate_token, on_leak=authentication.revoke_leaked
+        )

@@ -152,6 +152,9 @@ DATA_UPLOAD_MAX_MEMORY_SIZE = 1024 * 1024
 DATA_UPLOAD_MAX_NUMBER_FIELDS = 500
 FILE_UPLOAD_MAX_MEMORY_SIZE = 1024 * 1024
 
+# How many proxies of our own stand before us: so many hops of X-Forwarded-For are believed.
+OWN_PROXIES = env.int("OWN_PROXIES", default=0)
+
 # --- REST -------------------------------------------------------------------------------------
 
 REST_FRAMEWORK = {

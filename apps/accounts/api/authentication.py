@@ -1,0 +1,149 @@
+"""
+Who a bearer token is: at most one indexed query, and none while the answer is a few seconds old.
+
+The cache holds what the row says, never that a secret was right: the secret is proved each time.
+"""
+
+import threading
+import time
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+import structlog
+from django.conf import settings
+from django.db import DatabaseError
+from django.http import HttpRequest
+
+from apps.accounts import operations, queries, rules
+from apps.accounts.queries import StoredKey
+from apps.core import clock
+from apps.core.actors import Actor
+from apps.core.api.caller import Caller
+from apps.core.api.problems import ApiProblem
+
+log = structlog.stdlib.get_logger("kassa.accounts")
+
+# A revoked key is refused within five seconds, by every process.
+CACHE_SECONDS_MAX: Final = 4.0
+_CACHE_ENTRIES_MAX: Final = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    key: StoredKey
+    caller: Caller
+    until: float
+
+
+_cache: dict[str, _Entry] = {}
+_cache_lock = threading.Lock()
+
+
+def authenticate_token(text: str, request: HttpRequest) -> Caller:
+    """
+    Return the caller behind a bearer token.
+
+    :raises ApiProblem: `invalid_api_key` (401) whatever is wrong with the key, so that nobody
+        learns which keys exist; `address_not_allowed` (403) for a right key from elsewhere
+    """
+    token = rules.parse_token(text)
+    if token is None:
+        raise _invalid()
+    entry = _find(token.key_id)
+    # The same work whether the key exists or not: an unknown one is compared with nothing.
+    stored = entry.key.secret_digest if entry else None
+    if not rules.is_secret(token.secret, stored=stored, peppers=settings.KASSA_PEPPERS):
+        raise _invalid()
+    if entry is None:
+        raise _invalid()
+    key, now = entry.key, clock.now()
+    if not rules.is_live(revoked_at=key.revoked_at, expires_at=key.expires_at, now=now):
+        raise _invalid()
+    # The mode is part of the checksum, yet the row decides which one this key is of.
+    if key.mode != token.mode:
+        raise _invalid()
+    if not rules.is_address_allowed(client_address(request), networks=key.addresses):
+        raise ApiProblem("address_not_allowed", "This API key may not be used from this address.")
+    return entry.caller
+
+
+def _invalid() -> ApiProblem:
+    return ApiProblem("invalid_api_key", "This API key is not valid.")
+
+
+def _find(key_id: str) -> _Entry | None:
+    entry = _cache.get(key_id)
+    if entry is not None and entry.until > time.monotonic():
+        return entry
+    read_at = time.monotonic()
+    key = queries.find_stored_key(key_id=key_id)
+    if key is None:
+        return None
+    entry = _Entry(key=key, caller=_caller(key), until=read_at + CACHE_SECONDS_MAX)
+    with _cache_lock:
+        if len(_cache) >= _CACHE_ENTRIES_MAX:
+            _cache.clear()
+        _cache[key_id] = entry
+    _note_use(key, clock.now())
+    return entry
+
+
+def _caller(key: StoredKey) -> Caller:
+    return Caller(
+        organization_id=key.organization_id,
+        mode=key.mode,
+        actor=Actor("api_key", str(key.id), f"staff:{key.issued_by_id}"),
+        scopes=key.scopes,
+        api_key_id=key.id,
+        kassa_version=key.kassa_version,
+    )
+
+
+def _note_use(key: StoredKey, now: datetime) -> None:
+    if key.last_used_at is not None and now - key.last_used_at < operations.USE_NOTED_EVERY:
+        return
+    try:
+        operations.note_key_use(organization_id=key.organization_id, api_key_id=key.id, now=now)
+    except DatabaseError:
+        # A note for people; a database that takes no writes still answers reads.
+        log.warning("key_use_not_noted", api_key_id=str(key.id), exc_info=True)
+
+
+def forget_cached_keys() -> None:
+    """Read every key anew: after a revocation in this process, and between tests."""
+    with _cache_lock:
+        _cache.clear()
+
+
+def revoke_leaked(text: str) -> None:
+    """Revoke a real key that was sent in a URL: it stands in logs and histories by now."""
+    token = rules.parse_token(text)
+    key = queries.find_stored_key(key_id=token.key_id) if token else None
+    stored = key.secret_digest if key else None
+    secret = token.secret if token else ""
+    if key is None or not rules.is_secret(secret, stored=stored, peppers=settings.KASSA_PEPPERS):
+        return
+    operations.revoke_api_key(
+        organization_id=key.organization_id,
+        api_key_id=key.id,
+        reason="The key was sent in a URL.",
+        actor=Actor.job("leaked_key"),
+        now=clock.now(),
+    )
+    forget_cached_keys()
+    log.warning("api_key_leaked", api_key_id=str(key.id))
+
+
+def client_address(request: HttpRequest) -> str:
+    """
+    Return the client's address: the n-th from the right of X-Forwarded-For, n = our own proxies.
+
+    With no proxy of ours the header is a stranger's and is not read.
+    """
+    proxies: int = settings.OWN_PROXIES
+    if proxies:
+        hops = [hop.strip() for hop in request.META.get("HTTP_X_FORWARDED_FOR", "").split(",")]
+        if len(hops) >= proxies:
+            return str(hops[-proxies])
+    return str(request.META.get("REMOTE_ADDR", ""))

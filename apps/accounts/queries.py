@@ -1,0 +1,261 @@
+"""Reads of accounts, and the only place here that locks."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from django.db.models import Model, QuerySet
+
+from apps.accounts import errors, roles
+from apps.accounts.models import ApiKey, Customer, Organization, Staff, StaffRole, StaffScope
+from apps.core import encryption
+from apps.core.actors import Actor
+
+NAME_COLUMN = "accounts_customer.name"
+EMAIL_COLUMN = "accounts_customer.email"
+
+
+# --- Organizations ------------------------------------------------------------------------------
+
+
+def get_organization(*, organization_id: UUID) -> Organization:
+    """
+    Return the organization.
+
+    :raises OrganizationNotFound: if there is none
+    """
+    found = Organization.objects.filter(id=organization_id).first()
+    if found is None:
+        raise errors.OrganizationNotFound("There is no such organization.")
+    return found
+
+
+def get_test_twin(*, organization_id: UUID) -> Organization:
+    """
+    Return the row under which the organization's test data lives.
+
+    :raises OrganizationNotFound: if the organization is itself a test twin, or is none
+    """
+    found = Organization.objects.filter(live_twin_id=organization_id).first()
+    if found is None:
+        raise errors.OrganizationNotFound("There is no such live organization.")
+    return found
+
+
+def find_live_organization(*, name: str) -> Organization | None:
+    """Return the oldest live organization of that name, or None."""
+    return Organization.objects.filter(name=name, mode="live").order_by("id").first()
+
+
+# --- API keys -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class StoredKey:
+    """What authentication needs of a key, in one row."""
+
+    id: UUID
+    organization_id: UUID
+    mode: str
+    secret_digest: bytes
+    scopes: frozenset[str]
+    addresses: tuple[str, ...]
+    kassa_version: str
+    issued_by_id: UUID
+    expires_at: datetime
+    revoked_at: datetime | None
+    last_used_at: datetime | None
+
+
+def find_stored_key(*, key_id: str) -> StoredKey | None:
+    """Return the key of this key id, whosoever it is; one indexed query."""
+    row = ApiKey.objects.select_related("organization").filter(key_id=key_id).first()
+    if row is None:
+        return None
+    return StoredKey(
+        id=row.id,
+        organization_id=row.organization_id,
+        mode=row.organization.mode,
+        secret_digest=bytes(row.secret_digest),
+        scopes=frozenset(row.scopes),
+        addresses=tuple(row.addresses),
+        kassa_version=row.kassa_version,
+        issued_by_id=row.issued_by_id,
+        expires_at=row.expires_at,
+        revoked_at=row.revoked_at,
+        last_used_at=row.last_used_at,
+    )
+
+
+def get_api_key(*, organization_id: UUID, api_key_id: UUID) -> ApiKey:
+    """
+    Return the key with its organization.
+
+    :raises ApiKeyNotFound: if the organization has no such key
+    """
+    found = (
+        ApiKey.objects.select_related("organization")
+        .filter(organization_id=organization_id, id=api_key_id)
+        .first()
+    )
+    if found is None:
+        raise errors.ApiKeyNotFound("There is no such API key.")
+    return found
+
+
+def get_api_key_for_update(*, organization_id: UUID, api_key_id: UUID) -> ApiKey:
+    """
+    Return the key, locked.
+
+    :raises ApiKeyNotFound: if the organization has no such key
+    """
+    found = (
+        ApiKey.objects.select_for_update(no_key=True)
+        .filter(organization_id=organization_id, id=api_key_id)
+        .first()
+    )
+    if found is None:
+        raise errors.ApiKeyNotFound("There is no such API key.")
+    return found
+
+
+def list_api_keys(*, organization_id: UUID) -> QuerySet[ApiKey]:
+    """Return the organization's keys, newest first."""
+    return ApiKey.objects.filter(organization_id=organization_id).order_by("-id")
+
+
+# --- Customers ----------------------------------------------------------------------------------
+
+
+def list_customers(
+    *, organization_id: UUID, external_id: str | None = None, state: str | None = None
+) -> QuerySet[Customer]:
+    """Return the organization's customers, newest first."""
+    found = Customer.objects.filter(organization_id=organization_id).order_by("-id")
+    if external_id is not None:
+        found = found.filter(external_id=external_id)
+    return found if state is None else found.filter(state=state)
+
+
+def get_customer(*, organization_id: UUID, customer_id: UUID) -> Customer:
+    """
+    Return the customer.
+
+    :raises CustomerNotFound: if the organization has no such customer
+    """
+    found = Customer.objects.filter(organization_id=organization_id, id=customer_id).first()
+    if found is None:
+        raise errors.CustomerNotFound("There is no such customer.")
+    return found
+
+
+def get_customer_for_update(*, organization_id: UUID, customer_id: UUID) -> Customer:
+    """
+    Return the customer, locked: their state does not change before this transaction ends.
+
+    :raises CustomerNotFound: if the organization has no such customer
+    """
+    found = (
+        Customer.objects.select_for_update(no_key=True)
+        .filter(organization_id=organization_id, id=customer_id)
+        .first()
+    )
+    if found is None:
+        raise errors.CustomerNotFound("There is no such customer.")
+    return found
+
+
+def find_customer_by_external_id(*, organization_id: UUID, external_id: str) -> Customer | None:
+    """Return the customer that the organization calls by this id, or None."""
+    return Customer.objects.filter(organization_id=organization_id, external_id=external_id).first()
+
+
+def unseal_name(customer: Customer) -> str:
+    """Return the customer's name in clear text; who shows it to a person has logged that."""
+    return encryption.unseal(
+        customer.organization_id, NAME_COLUMN, customer.id, bytes(customer.name_sealed)
+    )
+
+
+def unseal_email(customer: Customer) -> str | None:
+    """Return the customer's e-mail in clear text, or None."""
+    if customer.email_sealed is None:
+        return None
+    return encryption.unseal(
+        customer.organization_id, EMAIL_COLUMN, customer.id, bytes(customer.email_sealed)
+    )
+
+
+# --- Staff --------------------------------------------------------------------------------------
+
+
+def get_staff_for_update(*, staff_id: UUID) -> Staff:
+    """
+    Return the person, locked.
+
+    :raises StaffNotFound: if there is no such person
+    """
+    found = Staff.objects.select_for_update(no_key=True).filter(id=staff_id).first()
+    if found is None:
+        raise errors.StaffNotFound("There is no such member of staff.")
+    return found
+
+
+def find_staff(*, email: str) -> Staff | None:
+    """Return the person with this e-mail, in any case of letters, or None."""
+    return Staff.objects.filter(email=email.lower()).first()
+
+
+def count_admins() -> int:
+    """Return how many active admins there are."""
+    return StaffRole.objects.filter(role=roles.Role.ADMIN, staff__is_active=True).count()
+
+
+def list_roles(*, staff_id: UUID) -> frozenset[str]:
+    """Return the roles that the person holds now, read afresh."""
+    return frozenset(StaffRole.objects.filter(staff_id=staff_id).values_list("role", flat=True))
+
+
+def for_staff[M: Model](queryset: QuerySet[M], staff: Staff) -> QuerySet[M]:
+    """Return the rows of the organizations that this person may see."""
+    if not staff.is_active:
+        return queryset.none()
+    if staff.sees_all_organizations:
+        return queryset
+    seen = StaffScope.objects.filter(staff=staff).values("organization_id")
+    name = "id" if queryset.model is Organization else "organization_id"
+    return queryset.filter(**{f"{name}__in": seen})
+
+
+def is_in_scope(*, staff: Staff, organization_id: UUID) -> bool:
+    """Say whether the person may see this organization."""
+    return for_staff(Organization.objects.filter(id=organization_id), staff).exists()
+
+
+def require_capability(
+    *,
+    actor: Actor,
+    capability: str,
+    organization_id: UUID | None = None,
+    deciding: bool = False,
+) -> None:
+    """
+    Refuse a member of staff without the capability, read afresh inside the operation.
+
+    Keys and jobs pass: a key's right is its scope, checked on the way in. `deciding` wants someone
+    who does it alone or decides what others asked for. The second factor belongs to the session
+    and was checked there.
+
+    :raises CapabilityMissing: if no role of this person gives it, or the person is inactive
+    :raises OrganizationNotFound: if the person may not see the organization
+    """
+    if actor.kind != "staff":
+        return
+    staff = Staff.objects.filter(id=UUID(actor.id), is_active=True).first()
+    check = roles.may_decide if deciding else roles.is_allowed
+    if staff is None or not check(
+        capability, roles=list_roles(staff_id=staff.id), is_verified=True
+    ):
+        raise errors.CapabilityMissing("None of your roles allows this.", capability=capability)
+    if organization_id and not is_in_scope(staff=staff, organization_id=organization_id):
+        raise errors.OrganizationNotFound("There is no such organization.")
