@@ -1,0 +1,34 @@
+"""The staff screens' bases and the one door to the theme. See ADR 0060 to 0063."""
+
+from apps.core.admin_base import cells, lists
+from apps.core.admin_base._theme import ThemeModelAdmin, ThemeSite
+from apps.core.admin_base.acts import Act, ActForm, CapabilityMissing
+from apps.core.admin_base.lists import Filter, Keyset
+from apps.core.admin_base.pages import Column, Fact, Table
+from apps.core.admin_base.records import (
+    RecordAdmin,
+    ReferenceAdmin,
+    StaffAdmin,
+    for_staff,
+    screen_of,
+)
+
+__all__ = [
+    "Act",
+    "ActForm",
+    "CapabilityMissing",
+    "Column",
+    "Fact",
+    "Filter",
+    "Keyset",
+    "RecordAdmin",
+    "ReferenceAdmin",
+    "StaffAdmin",
+    "Table",
+    "ThemeModelAdmin",
+    "ThemeSite",
+    "cells",
+    "for_staff",
+    "lists",
+    "screen_of",
+]

@@ -1,0 +1,86 @@
+"""What happened to a row: its events and the acts on it, newest first."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+from django.contrib.auth import get_user_model
+from django.db.models import Model
+from django.utils.safestring import SafeString
+
+from apps.core.admin_base import cells
+from apps.core.models import AuditEvent, OutboxEvent
+
+ROWS_MAX = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Happening:
+    """One line of a history."""
+
+    at: datetime
+    what: str
+    who: str
+    why: str
+    is_event: bool
+
+    @property
+    def when(self) -> SafeString:
+        """Return the instant as a screen shows it."""
+        return cells.instant(self.at)
+
+
+def of(obj: Model, *, aggregate_type: str, key: str) -> list[Happening]:
+    """Return what happened to a row: two reads, and one for the names of people."""
+    organization_id = getattr(obj, "organization_id", None)
+    acts = list(
+        AuditEvent.objects.filter(
+            organization_id=organization_id,
+            subject_type=obj._meta.label_lower,
+            subject_id=str(obj.pk),
+        ).order_by("-id")[:ROWS_MAX]
+    )
+    events = (
+        list(
+            OutboxEvent.objects.filter(
+                organization_id=organization_id, aggregate_type=aggregate_type, aggregate_id=key
+            ).order_by("-sequence")[:ROWS_MAX]
+        )
+        if aggregate_type
+        else []
+    )
+    names = people([act.principal for act in acts] + [event.actor for event in events])
+    lines = [
+        Happening(
+            at=act.recorded_at,
+            what=said(act.act),
+            who=names.get(act.principal, act.principal),
+            why=act.reason,
+            is_event=False,
+        )
+        for act in acts
+    ] + [
+        Happening(
+            at=event.recorded_at,
+            what=said(event.type),
+            who=names.get(event.actor, event.actor),
+            why="",
+            is_event=True,
+        )
+        for event in events
+    ]
+    return sorted(lines, key=lambda line: line.at, reverse=True)
+
+
+def said(name: str) -> str:
+    """Return a technical name as words: `payouts.cancel_payout` is `cancel payout`."""
+    return name.split(".", 1)[-1].replace("_", " ").replace(".", " ")
+
+
+def people(actors: Iterable[str]) -> dict[str, str]:
+    """Return the names of the people among these actors, by `staff:<id>`, in one read."""
+    ids = {actor.removeprefix("staff:") for actor in actors if actor.startswith("staff:")}
+    if not ids:
+        return {}
+    found = get_user_model().objects.filter(pk__in=ids)
+    return {f"staff:{person.pk}": str(person) for person in found}

@@ -1,0 +1,247 @@
+"""
+How a value looks on a staff screen: one function per kind, each returning escaped HTML.
+
+Amounts carry their currency and line up by digits; a state is told by a word and a shape, not by
+color alone; ids are cut in the middle and copied whole; instants show a zone and, on hover, UTC.
+"""
+
+from datetime import UTC, date, datetime
+from typing import Final
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString, mark_safe
+
+from apps.core.ids import encode_id
+from apps.core.money import exponent, format_minor
+
+NONE: Final = mark_safe('<span class="k-none">—</span>')
+
+# By what a person should feel about it: done well, on its way, needs a look, over and neutral.
+_TONES: Final[dict[str, str]] = {
+    **dict.fromkeys(
+        [
+            "settled",
+            "succeeded",
+            "delivered",
+            "done",
+            "matched",
+            "approved",
+            "received",
+            "posted",
+            "imported",
+            "enabled",
+            "active",
+            "booked",
+            "sent",
+            "confirmed",
+            "captured",
+            "verified",
+            "in_force",
+            "assigned",
+            "allow",
+            "live",
+            "pass",
+            "paid",
+        ],
+        "good",
+    ),
+    **dict.fromkeys(
+        [
+            "requested",
+            "pending",
+            "scheduled",
+            "leased",
+            "batched",
+            "submitted",
+            "approval_required",
+            "cooling",
+            "open",
+            "proposed",
+            "partly_settled",
+            "partially_paid",
+            "frozen_batch",
+            "exported",
+            "accepted",
+            "collecting",
+            "processing",
+            "parsed",
+            "chained",
+            "test",
+            "admitted",
+        ],
+        "busy",
+    ),
+    **dict.fromkeys(
+        [
+            "held",
+            "unknown",
+            "unmatched",
+            "suspense",
+            "paused",
+            "suspended",
+            "stale",
+            "overpaid",
+            "review",
+            "unclear",
+            "delivery_unknown",
+            "gap",
+            "ambiguous",
+        ],
+        "warn",
+    ),
+    **dict.fromkeys(
+        [
+            "rejected",
+            "returned",
+            "declined",
+            "denied",
+            "failed",
+            "quarantined",
+            "refused",
+            "exhausted",
+            "frozen",
+            "disabled",
+            "recalled",
+            "deny",
+            "block",
+            "revoked",
+        ],
+        "bad",
+    ),
+}
+
+
+def tone_of(state: str) -> str:
+    """Return good, busy, warn, bad or flat: how a state is drawn."""
+    return _TONES.get(state, "flat")
+
+
+def state(value: object, *, label: str = "", tone: str = "") -> SafeString:
+    """Show a state by its word and its tone's shape."""
+    text = str(value)
+    if not text:
+        return NONE
+    return format_html(
+        '<span class="k-state k-{}"><i aria-hidden="true"></i>{}</span>',
+        tone or tone_of(text),
+        label or text.replace("_", " "),
+    )
+
+
+def amount(amount_minor: int | None, currency: str, *, colored: bool = False) -> SafeString:
+    """Show minor units as people read them; with `colored`, what goes out looks it."""
+    if amount_minor is None:
+        return NONE
+    digits = format_minor(amount_minor, currency).rsplit(" ", 1)[0].replace("-", "\u2212")
+    css = "k-amount"
+    if colored:
+        css += " k-out" if amount_minor < 0 else " k-in"
+    return format_html('<span class="{}">{}&nbsp;<small>{}</small></span>', css, digits, currency)
+
+
+def zero(currency: str) -> SafeString:
+    """Show that there is nothing, quietly, with the currency's decimals."""
+    places = exponent(currency)
+    return format_html('<span class="k-amount k-zero">{}</span>', f"{0:.{places}f}")
+
+
+def short_id(prefix: str, id_: UUID | None, *, url: str = "") -> SafeString:
+    """Show an id cut in the middle, with a button that copies the whole."""
+    if id_ is None:
+        return NONE
+    return cut(encode_id(prefix, id_) if prefix else str(id_), url=url)
+
+
+def cut(text: str, *, url: str = "", head: int = 6, tail: int = 5) -> SafeString:
+    """Show a long technical text cut in the middle and copyable; a short one as it is."""
+    if not text:
+        return NONE
+    if "_" in text[:6]:
+        head += text.index("_") + 1 - 3
+    shown = text if len(text) <= head + tail + 1 else f"{text[:head]}…{text[-tail:]}"
+    inner = (
+        format_html('<a href="{}" title="{}">{}</a>', url, text, shown)
+        if url
+        else format_html('<span title="{}">{}</span>', text, shown)
+    )
+    return format_html(
+        '<span class="k-id">{}<button type="button" data-copy="{}" title="Copy {}"'
+        ' aria-label="Copy {}"></button></span>',
+        inner,
+        text,
+        text,
+        text,
+    )
+
+
+def instant(at: datetime | None, *, zone: str = "UTC") -> SafeString:
+    """Show an instant in the zone, UTC on hover."""
+    if at is None:
+        return NONE
+    local = at.astimezone(ZoneInfo(zone))
+    utc = at.astimezone(UTC)
+    return format_html(
+        '<time class="k-time" datetime="{}" title="{} UTC">{} <small>{}</small></time>',
+        utc.isoformat(),
+        f"{utc:%Y-%m-%d %H:%M:%S}",
+        f"{local:%d %b %Y}",
+        f"{local:%H:%M}",
+    )
+
+
+def day(value: date | None) -> SafeString:
+    """Show a day."""
+    if value is None:
+        return NONE
+    return format_html(
+        '<time class="k-time" datetime="{}">{}</time>', value.isoformat(), f"{value:%d %b %Y}"
+    )
+
+
+def age(since: datetime | None, *, now: datetime) -> SafeString:
+    """Show how long ago, in the largest unit that says something."""
+    if since is None:
+        return NONE
+    seconds = max(0, int((now - since).total_seconds()))
+    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
+        if seconds >= 2 * size or (seconds >= size and unit == "min"):
+            return format_html('<span title="{}">{} {}</span>', since, seconds // size, unit)
+    return format_html('<span title="{}">now</span>', since)
+
+
+def text(value: object) -> SafeString:
+    """Show plain text, or that there is none."""
+    return NONE if value in {None, ""} else format_html("{}", value)
+
+
+def number(value: int) -> SafeString:
+    """Show a count, lined up by digits."""
+    return format_html('<span class="k-amount">{}</span>', f"{value:,}")
+
+
+def link(url: str, label: object) -> SafeString:
+    """Show a link to another screen."""
+    return format_html('<a href="{}">{}</a>', url, label)
+
+
+def code(value: object) -> SafeString:
+    """Show a technical word as it is."""
+    return NONE if value in {None, ""} else format_html('<code class="k-code">{}</code>', value)
+
+
+def words(values: object) -> SafeString:
+    """Show several short words, such as the scopes of a key."""
+    items = [(str(value),) for value in values] if isinstance(values, list | tuple) else []
+    return format_html_join(" ", '<span class="k-word">{}</span>', items) if items else NONE
+
+
+def yes_no(value: object) -> SafeString:
+    """Show a truth by a word."""
+    return format_html("{}", "yes" if value else "no")
+
+
+def masked_iban(tail: str, *, country: str = "") -> SafeString:
+    """Show the end of an IBAN; more than this never reaches a page."""
+    return format_html('<span class="k-mask">{}•• •••• {}</span>', country, tail[-4:])

@@ -1,0 +1,168 @@
+"""
+Lists of a million rows: pages by key, filters that have an index, counts with a bound.
+
+No OFFSET and no COUNT: a page is fifty-one rows after a key; whether there is a next one is
+whether the fifty-first came (ADR 0062).
+"""
+
+import base64
+import binascii
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from typing import Any, Final
+
+from django.core.exceptions import ValidationError
+from django.db import connection, models
+from django.db.models import Q, QuerySet
+from django.http import QueryDict
+
+PAGE_ROWS: Final = 50
+COUNT_MAX: Final = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Keyset:
+    """The order of a list: one indexed column, and the id where it ties."""
+
+    column: str = "id"
+    descending: bool = True
+
+    def page(
+        self, rows: QuerySet[Any], *, after: str = "", before: str = ""
+    ) -> tuple[list[Any], str, str]:
+        """Return a page, and the keys for the pages before and after it (empty: none)."""
+        backwards = bool(before) and not after
+        key = _read(before if backwards else after)
+        descending = self.descending != backwards
+        if key is not None:
+            rows = self._from(rows, key, descending=descending)
+        sign = "-" if descending else ""
+        order = [f"{sign}{name}" for name in dict.fromkeys((self.column, "pk"))]
+        found = list(rows.order_by(*order)[: PAGE_ROWS + 1])
+        has_more, found = len(found) > PAGE_ROWS, found[:PAGE_ROWS]
+        if backwards:
+            found.reverse()
+        has_previous = has_more if backwards else key is not None
+        has_next = has_more if not backwards else True
+        return (
+            found,
+            self._key(found[0]) if found and has_previous else "",
+            self._key(found[-1]) if found and has_next else "",
+        )
+
+    def _from(
+        self, rows: QuerySet[Any], key: tuple[str, str], *, descending: bool
+    ) -> QuerySet[Any]:
+        operator = "lt" if descending else "gt"
+        column, id_ = key
+        try:
+            if self.column in {"id", "pk"}:
+                return rows.filter(**{f"pk__{operator}": id_})
+            return rows.filter(
+                Q(**{f"{self.column}__{operator}": column})
+                | Q(**{self.column: column, f"pk__{operator}": id_})
+            )
+        except (ValidationError, ValueError):
+            return rows
+
+    def _key(self, row: models.Model) -> str:
+        found = getattr(row, self.column)
+        shown = found.isoformat() if isinstance(found, date) else str(found)
+        raw = json.dumps([shown, str(row.pk)], separators=(",", ":")).encode()
+        return base64.urlsafe_b64encode(raw).decode().rstrip("=")
+
+
+def _read(token: str) -> tuple[str, str] | None:
+    if not token:
+        return None
+    try:
+        raw = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4))
+        column, id_ = json.loads(raw)
+    except (binascii.Error, ValueError, TypeError):
+        # A key that is not ours shows the first page.
+        return None
+    return str(column), str(id_)
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """
+    One filter of a list: choices to select from, or a text where there are none.
+
+    `default` is applied when the page is opened without a choice; `all` lifts it.
+    """
+
+    name: str
+    title: str
+    apply: Callable[[QuerySet[Any], str], QuerySet[Any]]
+    choices: Sequence[tuple[str, str]] = ()
+    default: str = ""
+    placeholder: str = ""
+
+    def chosen(self, query: QueryDict) -> str:
+        """Return what the page was opened with; an unknown choice is none."""
+        text = query.get(self.name, self.default).strip()[:100]
+        known = {value for value, _ in self.choices}
+        return text if not known or text in known else self.default
+
+
+def choice(
+    name: str, choices: Sequence[tuple[str, Any]], *, title: str = "", default: str = ""
+) -> Filter:
+    """Filter by one value of a column with few of them."""
+    return Filter(
+        name,
+        title or name.replace("_", " ").capitalize(),
+        lambda rows, value: rows.filter(**{name: value}),
+        [(value, str(label).replace("_", " ").capitalize()) for value, label in choices],
+        default,
+    )
+
+
+def exact(name: str, title: str, *, placeholder: str = "", lookup: str = "") -> Filter:
+    """Filter by the exact value of an indexed column."""
+    return Filter(
+        name,
+        title,
+        lambda rows, value: rows.filter(**{lookup or name: value}),
+        placeholder=placeholder,
+    )
+
+
+def prefix(name: str, title: str, *, placeholder: str = "") -> Filter:
+    """Filter by how an indexed column begins."""
+    return Filter(
+        name,
+        title,
+        lambda rows, value: rows.filter(**{f"{name}__startswith": value}),
+        placeholder=placeholder,
+    )
+
+
+def since(name: str, title: str, *, now: Callable[[], datetime], default: str = "30") -> Filter:
+    """Filter by how many days back, 30 unless told."""
+
+    def apply(rows: QuerySet[Any], days: str) -> QuerySet[Any]:
+        midnight = now().astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+        return rows.filter(**{f"{name}__gte": midnight - timedelta(days=int(days) - 1)})
+
+    spans = [("1", "Today"), ("7", "Last 7 days"), ("30", "Last 30 days"), ("365", "Last year")]
+    return Filter("since", title, apply, spans, default)
+
+
+def count_bounded(rows: QuerySet[Any], *, at_most: int = COUNT_MAX) -> tuple[int, bool]:
+    """Return how many rows there are, and whether there are more than the bound."""
+    counted = rows.order_by().values("pk")[: at_most + 1].count()
+    return min(counted, at_most), counted > at_most
+
+
+def about_rows(model: type[models.Model]) -> int:
+    """Return Postgres' own estimate of a table's rows; -1 where it was never analyzed."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT reltuples::bigint FROM pg_class WHERE oid = %s::regclass",
+            [model._meta.db_table],
+        )
+        return int(cursor.fetchone()[0])

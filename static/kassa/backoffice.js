@@ -1,0 +1,150 @@
+/* What the back office adds to its pages. No dependency but Chart.js, where the theme brings it. */
+"use strict";
+
+// The CSP build of Alpine looks names up among registered components only, not on the window.
+document.addEventListener("alpine:init", () => {
+  const { theme, getCurrentTab } = window;
+  if (!theme) return;
+  window.Alpine.data("theme", (chosen) => {
+    const made = theme(chosen);
+    made.getCurrentTab = getCurrentTab;
+    return made;
+  });
+});
+
+const isTyping = () => ["INPUT", "TEXTAREA", "SELECT"].includes(document.activeElement.tagName);
+
+/* --- Copying an id ------------------------------------------------------------------------------ */
+document.addEventListener("click", (event) => {
+  const button = event.target.closest("[data-copy]");
+  if (!button) return;
+  event.preventDefault();
+  event.stopPropagation();
+  navigator.clipboard?.writeText(button.dataset.copy).then(() => {
+    button.classList.add("k-copied");
+    setTimeout(() => button.classList.remove("k-copied"), 1200);
+  }, () => {});
+}, true);
+
+/* --- Rows: a click anywhere opens; j and k walk, Enter opens -------------------------------------- */
+const openRow = (row) => row?.querySelector("a[href]")?.click();
+
+document.addEventListener("click", (event) => {
+  const row = event.target.closest(".k-rows tbody tr");
+  if (!row || event.target.closest("a, button, input, label") || String(getSelection())) return;
+  openRow(row);
+});
+
+const walk = (step) => {
+  const rows = [...document.querySelectorAll(".k-rows tbody tr")];
+  const at = rows.findIndex((row) => row.classList.contains("k-at"));
+  const next = rows[Math.min(rows.length - 1, Math.max(0, at + step))];
+  rows[at]?.classList.remove("k-at");
+  next?.classList.add("k-at");
+  next?.scrollIntoView({ block: "nearest" });
+};
+
+document.addEventListener("keydown", (event) => {
+  const find = document.getElementById("k-search-text");
+  if ((event.ctrlKey || event.metaKey) && event.key === "k") {
+    event.preventDefault();
+    find?.focus();
+    return;
+  }
+  // Enter in a text field of an act never sends it: one means the button.
+  if (event.key === "Enter" && event.target.matches("#act-form input")) event.preventDefault();
+  if (isTyping() || event.ctrlKey || event.metaKey || event.altKey) return;
+  if (event.key === "/") {
+    event.preventDefault();
+    event.stopImmediatePropagation();
+    (document.getElementById("searchbar") ?? find)?.focus();
+  } else if (event.key === "j" || event.key === "k") walk(event.key === "j" ? 1 : -1);
+  else if (event.key === "Enter" && document.activeElement === document.body) openRow(document.querySelector(".k-at"));
+  else if (event.key === "?") {
+    event.stopImmediatePropagation();
+    document.getElementById("k-shortcuts")?.showModal();
+  }
+}, true);
+
+/* --- Reasons ready to take ------------------------------------------------------------------------ */
+document.addEventListener("click", (event) => {
+  const preset = event.target.closest("[data-preset]");
+  if (!preset) return;
+  const reason = document.getElementById("id_reason");
+  reason.value = preset.dataset.preset;
+  reason.focus();
+});
+
+// A second click while the first is on its way would be the same act; it need not be sent.
+document.addEventListener("submit", (event) => {
+  if (!event.target.matches("#act-form")) return;
+  if (event.target.dataset.sent) event.preventDefault();
+  event.target.dataset.sent = "1";
+});
+
+/* --- Charts: numbers come with the page, as text in the canvas' data ------------------------------ */
+const charts = [];
+const token = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+const paint = (color) => (color?.startsWith("--") ? token(color) : color);
+
+const moneyText = (minor, unit) => {
+  const places = unit.exponent;
+  const value = Math.abs(minor) / 10 ** places;
+  return `${value.toLocaleString("en", { minimumFractionDigits: places, maximumFractionDigits: places })} ${unit.currency}`;
+};
+
+const draw = (canvas) => {
+  const told = JSON.parse(canvas.dataset.chart);
+  const isRing = told.type === "doughnut";
+  const unit = told.unit;
+  const say = (item) => {
+    const label = isRing ? item.label : item.dataset.label;
+    return ` ${label}: ${unit ? moneyText(item.raw, unit) : item.raw}`;
+  };
+  const short = (value) => {
+    if (!unit) return Number.isInteger(value) ? value : "";
+    return new Intl.NumberFormat("en", { notation: "compact" }).format(Math.abs(value) / 10 ** unit.exponent);
+  };
+  const axes = isRing ? {} : {
+    x: { stacked: true, grid: { display: false }, border: { color: token("--k-grid") }, ticks: { color: token("--k-soft"), maxRotation: 0, autoSkipPadding: 18, font: { size: 11 } } },
+    y: { stacked: true, grid: { color: token("--k-grid"), drawTicks: false }, border: { display: false }, ticks: { color: token("--k-soft"), callback: short, maxTicksLimit: 6, padding: 8, font: { size: 11 } } },
+  };
+  const datasets = told.datasets.map((set) => ({
+    ...set,
+    backgroundColor: Array.isArray(set.color) ? set.color.map(paint) : paint(set.color),
+    borderWidth: isRing ? 2 : 0, borderColor: token("--k-panel"),
+    borderRadius: isRing ? 0 : 3, maxBarThickness: 18, categoryPercentage: 0.8,
+  }));
+  return new window.Chart(canvas, {
+    type: told.type,
+    data: { labels: told.labels, datasets },
+    options: {
+      animation: false, responsive: true, maintainAspectRatio: false, cutout: "68%", scales: axes,
+      interaction: isRing ? {} : { mode: "index", intersect: false },
+      plugins: { legend: { display: false }, tooltip: { callbacks: { label: say }, padding: 10, boxPadding: 4 } },
+    },
+  });
+};
+
+const drawAll = () => {
+  if (!window.Chart) return;
+  window.Chart.defaults.font.family = "Inter, sans-serif";
+  charts.splice(0).forEach((chart) => chart.destroy());
+  document.querySelectorAll("canvas[data-chart]").forEach((canvas) => {
+    if (canvas.offsetParent !== null) charts.push(draw(canvas));
+  });
+};
+
+document.addEventListener("click", (event) => {
+  const tab = event.target.closest("[data-tab]");
+  if (!tab) return;
+  const group = tab.closest("[data-tabs]");
+  group.querySelectorAll("[data-tab]").forEach((other) => other.setAttribute("aria-selected", String(other === tab)));
+  group.querySelectorAll("[data-tab-panel]").forEach((panel) => { panel.hidden = panel.dataset.tabPanel !== tab.dataset.tab; });
+  drawAll();
+});
+
+window.addEventListener("load", () => {
+  drawAll();
+  new MutationObserver(drawAll).observe(document.documentElement, { attributes: true, attributeFilter: ["class", "data-theme"] });
+});
