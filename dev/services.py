@@ -49,6 +49,14 @@ def stop(var: Path = VAR) -> list[str]:
         ]
 
 
+def reset(var: Path = VAR) -> None:
+    """Stop what runs and remove its data for good; the next start begins from nothing."""
+    stop(var)
+    for name, recorded in read_record(var).items():
+        SERVICES[name][0].remove(recorded)
+    (var / "services.json").unlink(missing_ok=True)
+
+
 def read_record(var: Path = VAR) -> Record:
     """Return what the last start wrote down, or nothing."""
     try:
@@ -94,13 +102,17 @@ def _print_environment(var: Path = VAR) -> int:
 def main(arguments: list[str] | None = None) -> int:
     """Run one command of the launcher; return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m dev.services", description=__doc__)
-    parser.add_argument("command", choices=("start", "stop", "status", "env"))
+    parser.add_argument("command", choices=("start", "stop", "status", "env", "reset"))
     command = parser.parse_args(arguments).command
     try:
         if command == "env":
             return _print_environment()
         if command == "start":
             start()
+        elif command == "reset":
+            reset()
+            print("Stopped, and the data removed.")
+            return 0
         elif command == "stop":
             print("Stopped: " + (", ".join(stop()) or "nothing ran"))
             return 0

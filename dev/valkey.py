@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import secrets
+import shutil
 import signal
 import socket
 import subprocess
@@ -65,6 +66,11 @@ def stop(recorded: dict[str, str]) -> bool:
     )
 
 
+def remove(recorded: dict[str, str]) -> None:
+    """Remove the data of a stopped server."""
+    shutil.rmtree(recorded["data"], ignore_errors=True)
+
+
 def find_pid(recorded: dict[str, str]) -> int | None:
     """Return the recorded server's process, or None where it does not run."""
     if "data" not in recorded:
@@ -86,6 +92,7 @@ def _launch(data: Path, *, port: str, password: str, log: Path) -> None:
             # It writes a summary of the machine to a crash log; nothing of the caller's is needed.
             env={"PATH": os.environ.get("PATH", "")},
         )  # fmt: skip
+    _process.left_running.append(server)
     settled = _process.wait_until(
         lambda: server.poll() is not None or _answers(int(port), password), seconds=30
     )
