@@ -24,6 +24,7 @@ def line_identity(account: str, line: Line) -> bytes:
         line.value_date.isoformat() if line.value_date else None,
         line.amount_minor,
         line.currency,
+        line.status,
         line.account_servicer_ref,
         str(line.bank_code),
         line.text,
