@@ -49,6 +49,8 @@ PAYOUT_MOVES: Final[Mapping[PayoutState, frozenset[PayoutState]]] = {
 
 # Nothing ever happens to these again.
 FINAL: Final = frozenset({_P.DECLINED, _P.DENIED, _P.CANCELED})
+# Nothing happens to these by itself: closed, unless the bank or a retry says otherwise.
+CLOSED: Final = FINAL | {_P.SETTLED, _P.REJECTED, _P.RETURNED}
 # The reservation still stands, whole, in the books.
 BEFORE_FILE: Final = frozenset(
     {_P.REQUESTED, _P.HELD, _P.PENDING_APPROVAL, _P.APPROVED, _P.SCHEDULED}
@@ -142,3 +144,12 @@ class BankFactState(models.TextChoices):
     SUPERSEDED = "superseded"
     PARKED = "parked"
     UNMATCHED = "unmatched"
+
+
+_F = BankFactState
+BANK_FACT_MOVES: Final[Mapping[BankFactState, frozenset[BankFactState]]] = {
+    _F.PARKED: frozenset({_F.APPLIED, _F.SUPERSEDED, _F.UNMATCHED}),
+    _F.UNMATCHED: frozenset({_F.APPLIED, _F.SUPERSEDED, _F.PARKED}),
+    _F.APPLIED: frozenset(),
+    _F.SUPERSEDED: frozenset(),
+}
