@@ -73,6 +73,7 @@ def _claim(organization_id: UUID, key: str, details: CustomerDetails) -> idempot
         details.external_id,
         sorted(set(details.currencies)),
         dict(details.metadata),
+        prefix="cus",
     )
 
 

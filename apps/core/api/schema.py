@@ -89,6 +89,15 @@ class ApiSchema(AutoSchema):
         return f"Scope: `{scope}`." if scope else "Any API key."
 
     @override
+    def get_operation_id(self) -> str:
+        steps = self.path.removeprefix("/v1/").replace("-", "_").split("/")
+        shape = self._shape()
+        verb = "list" if shape.page else {"GET": "get", "PATCH": "change"}.get(self.method, "post")
+        return "_".join([verb, *(step for step in steps if step and not step.startswith("{"))]) + (
+            "_one" if "{" in steps[-1] else ""
+        )
+
+    @override
     def get_tags(self) -> list[str]:
         return [self.path.removeprefix("/v1/").split("/")[0]]
 
