@@ -1,6 +1,28 @@
+from typing import override
+
 from django.apps import AppConfig
 
 
 class WebhooksConfig(AppConfig):
     name = "apps.webhooks"
     label = "webhooks"
+
+    @override
+    def ready(self) -> None:
+        from apps.core import outbox, work  # noqa: PLC0415  (once the apps are loaded)
+        from apps.webhooks import handlers, models, operations  # noqa: PLC0415
+
+        outbox.register_consumer(name="webhooks", handler=handlers.fan_out)
+        work.register_kind(
+            name=operations.LANE_KIND,
+            model=models.WebhookLane,
+            task="webhooks.send_due",
+            queue="webhooks",
+        )
+        # The same rows: its task takes only the lanes of endpoints that answer slowly.
+        work.register_kind(
+            name=operations.SLOW_LANE_KIND,
+            model=models.WebhookLane,
+            task="webhooks.send_slow_due",
+            queue="webhooks_slow",
+        )

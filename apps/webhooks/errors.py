@@ -67,3 +67,9 @@ class DeliveryStillOpen(StateConflict):
     """The delivery has not ended yet, so there is nothing to replay."""
 
     code = "delivery_still_open"
+
+
+class ReplayTooOld(RuleViolation):
+    """A replay reaches back at most 14 days."""
+
+    code = "replay_too_old"

@@ -2,10 +2,33 @@
 
 from collections.abc import Collection, Sequence
 from hashlib import sha256
+from typing import Final
 
 from apps.webhooks.errors import UnknownEventType
 
-LANE_KEYS = 2**31
+LANE_KEYS: Final = 2**31
+PING: Final = "webhook.ping"
+# What this app says about itself. Such events never cause further ones of their kind.
+_OPERATIONAL: Final = ("webhook.", "webhook_endpoint.", "webhook_delivery.")
+
+
+def is_operational(type_: str) -> bool:
+    """Say whether an event is about webhooks themselves."""
+    return type_.startswith(_OPERATIONAL)
+
+
+def is_wanted(event_types: Sequence[str], *, type_: str, endpoint: str, about: str | None) -> bool:
+    """
+    Say whether an endpoint gets an event.
+
+    `about` is the endpoint an operational event is about: a ping goes to that one only, all others
+    to the other endpoints, since that one may be what is broken.
+    """
+    if type_ == PING:
+        return endpoint == about
+    if is_operational(type_) and endpoint == about:
+        return False
+    return is_subscribed(event_types, type_)
 
 
 def is_subscribed(event_types: Sequence[str], type_: str) -> bool:

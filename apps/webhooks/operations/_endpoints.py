@@ -1,0 +1,285 @@
+"""Endpoints: made, changed, given a new secret, tried, taken away."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+from uuid import UUID
+
+from django.db.models import F
+from django.db.models.functions import Mod
+
+from apps.core import audit, encryption, idempotency, outbox, transactions
+from apps.core.actors import Actor
+from apps.core.ids import new_id
+from apps.webhooks import events, queries
+from apps.webhooks.errors import (
+    EndpointDisabled,
+    EndpointLimitReached,
+    SecretLimitReached,
+    UnknownApiVersion,
+)
+from apps.webhooks.models import LANES_DEFAULT, WebhookDelivery, WebhookEndpoint, WebhookSecret
+from apps.webhooks.operations import _shared
+from apps.webhooks.rules import rendering, signing, subscriptions, targets
+from apps.webhooks.states import OPEN, EndpointStatus, Ordering
+
+ENDPOINTS_MAX: Final = 16
+SECRETS_MAX: Final = 3
+OVERLAP_SECONDS_DEFAULT: Final = 86_400
+SECRET_COLUMN: Final = "webhooks_webhooksecret.sealed"  # noqa: S105  (a column's name)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EndpointTerms:
+    """What an organization asks of an endpoint."""
+
+    url: str
+    event_types: Sequence[str]
+    api_version: str = rendering.VERSIONS[0]
+    description: str = ""
+    ordering: str = Ordering.NONE
+    max_in_flight: int = LANES_DEFAULT
+
+
+@transactions.outermost
+def create_endpoint(
+    *,
+    organization_id: UUID,
+    terms: EndpointTerms,
+    idempotency_key: str,
+    actor: Actor,
+    now: datetime,
+) -> tuple[WebhookEndpoint, str | None]:
+    """
+    Make an endpoint with its first secret; the caller has checked where the URL leads.
+
+    The secret is given out once: replaying the key returns the endpoint as it is now, and None.
+
+    :raises UrlRefused: if the URL is not one that webhooks are sent to
+    :raises UnknownEventType: if a subscription can never match
+    :raises UnknownApiVersion: if events are not written in that version
+    :raises EndpointLimitReached: if the organization has 16 already
+    """
+    claim = idempotency.claim(
+        organization_id,
+        idempotency_key,
+        "create_endpoint",
+        *(terms.url, list(terms.event_types), terms.api_version, terms.description),
+        *(str(terms.ordering), terms.max_in_flight),
+    )
+    if claim.replayed:
+        found = queries.get_endpoint(organization_id=organization_id, endpoint_id=claim.resource_id)
+        return found, None
+    # The locks make two creations at the limit wait for each other; the count is read after them.
+    queries.lock_endpoints(organization_id=organization_id)
+    if queries.list_endpoints(organization_id=organization_id).count() >= ENDPOINTS_MAX:
+        raise EndpointLimitReached(
+            "This organization has as many endpoints as it may.", limit=ENDPOINTS_MAX
+        )
+    checked = _checked(
+        {"url": terms.url, "event_types": terms.event_types, "api_version": terms.api_version}
+    )
+    endpoint = WebhookEndpoint(
+        id=claim.resource_id,
+        organization_id=organization_id,
+        description=terms.description,
+        ordering=terms.ordering,
+        max_in_flight=terms.max_in_flight,
+        event_sequence=1,
+        **checked,
+    )
+    endpoint.save(force_insert=True)
+    _shared.add_lanes(endpoint=endpoint)
+    secret = _add_secret(endpoint, id_=new_id(), now=now)
+    audit.record("webhooks.create_endpoint", endpoint, actor=actor, after=_summary(endpoint))
+    outbox.publish(events.EndpointCreated.of(endpoint, now=now), actor=actor, now=now)
+    return endpoint, secret
+
+
+@transactions.outermost
+def update_endpoint(
+    *,
+    organization_id: UUID,
+    endpoint_id: UUID,
+    changes: Mapping[str, Any],
+    actor: Actor,
+    now: datetime,
+) -> WebhookEndpoint:
+    """
+    Change what `changes` names: url, description, event_types, api_version, ordering,
+    max_in_flight. What is already owed keeps the version it was rendered in.
+
+    :raises EndpointNotFound: if the organization has no such endpoint
+    :raises UrlRefused: if the new URL is not one that webhooks are sent to
+    :raises UnknownEventType: if a subscription can never match
+    :raises UnknownApiVersion: if events are not written in that version
+    """
+    endpoint = queries.get_endpoint_for_update(
+        organization_id=organization_id, endpoint_id=endpoint_id
+    )
+    before = _summary(endpoint)
+    checked = _checked(changes)
+    for name, value in checked.items():
+        setattr(endpoint, name, value)
+    if _summary(endpoint) == before:
+        return endpoint
+    endpoint.event_sequence += 1
+    endpoint.save(update_fields=["event_sequence", *checked])
+    if "max_in_flight" in checked:
+        _spread(endpoint)
+    audit.record(
+        "webhooks.update_endpoint", endpoint, actor=actor, before=before, after=_summary(endpoint)
+    )
+    outbox.publish(events.EndpointUpdated.of(endpoint, now=now), actor=actor, now=now)
+    return endpoint
+
+
+@transactions.outermost
+def delete_endpoint(
+    *, organization_id: UUID, endpoint_id: UUID, actor: Actor, now: datetime
+) -> None:
+    """
+    Take an endpoint away: what is open is canceled, its secrets end, its history stays.
+
+    :raises EndpointNotFound: if the organization has no such endpoint
+    """
+    endpoint = queries.get_endpoint_for_update(
+        organization_id=organization_id, endpoint_id=endpoint_id
+    )
+    queries.lock_lanes(organization_id=organization_id, endpoint_ids=[endpoint_id])
+    endpoint.status = EndpointStatus.DELETED
+    endpoint.save(update_fields=["status"])
+    _shared.cancel_deliveries(endpoint=endpoint, now=now)
+    for secret in queries.list_signing_secrets(
+        organization_id=organization_id, endpoint_id=endpoint_id, now=now
+    ):
+        secret.expires_at = now
+        secret.save(update_fields=["expires_at"])
+    audit.record("webhooks.delete_endpoint", endpoint, actor=actor, before=_summary(endpoint))
+
+
+@transactions.outermost
+def rotate_secret(
+    *,
+    organization_id: UUID,
+    endpoint_id: UUID,
+    overlap_seconds: int,
+    idempotency_key: str,
+    actor: Actor,
+    now: datetime,
+) -> tuple[WebhookEndpoint, str | None]:
+    """
+    Give the endpoint a new secret; the one before signs beside it for `overlap_seconds` more.
+
+    The secret is given out once: replaying the key returns the endpoint and None.
+
+    :raises EndpointNotFound: if the organization has no such endpoint
+    :raises SecretLimitReached: if more than three would sign at once
+    """
+    claim = idempotency.claim(
+        organization_id, idempotency_key, "rotate_secret", endpoint_id, overlap_seconds
+    )
+    endpoint = queries.get_endpoint_for_update(
+        organization_id=organization_id, endpoint_id=endpoint_id
+    )
+    if claim.replayed:
+        return endpoint, None
+    signing_now = queries.list_signing_secrets(
+        organization_id=organization_id, endpoint_id=endpoint_id, now=now
+    )
+    ending = now + timedelta(seconds=overlap_seconds)
+    remaining = [each for each in signing_now if overlap_seconds or each.expires_at is not None]
+    if len(remaining) >= SECRETS_MAX:
+        raise SecretLimitReached("Wait until an older secret has expired.", limit=SECRETS_MAX)
+    for secret in signing_now:
+        if secret.expires_at is None:
+            secret.expires_at = ending
+            secret.save(update_fields=["expires_at"])
+    text = _add_secret(endpoint, id_=claim.resource_id, now=now)
+    audit.record(
+        "webhooks.rotate_secret",
+        endpoint,
+        actor=actor,
+        after={"overlap_seconds": overlap_seconds, "signing": len(remaining) + 1},
+    )
+    return endpoint, text
+
+
+@transactions.outermost
+def ping_endpoint(
+    *,
+    organization_id: UUID,
+    endpoint_id: UUID,
+    idempotency_key: str,
+    actor: Actor,
+    now: datetime,
+) -> WebhookEndpoint:
+    """
+    Send the endpoint a `webhook.ping`, whatever it is subscribed to. A replay sends no second one.
+
+    :raises EndpointNotFound: if the organization has no such endpoint
+    :raises EndpointDisabled: if the endpoint is off
+    """
+    claim = idempotency.claim(organization_id, idempotency_key, "ping_endpoint", endpoint_id)
+    endpoint = queries.get_endpoint_for_update(
+        organization_id=organization_id, endpoint_id=endpoint_id
+    )
+    if claim.replayed:
+        return endpoint
+    if endpoint.status != EndpointStatus.ENABLED:
+        raise EndpointDisabled("This endpoint is disabled.", reason=endpoint.disabled_reason)
+    endpoint.event_sequence += 1
+    endpoint.save(update_fields=["event_sequence"])
+    outbox.publish(events.EndpointPinged.of(endpoint, now=now), actor=actor, now=now)
+    return endpoint
+
+
+def _checked(changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields to store: the URL rebuilt from its parts, the rest as it was given."""
+    checked = dict(changes)
+    if "url" in checked:
+        checked["url"] = targets.parse_url(checked["url"], policy=queries.get_policy()).url
+    if "event_types" in checked:
+        wanted = sorted(set(checked["event_types"]))
+        subscriptions.check_event_types(wanted, known=queries.list_public_event_types())
+        checked["event_types"] = wanted
+    if checked.get("api_version", rendering.VERSIONS[0]) not in rendering.VERSIONS:
+        raise UnknownApiVersion(
+            "Events are not written in this version.", versions=list(rendering.VERSIONS)
+        )
+    return checked
+
+
+def _summary(endpoint: WebhookEndpoint) -> dict[str, Any]:
+    return {
+        "url": endpoint.url,
+        "description": endpoint.description,
+        "event_types": list(endpoint.event_types),
+        "api_version": endpoint.api_version,
+        "ordering": str(endpoint.ordering),
+        "max_in_flight": endpoint.max_in_flight,
+    }
+
+
+def _add_secret(endpoint: WebhookEndpoint, *, id_: UUID, now: datetime) -> str:
+    text = signing.write_secret(os.urandom(signing.SECRET_BYTES))
+    WebhookSecret.objects.create(
+        id=id_,
+        organization_id=endpoint.organization_id,
+        endpoint=endpoint,
+        sealed=encryption.seal(endpoint.organization_id, SECRET_COLUMN, id_, text),
+        created_at=now,
+    )
+    return text
+
+
+def _spread(endpoint: WebhookEndpoint) -> None:
+    """Put what is open on the lanes there are now, and look at all of them."""
+    _shared.add_lanes(endpoint=endpoint)
+    lanes = queries.lock_lanes(organization_id=endpoint.organization_id, endpoint_ids=[endpoint.id])
+    WebhookDelivery.objects.filter(
+        organization_id=endpoint.organization_id, endpoint_id=endpoint.id, status__in=OPEN
+    ).update(lane=Mod(F("lane_key"), endpoint.max_in_flight))
+    _shared.wake(organization_id=endpoint.organization_id, lanes=lanes)

@@ -1,0 +1,116 @@
+"""From committed events to what is owed to whom."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+from apps.core import transactions
+from apps.core.ids import encode_id
+from apps.core.models import OutboxEvent
+from apps.webhooks import queries
+from apps.webhooks.models import WebhookBody, WebhookDelivery, WebhookEndpoint, WebhookFanout
+from apps.webhooks.operations import _shared
+from apps.webhooks.rules import rendering, subscriptions
+from apps.webhooks.states import DeliveryStatus, EndpointStatus
+
+_CHUNK = 1000
+
+
+@transactions.required
+def fan_out(*, organization_id: UUID, committed: Sequence[OutboxEvent]) -> int:
+    """
+    Owe each event to every endpoint that wants it and was there before it; return how many.
+
+    An endpoint that is off gets them set aside. Running again for the same events adds nothing.
+    """
+    endpoints = list(queries.list_endpoints(organization_id=organization_id).order_by("id"))
+    owed = [
+        _delivery(event, endpoint)
+        for event in committed
+        for endpoint in endpoints
+        if _wants(endpoint, event)
+    ]
+    if not owed:
+        return 0
+    by_id = {event.id: event for event in committed}
+    bodies = dict.fromkeys((each.event_id, each.api_version) for each in owed)
+    WebhookBody.objects.bulk_create(
+        [
+            WebhookBody(
+                organization_id=organization_id,
+                event_id=event_id,
+                api_version=version,
+                body=rendering.render(envelope(by_id[event_id]), api_version=version),
+            )
+            for event_id, version in bodies
+        ],
+        ignore_conflicts=True,
+        batch_size=_CHUNK,
+    )
+    WebhookDelivery.objects.bulk_create(owed, ignore_conflicts=True, batch_size=_CHUNK)
+    counts = Counter(each.event_id for each in owed)
+    WebhookFanout.objects.bulk_create(
+        [
+            WebhookFanout(organization_id=organization_id, event_id=id_, delivery_count=count)
+            for id_, count in counts.items()
+        ],
+        ignore_conflicts=True,
+        batch_size=_CHUNK,
+    )
+    _wake_lanes_of(organization_id, owed)
+    return len(owed)
+
+
+def envelope(event: OutboxEvent) -> dict[str, Any]:
+    """Return an event as the API and webhooks show it, with data of the newest version."""
+    return {
+        "id": encode_id("evt", event.id),
+        "type": event.type,
+        "timestamp": event.occurred_at.isoformat().replace("+00:00", "Z"),
+        "api_version": rendering.VERSIONS[0],
+        "organization_id": encode_id("org", event.organization_id),
+        "sequence": event.sequence,
+        "aggregate": {"type": event.aggregate_type, "id": event.aggregate_id},
+        "data": event.data,
+    }
+
+
+def _wants(endpoint: WebhookEndpoint, event: OutboxEvent) -> bool:
+    about = event.data.get("endpoint") if subscriptions.is_operational(event.type) else None
+    return endpoint.created_at <= event.recorded_at and subscriptions.is_wanted(
+        endpoint.event_types,
+        type_=event.type,
+        endpoint=encode_id("whe", endpoint.id),
+        about=about,
+    )
+
+
+def _delivery(event: OutboxEvent, endpoint: WebhookEndpoint) -> WebhookDelivery:
+    key = subscriptions.lane_key(event.aggregate_id)
+    is_on = endpoint.status == EndpointStatus.ENABLED
+    return WebhookDelivery(
+        organization_id=event.organization_id,
+        endpoint=endpoint,
+        event_id=event.id,
+        event_type=event.type,
+        aggregate_id=event.aggregate_id,
+        sequence=event.sequence,
+        api_version=endpoint.api_version,
+        lane_key=key,
+        lane=subscriptions.lane_of(key, lanes=endpoint.max_in_flight),
+        status=DeliveryStatus.PENDING if is_on else DeliveryStatus.PAUSED,
+    )
+
+
+def _wake_lanes_of(organization_id: UUID, owed: Sequence[WebhookDelivery]) -> None:
+    # After the inserts: a lane's holder that lets go takes the same lock first and reads what is
+    # due in a second statement, so it sees these rows, or this finds its lane at rest.
+    lanes = queries.lock_lanes(
+        organization_id=organization_id, endpoint_ids={each.endpoint_id for each in owed}
+    )
+    waiting = {(each.endpoint_id, each.lane) for each in owed}
+    _shared.wake(
+        organization_id=organization_id,
+        lanes=[lane for lane in lanes if (lane.endpoint_id, lane.lane) in waiting],
+    )

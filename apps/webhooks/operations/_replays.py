@@ -1,0 +1,156 @@
+"""Sending again what has ended: the same row, the same id and body, with a new budget."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Final
+from uuid import UUID
+
+from django.db.models.functions import Now
+
+from apps.core import audit, idempotency, transactions
+from apps.core.actors import Actor
+from apps.core.ids import encode_id
+from apps.webhooks import queries
+from apps.webhooks.errors import DeliveryStillOpen, EndpointDisabled, ReplayTooOld
+from apps.webhooks.models import WebhookDelivery, WebhookEndpoint, WebhookReplay
+from apps.webhooks.operations import _shared
+from apps.webhooks.states import OPEN, DeliveryStatus, EndpointStatus
+
+REACH_MAX: Final = timedelta(days=14)
+
+
+@transactions.outermost
+def replay_delivery(
+    *,
+    organization_id: UUID,
+    delivery_id: UUID,
+    reason: str,
+    idempotency_key: str,
+    actor: Actor,
+    now: datetime,
+) -> WebhookDelivery:
+    """
+    Send a delivery that has ended once more, whatever its end was.
+
+    Asking twice within a minute sends once, also under two keys.
+
+    :raises DeliveryNotFound: if the organization has no such delivery
+    :raises EndpointNotFound: if its endpoint was deleted
+    :raises EndpointDisabled: if its endpoint is off
+    :raises DeliveryStillOpen: if it has not ended
+    """
+    claim = idempotency.claim(
+        organization_id, idempotency_key, "replay_delivery", delivery_id, reason
+    )
+    found = queries.get_delivery(organization_id=organization_id, delivery_id=delivery_id)
+    if claim.replayed:
+        return found
+    endpoint = _enabled(organization_id, found.endpoint_id)
+    scope = encode_id("whd", delivery_id)
+    if _known(endpoint, scope=scope, now=now) is None:
+        lanes = queries.lock_lanes(organization_id=organization_id, endpoint_ids=[endpoint.id])
+        [row] = queries.lock_deliveries(organization_id=organization_id, delivery_ids=[delivery_id])
+        if row.status in OPEN:
+            raise DeliveryStillOpen("This delivery has not ended yet.", status=row.status)
+        _send_again([row], organization_id=organization_id)
+        _shared.wake(
+            organization_id=organization_id, lanes=[each for each in lanes if each.lane == row.lane]
+        )
+        _keep(claim.resource_id, endpoint, scope, 1, reason=reason, actor=actor, now=now)
+    return queries.get_delivery(organization_id=organization_id, delivery_id=delivery_id)
+
+
+@transactions.outermost
+def replay_failed(
+    *,
+    organization_id: UUID,
+    endpoint_id: UUID,
+    since: datetime,
+    reason: str,
+    idempotency_key: str,
+    actor: Actor,
+    now: datetime,
+) -> WebhookReplay:
+    """
+    Send all that failed for good and was created at `since` or later, at most 10 000.
+
+    Asking twice within a minute returns the first replay.
+
+    :raises EndpointNotFound: if the organization has no such endpoint
+    :raises EndpointDisabled: if the endpoint is off
+    :raises ReplayTooOld: if `since` is more than 14 days ago
+    """
+    claim = idempotency.claim(
+        organization_id, idempotency_key, "replay_failed", endpoint_id, since, reason
+    )
+    if claim.replayed:
+        return queries.get_replay(organization_id=organization_id, replay_id=claim.resource_id)
+    if since < now - REACH_MAX:
+        raise ReplayTooOld("A replay reaches back 14 days.", days=REACH_MAX.days)
+    endpoint = _enabled(organization_id, endpoint_id)
+    scope = f"failed since {since.isoformat()}"
+    known = _known(endpoint, scope=scope, now=now)
+    if known is not None:
+        return known
+    lanes = queries.lock_lanes(organization_id=organization_id, endpoint_ids=[endpoint.id])
+    rows = queries.lock_failed_since(
+        organization_id=organization_id, endpoint_id=endpoint_id, since=since
+    )
+    _send_again(rows, organization_id=organization_id)
+    _shared.wake(organization_id=organization_id, lanes=lanes)
+    return _keep(claim.resource_id, endpoint, scope, len(rows), reason=reason, actor=actor, now=now)
+
+
+def _enabled(organization_id: UUID, endpoint_id: UUID) -> WebhookEndpoint:
+    # The lock makes two clicks wait for each other, so that the second finds the first.
+    endpoint = queries.get_endpoint_for_update(
+        organization_id=organization_id, endpoint_id=endpoint_id
+    )
+    if endpoint.status != EndpointStatus.ENABLED:
+        raise EndpointDisabled("This endpoint is disabled.", reason=endpoint.disabled_reason)
+    return endpoint
+
+
+def _known(endpoint: WebhookEndpoint, *, scope: str, now: datetime) -> WebhookReplay | None:
+    return WebhookReplay.objects.filter(
+        organization_id=endpoint.organization_id,
+        endpoint_id=endpoint.id,
+        scope=scope,
+        minute=_minute(now),
+    ).first()
+
+
+def _send_again(rows: Sequence[WebhookDelivery], *, organization_id: UUID) -> None:
+    WebhookDelivery.objects.filter(
+        organization_id=organization_id, id__in=[row.id for row in rows]
+    ).update(status=DeliveryStatus.PENDING, attempts=0, next_attempt_at=Now(), closed_at=None)
+
+
+def _keep(
+    id_: UUID,
+    endpoint: WebhookEndpoint,
+    scope: str,
+    count: int,
+    *,
+    reason: str,
+    actor: Actor,
+    now: datetime,
+) -> WebhookReplay:
+    audit.record(
+        "webhooks.replay", endpoint, actor=actor, reason=reason, after={"scope": scope, "n": count}
+    )
+    return WebhookReplay.objects.create(
+        id=id_,
+        organization_id=endpoint.organization_id,
+        endpoint=endpoint,
+        scope=scope,
+        minute=_minute(now),
+        delivery_count=count,
+        reason=reason,
+        requested_by=str(actor),
+        created_at=now,
+    )
+
+
+def _minute(now: datetime) -> datetime:
+    return now.replace(second=0, microsecond=0)

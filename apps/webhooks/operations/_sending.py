@@ -1,0 +1,307 @@
+"""
+Round the POST: what a lane's holder is to send, and what came of it.
+
+Locks are taken in one order, endpoint, lane, deliveries; the endpoint's only where something about
+it changes, so that healthy lanes do not wait for each other.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Final
+from uuid import UUID
+
+import structlog
+from django.db import connection
+
+from apps.core import encryption, outbox, transactions, work
+from apps.core.ids import encode_id
+from apps.webhooks import events, queries
+from apps.webhooks.errors import EndpointNotFound
+from apps.webhooks.models import WebhookAttempt, WebhookDelivery, WebhookEndpoint, WebhookLane
+from apps.webhooks.operations._endpoints import SECRET_COLUMN
+from apps.webhooks.operations._health import health_of, set_health
+from apps.webhooks.operations._switching import ACTOR
+from apps.webhooks.rules import retries, subscriptions
+from apps.webhooks.rules.retries import Attempt, Health, Outcome
+from apps.webhooks.states import DeliveryStatus, EndpointStatus
+
+log = structlog.stdlib.get_logger("kassa.webhooks")
+
+PROBE_SECONDS: Final = 60
+
+
+@dataclass(frozen=True, kw_only=True)
+class Owed:
+    """One delivery to be sent now."""
+
+    delivery_id: UUID
+    message_id: str
+    number: int
+    body: bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class LaneWork:
+    """What a lane's holder sends, where to, and under which secrets."""
+
+    url: str
+    secrets: tuple[str, ...]
+    owed: tuple[Owed, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recorded:
+    """What recording found: whether the lane is still held, and what is to be done next."""
+
+    is_held: bool
+    is_gone: bool = False
+    is_failing: bool = False
+    is_circuit_closed: bool = False
+    moves_to_slow: bool | None = None
+
+
+@transactions.outermost
+def open_lane(*, lane: WebhookLane, limit: int, now: datetime) -> LaneWork | None:
+    """
+    Return what this lane is to send now, at most `limit`; or let it go and return None.
+
+    While the circuit is open nothing is sent; once it has run out, one lane sends one probe.
+    """
+    try:
+        endpoint = queries.get_endpoint(
+            organization_id=lane.organization_id, endpoint_id=lane.endpoint_id
+        )
+        if endpoint.circuit_open_until or endpoint.status != EndpointStatus.ENABLED:
+            endpoint = queries.get_endpoint_for_update(
+                organization_id=lane.organization_id, endpoint_id=lane.endpoint_id
+            )
+    except EndpointNotFound:
+        endpoint = None
+    held = _lock(lane)
+    if held is None:
+        return None
+    if endpoint is None or endpoint.status != EndpointStatus.ENABLED:
+        _set_aside(held, endpoint, now=now)
+        return None
+    if endpoint.circuit_open_until:
+        if endpoint.circuit_open_until > now:
+            _release(held, endpoint, not_before=endpoint.circuit_open_until)
+            return None
+        # Half open: the others wait for this lane's probe, or for its holder to be given up.
+        waiting = now + timedelta(seconds=PROBE_SECONDS)
+        set_health(endpoint, replace(health_of(endpoint), circuit_open_until=waiting))
+        limit = 1
+    due = queries.list_due_deliveries(lane=held, endpoint=endpoint, limit=limit)
+    if not due:
+        _release(held, endpoint)
+        return None
+    return _lane_work(endpoint, due, now=now)
+
+
+@transactions.outermost
+def record_attempts(
+    *, lane: WebhookLane, attempts: Sequence[Attempt], is_last: bool, now: datetime
+) -> Recorded:
+    """
+    Store what became of a lane's attempts, and let the lane go if these were the last.
+
+    Who lost the lease stores the attempts as facts and leaves every state alone.
+    """
+    endpoint = queries.get_endpoint_any(
+        organization_id=lane.organization_id, endpoint_id=lane.endpoint_id
+    )
+    if health_of(endpoint) != Health() or not all(each.succeeded for each in attempts):
+        endpoint = queries.get_endpoint_any_for_update(
+            organization_id=lane.organization_id, endpoint_id=lane.endpoint_id
+        )
+    held = _lock(lane)
+    _append(lane, attempts)
+    if held is None:
+        log.info("webhook_lane_lost", lane_id=str(lane.id), attempts=len(attempts))
+        return Recorded(is_held=False)
+    before = health_of(endpoint)
+    after = before
+    for attempt in attempts:
+        after = retries.after_attempt(after, outcome=attempt.outcome, now=now)
+    set_health(endpoint, after)
+    _move_deliveries(held, attempts, now=now)
+    if is_last:
+        _release(held, endpoint, not_before=after.circuit_open_until)
+    return _recorded(held, attempts, before, after, now=now)
+
+
+def _lock(lane: WebhookLane) -> WebhookLane | None:
+    return work.lock_leased(
+        WebhookLane,
+        organization_id=lane.organization_id,
+        row_id=lane.id,
+        lease_token=lane.lease_token,
+    )
+
+
+def _lane_work(
+    endpoint: WebhookEndpoint, due: Sequence[WebhookDelivery], *, now: datetime
+) -> LaneWork:
+    secrets = queries.list_signing_secrets(
+        organization_id=endpoint.organization_id, endpoint_id=endpoint.id, now=now
+    )
+    bodies: dict[tuple[UUID, str], bytes] = {}
+    for version in {delivery.api_version for delivery in due}:
+        found = queries.get_bodies(
+            organization_id=endpoint.organization_id,
+            event_ids=[each.event_id for each in due if each.api_version == version],
+            api_version=version,
+        )
+        bodies |= {(event_id, version): body for event_id, body in found.items()}
+    return LaneWork(
+        url=endpoint.url,
+        secrets=tuple(
+            encryption.unseal(each.organization_id, SECRET_COLUMN, each.id, bytes(each.sealed))
+            for each in secrets
+        ),
+        owed=tuple(
+            Owed(
+                delivery_id=each.id,
+                message_id=encode_id("evt", each.event_id),
+                number=each.attempts_made + 1,
+                body=bodies[each.event_id, each.api_version],
+            )
+            for each in due
+        ),
+    )
+
+
+def _set_aside(lane: WebhookLane, endpoint: WebhookEndpoint | None, *, now: datetime) -> None:
+    """Empty the lane of an endpoint that was switched off or taken away meanwhile."""
+    rows = WebhookDelivery.objects.filter(
+        organization_id=lane.organization_id,
+        endpoint_id=lane.endpoint_id,
+        lane=lane.lane,
+        status=DeliveryStatus.PENDING,
+    )
+    if endpoint is None:
+        rows.update(status=DeliveryStatus.CANCELED, closed_at=now)
+    else:
+        rows.update(status=DeliveryStatus.PAUSED)
+    work.mark_done(lane)
+
+
+def _release(
+    lane: WebhookLane, endpoint: WebhookEndpoint, *, not_before: datetime | None = None
+) -> None:
+    """
+    Let the locked lane go until its next delivery falls due.
+
+    The lane's lock was taken by an earlier statement; only this one reads what is due, so that a
+    delivery committed in between is seen.
+    """
+    due = queries.find_next_due(lane=lane, endpoint=endpoint)
+    if due is None:
+        work.mark_done(lane)
+        return
+    lane.state, lane.lapses, lane.last_error_code = work.WorkState.PENDING, 0, ""
+    lane.lease_until = lane.lease_token = None
+    lane.next_attempt_at = max(due, not_before) if not_before else due
+    lane.save(update_fields=work.RECORDED_FIELDS)
+
+
+def _append(lane: WebhookLane, attempts: Sequence[Attempt]) -> None:
+    WebhookAttempt.objects.bulk_create(
+        WebhookAttempt(
+            organization_id=lane.organization_id,
+            delivery_id=each.delivery_id,
+            endpoint_id=lane.endpoint_id,
+            number=each.number,
+            started_at=each.started_at,
+            duration_ms=each.duration_ms,
+            outcome=each.outcome,
+            status_code=each.status_code,
+            address=each.address,
+            answer_head=each.head,
+        )
+        for each in attempts
+    )
+
+
+# One statement for all; a retry's delay is added to the database's clock.
+_MOVE: Final = """
+    UPDATE webhooks_webhookdelivery AS delivery
+       SET status = moved.status, attempts = moved.attempts,
+           attempts_made = delivery.attempts_made + 1,
+           last_outcome = moved.outcome, last_status_code = moved.status_code,
+           next_attempt_at = CASE WHEN moved.status = 'pending'
+                                  THEN clock_timestamp() + make_interval(secs => moved.delay)
+                                  ELSE delivery.next_attempt_at END,
+           closed_at = CASE WHEN moved.status = 'pending' THEN NULL ELSE %(now)s END,
+           event_sequence = moved.event_sequence
+      FROM unnest(%(ids)s::uuid[], %(statuses)s::text[], %(attempts)s::int[], %(outcomes)s::text[],
+                  %(codes)s::int[], %(delays)s::float8[], %(sequences)s::int[])
+           AS moved(id, status, attempts, outcome, status_code, delay, event_sequence)
+     WHERE delivery.organization_id = %(organization)s AND delivery.id = moved.id
+"""
+
+
+def _move_deliveries(lane: WebhookLane, attempts: Sequence[Attempt], *, now: datetime) -> None:
+    """Move each delivery that is still pending; one that was set aside or canceled stays so."""
+    by_delivery = {attempt.delivery_id: attempt for attempt in attempts}
+    rows = queries.lock_deliveries(
+        organization_id=lane.organization_id, delivery_ids=by_delivery.keys()
+    )
+    moved = [
+        (row, _settle(row, by_delivery[row.id], now=now))
+        for row in rows
+        if row.status == DeliveryStatus.PENDING
+    ]
+    for row, _ in moved:
+        if row.status == DeliveryStatus.FAILED and not subscriptions.is_operational(row.event_type):
+            row.event_sequence += 1
+            outbox.publish(events.DeliveryExhausted.of(row, now=now), actor=ACTOR, now=now)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            _MOVE,
+            {
+                "organization": lane.organization_id,
+                "now": now,
+                "ids": [row.id for row, _ in moved],
+                "statuses": [str(row.status) for row, _ in moved],
+                "attempts": [row.attempts for row, _ in moved],
+                "outcomes": [str(row.last_outcome) for row, _ in moved],
+                "codes": [row.last_status_code for row, _ in moved],
+                "delays": [delay for _, delay in moved],
+                "sequences": [row.event_sequence for row, _ in moved],
+            },
+        )
+
+
+def _settle(row: WebhookDelivery, attempt: Attempt, *, now: datetime) -> float:
+    """Set the row to what the attempt makes of it; return the delay before the next one."""
+    row.attempts += 1
+    row.last_outcome, row.last_status_code = attempt.outcome, attempt.status_code
+    if attempt.succeeded:
+        row.status = DeliveryStatus.SUCCEEDED
+        return 0.0
+    delay = retries.next_delay_seconds(
+        attempts=row.attempts, outcome=attempt.outcome, retry_after=attempt.retry_after, now=now
+    )
+    if delay is None:
+        row.status = DeliveryStatus.FAILED
+    return delay or 0.0
+
+
+def _recorded(
+    lane: WebhookLane, attempts: Sequence[Attempt], before: Health, after: Health, *, now: datetime
+) -> Recorded:
+    durations = queries.list_recent_durations_ms(
+        organization_id=lane.organization_id, endpoint_id=lane.endpoint_id
+    )
+    is_slow = retries.is_slow(durations, was_slow=lane.is_slow)
+    since = after.first_failure_at
+    return Recorded(
+        is_held=True,
+        is_gone=any(each.outcome is Outcome.GONE for each in attempts),
+        is_failing=since is not None and now - since > retries.DISABLE_AFTER,
+        is_circuit_closed=before.circuit_open_until is not None
+        and after.circuit_open_until is None,
+        moves_to_slow=is_slow if is_slow != lane.is_slow else None,
+    )

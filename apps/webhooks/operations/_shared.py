@@ -1,0 +1,85 @@
+"""What the verbs of this app have in common: waking lanes, and moving deliveries at once."""
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Final
+from uuid import UUID
+
+from django.db import connection
+from django.db.models import Q, QuerySet
+from django.db.models.functions import Now
+
+from apps.core import work
+from apps.webhooks.models import WebhookDelivery, WebhookEndpoint, WebhookLane
+from apps.webhooks.states import OPEN, DeliveryStatus
+
+LANE_KIND: Final = "webhooks.lane"
+SLOW_LANE_KIND: Final = "webhooks.slow_lane"
+
+# A lane that is leased is left alone: its holder reads the new minimum when it lets go, after this
+# transaction, since both take the lane's row lock.
+_WAKE: Final = """
+    UPDATE webhooks_webhooklane
+       SET next_attempt_at = CASE WHEN state = 'done' THEN clock_timestamp()
+                                  WHEN state = 'pending'
+                                  THEN least(next_attempt_at, clock_timestamp())
+                                  ELSE next_attempt_at END,
+           state = CASE WHEN state = 'done' THEN 'pending' ELSE state END
+     WHERE organization_id = %s AND id = ANY(%s)
+"""
+
+
+def wake(*, organization_id: UUID, lanes: Iterable[WebhookLane]) -> None:
+    """Make locked lanes due now, and tell a worker."""
+    ids = [lane.id for lane in lanes]
+    if not ids:
+        return
+    with connection.cursor() as cursor:
+        cursor.execute(_WAKE, [organization_id, ids])
+    work.nudge(LANE_KIND)
+
+
+def add_lanes(*, endpoint: WebhookEndpoint) -> None:
+    """Make the lanes that the endpoint's `max_in_flight` asks for and that are not there."""
+    rows = [
+        WebhookLane(
+            organization_id=endpoint.organization_id,
+            endpoint=endpoint,
+            lane=lane,
+            state=work.WorkState.DONE,
+        )
+        for lane in range(endpoint.max_in_flight)
+    ]
+    WebhookLane.objects.bulk_create(rows, ignore_conflicts=True)
+
+
+def pause_deliveries(*, endpoint: WebhookEndpoint, lane: int | None = None) -> None:
+    """Set what waits to be sent aside, of the endpoint or of one lane."""
+    _open(endpoint).filter(
+        Q() if lane is None else Q(lane=lane), status=DeliveryStatus.PENDING
+    ).update(status=DeliveryStatus.PAUSED)
+
+
+def resume_deliveries(*, endpoint: WebhookEndpoint, since: datetime | None) -> None:
+    """Have what was set aside since then sent now; all of it where `since` is None."""
+    _open(endpoint).filter(
+        Q() if since is None else Q(created_at__gte=since), status=DeliveryStatus.PAUSED
+    ).update(status=DeliveryStatus.PENDING, next_attempt_at=Now())
+
+
+def cancel_paused_deliveries(*, endpoint: WebhookEndpoint, now: datetime) -> None:
+    """Close what is still set aside."""
+    _open(endpoint).filter(status=DeliveryStatus.PAUSED).update(
+        status=DeliveryStatus.CANCELED, closed_at=now
+    )
+
+
+def cancel_deliveries(*, endpoint: WebhookEndpoint, now: datetime) -> None:
+    """Close whatever is still open; it is never sent, and its history stays."""
+    _open(endpoint).update(status=DeliveryStatus.CANCELED, closed_at=now)
+
+
+def _open(endpoint: WebhookEndpoint) -> QuerySet[WebhookDelivery]:
+    return WebhookDelivery.objects.filter(
+        organization_id=endpoint.organization_id, endpoint_id=endpoint.id, status__in=OPEN
+    )

@@ -1,0 +1,160 @@
+"""Switching endpoints off and on: by request, on 410, or since nothing gets through."""
+
+from datetime import datetime
+from typing import Final, Literal
+from uuid import UUID
+
+import structlog
+
+from apps.core import audit, idempotency, outbox, transactions
+from apps.core.actors import Actor
+from apps.webhooks import events, queries
+from apps.webhooks.errors import EndpointDisabled, EndpointEnabled
+from apps.webhooks.models import WebhookEndpoint, WebhookLane
+from apps.webhooks.operations import _shared
+from apps.webhooks.operations._health import health_of, set_health
+from apps.webhooks.rules import retries
+from apps.webhooks.rules.retries import Health
+from apps.webhooks.states import DisabledReason, EndpointStatus
+
+log = structlog.stdlib.get_logger("kassa.webhooks")
+
+ACTOR: Final = Actor.job("webhooks")
+
+type Paused = Literal["resume", "resume_since", "discard"]
+
+
+@transactions.outermost
+def disable_endpoint(
+    *,
+    organization_id: UUID,
+    endpoint_id: UUID,
+    reason: str,
+    idempotency_key: str,
+    actor: Actor,
+    now: datetime,
+) -> WebhookEndpoint:
+    """
+    Switch an endpoint off; what is open is set aside until it is enabled, and kept.
+
+    :raises EndpointNotFound: if the organization has no such endpoint
+    :raises EndpointDisabled: if it is off already
+    """
+    claim = idempotency.claim(
+        organization_id, idempotency_key, "disable_endpoint", endpoint_id, reason
+    )
+    endpoint = queries.get_endpoint_for_update(
+        organization_id=organization_id, endpoint_id=endpoint_id
+    )
+    if claim.replayed:
+        return endpoint
+    if endpoint.status == EndpointStatus.DISABLED:
+        raise EndpointDisabled("This endpoint is disabled.", reason=endpoint.disabled_reason)
+    _switch_off(endpoint, DisabledReason.REQUESTED, reason=reason, actor=actor, now=now)
+    return endpoint
+
+
+@transactions.outermost
+def disable_unreachable_endpoint(
+    *, organization_id: UUID, endpoint_id: UUID, is_gone: bool, now: datetime
+) -> bool:
+    """
+    Switch an endpoint off that answered 410, or that the disable rule finds failing for good.
+
+    The rule is asked again under the lock; false if the endpoint stays as it is.
+    """
+    endpoint = queries.get_endpoint_for_update(
+        organization_id=organization_id, endpoint_id=endpoint_id
+    )
+    if endpoint.status != EndpointStatus.ENABLED:
+        return False
+    health = health_of(endpoint)
+    if not is_gone:
+        failed = queries.count_failed_events(
+            organization_id=organization_id,
+            endpoint_id=endpoint_id,
+            since=health.first_failure_at or now,
+        )
+        if not retries.is_failing_for_good(health, failed_events=failed, now=now):
+            return False
+    reason = DisabledReason.GONE if is_gone else DisabledReason.FAILING
+    _switch_off(endpoint, reason, reason=reason.value, actor=ACTOR, now=now)
+    log.warning("webhook_endpoint_disabled", endpoint_id=str(endpoint_id), reason=reason.value)
+    return True
+
+
+@transactions.outermost
+def enable_endpoint(
+    *,
+    organization_id: UUID,
+    endpoint_id: UUID,
+    paused: Paused,
+    since: datetime | None,
+    idempotency_key: str,
+    actor: Actor,
+    now: datetime,
+) -> WebhookEndpoint:
+    """
+    Switch an endpoint on, with a clean record.
+
+    What was set aside is sent (`resume`), sent if it was created at `since` or later and canceled
+    otherwise (`resume_since`), or canceled (`discard`).
+
+    :raises EndpointNotFound: if the organization has no such endpoint
+    :raises EndpointEnabled: if it is on already
+    """
+    claim = idempotency.claim(
+        organization_id, idempotency_key, "enable_endpoint", endpoint_id, paused, since
+    )
+    endpoint = queries.get_endpoint_for_update(
+        organization_id=organization_id, endpoint_id=endpoint_id
+    )
+    if claim.replayed:
+        return endpoint
+    if endpoint.status == EndpointStatus.ENABLED:
+        raise EndpointEnabled("This endpoint is enabled.")
+    lanes = queries.lock_lanes(organization_id=organization_id, endpoint_ids=[endpoint_id])
+    endpoint.status, endpoint.disabled_reason = EndpointStatus.ENABLED, ""
+    endpoint.event_sequence += 1
+    endpoint.save(update_fields=["status", "disabled_reason", "event_sequence"])
+    set_health(endpoint, Health())
+    if paused != "discard":
+        _shared.resume_deliveries(
+            endpoint=endpoint, since=since if paused == "resume_since" else None
+        )
+    _shared.cancel_paused_deliveries(endpoint=endpoint, now=now)
+    _shared.wake(organization_id=organization_id, lanes=lanes)
+    audit.record("webhooks.enable_endpoint", endpoint, actor=actor, after={"paused": paused})
+    outbox.publish(events.EndpointEnabled.of(endpoint, now=now), actor=actor, now=now)
+    return endpoint
+
+
+@transactions.outermost
+def move_to_queue(*, organization_id: UUID, endpoint_id: UUID, is_slow: bool) -> None:
+    """Have the endpoint's lanes worked by the slow endpoints' workers, or by the usual ones."""
+    queries.get_endpoint_for_update(organization_id=organization_id, endpoint_id=endpoint_id)
+    lanes = queries.lock_lanes(organization_id=organization_id, endpoint_ids=[endpoint_id])
+    for lane in lanes:
+        lane.is_slow = is_slow
+    WebhookLane.objects.bulk_update(lanes, ["is_slow"])
+    log.info("webhook_endpoint_moved", endpoint_id=str(endpoint_id), is_slow=is_slow)
+
+
+@transactions.outermost
+def wake_endpoint(*, organization_id: UUID, endpoint_id: UUID) -> None:
+    """Have all lanes looked at now: a probe was answered, and the others were waiting for it."""
+    lanes = queries.lock_lanes(organization_id=organization_id, endpoint_ids=[endpoint_id])
+    _shared.wake(organization_id=organization_id, lanes=lanes)
+
+
+def _switch_off(
+    endpoint: WebhookEndpoint, why: DisabledReason, *, reason: str, actor: Actor, now: datetime
+) -> None:
+    # A lane's holder records before this or finds its deliveries set aside: the lanes' locks.
+    queries.lock_lanes(organization_id=endpoint.organization_id, endpoint_ids=[endpoint.id])
+    endpoint.status, endpoint.disabled_reason = EndpointStatus.DISABLED, why
+    endpoint.event_sequence += 1
+    endpoint.save(update_fields=["status", "disabled_reason", "event_sequence"])
+    _shared.pause_deliveries(endpoint=endpoint)
+    audit.record("webhooks.disable_endpoint", endpoint, actor=actor, reason=reason)
+    outbox.publish(events.EndpointDisabled.of(endpoint, now=now), actor=actor, now=now)

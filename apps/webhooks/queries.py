@@ -1,0 +1,340 @@
+"""Reads of endpoints, deliveries and the event feed, and the only place here that locks."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from django.conf import settings
+from django.db.models import Exists, OuterRef, Q, QuerySet
+from django.db.models.functions import Now
+
+from apps.core import work
+from apps.core.events import event_classes, public_type
+from apps.core.models import OutboxEvent
+from apps.webhooks.errors import DeliveryNotFound, EndpointNotFound, EventNotFound
+from apps.webhooks.models import (
+    WebhookAttempt,
+    WebhookBody,
+    WebhookDelivery,
+    WebhookEndpoint,
+    WebhookLane,
+    WebhookReplay,
+    WebhookSecret,
+)
+from apps.webhooks.rules import targets
+from apps.webhooks.rules.retries import SLOW_SAMPLE
+from apps.webhooks.rules.targets import Policy
+from apps.webhooks.states import DeliveryStatus, EndpointStatus, Ordering
+
+_REPLAYED_MAX = 10_000
+
+
+def get_policy() -> Policy:
+    """Return where this deployment lets webhooks go."""
+    return Policy(
+        ports=frozenset(settings.WEBHOOK_PORTS),
+        allow_networks=targets.parse_networks(settings.WEBHOOK_ALLOW_NETWORKS),
+        deny_networks=targets.parse_networks(settings.WEBHOOK_DENY_NETWORKS),
+    )
+
+
+def list_public_event_types() -> list[str]:
+    """Return every type that a client can meet."""
+    return sorted({public_type(kind.name) for kind in event_classes() if kind.public})
+
+
+# --- Endpoints --------------------------------------------------------------------------------
+
+
+def list_endpoints(*, organization_id: UUID) -> QuerySet[WebhookEndpoint]:
+    """Return the organization's endpoints that were not deleted."""
+    return WebhookEndpoint.objects.filter(organization_id=organization_id).exclude(
+        status=EndpointStatus.DELETED
+    )
+
+
+def get_endpoint(*, organization_id: UUID, endpoint_id: UUID) -> WebhookEndpoint:
+    """
+    Return one endpoint.
+
+    :raises EndpointNotFound: if there is none, or it was deleted
+    """
+    found = list_endpoints(organization_id=organization_id).filter(id=endpoint_id).first()
+    if found is None:
+        raise EndpointNotFound("No such webhook endpoint.")
+    return found
+
+
+def get_endpoint_for_update(*, organization_id: UUID, endpoint_id: UUID) -> WebhookEndpoint:
+    """
+    Return one endpoint, locked: the first lock of every act on it, before lanes and deliveries.
+
+    :raises EndpointNotFound: if there is none, or it was deleted
+    """
+    found = (
+        list_endpoints(organization_id=organization_id)
+        .select_for_update(no_key=True)
+        .filter(id=endpoint_id)
+        .first()
+    )
+    if found is None:
+        raise EndpointNotFound("No such webhook endpoint.")
+    return found
+
+
+def get_endpoint_any(*, organization_id: UUID, endpoint_id: UUID) -> WebhookEndpoint:
+    """Return one endpoint, also a deleted one: what was sent to it is recorded all the same."""
+    return WebhookEndpoint.objects.get(organization_id=organization_id, id=endpoint_id)
+
+
+def get_endpoint_any_for_update(*, organization_id: UUID, endpoint_id: UUID) -> WebhookEndpoint:
+    """Return one endpoint, locked, also a deleted one."""
+    return WebhookEndpoint.objects.select_for_update(no_key=True).get(
+        organization_id=organization_id, id=endpoint_id
+    )
+
+
+def lock_endpoints(*, organization_id: UUID) -> list[WebhookEndpoint]:
+    """Return all endpoints of the organization, locked, so that their number can be judged."""
+    rows = list_endpoints(organization_id=organization_id).order_by("id")
+    return list(rows.select_for_update(no_key=True))
+
+
+def lock_lanes(*, organization_id: UUID, endpoint_ids: Collection[UUID]) -> list[WebhookLane]:
+    """Return the endpoints' lanes, locked in one order."""
+    rows = WebhookLane.objects.filter(
+        organization_id=organization_id, endpoint_id__in=endpoint_ids
+    ).order_by("id")
+    return list(rows.select_for_update(no_key=True))
+
+
+def list_signing_secrets(
+    *, organization_id: UUID, endpoint_id: UUID, now: datetime
+) -> list[WebhookSecret]:
+    """Return the secrets that have not expired, newest first."""
+    return list(
+        WebhookSecret.objects.filter(
+            Q(expires_at__isnull=True) | Q(expires_at__gt=now),
+            organization_id=organization_id,
+            endpoint_id=endpoint_id,
+        ).order_by("-id")
+    )
+
+
+# --- Lanes and what is due on them ------------------------------------------------------------
+
+
+def list_due_lane_ids(*, is_slow: bool, limit: int) -> list[UUID]:
+    """Return lanes that are due and belong to these workers, oldest due first."""
+    return list(
+        WebhookLane.objects.filter(state__in=work.OPEN, next_attempt_at__lte=Now(), is_slow=is_slow)
+        .order_by("next_attempt_at")
+        .values_list("id", flat=True)[:limit]
+    )
+
+
+def list_due_deliveries(
+    *, lane: WebhookLane, endpoint: WebhookEndpoint, limit: int
+) -> list[WebhookDelivery]:
+    """Return what is to be sent on this lane now, oldest due first."""
+    rows = _sendable(lane=lane, endpoint=endpoint).filter(next_attempt_at__lte=Now())
+    return list(rows.order_by("next_attempt_at", "id")[:limit])
+
+
+def find_next_due(*, lane: WebhookLane, endpoint: WebhookEndpoint) -> datetime | None:
+    """Return when the next delivery on this lane falls due, if one is waiting."""
+    return (
+        _sendable(lane=lane, endpoint=endpoint)
+        .order_by("next_attempt_at")
+        .values_list("next_attempt_at", flat=True)
+        .first()
+    )
+
+
+def _sendable(*, lane: WebhookLane, endpoint: WebhookEndpoint) -> QuerySet[WebhookDelivery]:
+    pending = WebhookDelivery.objects.filter(
+        organization_id=lane.organization_id,
+        endpoint_id=lane.endpoint_id,
+        status=DeliveryStatus.PENDING,
+    )
+    rows = pending.filter(lane=lane.lane)
+    if endpoint.ordering == Ordering.AGGREGATE:
+        earlier = pending.filter(
+            aggregate_id=OuterRef("aggregate_id"), sequence__lt=OuterRef("sequence")
+        )
+        rows = rows.filter(~Exists(earlier))
+    return rows
+
+
+def get_bodies(
+    *, organization_id: UUID, event_ids: Collection[UUID], api_version: str
+) -> dict[UUID, bytes]:
+    """Return the rendered bodies of these events in one version."""
+    rows = WebhookBody.objects.filter(
+        organization_id=organization_id, event_id__in=event_ids, api_version=api_version
+    )
+    return {row.event_id: bytes(row.body) for row in rows}
+
+
+# --- Deliveries and attempts ------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeliveryFilter:
+    """What a list of deliveries is narrowed to; None leaves that side open."""
+
+    endpoint_id: UUID | None = None
+    event_id: UUID | None = None
+    status: str | None = None
+    created_from: datetime | None = None
+    created_before: datetime | None = None
+
+
+def list_deliveries(
+    *, organization_id: UUID, wanted: DeliveryFilter | None = None
+) -> QuerySet[WebhookDelivery]:
+    """Return the organization's deliveries that fit."""
+    wanted = wanted or DeliveryFilter()
+    conditions = {
+        "endpoint_id": wanted.endpoint_id,
+        "event_id": wanted.event_id,
+        "status": wanted.status,
+        "created_at__gte": wanted.created_from,
+        "created_at__lt": wanted.created_before,
+    }
+    given = {name: value for name, value in conditions.items() if value is not None}
+    return WebhookDelivery.objects.filter(organization_id=organization_id, **given)
+
+
+def get_delivery(*, organization_id: UUID, delivery_id: UUID) -> WebhookDelivery:
+    """
+    Return one delivery.
+
+    :raises DeliveryNotFound: if the organization has no such delivery
+    """
+    found = list_deliveries(organization_id=organization_id).filter(id=delivery_id).first()
+    if found is None:
+        raise DeliveryNotFound("No such webhook delivery.")
+    return found
+
+
+def lock_deliveries(
+    *, organization_id: UUID, delivery_ids: Collection[UUID]
+) -> list[WebhookDelivery]:
+    """Return deliveries, locked in one order."""
+    rows = WebhookDelivery.objects.filter(organization_id=organization_id, id__in=delivery_ids)
+    return list(rows.order_by("id").select_for_update(no_key=True))
+
+
+def lock_failed_since(
+    *, organization_id: UUID, endpoint_id: UUID, since: datetime
+) -> list[WebhookDelivery]:
+    """Return the endpoint's failed deliveries created since then, at most 10 000, locked."""
+    rows = WebhookDelivery.objects.filter(
+        organization_id=organization_id,
+        endpoint_id=endpoint_id,
+        status=DeliveryStatus.FAILED,
+        created_at__gte=since,
+    )
+    return list(rows.order_by("id").select_for_update(no_key=True)[:_REPLAYED_MAX])
+
+
+def get_replay(*, organization_id: UUID, replay_id: UUID) -> WebhookReplay:
+    """Return one replay that is known to be there."""
+    return WebhookReplay.objects.get(organization_id=organization_id, id=replay_id)
+
+
+def list_attempts(*, organization_id: UUID, delivery_id: UUID) -> QuerySet[WebhookAttempt]:
+    """Return every attempt of one delivery."""
+    return WebhookAttempt.objects.filter(organization_id=organization_id, delivery_id=delivery_id)
+
+
+def count_failed_events(*, organization_id: UUID, endpoint_id: UUID, since: datetime) -> int:
+    """Count the distinct events whose attempts failed at this endpoint since then."""
+    return (
+        WebhookAttempt.objects.filter(
+            organization_id=organization_id, endpoint_id=endpoint_id, started_at__gte=since
+        )
+        .exclude(outcome="succeeded")
+        .values("delivery_id")
+        .distinct()
+        .count()
+    )
+
+
+def list_recent_durations_ms(*, organization_id: UUID, endpoint_id: UUID) -> list[int]:
+    """Return how long the endpoint's last 20 attempts took."""
+    return list(
+        WebhookAttempt.objects.filter(organization_id=organization_id, endpoint_id=endpoint_id)
+        .order_by("-id")
+        .values_list("duration_ms", flat=True)[:SLOW_SAMPLE]
+    )
+
+
+# --- The event feed ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeedPlace:
+    """A place in an organization's feed: its batch's position, and the place in the batch."""
+
+    position: int
+    ordinal: int
+
+
+_FEED = """
+    SELECT event.*, batch.position AS position
+      FROM core_outbox_batch AS batch
+      JOIN core_outbox_event AS event
+        ON event.organization_id = batch.organization_id AND event.batch_id = batch.id
+     WHERE batch.organization_id = %(organization)s AND batch.position IS NOT NULL
+       AND event.public AND (%(types)s::text[] IS NULL OR event.type = ANY(%(types)s))
+       {after}
+     ORDER BY batch.position {order}, event.ordinal {order}
+     LIMIT %(limit)s
+"""
+_AFTER = """
+       AND batch.position {reach} %(position)s
+       AND (batch.position, event.ordinal) {beyond} (%(position)s, %(ordinal)s)
+"""
+
+
+def list_events(
+    *,
+    organization_id: UUID,
+    types: Sequence[str] | None,
+    after: FeedPlace | None,
+    ascending: bool,
+    limit: int,
+) -> list[OutboxEvent]:
+    """
+    Return the next events of the feed, each with its `position`.
+
+    Positions are given under one lock after COMMIT, so whoever follows in ascending order misses
+    nothing and meets nothing twice.
+    """
+    condition = _AFTER.format(reach=">=" if ascending else "<=", beyond=">" if ascending else "<")
+    sql = _FEED.format(after=condition if after else "", order="ASC" if ascending else "DESC")
+    parameters = {
+        "organization": organization_id,
+        "types": types,
+        "limit": limit,
+        "position": after.position if after else None,
+        "ordinal": after.ordinal if after else None,
+    }
+    return list(OutboxEvent.objects.raw(sql, parameters))
+
+
+def get_event(*, organization_id: UUID, event_id: UUID) -> OutboxEvent:
+    """
+    Return one public event.
+
+    :raises EventNotFound: if the organization has no such event
+    """
+    found = OutboxEvent.objects.filter(
+        organization_id=organization_id, id=event_id, public=True
+    ).first()
+    if found is None:
+        raise EventNotFound("No such event.")
+    return found

@@ -1,0 +1,176 @@
+"""
+Sending, by workers: claim a lane, ask what it owes, POST with no transaction open, record.
+
+A lane's row is the queue; a task's message only says "look now". Any of this may stop at any
+instant: a lane whose holder died falls due again when its lease ends, and sends the same ids.
+"""
+
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Final
+
+import structlog
+from celery import shared_task
+from django.db import connection
+
+from apps.core import clock, work
+from apps.webhooks import operations, queries
+from apps.webhooks.adapters.sender import ATTEMPT_SECONDS_MAX, Message, Sender
+from apps.webhooks.errors import UrlRefused
+from apps.webhooks.models import WebhookLane
+from apps.webhooks.operations import LaneWork, Owed, Recorded
+from apps.webhooks.rules import signing, targets
+from apps.webhooks.rules.retries import Attempt, Outcome
+from apps.webhooks.rules.targets import Policy, Target
+
+log = structlog.stdlib.get_logger("kassa.webhooks")
+
+# How long one holder works a lane before it lets the next one have a turn.
+LANE_SECONDS_MAX: Final = 10.0
+LANE_DELIVERIES_MAX: Final = 50
+RECORD_EVERY: Final = 20
+RECORD_SECONDS: Final = 1.0
+# The hard limit of the work (a last attempt may begin just before the turn ends) and 15 s.
+LEASE_SECONDS: Final = int(LANE_SECONDS_MAX + ATTEMPT_SECONDS_MAX + 15)
+TASK_SECONDS_MAX: Final = 60.0
+_LANES_LOOKED_AT: Final = 64
+
+
+@shared_task(name="webhooks.send_due")
+def send_due(**_: object) -> None:
+    """Work lanes of the usual endpoints until none is due, or a minute is over."""
+    _work_lanes(is_slow=False, kind=operations.LANE_KIND)
+
+
+@shared_task(name="webhooks.send_slow_due")
+def send_slow_due(**_: object) -> None:
+    """Work lanes of the endpoints that answer slowly, which have threads of their own."""
+    _work_lanes(is_slow=True, kind=operations.SLOW_LANE_KIND)
+
+
+def _work_lanes(*, is_slow: bool, kind: str) -> None:
+    begun = time.monotonic()
+    policy = queries.get_policy()
+    while (lane := claim_lane(is_slow=is_slow)) is not None:
+        # Another thread looks as well, so that many due lanes soon have many holders.
+        work.nudge(kind)
+        work_lane(lane, policy=policy)
+        if time.monotonic() - begun > TASK_SECONDS_MAX:
+            work.nudge(kind)
+            return
+
+
+def claim_lane(*, is_slow: bool) -> WebhookLane | None:
+    """Lease one due lane, or return None."""
+    ids = queries.list_due_lane_ids(is_slow=is_slow, limit=_LANES_LOOKED_AT)
+    if not ids:
+        return None
+    claimed = work.claim_due(WebhookLane, limit=1, lease_seconds=LEASE_SECONDS, only_ids=ids)
+    return claimed[0] if claimed else None
+
+
+def work_lane(lane: WebhookLane, *, policy: Policy) -> int:
+    """Send what the leased lane owes, for one turn; return how many attempts were made."""
+    turn = _Turn(lane=lane)
+    sender = Sender(policy=policy)
+    try:
+        while (owed := operations.open_lane(lane=lane, limit=turn.room(), now=clock.now())) and (
+            turn.send(owed, sender=sender, policy=policy)
+        ):
+            pass
+    finally:
+        sender.close()
+        # Between transactions the pool may have it: others of this process are waiting.
+        connection.close()
+    return turn.made
+
+
+@dataclass(slots=True)
+class _Turn:
+    """One holder's turn on a lane: what it sent and has not recorded, and since when."""
+
+    lane: WebhookLane
+    made: int = 0
+    begun: float = field(default_factory=time.monotonic)
+    recorded_at: float = field(default_factory=time.monotonic)
+    unrecorded: list[Attempt] = field(default_factory=list)
+
+    def room(self) -> int:
+        return min(RECORD_EVERY, LANE_DELIVERIES_MAX - self.made)
+
+    def is_over(self) -> bool:
+        is_late = time.monotonic() - self.begun >= LANE_SECONDS_MAX
+        return is_late or self.made >= LANE_DELIVERIES_MAX
+
+    def send(self, owed: LaneWork, *, sender: Sender, policy: Policy) -> bool:
+        """Send these one by one; false when the turn is over and the lane let go."""
+        # No connection is held while the other side takes its time.
+        connection.close()
+        for item in owed.owed:
+            self.unrecorded.append(attempt(item, owed=owed, sender=sender, policy=policy))
+            self.made += 1
+            if self.is_over():
+                break
+            if time.monotonic() - self.recorded_at >= RECORD_SECONDS and not self.record():
+                return False
+        return self.record(is_last=self.is_over())
+
+    def record(self, *, is_last: bool = False) -> bool:
+        """Store what was sent; false when the lane is no longer this holder's."""
+        recorded = operations.record_attempts(
+            lane=self.lane, attempts=self.unrecorded, is_last=is_last, now=clock.now()
+        )
+        self.unrecorded = []
+        self.recorded_at = time.monotonic()
+        _follow_up(self.lane, recorded)
+        return recorded.is_held and not is_last
+
+
+def attempt(item: Owed, *, owed: LaneWork, sender: Sender, policy: Policy) -> Attempt:
+    """Send one delivery once, if its URL may still be sent to as the policy is now."""
+    try:
+        target = targets.parse_url(owed.url, policy=policy)
+    except UrlRefused:
+        return Attempt(
+            delivery_id=item.delivery_id,
+            number=item.number,
+            started_at=clock.now(),
+            duration_ms=0,
+            outcome=Outcome.BLOCKED_ADDRESS,
+        )
+    return sender.send(sign(item, target=target, secrets=owed.secrets))
+
+
+def sign(item: Owed, *, target: Target, secrets: tuple[str, ...]) -> Message:
+    """Make the message of one attempt: the same id and body each time, this attempt's time."""
+    now = datetime.fromtimestamp(int(clock.now().timestamp()), UTC)
+    timestamp = int(now.timestamp())
+    signature = signing.sign(
+        secrets=secrets, message_id=item.message_id, timestamp=timestamp, body=item.body
+    )
+    return Message(
+        delivery_id=item.delivery_id,
+        number=item.number,
+        target=target,
+        headers={
+            "webhook-id": item.message_id,
+            "webhook-timestamp": str(timestamp),
+            "webhook-signature": signature,
+        },
+        body=item.body,
+        started_at=now,
+    )
+
+
+def _follow_up(lane: WebhookLane, recorded: Recorded) -> None:
+    """Do what the attempts have led to, each in an operation of its own."""
+    endpoint = {"organization_id": lane.organization_id, "endpoint_id": lane.endpoint_id}
+    if recorded.is_gone or recorded.is_failing:
+        operations.disable_unreachable_endpoint(
+            **endpoint, is_gone=recorded.is_gone, now=clock.now()
+        )
+    if recorded.moves_to_slow is not None:
+        operations.move_to_queue(**endpoint, is_slow=recorded.moves_to_slow)
+    if recorded.is_circuit_closed:
+        operations.wake_endpoint(**endpoint)
