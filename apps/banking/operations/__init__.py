@@ -1,0 +1,31 @@
+"""Writes of banking: accounts, files in and out, what became of lines, the calendar."""
+
+from apps.banking.operations._accounts import add_bank_account, add_bank_connection
+from apps.banking.operations._calendar import seed_calendar
+from apps.banking.operations._files import (
+    FILES_KIND,
+    advance_connection,
+    receive_bank_file,
+    store_outgoing_file,
+)
+from apps.banking.operations._importing import import_bank_file, import_received_file
+from apps.banking.operations._lines import (
+    LINES_KIND,
+    LineOutcome,
+    record_line_outcomes,
+)
+
+__all__ = [
+    "FILES_KIND",
+    "LINES_KIND",
+    "LineOutcome",
+    "add_bank_account",
+    "add_bank_connection",
+    "advance_connection",
+    "import_bank_file",
+    "import_received_file",
+    "receive_bank_file",
+    "record_line_outcomes",
+    "seed_calendar",
+    "store_outgoing_file",
+]

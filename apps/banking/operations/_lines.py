@@ -1,0 +1,74 @@
+"""What became of lines, and the queue of accounts that have new ones."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+from uuid import UUID
+
+from django.db import connection
+from django.db.models.functions import Now
+
+from apps.banking.models import LineQueue
+from apps.core import transactions, work
+from apps.core.errors import InvariantBroken
+from apps.core.work import WorkState
+
+LINES_KIND: Final = "banking.lines"
+
+_RECORD: Final = """
+    UPDATE banking_line_status AS status
+       SET state = worked.state, entry_id = COALESCE(status.entry_id, worked.entry_id),
+           reason = worked.reason
+      FROM unnest(%s::uuid[], %s::text[], %s::uuid[], %s::text[])
+           AS worked(line_id, state, entry_id, reason)
+     WHERE status.organization_id = %s AND status.line_id = worked.line_id
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LineOutcome:
+    """What a line became, and the entry that posted it to its bank account."""
+
+    line_id: UUID
+    state: str
+    entry_id: UUID | None
+    reason: str = ""
+
+
+@transactions.required
+def record_line_outcomes(*, organization_id: UUID, outcomes: Sequence[LineOutcome]) -> None:
+    """
+    Record what became of lines, in one statement, in the transaction of their postings.
+
+    The entry of a line that was posted before stays: each line posts once to its account.
+    """
+    if not outcomes:
+        return
+    with connection.cursor() as cursor:
+        cursor.execute(
+            _RECORD,
+            [
+                [outcome.line_id for outcome in outcomes],
+                [str(outcome.state) for outcome in outcomes],
+                [outcome.entry_id for outcome in outcomes],
+                [outcome.reason for outcome in outcomes],
+                organization_id,
+            ],
+        )
+        if cursor.rowcount != len(outcomes):
+            msg = "A bank line has no status, or two."
+            raise InvariantBroken(msg)
+
+
+def wake_line_queues(*, organization_id: UUID, bank_account_ids: Sequence[UUID]) -> None:
+    """
+    Make these accounts due for matching, in the transaction that brings their lines.
+
+    A worker that holds the lease loses it: it may have seen the account empty a moment ago.
+    """
+    if not bank_account_ids:
+        return
+    LineQueue.objects.filter(
+        organization_id=organization_id, bank_account_id__in=bank_account_ids
+    ).update(state=WorkState.PENDING, next_attempt_at=Now(), lease_until=None, lease_token=None)
+    work.nudge(LINES_KIND)
