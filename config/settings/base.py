@@ -23,13 +23,13 @@ VAR_DIR = BASE_DIR / "var"
 # web | worker (prefork) | threads | beat | command
 KASSA_ROLE = env.str("KASSA_ROLE", default="command")
 
+# Which look the back office has: unfold, or stock, which is Django's own.
+KASSA_ADMIN_THEME = env.str("KASSA_ADMIN_THEME", default="unfold")
+
 # --- Applications -----------------------------------------------------------------------------
 
 INSTALLED_APPS = [
-    "unfold",
-    "unfold.contrib.filters",
-    "unfold.contrib.forms",
-    "django.contrib.admin",
+    *_unfold.admin_apps(KASSA_ADMIN_THEME),
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
@@ -74,7 +74,7 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 TEMPLATES = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",
-        "DIRS": [BASE_DIR / "templates"],
+        "DIRS": [BASE_DIR / "templates" / f"_{KASSA_ADMIN_THEME}", BASE_DIR / "templates"],
         "APP_DIRS": True,
         "OPTIONS": {
             "context_processors": [
@@ -133,10 +133,10 @@ CONTENT_SECURITY_POLICY = {
     "EXCLUDE_URL_PREFIXES": ["/v1/"],
     "DIRECTIVES": {
         "default-src": ["'none'"],
-        # 'unsafe-eval': the Alpine that django-unfold ships compiles its expressions.
-        "script-src": ["'self'", "'unsafe-eval'"],
-        # django-unfold writes its colors as a style element into each page.
-        "style-src": ["'self'", "'unsafe-inline'"],
+        "script-src": ["'self'"],
+        "style-src-elem": ["'self'"],
+        # Alpine shows and hides by style attributes; an attribute runs nothing.
+        "style-src-attr": ["'unsafe-inline'"],
         "img-src": ["'self'", "data:"],
         "font-src": ["'self'"],
         "connect-src": ["'self'"],
@@ -214,6 +214,7 @@ WEBHOOK_ALLOW_NETWORKS: list[str] = env.list("WEBHOOK_ALLOW_NETWORKS", default=[
 WEBHOOK_DENY_NETWORKS: list[str] = env.list("WEBHOOK_DENY_NETWORKS", default=[])
 EVENT_RETENTION_DAYS = env.int("EVENT_RETENTION_DAYS", default=90)
 PAYOUT_COOLDOWN_HOURS = env.int("PAYOUT_COOLDOWN_HOURS", default=24)
+PAYOUT_DUPLICATE_HOURS = env.int("PAYOUT_DUPLICATE_HOURS", default=6)
 SANDBOX_URL = env.str("SANDBOX_URL", default="")
 
 # --- Seeing -----------------------------------------------------------------------------------
