@@ -1,8 +1,10 @@
 """Reads of payouts, and the only place here that locks."""
 
+import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 from django.db.models import Count, QuerySet, Sum
@@ -148,6 +150,28 @@ def unseal_holder(version: DestinationVersion) -> str:
     return encryption.unseal(
         version.organization_id, HOLDER_COLUMN, version.id, bytes(version.holder_sealed)
     )
+
+
+def unseal_address(version: DestinationVersion) -> dict[str, Any]:
+    """Return the holder's address as it was given, or an empty one."""
+    if version.address_sealed is None:
+        return {}
+    found: dict[str, Any] = json.loads(
+        encryption.unseal(
+            version.organization_id, ADDRESS_COLUMN, version.id, bytes(version.address_sealed)
+        )
+    )
+    return found
+
+
+def unseal_sent(attempt: PayoutAttempt) -> dict[str, Any]:
+    """Return the texts of an attempt as the file has them."""
+    found: dict[str, Any] = json.loads(
+        encryption.unseal(
+            attempt.organization_id, SENT_COLUMN, attempt.id, bytes(attempt.sent_sealed)
+        )
+    )
+    return found
 
 
 # --- Payouts ------------------------------------------------------------------------------------

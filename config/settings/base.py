@@ -215,6 +215,7 @@ WEBHOOK_DENY_NETWORKS: list[str] = env.list("WEBHOOK_DENY_NETWORKS", default=[])
 EVENT_RETENTION_DAYS = env.int("EVENT_RETENTION_DAYS", default=90)
 PAYOUT_COOLDOWN_HOURS = env.int("PAYOUT_COOLDOWN_HOURS", default=24)
 PAYOUT_DUPLICATE_HOURS = env.int("PAYOUT_DUPLICATE_HOURS", default=6)
+PAYOUT_BATCH_MAX = env.int("PAYOUT_BATCH_MAX", default=10_000)
 SANDBOX_URL = env.str("SANDBOX_URL", default="")
 
 # --- Seeing -----------------------------------------------------------------------------------

@@ -15,20 +15,25 @@ SEND_ACT = "payouts.send"
 SUBJECT = "payout"
 
 
-def cancel_all(payouts: Sequence[Payout], *, reason: str, actor: Actor, now: datetime) -> None:
-    """Cancel locked payouts of one organization, none of them in a file."""
-    end_all(payouts, PayoutState.CANCELED, reason=reason, actor=actor, now=now)
+def cancel_all(payouts: Sequence[Payout], *, code: str, actor: Actor, now: datetime) -> None:
+    """Cancel locked payouts of one organization, none of them in a file; `code` says why."""
+    end_all(payouts, PayoutState.CANCELED, code=code, actor=actor, now=now)
 
 
 def end_all(
     payouts: Sequence[Payout],
     state: PayoutState,
     *,
-    reason: str,
     actor: Actor,
     now: datetime,
+    code: str = "",
+    reason: str = "",
 ) -> None:
-    """End locked payouts in a final state and give amount and fee back."""
+    """
+    End locked payouts in a final state and give amount and fee back.
+
+    `code` is shown to the client as the failure; `reason` is what a person said, for the history.
+    """
     if not payouts:
         return
     organization_id = payouts[0].organization_id
@@ -36,7 +41,7 @@ def end_all(
     risk.record_fact_states(
         organization_id=organization_id,
         subject_type=SUBJECT,
-        returned=dict.fromkeys([one.id for one in payouts], 0),
+        returned=dict.fromkeys((one.id for one in payouts), 0),
         state=FactState.CANCELED,
     )
     for payout in waiting:
@@ -48,6 +53,11 @@ def end_all(
             now=now,
         )
     move_payouts(
-        payouts, state, actor=actor, now=now, reason=reason, values={"failure_code": reason}
+        payouts,
+        state,
+        actor=actor,
+        now=now,
+        reason=reason or code,
+        values={"failure_code": code},
     )
     release_holds(payouts, actor=actor, now=now)

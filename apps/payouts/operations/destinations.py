@@ -251,7 +251,7 @@ def disable(destination: Destination, *, reason: str, actor: Actor, now: datetim
     waiting = queries.lock_payouts_to(
         organization_id=destination.organization_id, destination_id=destination.id
     )
-    cancel_all(waiting, reason="destination_changed", actor=actor, now=now)
+    cancel_all(waiting, code="destination_changed", actor=actor, now=now)
 
 
 def move_destination(
