@@ -50,7 +50,7 @@ INSTALLED_APPS = [
     "apps.payouts",
     "apps.settlements",
     "apps.reconciliation",
-    "apps.backoffice",
+    "apps.backoffice.apps.BackofficeConfig",
 ]
 
 MIDDLEWARE = [
