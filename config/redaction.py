@@ -19,7 +19,7 @@ _PAN: Final = re.compile(r"\b\d(?:[ -]?\d){12,18}\b")
 _IBAN_LENGTH_MIN: Final = 15
 
 SECRET_NAMES: Final = re.compile(
-    r"(?i)password|secret|token|authorization|cookie|api_?key|pepper|private|iban|account_?number|e_?mail"
+    r"(?i)password|secret|token|authorization|cookie|api_?key(?!_id$)|pepper|private|iban|account_?number|e_?mail"
 )
 MASK: Final = "[masked]"
 

@@ -29,6 +29,11 @@ _TOKEN: Final = re.compile(
     re.ASCII,
 )
 _SCOPE: Final = re.compile(r"[a-z]+(?:_[a-z]+)*:(?:read|write)", re.ASCII)
+# What an attacker who knows the address of the back office would try first.
+_HOUSE_WORDS: Final = re.compile(
+    r"kassa|ledger|payout|payment|finance|support|admin|staff|passphrase|password|passwort|qwerty"
+)
+_DISTINCT_MIN: Final = 5
 _PURPOSE: Final = b"kassa.api_key"
 
 
@@ -137,6 +142,12 @@ def normal_network(text: str) -> str | None:
         return str(ipaddress.ip_network(text.strip()))
     except ValueError:
         return None
+
+
+def is_guessable_password(password: str) -> bool:
+    """Say whether little is left once this house's own words, digits and repetition are gone."""
+    rest = _HOUSE_WORDS.sub("", password.lower())
+    return len(set(rest) - set("0123456789")) < _DISTINCT_MIN
 
 
 def is_scope(text: str) -> bool:

@@ -9,7 +9,7 @@ from uuid import UUID
 from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError
 
-from apps.accounts import errors, queries, roles
+from apps.accounts import errors, queries, roles, rules
 from apps.accounts.models import Staff, StaffRole, StaffScope
 from apps.core import audit, transactions
 from apps.core.actors import Actor
@@ -230,6 +230,8 @@ def _check_password(password: str, staff: Staff) -> None:
         validate_password(password, user=staff)
     except ValidationError as weak:
         raise errors.WeakPassword(" ".join(weak.messages)) from None
+    if rules.is_guessable_password(password):
+        raise errors.WeakPassword("This is one of the first things anybody would try.")
 
 
 def _check_pairs(role_names: Collection[str]) -> None:
