@@ -111,9 +111,7 @@ def add_bank_account(  # noqa: PLR0913  (an account is what it is, and who adds 
     :raises BankAccountExists: if the account was added in this currency before
     """
     compact = "".join(identification.split()).upper()
-    index = queries.identification_index(
-        organization_id=organization_id, identification=compact
-    )
+    index = queries.identification_index(organization_id=organization_id, identification=compact)
     claim = idempotency.claim(
         organization_id, idempotency_key, "add_bank_account", connection_id, index, currency, name
     )

@@ -21,7 +21,7 @@ NAME_MAX: Final = 200
 
 
 @transactions.outermost
-def receive_bank_file(  # noqa: PLR0913  (a file, where from, and who brings it)
+def receive_bank_file(
     *,
     organization_id: UUID,
     content: bytes,
@@ -71,7 +71,7 @@ def receive_bank_file(  # noqa: PLR0913  (a file, where from, and who brings it)
 
 
 @transactions.required
-def store_outgoing_file(  # noqa: PLR0913  (a file, what it is, and who writes it)
+def store_outgoing_file(
     *,
     organization_id: UUID,
     bank_account_id: UUID,
@@ -108,7 +108,7 @@ def store_outgoing_file(  # noqa: PLR0913  (a file, what it is, and who writes i
     return stored
 
 
-def _row(  # noqa: PLR0913  (the columns that both directions share)
+def _row(
     organization_id: UUID, content: bytes, *, name: str, digest: bytes, actor: Actor, now: datetime
 ) -> BankFile:
     file_id = new_id()
@@ -133,9 +133,7 @@ def reopen_files(*, organization_id: UUID, bank_file_ids: Sequence[UUID]) -> Non
         return
     BankFileWork.objects.filter(
         organization_id=organization_id, bank_file_id__in=bank_file_ids
-    ).update(
-        state=WorkState.PENDING, next_attempt_at=Now(), lease_until=None, lease_token=None
-    )
+    ).update(state=WorkState.PENDING, next_attempt_at=Now(), lease_until=None, lease_token=None)
     work.nudge(FILES_KIND)
 
 

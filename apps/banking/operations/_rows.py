@@ -154,5 +154,3 @@ def _take_batch(row: BankLine, batch: References | None) -> None:
 def _cut(text: str | None, length_max: int) -> str:
     """Return the text as a column holds it: banks write more than their own formats allow."""
     return (text or "").replace("\x00", "")[:length_max]
-
-
