@@ -1,0 +1,50 @@
+import secrets
+
+import pytest
+from django.core.exceptions import ImproperlyConfigured
+
+from config.settings._guard import refuse_unsafe
+
+
+def _safe_settings(**changes: object) -> dict[str, object]:
+    return {
+        "SECRET_KEY": secrets.token_hex(40),
+        "SECRET_KEY_FALLBACKS": [],
+        "KASSA_PEPPERS": [secrets.token_hex(40)],
+        "KASSA_KEY_FILE": "/run/secrets/ring",
+        "DEBUG": False,
+        "ALLOWED_HOSTS": ["api.example.com"],
+        "DATABASE_URL": "postgres://db/kassa",
+        "REDIS_URL": "redis://broker/0",
+        "KASSA_FAILPOINTS": "",
+        "WEBHOOK_ALLOW_NETWORKS": [],
+        **changes,
+    }
+
+
+def test_starts_on_drawn_secrets_and_given_addresses():
+    refuse_unsafe(_safe_settings())
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"SECRET_KEY": ""}, "SECRET_KEY is missing"),
+        ({"SECRET_KEY": "f3b1" * 10}, "SECRET_KEY has a value shorter than 50 characters"),
+        ({"SECRET_KEY": "django-insecure-" + "f3b1" * 20}, "SECRET_KEY looks typed"),
+        ({"SECRET_KEY_FALLBACKS": ["changeme" * 10]}, "SECRET_KEY looks typed"),
+        ({"KASSA_PEPPERS": []}, "KASSA_PEPPERS is missing"),
+        ({"KASSA_KEY_FILE": ""}, "KASSA_KEY_FILE is missing"),
+        ({"DEBUG": True}, "DEBUG is not for production"),
+        ({"ALLOWED_HOSTS": ["*"]}, "ALLOWED_HOSTS has a wildcard"),
+        ({"DATABASE_URL": ""}, "DATABASE_URL is missing"),
+        ({"CELERY_TASK_ALWAYS_EAGER": True}, "CELERY_TASK_ALWAYS_EAGER is not for production"),
+        ({"KASSA_FAILPOINTS": "ledger.post"}, "KASSA_FAILPOINTS is not for production"),
+        ({"WEBHOOK_ALLOW_NETWORKS": ["127.0.0.0/8"]}, "WEBHOOK_ALLOW_NETWORKS is not for"),
+    ],
+)
+def test_refuses_and_says_why(changes, said):
+    with pytest.raises(ImproperlyConfigured, match="Production refuses to start") as caught:
+        refuse_unsafe(_safe_settings(**changes))
+
+    assert said in str(caught.value)
