@@ -1,6 +1,6 @@
 """What this app refuses, and under which code."""
 
-from apps.core.errors import NotFound, RuleViolation, StateConflict
+from apps.core.errors import NotFound, NotPermitted, RuleViolation, StateConflict
 
 
 class EndpointNotFound(NotFound):
@@ -25,6 +25,12 @@ class UnknownEventType(RuleViolation):
     """No event has this type, or none that this key may read."""
 
     code = "unknown_event_type"
+
+
+class SubscriptionNotPermitted(NotPermitted):
+    """A key subscribes only to what it may read."""
+
+    code = "insufficient_scope"
 
 
 class EndpointLimitReached(RuleViolation):

@@ -241,7 +241,9 @@ class WebhookAttempt(OrganizationOwned):
     number = models.PositiveIntegerField()
     started_at = models.DateTimeField()
     duration_ms = models.PositiveIntegerField()
-    outcome = models.CharField(max_length=16, choices=[(each, each) for each in Outcome])
+    outcome = models.CharField(
+        max_length=16, choices=[(each.value, each.value) for each in Outcome]
+    )
     status_code = models.PositiveSmallIntegerField(null=True)
     address = models.CharField(max_length=64, blank=True, default="")
     answer_head = models.TextField(blank=True, default="")

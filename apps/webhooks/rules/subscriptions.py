@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from hashlib import sha256
 from typing import Final
 
-from apps.webhooks.errors import UnknownEventType
+from apps.webhooks.errors import SubscriptionNotPermitted, UnknownEventType
 
 LANE_KEYS: Final = 2**31
 PING: Final = "webhook.ping"
@@ -57,3 +57,48 @@ def lane_key(aggregate_id: str) -> int:
 def lane_of(key: int, *, lanes: int) -> int:
     """Return the lane, 0 to `lanes` - 1, on which an aggregate's events go one by one."""
     return key % lanes
+
+
+# Nouns whose resource has another name in the API than their plural.
+_RESOURCES: Final = {
+    "journal_entry": "ledger",
+    "ledger_account": "ledger",
+    "webhook": "webhooks",
+    "webhook_endpoint": "webhooks",
+    "webhook_delivery": "webhooks",
+}
+
+
+def read_scope(type_: str) -> str:
+    """Return the scope with which a key may read what an event is about."""
+    noun = type_.rpartition(".")[0]
+    return f"{_RESOURCES.get(noun, f'{noun}s')}:read"
+
+
+def is_readable(type_: str, *, scopes: Collection[str], declared: Collection[str]) -> bool:
+    """Say whether a key with these scopes may read the event; a scope no route has asks nothing."""
+    scope = read_scope(type_)
+    return scope in scopes or scope not in declared
+
+
+def check_readable(
+    event_types: Sequence[str],
+    *,
+    known: Collection[str],
+    scopes: Collection[str],
+    declared: Collection[str],
+) -> None:
+    """
+    Check that a key may read all that these subscriptions bring.
+
+    :raises SubscriptionNotPermitted: naming the first type that it may not
+    """
+    for type_ in sorted(known):
+        if is_operational(type_) or not is_subscribed(event_types, type_):
+            continue
+        if not is_readable(type_, scopes=scopes, declared=declared):
+            raise SubscriptionNotPermitted(
+                "This API key may not read what these events are about.",
+                event_type=type_,
+                required_scope=read_scope(type_),
+            )

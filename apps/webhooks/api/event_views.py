@@ -1,0 +1,98 @@
+"""Views of the event feed."""
+
+from typing import ClassVar
+
+from django.http import HttpResponse
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from apps.core.api.caller import Caller, declared_scopes
+from apps.core.api.pagination import LIMIT_DEFAULT, LIMIT_MAX, check_query
+from apps.core.api.problems import ApiProblem
+from apps.core.api.views import ApiView, Shape, get_caller, resource
+from apps.core.ids import decode_id
+from apps.webhooks import queries
+from apps.webhooks.api import _feed, serializers
+from apps.webhooks.errors import EventNotFound
+from apps.webhooks.rules import subscriptions
+
+READ = "events:read"
+
+
+class EventCollection(ApiView):
+    """GET /v1/events"""
+
+    scopes: ClassVar = {"GET": READ}
+    names: ClassVar = {
+        "limit": "How many at most, 1 to 100.",
+        "order": "desc (newest first, the default), or asc to follow.",
+        "after": "A cursor: go on from there, in this order.",
+        "type": "Only events of this type.",
+    }
+    shapes: ClassVar = {
+        "GET": Shape(response=serializers.EventPage, summary="Follow the events", query=names)
+    }
+
+    def get(self, request: Request) -> Response:
+        check_query(request, self.names)
+        asked = request.query_params
+        order, after = asked.get("order", "desc"), asked.get("after")
+        if order not in {"asc", "desc"}:
+            raise ApiProblem("invalid_request", "order is asc or desc.")
+        limit = _limit(asked.get("limit"))
+        caller = get_caller(request)
+        found = queries.list_events(
+            organization_id=caller.organization_id,
+            types=_readable_types(caller, asked.get("type")),
+            after=_feed.read_cursor(after) if after is not None else None,
+            ascending=order == "asc",
+            limit=limit + 1,
+        )
+        page = found[:limit]
+        return Response(
+            {
+                "data": serializers.Event(page, many=True).data,
+                "has_more": len(found) > limit,
+                # A follower that has seen everything asks again from the same place.
+                "next": _feed.write_cursor(page[-1]) if page else after,
+            }
+        )
+
+
+class EventResource(ApiView):
+    """GET /v1/events/{id}"""
+
+    scopes: ClassVar = {"GET": READ}
+    shapes: ClassVar = {"GET": Shape(response=serializers.Event, summary="Read an event")}
+
+    def get(self, request: Request, event_id: str) -> Response | HttpResponse:
+        check_query(request, ())
+        caller = get_caller(request)
+        event = queries.get_event(
+            organization_id=caller.organization_id, event_id=decode_id("evt", event_id)
+        )
+        if not subscriptions.is_readable(
+            event.type, scopes=caller.scopes, declared=declared_scopes()
+        ):
+            raise EventNotFound("No such event.")
+        return resource(request, serializers.Event(event).data)
+
+
+def _readable_types(caller: Caller, only: str | None) -> list[str]:
+    """Return the types of events that this key may read, or the one that was asked for."""
+    return [
+        type_
+        for type_ in queries.list_public_event_types()
+        if only in {None, type_}
+        and subscriptions.is_readable(type_, scopes=caller.scopes, declared=declared_scopes())
+    ]
+
+
+def _limit(given: str | None) -> int:
+    if given is None:
+        return LIMIT_DEFAULT
+    if not (given.isascii() and given.isdigit() and len(given) <= len(str(LIMIT_MAX))):
+        raise ApiProblem("invalid_request", f"limit is 1 to {LIMIT_MAX}.")
+    if not 1 <= int(given) <= LIMIT_MAX:
+        raise ApiProblem("invalid_request", f"limit is 1 to {LIMIT_MAX}.")
+    return int(given)
