@@ -427,6 +427,15 @@ def list_batch_attempts(*, organization_id: UUID, batch_id: UUID) -> Sequence[Pa
     )
 
 
+def creditor_references(*, organization_id: UUID, batch_id: UUID) -> dict[UUID, str]:
+    """Return the creditor references of a batch's payouts, by payout; most have none."""
+    attempts = PayoutAttempt.objects.filter(organization_id=organization_id, batch_id=batch_id)
+    rows = Payout.objects.filter(
+        organization_id=organization_id, id__in=attempts.values("payout_id")
+    ).exclude(creditor_reference="")
+    return dict(rows.values_list("id", "creditor_reference"))
+
+
 def list_attempts_by_id(
     *, organization_id: UUID, attempt_ids: Collection[UUID]
 ) -> Sequence[PayoutAttempt]:

@@ -1,19 +1,27 @@
 """The one way payouts, attempts and batches change state: row, history and event together."""
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 from django.db import connection
 from django.db.models import F
+from django.db.models.functions import Now
 
-from apps.core import outbox
+from apps.core import outbox, work
 from apps.core.actors import Actor
 from apps.core.errors import InvariantBroken
+from apps.core.work import WorkState
 from apps.ledger import operations as ledger
 from apps.ledger.rules import Command, VoidHold
 from apps.payouts import events
-from apps.payouts.models import Payout, PayoutAttempt, PayoutBatch, PayoutTransition
+from apps.payouts.models import (
+    BatchWork,
+    Payout,
+    PayoutAttempt,
+    PayoutBatch,
+    PayoutTransition,
+)
 from apps.payouts.states import (
     ATTEMPT_MOVES,
     BATCH_MOVES,
@@ -24,6 +32,7 @@ from apps.payouts.states import (
     PayoutState,
 )
 
+WORK_KIND: Final = "payouts.batches"
 _REASON_LENGTH: Final = 500
 # What may change with an attempt's state, as Postgres types it.
 _COLUMNS: Final = {
@@ -167,3 +176,15 @@ def release_holds(payouts: Sequence[Payout], *, actor: Actor, now: datetime) -> 
         ledger.post(
             organization_id=payouts[0].organization_id, commands=commands, actor=actor, now=now
         )
+
+
+def enqueue(batch: PayoutBatch, step: str, *, delay_seconds: int = 0) -> None:
+    """Have a worker take this step of the batch, now or after the delay, once or once again."""
+    row = BatchWork(organization_id=batch.organization_id, batch_id=batch.id, step=step)
+    BatchWork.objects.bulk_create([row], ignore_conflicts=True)
+    BatchWork.objects.filter(
+        organization_id=batch.organization_id, batch_id=batch.id, step=step
+    ).exclude(state=WorkState.LEASED).update(
+        state=WorkState.PENDING, next_attempt_at=Now() + timedelta(seconds=delay_seconds)
+    )
+    work.nudge(WORK_KIND)

@@ -15,25 +15,23 @@ from apps.approvals import queries as approvals
 from apps.banking import queries as banking
 from apps.banking.formats.characters import convert
 from apps.banking.formats.pain001 import NAME_MAX, REMITTANCE_MAX
-from apps.core import audit, encryption, outbox, transactions, work
+from apps.core import audit, encryption, outbox, transactions
 from apps.core.actors import Actor
 from apps.core.ids import encode_id, new_id, new_ids
 from apps.payouts import events, queries
 from apps.payouts.models import (
-    BatchWork,
     Destination,
     DestinationVersion,
     Payout,
     PayoutAttempt,
     PayoutBatch,
 )
-from apps.payouts.operations._moves import move_payouts, publish_all
+from apps.payouts.operations._moves import enqueue, move_payouts, publish_all
 from apps.payouts.operations._progress import digests_of, go_on
 from apps.payouts.queries import BatchKey
 from apps.payouts.rules import CutOff, execution_date, missed_its_day
 from apps.payouts.states import AttemptState, BatchState, DestinationState, PayoutState
 
-WORK_KIND: Final = "payouts.batches"
 _ADDRESS_PARTS: Final = ("street", "building", "post_code", "town", "country")
 
 
@@ -67,10 +65,7 @@ def freeze_batch(*, key: BatchKey, actor: Actor, now: datetime) -> PayoutBatch |
         actor=actor,
         after={"count": batch.attempt_count, "total": batch.total_minor},
     )
-    BatchWork.objects.create(
-        organization_id=batch.organization_id, batch_id=batch.id, step="export"
-    )
-    work.nudge(WORK_KIND)
+    enqueue(batch, "export")
     return batch
 
 
