@@ -7,7 +7,7 @@ from typing import Final
 from uuid import UUID
 
 from django.db import connection
-from django.db.models import QuerySet
+from django.db.models import QuerySet, Sum
 
 from apps.core.ids import encode_id
 from apps.ledger import errors
@@ -142,6 +142,13 @@ def list_balances(
     rows = Balance.objects.filter(organization_id=organization_id, id__in=list(by_id))
     views = [_view(by_id[row.id], row) for row in rows]
     return sorted(views, key=lambda view: view.code)
+
+
+def view_balances(accounts: Iterable[LedgerAccount]) -> list[BalanceView]:
+    """Return the balances of these accounts, in their order, in one read; for a page of them."""
+    by_id = {account.id: account for account in accounts}
+    rows = {row.id: row for row in Balance.objects.filter(id__in=list(by_id))}
+    return [_view(account, rows[id_]) for id_, account in by_id.items()]
 
 
 def _view(account: LedgerAccount, row: Balance) -> BalanceView:
@@ -402,3 +409,47 @@ def stream_entries(*, organization_id: UUID, chunk: int = 2000) -> Iterator[Entr
                     for code, type_, amount, currency in legs
                 ),
             )
+
+
+@dataclass(frozen=True, slots=True)
+class OpenHold:
+    """Money reserved on an account, and still there."""
+
+    id: UUID
+    account_id: UUID
+    amount_minor: int
+    currency: str
+    reference: str | None
+    created_at: datetime
+
+
+def list_open_holds(
+    *, organization_id: UUID, account_ids: Iterable[UUID], limit: int = 20
+) -> list[OpenHold]:
+    """Return the open holds that reserve money of these accounts, newest first."""
+    rows = Hold.objects.filter(
+        organization_id=organization_id, debit_account_id__in=list(account_ids), status="open"
+    )
+    return [
+        OpenHold(
+            id=hold.id,
+            account_id=hold.debit_account_id,
+            amount_minor=hold.amount_minor,
+            currency=hold.currency,
+            reference=hold.reference,
+            created_at=hold.created_at,
+        )
+        for hold in rows.order_by("-id")[:limit]
+    ]
+
+
+def currency_totals(*, organization_ids: Iterable[UUID]) -> list[tuple[UUID, str, int, int]]:
+    """Return organization, currency, sum of debits and sum of credits, over every balance."""
+    rows = Balance.objects.filter(organization_id__in=list(organization_ids))
+    summed = rows.values("organization_id", "currency").annotate(
+        debits=Sum("posted_debits"), credits=Sum("posted_credits")
+    )
+    return [
+        (row["organization_id"], row["currency"], int(row["debits"]), int(row["credits"]))
+        for row in summed.order_by("organization_id", "currency")
+    ]

@@ -148,3 +148,5 @@ window.addEventListener("load", () => {
   drawAll();
   new MutationObserver(drawAll).observe(document.documentElement, { attributes: true, attributeFilter: ["class", "data-theme"] });
 });
+
+document.addEventListener("change", (event) => event.target.closest("form[data-autosend]")?.submit());

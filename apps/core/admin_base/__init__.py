@@ -1,6 +1,8 @@
 """The staff screens' bases and the one door to the theme. See ADR 0060 to 0063."""
 
 from apps.core.admin_base import cells, lists
+from apps.core.admin_base._checks import register as register_checks
+from apps.core.admin_base._history import people
 from apps.core.admin_base._theme import ThemeModelAdmin, ThemeSite
 from apps.core.admin_base.acts import Act, ActForm, CapabilityMissing
 from apps.core.admin_base.lists import Filter, Keyset
@@ -30,5 +32,7 @@ __all__ = [
     "cells",
     "for_staff",
     "lists",
+    "people",
+    "register_checks",
     "screen_of",
 ]

@@ -37,11 +37,11 @@ def _faults(label: str, screen: object) -> list[checks.CheckMessage]:
 
 
 def _overrides(screen: object, name: str) -> bool:
-    return getattr(type(screen), name) is not getattr(admin.ModelAdmin, name)
+    return getattr(type(screen), name) is not getattr(RecordAdmin, name)
 
 
 def _shows_sealed(screen: RecordAdmin[object]) -> bool:  # type: ignore[type-var]  # any model
-    named = [*screen.list_display, *screen.facts, *screen.search_fields, screen.keyset.column]
+    named = [*screen.list_display, *screen.facts, *screen.search_fields, *screen.keyset.columns]
     filtered = [filter_.name for filter_ in screen.filters]
     return any("sealed" in str(name) for name in [*named, *filtered])
 

@@ -24,66 +24,68 @@ COUNT_MAX: Final = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Keyset:
-    """The order of a list: one indexed column, and the id where it ties."""
+    """The order of a list: columns of one index, and the id where they tie."""
 
-    column: str = "id"
+    columns: tuple[str, ...] = ()
     descending: bool = True
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Return the columns of the order, the id last."""
+        return (*self.columns, "pk")
 
     def page(
         self, rows: QuerySet[Any], *, after: str = "", before: str = ""
     ) -> tuple[list[Any], str, str]:
         """Return a page, and the keys for the pages before and after it (empty: none)."""
         backwards = bool(before) and not after
-        key = _read(before if backwards else after)
+        key = self._read(before if backwards else after)
         descending = self.descending != backwards
         if key is not None:
             rows = self._from(rows, key, descending=descending)
-        sign = "-" if descending else ""
-        order = [f"{sign}{name}" for name in dict.fromkeys((self.column, "pk"))]
+        order = [f"-{name}" if descending else name for name in self.names]
         found = list(rows.order_by(*order)[: PAGE_ROWS + 1])
         has_more, found = len(found) > PAGE_ROWS, found[:PAGE_ROWS]
         if backwards:
             found.reverse()
         has_previous = has_more if backwards else key is not None
-        has_next = has_more if not backwards else True
+        has_next = has_more or backwards
         return (
             found,
             self._key(found[0]) if found and has_previous else "",
             self._key(found[-1]) if found and has_next else "",
         )
 
-    def _from(
-        self, rows: QuerySet[Any], key: tuple[str, str], *, descending: bool
-    ) -> QuerySet[Any]:
+    def _from(self, rows: QuerySet[Any], key: list[str], *, descending: bool) -> QuerySet[Any]:
         operator = "lt" if descending else "gt"
-        column, id_ = key
+        beyond, same = Q(), Q()
+        for name, value in zip(self.names, key, strict=True):
+            beyond |= same & Q(**{f"{name}__{operator}": value})
+            same &= Q(**{name: value})
+        # The first column alone bounds the range for the index; the rest decides within it.
+        bound = Q(**{f"{self.names[0]}__{operator}e": key[0]})
         try:
-            if self.column in {"id", "pk"}:
-                return rows.filter(**{f"pk__{operator}": id_})
-            return rows.filter(
-                Q(**{f"{self.column}__{operator}": column})
-                | Q(**{self.column: column, f"pk__{operator}": id_})
-            )
+            return rows.filter(bound, beyond)
         except (ValidationError, ValueError):
             return rows
 
     def _key(self, row: models.Model) -> str:
-        found = getattr(row, self.column)
-        shown = found.isoformat() if isinstance(found, date) else str(found)
-        raw = json.dumps([shown, str(row.pk)], separators=(",", ":")).encode()
+        values = [_text(getattr(row, name)) for name in self.names]
+        raw = json.dumps(values, separators=(",", ":")).encode()
         return base64.urlsafe_b64encode(raw).decode().rstrip("=")
 
-
-def _read(token: str) -> tuple[str, str] | None:
-    if not token:
-        return None
-    try:
-        raw = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4))
-        column, id_ = json.loads(raw)
-    except (binascii.Error, ValueError, TypeError):
+    def _read(self, token: str) -> list[str] | None:
+        try:
+            raw = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4))
+            values = [str(value) for value in json.loads(raw)] if token else []
+        except (binascii.Error, ValueError, TypeError):
+            values = []
         # A key that is not ours shows the first page.
-        return None
-    return str(column), str(id_)
+        return values if len(values) == len(self.names) else None
+
+
+def _text(value: object) -> str:
+    return value.isoformat() if isinstance(value, date) else str(value)
 
 
 @dataclass(frozen=True, slots=True)

@@ -224,8 +224,8 @@ class RecordAdmin[M: Model](ThemeModelAdmin[M]):
                 [(column.cell(obj), column.align) for column in columns]  # one cell per column
                 for obj in page
             ],
-            "filters": [(filter_, chosen[filter_.name]) for filter_ in self.filters],
-            "has_filters": bool(self.filters) or bool(self.search_hint),
+            "filters": chosen,
+            "has_filters": bool(chosen) or bool(self.search_hint),
             "sought": request.GET.get("q", ""),
             "previous": _query(request, before=previous) if previous else "",
             "following": _query(request, after=following) if following else "",
@@ -239,16 +239,32 @@ class RecordAdmin[M: Model](ThemeModelAdmin[M]):
         request.current_app = self.admin_site.name  # type: ignore[attr-defined]  # Django's own
         return TemplateResponse(request, self.list_template, self._with_screen(context))
 
-    def _narrow(self, request: HttpRequest) -> tuple[QuerySet[M], dict[str, str]]:
+    def get_filters(self, request: HttpRequest) -> list[Filter]:
+        """Return the filters offered: those of the screen, and whose rows, where there is choice."""
+        whose = self.admin_site.organization_choices(request) if self.scope_column else []  # type: ignore[attr-defined]  # our site's
+        own = list(self.filters)
+        if len(whose) > 1:
+            column = self.scope_column
+            own.append(
+                Filter(
+                    "organization",
+                    "Organization",
+                    lambda rows, id_: rows.filter(**{column: id_}),
+                    whose,
+                )
+            )
+        return own
+
+    def _narrow(self, request: HttpRequest) -> tuple[QuerySet[M], list[tuple[Filter, str]]]:
         rows = self.get_queryset(request)
         sought = request.GET.get("q", "").strip()[:200]
-        chosen = {filter_.name: filter_.chosen(request.GET) for filter_ in self.filters}
+        chosen = [(filter_, filter_.chosen(request.GET)) for filter_ in self.get_filters(request)]
         if sought:
             # What one looks for by its id is found whatever the filters say.
             return self.find(request, rows, sought), chosen
-        for filter_ in self.filters:
-            if chosen[filter_.name] and chosen[filter_.name] != "all":
-                rows = filter_.apply(rows, chosen[filter_.name])
+        for filter_, value in chosen:
+            if value and value != "all":
+                rows = filter_.apply(rows, value)
         return rows, chosen
 
     def _total(

@@ -1,0 +1,268 @@
+"""The staff site: its groups of screens, its home page, and what it says when it refuses."""
+
+from collections.abc import Callable, Iterable
+from typing import Any, ClassVar, Final, cast, override
+
+from django.apps import apps as installed
+from django.http import Http404, HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
+from django.urls import NoReverseMatch, URLPattern, URLResolver, path, reverse
+
+from apps.accounts import roles
+from apps.accounts.models import Organization
+from apps.backoffice import queries, views
+from apps.core.admin_base import CapabilityMissing, ThemeSite, people
+
+# Group, then title, icon and screen: a model's label, or the name of a page of this site.
+_GROUPS: Final = (
+    ("", (("Home", "space_dashboard", ":index"),)),
+    (
+        "Waiting",
+        (
+            ("Approvals", "approval_delegation", "approvals.approvalrequest"),
+            ("Unmatched money", "help_center", "payments.unmatchedcredit"),
+            ("Breaks", "difference", "reconciliation.break"),
+        ),
+    ),
+    (
+        "Money",
+        (
+            ("Customers", "group", "accounts.customer"),
+            ("Payments in", "south_west", "payments.payment"),
+            ("Payouts", "north_east", "payouts.payout"),
+            ("Batches", "inventory_2", "payouts.payoutbatch"),
+            ("Destinations", "location_on", "payouts.destination"),
+        ),
+    ),
+    (
+        "Bank",
+        (
+            ("Bank accounts", "account_balance", "banking.bankaccount"),
+            ("Statements", "description", "banking.bankstatement"),
+            ("Bank lines", "receipt_long", "banking.bankline"),
+            ("Bank files", "draft", "banking.bankfile"),
+        ),
+    ),
+    (
+        "Books",
+        (
+            ("Ledger accounts", "account_tree", "ledger.ledgeraccount"),
+            ("Journal", "menu_book", "ledger.journalentry"),
+            ("Trial balance", "balance", ":trial_balance"),
+        ),
+    ),
+    (
+        "Risk",
+        (
+            ("Limits", "speed", "risk.limit"),
+            ("Decisions", "gavel", "risk.decision"),
+        ),
+    ),
+    (
+        "Clients",
+        (
+            ("Organizations", "domain", "accounts.organization"),
+            ("API keys", "key", "accounts.apikey"),
+            ("Webhook endpoints", "webhook", "webhooks.webhookendpoint"),
+            ("Deliveries", "outbox", "webhooks.webhookdelivery"),
+            ("Events", "stream", "core.outboxevent"),
+        ),
+    ),
+    (
+        "House",
+        (
+            ("Audit trail", "policy", "core.auditevent"),
+            ("Jobs", "schedule", "core.jobrun"),
+            ("Staff", "badge", "accounts.staff"),
+        ),
+    ),
+)
+_PAGES: Final = {":index": "", ":trial_balance": "ledger.view_ledger"}
+# What Django's own site also answers, and this one does not: it writes, or shows what is not ours.
+_KEPT: Final = frozenset({"index", "login", "logout"})
+
+
+class KassaSite(ThemeSite):
+    """One site for support, finance, risk and audit; what each sees follows from their roles."""
+
+    site_title = "Kassa"
+    site_header = "Kassa"
+    index_title = "Home"
+    enable_nav_sidebar = True
+    final_catch_all_view = True
+    password_change_template: ClassVar[None] = None
+
+    @override
+    def register(self, model_or_iterable: Any, admin_class: Any = None, **options: Any) -> None:
+        # Groups, and what else Django registers of its own: roles are ours, and no such row is
+        # edited by hand.
+        given = [model_or_iterable] if isinstance(model_or_iterable, type) else model_or_iterable
+        ours = [model for model in given if model.__module__.startswith("apps.")]
+        super().register(ours, admin_class, **options)
+
+    @override
+    def get_urls(self) -> list[URLResolver | URLPattern]:
+        kept = [
+            url
+            for url in super().get_urls()
+            if isinstance(url, URLResolver) or url.name in _KEPT or url.name is None
+        ]
+        own: list[URLResolver | URLPattern] = [
+            path("find/", self.admin_view(views.bind(self, views.find)), name="find"),
+            path(
+                "trial-balance/",
+                self.admin_view(views.bind(self, views.trial_balance)),
+                name="trial_balance",
+            ),
+        ]
+        return own + kept
+
+    @override
+    def admin_view(
+        self, view: Callable[..., HttpResponse], cacheable: bool = False
+    ) -> Callable[..., HttpResponse]:
+        def answered(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:  # noqa: ANN401
+            try:
+                return view(request, *args, **kwargs)
+            except CapabilityMissing as missing:
+                return self.refuse(request, missing.capability)
+            except Http404:
+                return self._say_missing(request)
+
+        return cast(
+            "Callable[..., HttpResponse]", super().admin_view(answered, cacheable=cacheable)
+        )
+
+    @override
+    def index(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> TemplateResponse:
+        return views.home(self, request)
+
+    @override
+    def each_context(self, request: HttpRequest) -> dict[str, Any]:
+        # The theme would write its colors into the page; ours are a file, so that the content
+        # security policy needs no exception for inline styles.
+        return super().each_context(request) | {"colors": None, "command_show_history": False}
+
+    def get_log_entries(self, request: HttpRequest) -> list[object]:  # noqa: ARG002
+        """Return nothing: Django's own log is not written; ours is the audit trail."""
+        return []
+
+    # --- For the screens -----------------------------------------------------------------------
+
+    def organizations(self, request: HttpRequest) -> list[Organization]:
+        """Return the organizations this person may see; read once per request."""
+        found: list[Organization] | None = getattr(request, "kassa_organizations", None)
+        if found is None:
+            found = queries.organizations_of(request.user)
+            request.kassa_organizations = found  # type: ignore[attr-defined]  # kept for the request
+        return found
+
+    def organization_choices(self, request: HttpRequest) -> list[tuple[str, str]]:
+        """Return them for a filter."""
+        return [(str(one.id), str(one)) for one in self.organizations(request)]
+
+    def name_people(self, request: HttpRequest, rows: Iterable[Any]) -> None:  # noqa: ARG002
+        """Attach to rows the name of the person who acted, in one read for all of them."""
+        listed = list(rows)
+        actors = {row: getattr(row, "principal", "") or getattr(row, "actor", "") for row in listed}
+        names = people(actors.values())
+        for row, actor in actors.items():
+            row.person = names.get(actor, "")
+
+    # --- The menu ------------------------------------------------------------------------------
+
+    def menu(self, request: HttpRequest) -> list[dict[str, Any]]:
+        """Return the groups and screens that this person may open."""
+        groups = [
+            {
+                "title": title,
+                "items": [
+                    item for entry in entries if (item := self._item(request, *entry)) is not None
+                ],
+            }
+            for title, entries in _GROUPS
+        ]
+        return [group for group in groups if group["items"]]
+
+    def _item(
+        self, request: HttpRequest, title: str, icon: str, screen: str
+    ) -> dict[str, Any] | None:
+        link = self._link(request, screen)
+        if link is None:
+            return None
+        here = request.path
+        is_active = here == link if screen == ":index" else here.startswith(link)
+        return {
+            "title": title,
+            "icon": icon,
+            "link": link,
+            "active": is_active,
+            "has_permission": True,
+        }
+
+    def _link(self, request: HttpRequest, screen: str) -> str | None:
+        if screen in _PAGES:
+            capability = _PAGES[screen]
+            allowed = not capability or request.user.has_perm(capability)
+            return reverse(f"{self.name}{screen}") if allowed else None
+        try:
+            model = installed.get_model(screen)
+            if not self._registry[model].has_view_permission(request):
+                return None
+            return reverse(f"{self.name}:{screen.replace('.', '_')}_changelist")
+        except (LookupError, NoReverseMatch):
+            return None
+
+    def get_sidebar_list(self, request: HttpRequest) -> list[dict[str, Any]]:
+        """Return the menu as unfold's sidebar wants it."""
+        return self.menu(request)
+
+    @override
+    def get_app_list(self, request: HttpRequest, app_label: str | None = None) -> list[Any]:
+        """Return the menu as Django's own sidebar wants it."""
+        return [
+            {
+                "name": group["title"] or "Kassa",
+                "app_label": group["title"].lower() or "kassa",
+                "app_url": reverse(f"{self.name}:index"),
+                "has_module_perms": True,
+                "models": [
+                    {
+                        "name": item["title"],
+                        "object_name": item["title"].replace(" ", ""),
+                        "perms": {"view": True},
+                        "admin_url": item["link"],
+                        "add_url": None,
+                        "view_only": True,
+                    }
+                    for item in group["items"]
+                ],
+            }
+            for group in self.menu(request)
+        ]
+
+    # --- Refused, missing ----------------------------------------------------------------------
+
+    def refuse(self, request: HttpRequest, capability: str) -> HttpResponse:
+        """Answer 403, naming the capability and who has it."""
+        row = roles.CAPABILITIES.get(capability)
+        own = getattr(request.user, "role_names", frozenset)()
+        context = {
+            **self.each_context(request),
+            "title": "Not yours to do",
+            "capability": capability,
+            "capability_title": row.title if row else capability,
+            "holders": sorted(role.replace("_", " ") for role in row.holders) if row else [],
+            "own_roles": sorted(role.replace("_", " ") for role in own),
+        }
+        return TemplateResponse(request, "kassa/refused.html", context, status=403)
+
+    def _say_missing(self, request: HttpRequest) -> HttpResponse:
+        context = {
+            **self.each_context(request),
+            "title": "Nothing here",
+            "explanation": "There is no such page or row, or it is not yours to see.",
+        }
+        return TemplateResponse(request, "kassa/refused.html", context, status=404)

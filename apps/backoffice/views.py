@@ -1,0 +1,177 @@
+"""The pages of the site that belong to no single model."""
+
+from collections.abc import Callable
+from typing import Any, Protocol
+from urllib.parse import urlencode
+
+from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
+from django.template.response import TemplateResponse
+from django.urls import reverse
+from django.utils.safestring import SafeString
+
+from apps.accounts.models import Organization
+from apps.backoffice import queries
+from apps.core import clock
+from apps.core.admin_base import CapabilityMissing, RecordAdmin, Table, cells
+from apps.core.errors import Refusal
+from apps.core.ids import decode_id
+
+HITS_MAX = 5
+
+
+class Site(Protocol):
+    """What these pages ask of the site."""
+
+    name: str
+    _registry: Any
+
+    def each_context(self, request: HttpRequest) -> dict[str, Any]: ...
+
+    def organizations(self, request: HttpRequest) -> list[Organization]: ...
+
+
+type Page = Callable[[Site, HttpRequest], HttpResponse]
+
+
+def bind(site: Site, page: Page) -> Callable[[HttpRequest], HttpResponse]:
+    """Return the page as a view of this site."""
+
+    def view(request: HttpRequest) -> HttpResponse:
+        return page(site, request)
+
+    return view
+
+
+def chosen_organization(site: Site, request: HttpRequest) -> Organization | None:
+    """Return the organization the page was opened for, else the first one that may be seen."""
+    seen = site.organizations(request)
+    wanted = request.GET.get("organization", "")
+    return next((one for one in seen if str(one.id) == wanted), seen[0] if seen else None)
+
+
+# --- Home ---------------------------------------------------------------------------------------
+
+
+def home(site: Site, request: HttpRequest) -> TemplateResponse:
+    """Show what needs this person now, and how money stands."""
+    now = clock.now()
+    seen = site.organizations(request)
+    wanted = request.GET.get("organization", "")
+    chosen = [one for one in seen if str(one.id) == wanted]
+    glance = queries.Glance(request.user, tuple(one.id for one in chosen or seen))
+    context = {
+        **site.each_context(request),
+        "title": "Home",
+        "tiles": queries.list_tiles(glance),
+        "as_of": cells.instant(now, zone=chosen[0].time_zone if chosen else "UTC"),
+        "organizations": seen,
+        "chosen": wanted if chosen else "",
+        "has_roles": bool(getattr(request.user, "role_names", frozenset)()),
+    }
+    request.current_app = site.name  # type: ignore[attr-defined]  # Django's own
+    return TemplateResponse(request, "kassa/home.html", context)
+
+
+# --- Trial balance ------------------------------------------------------------------------------
+
+
+def trial_balance(site: Site, request: HttpRequest) -> HttpResponse:
+    """Show whether the books stand, per currency, in words and in figures."""
+    if not request.user.has_perm("ledger.view_ledger"):
+        raise CapabilityMissing("ledger.view_ledger")
+    organization = chosen_organization(site, request)
+    balances = (
+        queries.trial_balances(organization_id=organization.id) if organization is not None else []
+    )
+    context = {
+        **site.each_context(request),
+        "title": "Trial balance",
+        "organizations": site.organizations(request),
+        "chosen": str(organization.id) if organization else "",
+        "as_of": cells.instant(clock.now(), zone=organization.time_zone if organization else "UTC"),
+        "balances": [(balance, _balance_table(balance)) for balance in balances],
+    }
+    request.current_app = site.name  # type: ignore[attr-defined]  # Django's own
+    return TemplateResponse(request, "kassa/trial_balance.html", context)
+
+
+def _balance_table(balance: queries.CurrencyBalance) -> Table:
+    accounts_url = reverse("admin:ledger_ledgeraccount_changelist")
+
+    def row(branch: queries.Branch) -> list[SafeString | str]:
+        query = urlencode({"code": branch.prefix, "currency": balance.currency})
+        return [
+            cells.link(f"{accounts_url}?{query}", branch.code),
+            cells.text(branch.type),
+            cells.number(branch.accounts),
+            cells.amount(branch.debit, balance.currency) if branch.debit else "",
+            cells.amount(branch.credit, balance.currency) if branch.credit else "",
+        ]
+
+    return Table(
+        "",
+        ("Account", "Type", ">Accounts", ">Debit", ">Credit"),
+        [row(branch) for branch in balance.branches],
+        totals=[
+            "Sum",
+            "",
+            "",
+            cells.amount(balance.debit, balance.currency),
+            cells.amount(balance.credit, balance.currency),
+        ],
+    )
+
+
+# --- Find ---------------------------------------------------------------------------------------
+
+
+def find(site: Site, request: HttpRequest) -> HttpResponse:
+    """Find a row by its id or an exact reference; posted, so that no URL or log keeps the text."""
+    if request.method != "POST":
+        return HttpResponseNotAllowed(["POST"])
+    text = request.POST.get("text", "").strip()[:200]
+    hits = _hits(site, request, text) if text else []
+    if len(hits) == 1:
+        screen, row = hits[0]
+        return HttpResponseRedirect(screen.url_of(row))
+    table = Table(
+        "",
+        ("What", "Row"),
+        [
+            [
+                cells.text(str(screen.opts.verbose_name).capitalize()),
+                cells.link(screen.url_of(row), screen.headline(row)),
+            ]
+            for screen, row in hits
+        ],
+        empty="No row that you may see has this id or reference. Texts are compared whole.",
+    )
+    context = {**site.each_context(request), "title": "Found", "table": table, "find_text": text}
+    request.current_app = site.name  # type: ignore[attr-defined]  # Django's own
+    return TemplateResponse(request, "kassa/found.html", context)
+
+
+def _hits(site: Site, request: HttpRequest, text: str) -> list[tuple[RecordAdmin[Any], Any]]:
+    screens = [
+        screen
+        for screen in site._registry.values()  # noqa: SLF001  (the register of screens)
+        if isinstance(screen, RecordAdmin) and screen.has_view_permission(request)
+    ]
+    by_id = [screen for screen in screens if screen.prefix and _is_id(screen.prefix, text)]
+    looked_in = by_id or [screen for screen in screens if screen.search_hint]
+    found: list[tuple[RecordAdmin[Any], Any]] = []
+    for screen in looked_in:
+        try:
+            rows = screen.find(request, screen.get_queryset(request), text)
+        except Refusal:
+            continue
+        found += [(screen, row) for row in rows[:HITS_MAX]]
+    return found
+
+
+def _is_id(prefix: str, text: str) -> bool:
+    try:
+        decode_id(prefix, text)
+    except Refusal:
+        return False
+    return True
