@@ -2,6 +2,8 @@
 
 import os
 
+from config.logging import make_logging
+
 bind = os.environ.get("KASSA_BIND", "127.0.0.1:8000")
 workers = int(os.environ.get("WEB_CONCURRENCY", str(os.cpu_count() or 1)))
 worker_class = "gthread"
@@ -27,6 +29,13 @@ casefold_http_method = False
 # One strict parser on the way in: two that read a request differently are how one is smuggled.
 http_parser = "python"
 control_socket_disable = True
+
+# Its own lines are written as all others are.
+logconfig_dict = make_logging(
+    level=os.environ.get("KASSA_LOG_LEVEL", "INFO"),
+    form=os.environ.get("KASSA_LOG_FORMAT", "json"),
+)
+logconfig_dict["loggers"]["gunicorn.error"] = {"handlers": [], "propagate": True}
 
 # The request's own line is the access log.
 accesslog = None

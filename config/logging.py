@@ -1,4 +1,4 @@
-"""Structured logs on stdout: a JSON object on each line, or colored lines for a terminal."""
+"""Structured logs on stdout: a JSON object on each line, or plain lines for a terminal."""
 
 from collections.abc import MutableMapping
 from typing import Any
@@ -51,7 +51,9 @@ def make_logging(*, level: str, form: str) -> dict[str, Any]:
     )
     renderer: Any = structlog.processors.JSONRenderer()
     if form == "console":
-        renderer = structlog.dev.ConsoleRenderer(timestamp_key="ts", sort_keys=False)
+        renderer = structlog.dev.ConsoleRenderer(
+            colors=False, timestamp_key="ts", sort_keys=False, pad_event_to=0
+        )
     return {
         "version": 1,
         "disable_existing_loggers": False,

@@ -2,7 +2,7 @@
 
 from typing import Any, Final
 
-from kombu import Queue
+from kombu import Exchange, Queue
 
 QUEUES: Final = ("money", "settlement", "events", "risk", "default", "webhooks", "webhooks_slow")
 
@@ -71,7 +71,8 @@ def make_celery(*, broker_url: str, role: str, key_prefix: str = "") -> dict[str
         "task_time_limit": 120,
         "task_annotations": [MoneyLimits()],
         "task_create_missing_queues": False,
-        "task_queues": [Queue(name) for name in QUEUES],
+        # Each with its own exchange and key: by default they share one, and all get every message.
+        "task_queues": [Queue(name, Exchange(name), routing_key=name) for name in QUEUES],
         "task_default_queue": "default",
         "task_routes": ROUTES,
         "task_publish_retry_policy": {

@@ -1,5 +1,7 @@
 """A developer's machine: real Postgres and Valkey from their wheels, secrets made on the spot."""
 
+import warnings
+
 from config.logging import make_logging
 from config.settings._guard import LOCAL_HOSTS
 from config.settings.base import *
@@ -18,11 +20,14 @@ STAFF_REQUIRES_SECOND_FACTOR = env.bool("STAFF_REQUIRES_SECOND_FACTOR", default=
 
 # Static files are served from where they stand, without collectstatic.
 WHITENOISE_USE_FINDERS = True
+STATIC_ROOT = None
 
 # The sandbox and a developer's own receiver listen on loopback, on any port, without TLS.
 WEBHOOK_ALLOW_NETWORKS = env.list("WEBHOOK_ALLOW_NETWORKS", default=["127.0.0.0/8"])
 # Ctrl-C ends the workers at once: what they had not finished is in its row, and goes on next time.
 CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT = 0
+# In a container a developer is root; the danger it warns of, pickled messages, is off.
+warnings.filterwarnings("ignore", message="You're running the worker with superuser")
 
 # The demo pays out the minute a destination is made.
 PAYOUT_COOLDOWN_HOURS = env.int("PAYOUT_COOLDOWN_HOURS", default=0)

@@ -41,6 +41,7 @@ CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT = 0
 # The real hash costs a tenth of a second by design; the first hasher makes the hashes of tests.
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher", *PASSWORD_HASHERS]
 WHITENOISE_USE_FINDERS = True
+STATIC_ROOT = None
 WHITENOISE_AUTOREFRESH = True
 
 WEBHOOK_ALLOW_NETWORKS = ["127.0.0.0/8"]
