@@ -31,6 +31,7 @@ def foreign_keys_point_down(**_: object) -> list[checks.CheckMessage]:
         for model in apps.get_models(include_auto_created=True)
         for field in model._meta.get_fields()
         if isinstance(field, ForeignKey)
+        and not isinstance(field.related_model, str)
         and (source := model._meta.app_label) in RANK
         and (target := field.related_model._meta.app_label) in RANK
         and target != source

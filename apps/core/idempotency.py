@@ -5,6 +5,7 @@ A claim is an operation's first statement. It is new, or it names what an earlie
 raises the refusal that call met. No bodies are kept: only a fingerprint and the id that was made.
 """
 
+import json
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -15,26 +16,25 @@ from django.db import OperationalError, connection
 from apps.core import context, transactions
 from apps.core.canonical import canonical_json, digest
 from apps.core.errors import Refusal, RuleViolation, StateConflict, refusal_classes
-from apps.core.ids import new_id
+from apps.core.ids import encode_id, new_id
 
 LOCK_TIMEOUT: Final = "55P03"
-# Conflicts that say nothing of the request itself; the same key may be tried again.
 _INSERT: Final = """
     INSERT INTO core_idempotency_key
-        (organization_id, key, operation, fingerprint, resource_id, refusal_code, refusal,
+        (organization_id, key, operation, fingerprint, prefix, resource_id, refusal_code, refusal,
          created_at)
-    VALUES (%s, %s, %s, %s, %s, %s, %s, clock_timestamp())
+    VALUES (%s, %s, %s, %s, %s, %s, %s, %s, clock_timestamp())
     ON CONFLICT (organization_id, key) DO NOTHING
     RETURNING resource_id
 """
 _SELECT: Final = """
-    SELECT operation, fingerprint, resource_id, refusal_code, refusal
+    SELECT operation, fingerprint, prefix, resource_id, refusal_code, refusal
       FROM core_idempotency_key WHERE organization_id = %s AND key = %s
 """
 
 
 class IdempotencyKeyReused(RuleViolation):
-    """The key was used for another request; `resource_id` names what that one made."""
+    """The key was used for another request; `resource` names what that one made."""
 
     code = "idempotency_key_reused"
 
@@ -49,7 +49,7 @@ class RequestInProgress(StateConflict):
 _NOT_STORED: Final = (IdempotencyKeyReused, RequestInProgress)
 
 
-type _Row = tuple[UUID, str, str, bytes, UUID]
+type _Row = tuple[UUID, str, str, bytes, str, UUID]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +65,13 @@ class Claim:
     replayed: bool
 
 
-def claim(organization_id: UUID, key: str, operation: str, *parts: object) -> Claim:
+def claim(
+    organization_id: UUID, key: str, operation: str, *parts: object, prefix: str = ""
+) -> Claim:
     """
     Claim the key for this operation and these parts, or find what it already stands for.
 
+    `prefix` is how ids of what it makes are printed, for a caller that reuses the key.
     Waits for a running request with the same key as long as the session's `lock_timeout`.
 
     :raises IdempotencyKeyReused: if the key stands for another request
@@ -78,7 +81,7 @@ def claim(organization_id: UUID, key: str, operation: str, *parts: object) -> Cl
     unit = transactions.current()
     fingerprint = digest([operation, *parts])
     fresh = new_id()
-    row: _Row = (organization_id, key, operation, fingerprint, fresh)
+    row: _Row = (organization_id, key, operation, fingerprint, prefix, fresh)
     with connection.cursor() as cursor:
         try:
             cursor.execute(_INSERT, [*row, None, None])
@@ -95,18 +98,19 @@ def claim(organization_id: UUID, key: str, operation: str, *parts: object) -> Cl
 
 
 def _replay(
-    row: tuple[str, bytes, UUID, str | None, dict[str, object] | None],
+    row: tuple[str, bytes, str, UUID, str | None, str | None],
     operation: str,
     fingerprint: bytes,
 ) -> Claim:
-    first_operation, first_fingerprint, resource_id, refusal_code, refusal = row
+    first_operation, first_fingerprint, prefix, resource_id, refusal_code, refusal = row
     if (first_operation, bytes(first_fingerprint)) != (operation, fingerprint):
         raise IdempotencyKeyReused(
-            "This idempotency key was used for another request.", resource_id=str(resource_id)
+            "This idempotency key was used for another request.",
+            resource=encode_id(prefix, resource_id) if prefix else str(resource_id),
         )
     context.current().replayed = True
     if refusal_code is not None:
-        raise _rebuilt(refusal_code, refusal or {})
+        raise _rebuilt(refusal_code, json.loads(refusal or "{}"))
     return Claim(resource_id=resource_id, replayed=True)
 
 

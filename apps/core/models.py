@@ -18,6 +18,7 @@ class IdempotencyKey(models.Model):
     key = models.CharField(max_length=255)
     operation = models.CharField(max_length=64)
     fingerprint = models.BinaryField(db_comment="SHA-256 of operation and parts.")
+    prefix = models.CharField(max_length=8, default="", db_comment="How resource_id is printed.")
     resource_id = models.UUIDField(db_comment="The id of what was made; fresh when refused.")
     refusal_code = models.CharField(max_length=64, null=True)  # noqa: DJ001  (NULL: not refused)
     refusal = models.JSONField(null=True)

@@ -33,6 +33,18 @@ class LedgerAccountDiffers(RuleViolation):
     code = "ledger_account_differs"
 
 
+class LedgerCodeReserved(RuleViolation):
+    """The code lies in a branch of the tree that Kassa keeps for itself."""
+
+    code = "ledger_code_reserved"
+
+
+class LedgerCodeTaken(StateConflict):
+    """An account with this code stands already; `ledger_account` names it."""
+
+    code = "ledger_code_taken"
+
+
 class SameLedgerAccount(RuleViolation):
     code = "same_ledger_account"
 

@@ -194,7 +194,7 @@ class Posting(models.Model):
                 when=pgtrigger.After,
                 operation=pgtrigger.Insert,
                 referencing=pgtrigger.Referencing(new="written"),
-                declare=[("found", "record")],
+                declare=[("bad", "record")],
                 func=body(__file__, "postings_are_balanced"),
             ),
         ]

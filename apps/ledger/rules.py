@@ -13,6 +13,7 @@ from enum import StrEnum
 from uuid import UUID
 
 from apps.core.errors import Refusal
+from apps.core.ids import encode_id
 from apps.ledger import errors
 
 
@@ -237,6 +238,7 @@ class Outcome:
     lines: tuple[PostedLine, ...] = ()
     balances: tuple[BalanceState, ...] = ()
     refusal: Refusal | None = None
+    posted_at: datetime | None = None
 
 
 @dataclass(slots=True)
@@ -370,7 +372,9 @@ def _post_entry(state: State, command: PostEntry) -> Outcome:
     if command.reference:
         state.known[command.reference] = KnownEntry(command.id, tuple(legs))
     after = tuple(copy(balance) for balance in balances.values())
-    return Outcome(command, "posted", entry_id=command.id, lines=lines, balances=after)
+    return Outcome(
+        command, "posted", entry_id=command.id, lines=lines, balances=after, posted_at=state.now
+    )
 
 
 def _replay(
@@ -378,7 +382,8 @@ def _replay(
 ) -> Outcome:
     if known.legs != legs:
         raise errors.ReferenceReused(
-            "This reference stands for another journal entry.", journal_entry=str(known.id)
+            "This reference stands for another journal entry.",
+            journal_entry=encode_id("je", known.id),
         )
     return Outcome(command, "replayed", entry_id=known.id)
 
@@ -390,7 +395,7 @@ def _accounts(state: State, legs: Sequence[tuple[UUID, int, str]]) -> dict[UUID,
         balance = state.balances.get(account_id)
         if balance is None:
             raise errors.LedgerAccountsNotFound(
-                "There is no such ledger account.", ledger_account=str(account_id)
+                "There is no such ledger account.", ledger_account=encode_id("la", account_id)
             )
         if account_id in found:
             raise errors.SameLedgerAccount("An entry names each ledger account once.")
@@ -400,7 +405,7 @@ def _accounts(state: State, legs: Sequence[tuple[UUID, int, str]]) -> dict[UUID,
 
 
 def _check_usable(balance: BalanceState, currency: str, *, reach_internal: bool) -> None:
-    account = str(balance.id)
+    account = encode_id("la", balance.id)
     if balance.internal and not reach_internal:
         raise errors.LedgerAccountReserved(
             "This ledger account is posted to by Kassa's own acts only.", ledger_account=account
@@ -430,7 +435,7 @@ def _check_outflow(balance: BalanceState, outflow: int) -> None:
     if outflow > 0 and floor is not None and balance.available - outflow < floor:
         raise errors.InsufficientFunds(
             "The available balance does not cover this.",
-            ledger_account=str(balance.id),
+            ledger_account=encode_id("la", balance.id),
             available=balance.available,
             requested=outflow,
             min_available=floor,
@@ -477,11 +482,11 @@ def _place_hold(state: State, command: PlaceHold) -> Outcome:
 def _open_hold(state: State, hold_id: UUID) -> HoldState:
     hold = state.holds.get(hold_id)
     if hold is None:
-        raise errors.HoldNotFound("There is no such hold.", hold=str(hold_id))
+        raise errors.HoldNotFound("There is no such hold.", hold=encode_id("ho", hold_id))
     if hold.status == HoldStatus.CAPTURED:
-        raise errors.HoldAlreadyCaptured("The hold was captured.", hold=str(hold_id))
+        raise errors.HoldAlreadyCaptured("The hold was captured.", hold=encode_id("ho", hold_id))
     if hold.status == HoldStatus.VOIDED:
-        raise errors.HoldAlreadyVoided("The hold was voided.", hold=str(hold_id))
+        raise errors.HoldAlreadyVoided("The hold was voided.", hold=encode_id("ho", hold_id))
     return hold
 
 
@@ -508,11 +513,13 @@ def _capture_hold(state: State, command: CaptureHold) -> Outcome:
         return _replay(command, known, _hold_legs(hold, amount))
     hold = _open_hold(state, command.hold_id)
     if _is_expired(state, hold):
-        raise errors.HoldExpired("The hold has expired.", hold=str(hold.id))
+        raise errors.HoldExpired("The hold has expired.", hold=encode_id("ho", hold.id))
     amount = hold.amount_minor if command.amount_minor is None else command.amount_minor
     if amount > hold.amount_minor:
         raise errors.CaptureExceedsHold(
-            "More is captured than the hold reserves.", hold=str(hold.id), amount=hold.amount_minor
+            "More is captured than the hold reserves.",
+            hold=encode_id("ho", hold.id),
+            amount=hold.amount_minor,
         )
     debit, credit = _release(state, hold)
     lines = (_post(debit, amount), _post(credit, -amount)) if amount else ()

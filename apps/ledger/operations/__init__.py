@@ -1,6 +1,11 @@
 """Writes of the ledger: open accounts, post, reverse. See the package's modules, one per verb."""
 
-from apps.ledger.operations._accounts import AccountSpec, open_accounts, set_account_status
+from apps.ledger.operations._accounts import (
+    AccountSpec,
+    open_accounts,
+    open_client_account,
+    set_account_status,
+)
 from apps.ledger.operations._posting import (
     BatchResult,
     TransferRequest,
@@ -17,6 +22,7 @@ __all__ = [
     "TransferRequest",
     "TransferResult",
     "open_accounts",
+    "open_client_account",
     "post",
     "post_transfer",
     "post_transfers",

@@ -3,14 +3,30 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 from uuid import UUID
 
-from apps.core import audit, outbox, transactions
+from apps.core import audit, idempotency, outbox, transactions
 from apps.core.actors import Actor
 from apps.core.ids import encode_id, new_id
 from apps.ledger import errors, events, queries
 from apps.ledger.models import Balance, LedgerAccount
 from apps.ledger.rules import CREDIT_NORMAL, AccountStatus, AccountType
+
+# Branches of the tree that only Kassa's own acts open and post to.
+RESERVED_BRANCHES: Final = frozenset(
+    {
+        "bank",
+        "costs",
+        "customers",
+        "equity",
+        "fees",
+        "payouts",
+        "providers",
+        "refunds",
+        "suspense",
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +76,57 @@ def open_accounts(
     opened = [account for account in found.values() if account.id in ours]
     Balance.objects.bulk_create([_balance(account, specs[account.code]) for account in opened])
     for account in opened:
-        _publish_opened(account, now)
+        _publish_opened(account, Actor.job("ledger"), now)
     return {code: account.id for code, account in found.items()}
+
+
+@transactions.outermost
+def open_client_account(
+    *,
+    organization_id: UUID,
+    code: str,
+    type_: str,
+    currency: str,
+    min_available_minor: int | None,
+    idempotency_key: str,
+    actor: Actor,
+    now: datetime,
+) -> UUID:
+    """
+    Open a ledger account of a client's own, which API transfers reach; return its id.
+
+    Replaying the key returns the account.
+
+    :raises LedgerCodeReserved: if the code lies in a branch that Kassa keeps
+    :raises LedgerCodeTaken: if an account with this code stands already
+    """
+    parts = [code, type_, currency, min_available_minor]
+    claim = idempotency.claim(
+        organization_id, idempotency_key, "open_client_account", parts, prefix="la"
+    )
+    if claim.replayed:
+        return claim.resource_id
+    if code.split(":", maxsplit=1)[0] in RESERVED_BRANCHES:
+        raise errors.LedgerCodeReserved("Codes of this branch are Kassa's own.", ledger_code=code)
+    account = LedgerAccount(
+        id=claim.resource_id,
+        organization_id=organization_id,
+        code=code,
+        type=AccountType(type_),
+        currency=currency,
+        created_at=now,
+    )
+    LedgerAccount.objects.bulk_create([account], ignore_conflicts=True)
+    standing = LedgerAccount.objects.get(organization_id=organization_id, code=code)
+    if standing.id != account.id:
+        raise errors.LedgerCodeTaken(
+            "A ledger account with this code stands already.",
+            ledger_account=encode_id("la", standing.id),
+        )
+    spec = AccountSpec(code, type_, currency, min_available_minor, internal=False)
+    Balance.objects.bulk_create([_balance(account, spec)])
+    _publish_opened(account, actor, now)
+    return account.id
 
 
 def _find(organization_id: UUID, accounts: Sequence[AccountSpec]) -> dict[str, LedgerAccount]:
@@ -91,7 +156,7 @@ def _balance(account: LedgerAccount, spec: AccountSpec) -> Balance:
     )
 
 
-def _publish_opened(account: LedgerAccount, now: datetime) -> None:
+def _publish_opened(account: LedgerAccount, actor: Actor, now: datetime) -> None:
     outbox.publish(
         events.LedgerAccountOpened(
             organization_id=account.organization_id,
@@ -101,7 +166,7 @@ def _publish_opened(account: LedgerAccount, now: datetime) -> None:
             type=account.type,
             currency=account.currency,
         ),
-        actor=Actor.job("ledger"),
+        actor=actor,
         now=now,
     )
 

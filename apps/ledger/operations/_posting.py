@@ -85,7 +85,7 @@ def post_transfer(
     :raises ReferenceReused: if the reference stands for another entry
     """
     parts = _parts(transfer)
-    claim = idempotency.claim(organization_id, idempotency_key, "post_transfer", parts)
+    claim = idempotency.claim(organization_id, idempotency_key, "post_transfer", parts, prefix="je")
     if claim.replayed:
         return TransferResult(_standing(organization_id, claim.resource_id, transfer), None)
     command = _command(claim.resource_id, transfer)
@@ -124,7 +124,9 @@ def post_transfers(
     :raises Refusal: in `atomic` mode, the first refused transfer's own
     """
     parts = [_parts(transfer) for transfer in transfers]
-    claim = idempotency.claim(organization_id, idempotency_key, "post_transfers", mode, parts)
+    claim = idempotency.claim(
+        organization_id, idempotency_key, "post_transfers", mode, parts, prefix="tb"
+    )
     if claim.replayed:
         return _stored(organization_id, claim.resource_id)
     ids = new_ids(len(transfers))

@@ -11,10 +11,6 @@ from apps.ledger.operations._posting import post
 from apps.ledger.queries import EntryView
 from apps.ledger.rules import Leg, PostEntry
 
-# Two reversals of one entry at once: the unique index lets one in, the other runs again and reads
-# it.
-transactions.run_again_on_unique("journal_entry_is_reversed_once")
-
 
 @transactions.required
 def reverse_entry(
@@ -37,6 +33,10 @@ def reverse_entry(
     :raises NotReversible: if it is a reversal itself
     :raises InsufficientFunds: if the money was spent meanwhile
     """
+    entry = queries.get_entry(organization_id=organization_id, entry_id=entry_id)
+    # Its accounts are locked first, so that of two reversals the later one reads the earlier.
+    accounts = {posting.account_id for posting in entry.postings}
+    queries.lock_balances(organization_id=organization_id, account_ids=accounts)
     entry = queries.get_entry(organization_id=organization_id, entry_id=entry_id)
     known = _standing(organization_id, entry, reference)
     if known is not None:

@@ -1,0 +1,145 @@
+"""Shapes of the ledger's requests and answers. Amounts are minor units."""
+
+from typing import Any, Final, override
+
+from rest_framework import serializers
+
+from apps.core.api.fields import (
+    AmountField,
+    CodeField,
+    CurrencyField,
+    IdField,
+    InstantField,
+    IntegerField,
+    MetadataField,
+    StrictSerializer,
+    TextField,
+    TruthField,
+)
+from apps.ledger.rules import AccountType
+
+BATCH_MAX: Final = 10_000
+_FLOOR_MAX: Final = 10**13
+
+
+class OpenLedgerAccount(StrictSerializer):
+    code = TextField(
+        200,
+        pattern=r"[a-z0-9][a-z0-9_]*(:[a-z0-9][a-z0-9_]*)*(:[A-Z]{3})?",
+        help_text="A path such as wallets:w_1:EUR.",
+    )
+    type = CodeField([kind.value for kind in AccountType])
+    currency = CurrencyField()
+    min_available = IntegerField(
+        least=-_FLOOR_MAX, most=_FLOOR_MAX, required=False, allow_null=True, default=0,
+        help_text="The floor of available; null is none, negative a credit line.",
+    )  # fmt: skip
+
+
+class LedgerAccount(StrictSerializer):
+    id = IdField("la", source="account_id")
+    code = serializers.CharField()
+    type = serializers.CharField()
+    currency = serializers.CharField()
+    status = serializers.CharField()
+    min_available = serializers.IntegerField(source="min_available_minor", allow_null=True)
+    posted = serializers.IntegerField(help_text="On the account's normal side.")
+    pending_out = serializers.IntegerField()
+    pending_in = serializers.IntegerField()
+    available = serializers.IntegerField()
+    version = serializers.IntegerField(help_text="How many postings there were.")
+
+
+class PostTransfer(StrictSerializer):
+    debit_account = IdField("la", source="debit_account_id", help_text="Where the debit goes.")
+    credit_account = IdField("la", source="credit_account_id", help_text="Where the credit goes.")
+    amount = AmountField(source="amount_minor")
+    currency = CurrencyField()
+    reference = TextField(255, required=False)
+    description = TextField(500, required=False, allow_blank=True)
+    effective_at = InstantField(required=False)
+    metadata = MetadataField()
+
+
+class BatchedTransfer(PostTransfer):
+    linked = TruthField(required=False, help_text="Succeeds or fails with the next one.")
+
+
+class PostTransfers(StrictSerializer):
+    mode = CodeField(["atomic", "independent"], required=False, default="atomic")
+    transfers = BatchedTransfer(many=True, allow_empty=False, max_length=BATCH_MAX)
+
+
+class TransferBalance(StrictSerializer):
+    ledger_account = IdField("la", source="id")
+    version = serializers.IntegerField()
+    posted = serializers.IntegerField()
+    available = serializers.IntegerField()
+
+
+class Transfer(StrictSerializer):
+    id = IdField("je")
+    debit_account = IdField("la")
+    credit_account = IdField("la")
+    amount = serializers.IntegerField()
+    currency = serializers.CharField()
+    reference = serializers.CharField(allow_null=True)
+    description = serializers.CharField()
+    effective_at = InstantField()
+    metadata = MetadataField()
+    balances = TransferBalance(many=True)
+
+
+class BatchOutcome(StrictSerializer):
+    status = serializers.CharField(help_text="posted or refused")
+    transfer = IdField("je", allow_null=True)
+    code = serializers.CharField(allow_null=True)
+    detail = serializers.CharField(allow_null=True)
+    details = serializers.JSONField(allow_null=True)
+
+
+class TransferBatch(StrictSerializer):
+    id = IdField("tb")
+    posted = serializers.IntegerField()
+    refused = serializers.IntegerField()
+    outcomes = BatchOutcome(many=True)
+
+
+class Posting(StrictSerializer):
+    ledger_account = IdField("la", source="account_id")
+    code = serializers.CharField()
+    amount = serializers.IntegerField(source="amount_minor", help_text="Debit > 0, credit < 0.")
+    currency = serializers.CharField()
+    version = serializers.IntegerField(source="account_version")
+    balance_after = serializers.IntegerField(source="balance_after_minor")
+
+
+class JournalEntry(StrictSerializer):
+    id = IdField("je")
+    kind = serializers.CharField()
+    reference = serializers.CharField(allow_null=True)
+    description = serializers.CharField()
+    effective_at = InstantField()
+    created_at = InstantField(source="recorded_at")
+    reverses = IdField("je", allow_null=True)
+    reversed_by = IdField("je", allow_null=True)
+    metadata = MetadataField()
+    postings = Posting(many=True)
+
+
+class EntryPage(serializers.ListSerializer[Any]):
+    """Prints a page of entries by one read of all their postings."""
+
+    @override
+    def to_representation(self, data: Any) -> Any:
+        return super().to_representation(self.context["view"](list(data)))
+
+
+class ListedEntry(JournalEntry):
+    class Meta:
+        list_serializer_class = EntryPage
+
+
+class ListedAccount(LedgerAccount):
+    class Meta:
+        list_serializer_class = EntryPage

@@ -1,0 +1,12 @@
+from django.urls import path
+
+from apps.ledger.api import views
+
+urlpatterns = [
+    path("ledger-accounts", views.LedgerAccountCollection.as_view()),
+    path("ledger-accounts/<str:account_id>", views.LedgerAccountResource.as_view()),
+    path("transfers", views.TransferCollection.as_view()),
+    path("transfers/batch", views.TransferBatchCollection.as_view()),
+    path("journal-entries", views.JournalEntryCollection.as_view()),
+    path("journal-entries/<str:entry_id>", views.JournalEntryResource.as_view()),
+]

@@ -1,0 +1,285 @@
+"""Views of the ledger: translate in, one call, translate out."""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Final
+from uuid import UUID
+
+from django.http import HttpResponse
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from apps.core import clock
+from apps.core.api.pagination import check_query, list_page
+from apps.core.api.views import ApiView, Shape, get_caller, require_idempotency_key, resource
+from apps.core.ids import decode_id
+from apps.ledger import operations, queries
+from apps.ledger.api import serializers
+from apps.ledger.operations import BatchResult, TransferRequest, TransferResult
+
+READ: Final = "ledger:read"
+WRITE: Final = "ledger:write"
+TRANSFER: Final = "transfers:write"
+
+
+class LedgerAccountCollection(ApiView):
+    """POST and GET /v1/ledger-accounts"""
+
+    scopes: ClassVar = {"POST": WRITE, "GET": READ}
+    shapes: ClassVar = {
+        "POST": Shape(
+            request=serializers.OpenLedgerAccount,
+            response=serializers.LedgerAccount,
+            status=201,
+            summary="Open a ledger account",
+        ),
+        "GET": Shape(
+            response=serializers.LedgerAccount,
+            page=True,
+            summary="List ledger accounts with their balances",
+            query={"code": "Only this code.", "code_prefix": "Only this branch of the tree."},
+        ),
+    }
+
+    def post(self, request: Request) -> Response:
+        caller = get_caller(request)
+        body = serializers.OpenLedgerAccount(data=request.data)
+        body.is_valid(raise_exception=True)
+        asked = body.validated_data
+
+        account_id = operations.open_client_account(
+            organization_id=caller.organization_id,
+            code=asked["code"],
+            type_=asked["type"],
+            currency=asked["currency"],
+            min_available_minor=asked["min_available"],
+            idempotency_key=require_idempotency_key(request),
+            actor=caller.actor,
+            now=clock.now(),
+        )
+
+        view = queries.get_balance(organization_id=caller.organization_id, account_id=account_id)
+        return Response(serializers.LedgerAccount(view).data, status=201)
+
+    def get(self, request: Request) -> Response:
+        organization_id = get_caller(request).organization_id
+        rows = queries.accounts(organization_id=organization_id)
+        if code := request.query_params.get("code"):
+            rows = rows.filter(code=code)
+        if prefix := request.query_params.get("code_prefix"):
+            rows = rows.filter(code__startswith=prefix)
+
+        def view(page: list[Any]) -> list[queries.BalanceView]:
+            found = queries.list_balances(
+                organization_id=organization_id, ids=[row.id for row in page]
+            )
+            by_id = {balance.account_id: balance for balance in found}
+            return [by_id[row.id] for row in page]
+
+        return list_page(
+            request,
+            rows,
+            serializers.ListedAccount,
+            filters=("code", "code_prefix"),
+            context={"view": view},
+        )
+
+
+class LedgerAccountResource(ApiView):
+    """GET /v1/ledger-accounts/{id}"""
+
+    scopes: ClassVar = {"GET": READ}
+    shapes: ClassVar = {
+        "GET": Shape(response=serializers.LedgerAccount, summary="Read an account's balance")
+    }
+
+    def get(self, request: Request, account_id: str) -> Response | HttpResponse:
+        check_query(request, ())
+        view = queries.get_balance(
+            organization_id=get_caller(request).organization_id,
+            account_id=decode_id("la", account_id),
+        )
+        return resource(request, serializers.LedgerAccount(view).data)
+
+
+class TransferCollection(ApiView):
+    """POST /v1/transfers"""
+
+    scopes: ClassVar = {"POST": TRANSFER}
+    shapes: ClassVar = {
+        "POST": Shape(
+            request=serializers.PostTransfer,
+            response=serializers.Transfer,
+            status=201,
+            summary="Move money from one ledger account to another",
+        )
+    }
+
+    def post(self, request: Request) -> Response:
+        caller = get_caller(request)
+        body = serializers.PostTransfer(data=request.data)
+        body.is_valid(raise_exception=True)
+        asked = TransferRequest(**body.validated_data)
+
+        result = operations.post_transfer(
+            organization_id=caller.organization_id,
+            transfer=asked,
+            idempotency_key=require_idempotency_key(request),
+            actor=caller.actor,
+            now=clock.now(),
+        )
+
+        shown = _shown(caller.organization_id, asked, result)
+        return Response(serializers.Transfer(shown).data, status=201)
+
+
+def _shown(
+    organization_id: UUID, asked: TransferRequest, result: TransferResult
+) -> Mapping[str, object]:
+    """Return a transfer as it is answered: from its outcome, or in a replay from what stands."""
+    outcome = result.outcome
+    if outcome is not None and outcome.status == "posted":
+        return {
+            **_as_asked(asked),
+            "id": result.entry_id,
+            "effective_at": asked.effective_at or outcome.posted_at,
+            "balances": outcome.balances,
+        }
+    entry = queries.get_entry(organization_id=organization_id, entry_id=result.entry_id)
+    ids = [posting.account_id for posting in entry.postings]
+    now_held = queries.list_balances(organization_id=organization_id, ids=ids)
+    by_id = {view.account_id: view for view in now_held}
+    return {
+        **_as_asked(asked),
+        "id": entry.id,
+        "description": entry.description,
+        "effective_at": entry.effective_at,
+        "metadata": entry.metadata,
+        "balances": [
+            {"id": id_, "version": v.version, "posted": v.posted, "available": v.available}
+            for id_ in ids
+            for v in [by_id[id_]]
+        ],
+    }
+
+
+def _as_asked(asked: TransferRequest) -> dict[str, object]:
+    return {
+        "debit_account": asked.debit_account_id,
+        "credit_account": asked.credit_account_id,
+        "amount": asked.amount_minor,
+        "currency": asked.currency,
+        "reference": asked.reference,
+        "description": asked.description,
+        "metadata": asked.metadata,
+    }
+
+
+class TransferBatchCollection(ApiView):
+    """POST /v1/transfers/batch"""
+
+    scopes: ClassVar = {"POST": TRANSFER}
+    shapes: ClassVar = {
+        "POST": Shape(
+            request=serializers.PostTransfers,
+            response=serializers.TransferBatch,
+            status=201,
+            summary="Move money by up to 10,000 transfers, all or none, or each for itself",
+        )
+    }
+    body_bytes_max: ClassVar = 16 * 2**20
+    body_nodes_max: ClassVar = 20 * serializers.BATCH_MAX
+
+    def post(self, request: Request) -> Response:
+        caller = get_caller(request)
+        body = serializers.PostTransfers(data=request.data)
+        body.is_valid(raise_exception=True)
+
+        result = operations.post_transfers(
+            organization_id=caller.organization_id,
+            transfers=[TransferRequest(**one) for one in body.validated_data["transfers"]],
+            mode=body.validated_data["mode"],
+            idempotency_key=require_idempotency_key(request),
+            actor=caller.actor,
+            now=clock.now(),
+        )
+
+        return Response(serializers.TransferBatch(_batch(result)).data, status=201)
+
+
+def _batch(result: BatchResult) -> Mapping[str, object]:
+    outcomes = [
+        {"status": "posted", "transfer": entry_id, "code": None, "detail": None, "details": None}
+        if (refusal := result.refusals.get(index)) is None
+        else {
+            "status": "refused",
+            "transfer": None,
+            "code": refusal.code,
+            "detail": refusal.message,
+            "details": refusal.details,
+        }
+        for index, entry_id in enumerate(result.entry_ids)
+    ]
+    return {
+        "id": result.batch_id,
+        "posted": len(outcomes) - len(result.refusals),
+        "refused": len(result.refusals),
+        "outcomes": outcomes,
+    }
+
+
+class JournalEntryCollection(ApiView):
+    """GET /v1/journal-entries"""
+
+    scopes: ClassVar = {"GET": READ}
+    shapes: ClassVar = {
+        "GET": Shape(
+            response=serializers.JournalEntry,
+            page=True,
+            summary="List journal entries with their postings",
+            query={
+                "ledger_account": "Only entries that touch this account.",
+                "reference": "Only the entry with this reference.",
+                "kind": "Only entries of this kind.",
+            },
+        )
+    }
+
+    def get(self, request: Request) -> Response:
+        organization_id = get_caller(request).organization_id
+        asked = request.query_params
+        account = asked.get("ledger_account")
+        rows = queries.entries(
+            organization_id=organization_id,
+            account_id=decode_id("la", account) if account else None,
+        )
+        for name in ("reference", "kind"):
+            if value := asked.get(name):
+                rows = rows.filter(**{name: value})
+
+        def view(page: list[Any]) -> list[queries.EntryView]:
+            return queries.view_entries(organization_id=organization_id, entries=page)
+
+        return list_page(
+            request,
+            rows,
+            serializers.ListedEntry,
+            filters=("ledger_account", "reference", "kind"),
+            context={"view": view},
+        )
+
+
+class JournalEntryResource(ApiView):
+    """GET /v1/journal-entries/{id}"""
+
+    scopes: ClassVar = {"GET": READ}
+    shapes: ClassVar = {
+        "GET": Shape(response=serializers.JournalEntry, summary="Read a journal entry")
+    }
+
+    def get(self, request: Request, entry_id: str) -> Response | HttpResponse:
+        check_query(request, ())
+        entry = queries.get_entry(
+            organization_id=get_caller(request).organization_id,
+            entry_id=decode_id("je", entry_id),
+        )
+        return resource(request, serializers.JournalEntry(entry).data)

@@ -1,0 +1,84 @@
+"""Organisations with ledger accounts and money, made by the operations themselves."""
+
+from datetime import UTC, datetime
+from uuid import UUID
+
+from apps.accounts.models import Organization
+from apps.core import transactions
+from apps.core.actors import Actor
+from apps.core.ids import new_id
+from apps.ledger import operations, queries
+from apps.ledger.operations import AccountSpec, TransferRequest
+from apps.ledger.rules import PostEntry, transfer
+
+NOW = datetime(2026, 11, 2, 9, 30, tzinfo=UTC)
+ACTOR = Actor.job("tests")
+
+committed = transactions.outermost
+
+
+def create_organization(name: str = "Northwind") -> UUID:
+    row = Organization.objects.create(id=new_id(), name=name, mode="live", created_at=NOW)
+    return row.id
+
+
+def open_account(
+    organization_id: UUID,
+    code: str,
+    *,
+    type_: str = "liability",
+    floor: int | None = 0,
+    internal: bool = False,
+) -> UUID:
+    currency = code.rpartition(":")[2] if code[-3:].isupper() else "EUR"
+    spec = AccountSpec(code, type_, currency, floor, internal=internal)
+    opened = committed(operations.open_accounts)(
+        organization_id=organization_id, accounts=[spec], now=NOW
+    )
+    return opened[code]
+
+
+def fund(organization_id: UUID, account_id: UUID, amount_minor: int, currency: str = "EUR") -> None:
+    """Bring money in from the bank, as a pay-in does."""
+    bank = open_account(
+        organization_id, f"bank:ba_1:{currency}", type_="asset", floor=None, internal=True
+    )
+    post(organization_id, move(bank, account_id, amount_minor, currency=currency))
+
+
+def move(debit: UUID, credit: UUID, amount_minor: int, **more: object) -> PostEntry:
+    more = {"currency": "EUR", **more}
+    return transfer(
+        id_=new_id(),
+        debit_account_id=debit,
+        credit_account_id=credit,
+        amount_minor=amount_minor,
+        **more,
+    )
+
+
+@committed
+def post(organization_id: UUID, *commands: object) -> list:
+    return operations.post(organization_id=organization_id, commands=commands, actor=ACTOR, now=NOW)
+
+
+def post_transfer(
+    organization_id: UUID, debit: UUID, credit: UUID, amount: int, *, key: str, **more: object
+):
+    request = TransferRequest(
+        debit_account_id=debit,
+        credit_account_id=credit,
+        amount_minor=amount,
+        **{"currency": "EUR", **more},
+    )
+    return operations.post_transfer(
+        organization_id=organization_id,
+        transfer=request,
+        idempotency_key=key,
+        actor=ACTOR,
+        now=NOW,
+    )
+
+
+def balance(organization_id: UUID, account_id: UUID) -> queries.BalanceView:
+    return queries.get_balance(organization_id=organization_id, account_id=account_id)

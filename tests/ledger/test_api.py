@@ -1,0 +1,206 @@
+"""The ledger over HTTP: shapes, replays, refusals, tenants."""
+
+import pytest
+from django.test import Client
+
+from apps.accounts.api.authentication import forget_cached_keys
+from apps.core.ids import encode_id, new_id
+from apps.ledger import queries
+from apps.ledger.handlers import customer_account_code
+from apps.ledger.models import JournalEntry, LedgerAccount
+from tests.accounts.factories import create_customer, create_organization, issue_key
+from tests.ledger.factories import balance, fund
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+SCOPES = ("ledger:read", "ledger:write", "transfers:write")
+
+
+class Api:
+    """One organisation's key, two customers, and money on the first one's account."""
+
+    def __init__(self, *scopes: str) -> None:
+        forget_cached_keys()
+        self.organization = create_organization()
+        self.token = issue_key(self.organization, *(scopes or SCOPES)).token
+        self.ann, self.bob = (self._customer() for _ in range(2))
+
+    def _customer(self):
+        customer = create_customer(self.organization, currencies=["EUR"])
+        code = customer_account_code(customer_id=customer.id, currency="EUR")
+        return queries.account_ids(organization_id=self.organization.id, codes=[code])[code]
+
+    def post(self, path: str, body: object, *, key: str | None = "k-1", **headers: str):
+        if key is not None:
+            headers["Idempotency-Key"] = key
+        return Client(headers={"Authorization": f"Bearer {self.token}", **headers}).post(
+            path, body, content_type="application/json"
+        )
+
+    def get(self, path: str, **query: str):
+        return Client(headers={"Authorization": f"Bearer {self.token}"}).get(path, query)
+
+    def transfer(self, amount: object = 30_00, **more: object) -> dict:
+        return {
+            "debit_account": encode_id("la", self.ann),
+            "credit_account": encode_id("la", self.bob),
+            "amount": amount,
+            "currency": "EUR",
+            **more,
+        }
+
+
+@pytest.fixture
+def api():
+    api = Api()
+    fund(api.organization.id, api.ann, 100_00)
+    return api
+
+
+class TestPostTransfer:
+    def test_answers_201_with_the_resulting_balances(self, api):
+        response = api.post("/v1/transfers", api.transfer(reference="r-1", metadata={"a": "b"}))
+
+        assert response.status_code == 201, response.content
+        answer = response.json()
+        assert answer["id"].startswith("je_")
+        assert [b["available"] for b in answer["balances"]] == [70_00, 30_00]
+        assert answer["metadata"] == {"a": "b"}
+        entry = api.get(f"/v1/journal-entries/{answer['id']}").json()
+        assert [p["amount"] for p in entry["postings"]] == [30_00, -30_00]
+
+    def test_replayed_answers_the_same_and_says_so(self, api):
+        first = api.post("/v1/transfers", api.transfer())
+        second = api.post("/v1/transfers", api.transfer())
+
+        assert second.status_code == first.status_code == 201
+        assert second.json() == first.json()
+        assert second["Idempotent-Replayed"] == "true"
+        assert "Idempotent-Replayed" not in first
+        assert balance(api.organization.id, api.bob).available == 30_00
+
+    def test_refused_for_funds_is_422_and_replayed_alike(self, api):
+        first = api.post("/v1/transfers", api.transfer(100_01))
+        second = api.post("/v1/transfers", api.transfer(100_01))
+
+        for response in (first, second):
+            assert response.status_code == 422
+            assert response["Content-Type"] == "application/problem+json"
+            assert response.json()["code"] == "insufficient_funds"
+            assert response.json()["available"] == 100_00
+        assert second["Idempotent-Replayed"] == "true"
+
+    def test_under_a_key_of_another_request_is_422_and_names_it(self, api):
+        first = api.post("/v1/transfers", api.transfer())
+
+        reused = api.post("/v1/transfers", api.transfer(31_00))
+
+        assert reused.status_code == 422
+        assert reused.json()["code"] == "idempotency_key_reused"
+        assert reused.json()["resource"] == first.json()["id"]
+
+    @pytest.mark.parametrize(
+        "amount", [-1, 0, 2**63, True, "10", 10.0, None, [], 10**13 + 1, "1_000"]
+    )
+    def test_with_no_amount_is_400_naming_the_field_and_leaves_no_row(self, api, amount):
+        before = JournalEntry.objects.count()
+
+        response = api.post("/v1/transfers", api.transfer(amount))
+
+        assert response.status_code == 400
+        assert response.json()["errors"][0]["pointer"] == "/amount"
+        assert JournalEntry.objects.count() == before
+        assert api.post("/v1/transfers", api.transfer()).status_code == 201
+
+    def test_without_a_key_is_400(self, api):
+        response = api.post("/v1/transfers", api.transfer(), key=None)
+
+        assert response.status_code == 400
+        assert response.json()["code"] == "idempotency_key_missing"
+
+    def test_without_the_scope_is_403(self):
+        response = Api("ledger:read").post("/v1/transfers", {})
+
+        assert response.status_code == 403
+        assert response.json()["code"] == "insufficient_scope"
+
+    def test_to_the_bank_is_refused(self, api):
+        bank = LedgerAccount.objects.get(code="bank:ba_1:EUR").id
+
+        response = api.post(
+            "/v1/transfers", {**api.transfer(), "credit_account": encode_id("la", bank)}
+        )
+
+        assert response.status_code == 422
+        assert response.json()["code"] == "ledger_account_reserved"
+
+
+class TestPostTransfers:
+    def test_independent_answers_one_outcome_each(self, api):
+        body = {"mode": "independent", "transfers": [api.transfer(60_00), api.transfer(60_00)]}
+
+        first = api.post("/v1/transfers/batch", body)
+        second = api.post("/v1/transfers/batch", body)
+
+        assert first.status_code == 201, first.content
+        assert [o["status"] for o in first.json()["outcomes"]] == ["posted", "refused"]
+        assert first.json()["outcomes"][1]["code"] == "insufficient_funds"
+        assert second.json() == first.json()
+
+    def test_atomic_is_refused_with_the_index(self, api):
+        response = api.post(
+            "/v1/transfers/batch", {"transfers": [api.transfer(60_00), api.transfer(60_00)]}
+        )
+
+        assert response.status_code == 422
+        assert response.json()["index"] == 1
+        assert balance(api.organization.id, api.bob).available == 0
+
+    def test_a_bad_line_is_named(self, api):
+        response = api.post("/v1/transfers/batch", {"transfers": [api.transfer(), api.transfer(0)]})
+
+        assert response.status_code == 400
+        assert response.json()["errors"][0]["pointer"] == "/transfers/1/amount"
+
+
+class TestReads:
+    def test_accounts_are_listed_with_balances(self, api):
+        page = api.get("/v1/ledger-accounts", code_prefix="customers:").json()
+
+        assert sorted(row["available"] for row in page["data"]) == [0, 100_00]
+
+    def test_entries_of_an_account_newest_first(self, api):
+        api.post("/v1/transfers", api.transfer())
+
+        page = api.get("/v1/journal-entries", ledger_account=encode_id("la", api.ann)).json()
+
+        assert [entry["postings"][0]["amount"] for entry in page["data"]] == [30_00, 100_00]
+
+    def test_a_client_opens_accounts_outside_the_reserved_branches(self, api):
+        body = {"code": "wallets:w_1:EUR", "type": "liability", "currency": "EUR"}
+
+        first = api.post("/v1/ledger-accounts", body, key="a")
+        again = api.post("/v1/ledger-accounts", body, key="a")
+        taken = api.post("/v1/ledger-accounts", body, key="b")
+        reserved = api.post("/v1/ledger-accounts", {**body, "code": "bank:x:EUR"}, key="c")
+
+        assert first.status_code == 201, first.content
+        assert again.json() == first.json()
+        assert (taken.status_code, taken.json()["code"]) == (409, "ledger_code_taken")
+        assert (reserved.status_code, reserved.json()["code"]) == (422, "ledger_code_reserved")
+
+
+class TestTenancy:
+    def test_another_organizations_rows_are_not_there(self, api):
+        other = Api()
+        entry = api.post("/v1/transfers", api.transfer()).json()["id"]
+
+        assert other.get(f"/v1/journal-entries/{entry}").status_code == 404
+        assert other.get(f"/v1/ledger-accounts/{encode_id('la', api.ann)}").status_code == 404
+        assert other.get("/v1/journal-entries").json()["data"] == []
+        stolen = other.post("/v1/transfers", api.transfer())
+        assert (stolen.status_code, stolen.json()["code"]) == (422, "unknown_ledger_account")
+
+    @pytest.mark.parametrize(("id_", "status"), [("la_x", 400), (encode_id("je", new_id()), 404)])
+    def test_ids_of_another_form_or_kind(self, api, id_, status):
+        assert api.get(f"/v1/ledger-accounts/{id_}").status_code == status

@@ -1,0 +1,124 @@
+"""Holds on the real engine: place, capture, void, and their races."""
+
+from functools import partial
+
+import pytest
+
+from apps.core.ids import new_id
+from apps.core.invariants import breaches
+from apps.ledger.errors import InsufficientFunds
+from apps.ledger.models import Hold, HoldEvent, Posting
+from apps.ledger.rules import CaptureHold, PlaceHold, VoidHold
+from tests.ledger.factories import balance, create_organization, fund, open_account, post
+from tests.support import race
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def books():
+    organization = create_organization()
+    ann = open_account(organization, "customers:cus_ann:available:EUR")
+    transit = open_account(organization, "payouts:in_transit:EUR", floor=None, internal=True)
+    fund(organization, ann, 50_00)
+    return organization, ann, transit
+
+
+def place(organization, ann, transit, amount, **more):
+    command = PlaceHold(
+        id=new_id(), debit_account_id=ann, credit_account_id=transit, amount_minor=amount,
+        currency="EUR", **more,
+    )  # fmt: skip
+    post(organization, command)
+    return command.id
+
+
+def capture(organization, hold, amount=None, reference=None):
+    return post(
+        organization,
+        CaptureHold(
+            hold_id=hold,
+            entry_id=new_id(),
+            kind="payout",
+            amount_minor=amount,
+            reference=reference,
+        ),
+    )[0]
+
+
+def void(organization, hold):
+    return post(organization, VoidHold(hold_id=hold))[0]
+
+
+class TestHold:
+    def test_capture_posts_its_part_and_frees_the_rest(self, books):
+        organization, ann, transit = books
+        hold = place(organization, ann, transit, 15_00)
+        assert balance(organization, ann).available == 35_00
+
+        capture(organization, hold, 13_00)
+
+        assert balance(organization, ann).available == 37_00
+        assert balance(organization, transit).posted == 13_00
+        assert [e.kind for e in HoldEvent.objects.order_by("id")] == ["placed", "captured"]
+        assert breaches() == []
+
+    def test_linked_holds_are_placed_together_or_not_at_all(self, books):
+        organization, ann, transit = books
+        fees = open_account(organization, "fees:payouts:EUR", type_="income", floor=None)
+        amount = PlaceHold(id=new_id(), debit_account_id=ann, credit_account_id=transit,
+                           amount_minor=50_00, currency="EUR", linked=True)  # fmt: skip
+        fee = PlaceHold(id=new_id(), debit_account_id=ann, credit_account_id=fees,
+                        amount_minor=1, currency="EUR")  # fmt: skip
+
+        with pytest.raises(InsufficientFunds) as refused:
+            post(organization, amount, fee)
+
+        assert refused.value.details["index"] == 1
+        assert Hold.objects.count() == 0
+        assert balance(organization, ann).available == 50_00
+
+    def test_a_capture_applied_twice_under_its_reference_posts_once(self, books):
+        organization, ann, transit = books
+        hold = place(organization, ann, transit, 15_00)
+
+        first = capture(organization, hold, reference="payout:pat_1:submit")
+        second = capture(organization, hold, reference="payout:pat_1:submit")
+
+        assert (first.status, second.status) == ("posted", "replayed")
+        assert first.entry_id == second.entry_id
+        assert balance(organization, transit).posted == 15_00
+
+
+class TestRace:
+    def test_six_holds_of_ten_on_fifty_leave_exactly_five(self, books):
+        organization, ann, transit = books
+
+        outcomes = race(*[partial(place, organization, ann, transit, 10_00)] * 6)
+
+        assert sorted(type(outcome).__name__ for outcome in outcomes) == [
+            "InsufficientFunds", *["UUID"] * 5,
+        ]  # fmt: skip
+        assert balance(organization, ann).available == 0
+        assert breaches() == []
+
+    @pytest.mark.parametrize("turn", range(10))
+    def test_capture_against_void_has_one_winner_and_one_end(self, books, turn):
+        organization, ann, transit = books
+        hold = place(organization, ann, transit, 10_00)
+
+        outcomes = race(
+            partial(capture, organization, hold), partial(void, organization, hold),
+            partial(capture, organization, hold),
+        )  # fmt: skip
+
+        won = [outcome for outcome in outcomes if hasattr(outcome, "status")]
+        assert len(won) == 1
+        assert {getattr(o, "code", None) for o in outcomes if o not in won} <= {
+            "hold_already_captured", "hold_already_voided",
+        }  # fmt: skip
+        assert HoldEvent.objects.filter(terminal=True).count() == 1
+        captured = won[0].status == "posted"
+        assert balance(organization, transit).posted == (10_00 if captured else 0)
+        assert Posting.objects.filter(account_id=transit).count() == int(captured)
+        assert breaches() == []

@@ -1,0 +1,91 @@
+"""Undoing an entry: once, for ever."""
+
+from functools import partial
+
+import pytest
+
+from apps.core.invariants import breaches
+from apps.core.models import AuditEvent
+from apps.ledger import operations, queries
+from apps.ledger.errors import AlreadyReversed, InsufficientFunds, JournalEntryNotFound
+from apps.ledger.models import JournalEntry
+from tests.ledger.factories import (
+    ACTOR,
+    NOW,
+    balance,
+    committed,
+    create_organization,
+    fund,
+    open_account,
+    post_transfer,
+)
+from tests.support import race
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@committed
+def reverse(organization, entry, reference=None):
+    return operations.reverse_entry(
+        organization_id=organization, entry_id=entry, reason="sent in error", actor=ACTOR, now=NOW,
+        reference=reference,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def books():
+    organization = create_organization()
+    ann = open_account(organization, "customers:cus_ann:available:EUR")
+    bob = open_account(organization, "customers:cus_bob:available:EUR")
+    fund(organization, ann, 100_00)
+    entry = post_transfer(organization, ann, bob, 40_00, key="k").entry_id
+    return organization, ann, bob, entry
+
+
+class TestReverseEntry:
+    def test_puts_the_money_back_by_a_new_entry(self, books):
+        organization, ann, bob, entry = books
+
+        reversal = reverse(organization, entry)
+
+        assert balance(organization, ann).available == 100_00
+        assert balance(organization, bob).available == 0
+        view = queries.get_entry(organization_id=organization, entry_id=entry)
+        assert view.reversed_by == reversal
+        assert AuditEvent.objects.get(act="ledger.reverse_entry").reason == "sent in error"
+        assert breaches() == []
+
+    def test_of_spent_money_is_refused_and_moves_nothing(self, books):
+        organization, ann, bob, entry = books
+        post_transfer(organization, bob, ann, 1, key="spent")
+        before = JournalEntry.objects.count()
+
+        with pytest.raises(InsufficientFunds):
+            reverse(organization, entry)
+
+        assert JournalEntry.objects.count() == before
+
+    def test_twice_is_refused_and_under_its_reference_answered(self, books):
+        organization, *_, entry = books
+        first = reverse(organization, entry, reference="payout:1:reject")
+
+        assert reverse(organization, entry, reference="payout:1:reject") == first
+        with pytest.raises(AlreadyReversed):
+            reverse(organization, entry)
+
+    def test_of_another_organizations_entry_is_not_found(self, books):
+        *_, entry = books
+
+        with pytest.raises(JournalEntryNotFound):
+            reverse(create_organization("Other"), entry)
+
+    def test_ten_at_once_have_one_winner(self, books):
+        organization, ann, _, entry = books
+
+        outcomes = race(*[partial(reverse, organization, entry)] * 10)
+
+        assert sorted({type(outcome).__name__ for outcome in outcomes}) == [
+            "AlreadyReversed", "UUID",
+        ]  # fmt: skip
+        assert sum(type(outcome).__name__ == "UUID" for outcome in outcomes) == 1
+        assert balance(organization, ann).available == 100_00

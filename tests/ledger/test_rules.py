@@ -1,0 +1,299 @@
+"""The pure core: worked examples, and properties that hold for any commands."""
+
+from copy import deepcopy
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from apps.ledger.rules import (
+    BalanceState,
+    CaptureHold,
+    Leg,
+    PlaceHold,
+    PostEntry,
+    State,
+    VoidHold,
+    apply,
+    split,
+    transfer,
+)
+
+A, B, C, BANK = (UUID(int=n) for n in range(1, 5))
+NOW = datetime(2026, 11, 2, tzinfo=UTC)
+_ids = iter(range(1000, 10**9))
+
+
+def fresh() -> UUID:
+    return UUID(int=next(_ids))
+
+
+def state(**balances: int) -> State:
+    """Customers A, B and C with a floor of 0, and the bank, from which their money came."""
+    money = {A: balances.get("a", 0), B: balances.get("b", 0), C: balances.get("c", 0)}
+    accounts = {
+        id_: BalanceState(id_, "EUR", credit_normal=True, min_available_minor=0,
+                          posted_credits=amount)
+        for id_, amount in money.items()
+    }  # fmt: skip
+    accounts[BANK] = BalanceState(
+        BANK, "EUR", credit_normal=False, posted_debits=sum(money.values())
+    )
+    return State(accounts, now=NOW)
+
+
+def move(debit: UUID, credit: UUID, amount: int, **more: object) -> PostEntry:
+    return transfer(
+        id_=fresh(), debit_account_id=debit, credit_account_id=credit, amount_minor=amount,
+        currency="EUR", **more,
+    )  # fmt: skip
+
+
+def codes(outcomes: list) -> list[str]:
+    return [o.refusal.code if o.refusal else o.status for o in outcomes]
+
+
+class TestTransfer:
+    def test_moves_the_amount_and_counts_the_version(self):
+        after, [outcome] = apply(state(a=100), [move(A, B, 30)])
+
+        assert outcome.status == "posted"
+        assert (after.balances[A].available, after.balances[B].available) == (70, 30)
+        assert [(li.amount_minor, li.account_version, li.balance_after_minor)
+                for li in outcome.lines] == [(30, 1, 70), (-30, 1, 30)]  # fmt: skip
+
+    def test_to_the_last_unit_and_not_one_more(self):
+        _, outcomes = apply(state(a=100), [move(A, B, 100), move(A, B, 1)])
+
+        assert codes(outcomes) == ["posted", "insufficient_funds"]
+        assert outcomes[1].refusal.details["available"] == 0
+
+    def test_sees_the_effect_of_the_ones_before(self):
+        _, outcomes = apply(state(a=100), [move(B, C, 50), move(A, B, 50), move(B, C, 50)])
+
+        assert codes(outcomes) == ["insufficient_funds", "posted", "posted"]
+
+    def test_reaches_a_credit_line_and_not_beyond(self):
+        start = state()
+        start.balances[A].min_available_minor = -1000
+
+        assert codes(apply(start, [move(A, B, 1000)])[1]) == ["posted"]
+        assert codes(apply(start, [move(A, B, 1001)])[1]) == ["insufficient_funds"]
+
+    def test_money_in_reaches_an_account_below_its_floor(self):
+        start = state()
+        start.balances[A].posted_debits = 50
+
+        assert codes(apply(start, [move(BANK, A, 10)])[1]) == ["posted"]
+
+    @pytest.mark.parametrize(
+        ("change", "code"),
+        [
+            ({"status": "frozen"}, "ledger_account_frozen"),
+            ({"status": "closed"}, "ledger_account_closed"),
+            ({"currency": "USD"}, "currency_mismatch"),
+        ],
+    )
+    def test_is_refused_by_the_account(self, change, code):
+        start = state(a=100)
+        for name, value in change.items():
+            setattr(start.balances[B], name, value)
+
+        assert codes(apply(start, [move(A, B, 10)])[1]) == [code]
+
+    def test_from_an_account_to_itself_is_refused(self):
+        assert codes(apply(state(a=100), [move(A, A, 10)])[1]) == ["same_ledger_account"]
+
+    def test_to_an_account_nobody_has_is_refused(self):
+        assert codes(apply(state(a=100), [move(A, fresh(), 10)])[1]) == ["unknown_ledger_account"]
+
+    def test_of_a_client_does_not_reach_internal_accounts(self):
+        start = state(a=100)
+        start.reach_internal = False
+        start.balances[A].internal = False
+
+        assert codes(apply(start, [move(A, BANK, 10)])[1]) == ["ledger_account_reserved"]
+
+    @pytest.mark.parametrize("legs", [(), (Leg(A, 5), Leg(B, -4)), (Leg(A, 0), Leg(B, 0))])
+    def test_that_is_no_entry_is_a_fault(self, legs):
+        with pytest.raises(ValueError, match="sums to 0"):
+            PostEntry(id=fresh(), legs=legs, currency="EUR", kind="x")
+
+
+class TestReference:
+    def test_the_same_command_twice_in_one_batch_is_a_replay(self):
+        first, second = move(A, B, 10, reference="r-1"), move(A, B, 10, reference="r-1")
+
+        after, outcomes = apply(state(a=100), [first, second])
+
+        assert codes(outcomes) == ["posted", "replayed"]
+        assert outcomes[1].entry_id == first.id
+        assert after.balances[B].available == 10
+
+    def test_another_command_under_it_is_refused(self):
+        _, outcomes = apply(
+            state(a=100), [move(A, B, 10, reference="r-1"), move(A, B, 11, reference="r-1")]
+        )
+
+        assert codes(outcomes) == ["posted", "reference_reused"]
+
+
+class TestLinked:
+    def test_a_chain_fails_as_one_and_names_the_guilty(self):
+        start = state(a=100)
+        chain = [move(A, B, 60, linked=True), move(A, C, 60, linked=True), move(B, C, 1)]
+
+        after, outcomes = apply(start, [*chain, move(A, B, 100)])
+
+        assert codes(outcomes) == [
+            "linked_command_failed", "insufficient_funds", "linked_command_failed", "posted",
+        ]  # fmt: skip
+        assert after.balances[B].available == 100
+
+    def test_a_reference_of_a_failed_chain_is_free_again(self):
+        chain = [move(A, B, 60, reference="r", linked=True), move(A, C, 60)]
+
+        _, outcomes = apply(state(a=100), [*chain, move(A, B, 60, reference="r")])
+
+        assert codes(outcomes) == ["linked_command_failed", "insufficient_funds", "posted"]
+
+
+def hold(amount: int, **more: object) -> PlaceHold:
+    return PlaceHold(
+        id=fresh(), debit_account_id=A, credit_account_id=B, amount_minor=amount, currency="EUR",
+        **more,
+    )  # fmt: skip
+
+
+def capture(id_: UUID, amount: int | None = None, **more: object) -> CaptureHold:
+    return CaptureHold(hold_id=id_, entry_id=fresh(), kind="capture", amount_minor=amount, **more)
+
+
+class TestHold:
+    def test_reserves_and_pending_in_is_not_spendable(self):
+        after, outcomes = apply(state(a=5000), [hold(1000) for _ in range(6)])
+
+        assert codes(outcomes) == ["held"] * 5 + ["insufficient_funds"]
+        assert (after.balances[A].available, after.balances[B].available) == (0, 0)
+        assert after.balances[B].pending_in == 5000
+
+    def test_a_capture_posts_its_part_and_releases_the_rest_once(self):
+        placed = hold(15)
+
+        after, outcomes = apply(
+            state(a=15), [placed, capture(placed.id, 13), capture(placed.id), VoidHold(
+                hold_id=placed.id)]
+        )  # fmt: skip
+
+        assert codes(outcomes) == [
+            "held", "posted", "hold_already_captured", "hold_already_captured",
+        ]  # fmt: skip
+        assert after.balances[A].available == 2
+        assert (after.balances[A].pending_out, after.balances[B].pending_in) == (0, 0)
+        assert after.balances[B].posted == 13
+
+    def test_more_than_it_reserves_is_not_captured(self):
+        placed = hold(10)
+
+        _, outcomes = apply(state(a=50), [placed, capture(placed.id, 11)])
+
+        assert codes(outcomes) == ["held", "capture_exceeds_hold"]
+
+    def test_a_capture_of_nothing_releases_all_and_posts_nothing(self):
+        placed = hold(10)
+
+        after, outcomes = apply(state(a=10), [placed, capture(placed.id, 0)])
+
+        assert outcomes[1].lines == ()
+        assert outcomes[1].entry_id is None
+        assert after.balances[A].available == 10
+
+    def test_a_void_releases_all_once(self):
+        placed = hold(10)
+
+        after, outcomes = apply(
+            state(a=10), [placed, VoidHold(hold_id=placed.id), VoidHold(hold_id=placed.id)]
+        )
+
+        assert codes(outcomes) == ["held", "voided", "hold_already_voided"]
+        assert after.balances[A].available == 10
+
+    def test_the_clock_ends_it_whether_or_not_a_sweeper_ran(self):
+        placed = hold(10, expires_at=NOW)
+        later = hold(10, expires_at=NOW + timedelta(microseconds=1))
+
+        _, outcomes = apply(state(a=20), [placed, later, capture(placed.id), capture(later.id)])
+
+        assert codes(outcomes) == ["held", "held", "hold_expired", "posted"]
+
+    def test_one_nobody_placed_is_not_found(self):
+        assert codes(apply(state(), [VoidHold(hold_id=fresh())])[1]) == ["hold_not_found"]
+
+
+accounts = st.sampled_from([A, B, C, BANK])
+transfers = st.builds(
+    move, accounts, accounts, st.integers(1, 120), linked=st.booleans(),
+    reference=st.sampled_from([None, None, "r-1", "r-2"]),
+)  # fmt: skip
+START = state(a=100, b=50)
+
+
+@given(st.lists(transfers, max_size=30))
+def test_no_command_makes_or_loses_money_or_breaks_a_floor(commands):
+    before = deepcopy(START)
+
+    after, outcomes = apply(START, commands)
+
+    assert before == START
+    assert len(outcomes) == len(commands)
+    balances = after.balances.values()
+    assert sum(b.posted_debits for b in balances) == sum(b.posted_credits for b in balances)
+    assert all(b.available >= 0 for b in balances if b.min_available_minor == 0)
+    assert sum(b.version for b in balances) == sum(len(o.lines) for o in outcomes)
+
+
+@given(st.lists(transfers.filter(lambda t: not t.linked), max_size=20))
+def test_one_by_one_equals_all_at_once(commands):
+    current, singly = START, []
+    for command in commands:
+        current, [outcome] = apply(current, [command])
+        singly.append(outcome)
+
+    after, at_once = apply(START, commands)
+
+    assert after.balances == current.balances
+    assert codes(at_once) == codes(singly)
+
+
+@given(st.lists(st.tuples(st.integers(0, 60), st.sampled_from(["capture", "void", "leave"]))))
+def test_pending_is_the_sum_of_open_holds(steps):
+    commands: list = []
+    for amount, end in steps:
+        placed = hold(amount + 1)
+        commands.append(placed)
+        if end == "capture":
+            commands.append(capture(placed.id, amount))
+        elif end == "void":
+            commands.append(VoidHold(hold_id=placed.id))
+
+    after, _ = apply(state(a=200), commands)
+
+    still_open = sum(h.amount_minor for h in after.holds.values() if h.status == "open")
+    assert after.balances[A].pending_out == after.balances[B].pending_in == still_open
+    assert after.balances[A].available >= 0
+
+
+class TestSplit:
+    def test_hands_the_rest_out_from_the_top(self):
+        assert split(99, [1] * 5) == [20, 20, 20, 20, 19]
+
+    @given(st.integers(0, 10**13), st.lists(st.integers(0, 10**6), min_size=1).filter(any))
+    def test_adds_up(self, amount, weights):
+        assert sum(split(amount, weights)) == amount
+
+    @pytest.mark.parametrize(("amount", "weights"), [(-1, [1]), (1, []), (1, [0]), (1, [2, -1])])
+    def test_of_nothing_sensible_is_refused(self, amount, weights):
+        with pytest.raises(ValueError, match="weights"):
+            split(amount, weights)
