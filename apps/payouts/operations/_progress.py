@@ -1,7 +1,7 @@
 """How a payout goes on once nothing holds it: to people, or into the next open batch."""
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import date, datetime
 from uuid import UUID
 
 from apps.accounts.roles import Role
@@ -62,24 +62,41 @@ def schedule(payout: Payout, *, agreed_digest: bytes, actor: Actor, now: datetim
         now=now,
         values={"agreed_digest": agreed_digest},
     )
-    account = banking.get_payout_account(
+    account_id, day = next_day(
         organization_id=payout.organization_id,
         currency=payout.currency,
         bank_account_id=payout.bank_account_id,
-    )
-    day = execution_date(
-        now=now,
-        cut_off=CutOff(at=account.cut_off, zone=account.zone),
-        is_open=banking.get_open_days().is_open,
         wished=payout.wished_date,
+        now=now,
     )
     move_payouts(
         [payout],
         PayoutState.SCHEDULED,
         actor=actor,
         now=now,
-        values={"bank_account_id": account.id, "execution_date": day},
+        values={"bank_account_id": account_id, "execution_date": day},
     )
+
+
+def next_day(
+    *,
+    organization_id: UUID,
+    currency: str,
+    bank_account_id: UUID | None,
+    now: datetime,
+    wished: date | None = None,
+) -> tuple[UUID, date]:
+    """Return the account that pays (that one, or the oldest), and the next day it can."""
+    account = banking.get_payout_account(
+        organization_id=organization_id, currency=currency, bank_account_id=bank_account_id
+    )
+    day = execution_date(
+        now=now,
+        cut_off=CutOff(at=account.cut_off, zone=account.zone),
+        is_open=banking.get_open_days().is_open,
+        wished=wished,
+    )
+    return account.id, day
 
 
 def snapshot_of(payout: Payout, version: DestinationVersion) -> dict[str, object]:

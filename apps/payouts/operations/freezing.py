@@ -27,9 +27,9 @@ from apps.payouts.models import (
     PayoutBatch,
 )
 from apps.payouts.operations._moves import enqueue, move_payouts, publish_all
-from apps.payouts.operations._progress import digests_of, go_on
+from apps.payouts.operations._progress import digests_of, go_on, next_day
 from apps.payouts.queries import BatchKey
-from apps.payouts.rules import CutOff, execution_date, missed_its_day
+from apps.payouts.rules import CutOff, missed_its_day
 from apps.payouts.states import AttemptState, BatchState, DestinationState, PayoutState
 
 _ADDRESS_PARTS: Final = ("street", "building", "post_code", "town", "country")
@@ -79,7 +79,12 @@ def _put_off(payouts: Sequence[Payout], *, key: BatchKey, actor: Actor, now: dat
     cut_off = CutOff(at=account.cut_off, zone=account.zone)
     if not missed_its_day(execution_day=key.execution_date, now=now, cut_off=cut_off):
         return False
-    day = execution_date(now=now, cut_off=cut_off, is_open=banking.get_open_days().is_open)
+    _, day = next_day(
+        organization_id=key.organization_id,
+        currency=key.currency,
+        bank_account_id=key.bank_account_id,
+        now=now,
+    )
     for payout in payouts:
         payout.execution_date = day
         payout.event_sequence += 1

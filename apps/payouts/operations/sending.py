@@ -11,9 +11,10 @@ from apps.core.actors import Actor
 from apps.ledger import operations as ledger
 from apps.payouts import queries
 from apps.payouts.errors import BatchMayHaveBeenSent, BatchNotReady
-from apps.payouts.models import PayoutAttempt, PayoutBatch
+from apps.payouts.models import PayoutBatch
 from apps.payouts.operations import _books
 from apps.payouts.operations._moves import enqueue, move_attempts, move_batch, move_payouts
+from apps.payouts.operations._progress import next_day
 from apps.payouts.states import AttemptState, BatchState, PayoutState
 
 # After which times a batch of unknown fate is asked about: 5 min, 1 h, then daily.
@@ -222,11 +223,3 @@ def void_batch(
     move_payouts(list(payouts.values()), PayoutState.SCHEDULED, actor=actor, now=now, reason=reason)
     move_batch(batch, BatchState.VOIDED, actor=actor, now=now)
     return batch
-
-
-def attempts_by_payout(attempts: list[PayoutAttempt]) -> dict[UUID, list[PayoutAttempt]]:
-    """Group attempts by their payout, oldest first."""
-    found: dict[UUID, list[PayoutAttempt]] = {}
-    for attempt in sorted(attempts, key=lambda one: one.id):
-        found.setdefault(attempt.payout_id, []).append(attempt)
-    return found
