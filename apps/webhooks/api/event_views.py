@@ -11,7 +11,7 @@ from apps.core.api.pagination import LIMIT_DEFAULT, LIMIT_MAX, check_query
 from apps.core.api.problems import ApiProblem
 from apps.core.api.views import ApiView, Shape, get_caller, resource
 from apps.core.ids import decode_id
-from apps.webhooks import queries
+from apps.webhooks import operations, queries
 from apps.webhooks.api import _feed, serializers
 from apps.webhooks.errors import EventNotFound
 from apps.webhooks.rules import subscriptions
@@ -51,7 +51,7 @@ class EventCollection(ApiView):
         page = found[:limit]
         return Response(
             {
-                "data": serializers.Event(page, many=True).data,
+                "data": [operations.envelope(event) for event in page],
                 "has_more": len(found) > limit,
                 # A follower that has seen everything asks again from the same place.
                 "next": _feed.write_cursor(page[-1]) if page else after,
@@ -75,7 +75,7 @@ class EventResource(ApiView):
             event.type, scopes=caller.scopes, declared=declared_scopes()
         ):
             raise EventNotFound("No such event.")
-        return resource(request, serializers.Event(event).data)
+        return resource(request, operations.envelope(event))
 
 
 def _readable_types(caller: Caller, only: str | None) -> list[str]:

@@ -1,8 +1,7 @@
 """Views of webhooks and of the event feed: translate in, one call, translate out."""
 
-from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypedDict
 from uuid import UUID
 
 from django.http import HttpResponse
@@ -25,6 +24,11 @@ from apps.webhooks.rules import rendering, subscriptions, targets
 from apps.webhooks.states import DeliveryStatus
 
 READ, WRITE = "webhooks:read", "webhooks:write"
+
+
+class _Named(TypedDict):
+    organization_id: UUID
+    endpoint_id: UUID
 
 
 class EndpointCollection(ApiView):
@@ -355,7 +359,7 @@ def _checked_shape(caller: Caller, body: Any) -> dict[str, Any]:  # noqa: ANN401
     return values
 
 
-def _named(caller: Caller, endpoint_id: str) -> Mapping[str, UUID]:
+def _named(caller: Caller, endpoint_id: str) -> _Named:
     return {
         "organization_id": caller.organization_id,
         "endpoint_id": decode_id("whe", endpoint_id),

@@ -13,293 +13,815 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     initial = True
 
     dependencies = [
-        ('accounts', '0001_initial'),
+        ("accounts", "0001_initial"),
     ]
 
     operations = [
         migrations.CreateModel(
-            name='WebhookEndpoint',
+            name="WebhookEndpoint",
             fields=[
-                ('id', models.UUIDField(default=apps.core.ids.new_id, editable=False, primary_key=True, serialize=False)),
-                ('url', models.CharField(max_length=2000)),
-                ('description', models.CharField(blank=True, default='', max_length=500)),
-                ('event_types', django.contrib.postgres.fields.ArrayField(base_field=models.CharField(max_length=100), size=None)),
-                ('api_version', models.CharField(max_length=10)),
-                ('status', models.CharField(choices=[('enabled', 'Enabled'), ('disabled', 'Disabled'), ('deleted', 'Deleted')], default='enabled', max_length=8)),
-                ('disabled_reason', models.CharField(blank=True, choices=[('gone', 'Gone'), ('failing', 'Failing'), ('requested', 'Requested')], default='', max_length=9)),
-                ('ordering', models.CharField(choices=[('none', 'None'), ('aggregate', 'Aggregate')], default='none', max_length=9)),
-                ('max_in_flight', models.PositiveSmallIntegerField(default=4)),
-                ('created_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
-                ('event_sequence', models.PositiveIntegerField(default=0)),
-                ('first_failure_at', models.DateTimeField(db_comment='Since when nothing has succeeded; NULL after any success.', null=True)),
-                ('unreached_in_a_row', models.PositiveIntegerField(default=0)),
-                ('circuit_openings', models.PositiveIntegerField(default=0)),
-                ('circuit_open_until', models.DateTimeField(null=True)),
-                ('organization', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='+', to='accounts.organization')),
+                (
+                    "id",
+                    models.UUIDField(
+                        default=apps.core.ids.new_id,
+                        editable=False,
+                        primary_key=True,
+                        serialize=False,
+                    ),
+                ),
+                ("url", models.CharField(max_length=2000)),
+                ("description", models.CharField(blank=True, default="", max_length=500)),
+                (
+                    "event_types",
+                    django.contrib.postgres.fields.ArrayField(
+                        base_field=models.CharField(max_length=100), size=None
+                    ),
+                ),
+                ("api_version", models.CharField(max_length=10)),
+                (
+                    "status",
+                    models.CharField(
+                        choices=[
+                            ("enabled", "Enabled"),
+                            ("disabled", "Disabled"),
+                            ("deleted", "Deleted"),
+                        ],
+                        default="enabled",
+                        max_length=8,
+                    ),
+                ),
+                (
+                    "disabled_reason",
+                    models.CharField(
+                        blank=True,
+                        choices=[
+                            ("gone", "Gone"),
+                            ("failing", "Failing"),
+                            ("requested", "Requested"),
+                        ],
+                        default="",
+                        max_length=9,
+                    ),
+                ),
+                (
+                    "ordering",
+                    models.CharField(
+                        choices=[("none", "None"), ("aggregate", "Aggregate")],
+                        default="none",
+                        max_length=9,
+                    ),
+                ),
+                ("max_in_flight", models.PositiveSmallIntegerField(default=4)),
+                (
+                    "created_at",
+                    models.DateTimeField(db_default=django.db.models.functions.datetime.Now()),
+                ),
+                ("event_sequence", models.PositiveIntegerField(default=0)),
+                (
+                    "first_failure_at",
+                    models.DateTimeField(
+                        db_comment="Since when nothing has succeeded; NULL after any success.",
+                        null=True,
+                    ),
+                ),
+                ("unreached_in_a_row", models.PositiveIntegerField(default=0)),
+                ("circuit_openings", models.PositiveIntegerField(default=0)),
+                ("circuit_open_until", models.DateTimeField(null=True)),
+                (
+                    "organization",
+                    models.ForeignKey(
+                        db_index=False,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="+",
+                        to="accounts.organization",
+                    ),
+                ),
             ],
         ),
         migrations.CreateModel(
-            name='WebhookDelivery',
+            name="WebhookDelivery",
             fields=[
-                ('id', models.UUIDField(default=apps.core.ids.new_id, editable=False, primary_key=True, serialize=False)),
-                ('event_id', models.UUIDField()),
-                ('event_type', models.CharField(max_length=100)),
-                ('aggregate_id', models.CharField(max_length=64)),
-                ('sequence', models.BigIntegerField(db_comment="The event's place among those of its aggregate.")),
-                ('api_version', models.CharField(max_length=10)),
-                ('lane_key', models.BigIntegerField(db_comment='From the aggregate; modulo the lanes, the lane.')),
-                ('lane', models.PositiveSmallIntegerField()),
-                ('status', models.CharField(choices=[('pending', 'Pending'), ('paused', 'Paused'), ('succeeded', 'Succeeded'), ('failed', 'Failed'), ('canceled', 'Canceled')], default='pending', max_length=9)),
-                ('attempts', models.PositiveSmallIntegerField(db_comment='Of the present budget; a replay begins at 0 again.', default=0)),
-                ('attempts_made', models.PositiveIntegerField(db_comment='Since the beginning.', default=0)),
-                ('next_attempt_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
-                ('last_outcome', models.CharField(blank=True, default='', max_length=16)),
-                ('last_status_code', models.PositiveSmallIntegerField(null=True)),
-                ('created_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
-                ('closed_at', models.DateTimeField(null=True)),
-                ('event_sequence', models.PositiveIntegerField(default=0)),
-                ('organization', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='+', to='accounts.organization')),
-                ('endpoint', apps.core.tenancy.OwnedForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='+', to='webhooks.webhookendpoint')),
+                (
+                    "id",
+                    models.UUIDField(
+                        default=apps.core.ids.new_id,
+                        editable=False,
+                        primary_key=True,
+                        serialize=False,
+                    ),
+                ),
+                ("event_id", models.UUIDField()),
+                ("event_type", models.CharField(max_length=100)),
+                ("aggregate_id", models.CharField(max_length=64)),
+                (
+                    "sequence",
+                    models.BigIntegerField(
+                        db_comment="The event's place among those of its aggregate."
+                    ),
+                ),
+                ("api_version", models.CharField(max_length=10)),
+                (
+                    "lane_key",
+                    models.BigIntegerField(
+                        db_comment="From the aggregate; modulo the lanes, the lane."
+                    ),
+                ),
+                ("lane", models.PositiveSmallIntegerField()),
+                (
+                    "status",
+                    models.CharField(
+                        choices=[
+                            ("pending", "Pending"),
+                            ("paused", "Paused"),
+                            ("succeeded", "Succeeded"),
+                            ("failed", "Failed"),
+                            ("canceled", "Canceled"),
+                        ],
+                        default="pending",
+                        max_length=9,
+                    ),
+                ),
+                (
+                    "attempts",
+                    models.PositiveSmallIntegerField(
+                        db_comment="Of the present budget; a replay begins at 0 again.", default=0
+                    ),
+                ),
+                (
+                    "attempts_made",
+                    models.PositiveIntegerField(db_comment="Since the beginning.", default=0),
+                ),
+                (
+                    "next_attempt_at",
+                    models.DateTimeField(db_default=django.db.models.functions.datetime.Now()),
+                ),
+                ("last_outcome", models.CharField(blank=True, default="", max_length=16)),
+                ("last_status_code", models.PositiveSmallIntegerField(null=True)),
+                (
+                    "created_at",
+                    models.DateTimeField(db_default=django.db.models.functions.datetime.Now()),
+                ),
+                ("closed_at", models.DateTimeField(null=True)),
+                ("event_sequence", models.PositiveIntegerField(default=0)),
+                (
+                    "organization",
+                    models.ForeignKey(
+                        db_index=False,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="+",
+                        to="accounts.organization",
+                    ),
+                ),
+                (
+                    "endpoint",
+                    apps.core.tenancy.OwnedForeignKey(
+                        db_constraint=False,
+                        db_index=False,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="+",
+                        to="webhooks.webhookendpoint",
+                    ),
+                ),
             ],
             options={
-                'verbose_name_plural': 'webhook deliveries',
+                "verbose_name_plural": "webhook deliveries",
             },
         ),
         migrations.CreateModel(
-            name='WebhookAttempt',
+            name="WebhookAttempt",
             fields=[
-                ('id', models.UUIDField(default=apps.core.ids.new_id, editable=False, primary_key=True, serialize=False)),
-                ('number', models.PositiveIntegerField()),
-                ('started_at', models.DateTimeField()),
-                ('duration_ms', models.PositiveIntegerField()),
-                ('outcome', models.CharField(choices=[('succeeded', 'succeeded'), ('redirected', 'redirected'), ('refused', 'refused'), ('rate_limited', 'rate_limited'), ('gone', 'gone'), ('server_error', 'server_error'), ('timeout', 'timeout'), ('dns_error', 'dns_error'), ('connect_error', 'connect_error'), ('tls_error', 'tls_error'), ('protocol_error', 'protocol_error'), ('blocked_address', 'blocked_address')], max_length=16)),
-                ('status_code', models.PositiveSmallIntegerField(null=True)),
-                ('address', models.CharField(blank=True, default='', max_length=64)),
-                ('answer_head', models.TextField(blank=True, default='')),
-                ('organization', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='+', to='accounts.organization')),
-                ('delivery', apps.core.tenancy.OwnedForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='+', to='webhooks.webhookdelivery')),
-                ('endpoint', apps.core.tenancy.OwnedForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='+', to='webhooks.webhookendpoint')),
+                (
+                    "id",
+                    models.UUIDField(
+                        default=apps.core.ids.new_id,
+                        editable=False,
+                        primary_key=True,
+                        serialize=False,
+                    ),
+                ),
+                ("number", models.PositiveIntegerField()),
+                ("started_at", models.DateTimeField()),
+                ("duration_ms", models.PositiveIntegerField()),
+                (
+                    "outcome",
+                    models.CharField(
+                        choices=[
+                            ("succeeded", "succeeded"),
+                            ("redirected", "redirected"),
+                            ("refused", "refused"),
+                            ("rate_limited", "rate_limited"),
+                            ("gone", "gone"),
+                            ("server_error", "server_error"),
+                            ("timeout", "timeout"),
+                            ("dns_error", "dns_error"),
+                            ("connect_error", "connect_error"),
+                            ("tls_error", "tls_error"),
+                            ("protocol_error", "protocol_error"),
+                            ("blocked_address", "blocked_address"),
+                        ],
+                        max_length=16,
+                    ),
+                ),
+                ("status_code", models.PositiveSmallIntegerField(null=True)),
+                ("address", models.CharField(blank=True, default="", max_length=64)),
+                ("answer_head", models.TextField(blank=True, default="")),
+                (
+                    "organization",
+                    models.ForeignKey(
+                        db_index=False,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="+",
+                        to="accounts.organization",
+                    ),
+                ),
+                (
+                    "delivery",
+                    apps.core.tenancy.OwnedForeignKey(
+                        db_constraint=False,
+                        db_index=False,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="+",
+                        to="webhooks.webhookdelivery",
+                    ),
+                ),
+                (
+                    "endpoint",
+                    apps.core.tenancy.OwnedForeignKey(
+                        db_constraint=False,
+                        db_index=False,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="+",
+                        to="webhooks.webhookendpoint",
+                    ),
+                ),
             ],
         ),
         migrations.CreateModel(
-            name='WebhookFanout',
+            name="WebhookFanout",
             fields=[
-                ('id', models.UUIDField(default=apps.core.ids.new_id, editable=False, primary_key=True, serialize=False)),
-                ('event_id', models.UUIDField()),
-                ('delivery_count', models.PositiveIntegerField()),
-                ('organization', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='+', to='accounts.organization')),
+                (
+                    "id",
+                    models.UUIDField(
+                        default=apps.core.ids.new_id,
+                        editable=False,
+                        primary_key=True,
+                        serialize=False,
+                    ),
+                ),
+                ("event_id", models.UUIDField()),
+                ("delivery_count", models.PositiveIntegerField()),
+                (
+                    "organization",
+                    models.ForeignKey(
+                        db_index=False,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="+",
+                        to="accounts.organization",
+                    ),
+                ),
             ],
         ),
         migrations.CreateModel(
-            name='WebhookLane',
+            name="WebhookLane",
             fields=[
-                ('id', models.UUIDField(default=apps.core.ids.new_id, editable=False, primary_key=True, serialize=False)),
-                ('state', models.CharField(choices=[('pending', 'Pending'), ('leased', 'Leased'), ('done', 'Done'), ('failed', 'Failed'), ('quarantined', 'Quarantined'), ('paused', 'Paused')], db_default='pending', default='pending', max_length=11)),
-                ('attempts', models.PositiveIntegerField(db_comment='Raised in the claim.', default=0)),
-                ('lapses', models.PositiveSmallIntegerField(db_comment='Leases in a row that ended with no outcome.', default=0)),
-                ('next_attempt_at', models.DateTimeField(db_comment='When due; a claim sets it to the end of its lease.', db_default=django.db.models.functions.datetime.Now())),
-                ('lease_until', models.DateTimeField(null=True)),
-                ('lease_token', models.UUIDField(null=True)),
-                ('last_error_code', models.CharField(default='', max_length=64)),
-                ('traceparent', models.CharField(default='', max_length=64)),
-                ('lane', models.PositiveSmallIntegerField()),
-                ('is_slow', models.BooleanField(db_comment="Worked by the slow endpoints' queue.", default=False)),
-                ('endpoint', apps.core.tenancy.OwnedForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='+', to='webhooks.webhookendpoint')),
-                ('organization', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='+', to='accounts.organization')),
+                (
+                    "id",
+                    models.UUIDField(
+                        default=apps.core.ids.new_id,
+                        editable=False,
+                        primary_key=True,
+                        serialize=False,
+                    ),
+                ),
+                (
+                    "state",
+                    models.CharField(
+                        choices=[
+                            ("pending", "Pending"),
+                            ("leased", "Leased"),
+                            ("done", "Done"),
+                            ("failed", "Failed"),
+                            ("quarantined", "Quarantined"),
+                            ("paused", "Paused"),
+                        ],
+                        db_default="pending",
+                        default="pending",
+                        max_length=11,
+                    ),
+                ),
+                (
+                    "attempts",
+                    models.PositiveIntegerField(db_comment="Raised in the claim.", default=0),
+                ),
+                (
+                    "lapses",
+                    models.PositiveSmallIntegerField(
+                        db_comment="Leases in a row that ended with no outcome.", default=0
+                    ),
+                ),
+                (
+                    "next_attempt_at",
+                    models.DateTimeField(
+                        db_comment="When due; a claim sets it to the end of its lease.",
+                        db_default=django.db.models.functions.datetime.Now(),
+                    ),
+                ),
+                ("lease_until", models.DateTimeField(null=True)),
+                ("lease_token", models.UUIDField(null=True)),
+                ("last_error_code", models.CharField(default="", max_length=64)),
+                ("traceparent", models.CharField(default="", max_length=64)),
+                ("lane", models.PositiveSmallIntegerField()),
+                (
+                    "is_slow",
+                    models.BooleanField(
+                        db_comment="Worked by the slow endpoints' queue.", default=False
+                    ),
+                ),
+                (
+                    "endpoint",
+                    apps.core.tenancy.OwnedForeignKey(
+                        db_constraint=False,
+                        db_index=False,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="+",
+                        to="webhooks.webhookendpoint",
+                    ),
+                ),
+                (
+                    "organization",
+                    models.ForeignKey(
+                        db_index=False,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="+",
+                        to="accounts.organization",
+                    ),
+                ),
             ],
         ),
         migrations.CreateModel(
-            name='WebhookReplay',
+            name="WebhookReplay",
             fields=[
-                ('id', models.UUIDField(default=apps.core.ids.new_id, editable=False, primary_key=True, serialize=False)),
-                ('scope', models.CharField(db_comment="A delivery's id, or failed since when.", max_length=64)),
-                ('minute', models.DateTimeField()),
-                ('delivery_count', models.PositiveIntegerField()),
-                ('reason', models.CharField(blank=True, default='', max_length=500)),
-                ('requested_by', models.CharField(max_length=100)),
-                ('created_at', models.DateTimeField()),
-                ('endpoint', apps.core.tenancy.OwnedForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='+', to='webhooks.webhookendpoint')),
-                ('organization', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='+', to='accounts.organization')),
+                (
+                    "id",
+                    models.UUIDField(
+                        default=apps.core.ids.new_id,
+                        editable=False,
+                        primary_key=True,
+                        serialize=False,
+                    ),
+                ),
+                (
+                    "scope",
+                    models.CharField(
+                        db_comment="A delivery's id, or failed since when.", max_length=64
+                    ),
+                ),
+                ("minute", models.DateTimeField()),
+                ("delivery_count", models.PositiveIntegerField()),
+                ("reason", models.CharField(blank=True, default="", max_length=500)),
+                ("requested_by", models.CharField(max_length=100)),
+                ("created_at", models.DateTimeField()),
+                (
+                    "endpoint",
+                    apps.core.tenancy.OwnedForeignKey(
+                        db_constraint=False,
+                        db_index=False,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="+",
+                        to="webhooks.webhookendpoint",
+                    ),
+                ),
+                (
+                    "organization",
+                    models.ForeignKey(
+                        db_index=False,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="+",
+                        to="accounts.organization",
+                    ),
+                ),
             ],
         ),
         migrations.CreateModel(
-            name='WebhookSecret',
+            name="WebhookSecret",
             fields=[
-                ('id', models.UUIDField(default=apps.core.ids.new_id, editable=False, primary_key=True, serialize=False)),
-                ('sealed', models.BinaryField()),
-                ('created_at', models.DateTimeField()),
-                ('expires_at', models.DateTimeField(db_comment='NULL: until it is rotated.', null=True)),
-                ('endpoint', apps.core.tenancy.OwnedForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='+', to='webhooks.webhookendpoint')),
-                ('organization', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='+', to='accounts.organization')),
+                (
+                    "id",
+                    models.UUIDField(
+                        default=apps.core.ids.new_id,
+                        editable=False,
+                        primary_key=True,
+                        serialize=False,
+                    ),
+                ),
+                ("sealed", models.BinaryField()),
+                ("created_at", models.DateTimeField()),
+                (
+                    "expires_at",
+                    models.DateTimeField(db_comment="NULL: until it is rotated.", null=True),
+                ),
+                (
+                    "endpoint",
+                    apps.core.tenancy.OwnedForeignKey(
+                        db_constraint=False,
+                        db_index=False,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="+",
+                        to="webhooks.webhookendpoint",
+                    ),
+                ),
+                (
+                    "organization",
+                    models.ForeignKey(
+                        db_index=False,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="+",
+                        to="accounts.organization",
+                    ),
+                ),
             ],
         ),
         migrations.CreateModel(
-            name='WebhookBody',
+            name="WebhookBody",
             fields=[
-                ('id', models.UUIDField(default=apps.core.ids.new_id, editable=False, primary_key=True, serialize=False)),
-                ('event_id', models.UUIDField()),
-                ('api_version', models.CharField(max_length=10)),
-                ('body', models.BinaryField()),
-                ('organization', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='+', to='accounts.organization')),
+                (
+                    "id",
+                    models.UUIDField(
+                        default=apps.core.ids.new_id,
+                        editable=False,
+                        primary_key=True,
+                        serialize=False,
+                    ),
+                ),
+                ("event_id", models.UUIDField()),
+                ("api_version", models.CharField(max_length=10)),
+                ("body", models.BinaryField()),
+                (
+                    "organization",
+                    models.ForeignKey(
+                        db_index=False,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="+",
+                        to="accounts.organization",
+                    ),
+                ),
             ],
             options={
-                'constraints': [models.UniqueConstraint(fields=('organization', 'event_id', 'api_version'), name='webhook_event_is_rendered_once_per_version')],
+                "constraints": [
+                    models.UniqueConstraint(
+                        fields=("organization", "event_id", "api_version"),
+                        name="webhook_event_is_rendered_once_per_version",
+                    )
+                ],
             },
         ),
         pgtrigger.migrations.AddTrigger(
-            model_name='webhookbody',
-            trigger=pgtrigger.compiler.Trigger(name='webhook_bodies_are_append_only', sql=apps.core.triggers.GuardSql(func="RAISE EXCEPTION '% is append-only: % refused', TG_TABLE_NAME, TG_OP USING ERRCODE = 'restrict_violation', CONSTRAINT = 'webhook_bodies_are_append_only';", hash='db3d46a8e7693a49490ee6309ab754d64fa7c32f', level='STATEMENT', operation='UPDATE OR DELETE OR TRUNCATE', pgid='pgtrigger_webhook_bodies_are_append_only_b516e', table='webhooks_webhookbody', when='BEFORE')),
+            model_name="webhookbody",
+            trigger=pgtrigger.compiler.Trigger(
+                name="webhook_bodies_are_append_only",
+                sql=apps.core.triggers.GuardSql(
+                    func="RAISE EXCEPTION '% is append-only: % refused', TG_TABLE_NAME, TG_OP USING ERRCODE = 'restrict_violation', CONSTRAINT = 'webhook_bodies_are_append_only';",
+                    hash="db3d46a8e7693a49490ee6309ab754d64fa7c32f",
+                    level="STATEMENT",
+                    operation="UPDATE OR DELETE OR TRUNCATE",
+                    pgid="pgtrigger_webhook_bodies_are_append_only_b516e",
+                    table="webhooks_webhookbody",
+                    when="BEFORE",
+                ),
+            ),
         ),
         migrations.AddIndex(
-            model_name='webhookendpoint',
-            index=models.Index(fields=['organization', '-id'], name='webhook_endpoint_of'),
+            model_name="webhookendpoint",
+            index=models.Index(fields=["organization", "-id"], name="webhook_endpoint_of"),
         ),
         migrations.AddConstraint(
-            model_name='webhookendpoint',
-            constraint=apps.core.constraints.OwnedKey(name='webhook_endpoint_of_its_organization'),
+            model_name="webhookendpoint",
+            constraint=apps.core.constraints.OwnedKey(name="webhook_endpoint_of_its_organization"),
         ),
         migrations.AddConstraint(
-            model_name='webhookendpoint',
-            constraint=models.CheckConstraint(condition=models.Q(('max_in_flight__gte', 1), ('max_in_flight__lte', 8)), name='webhook_endpoint_has_one_to_eight_lanes'),
+            model_name="webhookendpoint",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("max_in_flight__gte", 1), ("max_in_flight__lte", 8)),
+                name="webhook_endpoint_has_one_to_eight_lanes",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='webhookendpoint',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('status', 'disabled'), _negated=True), models.Q(('disabled_reason', ''), _negated=True), _connector='OR'), name='webhook_endpoint_says_why_it_is_off'),
+            model_name="webhookendpoint",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    models.Q(("status", "disabled"), _negated=True),
+                    models.Q(("disabled_reason", ""), _negated=True),
+                    _connector="OR",
+                ),
+                name="webhook_endpoint_says_why_it_is_off",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='webhookendpoint',
-            constraint=models.CheckConstraint(condition=models.Q(('event_types__len__gt', 0)), name='webhook_endpoint_wants_something'),
+            model_name="webhookendpoint",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("event_types__len__gt", 0)),
+                name="webhook_endpoint_wants_something",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='webhookendpoint',
-            constraint=models.CheckConstraint(condition=models.Q(('ordering__in', ['none', 'aggregate']), ('status__in', ['enabled', 'disabled', 'deleted'])), name='webhook_endpoint_status_is_known'),
+            model_name="webhookendpoint",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    ("ordering__in", ["none", "aggregate"]),
+                    ("status__in", ["enabled", "disabled", "deleted"]),
+                ),
+                name="webhook_endpoint_status_is_known",
+            ),
         ),
         pgtrigger.migrations.AddTrigger(
-            model_name='webhookendpoint',
-            trigger=pgtrigger.compiler.Trigger(name='webhook_endpoint_is_never_deleted', sql=apps.core.triggers.GuardSql(func="RAISE EXCEPTION 'rows of % are never deleted', TG_TABLE_NAME USING ERRCODE = 'restrict_violation', CONSTRAINT = 'webhook_endpoint_is_never_deleted';", hash='a11757e29bdb468309659dde26d19fa747220f9b', level='STATEMENT', operation='DELETE OR TRUNCATE', pgid='pgtrigger_webhook_endpoint_is_never_deleted_5d51a', table='webhooks_webhookendpoint', when='BEFORE')),
+            model_name="webhookendpoint",
+            trigger=pgtrigger.compiler.Trigger(
+                name="webhook_endpoint_is_never_deleted",
+                sql=apps.core.triggers.GuardSql(
+                    func="RAISE EXCEPTION 'rows of % are never deleted', TG_TABLE_NAME USING ERRCODE = 'restrict_violation', CONSTRAINT = 'webhook_endpoint_is_never_deleted';",
+                    hash="a11757e29bdb468309659dde26d19fa747220f9b",
+                    level="STATEMENT",
+                    operation="DELETE OR TRUNCATE",
+                    pgid="pgtrigger_webhook_endpoint_is_never_deleted_5d51a",
+                    table="webhooks_webhookendpoint",
+                    when="BEFORE",
+                ),
+            ),
         ),
         pgtrigger.migrations.AddTrigger(
-            model_name='webhookendpoint',
-            trigger=pgtrigger.compiler.Trigger(name='webhook_endpoint_moves', sql=apps.core.triggers.GuardSql(func='IF OLD."status" IS DISTINCT FROM NEW."status" AND (OLD."status", NEW."status") NOT IN ((\'disabled\', \'deleted\'), (\'disabled\', \'enabled\'), (\'enabled\', \'deleted\'), (\'enabled\', \'disabled\')) THEN RAISE EXCEPTION \'%: % does not become %\', TG_TABLE_NAME, OLD."status", NEW."status" USING ERRCODE = \'check_violation\', CONSTRAINT = \'webhook_endpoint_moves\'; END IF; RETURN NEW;', hash='801466044d7971a48bd216324160a6b3154f6bf0', operation='UPDATE OF "status"', pgid='pgtrigger_webhook_endpoint_moves_32bfe', table='webhooks_webhookendpoint', when='BEFORE')),
+            model_name="webhookendpoint",
+            trigger=pgtrigger.compiler.Trigger(
+                name="webhook_endpoint_moves",
+                sql=apps.core.triggers.GuardSql(
+                    func="IF OLD.\"status\" IS DISTINCT FROM NEW.\"status\" AND (OLD.\"status\", NEW.\"status\") NOT IN (('disabled', 'deleted'), ('disabled', 'enabled'), ('enabled', 'deleted'), ('enabled', 'disabled')) THEN RAISE EXCEPTION '%: % does not become %', TG_TABLE_NAME, OLD.\"status\", NEW.\"status\" USING ERRCODE = 'check_violation', CONSTRAINT = 'webhook_endpoint_moves'; END IF; RETURN NEW;",
+                    hash="801466044d7971a48bd216324160a6b3154f6bf0",
+                    operation='UPDATE OF "status"',
+                    pgid="pgtrigger_webhook_endpoint_moves_32bfe",
+                    table="webhooks_webhookendpoint",
+                    when="BEFORE",
+                ),
+            ),
         ),
         pgtrigger.migrations.AddTrigger(
-            model_name='webhookendpoint',
-            trigger=pgtrigger.compiler.Trigger(name='webhook_endpoint_stays_with_its_organization', sql=apps.core.triggers.GuardSql(func='IF OLD."id" IS DISTINCT FROM NEW."id" OR OLD."organization_id" IS DISTINCT FROM NEW."organization_id" OR OLD."created_at" IS DISTINCT FROM NEW."created_at" THEN RAISE EXCEPTION \'%: id, organization_id, created_at never change\', TG_TABLE_NAME USING ERRCODE = \'restrict_violation\', CONSTRAINT = \'webhook_endpoint_stays_with_its_organization\'; END IF; RETURN NEW;', hash='8174ea7623d9858e03caf270b03e1f2e577fa265', operation='UPDATE', pgid='pgtrigger_webhook_endpoint_stays_with_its_organization_f0e40', table='webhooks_webhookendpoint', when='BEFORE')),
+            model_name="webhookendpoint",
+            trigger=pgtrigger.compiler.Trigger(
+                name="webhook_endpoint_stays_with_its_organization",
+                sql=apps.core.triggers.GuardSql(
+                    func='IF OLD."id" IS DISTINCT FROM NEW."id" OR OLD."organization_id" IS DISTINCT FROM NEW."organization_id" OR OLD."created_at" IS DISTINCT FROM NEW."created_at" THEN RAISE EXCEPTION \'%: id, organization_id, created_at never change\', TG_TABLE_NAME USING ERRCODE = \'restrict_violation\', CONSTRAINT = \'webhook_endpoint_stays_with_its_organization\'; END IF; RETURN NEW;',
+                    hash="8174ea7623d9858e03caf270b03e1f2e577fa265",
+                    operation="UPDATE",
+                    pgid="pgtrigger_webhook_endpoint_stays_with_its_organization_f0e40",
+                    table="webhooks_webhookendpoint",
+                    when="BEFORE",
+                ),
+            ),
         ),
         migrations.AddIndex(
-            model_name='webhookdelivery',
-            index=models.Index(condition=models.Q(('status', 'pending')), fields=['organization', 'endpoint', 'lane', 'next_attempt_at'], name='webhook_delivery_due'),
+            model_name="webhookdelivery",
+            index=models.Index(
+                condition=models.Q(("status", "pending")),
+                fields=["organization", "endpoint", "lane", "next_attempt_at"],
+                name="webhook_delivery_due",
+            ),
         ),
         migrations.AddIndex(
-            model_name='webhookdelivery',
-            index=models.Index(condition=models.Q(('status', 'pending')), fields=['organization', 'endpoint', 'aggregate_id', 'sequence'], name='webhook_delivery_in_order'),
+            model_name="webhookdelivery",
+            index=models.Index(
+                condition=models.Q(("status", "pending")),
+                fields=["organization", "endpoint", "aggregate_id", "sequence"],
+                name="webhook_delivery_in_order",
+            ),
         ),
         migrations.AddIndex(
-            model_name='webhookdelivery',
-            index=models.Index(fields=['organization', 'endpoint', '-id'], name='webhook_delivery_of_endpoint'),
+            model_name="webhookdelivery",
+            index=models.Index(
+                fields=["organization", "endpoint", "-id"], name="webhook_delivery_of_endpoint"
+            ),
         ),
         migrations.AddConstraint(
-            model_name='webhookdelivery',
-            constraint=apps.core.constraints.OwnedKey(name='webhook_delivery_of_its_organization'),
+            model_name="webhookdelivery",
+            constraint=apps.core.constraints.OwnedKey(name="webhook_delivery_of_its_organization"),
         ),
         migrations.AddConstraint(
-            model_name='webhookdelivery',
-            constraint=apps.core.constraints.SameOrganization(field='endpoint', name='webhook_delivery_is_to_its_endpoint'),
+            model_name="webhookdelivery",
+            constraint=apps.core.constraints.SameOrganization(
+                field="endpoint", name="webhook_delivery_is_to_its_endpoint"
+            ),
         ),
         migrations.AddConstraint(
-            model_name='webhookdelivery',
-            constraint=models.UniqueConstraint(fields=('organization', 'event_id', 'endpoint'), name='webhook_event_is_owed_once_to_an_endpoint'),
+            model_name="webhookdelivery",
+            constraint=models.UniqueConstraint(
+                fields=("organization", "event_id", "endpoint"),
+                name="webhook_event_is_owed_once_to_an_endpoint",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='webhookdelivery',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('closed_at__isnull', False), ('status__in', ('succeeded', 'failed', 'canceled'))), models.Q(models.Q(('status__in', ('succeeded', 'failed', 'canceled')), _negated=True), ('closed_at__isnull', True)), _connector='OR'), name='webhook_delivery_is_closed_iff_final'),
+            model_name="webhookdelivery",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    models.Q(
+                        ("closed_at__isnull", False),
+                        ("status__in", ("succeeded", "failed", "canceled")),
+                    ),
+                    models.Q(
+                        models.Q(
+                            ("status__in", ("succeeded", "failed", "canceled")), _negated=True
+                        ),
+                        ("closed_at__isnull", True),
+                    ),
+                    _connector="OR",
+                ),
+                name="webhook_delivery_is_closed_iff_final",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='webhookdelivery',
-            constraint=models.CheckConstraint(condition=models.Q(('status__in', ['pending', 'paused', 'succeeded', 'failed', 'canceled'])), name='webhook_delivery_status_is_known'),
+            model_name="webhookdelivery",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    ("status__in", ["pending", "paused", "succeeded", "failed", "canceled"])
+                ),
+                name="webhook_delivery_status_is_known",
+            ),
         ),
         pgtrigger.migrations.AddTrigger(
-            model_name='webhookdelivery',
-            trigger=pgtrigger.compiler.Trigger(name='webhook_delivery_moves', sql=apps.core.triggers.GuardSql(func='IF OLD."status" IS DISTINCT FROM NEW."status" AND (OLD."status", NEW."status") NOT IN ((\'canceled\', \'pending\'), (\'failed\', \'pending\'), (\'paused\', \'canceled\'), (\'paused\', \'pending\'), (\'pending\', \'canceled\'), (\'pending\', \'failed\'), (\'pending\', \'paused\'), (\'pending\', \'succeeded\'), (\'succeeded\', \'pending\')) THEN RAISE EXCEPTION \'%: % does not become %\', TG_TABLE_NAME, OLD."status", NEW."status" USING ERRCODE = \'check_violation\', CONSTRAINT = \'webhook_delivery_moves\'; END IF; RETURN NEW;', hash='2219e36497b329106aef242c6e6d5a459de341ef', operation='UPDATE OF "status"', pgid='pgtrigger_webhook_delivery_moves_5dfe2', table='webhooks_webhookdelivery', when='BEFORE')),
+            model_name="webhookdelivery",
+            trigger=pgtrigger.compiler.Trigger(
+                name="webhook_delivery_moves",
+                sql=apps.core.triggers.GuardSql(
+                    func="IF OLD.\"status\" IS DISTINCT FROM NEW.\"status\" AND (OLD.\"status\", NEW.\"status\") NOT IN (('canceled', 'pending'), ('failed', 'pending'), ('paused', 'canceled'), ('paused', 'pending'), ('pending', 'canceled'), ('pending', 'failed'), ('pending', 'paused'), ('pending', 'succeeded'), ('succeeded', 'pending')) THEN RAISE EXCEPTION '%: % does not become %', TG_TABLE_NAME, OLD.\"status\", NEW.\"status\" USING ERRCODE = 'check_violation', CONSTRAINT = 'webhook_delivery_moves'; END IF; RETURN NEW;",
+                    hash="2219e36497b329106aef242c6e6d5a459de341ef",
+                    operation='UPDATE OF "status"',
+                    pgid="pgtrigger_webhook_delivery_moves_5dfe2",
+                    table="webhooks_webhookdelivery",
+                    when="BEFORE",
+                ),
+            ),
         ),
         pgtrigger.migrations.AddTrigger(
-            model_name='webhookdelivery',
-            trigger=pgtrigger.compiler.Trigger(name='webhook_delivery_is_what_is_owed', sql=apps.core.triggers.GuardSql(func='IF OLD."id" IS DISTINCT FROM NEW."id" OR OLD."organization_id" IS DISTINCT FROM NEW."organization_id" OR OLD."endpoint_id" IS DISTINCT FROM NEW."endpoint_id" OR OLD."event_id" IS DISTINCT FROM NEW."event_id" OR OLD."api_version" IS DISTINCT FROM NEW."api_version" THEN RAISE EXCEPTION \'%: id, organization_id, endpoint_id, event_id, api_version never change\', TG_TABLE_NAME USING ERRCODE = \'restrict_violation\', CONSTRAINT = \'webhook_delivery_is_what_is_owed\'; END IF; RETURN NEW;', hash='e917d43cd9ef48a520042a511ed340a8a201f865', operation='UPDATE', pgid='pgtrigger_webhook_delivery_is_what_is_owed_5dfa5', table='webhooks_webhookdelivery', when='BEFORE')),
+            model_name="webhookdelivery",
+            trigger=pgtrigger.compiler.Trigger(
+                name="webhook_delivery_is_what_is_owed",
+                sql=apps.core.triggers.GuardSql(
+                    func='IF OLD."id" IS DISTINCT FROM NEW."id" OR OLD."organization_id" IS DISTINCT FROM NEW."organization_id" OR OLD."endpoint_id" IS DISTINCT FROM NEW."endpoint_id" OR OLD."event_id" IS DISTINCT FROM NEW."event_id" OR OLD."api_version" IS DISTINCT FROM NEW."api_version" THEN RAISE EXCEPTION \'%: id, organization_id, endpoint_id, event_id, api_version never change\', TG_TABLE_NAME USING ERRCODE = \'restrict_violation\', CONSTRAINT = \'webhook_delivery_is_what_is_owed\'; END IF; RETURN NEW;',
+                    hash="e917d43cd9ef48a520042a511ed340a8a201f865",
+                    operation="UPDATE",
+                    pgid="pgtrigger_webhook_delivery_is_what_is_owed_5dfa5",
+                    table="webhooks_webhookdelivery",
+                    when="BEFORE",
+                ),
+            ),
         ),
         pgtrigger.migrations.AddTrigger(
-            model_name='webhookdelivery',
-            trigger=pgtrigger.compiler.Trigger(name='webhook_delivery_is_never_deleted', sql=apps.core.triggers.GuardSql(func="RAISE EXCEPTION 'rows of % are never deleted', TG_TABLE_NAME USING ERRCODE = 'restrict_violation', CONSTRAINT = 'webhook_delivery_is_never_deleted';", hash='7215cb3d57b7bb69ca8d3944e1ca8130ba64fb77', level='STATEMENT', operation='DELETE OR TRUNCATE', pgid='pgtrigger_webhook_delivery_is_never_deleted_20f50', table='webhooks_webhookdelivery', when='BEFORE')),
+            model_name="webhookdelivery",
+            trigger=pgtrigger.compiler.Trigger(
+                name="webhook_delivery_is_never_deleted",
+                sql=apps.core.triggers.GuardSql(
+                    func="RAISE EXCEPTION 'rows of % are never deleted', TG_TABLE_NAME USING ERRCODE = 'restrict_violation', CONSTRAINT = 'webhook_delivery_is_never_deleted';",
+                    hash="7215cb3d57b7bb69ca8d3944e1ca8130ba64fb77",
+                    level="STATEMENT",
+                    operation="DELETE OR TRUNCATE",
+                    pgid="pgtrigger_webhook_delivery_is_never_deleted_20f50",
+                    table="webhooks_webhookdelivery",
+                    when="BEFORE",
+                ),
+            ),
         ),
         migrations.AddIndex(
-            model_name='webhookattempt',
-            index=models.Index(fields=['organization', 'delivery', 'id'], name='webhook_attempt_of'),
+            model_name="webhookattempt",
+            index=models.Index(
+                fields=["organization", "delivery", "id"], name="webhook_attempt_of"
+            ),
         ),
         migrations.AddIndex(
-            model_name='webhookattempt',
-            index=models.Index(fields=['organization', 'endpoint', '-id'], name='webhook_attempt_at_endpoint'),
+            model_name="webhookattempt",
+            index=models.Index(
+                fields=["organization", "endpoint", "-id"], name="webhook_attempt_at_endpoint"
+            ),
         ),
         migrations.AddConstraint(
-            model_name='webhookattempt',
-            constraint=apps.core.constraints.SameOrganization(field='delivery', name='webhook_attempt_is_of_its_delivery'),
+            model_name="webhookattempt",
+            constraint=apps.core.constraints.SameOrganization(
+                field="delivery", name="webhook_attempt_is_of_its_delivery"
+            ),
         ),
         migrations.AddConstraint(
-            model_name='webhookattempt',
-            constraint=apps.core.constraints.SameOrganization(field='endpoint', name='webhook_attempt_is_at_its_endpoint'),
+            model_name="webhookattempt",
+            constraint=apps.core.constraints.SameOrganization(
+                field="endpoint", name="webhook_attempt_is_at_its_endpoint"
+            ),
         ),
         pgtrigger.migrations.AddTrigger(
-            model_name='webhookattempt',
-            trigger=pgtrigger.compiler.Trigger(name='webhook_attempts_are_append_only', sql=apps.core.triggers.GuardSql(func="RAISE EXCEPTION '% is append-only: % refused', TG_TABLE_NAME, TG_OP USING ERRCODE = 'restrict_violation', CONSTRAINT = 'webhook_attempts_are_append_only';", hash='268393d9bedaecb0fe88bbd01b076a65391d27ce', level='STATEMENT', operation='UPDATE OR DELETE OR TRUNCATE', pgid='pgtrigger_webhook_attempts_are_append_only_4bbf1', table='webhooks_webhookattempt', when='BEFORE')),
+            model_name="webhookattempt",
+            trigger=pgtrigger.compiler.Trigger(
+                name="webhook_attempts_are_append_only",
+                sql=apps.core.triggers.GuardSql(
+                    func="RAISE EXCEPTION '% is append-only: % refused', TG_TABLE_NAME, TG_OP USING ERRCODE = 'restrict_violation', CONSTRAINT = 'webhook_attempts_are_append_only';",
+                    hash="268393d9bedaecb0fe88bbd01b076a65391d27ce",
+                    level="STATEMENT",
+                    operation="UPDATE OR DELETE OR TRUNCATE",
+                    pgid="pgtrigger_webhook_attempts_are_append_only_4bbf1",
+                    table="webhooks_webhookattempt",
+                    when="BEFORE",
+                ),
+            ),
         ),
         migrations.AddConstraint(
-            model_name='webhookfanout',
-            constraint=models.UniqueConstraint(fields=('organization', 'event_id'), name='webhook_event_is_fanned_out_once'),
+            model_name="webhookfanout",
+            constraint=models.UniqueConstraint(
+                fields=("organization", "event_id"), name="webhook_event_is_fanned_out_once"
+            ),
         ),
         pgtrigger.migrations.AddTrigger(
-            model_name='webhookfanout',
-            trigger=pgtrigger.compiler.Trigger(name='webhook_fanouts_are_append_only', sql=apps.core.triggers.GuardSql(func="RAISE EXCEPTION '% is append-only: % refused', TG_TABLE_NAME, TG_OP USING ERRCODE = 'restrict_violation', CONSTRAINT = 'webhook_fanouts_are_append_only';", hash='3e0cbf32f36f8546ab80d7b56d04e6d5f23658e1', level='STATEMENT', operation='UPDATE OR DELETE OR TRUNCATE', pgid='pgtrigger_webhook_fanouts_are_append_only_8952b', table='webhooks_webhookfanout', when='BEFORE')),
+            model_name="webhookfanout",
+            trigger=pgtrigger.compiler.Trigger(
+                name="webhook_fanouts_are_append_only",
+                sql=apps.core.triggers.GuardSql(
+                    func="RAISE EXCEPTION '% is append-only: % refused', TG_TABLE_NAME, TG_OP USING ERRCODE = 'restrict_violation', CONSTRAINT = 'webhook_fanouts_are_append_only';",
+                    hash="3e0cbf32f36f8546ab80d7b56d04e6d5f23658e1",
+                    level="STATEMENT",
+                    operation="UPDATE OR DELETE OR TRUNCATE",
+                    pgid="pgtrigger_webhook_fanouts_are_append_only_8952b",
+                    table="webhooks_webhookfanout",
+                    when="BEFORE",
+                ),
+            ),
         ),
         migrations.AddIndex(
-            model_name='webhooklane',
-            index=models.Index(condition=models.Q(('state__in', ['pending', 'leased'])), fields=['next_attempt_at'], name='webhook_lane_due'),
+            model_name="webhooklane",
+            index=models.Index(
+                condition=models.Q(("state__in", ["pending", "leased"])),
+                fields=["next_attempt_at"],
+                name="webhook_lane_due",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='webhooklane',
-            constraint=apps.core.constraints.SameOrganization(field='endpoint', name='webhook_lane_is_of_its_endpoint'),
+            model_name="webhooklane",
+            constraint=apps.core.constraints.SameOrganization(
+                field="endpoint", name="webhook_lane_is_of_its_endpoint"
+            ),
         ),
         migrations.AddConstraint(
-            model_name='webhooklane',
-            constraint=models.UniqueConstraint(fields=('organization', 'endpoint', 'lane'), name='webhook_endpoint_has_each_lane_once'),
+            model_name="webhooklane",
+            constraint=models.UniqueConstraint(
+                fields=("organization", "endpoint", "lane"),
+                name="webhook_endpoint_has_each_lane_once",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='webhooklane',
-            constraint=models.CheckConstraint(condition=models.Q(('lane__lt', 8)), name='webhook_lane_is_one_of_eight'),
+            model_name="webhooklane",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("lane__lt", 8)), name="webhook_lane_is_one_of_eight"
+            ),
         ),
         migrations.AddConstraint(
-            model_name='webhookreplay',
-            constraint=apps.core.constraints.SameOrganization(field='endpoint', name='webhook_replay_is_of_its_endpoint'),
+            model_name="webhookreplay",
+            constraint=apps.core.constraints.SameOrganization(
+                field="endpoint", name="webhook_replay_is_of_its_endpoint"
+            ),
         ),
         migrations.AddConstraint(
-            model_name='webhookreplay',
-            constraint=models.UniqueConstraint(fields=('organization', 'endpoint', 'scope', 'minute'), name='webhook_replay_is_asked_once_a_minute'),
+            model_name="webhookreplay",
+            constraint=models.UniqueConstraint(
+                fields=("organization", "endpoint", "scope", "minute"),
+                name="webhook_replay_is_asked_once_a_minute",
+            ),
         ),
         pgtrigger.migrations.AddTrigger(
-            model_name='webhookreplay',
-            trigger=pgtrigger.compiler.Trigger(name='webhook_replays_are_append_only', sql=apps.core.triggers.GuardSql(func="RAISE EXCEPTION '% is append-only: % refused', TG_TABLE_NAME, TG_OP USING ERRCODE = 'restrict_violation', CONSTRAINT = 'webhook_replays_are_append_only';", hash='e6f376e54f85ada17f2f0a33afe5a0374033bbf9', level='STATEMENT', operation='UPDATE OR DELETE OR TRUNCATE', pgid='pgtrigger_webhook_replays_are_append_only_9186b', table='webhooks_webhookreplay', when='BEFORE')),
+            model_name="webhookreplay",
+            trigger=pgtrigger.compiler.Trigger(
+                name="webhook_replays_are_append_only",
+                sql=apps.core.triggers.GuardSql(
+                    func="RAISE EXCEPTION '% is append-only: % refused', TG_TABLE_NAME, TG_OP USING ERRCODE = 'restrict_violation', CONSTRAINT = 'webhook_replays_are_append_only';",
+                    hash="e6f376e54f85ada17f2f0a33afe5a0374033bbf9",
+                    level="STATEMENT",
+                    operation="UPDATE OR DELETE OR TRUNCATE",
+                    pgid="pgtrigger_webhook_replays_are_append_only_9186b",
+                    table="webhooks_webhookreplay",
+                    when="BEFORE",
+                ),
+            ),
         ),
         migrations.AddIndex(
-            model_name='webhooksecret',
-            index=models.Index(fields=['organization', 'endpoint', '-id'], name='webhook_secret_of'),
+            model_name="webhooksecret",
+            index=models.Index(
+                fields=["organization", "endpoint", "-id"], name="webhook_secret_of"
+            ),
         ),
         migrations.AddConstraint(
-            model_name='webhooksecret',
-            constraint=apps.core.constraints.SameOrganization(field='endpoint', name='webhook_secret_is_of_its_endpoint'),
+            model_name="webhooksecret",
+            constraint=apps.core.constraints.SameOrganization(
+                field="endpoint", name="webhook_secret_is_of_its_endpoint"
+            ),
         ),
         migrations.AddConstraint(
-            model_name='webhooksecret',
-            constraint=models.UniqueConstraint(condition=models.Q(('expires_at__isnull', True)), fields=('organization', 'endpoint'), name='webhook_endpoint_has_one_lasting_secret'),
+            model_name="webhooksecret",
+            constraint=models.UniqueConstraint(
+                condition=models.Q(("expires_at__isnull", True)),
+                fields=("organization", "endpoint"),
+                name="webhook_endpoint_has_one_lasting_secret",
+            ),
         ),
     ]

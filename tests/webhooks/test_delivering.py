@@ -1,0 +1,546 @@
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from functools import partial
+
+import pytest
+from django.db import DatabaseError, connection
+from standardwebhooks import Webhook
+
+from apps.core import clock
+from apps.core.ids import encode_id
+from apps.core.models import OutboxEvent
+from apps.webhooks import operations, queries, tasks
+from apps.webhooks.models import (
+    WebhookAttempt,
+    WebhookBody,
+    WebhookDelivery,
+    WebhookEndpoint,
+    WebhookFanout,
+    WebhookLane,
+)
+from apps.webhooks.rules import retries
+from apps.webhooks.rules.retries import Attempt, Outcome
+from tests.accounts.factories import create_organization
+from tests.support import race
+from tests.webhooks import receiver
+from tests.webhooks.conftest import broken_invariants
+from tests.webhooks.factories import (
+    TESTS,
+    create_customer,
+    create_endpoint,
+    deliver,
+    deliveries,
+    make_due,
+    owe,
+    publish,
+    relay,
+)
+from tests.webhooks.receiver import Receiver
+
+
+class TestFanOut:
+    def test_reaches_the_receiver_signed(self, organization, far):
+        _, secret = create_endpoint(organization, far.url)
+        owe(organization, "thing_1", text="hello")
+
+        assert deliver() == 1
+
+        [request] = far.requests
+        body = Webhook(secret).verify(request.body, request.headers)
+        event = OutboxEvent.objects.get(type="thing.changed")
+        assert body == {
+            "id": encode_id("evt", event.id),
+            "type": "thing.changed",
+            "timestamp": event.occurred_at.isoformat().replace("+00:00", "Z"),
+            "api_version": "2026-11-01",
+            "organization_id": encode_id("org", organization.id),
+            "sequence": 1,
+            "aggregate": {"type": "thing", "id": "thing_1"},
+            "data": {"text": "hello"},
+        }
+        assert request.headers["webhook-id"] == encode_id("evt", event.id)
+        [delivery] = deliveries(organization)
+        assert (delivery.status, delivery.attempts, delivery.last_status_code) == (
+            "succeeded",
+            1,
+            200,
+        )
+        [attempt] = WebhookAttempt.objects.all()
+        assert (attempt.number, attempt.outcome, attempt.address, attempt.answer_head) == (
+            1,
+            "succeeded",
+            "127.0.0.1",
+            "thanks",
+        )
+        assert broken_invariants() == []
+
+    def test_brings_a_real_change_of_another_app(self, organization, far):
+        create_endpoint(organization, far.url, event_types=["customer.created"])
+        customer = create_customer(organization)
+        relay()
+        deliver()
+
+        body = json.loads(far.requests[0].body)
+        assert body["type"] == "customer.created"
+        assert body["aggregate"]["id"] == encode_id("cus", customer.id)
+        assert b"Lovelace" not in far.requests[0].body
+
+    def test_sends_only_what_is_subscribed_and_only_at_home(self, organization, far):
+        other = create_organization()
+        create_endpoint(organization, far.url, event_types=["customer.*"])
+        create_endpoint(other, far.url, event_types=["customer.*"])
+        owe(organization, "thing_1")
+        create_customer(organization)
+        relay()
+
+        assert deliver() == 1
+        assert deliveries(other) == []
+
+    def test_skips_what_was_before_the_endpoint(self, organization, far):
+        publish(organization, "thing_1")
+        create_endpoint(organization, far.url)
+        relay()
+
+        assert [each.event_type for each in deliveries(organization)] == []
+
+    def test_adds_nothing_the_second_time(self, organization, far):
+        create_endpoint(organization, far.url)
+        owe(organization, "thing_1", "thing_2")
+        committed = list(OutboxEvent.objects.filter(type="thing.changed"))
+
+        @operations_in_a_transaction
+        def again():
+            operations.fan_out(organization_id=organization.id, committed=committed)
+
+        again()
+
+        assert len(deliveries(organization)) == 2
+        assert WebhookBody.objects.count() == 2
+        assert WebhookFanout.objects.count() == 2
+        assert broken_invariants() == []
+
+    def test_leaves_nothing_behind_when_the_change_is_undone(self, organization, far):
+        create_endpoint(organization, far.url)
+
+        @operations_in_a_transaction
+        def undone():
+            publish.__wrapped__(organization, "thing_1")
+            raise RuntimeError("undo")
+
+        with pytest.raises(RuntimeError):
+            undone()
+        relay()
+
+        assert deliver() == 0
+
+    def test_wakes_a_lane_that_is_let_go_at_the_same_time(self, organization, far):
+        """Release and fan-out race for the lane; whoever is second sees the other's rows."""
+        create_endpoint(organization, far.url, max_in_flight=1)
+        for round_ in range(15):
+            owe(organization, f"thing_{round_}")
+            lane = tasks.claim_lane(is_slow=False)
+            publish(organization, f"more_{round_}")
+            race(partial(tasks.work_lane, lane, policy=queries.get_policy()), relay)
+            assert broken_invariants() == []
+            deliver()
+
+        assert {each.status for each in deliveries(organization)} == {"succeeded"}
+        assert len(far.requests) == 30
+
+
+def operations_in_a_transaction(body):
+    from apps.core import transactions  # noqa: PLC0415  (for these two tests)
+
+    return transactions.outermost(body)
+
+
+class TestRetries:
+    def test_come_after_a_failure_with_the_same_id_and_body(self, organization, far):
+        far.answers = [receiver.answer("500 Oh"), receiver.ok()]
+        create_endpoint(organization, far.url)
+        owe(organization, "thing_1")
+
+        assert deliver() == 1
+        [failed] = deliveries(organization)
+        assert (failed.status, failed.attempts, failed.last_outcome) == (
+            "pending",
+            1,
+            "server_error",
+        )
+        wait = failed.next_attempt_at - clock.now()
+        assert timedelta(seconds=2) < wait <= timedelta(seconds=6)
+        make_due(organization)
+        assert deliver() == 1
+
+        first, second = far.requests
+        assert first.headers["webhook-id"] == second.headers["webhook-id"]
+        assert first.body == second.body
+        assert deliveries(organization)[0].status == "succeeded"
+        assert [each.number for each in WebhookAttempt.objects.order_by("id")] == [1, 2]
+
+    def test_end_after_ten_and_are_told_to_the_other_endpoints(self, organization, far):
+        far.answers = [receiver.answer("404 Not Found")]
+        broken, _ = create_endpoint(organization, far.url, event_types=["thing.*"])
+        with Receiver() as healthy:
+            create_endpoint(organization, healthy.url, event_types=["webhook_delivery.*"])
+            owe(organization, "thing_1")
+            for _ in range(12):
+                deliver()
+                make_due(organization)
+
+            [delivery] = deliveries(organization, endpoint=broken)
+            assert (delivery.status, delivery.attempts) == ("failed", 10)
+            assert len(far.requests) == 10
+            relay()
+            deliver()
+            [told] = healthy.requests
+            body = json.loads(told.body)
+            assert body["type"] == "webhook_delivery.exhausted"
+            assert body["data"]["endpoint"] == encode_id("whe", broken.id)
+            assert body["data"]["attempts"] == 10
+        assert broken_invariants() == []
+
+    def test_of_operational_events_cause_no_further_ones(self, organization, far):
+        far.answers = [receiver.answer("404 Not Found")]
+        endpoint, _ = create_endpoint(organization, far.url)
+        operations.ping_endpoint(
+            organization_id=organization.id,
+            endpoint_id=endpoint.id,
+            idempotency_key="p",
+            actor=TESTS,
+            now=clock.now(),
+        )
+        relay()
+        for _ in range(10):
+            deliver()
+            make_due(organization)
+
+        assert deliveries(organization)[0].status == "failed"
+        assert not OutboxEvent.objects.filter(type="webhook_delivery.exhausted").exists()
+
+
+class TestGone:
+    def test_switches_the_endpoint_off_at_once(self, organization, far):
+        far.answers = [receiver.answer("410 Gone")]
+        endpoint, _ = create_endpoint(organization, far.url, max_in_flight=1)
+        with Receiver() as healthy:
+            create_endpoint(organization, healthy.url, event_types=["webhook_endpoint.*"])
+            owe(organization, "thing_1", "thing_2")
+            deliver()
+
+            endpoint.refresh_from_db()
+            assert (endpoint.status, endpoint.disabled_reason) == ("disabled", "gone")
+            paused = deliveries(organization, endpoint=endpoint)
+            assert [each.status for each in paused] == ["paused", "paused"]
+            relay()
+            deliver()
+            assert json.loads(healthy.requests[0].body)["type"] == "webhook_endpoint.disabled"
+        # What happens while it is off is kept for it, and sent nowhere.
+        before = len(far.requests)
+        owe(organization, "thing_3")
+        assert deliver() == 0
+        assert len(far.requests) == before
+        assert deliveries(organization, endpoint=endpoint)[-1].status == "paused"
+        assert broken_invariants() == []
+
+
+class TestDisableRule:
+    def fail(self, organization, far, *, hours, events):
+        far.answers = [receiver.answer("500 Oh")]
+        endpoint, _ = create_endpoint(organization, far.url)
+        owe(organization, *(f"thing_{number}" for number in range(events)))
+        deliver()
+        WebhookEndpoint.objects.filter(id=endpoint.id).update(
+            first_failure_at=clock.now() - timedelta(hours=hours)
+        )
+        make_due(organization)
+        return endpoint
+
+    @pytest.mark.parametrize(
+        ("hours", "events", "status"),
+        [(121, 10, "disabled"), (121, 9, "enabled"), (119, 12, "enabled")],
+    )
+    def test_takes_five_days_and_ten_events(self, organization, far, hours, events, status):
+        endpoint = self.fail(organization, far, hours=hours, events=events)
+        deliver()
+
+        endpoint.refresh_from_db()
+        assert endpoint.status == status
+        assert endpoint.disabled_reason == ("failing" if status == "disabled" else "")
+        open_ = "paused" if status == "disabled" else "pending"
+        assert {each.status for each in deliveries(organization)} == {open_}
+
+    def test_is_cleared_by_one_success(self, organization, far):
+        endpoint = self.fail(organization, far, hours=119, events=12)
+        far.answers = [receiver.ok()]
+        deliver()
+
+        endpoint.refresh_from_db()
+        assert endpoint.first_failure_at is None
+        assert {each.status for each in deliveries(organization)} == {"succeeded"}
+
+
+class TestCircuit:
+    @pytest.fixture(autouse=True)
+    def _quick(self, monkeypatch):
+        monkeypatch.setattr("apps.webhooks.adapters.sender.ATTEMPT_SECONDS_MAX", 0.2)
+
+    def test_opens_after_five_and_sends_one_probe(self, organization, far):
+        far.answers = [receiver.hang]
+        endpoint, _ = create_endpoint(organization, far.url, max_in_flight=2)
+        owe(organization, *(f"thing_{number}" for number in range(12)))
+        # The one lane that this holder has sends its page before it records.
+        lane = tasks.claim_lane(is_slow=False)
+        tasks.work_lane(lane, policy=queries.get_policy())
+        opened_with = len(far.requests)
+        endpoint.refresh_from_db()
+        assert endpoint.circuit_open_until > clock.now()
+
+        assert deliver() == 0
+        assert len(far.requests) == opened_with
+        used = {each.attempts for each in deliveries(organization, attempts=0)}
+        assert used == {0}
+
+        far.answers = [receiver.ok()]
+        WebhookEndpoint.objects.filter(id=endpoint.id).update(circuit_open_until=clock.now())
+        make_due(organization)
+        probing = tasks.claim_lane(is_slow=False)
+        owed = operations.open_lane(lane=probing, limit=20, now=clock.now())
+        assert len(owed.owed) == 1
+        other = tasks.claim_lane(is_slow=False)
+        assert operations.open_lane(lane=other, limit=20, now=clock.now()) is None
+
+    def test_closes_when_the_probe_is_answered_and_wakes_the_others(self, organization, far):
+        far.answers = [receiver.ok()]
+        endpoint, _ = create_endpoint(organization, far.url, max_in_flight=4)
+        owe(organization, *(f"thing_{number}" for number in range(12)))
+        WebhookEndpoint.objects.filter(id=endpoint.id).update(
+            circuit_open_until=clock.now() - timedelta(seconds=1),
+            circuit_openings=3,
+            unreached_in_a_row=7,
+            first_failure_at=clock.now(),
+        )
+
+        assert deliver() == 12
+        endpoint.refresh_from_db()
+        assert (endpoint.circuit_open_until, endpoint.circuit_openings) == (None, 0)
+        assert {each.status for each in deliveries(organization)} == {"succeeded"}
+
+
+class TestLanes:
+    def test_keep_to_their_number_and_to_one_of_an_aggregate(self, organization, far):
+        create_endpoint(organization, far.url, max_in_flight=3)
+        owe(organization, *(f"thing_{number % 7}" for number in range(40)))
+
+        assert WebhookLane.objects.count() == 3
+        claimed = [tasks.claim_lane(is_slow=False) for _ in range(4)]
+        assert claimed[3] is None
+        lanes_of = {}
+        for each in deliveries(organization):
+            lanes_of.setdefault(each.aggregate_id, set()).add(each.lane)
+        assert all(len(lanes) == 1 for lanes in lanes_of.values())
+
+    def test_send_an_ordered_aggregate_only_in_order(self, organization, far):
+        far.answers = [receiver.answer("500 Oh"), receiver.ok()]
+        create_endpoint(organization, far.url, ordering="aggregate")
+        for sequence in (1, 2, 3):
+            owe(organization, "thing_1", sequence=sequence)
+
+        assert deliver() == 1
+        assert deliver() == 0
+        make_due(organization)
+        assert deliver() == 3
+        sequences = [json.loads(each.body)["sequence"] for each in far.requests]
+        assert sequences == [1, 1, 2, 3]
+        assert broken_invariants() == []
+
+    def test_yield_after_fifty(self, organization, far):
+        create_endpoint(organization, far.url, max_in_flight=1)
+        owe(organization, *(f"thing_{number}" for number in range(60)))
+        lane = tasks.claim_lane(is_slow=False)
+
+        assert tasks.work_lane(lane, policy=queries.get_policy()) == 50
+        lane.refresh_from_db()
+        assert (lane.state, lane.lapses) == ("pending", 0)
+        assert deliver() == 10
+
+    def test_are_respread_when_their_number_changes(self, organization, far):
+        endpoint, _ = create_endpoint(organization, far.url, max_in_flight=8)
+        owe(organization, *(f"thing_{number}" for number in range(30)))
+        operations.update_endpoint(
+            organization_id=organization.id,
+            endpoint_id=endpoint.id,
+            changes={"max_in_flight": 2},
+            actor=TESTS,
+            now=clock.now(),
+        )
+
+        assert {each.lane for each in deliveries(organization)} == {0, 1}
+        assert deliver() == 30
+
+    def test_move_to_the_slow_workers_and_back(self, organization, far):
+        endpoint, _ = create_endpoint(organization, far.url)
+        owe(organization, *(f"thing_{number}" for number in range(20)))
+        [first, *_] = deliveries(organization)
+        WebhookAttempt.objects.bulk_create(
+            WebhookAttempt(
+                organization=organization,
+                delivery=first,
+                endpoint=endpoint,
+                number=1,
+                started_at=clock.now(),
+                duration_ms=9_000,
+                outcome="timeout",
+            )
+            for _ in range(200)
+        )
+        lane = tasks.claim_lane(is_slow=False)
+        tasks.work_lane(lane, policy=queries.get_policy())
+
+        assert set(WebhookLane.objects.values_list("is_slow", flat=True)) == {True}
+        assert deliver() == 0
+        owe(organization, *(f"more_{number}" for number in range(40)))
+        assert deliver(is_slow=True) > 0
+        assert False in set(WebhookLane.objects.values_list("is_slow", flat=True))
+
+    def test_lost_to_another_holder_are_recorded_as_facts_only(self, organization, far):
+        create_endpoint(organization, far.url)
+        owe(organization, "thing_1")
+        lost = tasks.claim_lane(is_slow=False)
+        WebhookLane.objects.filter(id=lost.id).update(next_attempt_at=clock.now())
+        taken = tasks.claim_lane(is_slow=False)
+        [delivery] = deliveries(organization)
+        attempt = Attempt(
+            delivery_id=delivery.id,
+            number=1,
+            started_at=clock.now(),
+            duration_ms=5,
+            outcome=Outcome.SUCCEEDED,
+            status_code=200,
+        )
+
+        recorded = operations.record_attempts(
+            lane=lost, attempts=[attempt], is_last=True, now=clock.now()
+        )
+
+        assert not recorded.is_held
+        assert WebhookAttempt.objects.count() == 1
+        assert deliveries(organization)[0].status == "pending"
+        assert tasks.work_lane(taken, policy=queries.get_policy()) == 1
+        assert deliveries(organization)[0].status == "succeeded"
+
+    def test_hold_no_database_connection_while_the_receiver_thinks(self, organization, far):
+        seen = []
+
+        def look(connected, closing):
+            seen.append(connection_of_this_test.connection)
+            connected.sendall(receiver.ok())
+
+        connection_of_this_test = connection
+        far.answers = [look]
+        create_endpoint(organization, far.url)
+        owe(organization, "thing_1")
+        deliver()
+
+        assert seen == [None]
+
+
+class TestAddressesAtSending:
+    def test_are_refused_without_a_byte_once_the_policy_forbids_them(
+        self, organization, far, settings
+    ):
+        create_endpoint(organization, far.url)
+        owe(organization, "thing_1")
+        settings.WEBHOOK_ALLOW_NETWORKS = []
+
+        deliver()
+
+        assert far.connections == 0
+        [delivery] = deliveries(organization)
+        assert (delivery.status, delivery.last_outcome) == ("pending", "blocked_address")
+
+
+class TestRows:
+    """Round the ORM, as whoever owns the tables might."""
+
+    @pytest.mark.parametrize(
+        "sql",
+        [
+            "UPDATE webhooks_webhookattempt SET status_code = 200",
+            "DELETE FROM webhooks_webhookattempt",
+            "TRUNCATE webhooks_webhookattempt",
+            "UPDATE webhooks_webhookbody SET body = 'x'",
+            "DELETE FROM webhooks_webhookdelivery",
+            "DELETE FROM webhooks_webhookendpoint",
+            "UPDATE webhooks_webhookdelivery SET status = 'paused'",
+            "UPDATE webhooks_webhookdelivery SET event_id = gen_random_uuid()",
+            "UPDATE webhooks_webhookdelivery SET closed_at = NULL",
+            "UPDATE webhooks_webhookfanout SET delivery_count = 9",
+            "UPDATE webhooks_webhookendpoint SET max_in_flight = 9",
+            "UPDATE webhooks_webhookendpoint SET status = 'disabled'",
+        ],
+    )
+    def test_refuse_what_the_states_do_not_know(self, organization, far, sql):
+        create_endpoint(organization, far.url)
+        owe(organization, "thing_1")
+        deliver()
+
+        with pytest.raises(DatabaseError), connection.cursor() as cursor:
+            cursor.execute(sql)
+
+    def test_of_one_organization_are_not_owed_to_another_s_endpoint(self, organization, far):
+        other = create_organization()
+        endpoint, _ = create_endpoint(other, far.url)
+
+        with pytest.raises(DatabaseError, match="webhook_delivery_is_to_its_endpoint"):
+            WebhookDelivery.objects.create(
+                organization=organization,
+                endpoint=endpoint,
+                event_id=endpoint.id,
+                event_type="thing.changed",
+                aggregate_id="thing_1",
+                sequence=1,
+                api_version="2026-11-01",
+                lane_key=0,
+                lane=0,
+            )
+
+
+class TestRaces:
+    def test_many_holders_send_everything_once(self, organization, far):
+        create_endpoint(organization, far.url, max_in_flight=8)
+        owe(organization, *(f"thing_{number}" for number in range(80)))
+
+        race(*[deliver] * 4)
+
+        assert len(far.requests) == 80
+        assert len(set(far.ids())) == 80
+        assert {each.status for each in deliveries(organization)} == {"succeeded"}
+        assert broken_invariants() == []
+
+    def test_switching_off_while_sending_loses_nothing(self, organization, far):
+        endpoint, _ = create_endpoint(organization, far.url, max_in_flight=4)
+        owe(organization, *(f"thing_{number}" for number in range(60)))
+        key = {"organization_id": organization.id, "endpoint_id": endpoint.id}
+        more = {"actor": TESTS, "now": clock.now()}
+
+        race(
+            deliver,
+            deliver,
+            partial(
+                operations.disable_endpoint, **key, **more, reason="test", idempotency_key="off"
+            ),
+        )
+        assert {each.status for each in deliveries(organization)} <= {"succeeded", "paused"}
+        operations.enable_endpoint(**key, **more, paused="resume", since=None, idempotency_key="on")
+        deliver()
+
+        assert {each.status for each in deliveries(organization)} == {"succeeded"}
+        assert len(set(far.ids())) == 60
+        assert broken_invariants() == []
+
+
+def test_the_budget_is_the_table_s():
+    assert retries.ATTEMPTS_MAX == 10
