@@ -64,7 +64,7 @@ class ScopePermission(BasePermission):
     @override
     def has_permission(self, request: Request, view: APIView) -> bool:
         method = "GET" if request.method == "HEAD" else request.method or ""
-        if not hasattr(view, method.lower()):
+        if method.lower() not in view.http_method_names or not hasattr(view, method.lower()):
             return True
         scopes: Mapping[str, str | None] = getattr(view, "scopes", {})
         if method not in scopes:
