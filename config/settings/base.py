@@ -194,7 +194,7 @@ globals().update(_celery.make_celery(broker_url=REDIS_URL, role=KASSA_ROLE))
 # --- Static files -----------------------------------------------------------------------------
 
 STATIC_URL = "/static/"
-STATIC_ROOT = VAR_DIR / "static"
+STATIC_ROOT: Path | None = VAR_DIR / "static"
 STATICFILES_DIRS = [BASE_DIR / "static"]
 
 # --- Secrets of the house ---------------------------------------------------------------------
