@@ -216,6 +216,7 @@ EVENT_RETENTION_DAYS = env.int("EVENT_RETENTION_DAYS", default=90)
 PAYOUT_COOLDOWN_HOURS = env.int("PAYOUT_COOLDOWN_HOURS", default=24)
 PAYOUT_DUPLICATE_HOURS = env.int("PAYOUT_DUPLICATE_HOURS", default=6)
 PAYOUT_BATCH_MAX = env.int("PAYOUT_BATCH_MAX", default=10_000)
+PAYOUT_RETURN_FEE_MAX_MINOR = env.int("PAYOUT_RETURN_FEE_MAX_MINOR", default=25_00)
 SANDBOX_URL = env.str("SANDBOX_URL", default="")
 
 # --- Seeing -----------------------------------------------------------------------------------

@@ -220,6 +220,20 @@ def void_batch(
     )
     audit.record("payouts.void_batch", batch, actor=actor, reason=reason)
     move_attempts(attempts, AttemptState.NOT_SENT, now=now)
-    move_payouts(list(payouts.values()), PayoutState.SCHEDULED, actor=actor, now=now, reason=reason)
+    # Not the day they had: its cut-off may be over, and they would be frozen again at once.
+    _, day = next_day(
+        organization_id=organization_id,
+        currency=batch.currency,
+        bank_account_id=batch.bank_account_id,
+        now=now,
+    )
+    move_payouts(
+        list(payouts.values()),
+        PayoutState.SCHEDULED,
+        actor=actor,
+        now=now,
+        reason=reason,
+        values={"execution_date": day},
+    )
     move_batch(batch, BatchState.VOIDED, actor=actor, now=now)
     return batch
