@@ -429,6 +429,8 @@ class BankLineStatus(OrganizationOwned):
     state = models.CharField(max_length=11, choices=LineState, default=LineState.NEW)
     # The order of matching: it depends on the lines alone, not on who imports or matches when.
     booking_date = models.DateField()
+    # Journal entries carry no second key to point at, which every posting would pay for: an
+    # invariant looks after this reference.
     entry = OwnedForeignKey("ledger.JournalEntry", null=True)
     reason = models.CharField(max_length=40, default="", db_comment="Why it is in suspense.")
 
@@ -449,7 +451,6 @@ class BankLineStatus(OrganizationOwned):
         constraints: ClassVar = [
             SameOrganization(name="bank_line_status_owns_its_line", field="line"),
             SameOrganization(name="bank_line_status_owns_its_account", field="bank_account"),
-            SameOrganization(name="bank_line_status_owns_its_entry", field="entry"),
             models.UniqueConstraint(
                 name="bank_line_has_one_status", fields=["organization", "line"]
             ),

@@ -1,4 +1,4 @@
-# ruff: noqa: RUF001  (letters that look like others are the point)
+
 
 import unicodedata
 

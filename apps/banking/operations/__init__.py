@@ -1,6 +1,11 @@
 """Writes of banking: accounts, files in and out, what became of lines, the calendar."""
 
-from apps.banking.operations._accounts import add_bank_account, add_bank_connection
+from apps.banking.operations._accounts import (
+    BankTerms,
+    Holder,
+    add_bank_account,
+    add_bank_connection,
+)
 from apps.banking.operations._calendar import seed_calendar
 from apps.banking.operations._files import (
     FILES_KIND,
@@ -18,6 +23,8 @@ from apps.banking.operations._lines import (
 __all__ = [
     "FILES_KIND",
     "LINES_KIND",
+    "BankTerms",
+    "Holder",
     "LineOutcome",
     "add_bank_account",
     "add_bank_connection",
