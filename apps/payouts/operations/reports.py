@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Final
 from uuid import UUID
 
@@ -229,10 +230,9 @@ def _take_in(
     batch = queries.get_batch_for_update(organization_id=organization_id, batch_id=batch_id)
     submit(batch, actor=actor, now=now)
     status = _overall(report)
-    common = {"organization_id": organization_id, "bank_file_id": bank_file_id, "now": now}
+    fact = partial(_fact, organization_id=organization_id, bank_file_id=bank_file_id, now=now)
     facts = [
-        _fact(
-            **common,
+        fact(
             position=0,
             state=BankFactState.APPLIED,
             said=Said(status=status, reason=_first(report.reasons)),
@@ -241,8 +241,7 @@ def _take_in(
         )
     ]
     facts += [
-        _fact(
-            **common,
+        fact(
             position=_STRANGERS + place,
             state=BankFactState.UNMATCHED,
             said=Said(status=stranger.status or "", reason=_first(stranger.reasons)),

@@ -1,0 +1,185 @@
+"""Celery entry of payouts: freeze due batches, write and send their files, let cooldowns end."""
+
+from datetime import datetime, timedelta
+from typing import Final
+
+import structlog
+from celery import shared_task
+
+from apps.banking import adapters
+from apps.banking import queries as banking
+from apps.banking.adapters.port import SendOutcome as Channeled
+from apps.core import clock, jobs, transactions, work
+from apps.core.actors import Actor
+from apps.core.errors import Declined, OutcomeUnknown, Unavailable
+from apps.payouts import operations, queries
+from apps.payouts.models import BatchWork
+from apps.payouts.operations import Sending, SendOutcome
+from apps.payouts.rules import CutOff, is_freeze_due
+from apps.payouts.states import BatchState
+
+log = structlog.get_logger("kassa.payouts")
+
+ACTOR: Final = Actor.job("payouts")
+FREEZE: Final = Actor.job("payouts.freeze")
+_LEASE_SECONDS: Final = 75
+_BATCHES_A_RUN: Final = 4
+_ASK_AGAIN_SECONDS: Final = (3600, 86_400)
+
+
+def register() -> None:
+    """Register the work rows and the jobs; called when the app is ready."""
+    work.register_kind(
+        name=operations.WORK_KIND, model=BatchWork, task="payouts.work_batches", queue="money"
+    )
+    minute = jobs.Every(minutes=1)
+    jobs.declare(kind="payouts.freeze", schedule=minute, run=freeze_due)
+    jobs.declare(kind="payouts.end_cooldowns", schedule=minute, run=end_cooldowns)
+
+
+# --- Jobs ---------------------------------------------------------------------------------------
+
+
+def freeze_due(_period: str, now: datetime) -> None:
+    """Freeze every batch whose cut-off is over; what is done is not scheduled any more."""
+    # The latest day that can be due anywhere on earth: zones are ahead of UTC by 14 h at most.
+    for key in queries.list_batch_keys(until=(now + timedelta(hours=14)).date()):
+        account = banking.get_bank_account(
+            organization_id=key.organization_id, bank_account_id=key.bank_account_id
+        )
+        cut_off = CutOff(at=account.cut_off, zone=account.zone)
+        if is_freeze_due(execution_day=key.execution_date, now=now, cut_off=cut_off):
+            # More than fit into one file make another.
+            while operations.freeze_batch(key=key, actor=FREEZE, now=now) is not None:
+                pass
+
+
+def end_cooldowns(_period: str, now: datetime) -> None:
+    """Let held payouts go on whose cooldown is over."""
+    for payout in queries.list_cooled_down(now=now):
+        operations.end_cooldown(
+            organization_id=payout.organization_id, payout_id=payout.id, now=now
+        )
+
+
+# --- Batches ------------------------------------------------------------------------------------
+
+
+@shared_task(name="payouts.work_batches")
+def work_batches(**_: object) -> int:
+    """Take the next step of due batches; return how many."""
+    claimed = work.claim_due(BatchWork, limit=_BATCHES_A_RUN, lease_seconds=_LEASE_SECONDS)
+    for row in claimed:
+        try:
+            _STEPS[row.step](row)
+        # The boundary: one batch that breaks us must not keep the others from leaving. Its row
+        # tries again, and the log line pages.
+        except Exception as fault:
+            log.exception("payout_batch_step_failed", step=row.step, batch_id=str(row.batch_id))
+            _record(row, error_code=type(fault).__name__[:64])
+    return len(claimed)
+
+
+def _export(row: BatchWork) -> None:
+    batch = operations.release_batch(
+        organization_id=row.organization_id, batch_id=row.batch_id, actor=ACTOR, now=clock.now()
+    )
+    if batch.state == BatchState.RELEASED:
+        operations.export_batch(
+            organization_id=row.organization_id,
+            batch_id=row.batch_id,
+            actor=ACTOR,
+            now=clock.now(),
+        )
+    # A batch that waits for people gets its row back when they agree.
+    _record(row)
+
+
+def _send(row: BatchWork) -> None:
+    sending = operations.begin_send(
+        organization_id=row.organization_id, batch_id=row.batch_id, actor=ACTOR, now=clock.now()
+    )
+    if sending is None:
+        _record(row)
+        return
+    outcome, error_code = _call(row, sending)
+    operations.record_send(
+        organization_id=row.organization_id,
+        batch_id=row.batch_id,
+        outcome=outcome,
+        actor=ACTOR,
+        now=clock.now(),
+    )
+    _record(row, error_code=error_code)
+
+
+def _call(row: BatchWork, sending: Sending) -> tuple[SendOutcome, str]:
+    """Hand the stored bytes to the channel, no transaction open; return what became of them."""
+    channel = adapters.channel_for(
+        organization_id=row.organization_id, bank_account_id=sending.bank_account_id
+    )
+    content = banking.get_bank_file_content(
+        organization_id=row.organization_id, bank_file_id=sending.bank_file_id
+    )
+    try:
+        said = channel.send(name=f"{sending.message_id}.xml", content=content)
+    except Unavailable:
+        return SendOutcome.NOT_SENT, "bank_unavailable"
+    except Declined as declined:
+        # The bank does not have it and will not take it: a person looks at why.
+        log.error("payout_file_declined", batch_id=str(row.batch_id), code=declined.code)
+        return SendOutcome.NOT_SENT, "bank_declined"
+    except OutcomeUnknown:
+        return SendOutcome.UNKNOWN, ""
+    return (SendOutcome.ACCEPTED if said is Channeled.SENT else SendOutcome.NOT_SENT), ""
+
+
+def _ask(row: BatchWork) -> None:
+    """Ask the bank whether it has a file of which nobody knows; its yes is a fact, its no is not.
+
+    That it has nothing is for two people to say: an answer may be about a message still on its way.
+    """
+    batch = queries.get_batch(organization_id=row.organization_id, batch_id=row.batch_id)
+    if batch.state != BatchState.UNKNOWN:
+        _record(row)
+        return
+    channel = adapters.channel_for(
+        organization_id=row.organization_id, bank_account_id=batch.bank_account_id
+    )
+    try:
+        has_it = channel.status(message_id=batch.message_id)
+    except (Unavailable, OutcomeUnknown):
+        has_it = None
+    if has_it:
+        operations.record_send(
+            organization_id=row.organization_id,
+            batch_id=row.batch_id,
+            outcome=SendOutcome.ACCEPTED,
+            actor=ACTOR,
+            now=clock.now(),
+        )
+        _record(row)
+        return
+    delay = _ASK_AGAIN_SECONDS[min(row.attempts, len(_ASK_AGAIN_SECONDS)) - 1]
+    _record(row, error_code="outcome_unknown", delay_seconds=delay)
+
+
+_STEPS: Final = {"export": _export, "send": _send, "status": _ask}
+
+
+@transactions.outermost
+def _record(row: BatchWork, *, error_code: str = "", delay_seconds: float | None = None) -> None:
+    held = work.lock_leased(
+        BatchWork,
+        organization_id=row.organization_id,
+        row_id=row.id,
+        lease_token=row.lease_token,
+    )
+    if held is None:
+        log.info("work_lease_lost", kind=operations.WORK_KIND, row_id=str(row.id))
+    elif error_code == "bank_declined":
+        work.mark_failed(held, error_code=error_code)
+    elif error_code:
+        work.mark_retry(held, error_code=error_code, delay_seconds=delay_seconds)
+    else:
+        work.mark_done(held)
