@@ -1,0 +1,91 @@
+"""python -m bench [name …]: run benchmarks, print the table, keep the results."""
+
+import json
+import os
+import platform
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from bench import database
+from bench._registry import BENCHMARKS, Figure
+
+RESULTS = Path(__file__).resolve().parent / "results"
+
+
+def main(names: list[str]) -> int:
+    """Run the named benchmarks, or all; return the exit status."""
+    _prepare()
+    from bench import files, ledger, tpcb  # noqa: F401, PLC0415  (they register themselves, and need Django)
+
+    unknown = [name for name in names if name not in BENCHMARKS]
+    if unknown:
+        print(f"bench: no {', '.join(unknown)}; there are {', '.join(BENCHMARKS)}.")
+        return 2
+    console = Console(stderr=True)
+    figures = []
+    for name in names or list(BENCHMARKS):
+        console.print(f"[dim]{name}: {BENCHMARKS[name].__doc__}[/dim]")
+        figures.append(BENCHMARKS[name]())
+    _print(figures)
+    _keep(figures)
+    return 0
+
+
+def _prepare() -> None:
+    database.refuse_unsafe_settings()
+    database.remake(database.NAME)
+    os.environ.update(database.environment())
+    # No pool: a benchmark's threads each hold one connection, as a server's do.
+    os.environ.setdefault("KASSA_ROLE", "command")
+    database.migrate()
+    import django  # noqa: PLC0415  (only now does the environment name the database)
+
+    django.setup()
+
+
+def _now() -> datetime:
+    return datetime.fromtimestamp(time.time(), UTC)
+
+
+def _machine() -> str:
+    return f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"
+
+
+def _print(figures: list[Figure]) -> None:
+    table = Table(title=f"Kassa, {_now():%Y-%m-%d}, {_machine()}, durable settings")
+    for column, justify in (
+        ("benchmark", "left"), ("value", "right"), ("unit", "left"), ("reference", "right"),
+        ("ratio", "right"), ("must", "right"), ("aim", "right"), ("reached", "left"),
+    ):  # fmt: skip
+        table.add_column(column, justify=justify)  # type: ignore[arg-type]  # one of rich's words
+    for figure in figures:
+        table.add_row(
+            figure.name,
+            f"{figure.value:,.1f}",
+            figure.unit,
+            "" if figure.reference is None else f"{figure.reference:,.0f}",
+            "" if figure.ratio is None else f"{figure.ratio:.2f}",
+            "" if figure.must is None else f"{figure.must:g}",
+            "" if figure.aim is None else f"{figure.aim:g}",
+            figure.verdict,
+        )
+    Console().print(table)
+
+
+def _keep(figures: list[Figure]) -> None:
+    """Write the results, those of benchmarks that were not run staying as they were."""
+    path = RESULTS / "latest.json"
+    kept = {row["name"]: row for row in json.loads(path.read_text())} if path.exists() else {}
+    when = f"{_now():%Y-%m-%dT%H:%MZ}"
+    for figure in figures:
+        kept[figure.name] = figure.as_row() | {"measured_at": when, "machine": _machine()}
+    path.write_text(json.dumps(list(kept.values()), indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main([name for argument in sys.argv[1:] for name in argument.split(",") if name]))
