@@ -26,15 +26,16 @@ run: install ## Run Kassa with its demo organization: web, workers, beat, sandbo
 	@$(PY) -m dev.run --port $(PORT)
 
 test: services ## Run every test; T="tests/ledger -k race" chooses
-	$(BIN)/pytest -n 2 $(T)
+	$(BIN)/pytest -n 2 --dist worksteal $(T)
 
-check: services ## Lint, types, import contracts, migrations, deploy settings
+check: services ## Lint, types, import contracts, migrations, OpenAPI drift, deploy settings
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy apps config
 	$(BIN)/lint-imports --no-logo
 	$(PY) manage.py check
 	$(PY) manage.py makemigrations --check --dry-run
+	$(PY) manage.py openapi --check
 	$(PY) -m dev.check_deploy
 
 bench: services ## Measure beside references; ONLY=<name> runs one

@@ -20,8 +20,8 @@ BANK_FILES = ROOT.parent / "shared" / "data" / "bank-files"
 hypothesis_settings.register_profile("kassa", deadline=None)
 hypothesis_settings.load_profile("kassa")
 
-NO_BROWSER = "no Chromium here"
-NO_BANK_FILES = "no bank files beside the repository"
+NO_BROWSER = "no Chromium here (apt-get install chromium)"
+NO_BANK_FILES = f"no real bank files in {os.path.relpath(BANK_FILES, ROOT)}"
 
 
 # --- Database ---------------------------------------------------------------------------------
@@ -75,25 +75,19 @@ def chromium() -> str:
         if found := shutil.which(name):
             return found
     if os.environ.get("CI") == "true":
-        pytest.fail(f"{NO_BROWSER}, and CI has to have one: apt-get install chromium")
+        pytest.fail(f"{NO_BROWSER}, and CI has to have one")
     pytest.skip(NO_BROWSER)
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     """Say in a frame what was not tried: a skip among a thousand dots is not seen."""
-    reasons = [str(report.longrepr) for report in terminalreporter.stats.get("skipped", [])]
-    lines = [
-        f"{sum(reason in text for text in reasons)} tests were skipped: {reason}. {remedy}"
-        for reason, remedy in (
-            (NO_BROWSER, "`apt-get install chromium`, then again."),
-            (NO_BANK_FILES, f"They are looked for in {os.path.relpath(BANK_FILES, ROOT)}."),
-        )
-        if any(reason in text for text in reasons)
-    ]
+    skipped = terminalreporter.stats.get("skipped", [])
+    lines = []
+    for marker, why in (("browser", NO_BROWSER), ("bank_files", NO_BANK_FILES)):
+        if count := sum(marker in report.keywords for report in skipped):
+            lines.append(f"{count} {marker} tests were SKIPPED: {why}")
     if lines:
-        width = max(map(len, lines)) + 4
-        framed = [f"| {line.ljust(width - 4)} |" for line in lines]
-        terminalreporter.write_line(
-            "\n".join(["", "+" + "-" * (width - 2) + "+", *framed, "+" + "-" * (width - 2) + "+"]),
-            yellow=True,
-        )
+        width = max(map(len, lines))
+        edge = "+" + "-" * (width + 2) + "+"
+        framed = [edge, *(f"| {line.ljust(width)} |" for line in lines), edge]
+        terminalreporter.write_line("\n" + "\n".join(framed), yellow=True)
