@@ -25,7 +25,7 @@ class TestParseUrl:
             ("HTTPS://EXAMPLE.com.:443/a?b=c", "https://example.com/a?b=c"),
             ("https://example.com?x=1", "https://example.com/?x=1"),
             ("https://bücher.example/ab", "https://xn--bcher-kva.example/ab"),
-            ("https://ＥＸＡＭＰＬＥ.com/", "https://example.com/"),  # noqa: RUF001  (full-width on purpose)
+            ("https://ＥＸＡＭＰＬＥ.com/", "https://example.com/"),
         ],
     )
     def test_rebuilds_what_is_requested_from_its_parts(self, text, rebuilt):

@@ -85,9 +85,9 @@ def replay_failed(
     )
     if claim.replayed:
         return queries.get_replay(organization_id=organization_id, replay_id=claim.resource_id)
+    endpoint = _enabled(organization_id, endpoint_id)
     if since < now - REACH_MAX:
         raise ReplayTooOld("A replay reaches back 14 days.", days=REACH_MAX.days)
-    endpoint = _enabled(organization_id, endpoint_id)
     scope = f"failed since {since.isoformat()}"
     known = _known(endpoint, scope=scope, now=now)
     if known is not None:
