@@ -11,7 +11,6 @@ from datetime import UTC, date, datetime
 from typing import Any, ClassVar, Final, override
 from uuid import UUID
 
-from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from apps.core import money, text
@@ -31,7 +30,8 @@ _CURRENCY: Final = re.compile(r"[A-Z]{3}", re.ASCII)
 
 
 class StrictSerializer(serializers.Serializer[Any]):
-    """A request's or an answer's shape. A field it does not know is refused, with its pointer."""
+    # A request's or an answer's shape; a field it does not know is refused, with its pointer. No
+    # docstring: the shapes that derive from this one would inherit it in the OpenAPI document.
 
     @override
     def to_internal_value(self, data: Any) -> Any:
@@ -44,7 +44,6 @@ class StrictSerializer(serializers.Serializer[Any]):
         return super().to_internal_value(data)
 
 
-@extend_schema_field({"type": "string", "pattern": "^[a-z]+_[0-9a-hjkmnp-tv-z]{26}$"})
 class IdField(serializers.Field[UUID, Any, str, Any]):
     """A prefixed id: a malformed one is 400, one of another kind 404."""
 
@@ -53,6 +52,13 @@ class IdField(serializers.Field[UUID, Any, str, Any]):
     def __init__(self, prefix: str, **kwargs: Any) -> None:  # noqa: ANN401 - the framework's
         self.prefix = prefix
         super().__init__(**kwargs)
+
+    def openapi(self) -> dict[str, Any]:
+        return {
+            "type": "string",
+            "pattern": f"^{self.prefix}_[0-9a-hjkmnp-tv-z]{{26}}$",
+            "example": f"{self.prefix}_01kb1mzxe5f0q8w3v6y2n4r7ta",
+        }
 
     @override
     def to_internal_value(self, data: Any) -> UUID:
@@ -66,9 +72,6 @@ class IdField(serializers.Field[UUID, Any, str, Any]):
         return encode_id(self.prefix, value)
 
 
-@extend_schema_field(
-    {"type": "integer", "format": "int64", "minimum": 1, "maximum": AMOUNT_MAX, "example": 1050}
-)
 class AmountField(serializers.Field[int, Any, int, Any]):
     """An amount in minor units, positive. `1.0`, `"1"` and `true` are not amounts."""
 
@@ -76,6 +79,15 @@ class AmountField(serializers.Field[int, Any, int, Any]):
         "invalid": "An amount is an integer number of minor units.",
         "range": f"An amount is greater than 0 and at most {AMOUNT_MAX}.",
     }
+
+    def openapi(self) -> dict[str, Any]:
+        return {
+            "type": "integer",
+            "format": "int64",
+            "minimum": 1,
+            "maximum": AMOUNT_MAX,
+            "example": 1050,
+        }
 
     @override
     def to_internal_value(self, data: Any) -> int:
@@ -90,7 +102,6 @@ class AmountField(serializers.Field[int, Any, int, Any]):
         return value
 
 
-@extend_schema_field({"type": "integer"})
 class IntegerField(serializers.Field[int, Any, int, Any]):
     """An integer within inclusive bounds."""
 
@@ -102,6 +113,9 @@ class IntegerField(serializers.Field[int, Any, int, Any]):
     def __init__(self, *, least: int, most: int, **kwargs: Any) -> None:  # noqa: ANN401 - the framework's
         self.least, self.most = least, most
         super().__init__(**kwargs)
+
+    def openapi(self) -> dict[str, Any]:
+        return {"type": "integer", "minimum": self.least, "maximum": self.most}
 
     @override
     def to_internal_value(self, data: Any) -> int:
@@ -116,11 +130,13 @@ class IntegerField(serializers.Field[int, Any, int, Any]):
         return value
 
 
-@extend_schema_field({"type": "boolean"})
 class TruthField(serializers.Field[bool, Any, bool, Any]):
     """true or false, as JSON has them."""
 
     default_error_messages: ClassVar = {"invalid": "This is true or false."}
+
+    def openapi(self) -> dict[str, Any]:
+        return {"type": "boolean"}
 
     @override
     def to_internal_value(self, data: Any) -> bool:
@@ -133,11 +149,13 @@ class TruthField(serializers.Field[bool, Any, bool, Any]):
         return value
 
 
-@extend_schema_field({"type": "string", "pattern": "^[A-Z]{3}$", "example": "EUR"})
 class CurrencyField(serializers.Field[str, Any, str, Any]):
     """An ISO 4217 code in upper case, of a currency that has an exponent."""
 
     default_error_messages: ClassVar = {"invalid": "This is not an ISO 4217 currency code."}
+
+    def openapi(self) -> dict[str, Any]:
+        return {"type": "string", "pattern": "^[A-Z]{3}$", "example": "EUR"}
 
     @override
     def to_internal_value(self, data: Any) -> str:
@@ -154,7 +172,6 @@ class CurrencyField(serializers.Field[str, Any, str, Any]):
         return value
 
 
-@extend_schema_field({"type": "string"})
 class TextField(serializers.Field[str, Any, str, Any]):
     """
     A line of text in normal form C, at most `max_length` bytes of UTF-8.
@@ -182,6 +199,14 @@ class TextField(serializers.Field[str, Any, str, Any]):
         self.allow_blank = allow_blank
         self.pattern = re.compile(pattern, re.ASCII) if pattern else None
         super().__init__(**kwargs)
+
+    def openapi(self) -> dict[str, Any]:
+        said: dict[str, Any] = {"type": "string", "maxLength": self.max_length}
+        if not self.allow_blank:
+            said["minLength"] = 1
+        if self.pattern:
+            said["pattern"] = f"^{self.pattern.pattern}$"
+        return said
 
     @override
     def to_internal_value(self, data: Any) -> str:
@@ -216,7 +241,6 @@ def clean_text(data: str) -> str:
         raise serializers.ValidationError(str(refused), code=refused.code) from None
 
 
-@extend_schema_field({"type": "string"})
 class CodeField(serializers.Field[str, Any, str, Any]):
     """One of a closed list of codes."""
 
@@ -225,6 +249,9 @@ class CodeField(serializers.Field[str, Any, str, Any]):
     def __init__(self, codes: Collection[str], **kwargs: Any) -> None:  # noqa: ANN401 - the framework's
         self.codes = [str(code) for code in codes]
         super().__init__(**kwargs)
+
+    def openapi(self) -> dict[str, Any]:
+        return {"type": "string", "enum": self.codes}
 
     @override
     def to_internal_value(self, data: Any) -> str:
@@ -237,13 +264,15 @@ class CodeField(serializers.Field[str, Any, str, Any]):
         return str(value)
 
 
-@extend_schema_field({"type": "string", "format": "date-time"})
 class InstantField(serializers.Field[datetime, Any, str, Any]):
     """An instant: RFC 3339 with an offset in, UTC out."""
 
     default_error_messages: ClassVar = {
         "invalid": "This is not an RFC 3339 instant with an offset."
     }
+
+    def openapi(self) -> dict[str, Any]:
+        return {"type": "string", "format": "date-time"}
 
     @override
     def to_internal_value(self, data: Any) -> datetime:
@@ -264,11 +293,13 @@ def print_instant(value: datetime) -> str:
     return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
-@extend_schema_field({"type": "string", "format": "date"})
 class DayField(serializers.Field[date, Any, str, Any]):
     """A day, as YYYY-MM-DD."""
 
     default_error_messages: ClassVar = {"invalid": "This is not a day in the form YYYY-MM-DD."}
+
+    def openapi(self) -> dict[str, Any]:
+        return {"type": "string", "format": "date"}
 
     @override
     def to_internal_value(self, data: Any) -> date:
@@ -284,13 +315,6 @@ class DayField(serializers.Field[date, Any, str, Any]):
         return value.isoformat()
 
 
-@extend_schema_field(
-    {
-        "type": "object",
-        "additionalProperties": {"type": "string", "maxLength": METADATA_VALUE_BYTES_MAX},
-        "maxProperties": METADATA_KEYS_MAX,
-    }
-)
 class MetadataField(serializers.Field[dict[str, str], Any, dict[str, str], Any]):
     """Texts under keys of the client's own: at most 50, stored as they are and never read."""
 
@@ -304,6 +328,13 @@ class MetadataField(serializers.Field[dict[str, str], Any, dict[str, str], Any])
     def __init__(self, **kwargs: Any) -> None:  # noqa: ANN401 - the framework's
         kwargs.setdefault("required", False)
         super().__init__(**kwargs)
+
+    def openapi(self) -> dict[str, Any]:
+        return {
+            "type": "object",
+            "additionalProperties": {"type": "string", "maxLength": METADATA_VALUE_BYTES_MAX},
+            "maxProperties": METADATA_KEYS_MAX,
+        }
 
     @override
     def to_internal_value(self, data: Any) -> dict[str, str]:

@@ -8,31 +8,34 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, override
 
-from drf_spectacular.extensions import OpenApiAuthenticationExtension
+from drf_spectacular.extensions import (
+    OpenApiAuthenticationExtension,
+    OpenApiSerializerFieldExtension,
+)
 from drf_spectacular.openapi import AutoSchema
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, inline_serializer
 from rest_framework import serializers
 
-PROBLEM: Final[dict[str, Any]] = {
-    "type": "object",
-    "required": ["type", "title", "status", "detail", "code", "request_id"],
-    "properties": {
-        "type": {"type": "string", "format": "uri-reference"},
-        "title": {"type": "string"},
-        "status": {"type": "integer"},
-        "detail": {"type": "string"},
-        "code": {"type": "string"},
-        "request_id": {"type": "string"},
-        "errors": {
-            "type": "array",
-            "items": {
-                "type": "object",
-                "required": ["pointer", "detail"],
-                "properties": {"pointer": {"type": "string"}, "detail": {"type": "string"}},
-            },
-        },
-    },
-}
+
+class ProblemError(serializers.Serializer[Any]):
+    """One fault of a body, and where it is (RFC 6901)."""
+
+    pointer = serializers.CharField()
+    detail = serializers.CharField()
+
+
+class Problem(serializers.Serializer[Any]):
+    """A problem document (RFC 9457); further members name what helps, such as ids."""
+
+    type = serializers.CharField()
+    title = serializers.CharField()
+    status = serializers.IntegerField()
+    detail = serializers.CharField()
+    code = serializers.CharField()
+    request_id = serializers.CharField()
+    errors = ProblemError(many=True, required=False)  # type: ignore[assignment]  # its name
+
+
 _ERRORS: Final[Mapping[int, str]] = {
     400: "The request is malformed.",
     401: "There is no API key, or it is not valid.",
@@ -118,7 +121,7 @@ class ApiSchema(AutoSchema):
             shape.status: _page(shape) if shape.page else shape.response,
             **{
                 (status, "application/problem+json"): OpenApiResponse(
-                    response=PROBLEM, description=description
+                    response=Problem, description=description
                 )
                 for status, description in _ERRORS.items()
                 if status not in _WRITE_ERRORS or status in writes
@@ -164,7 +167,7 @@ def _page(shape: Shape) -> Any:  # noqa: ANN401 - a serializer class made on the
     )
 
 
-class KeyScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]  # half typed
+class KeyScheme(OpenApiAuthenticationExtension):
     """Names the API key as the one way in."""
 
     target_class = "apps.core.api.views.KeyAuthentication"
@@ -173,3 +176,34 @@ class KeyScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call
     @override
     def get_security_definition(self, auto_schema: AutoSchema) -> dict[str, str]:
         return {"type": "http", "scheme": "bearer", "bearerFormat": "kassa_live_… or kassa_test_…"}
+
+
+class _FieldScheme(OpenApiSerializerFieldExtension):
+    """Says of a field of ours what it says itself."""
+
+    match_subclasses = True
+
+    @override
+    def map_serializer_field(self, auto_schema: AutoSchema, direction: str) -> dict[str, Any]:
+        said: dict[str, Any] = self.target.openapi()
+        return said
+
+
+def _describe(name: str) -> None:
+    # The library finds an extension by the class it names; one is made for each field of ours.
+    type(f"{name}Scheme", (_FieldScheme,), {"target_class": f"apps.core.api.fields.{name}"})
+
+
+for _name in (
+    "AmountField",
+    "CodeField",
+    "CurrencyField",
+    "DayField",
+    "IdField",
+    "InstantField",
+    "IntegerField",
+    "MetadataField",
+    "TextField",
+    "TruthField",
+):
+    _describe(_name)
