@@ -79,6 +79,14 @@ def chromium() -> str:
     pytest.skip(NO_BROWSER)
 
 
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Fail a run on CI that left a browser test out: there the browser is part of the set-up."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    skipped = reporter.stats.get("skipped", []) if reporter else []
+    if os.environ.get("CI") == "true" and any("browser" in report.keywords for report in skipped):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     """Say in a frame what was not tried: a skip among a thousand dots is not seen."""
     skipped = terminalreporter.stats.get("skipped", [])
