@@ -1,0 +1,116 @@
+"""The processes a story needs: web, workers, beat and the bank, started and ended by it."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+from django.conf import settings
+
+READY_SECONDS_MAX: Final = 60
+_QUEUES: Final = "money,settlement,events,risk,default"
+_SLOW_QUEUES: Final = "webhooks,webhooks_slow"
+
+
+class ProcessFailed(Exception):
+    """A process of the story did not come up, or ended before it should."""
+
+
+@contextmanager
+def kassa() -> Iterator[str]:
+    """Run web, workers and beat on a free port, and the bank where none answers; yield the URL."""
+    port = _free_port()
+    folder = Path(tempfile.mkdtemp(prefix="kassa-journey-"))
+    worker = [sys.executable, "-m", "celery", "-q", "-A", "config", "worker",
+              "--without-gossip", "--without-mingle"]  # fmt: skip
+    commands: Mapping[str, tuple[list[str], dict[str, str]]] = {
+        "web": (
+            [sys.executable, "-m", "gunicorn", "-c", "config/gunicorn.py", "config.wsgi"],
+            {"KASSA_ROLE": "web", "KASSA_BIND": f"127.0.0.1:{port}", "WEB_CONCURRENCY": "1"},
+        ),
+        "worker": ([*worker, "-Q", _QUEUES, "-c", "2"], {"KASSA_ROLE": "worker"}),
+        "webhooks": (
+            [*worker, "-Q", _SLOW_QUEUES, "-P", "threads", "-c", "8"],
+            {"KASSA_ROLE": "threads"},
+        ),
+        "beat": (
+            [sys.executable, "-m", "celery", "-q", "-A", "config", "beat",
+             "-s", str(folder / "beat"), "--pidfile="],
+            {"KASSA_ROLE": "beat"},
+        ),
+    }  # fmt: skip
+    with ExitStack() as running:
+        if not _answers(f"{settings.SANDBOX_URL}/health"):
+            bank_port = str(urlsplit(settings.SANDBOX_URL).port or 80)
+            bank = [sys.executable, "-m", "sandbox", "serve", "--port", bank_port]
+            running.enter_context(_process("bank", bank, {}, folder))
+            _wait_for("the sandbox bank", lambda: _answers(f"{settings.SANDBOX_URL}/health"))
+        for name, (command, environment) in commands.items():
+            running.enter_context(_process(name, command, environment, folder))
+        url = f"http://127.0.0.1:{port}"
+        _wait_for("the web server", lambda: _answers(f"{url}/readyz"))
+        yield url
+
+
+@contextmanager
+def _process(
+    name: str, command: list[str], environment: Mapping[str, str], folder: Path
+) -> Iterator[None]:
+    log = folder / f"{name}.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(  # noqa: S603  (our own programs)
+            command,
+            cwd=settings.BASE_DIR,
+            env=os.environ | {"KASSA_LOG_LEVEL": "WARNING"} | environment,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            yield
+        finally:
+            ended = process.poll()
+            if ended is None:
+                os.killpg(process.pid, signal.SIGTERM)
+                try:
+                    process.wait(timeout=10)
+                except subprocess.TimeoutExpired:
+                    os.killpg(process.pid, signal.SIGKILL)
+                    process.wait()
+    if ended is not None:
+        msg = f"{name} ended by itself ({ended}); its log is {log}"
+        raise ProcessFailed(msg)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=2) as answer:  # noqa: S310  (http on loopback)
+            return bool(answer.status == 200)  # noqa: PLR2004  (OK)
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def _wait_for(what: str, holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + READY_SECONDS_MAX
+    while not holds():
+        if time.monotonic() > deadline:
+            msg = f"{what} did not answer within {READY_SECONDS_MAX} s"
+            raise ProcessFailed(msg)
+        time.sleep(0.1)
