@@ -110,7 +110,7 @@ class TestCreate:
             ("https://0x7f000001/", "host"),
             ("https://user:p@host.example/", "userinfo"),
             ("https://host.example:22/", "port"),
-            ("http://10.0.0.1/", "scheme"),
+            ("http://10.0.0.1/", "host"),
             ("https://name.invalid/", "unresolvable"),
         ],
     )

@@ -1,0 +1,87 @@
+"""Real Celery workers, killed with SIGKILL while a receiver has their request."""
+
+from __future__ import annotations
+
+import pytest
+
+from apps.core import clock
+from apps.core import tasks as core_tasks
+from apps.webhooks import tasks
+from apps.webhooks.models import WebhookAttempt, WebhookLane
+from tests.support import empty_broker, kill_hard, running_worker, wait_until
+from tests.webhooks import receiver
+from tests.webhooks.conftest import broken_invariants
+from tests.webhooks.factories import create_endpoint, deliveries, owe, publish
+
+
+@pytest.fixture(autouse=True)
+def _empty_broker():
+    empty_broker()
+    yield
+    empty_broker()
+
+
+def worker(*queues):
+    return running_worker(*queues, pool="threads", concurrency=2)
+
+
+def all_succeeded(organization):
+    return {each.status for each in deliveries(organization)} == {"succeeded"}
+
+
+class TestSendingWorker:
+    def test_delivers_from_commit_to_receiver_by_messages_alone(self, organization, far):
+        create_endpoint(organization, far.url, event_types=["thing.*"])
+        with worker("events", "webhooks"):
+            publish(organization, *(f"thing_{number}" for number in range(5)))
+
+            wait_until(lambda: len(far.requests) == 5)
+            wait_until(lambda: all_succeeded(organization))
+
+        assert len(set(far.ids())) == 5
+        assert broken_invariants() == []
+
+    def test_killed_while_posting_loses_nothing(self, organization, far):
+        far.answers = [receiver.ok(), receiver.hang, receiver.ok()]
+        create_endpoint(organization, far.url, event_types=["thing.*"], max_in_flight=1)
+        owe(organization, "thing_1", "thing_2", "thing_3")
+
+        with worker("webhooks") as first:
+            core_tasks.sweep()
+            far.wait_for(2)
+            kill_hard(first)
+
+        # One was taken by the receiver, and nobody lived to write that down.
+        assert WebhookAttempt.objects.count() == 0
+        assert {each.status for each in deliveries(organization)} == {"pending"}
+        lane = WebhookLane.objects.get()
+        assert lane.state == "leased"
+        assert lane.lease_until > clock.now()
+        assert tasks.claim_lane(is_slow=False) is None
+
+        # The lease runs out; the sweep needs no memory of the message that died with the worker.
+        WebhookLane.objects.update(next_attempt_at=clock.now(), lease_until=clock.now())
+        empty_broker()
+        with worker("webhooks"):
+            core_tasks.sweep()
+            wait_until(lambda: all_succeeded(organization))
+
+        ids = far.ids()
+        assert len(ids) == 5
+        assert ids[2:4] == ids[0:2]
+        assert len(set(ids)) == 3
+        assert far.requests[0].body == far.requests[2].body
+        lane.refresh_from_db()
+        assert (lane.state, lane.lapses) == ("done", 0)
+        assert broken_invariants() == []
+
+    def test_finds_what_is_due_when_every_message_was_lost(self, organization, far):
+        create_endpoint(organization, far.url, event_types=["thing.*"])
+        owe(organization, *(f"thing_{number}" for number in range(10)))
+        empty_broker()
+
+        with worker("webhooks"):
+            core_tasks.sweep()
+            wait_until(lambda: all_succeeded(organization))
+
+        assert len(far.requests) == 10
