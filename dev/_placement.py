@@ -73,11 +73,16 @@ def choose_socket_directory(placement: Placement, recorded: str | None) -> Path:
     return made
 
 
+def is_outside(data: Path) -> bool:
+    """Say whether the data had to leave the checkout."""
+    return data.parent.parent in OUTSIDE
+
+
 def remove_placement(data: Path, sockets: Path) -> None:
     """Remove what a placement was made of."""
     for path in (data, sockets):
         shutil.rmtree(path, ignore_errors=True)
-    if data.parent.parent in OUTSIDE:
+    if is_outside(data):
         shutil.rmtree(data.parent, ignore_errors=True)
 
 

@@ -12,6 +12,7 @@ from dev._placement import (
     Placement,
     choose_placement,
     choose_socket_directory,
+    is_outside,
     make_private_directory,
     remove_placement,
 )
@@ -76,6 +77,11 @@ LOG_BYTES_MAX = 20 * 1024 * 1024
 def start(var: Path, recorded: dict[str, str]) -> dict[str, str]:
     """Start the server where it does not run yet; return what to record, its address included."""
     placement = choose_placement(var)
+    if is_outside(placement.data) and recorded.get("data") != str(placement.data):
+        # A checkout that stood at this path left it: removing var/ removes the data, wherever it is.
+        stop({"data": str(placement.data)})
+        remove_placement(placement.data, placement.data.with_name("run"))
+        placement = choose_placement(var)
     known = (
         recorded.get("socket_directory") if recorded.get("data") == str(placement.data) else None
     )

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -99,6 +100,17 @@ class TestStart:
         data = Path(record["valkey"]["data"])
         assert _process.list_servers(data) == [valkey.find_pid(record["valkey"])]
         assert _ask(record, "SELECT 1") == 1
+
+    def test_begins_anew_when_var_was_removed(self, tmp_path):
+        record = services.start(tmp_path / "var")
+        _ask(record, "CREATE TABLE former AS SELECT 1 AS number")
+        services.stop(tmp_path / "var")
+        shutil.rmtree(tmp_path / "var")
+
+        try:
+            assert _ask(services.start(tmp_path / "var"), "SELECT to_regclass('former')") is None
+        finally:
+            services.reset(tmp_path / "var")
 
     def test_makes_again_what_was_cut_short(self, tmp_path):
         remains = tmp_path / "var" / "postgres.making"
