@@ -78,7 +78,7 @@ def start(var: Path, recorded: dict[str, str]) -> dict[str, str]:
     """Start the server where it does not run yet; return what to record, its address included."""
     placement = choose_placement(var)
     if is_outside(placement.data) and recorded.get("data") != str(placement.data):
-        # A checkout that stood at this path left it: removing var/ removes the data, wherever it is.
+        # A checkout that stood here before left it: removing var/ removes the data, too.
         stop({"data": str(placement.data)})
         remove_placement(placement.data, placement.data.with_name("run"))
         placement = choose_placement(var)
