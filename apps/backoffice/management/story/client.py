@@ -21,7 +21,7 @@ class Api:
             base_url=base_url, headers={"Authorization": f"Bearer {token}"}, timeout=30
         )
 
-    def get(self, path: str, **query: Any) -> dict[str, Any]:
+    def get(self, path: str, **query: str | int) -> dict[str, Any]:
         return self._read(self._http.get(path, params=query), 200)
 
     def post(
