@@ -127,7 +127,7 @@ def _call(row: BatchWork, sending: Sending) -> tuple[SendOutcome, str]:
         return SendOutcome.NOT_SENT, "bank_unavailable"
     except Declined as declined:
         # The bank does not have it and will not take it: a person looks at why.
-        log.error("payout_file_declined", batch_id=str(row.batch_id), code=declined.code)
+        log.warning("payout_file_declined", batch_id=str(row.batch_id), code=declined.code)
         return SendOutcome.NOT_SENT, "bank_declined"
     except OutcomeUnknown:
         return SendOutcome.UNKNOWN, ""

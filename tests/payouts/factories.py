@@ -257,7 +257,7 @@ def settled(home: World, payout: Any):
 
 
 def report(batch: Any, group: str | None = None, *, code: str | None = None, **said: str):
-    """Return a status report on a batch; `said` maps an end-to-end id to `STATUS` or `STATUS/CODE`."""
+    """Return a status report on a batch; `said`: end-to-end id to `STATUS[/CODE]`."""
     transactions = []
     for end_to_end_id, text in said.items():
         status, _, reason = text.partition("/")

@@ -50,3 +50,12 @@ def deactivate(actor):
 def in_transaction(call):
     """Run a part of an operation, as the operation that composes it would."""
     return call()
+
+
+def staff_of(principal):
+    """Return the person behind a principal as the actor, an approver besides."""
+    person = principal.removeprefix("staff:")
+    StaffRole.objects.create(
+        staff_id=person, role="finance_approver", granted_by="test", granted_at=timezone.now()
+    )
+    return Actor.staff(person)

@@ -5,8 +5,8 @@ import pytest
 
 from apps.accounts.models import Customer
 from apps.core.errors import Refusal
-from apps.core.ids import encode_id
 from apps.core.idempotency import IdempotencyKeyReused
+from apps.core.ids import encode_id
 from apps.core.models import OutboxEvent
 from apps.ledger.errors import InsufficientFunds
 from apps.ledger.models import Hold
@@ -133,7 +133,7 @@ class TestReplay:
         with pytest.raises(IdempotencyKeyReused) as refused:
             request(home, target, 100_01, key="k")
 
-        assert refused.value.details["resource_id"] == str(first.id)
+        assert refused.value.details["resource"] == encode_id("po", first.id)
         assert Payout.objects.count() == 1
 
 

@@ -84,6 +84,7 @@ def create_destination(
         details.currency,
         details.bic,
         _address_digest(organization_id, details.address),
+        prefix="dst",
     )
     if claim.replayed:
         return queries.get_destination(

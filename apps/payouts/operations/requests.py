@@ -79,7 +79,9 @@ def request_payout(
     :raises CapabilityMissing: if the actor is staff without `payouts.request_payout`
     """
     _refuse_malformed(details)
-    claim = idempotency.claim(organization_id, idempotency_key, "request_payout", vars(details))
+    claim = idempotency.claim(
+        organization_id, idempotency_key, "request_payout", vars(details), prefix="po"
+    )
     if claim.replayed:
         return queries.get_payout(organization_id=organization_id, payout_id=claim.resource_id)
     accounts.require_capability(

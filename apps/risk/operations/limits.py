@@ -47,7 +47,9 @@ def set_limit(
     :raises LimitRefused: if a cap is negative, there is none, or the zone is unknown
     """
     _refuse_malformed(change)
-    claim = idempotency.claim(organization_id, idempotency_key, "set_limit", vars(change), reason)
+    claim = idempotency.claim(
+        organization_id, idempotency_key, "set_limit", vars(change), reason, prefix="lim"
+    )
     if claim.replayed:
         return Limit.objects.get(organization_id=organization_id, id=claim.resource_id)
     # The row that `admit` locks for such a limit: no act runs between the old one and the new.
