@@ -24,7 +24,7 @@ def prove(teller: Teller, *, organization_id: UUID, folder: Path) -> None:
     teller.console.print()
     teller.trial_balance(lines)
     totals = ledger.trial_balance_totals(lines)
-    if any(debits != credits for debits, credits in totals.values()):
+    if any(debit != credit for debit, credit in totals.values()):
         msg = "the trial balance is not zero"
         raise StepFailed(msg)
 

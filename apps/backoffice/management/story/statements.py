@@ -54,8 +54,8 @@ def make_statement(
     iban: str,
     currency: str,
     out: Path,
-    credits: Sequence[str],
-    debits: Sequence[str] = (),
+    lines_in: Sequence[str],
+    lines_out: Sequence[str] = (),
     opening_minor: int | None = None,
     day: date | None = None,
 ) -> bytes:
@@ -66,9 +66,9 @@ def make_statement(
         command += ["--opening", decimal_text(opening_minor, currency)]
     if day is not None:
         command += ["--date", day.isoformat()]
-    for line in credits:
+    for line in lines_in:
         command += ["--credit", line]
-    for line in debits:
+    for line in lines_out:
         command += ["--debit", line]
     done = subprocess.run(  # noqa: S603  (our own program)
         command, cwd=settings.BASE_DIR, capture_output=True, text=True, check=False

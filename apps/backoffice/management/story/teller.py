@@ -41,7 +41,7 @@ class Teller:
     def trial_balance(self, lines: Sequence[TrialBalanceLine]) -> None:
         """Print the trial balance, a section and a zero check per currency."""
         totals = trial_balance_totals(lines)
-        for currency, (debits, credits) in sorted(totals.items()):
+        for currency, (debit, credit) in sorted(totals.items()):
             table = Table(
                 title=f"Trial balance, {currency}",
                 title_justify="left",
@@ -50,8 +50,8 @@ class Teller:
             )
             table.add_column("Ledger account", footer="Total")
             table.add_column("Type", footer="")
-            table.add_column("Debit", justify="right", footer=format_minor(debits, currency))
-            table.add_column("Credit", justify="right", footer=format_minor(credits, currency))
+            table.add_column("Debit", justify="right", footer=format_minor(debit, currency))
+            table.add_column("Credit", justify="right", footer=format_minor(credit, currency))
             for line in lines:
                 if line.currency == currency:
                     table.add_row(
@@ -61,7 +61,7 @@ class Teller:
                         format_minor(line.credit, currency) if line.credit else "",
                     )
             self.console.print(table)
-            if debits == credits:
+            if debit == credit:
                 self.fact(f"Debits equal credits in {currency}.")
             else:
-                self.failure(f"{currency} is off by {format_minor(debits - credits, currency)}.")
+                self.failure(f"{currency} is off by {format_minor(debit - credit, currency)}.")
