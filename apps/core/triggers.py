@@ -120,7 +120,8 @@ def moves_only(
 ) -> Guard:
     """Refuse an UPDATE that takes the state from one to another outside `moves`."""
     pairs = sorted((str(old), str(new)) for old, news in moves.items() for new in news)
-    listed = ", ".join(f"('{old}', '{new}')" for old, new in pairs)
+    # A table without moves is one whose state never changes; SQL knows no empty list.
+    listed = ", ".join(f"('{old}', '{new}')" for old, new in pairs or [("", "")])
     return Guard(
         name=name,
         level=pgtrigger.Row,
