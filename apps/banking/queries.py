@@ -459,10 +459,29 @@ def list_new_lines(*, organization_id: UUID, bank_account_id: UUID, limit: int) 
         .order_by("booking_date", "line_id")
         .values_list("line_id", flat=True)[:limit]
     )
-    lines = {
-        line.id: line
-        for line in BankLine.objects.filter(organization_id=organization_id, id__in=ids)
-    }
+    return _lines_in_order(organization_id, ids)
+
+
+def list_lines_in_suspense(
+    *, organization_id: UUID, bank_account_id: UUID, reason: str, limit: int
+) -> list[BankLine]:
+    """Return lines that stand in suspense for this reason, in their order."""
+    ids = list(
+        BankLineStatus.objects.filter(
+            organization_id=organization_id,
+            bank_account_id=bank_account_id,
+            state=LineState.IN_SUSPENSE,
+            reason=reason,
+        )
+        .order_by("booking_date", "line_id")
+        .values_list("line_id", flat=True)[:limit]
+    )
+    return _lines_in_order(organization_id, ids)
+
+
+def _lines_in_order(organization_id: UUID, ids: Sequence[UUID]) -> list[BankLine]:
+    rows = BankLine.objects.filter(organization_id=organization_id, id__in=ids)
+    lines = {line.id: line for line in rows}
     return [lines[id_] for id_ in ids]
 
 

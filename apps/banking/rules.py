@@ -198,8 +198,8 @@ def pair_twins[T, U](
     A bank may use one reference for two lines; amounts tell them apart, and equals go in order.
     """
     waiting: dict[TwinKey, list[tuple[U, date]]] = {}
-    for line, key, day in known:
-        waiting.setdefault(key, []).append((line, day))
+    for twin, key, day in known:
+        waiting.setdefault(key, []).append((twin, day))
     pairs = []
     for line, key, day in new:
         for candidate in waiting.get(key, []):

@@ -1,0 +1,33 @@
+"""Events of reconciliation."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from apps.core.events import Event
+
+
+@dataclass(frozen=True, kw_only=True)
+class BreakOpened(Event):
+    """Bank and books disagree; `amount` is in minor units, a credit positive."""
+
+    name: ClassVar[str] = "reconciliation.break.opened"
+    aggregate_type: ClassVar[str] = "break"
+
+    id: str
+    kind: str
+    bank_account: str
+    bank_line: str | None
+    amount: int | None
+    currency: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class BreakResolved(Event):
+    """The disagreement is over, with its reason."""
+
+    name: ClassVar[str] = "reconciliation.break.resolved"
+    aggregate_type: ClassVar[str] = "break"
+
+    id: str
+    kind: str
+    resolution: str

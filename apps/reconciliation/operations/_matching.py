@@ -1,0 +1,107 @@
+"""
+Matching: every booked line is posted once, at once, on what it is or on suspense.
+
+A worker holds the account's queue row by lease and takes its lines in their order, 500 to a
+transaction.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+from uuid import UUID
+
+from django.db.models.functions import Now
+
+from apps.banking import queries as banking_queries
+from apps.banking.models import BankAccount, BankLine, LineQueue
+from apps.core import transactions, work
+from apps.core.actors import Actor
+from apps.reconciliation.operations._chunk import Chunk
+from apps.reconciliation.operations._units import units_of
+from apps.reconciliation.rules import PARKED
+
+CHUNK: Final = 500
+LEASE_SECONDS: Final = 120
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """What a chunk did; `is_done` once no line is left, or another worker took the account."""
+
+    matched: int = 0
+    in_suspense: int = 0
+    is_done: bool = False
+
+    def plus(self, other: "Progress") -> "Progress":
+        """Return both together, done as the later one is."""
+        return Progress(
+            matched=self.matched + other.matched,
+            in_suspense=self.in_suspense + other.in_suspense,
+            is_done=other.is_done,
+        )
+
+
+def match_bank_lines(
+    *, organization_id: UUID, queue: LineQueue, actor: Actor, now: datetime
+) -> Progress:
+    """Match all new lines of the account whose queue row was claimed, chunk by chunk."""
+    progress = Progress()
+    while not progress.is_done:
+        progress = progress.plus(
+            match_chunk(
+                organization_id=organization_id,
+                queue_id=queue.id,
+                lease_token=queue.lease_token,
+                actor=actor,
+                now=now,
+            )
+        )
+    return progress
+
+
+@transactions.outermost
+def match_chunk(
+    *,
+    organization_id: UUID,
+    queue_id: UUID,
+    lease_token: UUID | None,
+    actor: Actor,
+    now: datetime,
+) -> Progress:
+    """
+    Match and post the account's next lines in one transaction, and lengthen the lease.
+
+    Nothing happens once the lease is lost: another worker has the account. With no line left, lines
+    parked before are tried again, and the account is done.
+    """
+    queue = work.lock_leased(
+        LineQueue, organization_id=organization_id, row_id=queue_id, lease_token=lease_token
+    )
+    if queue is None:
+        return Progress(is_done=True)
+    account = banking_queries.get_bank_account(
+        organization_id=organization_id, bank_account_id=queue.bank_account_id
+    )
+    lines = banking_queries.list_new_lines(
+        organization_id=organization_id, bank_account_id=account.id, limit=CHUNK
+    )
+    chunk = Chunk(account, actor=actor, now=now)
+    if lines:
+        chunk.match(units_of(organization_id, lines))
+    else:
+        chunk.match_again(_parked(account))
+        work.mark_done(queue)
+    chunk.record()
+    if lines:
+        queue.lease_until = queue.next_attempt_at = Now() + timedelta(seconds=LEASE_SECONDS)
+        queue.save(update_fields=["lease_until", "next_attempt_at"])
+    return Progress(matched=chunk.matched, in_suspense=chunk.in_suspense, is_done=not lines)
+
+
+def _parked(account: BankAccount) -> list[BankLine]:
+    return banking_queries.list_lines_in_suspense(
+        organization_id=account.organization_id,
+        bank_account_id=account.id,
+        reason=PARKED,
+        limit=CHUNK,
+    )

@@ -1,0 +1,113 @@
+"""Reads of reconciliation, and the only place here that locks."""
+
+from collections.abc import Collection, Sequence
+from uuid import UUID
+
+from django.db.models import QuerySet
+
+from apps.reconciliation import errors
+from apps.reconciliation.models import Break, Match, MatchLeg, OpeningBalance
+from apps.reconciliation.states import BreakState
+
+
+def get_match(*, organization_id: UUID, match_id: UUID) -> Match:
+    """
+    Return the match.
+
+    :raises MatchNotFound: if the organization has no such match
+    """
+    found = Match.objects.filter(organization_id=organization_id, id=match_id).first()
+    if found is None:
+        raise errors.MatchNotFound("There is no such match.")
+    return found
+
+
+def list_matches(*, organization_id: UUID, bank_line_id: UUID | None = None) -> QuerySet[Match]:
+    """Return matches, newest first, of one line where given."""
+    rows = Match.objects.filter(organization_id=organization_id)
+    if bank_line_id is not None:
+        rows = rows.filter(bank_line_id=bank_line_id)
+    return rows.order_by("-id")
+
+
+def list_legs(*, organization_id: UUID, match_ids: Collection[UUID]) -> dict[UUID, list[MatchLeg]]:
+    """Return the legs of these matches, by match."""
+    found: dict[UUID, list[MatchLeg]] = {}
+    rows = MatchLeg.objects.filter(organization_id=organization_id, match_id__in=match_ids)
+    for row in rows.order_by("id"):
+        found.setdefault(row.match_id, []).append(row)
+    return found
+
+
+def get_break(*, organization_id: UUID, break_id: UUID) -> Break:
+    """
+    Return the break.
+
+    :raises BreakNotFound: if the organization has no such break
+    """
+    found = Break.objects.filter(organization_id=organization_id, id=break_id).first()
+    if found is None:
+        raise errors.BreakNotFound("There is no such break.")
+    return found
+
+
+def list_breaks(
+    *, organization_id: UUID, state: str | None = None, kind: str | None = None
+) -> QuerySet[Break]:
+    """Return breaks, newest first, narrowed where asked."""
+    rows = Break.objects.filter(organization_id=organization_id)
+    if state is not None:
+        rows = rows.filter(state=state)
+    if kind is not None:
+        rows = rows.filter(kind=kind)
+    return rows.order_by("-id")
+
+
+def lock_open_breaks(
+    *,
+    organization_id: UUID,
+    bank_line_ids: Collection[UUID] = (),
+    statement_ids: Collection[UUID] = (),
+) -> Sequence[Break]:
+    """Return what is open about these lines or statements, locked in ascending order."""
+    rows = Break.objects.select_for_update(no_key=True).filter(organization_id=organization_id)
+    rows = rows.exclude(state=BreakState.RESOLVED)
+    rows = (
+        rows.filter(bank_line_id__in=bank_line_ids)
+        if bank_line_ids
+        else rows.filter(statement_id__in=statement_ids)
+    )
+    return list(rows.order_by("id"))
+
+
+def list_openings(*, organization_id: UUID) -> QuerySet[OpeningBalance]:
+    """Return the opening balances of the organization's accounts, newest first."""
+    return OpeningBalance.objects.filter(organization_id=organization_id).order_by("-id")
+
+
+def get_opening(*, organization_id: UUID, opening_id: UUID) -> OpeningBalance:
+    """
+    Return the opening balance.
+
+    :raises OpeningBalanceNotFound: if the organization has no such opening balance
+    """
+    found = list_openings(organization_id=organization_id).filter(id=opening_id).first()
+    if found is None:
+        raise errors.OpeningBalanceNotFound("There is no such opening balance.")
+    return found
+
+
+def get_opening_for_update(*, organization_id: UUID, opening_id: UUID) -> OpeningBalance:
+    """
+    Return the opening balance locked: its decision and a second proposal go one after the other.
+
+    :raises OpeningBalanceNotFound: if the organization has no such opening balance
+    """
+    found = (
+        OpeningBalance.objects.select_for_update(no_key=True)
+        .filter(organization_id=organization_id, id=opening_id)
+        .first()
+    )
+    if found is None:
+        raise errors.OpeningBalanceNotFound("There is no such opening balance.")
+    return found
