@@ -21,7 +21,7 @@ from apps.webhooks.errors import UrlRefused
 from apps.webhooks.models import WebhookLane
 from apps.webhooks.operations import LaneWork, Owed, Recorded
 from apps.webhooks.rules import signing, targets
-from apps.webhooks.rules.retries import Attempt, Outcome
+from apps.webhooks.rules.retries import UNREACHED, Attempt, Outcome
 from apps.webhooks.rules.targets import Policy, Target
 
 log = structlog.stdlib.get_logger("kassa.webhooks")
@@ -104,27 +104,37 @@ class _Turn:
         return is_late or self.made >= LANE_DELIVERIES_MAX
 
     def send(self, owed: LaneWork, *, sender: Sender, policy: Policy) -> bool:
-        """Send these one by one; false when the turn is over and the lane let go."""
-        # No connection is held while the other side takes its time.
-        connection.close()
+        """Send these one by one; false when the lane was let go, or is another's by now."""
         for item in owed.owed:
-            self.unrecorded.append(attempt(item, owed=owed, sender=sender, policy=policy))
+            # No connection is held while the other side takes its time.
+            connection.close()
+            made = attempt(item, owed=owed, sender=sender, policy=policy)
+            self.unrecorded.append(made)
             self.made += 1
             if self.is_over():
                 break
-            if time.monotonic() - self.recorded_at >= RECORD_SECONDS and not self.record():
-                return False
-        return self.record(is_last=self.is_over())
+            if self.must_record(made):
+                recorded = self.record()
+                if not recorded.is_held or recorded.is_stopped:
+                    # Stopped, the lane is let go by the next look at it.
+                    return recorded.is_held
+        is_last = owed.is_all or self.is_over()
+        return self.record(is_last=is_last).is_held and not is_last
 
-    def record(self, *, is_last: bool = False) -> bool:
-        """Store what was sent; false when the lane is no longer this holder's."""
+    def must_record(self, made: Attempt) -> bool:
+        """Say whether to record now: in batches, but at once what may end the sending."""
+        is_late = time.monotonic() - self.recorded_at >= RECORD_SECONDS
+        return is_late or made.outcome in UNREACHED or made.outcome is Outcome.GONE
+
+    def record(self, *, is_last: bool = False) -> Recorded:
+        """Store what was sent, and do what it leads to."""
         recorded = operations.record_attempts(
             lane=self.lane, attempts=self.unrecorded, is_last=is_last, now=clock.now()
         )
         self.unrecorded = []
         self.recorded_at = time.monotonic()
         _follow_up(self.lane, recorded)
-        return recorded.is_held and not is_last
+        return recorded
 
 
 def attempt(item: Owed, *, owed: LaneWork, sender: Sender, policy: Policy) -> Attempt:

@@ -43,11 +43,12 @@ class Owed:
 
 @dataclass(frozen=True, kw_only=True)
 class LaneWork:
-    """What a lane's holder sends, where to, and under which secrets."""
+    """What a lane's holder sends, where to, and under which secrets; `is_all` if no more is due."""
 
     url: str
     secrets: tuple[str, ...]
     owed: tuple[Owed, ...]
+    is_all: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +59,13 @@ class Recorded:
     is_gone: bool = False
     is_failing: bool = False
     is_circuit_closed: bool = False
+    is_circuit_open: bool = False
     moves_to_slow: bool | None = None
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether nothing more may be sent to the endpoint for now."""
+        return self.is_gone or self.is_circuit_open
 
 
 @transactions.outermost
@@ -96,7 +103,7 @@ def open_lane(*, lane: WebhookLane, limit: int, now: datetime) -> LaneWork | Non
     if not due:
         _release(held, endpoint)
         return None
-    return _lane_work(endpoint, due, now=now)
+    return _lane_work(endpoint, due, is_all=len(due) < limit, now=now)
 
 
 @transactions.outermost
@@ -141,7 +148,7 @@ def _lock(lane: WebhookLane) -> WebhookLane | None:
 
 
 def _lane_work(
-    endpoint: WebhookEndpoint, due: Sequence[WebhookDelivery], *, now: datetime
+    endpoint: WebhookEndpoint, due: Sequence[WebhookDelivery], *, is_all: bool, now: datetime
 ) -> LaneWork:
     secrets = queries.list_signing_secrets(
         organization_id=endpoint.organization_id, endpoint_id=endpoint.id, now=now
@@ -155,6 +162,7 @@ def _lane_work(
         )
         bodies |= {(event_id, version): body for event_id, body in found.items()}
     return LaneWork(
+        is_all=is_all,
         url=endpoint.url,
         secrets=tuple(
             encryption.unseal(each.organization_id, SECRET_COLUMN, each.id, bytes(each.sealed))
@@ -257,6 +265,8 @@ def _move_deliveries(lane: WebhookLane, attempts: Sequence[Attempt], *, now: dat
         if row.status == DeliveryStatus.FAILED and not subscriptions.is_operational(row.event_type):
             row.event_sequence += 1
             outbox.publish(events.DeliveryExhausted.of(row, now=now), actor=ACTOR, now=now)
+    if not moved:
+        return
     with connection.cursor() as cursor:
         cursor.execute(
             _MOVE,
@@ -301,6 +311,7 @@ def _recorded(
         is_held=True,
         is_gone=any(each.outcome is Outcome.GONE for each in attempts),
         is_failing=since is not None and now - since > retries.DISABLE_AFTER,
+        is_circuit_open=after.circuit_open_until is not None,
         is_circuit_closed=before.circuit_open_until is not None
         and after.circuit_open_until is None,
         moves_to_slow=is_slow if is_slow != lane.is_slow else None,
