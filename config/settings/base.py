@@ -4,6 +4,7 @@ What holds everywhere, grouped by concern. The environment is read in this packa
 A secret may stand in a file: where NAME_FILE is set, its content is NAME.
 """
 
+import os
 from pathlib import Path
 
 import django_stubs_ext
@@ -155,6 +156,14 @@ FILE_UPLOAD_MAX_MEMORY_SIZE = 1024 * 1024
 
 # How many proxies of our own stand before us: so many hops of X-Forwarded-For are believed.
 OWN_PROXIES = env.int("OWN_PROXIES", default=0)
+
+# What one key may ask, reads and writes each; an organization's keys together so many times that.
+API_RATE_PER_SECOND = env.int("API_RATE_PER_SECOND", default=100)
+API_RATE_BURST = env.int("API_RATE_BURST", default=200)
+API_IN_FLIGHT_MAX = env.int("API_IN_FLIGHT_MAX", default=20)
+API_ORGANIZATION_FACTOR = 4
+# Among so many processes the limits are shared out where they cannot be counted together.
+WEB_PROCESSES = env.int("WEB_CONCURRENCY", default=os.cpu_count() or 1)
 
 # --- REST -------------------------------------------------------------------------------------
 

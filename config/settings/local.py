@@ -18,6 +18,11 @@ KASSA_PEPPER = KASSA_PEPPERS[0]
 KASSA_KEY_FILE = env.str("KASSA_KEY_FILE", default=_local["key_file"])
 STAFF_REQUIRES_SECOND_FACTOR = env.bool("STAFF_REQUIRES_SECOND_FACTOR", default=False)
 
+# A developer has one key and a benchmark in mind.
+API_RATE_PER_SECOND = env.int("API_RATE_PER_SECOND", default=5_000)
+API_RATE_BURST = env.int("API_RATE_BURST", default=10_000)
+API_IN_FLIGHT_MAX = env.int("API_IN_FLIGHT_MAX", default=200)
+
 # Static files are served from where they stand, without collectstatic.
 WHITENOISE_USE_FINDERS = True
 STATIC_ROOT = None

@@ -1,7 +1,9 @@
 """The headers of every answer of the API."""
 
+import math
 from typing import Final
 
+from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 
 from apps.core import context
@@ -16,3 +18,8 @@ def add_headers(request: HttpRequest, response: HttpResponse) -> None:
     response["Cache-Control"] = "no-store"
     if context.current().replayed:
         response["Idempotent-Replayed"] = "true"
+    rate = getattr(request, "rate", None)
+    if rate is not None:
+        window = max(1, round(settings.API_RATE_BURST / settings.API_RATE_PER_SECOND))
+        response["RateLimit-Policy"] = f'"key";q={settings.API_RATE_BURST};w={window}'
+        response["RateLimit"] = f'"key";r={rate.remaining};t={math.ceil(rate.full_seconds)}'

@@ -8,7 +8,7 @@ a declared scope does not exist.
 import hashlib
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Final, override
+from typing import Any, ClassVar, Final, cast, override
 
 import msgspec
 from django.http import HttpRequest, HttpResponse
@@ -23,7 +23,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from apps.core import strict_json
-from apps.core.api import problems
+from apps.core.api import limits, problems
 from apps.core.api.bodies import read_json
 from apps.core.api.caller import (
     authenticate,
@@ -69,7 +69,9 @@ class ScopePermission(BasePermission):
         scopes: Mapping[str, str | None] = getattr(view, "scopes", {})
         if method not in scopes:
             return False
-        require_scope(get_caller(request), scopes[method])
+        caller = get_caller(request)
+        require_scope(caller, scopes[method])
+        limits.admit(request._request, caller)  # noqa: SLF001 - the request under the wrapper
         return True
 
 
@@ -173,6 +175,13 @@ class ApiView(APIView):
         return wrapped
 
     @override
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        try:
+            return cast("HttpResponse", super().dispatch(request, *args, **kwargs))
+        finally:
+            limits.release(request)
+
+    @override
     def handle_exception(self, exc: Exception) -> Any:
         response = problems.respond(exc, self.request._request)  # noqa: SLF001 - see above
         if response.status_code == 405:  # noqa: PLR2004 - method not allowed
@@ -196,11 +205,14 @@ class LeanApiView(ApiView):
             if method not in self.scopes:
                 return problems.respond(self._no_such_method(), request)
             require_scope(caller, self.scopes[method])
+            limits.admit(request, caller)
             handler: Callable[..., HttpResponse] = getattr(self, method.lower())
             return handler(request, caller, *args, **kwargs)
         # The boundary: whatever it was is answered as a problem, and a fault is reported.
         except Exception as fault:  # noqa: BLE001
             return problems.respond(fault, request)
+        finally:
+            limits.release(request)
 
     def _no_such_method(self) -> ApiProblem:
         return ApiProblem(

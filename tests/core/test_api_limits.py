@@ -1,0 +1,163 @@
+"""How much one key may ask: together, at once, and without Redis."""
+
+from functools import partial
+from typing import ClassVar
+
+import pytest
+from django.urls import path
+from rest_framework.response import Response
+
+from apps.core.api import limits
+from apps.core.api.views import ApiView, LeanApiView, answer
+from apps.core.ids import new_id
+from tests.accounts.factories import Api, create_organization, issue_key
+from tests.support import race
+
+pytestmark = [pytest.mark.django_db, pytest.mark.urls("tests.core.test_api_limits")]
+
+
+class Limited(ApiView):
+    scopes: ClassVar = {"GET": None, "POST": None}
+
+    def get(self, request):
+        return Response({"under_way": sum(limits._in_flight.values())})
+
+    def post(self, request):
+        raise ValueError("A fault of ours.")
+
+
+class LeanLimited(LeanApiView):
+    scopes: ClassVar = {"GET": None, "POST": None}
+
+    def get(self, request, caller):
+        return answer({"under_way": sum(limits._in_flight.values())})
+
+    def post(self, request, caller):
+        raise ValueError("A fault of ours.")
+
+
+urlpatterns = [path("v1/limited", Limited.as_view()), path("v1/lean", LeanLimited.as_view())]
+
+
+@pytest.fixture(params=["/v1/limited", "/v1/lean"])
+def route(request):
+    return request.param
+
+
+@pytest.fixture
+def api():
+    return Api(create_organization(), "a:read")
+
+
+@pytest.fixture
+def tight(settings):
+    """A limit that a test reaches: five at once, and then one in ten seconds."""
+    settings.API_RATE_PER_SECOND, settings.API_RATE_BURST = 0.1, 5
+    settings.WEB_PROCESSES = 1
+
+
+@pytest.fixture
+def without_redis(settings):
+    # Nothing listens on this port.
+    settings.CACHE_URL = "redis://127.0.0.1:1/0"
+    yield
+    limits._redis_rests_until = 0.0
+
+
+class TestRate:
+    def test_past_the_burst_is_429_and_says_when(self, api, route, tight):
+        answers = [api.get(route) for _ in range(6)]
+
+        assert [answer.status_code for answer in answers] == [200] * 5 + [429]
+        refused = answers[-1]
+        assert refused.json()["code"] == "rate_limited"
+        assert 8 <= int(refused.headers["Retry-After"]) <= 10
+        assert refused.headers["RateLimit-Policy"] == '"key";q=5;w=50'
+        assert refused.headers["RateLimit"].startswith('"key";r=0;')
+        assert [answer.headers["RateLimit"].split(";")[1] for answer in answers] == [
+            "r=4", "r=3", "r=2", "r=1", "r=0", "r=0",
+        ]  # fmt: skip
+
+    def test_reads_and_writes_are_counted_apart(self, api, route, tight):
+        for _ in range(6):
+            api.get(route)
+        api.client.raise_request_exception = False
+
+        assert api.post(route, {}).status_code == 500
+
+    def test_each_key_has_its_own_and_the_organization_four_times_that(self, api, route, tight):
+        keys = [api, *(Api(api.organization, "a:read") for _ in range(5))]
+
+        codes = [[key.get(route).status_code for _ in range(4)] for key in keys]
+
+        assert codes == [[200] * 4] * 5 + [[429] * 4]
+
+    @pytest.mark.django_db(transaction=True)
+    def test_many_at_once_get_exactly_the_burst(self, api, route, tight):
+        buckets = [limits._Bucket(f"kassa:rate:{{{new_id()}}}", 0.1, 5)]
+
+        rates = race(*[partial(limits._measure, buckets)] * 20)
+
+        assert sum(rate.is_admitted for rate in rates) == 5
+
+    def test_comes_back_with_time(self):
+        bucket = limits._Bucket(f"kassa:rate:{{{new_id()}}}", 1_000, 1)
+
+        first = limits._measure([bucket])
+        again = [limits._measure([bucket]) for _ in range(100)]
+
+        assert first.is_admitted
+        # At a thousand a second, a hundred calls take long enough for at least one more.
+        assert any(rate.is_admitted for rate in again)
+
+
+class TestWithoutRedis:
+    def test_the_same_limit_holds_in_the_process(self, api, route, tight, without_redis):
+        answers = [api.get(route) for _ in range(6)]
+
+        assert [answer.status_code for answer in answers] == [200] * 5 + [429]
+
+    def test_each_process_has_its_share(self, api, route, tight, without_redis, settings):
+        settings.WEB_PROCESSES = 2
+
+        answers = [api.get(route).status_code for _ in range(6)]
+
+        assert answers == [200] * 2 + [429] * 4
+
+    def test_redis_is_not_asked_again_at_once(self, api, route, without_redis):
+        assert api.get(route).status_code == 200
+        rests_until = limits._redis_rests_until
+        for _ in range(5):
+            assert api.get(route).status_code == 200
+
+        # Each further failure would have moved it on.
+        assert limits._redis_rests_until == rests_until > 0
+
+
+class TestAtOnce:
+    def test_a_place_is_given_back_also_by_a_fault(self, api, route, settings):
+        settings.API_IN_FLIGHT_MAX = settings.WEB_PROCESSES = 1
+        api.client.raise_request_exception = False
+
+        assert [api.get(route).json() for _ in range(3)] == [{"under_way": 1}] * 3
+        assert api.post(route, {}).status_code == 500
+        assert not limits._in_flight
+
+    def test_one_more_than_allowed_is_429(self, api, route, settings):
+        settings.API_IN_FLIGHT_MAX, settings.WEB_PROCESSES = 4, 2
+        limits._in_flight[str(api.key.id)] = 2
+
+        refused = api.get(route)
+        limits._in_flight[str(api.key.id)] = 1
+        taken = api.get(route)
+        del limits._in_flight[str(api.key.id)]
+
+        assert (refused.status_code, refused.headers["Retry-After"]) == (429, "1")
+        assert taken.status_code == 200
+
+    def test_another_key_is_not_held_up(self, api, route, settings):
+        settings.API_IN_FLIGHT_MAX = settings.WEB_PROCESSES = 1
+        limits._in_flight[str(issue_key(api.organization).key.id)] = 1
+
+        assert api.get(route).status_code == 200
+        limits._in_flight.clear()
