@@ -11,7 +11,7 @@ from django.utils.safestring import SafeString
 from apps.accounts import operations, queries, roles
 from apps.accounts.models import ApiKey, Organization, Staff, StaffScope
 from apps.core import clock
-from apps.core.admin_base import Act, Filter, RecordAdmin, StaffAdmin, Table, cells, lists
+from apps.core.admin_base import Act, Filter, RecordAdmin, StaffAdmin, Table, cells, lists, shown
 
 
 @admin.register(Organization)
@@ -144,10 +144,10 @@ class ApiKeyAdmin(RecordAdmin[ApiKey]):
     def key(self, obj: ApiKey) -> SafeString:
         return cells.link(self.url_of(obj), masked_key(obj, mode=obj.organization.mode))
 
+    @shown("State")
     def works(self, obj: ApiKey) -> SafeString:
         return key_state(obj)
 
-    works.short_description = "State"  # type: ignore[attr-defined]  # Django's way
 
 
 @admin.register(Staff)
@@ -177,20 +177,20 @@ class StaffScreen(StaffAdmin[Staff]):
     def person(self, obj: Staff) -> SafeString:
         return cells.link(self.url_of(obj), obj.name)
 
+    @shown("Roles")
     def held(self, obj: Staff) -> SafeString:
         return cells.words(sorted(grant.role.replace("_", " ") for grant in obj.grants.all()))
 
-    held.short_description = "Roles"  # type: ignore[attr-defined]  # Django's way
 
     def sees(self, obj: Staff) -> SafeString:
         if obj.sees_all_organizations:
             return cells.text("every organization")
         return cells.words([str(scope.organization) for scope in obj.scopes.all()])
 
+    @shown("State")
     def active(self, obj: Staff) -> SafeString:
         return cells.state("active" if obj.is_active else "deactivated")
 
-    active.short_description = "State"  # type: ignore[attr-defined]  # Django's way
 
     @override
     def get_tables(self, request: HttpRequest, obj: Staff) -> list[Table]:

@@ -124,11 +124,11 @@ def endpoints_failing(glance: Glance) -> Tile:
 def books_stand(glance: Glance) -> Tile:
     """Say whether debits equal credits in every currency."""
     off = [
-        f"{format_minor(debits - credits, currency)}"
-        for _, currency, debits, credits in ledger.currency_totals(
+        f"{format_minor(debit - credit, currency)}"
+        for _, currency, debit, credit in ledger.currency_totals(
             organization_ids=glance.organization_ids
         )
-        if debits != credits
+        if debit != credit
     ]
     return Tile(
         "Trial balance",

@@ -1,17 +1,19 @@
 """The staff site: its groups of screens, its home page, and what it says when it refuses."""
 
 from collections.abc import Callable, Iterable
+import re
 from typing import Any, ClassVar, Final, cast, override
 
 from django.apps import apps as installed
 from django.http import Http404, HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.urls import NoReverseMatch, URLPattern, URLResolver, path, reverse
+from django.utils.safestring import SafeString
 
 from apps.accounts import roles
 from apps.accounts.models import Organization
 from apps.backoffice import queries, views
-from apps.core.admin_base import CapabilityMissing, ThemeSite, people
+from apps.core.admin_base import CapabilityMissing, RecordAdmin, ThemeSite, cells, people
 
 # Group, then title, icon and screen: a model's label, or the name of a page of this site.
 _GROUPS: Final = (
@@ -20,7 +22,7 @@ _GROUPS: Final = (
         "Waiting",
         (
             ("Approvals", "approval_delegation", "approvals.approvalrequest"),
-            ("Unmatched money", "help_center", "payments.unmatchedcredit"),
+            ("Unmatched money", "help_center", "payments.unmatchedmoney"),
             ("Breaks", "difference", "reconciliation.break"),
         ),
     ),
@@ -79,6 +81,7 @@ _GROUPS: Final = (
 )
 _PAGES: Final = {":index": "", ":trial_balance": "ledger.view_ledger"}
 # What Django's own site also answers, and this one does not: it writes, or shows what is not ours.
+_PRINTED_ID: Final = re.compile(r"([a-z]{2,4})_[0-9a-hjkmnp-tv-z]{26}")
 _KEPT: Final = frozenset({"index", "login", "logout"})
 
 
@@ -162,6 +165,22 @@ class KassaSite(ThemeSite):
     def organization_choices(self, request: HttpRequest) -> list[tuple[str, str]]:
         """Return them for a filter."""
         return [(str(one.id), str(one)) for one in self.organizations(request)]
+
+    def autolink(self, text: str) -> SafeString:
+        """Show a text; one that is a printed id of a known kind links to its page."""
+        match = _PRINTED_ID.fullmatch(text)
+        screen = self.screen_of_prefix(match[1]) if match else None
+        if screen is None:
+            return cells.text(text)
+        name = f"{self.name}:{screen.opts.app_label}_{screen.opts.model_name}_change"
+        return cells.cut(text, url=reverse(name, args=[text]))
+
+    def screen_of_prefix(self, prefix: str) -> RecordAdmin[Any] | None:
+        """Return the screen whose rows' ids begin so, if there is one."""
+        for screen in self._registry.values():
+            if isinstance(screen, RecordAdmin) and screen.prefix == prefix:
+                return screen
+        return None
 
     def name_people(self, request: HttpRequest, rows: Iterable[Any]) -> None:  # noqa: ARG002
         """Attach to rows the name of the person who acted, in one read for all of them."""

@@ -9,7 +9,7 @@ from django.http import HttpRequest
 from django.utils.safestring import SafeString
 
 from apps.core import clock
-from apps.core.admin_base import Fact, Filter, Keyset, RecordAdmin, cells, lists
+from apps.core.admin_base import Fact, Filter, Keyset, RecordAdmin, cells, lists, shown
 from apps.core.admin_base.records import for_staff
 from apps.core.ids import decode_id
 from apps.core.models import AuditEvent, JobRun, OutboxEvent
@@ -107,15 +107,15 @@ class OutboxEventAdmin(RecordAdmin[OutboxEvent]):
     def about(self, obj: OutboxEvent) -> SafeString:
         return cells.cut(obj.aggregate_id)
 
+    @shown(align="end")
     def place(self, obj: OutboxEvent) -> SafeString:
         return cells.number(obj.sequence)
 
-    place.align = "end"  # type: ignore[attr-defined]  # read by the list, like short_description
 
+    @shown("Told to clients")
     def told(self, obj: OutboxEvent) -> SafeString:
         return cells.yes_no(obj.public)
 
-    told.short_description = "Told to clients"  # type: ignore[attr-defined]  # Django's way
 
     @override
     def get_facts(self, request: HttpRequest, obj: OutboxEvent) -> list[Fact]:

@@ -11,8 +11,7 @@ from django.urls import reverse
 from django.utils.safestring import SafeString
 
 from apps.core import clock
-from apps.core.admin_base import Filter, Keyset, RecordAdmin, Table, cells, lists
-from apps.core.admin_base.pages import zone_of
+from apps.core.admin_base import Filter, Keyset, RecordAdmin, Table, cells, lists, shown, zone_of
 from apps.core.ids import encode_id
 from apps.ledger import queries
 from apps.ledger.models import JournalEntry, LedgerAccount
@@ -75,31 +74,34 @@ class LedgerAccountAdmin(RecordAdmin[LedgerAccount]):
         for row in rows:
             row.view = views[row.id]  # type: ignore[attr-defined]  # attached for the cells
 
+    @shown("Account")
     def path(self, obj: LedgerAccount) -> SafeString:
         return account_link(obj.id, obj.code)
 
-    path.short_description = "Account"  # type: ignore[attr-defined]  # Django's way
 
     def kind(self, obj: LedgerAccount) -> SafeString:
         return cells.text(obj.type)
 
+    @shown(align="end")
     def posted(self, obj: LedgerAccount) -> SafeString:
         return cells.amount(_view(obj).posted, obj.currency)
 
+    @shown(align="end")
     def pending_out(self, obj: LedgerAccount) -> SafeString:
         return cells.amount(_view(obj).pending_out, obj.currency)
 
+    @shown(align="end")
     def pending_in(self, obj: LedgerAccount) -> SafeString:
         return cells.amount(_view(obj).pending_in, obj.currency)
 
+    @shown(align="end")
     def available(self, obj: LedgerAccount) -> SafeString:
         return cells.amount(_view(obj).available, obj.currency)
 
+    @shown(align="end")
     def floor(self, obj: LedgerAccount) -> SafeString:
         return cells.amount(_view(obj).min_available_minor, obj.currency)
 
-    for _method in (posted, pending_out, pending_in, available, floor):
-        _method.align = "end"  # type: ignore[attr-defined]  # read by the list
 
     def status(self, obj: LedgerAccount) -> SafeString:
         return cells.state(_view(obj).status, tone="good" if _view(obj).status == "open" else "")
@@ -202,11 +204,12 @@ class JournalEntryAdmin(RecordAdmin[JournalEntry]):
     def what(self, obj: JournalEntry) -> SafeString:
         return cells.code(obj.kind)
 
+    @shown("Reference")
     def reference_cell(self, obj: JournalEntry) -> SafeString:
         return cells.cut(obj.reference or "", head=14, tail=8)
 
-    reference_cell.short_description = "Reference"  # type: ignore[attr-defined]  # Django's way
 
+    @shown("Accounts")
     def from_to(self, obj: JournalEntry) -> SafeString:
         postings = _entry(obj).postings
         first = postings[0]
@@ -214,15 +217,13 @@ class JournalEntryAdmin(RecordAdmin[JournalEntry]):
         other = next((p for p in postings if p is not first), first)
         return cells.text(f"{_branch(first.code)} / {_branch(other.code)}{more}")
 
-    from_to.short_description = "Accounts"  # type: ignore[attr-defined]  # Django's way
 
+    @shown("Amount", align="end")
     def moved(self, obj: JournalEntry) -> SafeString:
         postings = _entry(obj).postings
         total = sum(posting.amount_minor for posting in postings if posting.amount_minor > 0)
         return cells.amount(total, postings[0].currency)
 
-    moved.short_description = "Amount"  # type: ignore[attr-defined]  # Django's way
-    moved.align = "end"  # type: ignore[attr-defined]  # read by the list
 
     def who(self, obj: JournalEntry) -> SafeString:
         return cells.text(getattr(obj, "person", "") or obj.actor.split(":")[0].replace("_", " "))

@@ -6,7 +6,7 @@ from apps.core.admin_base._history import people
 from apps.core.admin_base._theme import ThemeModelAdmin, ThemeSite
 from apps.core.admin_base.acts import Act, ActForm, CapabilityMissing
 from apps.core.admin_base.lists import Filter, Keyset
-from apps.core.admin_base.pages import Column, Fact, Table
+from apps.core.admin_base.pages import Column, Fact, Table, shown, zone_of
 from apps.core.admin_base.records import (
     RecordAdmin,
     ReferenceAdmin,
@@ -35,4 +35,6 @@ __all__ = [
     "people",
     "register_checks",
     "screen_of",
+    "shown",
+    "zone_of",
 ]

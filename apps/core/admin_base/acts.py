@@ -107,16 +107,31 @@ class Act:
     presets: tuple[str, ...] = ()
     is_dangerous: bool = False
     on_list: bool = False
+    is_always_shown: bool = False
     note: str = ""
 
-    def refuse_stranger(self, user: Any) -> None:  # noqa: ANN401  (the site's user model)
+    def needed(self, subject: Any) -> str:  # noqa: ANN401, ARG002  (any app's row)
+        """Return the capability this act needs on this row."""
+        return self.capability
+
+    def refuse_stranger(self, subject: Any, user: Any) -> None:  # noqa: ANN401
         """
         Check the capability.
 
         :raises CapabilityMissing: if the person lacks it
         """
-        if not user.has_perm(self.capability):
-            raise CapabilityMissing(self.capability)
+        if not user.has_perm(self.needed(subject)):
+            raise CapabilityMissing(self.needed(subject))
+
+    def is_offered(self, subject: Any, user: Any) -> bool:  # noqa: ANN401
+        """Say whether the act has a button: for whom may, and where it is off in plain sight."""
+        return self.is_always_shown or user.has_perm(self.needed(subject))
+
+    def why_off(self, subject: Any, user: Any) -> str:  # noqa: ANN401
+        """Say in words why the act is not possible now, or nothing."""
+        if not user.has_perm(self.needed(subject)):
+            return f"None of your roles gives {self.needed(subject)}."
+        return self.off(subject, user)
 
     def bind(self, request: HttpRequest, subject: Any) -> ActForm:  # noqa: ANN401
         """Return the form: as sent, or as it opens, with a fresh token."""

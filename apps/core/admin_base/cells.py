@@ -5,6 +5,7 @@ Amounts carry their currency and line up by digits; a state is told by a word an
 color alone; ids are cut in the middle and copied whole; instants show a zone and, on hover, UTC.
 """
 
+import re
 from datetime import UTC, date, datetime
 from typing import Final
 from uuid import UUID
@@ -17,6 +18,8 @@ from apps.core.ids import encode_id
 from apps.core.money import exponent, format_minor
 
 NONE: Final = mark_safe('<span class="k-none">—</span>')
+
+_IBAN_SHAPE: Final = re.compile(r"\b[A-Z]{2}[0-9]{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,4})?\b")
 
 # By what a person should feel about it: done well, on its way, needs a look, over and neutral.
 _TONES: Final[dict[str, str]] = {
@@ -214,6 +217,17 @@ def age(since: datetime | None, *, now: datetime) -> SafeString:
 def text(value: object) -> SafeString:
     """Show plain text, or that there is none."""
     return NONE if value in {None, ""} else format_html("{}", value)
+
+
+def free_text(value: str) -> SafeString:
+    """Show what a stranger wrote, such as a bank's text, with account numbers in it masked."""
+    return text(_IBAN_SHAPE.sub(_mask, value).strip())
+
+
+def _mask(match: re.Match[str]) -> str:
+    found = match[0]
+    # A creditor reference looks alike, and is what one is paid under: not a secret.
+    return found if found.startswith("RF") else f"{found[:2]}•• •••• {found.replace(' ', '')[-4:]}"
 
 
 def number(value: int) -> SafeString:

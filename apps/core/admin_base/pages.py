@@ -66,6 +66,16 @@ class Table:
         return list(zip(self.totals, aligns, strict=True)) if self.totals else []
 
 
+def shown[F: Callable[..., SafeString]](title: str = "", *, align: Align = "start") -> Callable[[F], F]:
+    """Give a method of a screen its column's title and alignment."""
+
+    def marked(method: F) -> F:
+        method.__dict__.update(align=align, **({"short_description": title} if title else {}))
+        return method
+
+    return marked
+
+
 def _align(title: str) -> Align:
     return "end" if title.startswith(">") else "start"
 

@@ -46,6 +46,7 @@ class RecordAdmin[M: Model](ThemeModelAdmin[M]):
     """
 
     view_capability: ClassVar[str] = ""
+    title: ClassVar[str] = ""
     prefix: ClassVar[str] = ""
     aggregate_type: ClassVar[str] = ""
     scope_column: ClassVar[str] = "organization_id"
@@ -183,6 +184,10 @@ class RecordAdmin[M: Model](ThemeModelAdmin[M]):
     def prepare(self, request: HttpRequest, rows: Sequence[M]) -> None:
         """Attach to a page's rows what is computed for all of them in one query."""
 
+    def list_title(self) -> str:
+        """Return the title of the list."""
+        return self.title or str(self.opts.verbose_name_plural).capitalize()
+
     def headline(self, obj: M) -> str:
         """Return the title of a row's page."""
         return f"{str(self.opts.verbose_name).capitalize()} {self.key_of(obj)}"
@@ -217,7 +222,7 @@ class RecordAdmin[M: Model](ThemeModelAdmin[M]):
         columns = [self.column(str(name)) for name in self.get_list_display(request)]
         context = {
             **self.admin_site.each_context(request),
-            "title": str(self.opts.verbose_name_plural).capitalize(),
+            "title": self.list_title(),
             "opts_label": self.opts.label_lower,
             "columns": columns,
             "rows": [
@@ -240,7 +245,7 @@ class RecordAdmin[M: Model](ThemeModelAdmin[M]):
         return TemplateResponse(request, self.list_template, self._with_screen(context))
 
     def get_filters(self, request: HttpRequest) -> list[Filter]:
-        """Return the filters offered: those of the screen, and whose rows, where there is choice."""
+        """Return the filters offered: the screen's own, and whose rows where there is choice."""
         whose = self.admin_site.organization_choices(request) if self.scope_column else []  # type: ignore[attr-defined]  # our site's
         own = list(self.filters)
         if len(whose) > 1:
@@ -310,7 +315,7 @@ class RecordAdmin[M: Model](ThemeModelAdmin[M]):
         return context | {
             "screen": self,
             "list_url": reverse(f"{self.admin_site.name}:{list_name}"),
-            "list_title": str(self.opts.verbose_name_plural).capitalize(),
+            "list_title": self.list_title(),
         }
 
     def _found(self, request: HttpRequest, object_id: str) -> M:
@@ -320,16 +325,17 @@ class RecordAdmin[M: Model](ThemeModelAdmin[M]):
         return obj
 
     def _buttons(self, request: HttpRequest, obj: M | None) -> list[dict[str, str | bool]]:
-        """Return the acts one has the capability for; those off now carry the reason why."""
+        """Return the acts offered; those off now carry the reason why."""
         return [
             {
+                "name": act.name,
                 "label": act.label(obj),
                 "url": self.act_url(act, obj),
-                "off": act.off(obj, request.user),
+                "off": act.why_off(obj, request.user),
                 "is_dangerous": act.is_dangerous,
             }
             for act in self.acts
-            if act.on_list == (obj is None) and request.user.has_perm(act.capability)
+            if act.on_list == (obj is None) and act.is_offered(obj, request.user)
         ]
 
     # --- Acts ----------------------------------------------------------------------------------
@@ -340,8 +346,8 @@ class RecordAdmin[M: Model](ThemeModelAdmin[M]):
 
     def act_view(self, request: HttpRequest, object_id: str, act: str) -> HttpResponse:
         """Show and run an act on one row."""
+        self._refuse_stranger(request)
         found = self._named(act, on_list=False)
-        found.refuse_stranger(request.user)
         return self._act(request, found, self._found(request, object_id))
 
     def _named(self, name: str, *, on_list: bool) -> Act:
@@ -351,8 +357,8 @@ class RecordAdmin[M: Model](ThemeModelAdmin[M]):
         raise Http404("There is no such act.")
 
     def _act(self, request: HttpRequest, act: Act, obj: M | None) -> HttpResponse:
-        act.refuse_stranger(request.user)
         self._refuse_stranger(request)
+        act.refuse_stranger(obj, request.user)
         form = act.bind(request, obj)
         if request.method != "POST" or not form.is_valid():
             return self._act_page(request, act, obj, form, status=400 if form.is_bound else 200)
@@ -398,7 +404,7 @@ class RecordAdmin[M: Model](ThemeModelAdmin[M]):
             "facts": self.get_act_facts(request, obj) if obj is not None else [],
             "form": form,
             "refusal": refusal,
-            "off": act.off(obj, request.user) if refusal is None else "",
+            "off": act.why_off(obj, request.user) if refusal is None else "",
             "back_url": self.after_act(request, obj),
         }
         request.current_app = self.admin_site.name  # type: ignore[attr-defined]  # Django's own

@@ -1,0 +1,554 @@
+"""Staff screens of payouts: money on its way out, the batches it leaves in, and where it goes."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, ClassVar, override
+from uuid import UUID
+
+from django import forms
+from django.contrib import admin
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.urls import reverse
+from django.utils.safestring import SafeString
+
+from apps.accounts.models import Organization
+from apps.accounts.queries import for_staff
+from apps.core import clock
+from apps.core.admin_base import (
+    Act,
+    ActForm,
+    Fact,
+    Filter,
+    RecordAdmin,
+    Table,
+    cells,
+    lists,
+    people,
+    shown,
+    zone_of,
+)
+from apps.core.ids import encode_id
+from apps.core.money import format_minor
+from apps.payouts import operations, queries
+from apps.payouts.models import BankFact, Destination, Payout, PayoutAttempt, PayoutBatch
+from apps.payouts.queries import OpenBatch
+from apps.payouts.states import CANCELABLE, BatchState, DestinationState, PayoutState
+
+ATTEMPTS_SHOWN = 200
+
+
+def page(name: str, prefix: str, id_: UUID | None) -> SafeString:
+    """Link to the page of another app's row by the name of its screen."""
+    if id_ is None:
+        return cells.NONE
+    return cells.short_id(prefix, id_, url=reverse(f"admin:{name}_change", args=[encode_id(prefix, id_)]))
+
+
+def payout_link(payout_id: UUID) -> SafeString:
+    """Link to a payout."""
+    return page("payouts_payout", "po", payout_id)
+
+
+# --- Payouts ------------------------------------------------------------------------------------
+
+
+class ReleaseForm(ActForm):
+    """Which of the reasons that hold a payout is lifted."""
+
+    hold_reason = forms.ChoiceField(label="What holds it")
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
+        super().__init__(*args, **kwargs)
+        reasons = [one for one in self.subject.hold_reasons if one != "cooldown"]
+        field = self.fields["hold_reason"]
+        field.choices = [(one, one.replace("_", " ")) for one in reasons]  # type: ignore[attr-defined]  # a choice field
+
+
+def _cancel_is_off(payout: Payout, _user: Any) -> str:  # noqa: ANN401
+    if payout.state in CANCELABLE:
+        return ""
+    if payout.closed_at is not None:
+        return f"It is {payout.state.replace('_', ' ')}: there is nothing left to stop."
+    return "It was frozen into a batch; from then on the bank may have it."
+
+
+def _release_is_off(payout: Payout, _user: Any) -> str:  # noqa: ANN401
+    if payout.state != PayoutState.HELD:
+        return "Nothing holds it."
+    if set(payout.hold_reasons) == {"cooldown"}:
+        return "Only the cooldown holds it, and that ends by itself."
+    return ""
+
+
+def _money(payout: Payout) -> str:
+    return format_minor(payout.amount_minor, payout.currency)
+
+
+@admin.register(Payout)
+class PayoutAdmin(RecordAdmin[Payout]):
+    """Money on its way out."""
+
+    view_capability = "payouts.view_payout"
+    prefix = "po"
+    aggregate_type = "payout"
+    intro = "Money on its way out: reserved when it is asked for, settled once the bank shows it."
+    empty = "Nobody has asked for a payout in this time."
+    search_hint = "po_… or the client's own id"
+    related: ClassVar[Sequence[str]] = (
+        "organization",
+        "customer",
+        "destination_version",
+        "bank_account",
+    )
+    list_display = ("id", "amount_minor", "state", "why", "customer", "to", "day", "requested_at")
+    facts = (
+        "id",
+        "amount_minor",
+        "fee_minor",
+        "customer",
+        "to",
+        "holder",
+        "remittance",
+        "rail",
+        "day",
+        "account",
+        "external_id",
+        "requested_at",
+        "closed_at",
+        "failure",
+    )
+    filters: ClassVar[Sequence[Filter]] = (
+        lists.choice("state", PayoutState.choices),
+        lists.exact("currency", "Currency", placeholder="EUR"),
+        lists.since("requested_at", "Asked for", now=clock.now),
+    )
+    acts = (
+        Act(
+            name="release",
+            capability="payouts.release_risk_hold",
+            operation=operations.release_payout,
+            form=ReleaseForm,
+            label=lambda payout: f"Release {_money(payout)}",
+            off=_release_is_off,
+            done=lambda payout: f"Released; it is {payout.state.replace('_', ' ')} now.",
+            presets=("Checked with the customer.",),
+            is_always_shown=True,
+        ),
+        Act(
+            name="cancel",
+            capability="payouts.cancel_payout",
+            operation=operations.cancel_payout,
+            label=lambda payout: f"Cancel {_money(payout)}",
+            off=_cancel_is_off,
+            done=lambda payout: f"Canceled; {_money(payout)} is available to the customer again.",
+            presets=("The customer asked for it.", "It was asked for twice."),
+            is_dangerous=True,
+            is_always_shown=True,
+            note="The reserved money becomes available to the customer at once.",
+        ),
+    )
+
+    @override
+    def find(self, request: HttpRequest, rows: QuerySet[Payout], text: str) -> QuerySet[Payout]:
+        if text.startswith(f"{self.prefix}_"):
+            return super().find(request, rows, text)
+        return rows.filter(external_id=text)
+
+    @override
+    def headline(self, obj: Payout) -> str:
+        return f"Payout of {_money(obj)}"
+
+    @shown(" ")
+    def why(self, obj: Payout) -> SafeString:
+        return cells.words([one.replace("_", " ") for one in obj.hold_reasons])
+
+    def customer(self, obj: Payout) -> SafeString:
+        url = reverse("admin:accounts_customer_change", args=[encode_id("cus", obj.customer_id)])
+        return cells.link(url, obj.customer.external_id or encode_id("cus", obj.customer_id)[:12])
+
+    def to(self, obj: Payout) -> SafeString:
+        version = obj.destination_version
+        return cells.masked_iban(version.iban_tail, country=version.country)
+
+    @shown("Destination")
+    def holder(self, obj: Payout) -> SafeString:
+        return page("payouts_destination", "dst", obj.destination_id)
+
+    @shown("Leaves on")
+    def day(self, obj: Payout) -> SafeString:
+        return cells.day(obj.execution_date)
+
+    @shown("From")
+    def account(self, obj: Payout) -> SafeString:
+        return page("banking_bankaccount", "ba", obj.bank_account_id)
+
+    @shown("Why it ended")
+    def failure(self, obj: Payout) -> SafeString:
+        return cells.code(" ".join(filter(None, (obj.failure_code, obj.bank_code))))
+
+    @override
+    def get_facts(self, request: HttpRequest, obj: Payout) -> list[Fact]:
+        shown_facts = super().get_facts(request, obj)
+        if obj.hold_reasons:
+            shown_facts.insert(2, Fact("Held because of", self.why(obj)))
+            shown_facts.insert(3, Fact("Held until", cells.instant(obj.available_at)))
+        if obj.approval_request_id and request.user.has_perm("ledger.view_ledger"):
+            link = page("approvals_approvalrequest", "apr", obj.approval_request_id)
+            shown_facts.append(Fact("Approval", link))
+        return shown_facts
+
+    @override
+    def get_tables(self, request: HttpRequest, obj: Payout) -> list[Table]:
+        return [_attempts_table(obj), _transitions_table(obj)]
+
+
+def _attempts_table(payout: Payout) -> Table:
+    attempts = queries.list_attempts(organization_id=payout.organization_id, payout_id=payout.id)
+    return Table(
+        "Attempts",
+        ("Batch", "End-to-end id", "State", "Bank says", ">Amount", "Changed for the bank", "When"),
+        [
+            [
+                page("payouts_payoutbatch", "pb", one.batch_id),
+                cells.code(one.end_to_end_id),
+                cells.state(one.state),
+                cells.code(" ".join(filter(None, (one.bank_status, one.reason_code)))),
+                cells.amount(one.amount_minor, one.currency),
+                cells.words(one.changed_fields),
+                cells.instant(one.state_changed_at, zone=zone_of(payout)),
+            ]
+            for one in attempts
+        ],
+        empty="It was in no file yet. It joins one at the cut-off of its day.",
+    )
+
+
+def _transitions_table(payout: Payout) -> Table:
+    moves = queries.list_transitions(organization_id=payout.organization_id, payout_id=payout.id)
+    names = people(move.actor for move in moves)
+    return Table(
+        "How it came to be so",
+        ("When", "From", "To", "By", "Why"),
+        [
+            [
+                cells.instant(move.occurred_at, zone=zone_of(payout)),
+                cells.state(move.from_state, tone="flat"),
+                cells.state(move.to_state),
+                cells.text(names.get(move.actor) or actor_words(move.actor)),
+                cells.text(move.reason),
+            ]
+            for move in moves
+        ],
+        empty="Nothing happened to it yet.",
+    )
+
+
+def actor_words(actor: str) -> str:
+    """Say who acted where no person did: a job by its name, a key as a key."""
+    kind, _, name = actor.partition(":")
+    return "API key" if kind == "api_key" else f"job {name}" if kind == "job" else actor
+
+
+# --- Batches ------------------------------------------------------------------------------------
+
+
+class FreezeForm(ActForm):
+    """Which of the open batches is frozen."""
+
+    batch = forms.ChoiceField(help_text="What is scheduled for one account, rail and day.")
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
+        super().__init__(*args, **kwargs)
+        self.open = open_batches(self.user)
+        field = self.fields["batch"]
+        field.choices = [(_key_text(one), _open_words(one)) for one in self.open]  # type: ignore[attr-defined]  # a choice field
+
+    @override
+    def arguments(self) -> dict[str, Any]:
+        chosen = self.cleaned_data["batch"]
+        return {"key": next(one.key for one in self.open if _key_text(one) == chosen)}
+
+
+def open_batches(user: Any) -> list[OpenBatch]:  # noqa: ANN401  (the signed-in person)
+    """Return what would be frozen now, in the organizations this person may see."""
+    seen = for_staff(Organization.objects.order_by("id"), user)[:20]
+    return [
+        one
+        for organization in seen
+        for one in queries.preview_batches(organization_id=organization.id)
+    ]
+
+
+def _key_text(one: OpenBatch) -> str:
+    key = one.key
+    return f"{key.bank_account_id}/{key.currency}/{key.rail}/{key.execution_date}"
+
+
+def _open_words(one: OpenBatch) -> str:
+    total = format_minor(one.total_minor, one.key.currency)
+    return f"{one.key.execution_date:%d %b %Y} · {one.key.rail} · {one.count} payouts · {total}"
+
+
+def _in_state(*states: BatchState) -> Any:  # noqa: ANN401  (the form of `Act.off`)
+    def off(batch: PayoutBatch, _user: Any) -> str:  # noqa: ANN401
+        if batch.state in states:
+            return ""
+        wanted = " or ".join(state.value for state in states)
+        return f"It is {batch.state.replace('_', ' ')}; this needs one that is {wanted}."
+
+    return off
+
+
+def _batch_words(verb: str) -> Any:  # noqa: ANN401  (the form of `Act.label`)
+    return lambda batch: f"{verb} {format_minor(batch.total_minor, batch.currency)}"
+
+
+@admin.register(PayoutBatch)
+class PayoutBatchAdmin(RecordAdmin[PayoutBatch]):
+    """Attempts that leave in one file."""
+
+    view_capability = "payouts.view_payout"
+    prefix = "pb"
+    aggregate_type = "payout_batch"
+    title = "Batches"
+    intro = "What leaves together: frozen at the cut-off, written once, answered by the bank."
+    empty = "No batch was frozen yet; payouts scheduled for a day join one at its cut-off."
+    search_hint = "pb_… or the message id in the file"
+    related: ClassVar[Sequence[str]] = ("organization", "bank_account")
+    list_display = (
+        "id",
+        "execution_date",
+        "account",
+        "rail",
+        "attempt_count",
+        "total_minor",
+        "state",
+        "message_id",
+        "frozen_at",
+    )
+    facts = (
+        "id",
+        "execution_date",
+        "account",
+        "rail",
+        "attempt_count",
+        "total_minor",
+        "message_id",
+        "payment_information_id",
+        "file_cell",
+        "hash_cell",
+        "frozen_at",
+        "exported_at",
+    )
+    filters: ClassVar[Sequence[Filter]] = (
+        lists.choice("state", BatchState.choices),
+        lists.exact("currency", "Currency", placeholder="EUR"),
+    )
+    acts = (
+        Act(
+            name="freeze",
+            capability="payouts.freeze_batch",
+            operation=operations.freeze_batch,
+            form=FreezeForm,
+            label=lambda _none: "Freeze a batch now",
+            off=lambda _none, user: "" if open_batches(user) else "Nothing is scheduled.",
+            done=lambda batch: (
+                f"Frozen: {batch.attempt_count} payouts." if batch else "None was fit to go."
+            ),
+            on_list=True,
+            note="Nothing joins or leaves a batch once it is frozen. Its file is written next.",
+        ),
+        Act(
+            name="release",
+            capability="payouts.release_batch",
+            operation=operations.release_batch,
+            subject="batch_id",
+            label=_batch_words("Release"),
+            off=_in_state(BatchState.FROZEN),
+            done=lambda batch: f"It is {batch.state} now.",
+            is_always_shown=True,
+        ),
+        Act(
+            name="export",
+            capability="payouts.export_batch",
+            operation=operations.export_batch,
+            subject="batch_id",
+            label=_batch_words("Write the file of"),
+            off=_in_state(BatchState.RELEASED),
+            done=lambda batch: f"Written and checked; it is {batch.state} now.",
+            is_always_shown=True,
+        ),
+        Act(
+            name="sent",
+            capability="payouts.mark_batch_sent",
+            operation=operations.mark_batch_sent,
+            subject="batch_id",
+            label=_batch_words("Mark as sent:"),
+            off=_in_state(BatchState.EXPORTED, BatchState.UNKNOWN),
+            done=lambda batch: f"It is {batch.state} now; the bank's answer decides the rest.",
+            presets=("Uploaded in the bank's portal.",),
+            is_always_shown=True,
+            note="Only when the bank has the file. From here on no payout in it can be canceled.",
+        ),
+        Act(
+            name="void",
+            capability="payouts.void_batch",
+            operation=operations.void_batch,
+            subject="batch_id",
+            label=_batch_words("Void"),
+            off=_in_state(BatchState.FROZEN, BatchState.RELEASED, BatchState.EXPORTED),
+            done=lambda _batch: "Voided; its payouts are scheduled again.",
+            is_dangerous=True,
+            note="Only when it is certain that the bank does not have the file.",
+        ),
+    )
+
+    @override
+    def find(
+        self, request: HttpRequest, rows: QuerySet[PayoutBatch], text: str
+    ) -> QuerySet[PayoutBatch]:
+        if text.startswith(f"{self.prefix}_"):
+            return super().find(request, rows, text)
+        return rows.filter(message_id=text)
+
+    @override
+    def headline(self, obj: PayoutBatch) -> str:
+        return f"Batch of {format_minor(obj.total_minor, obj.currency)}"
+
+    @shown("From")
+    def account(self, obj: PayoutBatch) -> SafeString:
+        url = reverse("admin:banking_bankaccount_change", args=[encode_id("ba", obj.bank_account_id)])
+        return cells.link(url, obj.bank_account)
+
+    @shown("File")
+    def file_cell(self, obj: PayoutBatch) -> SafeString:
+        return page("banking_bankfile", "bf", obj.file_id)
+
+    @shown("SHA-256 of the file")
+    def hash_cell(self, obj: PayoutBatch) -> SafeString:
+        return cells.cut(bytes(obj.file_sha256).hex()) if obj.file_sha256 else cells.NONE
+
+    @override
+    def list_extra(self, request: HttpRequest) -> dict[str, Any]:
+        scheduled = open_batches(request.user)
+        table = Table(
+            "Not frozen yet",
+            ("Leaves on", "Rail", ">Payouts", ">Sum"),
+            [
+                [
+                    cells.day(one.key.execution_date),
+                    cells.text(one.key.rail),
+                    cells.number(one.count),
+                    cells.amount(one.total_minor, one.key.currency),
+                ]
+                for one in scheduled
+            ],
+            note="What would be in a batch if it were frozen now.",
+        )
+        return {"tables_before": [table] if scheduled else []}
+
+    @override
+    def get_tables(self, request: HttpRequest, obj: PayoutBatch) -> list[Table]:
+        attempts = PayoutAttempt.objects.filter(
+            organization_id=obj.organization_id, batch_id=obj.id
+        ).order_by("number_in_file")[:ATTEMPTS_SHOWN]
+        facts = BankFact.objects.filter(
+            organization_id=obj.organization_id, batch_id=obj.id
+        ).order_by("-id")[:20]
+        return [_batch_attempts_table(obj, attempts), _answers_table(obj, facts)]
+
+
+def _batch_attempts_table(batch: PayoutBatch, attempts: Iterable[PayoutAttempt]) -> Table:
+    return Table(
+        "What is in it",
+        (">No.", "Payout", "End-to-end id", "State", "Bank says", ">Amount"),
+        [
+            [
+                cells.number(one.number_in_file),
+                payout_link(one.payout_id),
+                cells.code(one.end_to_end_id),
+                cells.state(one.state),
+                cells.code(" ".join(filter(None, (one.bank_status, one.reason_code)))),
+                cells.amount(one.amount_minor, one.currency),
+            ]
+            for one in attempts
+        ],
+        totals=["", "", "", "", "Sum", cells.amount(batch.total_minor, batch.currency)],
+        note=f"The first {ATTEMPTS_SHOWN}." if batch.attempt_count > ATTEMPTS_SHOWN else "",
+    )
+
+
+def _answers_table(batch: PayoutBatch, facts: Iterable[BankFact]) -> Table:
+    return Table(
+        "What the bank said",
+        ("When", "Kind", "About", "Status", "Reason", "What became of it"),
+        [
+            [
+                cells.instant(fact.recorded_at, zone=zone_of(batch)),
+                cells.text(fact.kind),
+                cells.code(fact.end_to_end_id or "the whole file"),
+                cells.code(fact.bank_status),
+                cells.text(f"{fact.reason_code} {fact.reason_text}".strip()),
+                cells.state(fact.state),
+            ]
+            for fact in facts
+        ],
+        empty="The bank has not answered yet.",
+    )
+
+
+# --- Destinations -------------------------------------------------------------------------------
+
+
+@admin.register(Destination)
+class DestinationAdmin(RecordAdmin[Destination]):
+    """Where a customer's money may go; the account itself is masked everywhere."""
+
+    view_capability = "payouts.view_payout"
+    prefix = "dst"
+    aggregate_type = "destination"
+    intro = "Where money may go. A changed account is a new version, and waits out a cooldown."
+    empty = "No customer has a destination yet."
+    search_hint = "dst_…"
+    related: ClassVar[Sequence[str]] = ("organization", "customer")
+    list_display = ("id", "account", "customer", "state", "usable", "created_at")
+    facts = ("id", "account", "customer", "state", "state_reason", "usable", "created_at")
+    filters: ClassVar[Sequence[Filter]] = (lists.choice("state", DestinationState.choices),)
+    acts = (
+        Act(
+            name="disable",
+            capability="payouts.freeze_destination",
+            operation=operations.disable_destination,
+            label=lambda _destination: "Disable this destination",
+            off=lambda destination, _user: (
+                "It is disabled already." if destination.state == "disabled" else ""
+            ),
+            done=lambda _result: "Disabled; payouts to it that were in no file are canceled.",
+            presets=("The customer says it is not theirs.",),
+            is_dangerous=True,
+            note="Takes effect at once and for good; the customer may add the account afresh.",
+        ),
+    )
+
+    @override
+    def prepare(self, request: HttpRequest, rows: Sequence[Destination]) -> None:
+        versions: Mapping[UUID, Any] = queries.versions_by_destination(rows)
+        for row in rows:
+            row.version = versions[row.id]  # type: ignore[attr-defined]  # for the cells
+
+    @override
+    def headline(self, obj: Destination) -> str:
+        version = obj.version  # type: ignore[attr-defined]  # attached by prepare
+        return f"Destination {version.country}•• •••• {version.iban_tail}"
+
+    def account(self, obj: Destination) -> SafeString:
+        version = obj.version  # type: ignore[attr-defined]  # attached by prepare
+        return cells.masked_iban(version.iban_tail, country=version.country)
+
+    def customer(self, obj: Destination) -> SafeString:
+        url = reverse("admin:accounts_customer_change", args=[encode_id("cus", obj.customer_id)])
+        return cells.link(url, obj.customer.external_id or encode_id("cus", obj.customer_id)[:12])
+
+    @shown("Usable from")
+    def usable(self, obj: Destination) -> SafeString:
+        return cells.instant(obj.version.usable_from, zone=zone_of(obj))  # type: ignore[attr-defined]  # by prepare
