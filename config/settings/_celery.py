@@ -28,11 +28,14 @@ ROUTES: Final = {
 _TRANSPORT_WORKER: Final[dict[str, object]] = {
     "socket_connect_timeout": 5,
     "socket_timeout": 30,
+    "retry_on_timeout": True,
 }
-# A request that nudges must not wait for a dead Redis: the sweep finds its row all the same.
+# A request that nudges must not wait for a dead Redis: the sweep finds its row all the same. One
+# try is all there is time for: each retry, of the client or of the publisher, doubles the wait.
 _TRANSPORT_WEB: Final[dict[str, object]] = {
     "socket_connect_timeout": 0.3,
     "socket_timeout": 0.3,
+    "retry_on_timeout": False,
 }
 _TRANSPORT: Final[dict[str, object]] = {
     "visibility_timeout": VISIBILITY_TIMEOUT,
@@ -40,7 +43,6 @@ _TRANSPORT: Final[dict[str, object]] = {
     "unacked_restore_throttle": 1,
     "socket_keepalive": True,
     "health_check_interval": 10,
-    "retry_on_timeout": True,
 }
 
 
@@ -76,7 +78,7 @@ def make_celery(*, broker_url: str, role: str, key_prefix: str = "") -> dict[str
         "task_default_queue": "default",
         "task_routes": ROUTES,
         "task_publish_retry_policy": {
-            "max_retries": 2 if is_worker else 1,
+            "max_retries": 2 if is_worker else 0,
             "interval_start": 0,
             "interval_step": 0.1,
             "interval_max": 0.3,
