@@ -51,12 +51,6 @@ class UnknownApiVersion(RuleViolation):
     code = "unknown_api_version"
 
 
-class CursorExpired(RuleViolation):
-    """The feed no longer reaches back to this cursor."""
-
-    code = "cursor_expired"
-
-
 class EndpointDisabled(StateConflict):
     """The endpoint is off; enable it first."""
 
