@@ -19,7 +19,7 @@ from apps.banking.formats.values import PaymentStatus, Reason, StatusReport, Tra
 from apps.banking.models import BankAccount
 from apps.banking.operations import Holder
 from apps.core.actors import Actor
-from apps.core.ids import new_id
+from apps.core.ids import encode_id, new_id
 from apps.core.money import Money
 from apps.ledger import operations as ledger
 from apps.ledger import queries as books
@@ -336,3 +336,30 @@ def history(payout: Any) -> list[str]:
 
 def today() -> datetime:
     return timezone.now()
+
+
+def attempt_printed(payout: Any) -> str:
+    return encode_id("pat", attempt_of(payout).id)
+
+
+def suspense(home: World) -> Any:
+    """Return the ledger account for money that nobody has explained yet."""
+    spec = AccountSpec("suspense:in:EUR", "liability", "EUR")
+    opened = people.in_transaction(
+        partial(ledger.open_accounts, organization_id=home.id, accounts=[spec], now=NOW)
+    )
+    return opened[spec.code]
+
+
+def to_suspense(home: World, account_id: Any, amount_minor: int) -> None:
+    """Book a credit of the bank as not explained, as reconciliation does."""
+    command = transfer(
+        id_=new_id(),
+        debit_account_id=home.bank_account.ledger_account_id,
+        credit_account_id=account_id,
+        amount_minor=amount_minor,
+        currency="EUR",
+    )
+    people.in_transaction(
+        partial(ledger.post, organization_id=home.id, commands=[command], actor=JOB, now=NOW)
+    )

@@ -29,7 +29,10 @@ def customer(owner, name="Ada"):
 
 def staff(*roles):
     person = Staff.objects.create(
-        email=f"{new_id().hex}@kassa.test", name="Somebody", created_at=timezone.now()
+        email=f"{new_id().hex}@kassa.test",
+        name="Somebody",
+        sees_all_organizations=True,
+        created_at=timezone.now(),
     )
     StaffRole.objects.bulk_create(
         StaffRole(staff=person, role=role, granted_by="test", granted_at=timezone.now())

@@ -5,7 +5,7 @@ from datetime import datetime
 from functools import partial
 from uuid import UUID
 
-from apps.accounts import roles
+from apps.accounts import queries as accounts
 from apps.approvals import errors, events, queries
 from apps.approvals.models import ApprovalDecision, ApprovalRequest
 from apps.approvals.operations.requests import (
@@ -42,7 +42,8 @@ def decide_approval(
 
     :raises ApprovalNotFound: if the organization has no such request
     :raises CannotApproveOwn: if the actor is the person who asked
-    :raises MayNotDecide: if the actor holds no role that is asked for
+    :raises CapabilityMissing: if the actor may not decide such acts at all
+    :raises MayNotDecide: if the actor is no person, or holds no role that is asked for
     :raises ApprovalClosed: if it was decided, withdrawn or replaced before
     :raises ApprovalExpired: if its time was over; the act is undone by this
     :raises ApprovalStale: if the subject is not what was asked about; a new request is open
@@ -91,10 +92,15 @@ def _refuse_wrong_person(request: ApprovalRequest, act: Act, *, actor: Actor) ->
     if actor.principal == request.requester_principal:
         raise errors.CannotApproveOwn("What one asked for, another decides.")
     # Read now, under the lock: a role lost since the form was opened refuses.
+    accounts.require_capability(
+        actor=actor,
+        capability=act.capability,
+        organization_id=request.organization_id,
+        deciding=True,
+    )
     held = queries.roles_of({actor.principal})[actor.principal]
     asked = {step.role for step in steps_from_json(request.steps)}
-    is_decider = roles.may_decide(act.capability, roles=held, is_verified=True)
-    if actor.kind != "staff" or not is_decider or asked.isdisjoint(held):
+    if actor.kind != "staff" or asked.isdisjoint(held):
         raise errors.MayNotDecide("This request asks for other roles.")
     return held
 
