@@ -149,7 +149,6 @@ class ApiKeyAdmin(RecordAdmin[ApiKey]):
         return key_state(obj)
 
 
-
 @admin.register(Staff)
 class StaffScreen(StaffAdmin[Staff]):
     """Our people and what they may do."""
@@ -181,7 +180,6 @@ class StaffScreen(StaffAdmin[Staff]):
     def held(self, obj: Staff) -> SafeString:
         return cells.words(sorted(grant.role.replace("_", " ") for grant in obj.grants.all()))
 
-
     def sees(self, obj: Staff) -> SafeString:
         if obj.sees_all_organizations:
             return cells.text("every organization")
@@ -190,7 +188,6 @@ class StaffScreen(StaffAdmin[Staff]):
     @shown("State")
     def active(self, obj: Staff) -> SafeString:
         return cells.state("active" if obj.is_active else "deactivated")
-
 
     @override
     def get_tables(self, request: HttpRequest, obj: Staff) -> list[Table]:

@@ -3,8 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar, override
-from uuid import UUID
+from typing import TYPE_CHECKING, Any, ClassVar, override
 
 from django.contrib import admin
 from django.db.models import Q
@@ -13,7 +12,7 @@ from django.utils.safestring import SafeString
 
 from apps.approvals import operations, queries, registry
 from apps.approvals.models import ApprovalDecision, ApprovalPolicy, ApprovalRequest
-from apps.approvals.rules import steps_from_json
+from apps.approvals.rules import snapshot_digest, steps_from_json
 from apps.approvals.states import PolicyState, RequestState, Verdict
 from apps.core import clock
 from apps.core.admin_base import (
@@ -28,6 +27,9 @@ from apps.core.admin_base import (
     people,
     shown,
 )
+
+if TYPE_CHECKING:
+    from uuid import UUID
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +50,8 @@ def _is_off(request: ApprovalRequest, user: Any) -> str:  # noqa: ANN401  (the s
         return "The time to decide is over."
     asked = {step.role for step in steps_from_json(request.steps)}
     if asked.isdisjoint(user.role_names()):
-        return f"It asks for {_spoken(asked)}."
+        wanted = " or ".join(sorted(role.replace("_", " ") for role in asked))
+        return f"It asks for {wanted}."
     return ""
 
 
@@ -166,22 +169,18 @@ class ApprovalRequestAdmin(RecordAdmin[ApprovalRequest]):
             for name, text in _told(obj).items()
             if name != "title" and text
         ]
-        steps = [f"{step.count} × {step.role}" for step in steps_from_json(obj.steps)]
+        steps = [f"{step.count} {step.role}" for step in steps_from_json(obj.steps)]
         asked = Fact("Asks for", cells.words([step.replace("_", " ") for step in steps]))
-        return told + [asked, *super().get_facts(request, obj)]
+        return [*told, asked, *super().get_facts(request, obj)]
 
     @override
     def get_tables(self, request: HttpRequest, obj: ApprovalRequest) -> list[Table]:
         act = registry.get_act(obj.act)
         snapshot = act.snapshot(obj.organization_id, obj.subject_id)
-        decisions = queries.list_decisions(
-            organization_id=obj.organization_id, request_id=obj.id
-        )
+        decisions = queries.list_decisions(organization_id=obj.organization_id, request_id=obj.id)
         names = people(decision.decided_by for decision in decisions)
         linked = self.admin_site.autolink  # type: ignore[attr-defined]  # our site's
-        is_same = operations.digest_of(act, obj.organization_id, obj.subject_id) == bytes(
-            obj.snapshot_digest
-        )
+        is_same = snapshot_digest(snapshot) == bytes(obj.snapshot_digest)
         return [
             Table(
                 "Answers",
@@ -207,7 +206,7 @@ class ApprovalRequestAdmin(RecordAdmin[ApprovalRequest]):
                 ],
                 note="As it was when it was asked for."
                 if is_same
-                else "It changed since it was asked for: an answer now is void and it is asked anew.",
+                else "It changed since it was asked for: an answer to it is void.",
             ),
         ]
 

@@ -10,12 +10,18 @@ from django.db import DatabaseError
 from django.db.models import Q, QuerySet
 from django.urls import reverse
 
-from apps.accounts.models import Organization
+from apps.accounts.models import Customer, Organization
 from apps.accounts.queries import for_staff
 from apps.approvals.models import ApprovalRequest
 from apps.approvals.states import RequestState
+from apps.core.ids import encode_id
 from apps.core.money import format_minor
 from apps.ledger import queries as ledger
+from apps.payments import queries as payments
+from apps.payments.models import Payment, UnmatchedMoney
+from apps.payouts import queries as payouts
+from apps.payouts.models import Destination, DestinationVersion, Payout, PayoutBatch
+from apps.payouts.states import BatchState, PayoutState
 from apps.webhooks.models import WebhookEndpoint
 
 log = structlog.stdlib.get_logger("kassa.backoffice")
@@ -102,6 +108,48 @@ def waiting_for_me(glance: Glance) -> Tile:
     )
 
 
+def held_payouts(glance: Glance) -> Tile:
+    """Count the payouts that something holds."""
+    number = count(_of(Payout.objects.filter(state=PayoutState.HELD), glance))
+    return Tile(
+        "Held payouts",
+        counted(number),
+        "something holds them" if number else "nothing is held",
+        tone="warn" if number else "good",
+        url=reverse("admin:payouts_payout_changelist") + "?state=held&since=365",
+    )
+
+
+def unknown_outcomes(glance: Glance) -> Tile:
+    """Count the batches of which nobody knows whether the bank has them."""
+    number = count(_of(PayoutBatch.objects.filter(state=BatchState.UNKNOWN), glance))
+    return Tile(
+        "Unknown at the bank",
+        counted(number),
+        "batches in doubt" if number else "every batch is accounted for",
+        tone="bad" if number else "good",
+        url=reverse("admin:payouts_payoutbatch_changelist") + "?state=unknown",
+    )
+
+
+def unmatched_money(glance: Glance) -> Tile:
+    """Count the money that came in and is nobody's yet, and say how much of which currency."""
+    rows = _of(UnmatchedMoney.objects.filter(state="open"), glance)
+    newest = rows.order_by("-id").values_list("currency", "amount_minor")[: COUNT_MAX + 1]
+    sums: dict[str, int] = {}
+    for currency, amount in newest:
+        sums[currency] = sums.get(currency, 0) + amount
+    number = len(newest)
+    told = ", ".join(format_minor(amount, currency) for currency, amount in sorted(sums.items()))
+    return Tile(
+        "Unmatched money",
+        counted(number),
+        told or "every line has an owner",
+        tone="warn" if number else "good",
+        url=reverse("admin:payments_unmatchedmoney_changelist"),
+    )
+
+
 def endpoints_failing(glance: Glance) -> Tile:
     """Count the endpoints that have not answered well since a while, or were switched off."""
     number = count(
@@ -145,9 +193,46 @@ def _of(rows: QuerySet[Any], glance: Glance) -> QuerySet[Any]:
 
 _TILES: Final[tuple[tuple[str, str, TileOf], ...]] = (
     ("Waiting for me", "payouts.approve_payout", waiting_for_me),
+    ("Held payouts", "payouts.view_payout", held_payouts),
+    ("Unmatched money", "payments.view_payment", unmatched_money),
+    ("Unknown at the bank", "payouts.freeze_batch", unknown_outcomes),
     ("Deliveries failing", "webhooks.view_delivery", endpoints_failing),
     ("Trial balance", "ledger.view_ledger", books_stand),
 )
+
+
+# --- A customer ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class CustomerPage:
+    """What the apps know of one customer."""
+
+    balances: Sequence[ledger.BalanceView]
+    holds: Sequence[ledger.OpenHold]
+    payouts: Sequence[Payout]
+    payments: Sequence[Payment]
+    destinations: Sequence[tuple[Destination, DestinationVersion]]
+
+
+def customer_page(*, customer: Customer, limit: int) -> CustomerPage:
+    """Return the customer's money, newest payouts and payments, and destinations."""
+    whose = {"organization_id": customer.organization_id}
+    prefix = f"customers:{encode_id('cus', customer.id)}:"
+    balances = ledger.list_balances(**whose, code_prefix=prefix)
+    destinations = list(payouts.list_destinations(**whose, customer_id=customer.id)[:limit])
+    versions = payouts.versions_by_destination(destinations)
+    return CustomerPage(
+        balances=balances,
+        holds=ledger.list_open_holds(**whose, account_ids=[one.account_id for one in balances]),
+        payouts=payouts.list_payouts(**whose, customer_id=customer.id).select_related(
+            "destination_version"
+        )[:limit],
+        payments=payments.list_payments(**whose, customer_id=customer.id).select_related(
+            "virtual_reference"
+        )[:limit],
+        destinations=[(one, versions[one.id]) for one in destinations],
+    )
 
 
 # --- Trial balance ------------------------------------------------------------------------------

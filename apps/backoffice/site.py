@@ -1,7 +1,7 @@
 """The staff site: its groups of screens, its home page, and what it says when it refuses."""
 
-from collections.abc import Callable, Iterable
 import re
+from collections.abc import Callable, Iterable
 from typing import Any, ClassVar, Final, cast, override
 
 from django.apps import apps as installed

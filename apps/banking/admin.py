@@ -27,21 +27,12 @@ from apps.core.admin_base import (
     cells,
     lists,
     shown,
-    zone_of,
 )
 from apps.core.ids import encode_id
 from apps.ledger import queries as ledger
 
 FILE_BYTES_MAX = 50 * 1024 * 1024
 ROWS_SHOWN = 100
-
-
-def row_link(screen: str, prefix: str, id_: UUID | None) -> SafeString:
-    """Link to the page of a row by the name of its screen."""
-    if id_ is None:
-        return cells.NONE
-    url = reverse(f"admin:{screen}_change", args=[encode_id(prefix, id_)])
-    return cells.short_id(prefix, id_, url=url)
 
 
 # --- Accounts -----------------------------------------------------------------------------------
@@ -168,7 +159,7 @@ def _last(account: BankAccount) -> BankStatement | None:
 
 def statement_url(statement: BankStatement) -> str:
     """Return the address of a statement's page."""
-    return reverse("admin:banking_bankstatement_change", args=[encode_id("bs", statement.id)])
+    return reverse("admin:banking_bankstatement_change", args=[encode_id("bst", statement.id)])
 
 
 # --- Files --------------------------------------------------------------------------------------
@@ -353,7 +344,7 @@ class BankStatementAdmin(RecordAdmin[BankStatement]):
     """What a bank says it booked, statement by statement."""
 
     view_capability = "banking.view_statement"
-    prefix = "bs"
+    prefix = "bst"
     title = "Statements"
     intro = "What the bank says. Opening balance and lines add up to the closing one, or the file"
     intro += " is refused."
@@ -405,7 +396,7 @@ class BankStatementAdmin(RecordAdmin[BankStatement]):
 
     @shown("File")
     def file_cell(self, obj: BankStatement) -> SafeString:
-        return row_link("banking_bankfile", "bf", obj.bank_file_id)
+        return cells.row_link("banking_bankfile", "bf", obj.bank_file_id)
 
     @override
     def get_tables(self, request: HttpRequest, obj: BankStatement) -> list[Table]:
@@ -465,7 +456,7 @@ def _became(status: BankLineStatus | None) -> SafeString:
 
 
 def _entry(status: BankLineStatus | None) -> SafeString:
-    return row_link("ledger_journalentry", "je", status.entry_id if status else None)
+    return cells.row_link("ledger_journalentry", "je", status.entry_id if status else None)
 
 
 @admin.register(BankLine)
@@ -562,7 +553,7 @@ class BankLineAdmin(RecordAdmin[BankLine]):
 
     @shown("Statement")
     def statement_cell(self, obj: BankLine) -> SafeString:
-        return row_link("banking_bankstatement", "bs", obj.statement_id)
+        return cells.row_link("banking_bankstatement", "bst", obj.statement_id)
 
     @shown("Amount", align="end")
     def money(self, obj: BankLine) -> SafeString:

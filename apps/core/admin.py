@@ -111,11 +111,9 @@ class OutboxEventAdmin(RecordAdmin[OutboxEvent]):
     def place(self, obj: OutboxEvent) -> SafeString:
         return cells.number(obj.sequence)
 
-
     @shown("Told to clients")
     def told(self, obj: OutboxEvent) -> SafeString:
         return cells.yes_no(obj.public)
-
 
     @override
     def get_facts(self, request: HttpRequest, obj: OutboxEvent) -> list[Fact]:

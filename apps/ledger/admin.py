@@ -78,7 +78,6 @@ class LedgerAccountAdmin(RecordAdmin[LedgerAccount]):
     def path(self, obj: LedgerAccount) -> SafeString:
         return account_link(obj.id, obj.code)
 
-
     def kind(self, obj: LedgerAccount) -> SafeString:
         return cells.text(obj.type)
 
@@ -101,7 +100,6 @@ class LedgerAccountAdmin(RecordAdmin[LedgerAccount]):
     @shown(align="end")
     def floor(self, obj: LedgerAccount) -> SafeString:
         return cells.amount(_view(obj).min_available_minor, obj.currency)
-
 
     def status(self, obj: LedgerAccount) -> SafeString:
         return cells.state(_view(obj).status, tone="good" if _view(obj).status == "open" else "")
@@ -208,7 +206,6 @@ class JournalEntryAdmin(RecordAdmin[JournalEntry]):
     def reference_cell(self, obj: JournalEntry) -> SafeString:
         return cells.cut(obj.reference or "", head=14, tail=8)
 
-
     @shown("Accounts")
     def from_to(self, obj: JournalEntry) -> SafeString:
         postings = _entry(obj).postings
@@ -217,13 +214,11 @@ class JournalEntryAdmin(RecordAdmin[JournalEntry]):
         other = next((p for p in postings if p is not first), first)
         return cells.text(f"{_branch(first.code)} / {_branch(other.code)}{more}")
 
-
     @shown("Amount", align="end")
     def moved(self, obj: JournalEntry) -> SafeString:
         postings = _entry(obj).postings
         total = sum(posting.amount_minor for posting in postings if posting.amount_minor > 0)
         return cells.amount(total, postings[0].currency)
-
 
     def who(self, obj: JournalEntry) -> SafeString:
         return cells.text(getattr(obj, "person", "") or obj.actor.split(":")[0].replace("_", " "))

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from typing import ClassVar, override
-from uuid import UUID
 
 from django.contrib import admin
 from django.db.models import QuerySet
@@ -16,14 +15,6 @@ from apps.core.ids import encode_id
 from apps.core.money import format_minor
 from apps.payments.models import Payment, UnmatchedMoney, VirtualReference
 from apps.payments.states import PaymentState, ReferenceState, UnmatchedReason, UnmatchedState
-
-
-def row_link(screen: str, prefix: str, id_: UUID | None) -> SafeString:
-    """Link to the page of a row by the name of its screen."""
-    if id_ is None:
-        return cells.NONE
-    url = reverse(f"admin:{screen}_change", args=[encode_id(prefix, id_)])
-    return cells.short_id(prefix, id_, url=url)
 
 
 def customer_link(row: Payment | VirtualReference) -> SafeString:
@@ -86,11 +77,11 @@ class PaymentAdmin(RecordAdmin[Payment]):
 
     @shown("Bank line")
     def line(self, obj: Payment) -> SafeString:
-        return row_link("banking_bankline", "bl", obj.bank_line_id)
+        return cells.row_link("banking_bankline", "bl", obj.bank_line_id)
 
     @shown("Journal entry")
     def books(self, obj: Payment) -> SafeString:
-        return row_link("ledger_journalentry", "je", obj.entry_id)
+        return cells.row_link("ledger_journalentry", "je", obj.entry_id)
 
 
 @admin.register(UnmatchedMoney)
@@ -103,7 +94,16 @@ class UnmatchedMoneyAdmin(RecordAdmin[UnmatchedMoney]):
     intro = "Money in suspense: it came in, and nothing on it says whose it is."
     empty = "Every line that came in has an owner."
     related: ClassVar[Sequence[str]] = ("organization", "bank_line", "bank_line__bank_account")
-    list_display = ("id", "amount_minor", "reason_cell", "age", "sender", "said", "account", "state")
+    list_display = (
+        "id",
+        "amount_minor",
+        "reason_cell",
+        "age",
+        "sender",
+        "said",
+        "account",
+        "state",
+    )
     facts = (
         "id",
         "amount_minor",
@@ -149,11 +149,11 @@ class UnmatchedMoneyAdmin(RecordAdmin[UnmatchedMoney]):
 
     @shown("Bank line")
     def line(self, obj: UnmatchedMoney) -> SafeString:
-        return row_link("banking_bankline", "bl", obj.bank_line_id)
+        return cells.row_link("banking_bankline", "bl", obj.bank_line_id)
 
     @shown("Journal entry")
     def books(self, obj: UnmatchedMoney) -> SafeString:
-        return row_link("ledger_journalentry", "je", obj.entry_id)
+        return cells.row_link("ledger_journalentry", "je", obj.entry_id)
 
     @shown("May be meant for")
     def candidates_cell(self, obj: UnmatchedMoney) -> SafeString:

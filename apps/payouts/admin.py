@@ -37,16 +37,9 @@ from apps.payouts.states import CANCELABLE, BatchState, DestinationState, Payout
 ATTEMPTS_SHOWN = 200
 
 
-def page(name: str, prefix: str, id_: UUID | None) -> SafeString:
-    """Link to the page of another app's row by the name of its screen."""
-    if id_ is None:
-        return cells.NONE
-    return cells.short_id(prefix, id_, url=reverse(f"admin:{name}_change", args=[encode_id(prefix, id_)]))
-
-
 def payout_link(payout_id: UUID) -> SafeString:
     """Link to a payout."""
-    return page("payouts_payout", "po", payout_id)
+    return cells.row_link("payouts_payout", "po", payout_id)
 
 
 # --- Payouts ------------------------------------------------------------------------------------
@@ -172,7 +165,7 @@ class PayoutAdmin(RecordAdmin[Payout]):
 
     @shown("Destination")
     def holder(self, obj: Payout) -> SafeString:
-        return page("payouts_destination", "dst", obj.destination_id)
+        return cells.row_link("payouts_destination", "dst", obj.destination_id)
 
     @shown("Leaves on")
     def day(self, obj: Payout) -> SafeString:
@@ -180,7 +173,7 @@ class PayoutAdmin(RecordAdmin[Payout]):
 
     @shown("From")
     def account(self, obj: Payout) -> SafeString:
-        return page("banking_bankaccount", "ba", obj.bank_account_id)
+        return cells.row_link("banking_bankaccount", "ba", obj.bank_account_id)
 
     @shown("Why it ended")
     def failure(self, obj: Payout) -> SafeString:
@@ -193,7 +186,7 @@ class PayoutAdmin(RecordAdmin[Payout]):
             shown_facts.insert(2, Fact("Held because of", self.why(obj)))
             shown_facts.insert(3, Fact("Held until", cells.instant(obj.available_at)))
         if obj.approval_request_id and request.user.has_perm("ledger.view_ledger"):
-            link = page("approvals_approvalrequest", "apr", obj.approval_request_id)
+            link = cells.row_link("approvals_approvalrequest", "apr", obj.approval_request_id)
             shown_facts.append(Fact("Approval", link))
         return shown_facts
 
@@ -209,7 +202,7 @@ def _attempts_table(payout: Payout) -> Table:
         ("Batch", "End-to-end id", "State", "Bank says", ">Amount", "Changed for the bank", "When"),
         [
             [
-                page("payouts_payoutbatch", "pb", one.batch_id),
+                cells.row_link("payouts_payoutbatch", "pb", one.batch_id),
                 cells.code(one.end_to_end_id),
                 cells.state(one.state),
                 cells.code(" ".join(filter(None, (one.bank_status, one.reason_code)))),
@@ -417,12 +410,14 @@ class PayoutBatchAdmin(RecordAdmin[PayoutBatch]):
 
     @shown("From")
     def account(self, obj: PayoutBatch) -> SafeString:
-        url = reverse("admin:banking_bankaccount_change", args=[encode_id("ba", obj.bank_account_id)])
+        url = reverse(
+            "admin:banking_bankaccount_change", args=[encode_id("ba", obj.bank_account_id)]
+        )
         return cells.link(url, obj.bank_account)
 
     @shown("File")
     def file_cell(self, obj: PayoutBatch) -> SafeString:
-        return page("banking_bankfile", "bf", obj.file_id)
+        return cells.row_link("banking_bankfile", "bf", obj.file_id)
 
     @shown("SHA-256 of the file")
     def hash_cell(self, obj: PayoutBatch) -> SafeString:

@@ -26,7 +26,18 @@ class LimitAdmin(ReferenceAdmin[Limit]):
     empty = "No limit is set; nothing but the balance stops a payout."
     related: ClassVar[Sequence[str]] = ("organization", "customer")
     list_display = ("id", "whom", "act", "span", "cap", "state_cell", "set_at", "reason")
-    facts = ("id", "whom", "act", "span", "zone", "cap", "max_count", "set_at", "ended_at", "reason")
+    facts = (
+        "id",
+        "whom",
+        "act",
+        "span",
+        "zone",
+        "cap",
+        "max_count",
+        "set_at",
+        "ended_at",
+        "reason",
+    )
     filters: ClassVar[Sequence[Filter]] = (
         lists.choice("act", ActKind.choices),
         lists.exact("currency", "Currency", placeholder="EUR"),
@@ -60,7 +71,16 @@ class DecisionAdmin(RecordAdmin[Decision]):
     intro = "What risk said of each act, with the numbers it said it by."
     empty = "Nothing was decided in this time."
     related: ClassVar[Sequence[str]] = ("organization", "customer")
-    list_display = ("id", "verdict", "kind", "about", "customer", "amount_minor", "code", "decided_at")
+    list_display = (
+        "id",
+        "verdict",
+        "kind",
+        "about",
+        "customer",
+        "amount_minor",
+        "code",
+        "decided_at",
+    )
     facts = (*list_display, "trigger", "engine_version")
     filters: ClassVar[Sequence[Filter]] = (
         lists.choice("outcome", [(one.value, one.value) for one in Outcome]),

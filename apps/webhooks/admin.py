@@ -1,9 +1,8 @@
 """Staff screens of webhooks: endpoints and how they answer, deliveries and every attempt."""
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, override
+from typing import TYPE_CHECKING, Any, ClassVar, override
 from urllib.parse import urlsplit
-from uuid import UUID
 
 from django.contrib import admin
 from django.db.models import Count, QuerySet
@@ -25,6 +24,9 @@ from apps.core.ids import decode_id, encode_id
 from apps.webhooks import operations
 from apps.webhooks.models import WebhookAttempt, WebhookDelivery, WebhookEndpoint
 from apps.webhooks.states import DeliveryStatus, EndpointStatus
+
+if TYPE_CHECKING:
+    from uuid import UUID
 
 ROWS_SHOWN = 20
 

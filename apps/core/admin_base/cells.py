@@ -11,6 +11,7 @@ from typing import Final
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
+from django.urls import reverse
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString, mark_safe
 
@@ -155,6 +156,14 @@ def short_id(prefix: str, id_: UUID | None, *, url: str = "") -> SafeString:
     if id_ is None:
         return NONE
     return cut(encode_id(prefix, id_) if prefix else str(id_), url=url)
+
+
+def row_link(screen: str, prefix: str, id_: UUID | None) -> SafeString:
+    """Show the id of a row, linked to its page by the name of its screen: `payouts_payout`."""
+    if id_ is None:
+        return NONE
+    url = reverse(f"admin:{screen}_change", args=[encode_id(prefix, id_)])
+    return short_id(prefix, id_, url=url)
 
 
 def cut(text: str, *, url: str = "", head: int = 6, tail: int = 5) -> SafeString:

@@ -66,7 +66,9 @@ class Table:
         return list(zip(self.totals, aligns, strict=True)) if self.totals else []
 
 
-def shown[F: Callable[..., SafeString]](title: str = "", *, align: Align = "start") -> Callable[[F], F]:
+def shown[F: Callable[..., SafeString]](
+    title: str = "", *, align: Align = "start"
+) -> Callable[[F], F]:
     """Give a method of a screen its column's title and alignment."""
 
     def marked(method: F) -> F:

@@ -1,0 +1,250 @@
+"""The customer's page: one page for one call, over every app that knows the customer."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, override
+
+from cryptography.exceptions import InvalidTag
+from django.contrib import admin
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.urls import reverse
+from django.utils.safestring import SafeString
+
+from apps.accounts import operations
+from apps.accounts import queries as accounts
+from apps.accounts.models import Customer
+from apps.accounts.states import CustomerState
+from apps.backoffice import queries
+from apps.core import encryption
+from apps.core.admin_base import (
+    Act,
+    Fact,
+    Filter,
+    RecordAdmin,
+    Table,
+    cells,
+    lists,
+    shown,
+    zone_of,
+)
+from apps.core.ids import encode_id
+from apps.core.money import format_minor
+
+ROWS_SHOWN = 10
+
+
+def _freeze_is_off(customer: Customer, _user: Any) -> str:  # noqa: ANN401
+    return "" if customer.state == CustomerState.OPEN else f"It is {customer.state} already."
+
+
+@admin.register(Customer)
+class CustomerAdmin(RecordAdmin[Customer]):
+    """Whose money we keep."""
+
+    view_capability = "accounts.view_customer"
+    prefix = "cus"
+    aggregate_type = "customer"
+    intro = "Whose money we keep. Names and e-mails are encrypted; here they are masked."
+    empty = "No customer was created yet."
+    search_hint = "cus_… or the client's own id"
+    list_display = ("id", "external_id", "organization", "state", "frozen_at", "created_at")
+    filters: ClassVar[Sequence[Filter]] = (lists.choice("state", CustomerState.choices),)
+    acts = (
+        Act(
+            name="freeze",
+            capability="accounts.freeze_customer",
+            operation=operations.freeze_customer,
+            label=lambda _customer: "Freeze this customer",
+            off=_freeze_is_off,
+            done=lambda _result: "Frozen. Nothing of theirs leaves until two people lift it.",
+            presets=("The customer reports a stolen phone.", "Asked for by the authorities."),
+            is_dangerous=True,
+            note="Takes effect at once. Payouts that are in no file yet stop; money may come in.",
+        ),
+    )
+
+    @override
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Customer]:
+        return super().get_queryset(request)
+
+    @override
+    def find(self, request: HttpRequest, rows: QuerySet[Customer], text: str) -> QuerySet[Customer]:
+        if text.startswith(f"{self.prefix}_"):
+            return super().find(request, rows, text)
+        if "@" in text and request.method == "POST":
+            return self._by_email(request, rows, text)
+        return rows.filter(external_id=text)
+
+    def _by_email(
+        self, request: HttpRequest, rows: QuerySet[Customer], email: str
+    ) -> QuerySet[Customer]:
+        # Each organization has its own blind index; the text itself is in no row and no log.
+        indexes = [
+            encryption.blind_index(one.id, "customer.email", email.strip().lower())
+            for one in self.admin_site.organizations(request)  # type: ignore[attr-defined]  # ours
+        ]
+        return rows.filter(email_index__in=indexes)
+
+    @override
+    def headline(self, obj: Customer) -> str:
+        return f"Customer {obj.external_id or self.key_of(obj)}"
+
+    @shown("Frozen")
+    def frozen_at(self, obj: Customer) -> SafeString:
+        return cells.instant(obj.frozen_at, zone=zone_of(obj))
+
+    @override
+    def get_facts(self, request: HttpRequest, obj: Customer) -> list[Fact]:
+        return [
+            Fact("Id", self.id_cell(obj)),
+            Fact("Client's own id", cells.text(obj.external_id)),
+            Fact("Organization", cells.text(obj.organization)),
+            Fact("Name", _masked(lambda: accounts.unseal_name(obj), masked_name)),
+            Fact("E-mail", _masked(lambda: accounts.unseal_email(obj) or "", masked_email)),
+            Fact("Since", cells.instant(obj.created_at, zone=zone_of(obj))),
+        ]
+
+    @override
+    def get_tables(self, request: HttpRequest, obj: Customer) -> list[Table]:
+        page = queries.customer_page(customer=obj, limit=ROWS_SHOWN)
+        return [
+            _balances(page),
+            *([_holds(page)] if page.holds else []),
+            _payouts(page, zone=zone_of(obj)),
+            _payments(page, zone=zone_of(obj)),
+            _destinations(page, zone=zone_of(obj)),
+        ]
+
+    @override
+    def lead(self, obj: Customer) -> Sequence[SafeString]:
+        return [cells.state(obj.state)]
+
+
+def masked_name(name: str) -> str:
+    """Return the first letter of each word: `L••• F•••••`."""
+    return " ".join(f"{word[0]}•••" for word in name.split() if word)
+
+
+def masked_email(email: str) -> str:
+    """Return the first letters and the end: `j•••@e•••.com`."""
+    local, _, domain = email.partition("@")
+    head, _, tail = domain.rpartition(".")
+    return f"{local[:1]}•••@{head[:1]}•••.{tail}" if domain else ""
+
+
+def _masked(read: Callable[[], str], mask: Callable[[str], str]) -> SafeString:
+    try:
+        return cells.text(mask(read()))
+    # The key is away or another one: the page stands, and says what it cannot show.
+    except (InvalidTag, LookupError):
+        return cells.state("unreadable", tone="warn")
+
+
+def _balances(page: queries.CustomerPage) -> Table:
+    url = "admin:ledger_ledgeraccount_change"
+    return Table(
+        "Balances",
+        ("Account", ">Available", ">Held", ">Posted"),
+        [
+            [
+                cells.link(
+                    reverse(url, args=[encode_id("la", one.account_id)]), _short_code(one.code)
+                ),
+                cells.amount(one.available, one.currency),
+                cells.amount(one.pending_out, one.currency),
+                cells.amount(one.posted, one.currency),
+            ]
+            for one in page.balances
+        ],
+        empty="This customer has no account in the books yet.",
+        note="One consistent read: posted less held is available.",
+    )
+
+
+def _short_code(code: str) -> str:
+    return ":".join(part for part in code.split(":") if not part.startswith("cus_"))
+
+
+def _holds(page: queries.CustomerPage) -> Table:
+    return Table(
+        "Held",
+        ("Reserved for", "Since", ">Amount"),
+        [
+            [
+                cells.cut(hold.reference or encode_id("ho", hold.id), head=14),
+                cells.instant(hold.created_at),
+                cells.amount(hold.amount_minor, hold.currency),
+            ]
+            for hold in page.holds
+        ],
+    )
+
+
+def _payouts(page: queries.CustomerPage, *, zone: str) -> Table:
+    url = "admin:payouts_payout_change"
+    return Table(
+        "Payouts",
+        ("Payout", "State", "To", "Asked for", ">Amount"),
+        [
+            [
+                cells.short_id("po", one.id, url=reverse(url, args=[encode_id("po", one.id)])),
+                cells.state(one.state),
+                cells.masked_iban(
+                    one.destination_version.iban_tail, country=one.destination_version.country
+                ),
+                cells.instant(one.requested_at, zone=zone),
+                cells.amount(one.amount_minor, one.currency),
+            ]
+            for one in page.payouts
+        ],
+        empty="This customer has not asked for a payout.",
+        note=_more(page.payouts),
+    )
+
+
+def _payments(page: queries.CustomerPage, *, zone: str) -> Table:
+    url = "admin:payments_payment_change"
+    return Table(
+        "Payments in",
+        ("Payment", "State", "Reference", "From", "Received", ">Amount"),
+        [
+            [
+                cells.short_id("pay", one.id, url=reverse(url, args=[encode_id("pay", one.id)])),
+                cells.state(one.state),
+                cells.code(one.virtual_reference.reference if one.virtual_reference else ""),
+                cells.masked_iban(one.sender_tail) if one.sender_tail else cells.NONE,
+                cells.instant(one.received_at, zone=zone),
+                cells.amount(one.amount_minor, one.currency),
+            ]
+            for one in page.payments
+        ],
+        empty="No money came in for this customer.",
+        note=_more(page.payments),
+    )
+
+
+def _destinations(page: queries.CustomerPage, *, zone: str) -> Table:
+    url = "admin:payouts_destination_change"
+    return Table(
+        "Destinations",
+        ("Destination", "Account", "State", "Usable from"),
+        [
+            [
+                cells.short_id("dst", one.id, url=reverse(url, args=[encode_id("dst", one.id)])),
+                cells.masked_iban(version.iban_tail, country=version.country),
+                cells.state(one.state),
+                cells.instant(version.usable_from, zone=zone),
+            ]
+            for one, version in page.destinations
+        ],
+        empty="This customer has no account to be paid out to.",
+    )
+
+
+def _more(rows: Sequence[object]) -> str:
+    return f"The newest {ROWS_SHOWN}." if len(rows) >= ROWS_SHOWN else ""
+
+
+def money_words(amounts: dict[str, int]) -> str:
+    """Return amounts per currency as one text."""
+    return ", ".join(format_minor(amount, currency) for currency, amount in amounts.items())
