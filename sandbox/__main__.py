@@ -169,7 +169,7 @@ def _parser() -> argparse.ArgumentParser:
 
     serve = commands.add_parser("serve", help="answer over HTTP")
     serve.add_argument("--host", default="127.0.0.1")
-    serve.add_argument("--port", type=int, default=8790)
+    serve.add_argument("--port", type=int, default=8010)
     serve.set_defaults(run=_serve)
 
     answer = commands.add_parser("answer", help="answer one pain.001 file")

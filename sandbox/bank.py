@@ -132,9 +132,9 @@ def advance(db: sqlite3.Connection) -> None:
 def release_withheld(db: sqlite3.Connection) -> int:
     """Publish the statements that a gap kept back; return how many."""
     now = store.read_clock(db)
-    rows = db.execute("SELECT id, kind, body FROM withheld ORDER BY id").fetchall()
+    rows = db.execute("SELECT id, kind, body, number FROM withheld ORDER BY id").fetchall()
     for row in rows:
-        _insert_answer(db, row["kind"], row["body"], now)
+        _insert_answer(db, row["kind"], row["body"], row["number"], now)
     db.execute("DELETE FROM withheld")
     return len(rows)
 
@@ -297,7 +297,9 @@ def _book(
             servicer_reference=f"SBGAP{number[-4:]}{day:%Y%m%d}",
         )
         body = camt.statement(_close(db, number, currency, day, [unseen]))
-        db.execute("INSERT INTO withheld (kind, body) VALUES ('camt.053', ?)", (body,))
+        db.execute(
+            "INSERT INTO withheld (kind, body, number) VALUES ('camt.053', ?, ?)", (body, number)
+        )
 
     booked, now = _close(db, number, currency, day, entries), store.read_clock(db)
     _publish(db, kind="camt.054", body=camt.notification(booked), number=number, now=now)
@@ -341,14 +343,16 @@ def _publish(
     now: dt.datetime,
     msg_id: str = "",
 ) -> None:
-    _insert_answer(db, kind, body, now)
+    _insert_answer(db, kind, body, number, now)
     facts = {"iban": number, "kind": kind, "msg_id": msg_id}
     if control.take(db, behavior="duplicate_file", facts=facts) is not None:
-        _insert_answer(db, kind, body, now)
+        _insert_answer(db, kind, body, number, now)
 
 
-def _insert_answer(db: sqlite3.Connection, kind: str, body: bytes, now: dt.datetime) -> None:
+def _insert_answer(
+    db: sqlite3.Connection, kind: str, body: bytes, number: str, now: dt.datetime
+) -> None:
     db.execute(
-        "INSERT INTO answer (kind, sha256, body, made_at) VALUES (?, ?, ?, ?)",
-        (kind, hashlib.sha256(body).hexdigest(), body, now.isoformat()),
+        "INSERT INTO answer (kind, sha256, body, made_at, number) VALUES (?, ?, ?, ?, ?)",
+        (kind, hashlib.sha256(body).hexdigest(), body, now.isoformat(), number),
     )

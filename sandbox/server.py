@@ -123,11 +123,14 @@ def _take_file(*, database: Path, content: bytes, **_: object) -> Reply:
 
 def _list_answers(*, database: Path, query: dict[str, str], **_: object) -> Reply:
     after = int(query.get("after", "0"))
+    # A bank shows a client its own accounts' files only; without the filter, everybody's.
+    wanted = [number for number in query.get("iban", "").split(",") if number]
     with store.act(database) as db:
         bank.advance(db)
         rows = db.execute(
-            "SELECT id, kind, sha256, made_at FROM answer WHERE id > ? ORDER BY id LIMIT 200",
-            (after,),
+            "SELECT id, kind, sha256, made_at FROM answer WHERE id > ?"
+            " AND (? = '[]' OR number IN (SELECT value FROM json_each(?))) ORDER BY id LIMIT 200",
+            (after, json.dumps(wanted), json.dumps(wanted)),
         ).fetchall()
     return 200, {"files": [dict(row) for row in rows]}
 

@@ -33,10 +33,11 @@ CREATE TABLE IF NOT EXISTS due (
 );
 CREATE TABLE IF NOT EXISTS answer (
     id INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT NOT NULL, sha256 TEXT NOT NULL,
-    body BLOB NOT NULL, made_at TEXT NOT NULL
+    body BLOB NOT NULL, made_at TEXT NOT NULL, number TEXT NOT NULL DEFAULT ''
 );
 CREATE TABLE IF NOT EXISTS withheld (
-    id INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT NOT NULL, body BLOB NOT NULL
+    id INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT NOT NULL, body BLOB NOT NULL,
+    number TEXT NOT NULL DEFAULT ''
 );
 CREATE TABLE IF NOT EXISTS behavior (
     id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL, matching TEXT NOT NULL,
@@ -58,6 +59,13 @@ def prepare(path: Path) -> None:
     try:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.executescript(SCHEMA)
+        for table in ("answer", "withheld"):
+            # A memory from before answers knew whose they are.
+            columns = {row[1] for row in connection.execute(f"PRAGMA table_info({table})")}
+            if "number" not in columns:
+                connection.execute(
+                    f"ALTER TABLE {table} ADD COLUMN number TEXT NOT NULL DEFAULT ''"
+                )
     finally:
         connection.close()
 

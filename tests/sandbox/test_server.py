@@ -58,6 +58,15 @@ class TestFiles:
         assert statement["tree"].one("CdtrRefInf/Ref") == "RF18539007547034"
         assert closing(statement["tree"]) == "12.50"
 
+    def test_shows_the_files_of_one_account_only(self, bank):
+        for iban in (OURS, "FI2112345600000785"):
+            bank.post("/bank/credits", {"iban": iban, "amount": "1.00", "text": "hello"})
+
+        everything = bank.get("/bank/files?after=0")["files"]
+        ours = bank.get(f"/bank/files?after=0&iban={OURS}")["files"]
+
+        assert (len(everything), len(ours)) == (4, 2)
+
     @pytest.mark.parametrize(
         ("path", "body", "status"),
         [
