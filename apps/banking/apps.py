@@ -11,7 +11,11 @@ class BankingConfig(AppConfig):
     @override
     def ready(self) -> None:
         from apps.banking import operations, tasks  # noqa: PLC0415  (models are loaded by now)
-        from apps.banking.models import BankFileWork, LineQueue  # noqa: PLC0415
+        from apps.banking.models import (  # noqa: PLC0415
+            BankFileWork,
+            ConnectionPoll,
+            LineQueue,
+        )
         from apps.core import jobs, work  # noqa: PLC0415
 
         work.register_kind(
@@ -27,7 +31,12 @@ class BankingConfig(AppConfig):
             task="reconciliation.match_due",
             queue="money",
         )
-        jobs.declare(kind="banking.fetch", schedule=jobs.Every(1), run=tasks.fetch_period)
+        work.register_kind(
+            name=operations.POLLS_KIND,
+            model=ConnectionPoll,
+            task="banking.fetch_due",
+            queue="default",
+        )
         jobs.declare(
             kind="banking.seed_calendar",
             schedule=jobs.Daily(time(3), "Europe/Berlin"),

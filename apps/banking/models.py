@@ -138,6 +138,7 @@ class BankFile(OrganizationOwned):
     problems = models.JSONField(default=list, db_comment="All that is wrong, each with its place.")
     warnings = models.JSONField(default=list)
     received_by = models.CharField(max_length=100, db_comment="The actor.")
+    received_principal = models.CharField(max_length=64, db_comment="The person behind the actor.")
     created_at = models.DateTimeField()
     done_at = models.DateTimeField(null=True)
 
@@ -184,6 +185,32 @@ class BankFile(OrganizationOwned):
     @override
     def __str__(self) -> str:
         return self.name
+
+
+class ConnectionPoll(WorkRow):
+    """
+    A connection to ask for files, for ever: each poll sets when the next one is.
+
+    Often right after a file left or came, ever more rarely while the bank is quiet.
+    """
+
+    organization = models.ForeignKey(
+        "accounts.Organization", on_delete=models.PROTECT, related_name="+", db_index=False
+    )
+    connection = OwnedForeignKey(BankConnection)
+    quiet_polls = models.PositiveIntegerField(
+        default=0, db_comment="Polls since a file left or came."
+    )
+
+    class Meta:
+        db_table = "banking_connection_poll"
+        indexes: ClassVar = work_indexes("connection_poll")
+        constraints: ClassVar = [
+            SameOrganization(name="connection_poll_owns_its_connection", field="connection"),
+            models.UniqueConstraint(
+                name="connection_has_one_poll", fields=["organization", "connection"]
+            ),
+        ]
 
 
 class BankFileWork(WorkRow):

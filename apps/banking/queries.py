@@ -105,6 +105,14 @@ def get_identification(*, account: BankAccount) -> str:
     )
 
 
+def list_identifications(*, organization_id: UUID, connection_id: UUID) -> list[str]:
+    """Return the IBANs of the connection's accounts, in clear: what its bank is asked about."""
+    rows = BankAccount.objects.filter(
+        organization_id=organization_id, connection_id=connection_id
+    ).order_by("id")
+    return [get_identification(account=row) for row in rows]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PayoutAccount:
     """What a payment file says of the account it debits, and when that account's bank closes."""

@@ -1,6 +1,6 @@
 """Every refusal of reconciliation, with its public code."""
 
-from apps.core.errors import NotFound, StateConflict
+from apps.core.errors import NotFound
 
 
 class MatchNotFound(NotFound):
@@ -19,9 +19,3 @@ class OpeningBalanceNotFound(NotFound):
     """The organization has no such opening balance."""
 
     code = "opening_balance_not_found"
-
-
-class OpeningBalanceDecided(StateConflict):
-    """The opening balance is accepted, or waits for its decision."""
-
-    code = "opening_balance_decided"

@@ -111,3 +111,14 @@ def get_opening_for_update(*, organization_id: UUID, opening_id: UUID) -> Openin
     if found is None:
         raise errors.OpeningBalanceNotFound("There is no such opening balance.")
     return found
+
+
+def find_opening_for_update(
+    *, organization_id: UUID, bank_account_id: UUID
+) -> OpeningBalance | None:
+    """Return the account's opening balance locked, if its first statement had one."""
+    return (
+        OpeningBalance.objects.select_for_update(no_key=True)
+        .filter(organization_id=organization_id, bank_account_id=bank_account_id)
+        .first()
+    )

@@ -1,6 +1,6 @@
 """The channel of people: they download what goes and upload what comes."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import override
 
 from apps.banking.adapters.port import BankChannel, FetchedFile, SendOutcome
@@ -14,7 +14,7 @@ class ManualChannel(BankChannel):
         return SendOutcome.BY_HAND
 
     @override
-    def fetch(self, *, after: int) -> Iterable[FetchedFile]:
+    def fetch(self, *, after: int, ibans: Sequence[str]) -> Iterable[FetchedFile]:
         return ()
 
     @override

@@ -1,6 +1,6 @@
 """The port: what every way to a bank can do."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -35,9 +35,9 @@ class BankChannel(Protocol):
         :raises OutcomeUnknown: if it may have it
         """
 
-    def fetch(self, *, after: int) -> Iterable[FetchedFile]:
+    def fetch(self, *, after: int, ibans: Sequence[str]) -> Iterable[FetchedFile]:
         """
-        Yield the files with a greater number, ascending.
+        Yield the files about these accounts with a greater number, ascending.
 
         :raises Unavailable: if the bank cannot be reached
         """

@@ -1,6 +1,6 @@
 """The sandbox bank over HTTP (`sandbox/README.md`)."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, override
 
 import httpx
@@ -44,12 +44,12 @@ class SandboxChannel(BankChannel):
         return SendOutcome.SENT
 
     @override
-    def fetch(self, *, after: int) -> Iterable[FetchedFile]:
-        return self._pages(after)
+    def fetch(self, *, after: int, ibans: Sequence[str]) -> Iterable[FetchedFile]:
+        return self._pages(after, ",".join(ibans))
 
-    def _pages(self, after: int) -> Iterator[FetchedFile]:
+    def _pages(self, after: int, ibans: str) -> Iterator[FetchedFile]:
         # The bank answers at most 200 at a time: ask on until there are no more.
-        while listed := self._get(f"/bank/files?after={after}").json()["files"]:
+        while listed := self._get(f"/bank/files?after={after}&iban={ibans}").json()["files"]:
             for file in listed:
                 number = int(file["id"])
                 content = self._get(f"/bank/files/{number}").content

@@ -19,10 +19,12 @@ from apps.banking.operations._lines import (
     LineOutcome,
     record_line_outcomes,
 )
+from apps.banking.operations._polling import POLLS_KIND, record_poll
 
 __all__ = [
     "FILES_KIND",
     "LINES_KIND",
+    "POLLS_KIND",
     "BankTerms",
     "Holder",
     "LineOutcome",
@@ -33,6 +35,7 @@ __all__ = [
     "import_received_file",
     "receive_bank_file",
     "record_line_outcomes",
+    "record_poll",
     "seed_calendar",
     "store_outgoing_file",
 ]

@@ -11,6 +11,7 @@ from apps.banking import errors, queries
 from apps.banking.models import BankAccount, BankConnection, BankStatement, LineQueue
 from apps.banking.operations._calendar import seed_missing_years
 from apps.banking.operations._files import reopen_files
+from apps.banking.operations._polling import begin_polling
 from apps.banking.states import Channel, StatementState
 from apps.core import audit, encryption, idempotency, transactions
 from apps.core.actors import Actor
@@ -80,6 +81,7 @@ def add_bank_connection(
         channel=Channel(channel),
         created_at=now,
     )
+    begin_polling(connection)
     audit.record("banking.add_bank_connection", connection, actor=actor, after={"channel": channel})
     return connection
 

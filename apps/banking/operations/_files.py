@@ -10,6 +10,7 @@ from django.db.models.functions import Now
 
 from apps.banking import errors, queries
 from apps.banking.models import BankConnection, BankFile, BankFileWork
+from apps.banking.operations._polling import expect_answers
 from apps.banking.states import Direction, FileState
 from apps.core import audit, encryption, idempotency, transactions, work
 from apps.core.actors import Actor
@@ -104,6 +105,11 @@ def store_outgoing_file(
     if stored is None or bytes(stored.sha256) != file.sha256:
         raise errors.FileMessageIdReused("Another file was stored under this message id.")
     if stored.id == file.id:
+        expect_answers(
+            queries.get_bank_account(
+                organization_id=organization_id, bank_account_id=bank_account_id
+            )
+        )
         audit.record("banking.store_outgoing_file", stored, actor=actor, after={"kind": kind})
     return stored
 
@@ -122,6 +128,7 @@ def _row(
             organization_id, queries.CONTENT_COLUMN, file_id, queries.pack(content)
         ),
         received_by=str(actor),
+        received_principal=actor.principal,
         created_at=now,
     )
 

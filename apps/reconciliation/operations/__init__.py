@@ -5,7 +5,7 @@ from apps.reconciliation.operations._openings import (
     OPENING_ACT,
     note_statements,
     opening_act,
-    propose_opening_again,
+    request_opening,
 )
 
 __all__ = [
@@ -15,5 +15,5 @@ __all__ = [
     "match_chunk",
     "note_statements",
     "opening_act",
-    "propose_opening_again",
+    "request_opening",
 ]

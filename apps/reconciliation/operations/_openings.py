@@ -7,18 +7,21 @@ from uuid import UUID
 
 from apps.accounts.roles import Role
 from apps.approvals import operations as approvals
+from apps.approvals import queries as approval_queries
+from apps.approvals.models import ApprovalRequest
 from apps.approvals.registry import Act, Resolution
 from apps.approvals.rules import Facts, Policy, Step
+from apps.banking import queries as banking
 from apps.banking.registry import StatementTaken
 from apps.banking.states import Chain
-from apps.core import audit, transactions
+from apps.core import audit, idempotency, transactions
 from apps.core.actors import Actor
 from apps.core.ids import encode_id, new_id
 from apps.core.money import format_minor
 from apps.ledger import operations as ledger
 from apps.ledger.operations import AccountSpec
 from apps.ledger.rules import Leg, PostEntry
-from apps.reconciliation import errors, queries
+from apps.reconciliation import queries
 from apps.reconciliation.models import Break, OpeningBalance
 from apps.reconciliation.operations._breaks import open_breaks, resolve_breaks
 from apps.reconciliation.states import BreakKind, OpeningState
@@ -104,29 +107,42 @@ def _ask(opening: OpeningBalance, *, actor: Actor, now: datetime) -> None:
 
 
 @transactions.outermost
-def propose_opening_again(
-    *, organization_id: UUID, opening_id: UUID, actor: Actor, now: datetime
-) -> OpeningBalance:
+def request_opening(
+    *,
+    organization_id: UUID,
+    bank_account_id: UUID,
+    reason: str,
+    idempotency_key: str,
+    actor: Actor,
+    now: datetime,
+) -> ApprovalRequest | None:
     """
-    Ask again for an opening balance that was denied, or that nobody decided in time.
+    Return the open request about an account's opening balance; ask again where there is none.
 
-    :raises OpeningBalanceNotFound: if the organization has no such opening balance
-    :raises OpeningBalanceDecided: if it is accepted, or waits for its decision
+    The import of an account's first statement asks by itself: this is for a request that was
+    denied, or that nobody decided in time. None where nothing is to be decided: the account opened
+    with nothing, has no statement yet, or its opening balance stands.
+
+    :raises BankAccountNotFound: if the organization has no such account
     """
-    opening = queries.get_opening_for_update(organization_id=organization_id, opening_id=opening_id)
-    if opening.state in {OpeningState.PROPOSED, OpeningState.ACCEPTED}:
-        raise errors.OpeningBalanceDecided(
-            "It is accepted, or waits for its decision.", state=opening.state
-        )
-    opening.state, opening.proposed_by, opening.decided_at = (
-        OpeningState.PROPOSED,
-        actor.principal,
-        None,
+    claim = idempotency.claim(
+        organization_id, idempotency_key, "request_opening", bank_account_id, reason
     )
-    opening.save(update_fields=["state", "proposed_by", "decided_at"])
-    audit.record("reconciliation.propose_opening", opening, actor=actor)
-    _ask(opening, actor=actor, now=now)
-    return opening
+    banking.get_bank_account(organization_id=organization_id, bank_account_id=bank_account_id)
+    opening = queries.find_opening_for_update(
+        organization_id=organization_id, bank_account_id=bank_account_id
+    )
+    if opening is None or opening.state == OpeningState.ACCEPTED:
+        return None
+    if opening.state != OpeningState.PROPOSED and not claim.replayed:
+        opening.state, opening.proposed_by = OpeningState.PROPOSED, actor.principal
+        opening.decided_at = None
+        opening.save(update_fields=["state", "proposed_by", "decided_at"])
+        audit.record("reconciliation.request_opening", opening, actor=actor, reason=reason)
+        _ask(opening, actor=actor, now=now)
+    return approval_queries.lock_open_request(
+        organization_id=organization_id, act=OPENING_ACT, subject_id=opening.id
+    )
 
 
 def _accept(opening: OpeningBalance, *, actor: Actor, now: datetime) -> None:

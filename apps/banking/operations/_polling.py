@@ -1,0 +1,65 @@
+"""When a bank is asked for files next."""
+
+from datetime import timedelta
+from typing import Final
+from uuid import UUID
+
+from django.db.models.functions import Now
+
+from apps.banking.models import BankAccount, BankConnection, ConnectionPoll
+from apps.banking.states import Channel
+from apps.core import transactions, work
+from apps.core.ids import new_id
+from apps.core.work import WorkState
+
+POLLS_KIND: Final = "banking.polls"
+# After a file left or came; then once a minute.
+DELAYS_SECONDS: Final = (2, 2, 3, 5, 10, 30, 60)
+
+
+def delay_seconds(quiet_polls: int) -> int:
+    """Return how long to wait after so many polls that brought nothing."""
+    return DELAYS_SECONDS[min(quiet_polls, len(DELAYS_SECONDS) - 1)]
+
+
+def begin_polling(connection: BankConnection) -> None:
+    """Ask a new connection from now on, where there is somebody to ask."""
+    if connection.channel != Channel.MANUAL:
+        ConnectionPoll.objects.create(
+            id=new_id(), organization_id=connection.organization_id, connection_id=connection.id
+        )
+
+
+def expect_answers(account: BankAccount) -> None:
+    """Ask the account's bank soon and often: a file of ours is about to reach it."""
+    polls = ConnectionPoll.objects.filter(
+        organization_id=account.organization_id, connection_id=account.connection_id
+    )
+    polls.update(quiet_polls=0)
+    # One that is running now sets its next time itself, by what it finds in `quiet_polls`.
+    polls.filter(state=WorkState.PENDING).update(
+        next_attempt_at=Now() + timedelta(seconds=DELAYS_SECONDS[0])
+    )
+
+
+@transactions.outermost
+def record_poll(
+    *,
+    organization_id: UUID,
+    poll_id: UUID,
+    lease_token: UUID | None,
+    files: int,
+    error_code: str = "",
+) -> None:
+    """Record a poll and set the next one; nothing if another worker took it over."""
+    poll = work.lock_leased(
+        ConnectionPoll,
+        organization_id=organization_id,
+        row_id=poll_id,
+        lease_token=lease_token,
+    )
+    if poll is None:
+        return
+    poll.quiet_polls = 0 if files else poll.quiet_polls + 1
+    poll.save(update_fields=["quiet_polls"])
+    work.mark_retry(poll, error_code=error_code, delay_seconds=delay_seconds(poll.quiet_polls))
