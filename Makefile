@@ -4,6 +4,8 @@ SHELL := /bin/sh
 BIN := .venv/bin
 PY := $(BIN)/python
 PORT ?= 8000
+# Five processes start at once: without cached bytecode each would compile every library anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help install services stop reset run test check bench journey screenshots requirements shell
 
