@@ -78,7 +78,7 @@ class TestCardNumbers:
             "order 12 4111 1111 1111 1111",
             "card4222222222222",
             "٤١١١١١١١١١١١١١١١",
-            "４１１１　１１１１　１１１１　１１１１",  # noqa: RUF001 - full-width digits are the point
+            "４１１１　１１１１　１１１１　１１１１",
         ],
     )
     def test_are_refused_however_they_are_written(self, value: str) -> None:
