@@ -9,13 +9,20 @@ from apps.core.money import Money
 
 
 def canonical_json(value: object) -> str:
-    """Return JSON with sorted keys, no spaces, instants in UTC; floats are refused (TypeError)."""
+    """Return JSON with sorted keys, no spaces and instants in UTC; a float raises TypeError."""
     return json.dumps(_plain(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
 def digest(value: object) -> bytes:
     """Return the SHA-256 of the canonical JSON, 32 bytes."""
     return hashlib.sha256(canonical_json(value).encode()).digest()
+
+
+def _instant(value: datetime) -> str:
+    if value.tzinfo is None:
+        msg = "An instant without a zone has no canonical form."
+        raise TypeError(msg)
+    return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
 def _plain(value: object) -> object:  # noqa: C901, PLR0911  (one line a type)
@@ -25,7 +32,7 @@ def _plain(value: object) -> object:  # noqa: C901, PLR0911  (one line a type)
         case UUID():
             return str(value)
         case datetime():
-            return value.astimezone(UTC).isoformat()
+            return _instant(value)
         case date():
             return value.isoformat()
         case Money():

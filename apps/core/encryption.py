@@ -21,6 +21,7 @@ from uuid import UUID
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from django.conf import settings
+from django.db import connection
 
 from apps.core import transactions
 from apps.core.errors import InvariantBroken
@@ -54,22 +55,50 @@ def create_data_key(*, organization_id: UUID) -> None:
     DataKey.objects.bulk_create([row], ignore_conflicts=True)
 
 
-def _data_key(organization_id: UUID, kid: int | None) -> tuple[int, bytes]:
-    """Return the data key `kid`, or the newest; kept in memory for at most five minutes."""
-    cached = _cache.get((organization_id, kid or 0))
-    if cached and cached[0] > time.monotonic() and kid:
-        return kid, cached[1]
-    rows = DataKey.objects.filter(organization_id=organization_id)
-    row = (rows.filter(kid=kid) if kid else rows.order_by("-kid")).first()
+def _newest_key(organization_id: UUID) -> tuple[int, bytes]:
+    """
+    Return the data key that seals, with its kid.
+
+    Always read: a key from memory may have been retired, or rolled back with its organisation, and
+    nothing sealed with it would ever open.
+    """
+    row = DataKey.objects.filter(organization_id=organization_id).order_by("-kid").first()
     if row is None:
-        msg = f"Organisation {organization_id} has no data key {kid or ''}."
+        msg = f"Organisation {organization_id} has no data key."
         raise InvariantBroken(msg)
-    wrapped = bytes(row.wrapped)
+    return row.kid, _unwrap(row)
+
+
+def _opening_key(organization_id: UUID, kid: int) -> bytes:
+    """Return the data key `kid`; kept in memory for at most five minutes."""
+    now = time.monotonic()
+    cached = _cache.get((organization_id, kid))
+    if cached and cached[0] > now:
+        return cached[1]
+    row = DataKey.objects.filter(organization_id=organization_id, kid=kid).first()
+    if row is None:
+        msg = f"Organisation {organization_id} has no data key {kid}."
+        raise InvariantBroken(msg)
+    key = _unwrap(row)
+    # A key of this very transaction may yet be rolled back; only committed ones are kept.
+    if not connection.in_atomic_block:
+        for stale in [name for name, (until, _) in list(_cache.items()) if until <= now]:
+            _cache.pop(stale, None)
+        _cache[organization_id, kid] = (now + _CACHE_SECONDS_MAX, key)
+    return key
+
+
+def _unwrap(row: DataKey) -> bytes:
     _, keys = _ring(settings.KASSA_KEY_FILE)
-    kek = AESGCM(keys[row.kek_id])
-    key = kek.decrypt(wrapped[:_NONCE_BYTES], wrapped[_NONCE_BYTES:], organization_id.bytes)
-    _cache[organization_id, row.kid] = (time.monotonic() + _CACHE_SECONDS_MAX, key)
-    return row.kid, key
+    wrapped = bytes(row.wrapped)
+    try:
+        kek = AESGCM(keys[row.kek_id])
+        return kek.decrypt(
+            wrapped[:_NONCE_BYTES], wrapped[_NONCE_BYTES:], row.organization_id.bytes
+        )
+    except (KeyError, InvalidTag):
+        msg = f"The data key {row.kid} of {row.organization_id} does not open with {row.kek_id!r}."
+        raise InvariantBroken(msg) from None
 
 
 def _associated(column: str, organization_id: UUID, row_id: UUID) -> bytes:
@@ -78,7 +107,7 @@ def _associated(column: str, organization_id: UUID, row_id: UUID) -> bytes:
 
 def seal(organization_id: UUID, column: str, row_id: UUID, plaintext: str) -> bytes:
     """Return the token for `plaintext`, bound to this column (`table.column`) of this row."""
-    kid, key = _data_key(organization_id, None)
+    kid, key = _newest_key(organization_id)
     nonce = os.urandom(_NONCE_BYTES)
     sealed = AESGCM(key).encrypt(
         nonce, plaintext.encode(), _associated(column, organization_id, row_id)
@@ -88,7 +117,7 @@ def seal(organization_id: UUID, column: str, row_id: UUID, plaintext: str) -> by
 
 def sealer(organization_id: UUID) -> Callable[[str, UUID, str], bytes]:
     """Return `seal(column, row_id, plaintext)` for thousands of rows: the key is read once."""
-    kid, key = _data_key(organization_id, None)
+    kid, key = _newest_key(organization_id)
     cipher = AESGCM(key)
     header = bytes([_VERSION]) + kid.to_bytes(_KID_BYTES, "big")
 
@@ -110,7 +139,7 @@ def unseal(organization_id: UUID, column: str, row_id: UUID, token: bytes) -> st
     if len(token) <= _HEADER_BYTES or token[0] != _VERSION:
         msg = f"A token of {column} is cut or of an unknown version."
         raise InvariantBroken(msg)
-    _, key = _data_key(organization_id, int.from_bytes(token[1 : 1 + _KID_BYTES], "big"))
+    key = _opening_key(organization_id, int.from_bytes(token[1 : 1 + _KID_BYTES], "big"))
     nonce, sealed = token[1 + _KID_BYTES : _HEADER_BYTES], token[_HEADER_BYTES:]
     try:
         clear = AESGCM(key).decrypt(nonce, sealed, _associated(column, organization_id, row_id))

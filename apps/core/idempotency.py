@@ -34,7 +34,7 @@ _SELECT: Final = """
 
 
 class IdempotencyKeyReused(RuleViolation):
-    """The key was used for another request; `resource` names what that one made."""
+    """The key was used for another request; `resource` names what that one made, if anything."""
 
     code = "idempotency_key_reused"
 
@@ -79,22 +79,30 @@ def claim(
     :raises Refusal: the stored one, if the first request was refused
     """
     unit = transactions.current()
+    # What an earlier run of this operation found says nothing about this one.
+    context.current().replayed = False
     fingerprint = digest([operation, *parts])
     fresh = new_id()
     row: _Row = (organization_id, key, operation, fingerprint, prefix, fresh)
+    if _take(row):
+        unit.resolvable = True
+        unit.on_refusal.append(partial(_store_refusal, row))
+        return Claim(resource_id=fresh, replayed=False)
+    with connection.cursor() as cursor:
+        cursor.execute(_SELECT, [organization_id, key])
+        return _replay(cursor.fetchone(), operation, fingerprint)
+
+
+def _take(row: _Row, *, code: str | None = None, refusal: str | None = None) -> bool:
+    """Insert the key's row; false if another request has it. Waits for one that is running."""
     with connection.cursor() as cursor:
         try:
-            cursor.execute(_INSERT, [*row, None, None])
+            cursor.execute(_INSERT, [*row, code, refusal])
         except OperationalError as fault:
             if transactions.sqlstate(fault) == LOCK_TIMEOUT:
                 raise RequestInProgress("The first request with this key is running.") from fault
             raise
-        if cursor.fetchone():
-            unit.resolvable = True
-            unit.on_refusal.append(partial(_store_refusal, row))
-            return Claim(resource_id=fresh, replayed=False)
-        cursor.execute(_SELECT, [organization_id, key])
-        return _replay(cursor.fetchone(), operation, fingerprint)
+        return cursor.fetchone() is not None
 
 
 def _replay(
@@ -104,10 +112,9 @@ def _replay(
 ) -> Claim:
     first_operation, first_fingerprint, prefix, resource_id, refusal_code, refusal = row
     if (first_operation, bytes(first_fingerprint)) != (operation, fingerprint):
-        raise IdempotencyKeyReused(
-            "This idempotency key was used for another request.",
-            resource=encode_id(prefix, resource_id) if prefix else str(resource_id),
-        )
+        # A refused request made nothing, so there is nothing to name.
+        made = {} if refusal_code or not prefix else {"resource": encode_id(prefix, resource_id)}
+        raise IdempotencyKeyReused("This idempotency key was used for another request.", **made)
     context.current().replayed = True
     if refusal_code is not None:
         raise _rebuilt(refusal_code, json.loads(refusal or "{}"))
@@ -125,6 +132,4 @@ def _store_refusal(row: _Row, refusal: Refusal) -> bool:
     if not isinstance(refusal, RuleViolation | StateConflict) or isinstance(refusal, _NOT_STORED):
         return False
     stored = canonical_json({"message": refusal.message, "details": refusal.details})
-    with connection.cursor() as cursor:
-        cursor.execute(_INSERT, [*row, refusal.code, stored])
-        return cursor.fetchone() is None
+    return not _take(row, code=refusal.code, refusal=stored)

@@ -38,8 +38,6 @@ class MalformedId(InvalidInput):
 class WrongIdKind(NotFound):
     """The text is an id, of something else."""
 
-    code = "not_found"
-
 
 def new_ids(count: int) -> list[UUID]:
     """Return ``count`` fresh UUIDv7, ascending within this process."""

@@ -7,22 +7,33 @@ day without beat is caught up, and two beats make one run.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
+from itertools import islice
 from typing import Final, Literal
-from uuid import UUID
-from zoneinfo import ZoneInfo
 
 import structlog
-from django.db.models import Q
+from django.db.models import QuerySet
+from django.db.models.functions import Now
 
 from apps.core import clock, transactions, work
 from apps.core.models import JobRun
+from apps.core.wall_clock import day_of, first_instant_at
 
 log = structlog.get_logger(__name__)
 
 JOBS_KIND: Final = "core.jobs"
 PERIODS_A_PASS_MAX: Final = 100
+# The hard limit of a task, and 15 s.
 _LEASE_SECONDS: Final = 135
+_WAIT_SECONDS: Final = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Period:
+    """One run that should exist: its name, and the instant from which on it is due."""
+
+    name: str
+    due_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,33 +42,54 @@ class Every:
 
     minutes: int
 
-    def periods(self, *, after: datetime, until: datetime) -> Iterator[tuple[str, datetime]]:
+    def latest(self, *, until: datetime) -> Period:
+        """Return the last period that is due at `until`."""
+        step = self.minutes * 60
+        return self._at(int(until.timestamp()) // step * step)
+
+    def following(self, *, after: datetime, until: datetime) -> Iterator[Period]:
+        """Yield the periods due later than `after` and not later than `until`, in order."""
         step = self.minutes * 60
         tick = int(after.timestamp()) // step * step + step
         while tick <= until.timestamp():
-            instant = datetime.fromtimestamp(tick, UTC)
-            yield instant.strftime("%Y-%m-%dT%H:%MZ"), instant
+            yield self._at(tick)
             tick += step
+
+    @staticmethod
+    def _at(tick: int) -> Period:
+        instant = datetime.fromtimestamp(tick, UTC)
+        return Period(instant.strftime("%Y-%m-%dT%H:%MZ"), instant)
 
 
 @dataclass(frozen=True, slots=True)
 class Daily:
-    """A job that runs once a local date, at a wall-clock time of an IANA zone."""
+    """
+    A job that runs once a local date, at a wall-clock time of an IANA zone.
+
+    Where the clocks jump over the time it runs right after the gap; where they show it twice, at
+    the first.
+    """
 
     at: time
     zone: str
 
-    def periods(self, *, after: datetime, until: datetime) -> Iterator[tuple[str, datetime]]:
-        zone = ZoneInfo(self.zone)
-        day = after.astimezone(zone).date()
-        while True:
-            # A time skipped by a clock change is read as the instant after the gap.
-            instant = datetime.combine(day, self.at, tzinfo=zone).astimezone(UTC)
-            if instant > until:
-                return
-            if instant > after:
-                yield day.isoformat(), instant
+    def latest(self, *, until: datetime) -> Period:
+        """Return the last period that is due at `until`."""
+        today = self._on(day_of(instant=until, zone=self.zone))
+        if today.due_at <= until:
+            return today
+        return self._on(day_of(instant=until, zone=self.zone) - timedelta(days=1))
+
+    def following(self, *, after: datetime, until: datetime) -> Iterator[Period]:
+        """Yield the periods due later than `after` and not later than `until`, in order."""
+        day = day_of(instant=after, zone=self.zone)
+        while (period := self._on(day)).due_at <= until:
+            if period.due_at > after:
+                yield period
             day += timedelta(days=1)
+
+    def _on(self, day: date) -> Period:
+        return Period(day.isoformat(), first_instant_at(day=day, at=self.at, zone=self.zone))
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +112,12 @@ def declare(
     run: Callable[[str, datetime], None],
     catch_up: Literal["all", "latest"] = "latest",
 ) -> None:
-    """Declare a job; call from `AppConfig.ready()`. `all` runs missed periods in order."""
+    """
+    Declare a job; call from `AppConfig.ready()`. `run` may be called again for a period.
+
+    `all` runs missed periods one by one in order, and a failed one stops the later ones. `latest`
+    runs the newest alone: an older one that has not run by then is given up.
+    """
     _jobs[kind] = Job(kind, schedule, catch_up, run)
 
 
@@ -90,74 +127,92 @@ def register_work_kind() -> None:
 
 @transactions.outermost
 def plan_due(*, now: datetime | None = None) -> int:
-    """Insert every period that should exist by `now` and is not there; return how many."""
+    """
+    Insert every period that should exist by `now` and is not there; return how many were looked at.
+
+    Two planners at once insert each period once. A clock that went back plans nothing anew.
+    """
     until = now or clock.now()
-    rows = [row for job in _jobs.values() for row in _missing(job, until)]
+    rows = [
+        JobRun(kind=job.kind, period=period.name, due_at=period.due_at)
+        for job in _jobs.values()
+        for period in _missing(job, until)
+    ]
     JobRun.objects.bulk_create(rows, ignore_conflicts=True)
     if rows:
         work.nudge(JOBS_KIND)
     return len(rows)
 
 
-def _missing(job: Job, until: datetime) -> list[JobRun]:
-    last = JobRun.objects.filter(kind=job.kind, scope="").order_by("-period").first()
-    # A job never seen before begins now: its first period is the latest one.
-    after = last.created_at if last else until - timedelta(days=1, minutes=1)
-    periods = list(job.schedule.periods(after=after - timedelta(days=1), until=until))
-    known = set(
-        JobRun.objects.filter(
-            kind=job.kind, scope="", period__in=[name for name, _ in periods]
-        ).values_list("period", flat=True)
-    )
-    missing = [name for name, _ in periods if name not in known]
+def _missing(job: Job, until: datetime) -> list[Period]:
+    last = JobRun.objects.filter(kind=job.kind, scope="").order_by("-due_at").first()
+    # A job never seen before begins now: the past it was not there for is not caught up.
     if last is None or job.catch_up == "latest":
-        missing = missing[-1:]
-        # Older gaps of a "latest" job are not run late, and not planned again either.
-        missing = [name for name in missing if not known or name > max(known)]
-    return [JobRun(kind=job.kind, period=name) for name in missing[:PERIODS_A_PASS_MAX]]
+        latest = job.schedule.latest(until=until)
+        return [latest] if last is None or latest.due_at > last.due_at else []
+    return list(islice(job.schedule.following(after=last.due_at, until=until), PERIODS_A_PASS_MAX))
 
 
-def run_due(*, limit: int = 20) -> int:
-    """Run due periods; return how many were tried."""
-    claimed = work.claim_due(JobRun, limit=limit, lease_seconds=_LEASE_SECONDS)
-    for row in sorted(claimed, key=lambda row: row.period):
+def run_due() -> int:
+    """Run the period that is due first; return how many were tried, one or none."""
+    # One at a time: a lease covers one run, and a run that kills its worker takes no other along.
+    claimed = work.claim_due(JobRun, limit=1, lease_seconds=_LEASE_SECONDS)
+    for row in claimed:
         _run_row(row)
     return len(claimed)
 
 
 def _run_row(row: JobRun) -> None:
     job = _jobs.get(row.kind)
-    error_code = ""
     if job is None:
-        error_code = "job_not_declared"
-    elif _has_open_predecessor(row):
-        error_code = "waits_for_earlier_period"
+        # While releases change over, another process may know it already, or still.
+        _record(row, error_code="job_not_declared")
+    elif job.catch_up == "latest" and _others(row).filter(due_at__gt=row.due_at).exists():
+        _record(row, note="superseded")
+    elif _must_wait(row, job):
+        _record(row, error_code="waits_for_earlier_period", delay_seconds=_WAIT_SECONDS)
     else:
         try:
             job.run(row.period, clock.now())
         # The boundary: one job's fault delays its own periods only; the row records it.
         except Exception:
             log.exception("job_failed", kind=row.kind, period=row.period)
-            error_code = "job_failed"
-    _record(row_id=row.id, lease_token=row.lease_token, error_code=error_code)
+            _record(row, error_code="job_failed")
+        else:
+            _record(row)
 
 
-def _has_open_predecessor(row: JobRun) -> bool:
-    return (
-        JobRun.objects.filter(kind=row.kind, scope=row.scope, period__lt=row.period)
-        .filter(~Q(state=work.WorkState.DONE))
-        .exists()
-    )
+def _must_wait(row: JobRun, job: Job) -> bool:
+    earlier = _others(row).filter(due_at__lt=row.due_at)
+    if job.catch_up == "all":
+        return earlier.exclude(state=work.WorkState.DONE).exists()
+    # Only the latest counts, but an earlier one may be running at this moment.
+    return earlier.filter(state=work.WorkState.LEASED, lease_until__gt=Now()).exists()
+
+
+def _others(row: JobRun) -> QuerySet[JobRun]:
+    return JobRun.objects.filter(kind=row.kind, scope=row.scope)
 
 
 @transactions.outermost
-def _record(*, row_id: UUID, lease_token: UUID | None, error_code: str) -> None:
-    row = work.lock_leased(JobRun, organization_id=None, row_id=row_id, lease_token=lease_token)
+def _record(
+    claimed: JobRun,
+    *,
+    error_code: str = "",
+    delay_seconds: float | None = None,
+    note: str = "",
+) -> None:
+    row = work.lock_leased(
+        JobRun, organization_id=None, row_id=claimed.id, lease_token=claimed.lease_token
+    )
     if row is None:
+        log.warning("work_lease_lost", kind=JOBS_KIND, row_id=str(claimed.id))
         return
     if error_code:
-        work.mark_retry(row, error_code=error_code)
+        work.mark_retry(row, error_code=error_code, delay_seconds=delay_seconds)
         return
     work.mark_done(row)
-    row.finished_at = clock.now()
-    row.save(update_fields=["finished_at"])
+    # What was given up unrun is done as well, and says so instead of when it ended.
+    JobRun.objects.filter(id=row.id).update(
+        last_error_code=note, finished_at=None if note else Now()
+    )

@@ -3,6 +3,7 @@
 from typing import ClassVar
 
 from django.db import models
+from django.db.models import Q
 from django.db.models.functions import Now
 
 from apps.core.ids import new_id
@@ -39,10 +40,21 @@ class OutboxBatch(WorkRow):
 
     class Meta:
         db_table = "core_outbox_batch"
-        indexes: ClassVar = work_indexes("outbox_batch")
+        indexes: ClassVar = [
+            *work_indexes("outbox_batch"),
+            models.Index(
+                name="outbox_batch_unnumbered",
+                fields=["organization_id", "inserted_at", "id"],
+                condition=Q(public=True, position=None),
+            ),
+        ]
         constraints: ClassVar = [
             models.UniqueConstraint(
                 name="feed_position_is_given_once", fields=["organization_id", "position"]
+            ),
+            models.CheckConstraint(
+                name="feed_position_is_of_public_events",
+                condition=Q(position=None) | Q(public=True),
             ),
         ]
 
@@ -82,9 +94,9 @@ class OutboxEvent(models.Model):
 
 
 class FeedHead(models.Model):
-    """The last position given in one organisation's feed; its id is the organisation's."""
+    """The last position given in one organisation's feed."""
 
-    id = models.UUIDField(primary_key=True)
+    organization_id = models.UUIDField(primary_key=True)
     last_position = models.BigIntegerField(default=0)
 
     class Meta:
@@ -92,11 +104,14 @@ class FeedHead(models.Model):
 
 
 class EventWork(WorkRow):
-    """One batch that one consumer still has to work."""
+    """One batch, or one event of it, that one consumer still has to work."""
 
     organization_id = models.UUIDField()
     batch_id = models.UUIDField()
     consumer = models.CharField(max_length=50)
+    ordinal = models.PositiveIntegerField(
+        null=True, db_comment="The one event of a batch that was split; NULL: the whole batch."
+    )
 
     class Meta:
         db_table = "core_event_work"
@@ -104,7 +119,8 @@ class EventWork(WorkRow):
         constraints: ClassVar = [
             models.UniqueConstraint(
                 name="batch_has_one_row_per_consumer",
-                fields=["organization_id", "batch_id", "consumer"],
+                fields=["organization_id", "batch_id", "consumer", "ordinal"],
+                nulls_distinct=False,
             ),
         ]
 
@@ -163,6 +179,7 @@ class JobRun(WorkRow):
     kind = models.CharField(max_length=64)
     scope = models.CharField(max_length=64, default="")
     period = models.CharField(max_length=32, db_comment="ISO 8601: a local date, or an instant.")
+    due_at = models.DateTimeField(db_comment="The instant the period's name stands for.")
     created_at = models.DateTimeField(db_default=Now())
     finished_at = models.DateTimeField(null=True)
 
@@ -170,7 +187,7 @@ class JobRun(WorkRow):
         db_table = "core_job_run"
         indexes: ClassVar = [
             *work_indexes("job_run"),
-            models.Index(name="job_run_of_kind", fields=["kind", "scope", "period"]),
+            models.Index(name="job_run_of_kind", fields=["kind", "scope", "due_at"]),
         ]
         constraints: ClassVar = [
             models.UniqueConstraint(

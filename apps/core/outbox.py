@@ -15,7 +15,7 @@ from typing import Final
 from uuid import UUID
 
 import structlog
-from django.db import connection
+from django.db import InterfaceError, OperationalError, connection
 
 from apps.core import context, queries, transactions, work
 from apps.core.actors import Actor
@@ -29,13 +29,15 @@ log = structlog.get_logger(__name__)
 RELAY_KIND: Final = "core.relay"
 CONSUME_KIND: Final = "core.consume"
 _LEASE_SECONDS: Final = 60
+_PORTION: Final = 500
 
-# One statement for a batch and its events, whether there is one or ten thousand.
+# One statement for a batch and its events, whether there is one or ten thousand. A batch without
+# public events owes nobody anything: it is done as it is written.
 _WRITE: Final = """
     WITH batch AS (
         INSERT INTO core_outbox_batch (id, organization_id, public, event_count, inserted_at, state,
             attempts, lapses, next_attempt_at, last_error_code, traceparent)
-        VALUES (%s, %s, %s, %s, clock_timestamp(), 'pending', 0, 0, clock_timestamp(), '', %s)
+        VALUES (%s, %s, %s, %s, clock_timestamp(), %s, 0, 0, clock_timestamp(), '', %s)
     )
     INSERT INTO core_outbox_event (id, organization_id, batch_id, ordinal, name, type, public,
         schema_version, aggregate_type, aggregate_id, sequence, occurred_at, recorded_at, actor,
@@ -47,6 +49,13 @@ _WRITE: Final = """
                   %s::text[], %s::bigint[], %s::timestamptz[], %s::text[], %s::text[])
            WITH ORDINALITY AS e(id, name, type, public, schema_version, aggregate_type,
                                 aggregate_id, sequence, occurred_at, actor, data, ordinal)
+"""
+_NUMBER: Final = """
+    UPDATE core_outbox_batch AS batch
+       SET position = given.place + %s, state = 'done', lapses = 0, last_error_code = '',
+           lease_until = NULL, lease_token = NULL
+      FROM unnest(%s::uuid[]) WITH ORDINALITY AS given(id, place)
+     WHERE batch.organization_id = %s AND batch.id = given.id
 """
 
 
@@ -96,7 +105,9 @@ def _flush() -> None:
         cursor.execute(
             _WRITE,
             [
-                *(batch_id, organization_id, is_public, len(events), current.traceparent),
+                *(batch_id, organization_id, is_public, len(events)),
+                work.WorkState.PENDING if is_public else work.WorkState.DONE,
+                current.traceparent,
                 *(organization_id, batch_id, current.request_id, current.traceparent),
                 ids,
                 [event.name for event in events],
@@ -111,7 +122,8 @@ def _flush() -> None:
                 [item.data for item in published],
             ],
         )
-    work.nudge(RELAY_KIND)
+    if is_public:
+        work.nudge(RELAY_KIND)
 
 
 def register_consumer(*, name: str, handler: Handler) -> None:
@@ -119,7 +131,8 @@ def register_consumer(*, name: str, handler: Handler) -> None:
     Have `handler(organization_id, events)` called once per committed batch with public events.
 
     It runs inside a transaction, with the events in order; its effect and `done` commit together.
-    It may be called again after a crash and must accept batches in any order.
+    It may be called again after a crash, must accept batches in any order, and after it failed
+    twice gets the batch's events one by one. It sees what is relayed from now on, not the past.
     """
     _consumers[name] = handler
 
@@ -130,57 +143,105 @@ def register_work_kinds() -> None:
 
 
 def relay(*, limit: int = 500) -> int:
-    """Give due batches their position and their consumers' work rows; return how many."""
+    """Give committed batches their position and consumers their work; return how many were due."""
     claimed = work.claim_due(OutboxBatch, limit=limit, lease_seconds=_LEASE_SECONDS)
-    by_organization: dict[UUID, list[OutboxBatch]] = {}
-    for batch in claimed:
-        by_organization.setdefault(batch.organization_id, []).append(batch)
-    for organization_id, batches in by_organization.items():
-        _relay_organization(organization_id=organization_id, leases=_leases(batches))
+    for organization_id in {batch.organization_id: None for batch in claimed}:
+        # In portions, so that a long backlog is no long transaction.
+        while _relay_organization(organization_id=organization_id) == _PORTION:
+            pass
     return len(claimed)
 
 
-def _leases(batches: Sequence[OutboxBatch]) -> dict[UUID, UUID]:
-    return {batch.id: batch.lease_token for batch in batches if batch.lease_token}
-
-
 @transactions.outermost
-def _relay_organization(*, organization_id: UUID, leases: dict[UUID, UUID]) -> None:
+def _relay_organization(*, organization_id: UUID) -> int:
+    """
+    Number the organisation's oldest committed batches, whoever has leased them; return how many.
+
+    A batch is never numbered before one that was committed earlier, even if the worker that leased
+    the earlier one is slow or dead: an aggregate's events keep their order in the feed.
+    """
     # The head's lock makes one relay at a time number this organisation's batches.
     head = queries.lock_feed_head(organization_id=organization_id)
-    batches = queries.lock_leased_batches(organization_id=organization_id, leases=leases)
-    rows = []
-    for batch in batches:
-        if batch.public and batch.position is None:
-            head.last_position += 1
-            batch.position = head.last_position
-            rows += [
-                EventWork(organization_id=organization_id, batch_id=batch.id, consumer=name)
-                for name in _consumers
-            ]
-        work.close(batch)
-    EventWork.objects.bulk_create(rows, ignore_conflicts=True)
-    OutboxBatch.objects.bulk_update(batches, ["position", *work.RECORDED_FIELDS])
+    ids = queries.lock_unnumbered_batch_ids(organization_id=organization_id, limit=_PORTION)
+    if not ids:
+        return 0
+    with connection.cursor() as cursor:
+        cursor.execute(_NUMBER, [head.last_position, ids, organization_id])
+    head.last_position += len(ids)
     head.save(update_fields=["last_position"])
+    rows = [
+        EventWork(organization_id=organization_id, batch_id=batch_id, consumer=name)
+        for batch_id in ids
+        for name in _consumers
+    ]
+    EventWork.objects.bulk_create(rows, ignore_conflicts=True)
     if rows:
         work.nudge(CONSUME_KIND)
+    return len(ids)
 
 
-def consume(*, limit: int = 200) -> int:
+def consume(*, limit: int = 10) -> int:
     """Work due batches for their consumers; a consumer that fails delays only its own row."""
     claimed = work.claim_due(EventWork, limit=limit, lease_seconds=_LEASE_SECONDS)
     for row in claimed:
         try:
             _consume_row(row)
         # The boundary: one poison batch must not hold up the others; its row records the fault.
-        except Exception:
+        except Exception as fault:
             log.exception("consumer_failed", consumer=row.consumer, batch_id=str(row.batch_id))
-            _delay_row(row)
+            _record_failure(row, is_passing=isinstance(fault, OperationalError | InterfaceError))
     return len(claimed)
 
 
 @transactions.outermost
 def _consume_row(claimed: EventWork) -> None:
+    row = _lock_row(claimed)
+    if row is None:
+        return
+    handler = _consumers.get(row.consumer)
+    if handler is None:
+        # While releases change over, another process may know it already, or still.
+        work.mark_retry(row, error_code="consumer_unknown")
+        return
+    events = queries.list_batch_events(
+        organization_id=row.organization_id,
+        batch_id=row.batch_id,
+        ordinal=row.ordinal,
+        public_only=True,
+    )
+    handler(row.organization_id, events)
+    work.mark_done(row)
+
+
+@transactions.outermost
+def _record_failure(claimed: EventWork, *, is_passing: bool) -> None:
+    """Put the row off; a batch that failed twice is split, so that one event alone is poison."""
+    row = _lock_row(claimed)
+    if row is None:
+        return
+    if row.ordinal is None and row.attempts > 1 and not is_passing:
+        events = queries.list_batch_events(
+            organization_id=row.organization_id, batch_id=row.batch_id, public_only=True
+        )
+        row.ordinal, *others = [event.ordinal for event in events]
+        row.save(update_fields=["ordinal"])
+        EventWork.objects.bulk_create(
+            [
+                EventWork(
+                    organization_id=row.organization_id,
+                    batch_id=row.batch_id,
+                    consumer=row.consumer,
+                    ordinal=ordinal,
+                )
+                for ordinal in others
+            ],
+            ignore_conflicts=True,
+        )
+        work.nudge(CONSUME_KIND)
+    work.mark_retry(row, error_code="consumer_failed")
+
+
+def _lock_row(claimed: EventWork) -> EventWork | None:
     row = work.lock_leased(
         EventWork,
         organization_id=claimed.organization_id,
@@ -189,21 +250,4 @@ def _consume_row(claimed: EventWork) -> None:
     )
     if row is None:
         log.info("work_lease_lost", kind=CONSUME_KIND, row_id=str(claimed.id))
-        return
-    events = queries.list_batch_events(
-        organization_id=row.organization_id, batch_id=row.batch_id, public_only=True
-    )
-    _consumers[row.consumer](row.organization_id, events)
-    work.mark_done(row)
-
-
-@transactions.outermost
-def _delay_row(claimed: EventWork) -> None:
-    row = work.lock_leased(
-        EventWork,
-        organization_id=claimed.organization_id,
-        row_id=claimed.id,
-        lease_token=claimed.lease_token,
-    )
-    if row is not None:
-        work.mark_retry(row, error_code="consumer_failed")
+    return row

@@ -1,8 +1,15 @@
 """Celery entry of the core: look for due work. Every task may be lost, doubled or late."""
 
+import time
+from collections.abc import Callable
+from typing import Final
+
 from celery import shared_task
 
 from apps.core import jobs, outbox, work
+
+# Then another message goes on, so that no task comes near its time limit.
+TASK_SECONDS_MAX: Final = 30.0
 
 
 @shared_task(name="core.sweep")
@@ -15,15 +22,13 @@ def sweep(**_: object) -> None:
 @shared_task(name="core.relay")
 def relay(**_: object) -> None:
     """Number committed batches and hand them to their consumers, until none is due."""
-    while outbox.relay():
-        pass
+    _work_until_idle(outbox.relay, kind=outbox.RELAY_KIND)
 
 
 @shared_task(name="core.consume")
 def consume(**_: object) -> None:
-    """Work the consumers' due batches."""
-    while outbox.consume():
-        pass
+    """Work the consumers' due batches, until none is due."""
+    _work_until_idle(outbox.consume, kind=outbox.CONSUME_KIND)
 
 
 @shared_task(name="core.plan_jobs")
@@ -34,5 +39,13 @@ def plan_jobs(**_: object) -> None:
 
 @shared_task(name="core.run_jobs")
 def run_jobs(**_: object) -> None:
-    """Run due periods of declared jobs."""
-    jobs.run_due()
+    """Run due periods of declared jobs, until none is due."""
+    _work_until_idle(jobs.run_due, kind=jobs.JOBS_KIND)
+
+
+def _work_until_idle(look: Callable[[], int], *, kind: str) -> None:
+    begun = time.monotonic()
+    while look():
+        if time.monotonic() - begun > TASK_SECONDS_MAX:
+            work.nudge(kind)
+            return

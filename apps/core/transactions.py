@@ -31,6 +31,8 @@ log = structlog.get_logger(__name__)
 
 # Serialization failure and deadlock: Postgres undid everything, so the whole may run again.
 RETRIED: Final = frozenset({"40001", "40P01"})
+# The server ended the session: shut down, crashed. Without any SQLSTATE the socket is gone.
+_SESSION_ENDED: Final = frozenset({"57P01", "57P02", "57P03"})
 DELAYS_SECONDS_MAX: Final = (0.02, 0.06, 0.18, 0.5)
 
 _run_again_on: set[str] = set()
@@ -81,9 +83,10 @@ def outermost[**P, R](operation: Callable[P, R]) -> Callable[P, R]:
             try:
                 return _run_once(unit, lambda: operation(*args, **kwargs))
             except Refusal as refusal:
-                if not _record_refusal(unit, refusal):
+                # True: another request with this key was decided meanwhile, and its answer is the
+                # answer, which the next run finds. Like every run, that one is counted.
+                if not _record_refusal(unit, refusal) or next(delays, None) is None:
                     raise
-                # Another request with this key was decided meanwhile: its answer is the answer.
             except (OperationalError, InterfaceError, IntegrityError) as fault:
                 delay = next(delays, None)
                 if delay is None or not _may_run_again(unit, fault):
@@ -111,25 +114,32 @@ def _record_refusal(unit: Unit, refusal: Refusal) -> bool:
     """Write what outlives a refusal; true if another request's answer was found instead."""
     if not unit.on_refusal:
         return False
-    second = Unit()
 
-    def write() -> bool:
+    @outermost
+    def record_refusal() -> bool:
         # No short circuit: every writer has something of its own to keep.
         return bool([writer for writer in unit.on_refusal if writer(refusal)])
 
-    return _run_once(second, write)
+    return record_refusal()
 
 
 def _may_run_again(unit: Unit, fault: DatabaseError | InterfaceError) -> bool:
     if sqlstate(fault) in RETRIED or constraint_name(fault) in _run_again_on:
         return True
     # The connection went away inside COMMIT: the outcome is unknown. Where an idempotency key was
-    # claimed, running again resolves it: the claim finds the committed row, or there is none.
-    if unit.committing and unit.resolvable and not connection.is_usable():
+    # claimed, running again resolves it: the claim finds the committed row, or there is none. The
+    # fault is asked, not the connection: Django may have made a new one by now.
+    if unit.committing and unit.resolvable and _is_connection_lost(fault):
         connection.close()
         log.warning("commit_outcome_unknown")
         return True
     return False
+
+
+def _is_connection_lost(fault: DatabaseError | InterfaceError) -> bool:
+    state = sqlstate(fault)
+    is_ended = not state or state.startswith("08") or state in _SESSION_ENDED
+    return is_ended and not isinstance(fault, IntegrityError)
 
 
 def sqlstate(fault: BaseException) -> str:

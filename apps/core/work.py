@@ -27,6 +27,8 @@ log = structlog.get_logger(__name__)
 
 RETRY_DELAYS_SECONDS: Final = (1, 5, 30, 120, 600, 1800, 3600)
 LAPSES_MAX: Final = 5
+# Work is never dropped by count: it is set aside for a person, who releases it with a reason.
+ATTEMPTS_MAX: Final = 12
 RECORDED_FIELDS: Final = [
     "state",
     "next_attempt_at",
@@ -35,6 +37,8 @@ RECORDED_FIELDS: Final = [
     "lapses",
     "last_error_code",
 ]
+_HINT_SECONDS_MAX: Final = 60
+_REACH_MIN: Final = 200
 _NUDGE_SECONDS_MIN: Final = 0.05
 _BREAKER_SECONDS: Final = 5.0
 
@@ -110,31 +114,34 @@ def kinds() -> list[Kind]:
 
 _CLAIM: Final = """
     WITH due AS (
-        SELECT id, {organization} AS tenant, next_attempt_at
+        SELECT id, {organization} AS tenant, next_attempt_at, state = 'leased' AS lapsed
           FROM {table}
          WHERE state IN ('pending', 'leased') AND next_attempt_at <= clock_timestamp() {narrowed}
          ORDER BY next_attempt_at
          LIMIT %(reach)s
            FOR NO KEY UPDATE SKIP LOCKED
     ), ranked AS (
-        SELECT id, next_attempt_at,
-               row_number() OVER (PARTITION BY tenant ORDER BY next_attempt_at) AS place
+        SELECT id, next_attempt_at, lapsed,
+               row_number() OVER (PARTITION BY tenant ORDER BY next_attempt_at) AS place,
+               row_number() OVER (PARTITION BY lapsed ORDER BY next_attempt_at) AS turn
           FROM due
     ), chosen AS (
-        SELECT id FROM ranked ORDER BY (place > %(share)s), next_attempt_at LIMIT %(limit)s
+        SELECT id FROM ranked WHERE NOT lapsed OR turn = 1
+         ORDER BY (place > %(share)s), next_attempt_at LIMIT %(limit)s
     )
     UPDATE {table} AS task
-       SET state = CASE WHEN task.state = 'leased' AND task.lapses + 1 >= %(lapses_max)s
-                        THEN 'quarantined' ELSE 'leased' END,
-           lapses = CASE WHEN task.state = 'leased' THEN task.lapses + 1 ELSE task.lapses END,
+       SET state = CASE WHEN {spent} THEN 'quarantined' ELSE 'leased' END,
+           last_error_code = CASE WHEN {spent} THEN 'lapsed' ELSE task.last_error_code END,
+           lapses = task.lapses + CASE WHEN task.state = 'leased' THEN 1 ELSE 0 END,
            attempts = task.attempts + 1,
-           lease_token = gen_random_uuid(),
-           lease_until = clock_timestamp() + %(lease)s,
+           lease_token = CASE WHEN NOT {spent} THEN gen_random_uuid() END,
+           lease_until = CASE WHEN NOT {spent} THEN clock_timestamp() + %(lease)s END,
            next_attempt_at = clock_timestamp() + %(lease)s
       FROM chosen
      WHERE task.id = chosen.id
     RETURNING task.*
 """
+_SPENT: Final = "(task.state = 'leased' AND task.lapses + 1 >= %(lapses_max)s)"
 
 
 @transactions.outermost
@@ -144,8 +151,10 @@ def claim_due[M: WorkRow](
     """
     Lease at most `limit` due rows, oldest due first, and commit; they come back with their token.
 
-    At most a quarter belongs to one organisation while others wait. A row whose lease ended
-    without an outcome five times in a row is quarantined instead: it may be what kills workers.
+    At most a quarter belongs to one organisation while others wait among the oldest. A row whose
+    lease ended without an outcome may be what kills workers, and others lapsed only beside it: at
+    most one such row is leased at a time, it comes back last, and at its fifth lapse in a row it
+    is quarantined instead.
     """
     table = model._meta.db_table
     names = {field.attname for field in model._meta.concrete_fields}
@@ -153,12 +162,13 @@ def claim_due[M: WorkRow](
         table=f'"{table}"',
         organization="organization_id" if "organization_id" in names else "NULL::uuid",
         narrowed="" if only_ids is None else "AND id = ANY(%(only)s)",
+        spent=_SPENT,
     )
     rows = model.objects.raw(
         sql,
         {
             "limit": limit,
-            "reach": 4 * limit,
+            "reach": max(4 * limit, _REACH_MIN),
             "share": max(1, limit // 4),
             "lease": timedelta(seconds=lease_seconds),
             "lapses_max": LAPSES_MAX,
@@ -166,12 +176,23 @@ def claim_due[M: WorkRow](
         },
     )
     claimed = []
-    for row in sorted(rows, key=lambda row: row.id):
+    for row in sorted(rows, key=lambda row: (row.lapses > 0, row.id)):
         if row.state == WorkState.QUARANTINED:
-            log.error("work_quarantined", table=table, row_id=str(row.id), lapses=row.lapses)
+            _tell_quarantined(row)
         else:
             claimed.append(row)
     return claimed
+
+
+def _tell_quarantined(row: WorkRow) -> None:
+    log.error(
+        "work_quarantined",
+        table=row._meta.db_table,
+        row_id=str(row.id),
+        attempts=row.attempts,
+        lapses=row.lapses,
+        error_code=row.last_error_code,
+    )
 
 
 def lock_leased[M: WorkRow](
@@ -188,22 +209,25 @@ def lock_leased[M: WorkRow](
     return row
 
 
-def close(row: WorkRow) -> None:
-    """Set the fields of a finished row, for a caller that saves many at once."""
-    row.state, row.lapses, row.last_error_code = WorkState.DONE, 0, ""
-    row.lease_until = row.lease_token = None
-
-
 def mark_done(row: WorkRow) -> None:
     """Record that the work is done, in the transaction of its effect."""
-    close(row)
+    row.state, row.lapses, row.last_error_code = WorkState.DONE, 0, ""
+    row.lease_until = row.lease_token = None
     row.save(update_fields=[f for f in RECORDED_FIELDS if f != "next_attempt_at"])
 
 
 def mark_retry(row: WorkRow, *, error_code: str, delay_seconds: float | None = None) -> None:
-    """Record a failed attempt; due again after the policy's delay, or after `delay_seconds`."""
+    """
+    Record a failed attempt; due again after the policy's delay, or after `delay_seconds`.
+
+    The policy quarantines the row after its twelfth attempt; a delay of the caller's own is a
+    policy of the caller's own, and never does.
+    """
     if delay_seconds is None:
-        step = RETRY_DELAYS_SECONDS[min(row.attempts, len(RETRY_DELAYS_SECONDS)) - 1]
+        if row.attempts >= ATTEMPTS_MAX:
+            mark_failed(row, error_code=error_code, quarantined=True)
+            return
+        step = RETRY_DELAYS_SECONDS[min(max(row.attempts, 1), len(RETRY_DELAYS_SECONDS)) - 1]
         delay_seconds = step * random.uniform(0.8, 1.2)  # noqa: S311  (jitter, not a secret)
     row.state, row.lapses, row.last_error_code = WorkState.PENDING, 0, error_code
     row.lease_until = row.lease_token = None
@@ -217,6 +241,16 @@ def mark_failed(row: WorkRow, *, error_code: str, quarantined: bool = False) -> 
     row.lapses, row.last_error_code = 0, error_code
     row.lease_until = row.lease_token = None
     row.save(update_fields=[f for f in RECORDED_FIELDS if f != "next_attempt_at"])
+    if quarantined:
+        _tell_quarantined(row)
+
+
+def mark_released(row: WorkRow) -> None:
+    """Make a quarantined, failed or paused row due now, as if it had never been tried."""
+    row.state, row.attempts, row.lapses = WorkState.PENDING, 0, 0
+    row.lease_until = row.lease_token = None
+    row.next_attempt_at = Now()
+    row.save(update_fields=["attempts", *RECORDED_FIELDS])
 
 
 def due_kinds() -> list[Kind]:
@@ -250,12 +284,19 @@ class _Nudger:
                 return
             self._sent_at[kind.name] = now
         try:
-            current_app.send_task(kind.task, queue=kind.queue, ignore_result=True)
+            _send_hint(kind)
         # The boundary: a nudge is a hint. Whatever the broker does, the sweeper finds the row.
         except Exception as fault:  # noqa: BLE001
             with self._lock:
                 self._broken_until = time.monotonic() + _BREAKER_SECONDS
             log.warning("nudge_failed", kind=kind.name, fault=type(fault).__name__)
+
+
+def _send_hint(kind: Kind) -> None:
+    # The sweeper repeats itself each second: hints that nobody took must not pile up.
+    current_app.send_task(
+        kind.task, queue=kind.queue, ignore_result=True, expires=_HINT_SECONDS_MAX
+    )
 
 
 _nudger = _Nudger()
@@ -272,4 +313,4 @@ def nudge(kind_name: str) -> None:
 
 def enqueue(kind: Kind) -> None:
     """Send the kind's task now, outside a transaction: what the sweeper does."""
-    current_app.send_task(kind.task, queue=kind.queue, ignore_result=True)
+    _send_hint(kind)

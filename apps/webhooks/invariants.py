@@ -26,6 +26,7 @@ INVARIANTS: Final = {
           JOIN core_outbox_event AS event
             ON event.organization_id = worked.organization_id
            AND event.batch_id = worked.batch_id AND event.public
+           AND (worked.ordinal IS NULL OR worked.ordinal = event.ordinal)
           JOIN webhooks_webhookendpoint AS endpoint
             ON endpoint.organization_id = event.organization_id
            AND endpoint.created_at <= event.recorded_at AND endpoint.status <> 'deleted'
