@@ -149,13 +149,26 @@ def find_lapsed(*, organization_id: UUID, digests: Mapping[UUID, bytes]) -> froz
 
 def count_people(request: ApprovalRequest) -> tuple[int, int]:
     """Return how many people a request needs, and how many of them have agreed."""
-    steps = steps_from_json(request.steps)
-    approvers = {
-        decision.decided_by: frozenset(decision.roles)
-        for decision in list_decisions(
-            organization_id=request.organization_id, request_id=request.id
-        )
-        if decision.verdict == Verdict.APPROVE
-    }
-    needed = sum(step.count for step in steps)
-    return needed, needed - people_missing(steps=steps, approvers=approvers)
+    return count_people_of(organization_id=request.organization_id, request_ids=[request.id])[
+        request.id
+    ]
+
+
+def count_people_of(
+    *, organization_id: UUID, request_ids: Collection[UUID]
+) -> dict[UUID, tuple[int, int]]:
+    """Return, by request, how many people it needs and how many of them have agreed so far."""
+    requests = ApprovalRequest.objects.filter(organization_id=organization_id, id__in=request_ids)
+    approvers: dict[UUID, dict[str, frozenset[str]]] = {}
+    for decision in ApprovalDecision.objects.filter(
+        organization_id=organization_id, request_id__in=request_ids, verdict=Verdict.APPROVE
+    ):
+        roles = frozenset(decision.roles)
+        approvers.setdefault(decision.request_id, {})[decision.decided_by] = roles
+    counted = {}
+    for request in requests:
+        steps = steps_from_json(request.steps)
+        needed = sum(step.count for step in steps)
+        missing = people_missing(steps=steps, approvers=approvers.get(request.id, {}))
+        counted[request.id] = (needed, needed - missing)
+    return counted

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from django.db.models import Count, QuerySet, Sum
 
+from apps.approvals import queries as approvals
 from apps.core import encryption
 from apps.core.ids import encode_id
 from apps.payouts.errors import BatchNotFound, DestinationNotFound, PayoutNotFound
@@ -305,6 +306,43 @@ def list_payouts(
     if state is not None:
         found = found.filter(state=state)
     return found if external_id is None else found.filter(external_id=external_id)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PayoutView:
+    """A payout with what a reader sees beside it: its account masked, people, times."""
+
+    payout: Payout
+    version: DestinationVersion
+    people: tuple[int, int] | None
+    times: Mapping[str, datetime]
+
+
+def view_payouts(payouts: Sequence[Payout]) -> list[PayoutView]:
+    """Return views of these payouts of one organization, in a fixed number of queries."""
+    if not payouts:
+        return []
+    organization_id = payouts[0].organization_id
+    versions = list_versions(
+        organization_id=organization_id,
+        version_ids={payout.destination_version_id for payout in payouts},
+    )
+    asked = {one.approval_request_id for one in payouts if one.approval_request_id is not None}
+    people = approvals.count_people_of(organization_id=organization_id, request_ids=asked)
+    times: dict[UUID, dict[str, datetime]] = {}
+    for move in PayoutTransition.objects.filter(
+        organization_id=organization_id, payout_id__in=[payout.id for payout in payouts]
+    ).order_by("payout_id", "number"):
+        times.setdefault(move.payout_id, {})[move.to_state] = move.occurred_at
+    return [
+        PayoutView(
+            payout=payout,
+            version=versions[payout.destination_version_id],
+            people=people.get(payout.approval_request_id) if payout.approval_request_id else None,
+            times=times.get(payout.id, {}),
+        )
+        for payout in payouts
+    ]
 
 
 def find_by_external_id(*, organization_id: UUID, external_id: str) -> UUID | None:

@@ -1,5 +1,6 @@
 """Celery entry of payouts: freeze due batches, write and send their files, let cooldowns end."""
 
+import contextlib
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -8,6 +9,7 @@ from celery import shared_task
 
 from apps.banking import adapters
 from apps.banking import queries as banking
+from apps.banking import tasks as banking_tasks
 from apps.banking.adapters.port import SendOutcome as Channeled
 from apps.core import clock, jobs, transactions, work
 from apps.core.actors import Actor
@@ -25,6 +27,7 @@ FREEZE: Final = Actor.job("payouts.freeze")
 _LEASE_SECONDS: Final = 75
 _BATCHES_A_RUN: Final = 4
 _ASK_AGAIN_SECONDS: Final = (3600, 86_400)
+_LOOK_AGAIN_SECONDS: Final = (3, 5, 10, 30)
 
 
 def register() -> None:
@@ -164,7 +167,26 @@ def _ask(row: BatchWork) -> None:
     _record(row, error_code="outcome_unknown", delay_seconds=delay)
 
 
-_STEPS: Final = {"export": _export, "send": _send, "status": _ask}
+def _fetch(row: BatchWork) -> None:
+    """Look for the bank's answer soon after a send; the job of banking looks every minute."""
+    batch = queries.get_batch(organization_id=row.organization_id, batch_id=row.batch_id)
+    account = banking.get_bank_account(
+        organization_id=row.organization_id, bank_account_id=batch.bank_account_id
+    )
+    with contextlib.suppress(Unavailable, OutcomeUnknown):
+        banking_tasks.fetch_files(
+            organization_id=row.organization_id,
+            connection_id=account.connection_id,
+            now=clock.now(),
+        )
+    if row.attempts <= len(_LOOK_AGAIN_SECONDS):
+        delay = _LOOK_AGAIN_SECONDS[row.attempts - 1]
+        _record(row, error_code="no_answer_yet", delay_seconds=delay)
+    else:
+        _record(row)
+
+
+_STEPS: Final = {"export": _export, "send": _send, "status": _ask, "fetch": _fetch}
 
 
 @transactions.outermost

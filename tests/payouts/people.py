@@ -1,44 +1,25 @@
 """Tenants, customers and staff for tests of payouts, approvals and risk."""
 
-from functools import partial
 from uuid import UUID
 
 from django.utils import timezone
 
-from apps.accounts.models import Customer, Organization, Staff, StaffRole
-from apps.core import encryption, transactions
+from apps.accounts.models import Staff, StaffRole
+from apps.core import transactions
 from apps.core.actors import Actor
-from apps.core.ids import new_id
+from tests.accounts import factories as accounts
 
 
-def organization(name="Acme"):
-    row = Organization.objects.create(name=name, mode="live", created_at=timezone.now())
-    in_transaction(partial(encryption.create_data_key, organization_id=row.id))
-    return row
+def organization(name=""):
+    return accounts.create_organization(name=name)
 
 
-def customer(owner, name="Ada"):
-    id_ = new_id()
-    return Customer.objects.create(
-        id=id_,
-        organization=owner,
-        name_sealed=encryption.seal(owner.id, "accounts_customer.name", id_, name),
-        created_at=timezone.now(),
-    )
+def customer(owner):
+    return accounts.create_customer(owner, currencies=())
 
 
 def staff(*roles):
-    person = Staff.objects.create(
-        email=f"{new_id().hex}@kassa.test",
-        name="Somebody",
-        sees_all_organizations=True,
-        created_at=timezone.now(),
-    )
-    StaffRole.objects.bulk_create(
-        StaffRole(staff=person, role=role, granted_by="test", granted_at=timezone.now())
-        for role in roles
-    )
-    return Actor.staff(person.pk)
+    return Actor.staff(accounts.create_staff(*roles).pk)
 
 
 def approver():

@@ -285,7 +285,7 @@ class TestGuards:
         [
             "UPDATE risk_decision SET outcome = 'decline'",
             "DELETE FROM risk_decision",
-            "TRUNCATE risk_decision",
+            "TRUNCATE risk_decision CASCADE",
             "UPDATE risk_fact SET amount_minor = 1",
             "DELETE FROM risk_fact",
             "UPDATE risk_limit SET max_amount_minor = 10000000",

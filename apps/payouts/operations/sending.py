@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import Final
 from uuid import UUID
 
 from apps.accounts import queries as accounts
@@ -17,8 +18,10 @@ from apps.payouts.operations._moves import enqueue, move_attempts, move_batch, m
 from apps.payouts.operations._progress import next_day
 from apps.payouts.states import AttemptState, BatchState, PayoutState
 
-# After which times a batch of unknown fate is asked about: 5 min, 1 h, then daily.
-ASK_AFTER_SECONDS = (300, 3600, 86_400)
+# When a batch of unknown fate is first asked about; then after an hour, then daily.
+ASK_AFTER_SECONDS: Final = 300
+# A bank that answers at all mostly does within seconds.
+FETCH_AFTER_SECONDS: Final = 2
 
 
 class SendOutcome(StrEnum):
@@ -160,6 +163,7 @@ def submit(batch: PayoutBatch, *, actor: Actor, now: datetime) -> None:
         now=now,
         fields=["submitted_at", "send_started_at"],
     )
+    enqueue(batch, "fetch", delay_seconds=FETCH_AFTER_SECONDS)
     ledger.post(organization_id=batch.organization_id, commands=commands, actor=actor, now=now)
 
 
@@ -181,7 +185,7 @@ def _mark_unknown(batch: PayoutBatch, *, actor: Actor, now: datetime) -> None:
     )
     move_batch(batch, BatchState.UNKNOWN, actor=actor, now=now)
     audit.record("payouts.mark_batch_unknown", batch, actor=actor)
-    enqueue(batch, "status", delay_seconds=ASK_AFTER_SECONDS[0])
+    enqueue(batch, "status", delay_seconds=ASK_AFTER_SECONDS)
 
 
 @transactions.outermost
