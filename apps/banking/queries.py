@@ -10,7 +10,7 @@ from typing import Final
 from uuid import UUID
 
 from django.db import connection
-from django.db.models import Exists, OuterRef, QuerySet
+from django.db.models import Exists, OuterRef, QuerySet, Subquery
 
 from apps.banking import errors
 from apps.banking.formats.pain001 import Address
@@ -442,6 +442,40 @@ def list_lines(
         statuses = BankLineStatus.objects.filter(organization_id=organization_id, state=state)
         rows = rows.filter(id__in=statuses.values("line_id"))
     return rows.order_by("-id")
+
+
+def list_lines_with_status(
+    *,
+    organization_id: UUID,
+    bank_account_id: UUID | None = None,
+    statement_id: UUID | None = None,
+    state: str | None = None,
+) -> QuerySet[BankLine]:
+    """Return lines as `list_lines`, each with `status_state` and `status_reason`."""
+    status = BankLineStatus.objects.filter(
+        organization_id=OuterRef("organization_id"), line_id=OuterRef("id")
+    )
+    return list_lines(
+        organization_id=organization_id,
+        bank_account_id=bank_account_id,
+        statement_id=statement_id,
+        state=state,
+    ).annotate(
+        status_state=Subquery(status.values("state")[:1]),
+        status_reason=Subquery(status.values("reason")[:1]),
+    )
+
+
+def get_line_with_status(*, organization_id: UUID, line_id: UUID) -> BankLine:
+    """
+    Return the bank line, with `status_state` and `status_reason`.
+
+    :raises BankLineNotFound: if the organization has no such line
+    """
+    found = list_lines_with_status(organization_id=organization_id).filter(id=line_id).first()
+    if found is None:
+        raise errors.BankLineNotFound("There is no such bank line.")
+    return found
 
 
 def find_line_statuses(

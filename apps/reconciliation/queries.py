@@ -3,7 +3,8 @@
 from collections.abc import Collection, Sequence
 from uuid import UUID
 
-from django.db.models import QuerySet
+from django.contrib.postgres.expressions import ArraySubquery
+from django.db.models import OuterRef, QuerySet
 
 from apps.reconciliation import errors
 from apps.reconciliation.models import Break, Match, MatchLeg, OpeningBalance
@@ -12,31 +13,32 @@ from apps.reconciliation.states import BreakState
 
 def get_match(*, organization_id: UUID, match_id: UUID) -> Match:
     """
-    Return the match.
+    Return the match with its targets.
 
     :raises MatchNotFound: if the organization has no such match
     """
-    found = Match.objects.filter(organization_id=organization_id, id=match_id).first()
+    found = list_matches(organization_id=organization_id).filter(id=match_id).first()
     if found is None:
         raise errors.MatchNotFound("There is no such match.")
     return found
 
 
 def list_matches(*, organization_id: UUID, bank_line_id: UUID | None = None) -> QuerySet[Match]:
-    """Return matches, newest first, of one line where given."""
-    rows = Match.objects.filter(organization_id=organization_id)
+    """
+    Return matches, newest first, of one line where given.
+
+    Each has its legs as `target_kinds` and `target_ids`, side by side.
+    """
+    legs = MatchLeg.objects.filter(
+        organization_id=OuterRef("organization_id"), match_id=OuterRef("id")
+    ).order_by("id")
+    rows = Match.objects.filter(organization_id=organization_id).annotate(
+        target_kinds=ArraySubquery(legs.values("target_kind")),
+        target_ids=ArraySubquery(legs.values("target_id")),
+    )
     if bank_line_id is not None:
         rows = rows.filter(bank_line_id=bank_line_id)
     return rows.order_by("-id")
-
-
-def list_legs(*, organization_id: UUID, match_ids: Collection[UUID]) -> dict[UUID, list[MatchLeg]]:
-    """Return the legs of these matches, by match."""
-    found: dict[UUID, list[MatchLeg]] = {}
-    rows = MatchLeg.objects.filter(organization_id=organization_id, match_id__in=match_ids)
-    for row in rows.order_by("id"):
-        found.setdefault(row.match_id, []).append(row)
-    return found
 
 
 def get_break(*, organization_id: UUID, break_id: UUID) -> Break:

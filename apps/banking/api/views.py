@@ -1,0 +1,178 @@
+"""Views of banking: translate in, one call, translate out."""
+
+from typing import ClassVar
+
+from django.http import HttpResponse
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from apps.banking import operations, queries
+from apps.banking.api import serializers
+from apps.banking.api.uploads import read_upload
+from apps.banking.states import LineState
+from apps.core import clock
+from apps.core.api.pagination import check_query, list_page
+from apps.core.api.problems import ApiProblem
+from apps.core.api.views import ApiView, Shape, get_caller, require_idempotency_key, resource
+from apps.core.ids import decode_id
+
+
+class BankFileCollection(ApiView):
+    """POST and GET /v1/bank_files"""
+
+    scopes: ClassVar = {"POST": "bank_files:write", "GET": "bank_files:read"}
+    shapes: ClassVar = {
+        "POST": Shape(
+            request=serializers.UploadBankFile,
+            response=serializers.BankFile,
+            status=202,
+            summary="Hand in a statement, notification or status report; its state says the rest",
+        ),
+        "GET": Shape(response=serializers.BankFile, page=True, summary="List bank files"),
+    }
+
+    def post(self, request: Request) -> Response:
+        caller = get_caller(request)
+        upload = read_upload(request._request, name="file")  # noqa: SLF001 - the framework's own
+        if upload.fields.keys() - {"bank_account"}:
+            raise ApiProblem("invalid_request", "The form has a field that is not known.")
+        account = upload.fields.get("bank_account")
+
+        file = operations.receive_bank_file(
+            organization_id=caller.organization_id,
+            content=upload.content,
+            name=upload.name,
+            bank_account_id=decode_id("ba", account) if account else None,
+            idempotency_key=require_idempotency_key(request),
+            actor=caller.actor,
+            now=clock.now(),
+        )
+
+        return Response(serializers.BankFile(file).data, status=202)
+
+    def get(self, request: Request) -> Response:
+        files = queries.list_bank_files(organization_id=get_caller(request).organization_id)
+        return list_page(request, files, serializers.BankFile)
+
+
+class BankFileResource(ApiView):
+    """GET /v1/bank_files/{id}"""
+
+    scopes: ClassVar = {"GET": "bank_files:read"}
+    shapes: ClassVar = {
+        "GET": Shape(response=serializers.BankFile, summary="Read what became of a bank file")
+    }
+
+    def get(self, request: Request, bank_file_id: str) -> Response | HttpResponse:
+        check_query(request, ())
+        file = queries.get_bank_file(
+            organization_id=get_caller(request).organization_id,
+            bank_file_id=decode_id("bf", bank_file_id),
+        )
+        return resource(request, serializers.BankFile(file).data)
+
+
+class BankAccountCollection(ApiView):
+    """GET /v1/bank_accounts"""
+
+    scopes: ClassVar = {"GET": "bank_accounts:read"}
+    shapes: ClassVar = {
+        "GET": Shape(response=serializers.BankAccount, page=True, summary="List bank accounts")
+    }
+
+    def get(self, request: Request) -> Response:
+        accounts = queries.list_bank_accounts(organization_id=get_caller(request).organization_id)
+        return list_page(request, accounts, serializers.BankAccount)
+
+
+class BankStatementCollection(ApiView):
+    """GET /v1/bank_statements"""
+
+    scopes: ClassVar = {"GET": "bank_statements:read"}
+    shapes: ClassVar = {
+        "GET": Shape(
+            response=serializers.BankStatement,
+            page=True,
+            summary="List statements and notifications",
+            query={
+                "bank_account": "Only those of this account.",
+                "bank_file": "Only those of this file.",
+            },
+        )
+    }
+
+    def get(self, request: Request) -> Response:
+        account = request.query_params.get("bank_account")
+        file = request.query_params.get("bank_file")
+        statements = queries.list_statements(
+            organization_id=get_caller(request).organization_id,
+            bank_account_id=decode_id("ba", account) if account else None,
+            bank_file_id=decode_id("bf", file) if file else None,
+        )
+        filters = ("bank_account", "bank_file")
+        return list_page(request, statements, serializers.BankStatement, filters=filters)
+
+
+class BankStatementResource(ApiView):
+    """GET /v1/bank_statements/{id}"""
+
+    scopes: ClassVar = {"GET": "bank_statements:read"}
+    shapes: ClassVar = {
+        "GET": Shape(response=serializers.BankStatement, summary="Read a statement")
+    }
+
+    def get(self, request: Request, statement_id: str) -> Response | HttpResponse:
+        check_query(request, ())
+        statement = queries.get_statement(
+            organization_id=get_caller(request).organization_id,
+            statement_id=decode_id("bst", statement_id),
+        )
+        return resource(request, serializers.BankStatement(statement).data)
+
+
+class BankLineCollection(ApiView):
+    """GET /v1/bank_lines"""
+
+    scopes: ClassVar = {"GET": "bank_lines:read"}
+    shapes: ClassVar = {
+        "GET": Shape(
+            response=serializers.BankLine,
+            page=True,
+            summary="List bank lines and what became of them",
+            query={
+                "bank_account": "Only those of this account.",
+                "statement": "Only those of this statement.",
+                "state": "Only those in this state.",
+            },
+        )
+    }
+
+    def get(self, request: Request) -> Response:
+        account = request.query_params.get("bank_account")
+        statement = request.query_params.get("statement")
+        state = request.query_params.get("state")
+        if state is not None and state not in LineState.values:
+            raise ApiProblem("invalid_request", "There is no such state.")
+        lines = queries.list_lines_with_status(
+            organization_id=get_caller(request).organization_id,
+            bank_account_id=decode_id("ba", account) if account else None,
+            statement_id=decode_id("bst", statement) if statement else None,
+            state=state,
+        )
+        filters = ("bank_account", "statement", "state")
+        return list_page(request, lines, serializers.BankLine, filters=filters)
+
+
+class BankLineResource(ApiView):
+    """GET /v1/bank_lines/{id}"""
+
+    scopes: ClassVar = {"GET": "bank_lines:read"}
+    shapes: ClassVar = {"GET": Shape(response=serializers.BankLine, summary="Read a bank line")}
+
+    def get(self, request: Request, line_id: str) -> Response | HttpResponse:
+        check_query(request, ())
+        line = queries.get_line_with_status(
+            organization_id=get_caller(request).organization_id,
+            line_id=decode_id("bl", line_id),
+        )
+        return resource(request, serializers.BankLine(line).data)

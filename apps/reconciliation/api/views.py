@@ -1,0 +1,92 @@
+"""Views of reconciliation: translate in, one call, translate out."""
+
+from typing import ClassVar
+
+from django.http import HttpResponse
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from apps.core.api.pagination import check_query, list_page
+from apps.core.api.problems import ApiProblem
+from apps.core.api.views import ApiView, Shape, get_caller, resource
+from apps.core.ids import decode_id
+from apps.reconciliation import queries
+from apps.reconciliation.api import serializers
+from apps.reconciliation.states import BreakKind, BreakState
+
+
+class MatchCollection(ApiView):
+    """GET /v1/matches"""
+
+    scopes: ClassVar = {"GET": "matches:read"}
+    shapes: ClassVar = {
+        "GET": Shape(
+            response=serializers.Match,
+            page=True,
+            summary="List which bank line is what",
+            query={"bank_line": "Only those of this line."},
+        )
+    }
+
+    def get(self, request: Request) -> Response:
+        line = request.query_params.get("bank_line")
+        matches = queries.list_matches(
+            organization_id=get_caller(request).organization_id,
+            bank_line_id=decode_id("bl", line) if line else None,
+        )
+        return list_page(request, matches, serializers.Match, filters=("bank_line",))
+
+
+class MatchResource(ApiView):
+    """GET /v1/matches/{id}"""
+
+    scopes: ClassVar = {"GET": "matches:read"}
+    shapes: ClassVar = {"GET": Shape(response=serializers.Match, summary="Read a match")}
+
+    def get(self, request: Request, match_id: str) -> Response | HttpResponse:
+        check_query(request, ())
+        match = queries.get_match(
+            organization_id=get_caller(request).organization_id,
+            match_id=decode_id("mat", match_id),
+        )
+        return resource(request, serializers.Match(match).data)
+
+
+class BreakCollection(ApiView):
+    """GET /v1/breaks"""
+
+    scopes: ClassVar = {"GET": "breaks:read"}
+    shapes: ClassVar = {
+        "GET": Shape(
+            response=serializers.Break,
+            page=True,
+            summary="List what bank and books do not agree about",
+            query={"state": "Only those in this state.", "kind": "Only those of this kind."},
+        )
+    }
+
+    def get(self, request: Request) -> Response:
+        state, kind = request.query_params.get("state"), request.query_params.get("kind")
+        if state is not None and state not in BreakState.values:
+            raise ApiProblem("invalid_request", "There is no such state.")
+        if kind is not None and kind not in BreakKind.values:
+            raise ApiProblem("invalid_request", "There is no such kind.")
+        breaks = queries.list_breaks(
+            organization_id=get_caller(request).organization_id, state=state, kind=kind
+        )
+        return list_page(request, breaks, serializers.Break, filters=("state", "kind"))
+
+
+class BreakResource(ApiView):
+    """GET /v1/breaks/{id}"""
+
+    scopes: ClassVar = {"GET": "breaks:read"}
+    shapes: ClassVar = {"GET": Shape(response=serializers.Break, summary="Read a break")}
+
+    def get(self, request: Request, break_id: str) -> Response | HttpResponse:
+        check_query(request, ())
+        found = queries.get_break(
+            organization_id=get_caller(request).organization_id,
+            break_id=decode_id("brk", break_id),
+        )
+        return resource(request, serializers.Break(found).data)
