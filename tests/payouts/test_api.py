@@ -18,6 +18,12 @@ def api(home):
 
 
 @pytest.fixture
+def target(home, customer):
+    # The API's clock is the real one: what it pays to must be usable by now.
+    return factories.destination(home, customer, now=factories.today())
+
+
+@pytest.fixture
 def destination_body(customer):
     return {
         "customer": encode_id("cus", customer.id),

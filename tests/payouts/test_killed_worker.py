@@ -166,9 +166,7 @@ class TestSending:
         bank.call("/control", {"behaviour": "timeout_after", "options": {"seconds": 60}})
         tasks.freeze_due("", CUT_OFF)
         batch = PayoutBatch.objects.get()
-        with running_worker(
-            "money", pool="threads", SANDBOX_URL=bank.url, KASSA_ROLE="threads"
-        ) as worker:
+        with running_worker("money", pool="threads", SANDBOX_URL=bank.url) as worker:
             core_tasks.sweep()
             wait_until(lambda: bank.has(batch.message_id) is not None)
             kill_hard(worker)
@@ -197,9 +195,7 @@ class TestSending:
         bank.call("/control", {"behaviour": "timeout_before", "options": {"seconds": 60}})
         tasks.freeze_due("", CUT_OFF)
         batch = PayoutBatch.objects.get()
-        with running_worker(
-            "money", pool="threads", SANDBOX_URL=bank.url, KASSA_ROLE="threads"
-        ) as worker:
+        with running_worker("money", pool="threads", SANDBOX_URL=bank.url) as worker:
             core_tasks.sweep()
             wait_until(lambda: PayoutBatch.objects.get().send_started_at is not None)
             kill_hard(worker)
