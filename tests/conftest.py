@@ -12,6 +12,7 @@ from django.test import TransactionTestCase
 from hypothesis import settings as hypothesis_settings
 
 from tests.support import BROWSERS, empty_tables
+from tests.template import ensure_template
 
 ROOT = Path(__file__).resolve().parent.parent
 BANK_FILES = ROOT.parent / "shared" / "data" / "bank-files"
@@ -35,10 +36,11 @@ TransactionTestCase._fixture_teardown = lambda _case: empty_tables()
 def django_db_modify_db_settings(
     django_db_modify_db_settings_parallel_suffix: None, django_db_blocker: Any
 ) -> None:
-    """Cut off what an interrupted run left connected: the database could not be made anew."""
+    """Cut off what an interrupted run left connected, and have the schema copied, not made."""
     name = connection.settings_dict["TEST"]["NAME"]
     with django_db_blocker.unblock(), connection._nodb_cursor() as cursor:
         _disconnect(cursor, name)
+        connection.settings_dict["TEST"]["TEMPLATE"] = ensure_template(cursor)
 
 
 @pytest.fixture(scope="session")
