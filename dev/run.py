@@ -17,7 +17,8 @@ from dev import services
 from dev._process import ServiceFailed
 
 ROOT = Path(__file__).resolve().parent.parent
-SANDBOX_PORT = 8010
+# The sandbox bank listens so far above the page.
+SANDBOX_PORT_STEP = 10
 READY_SECONDS_MAX = 60
 
 
@@ -55,13 +56,13 @@ def _manage(*arguments: str, environment: dict[str, str]) -> str:
 
 
 def _refuse_busy_ports(port: int) -> None:
-    for number, remedy in ((port, "make run PORT=<another>"), (SANDBOX_PORT, "end what has it")):
+    for number in (port, port + SANDBOX_PORT_STEP):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind(("127.0.0.1", number))
             except OSError:
-                raise ServiceFailed(f"Port {number} is in use: {remedy}.") from None
+                raise ServiceFailed(f"Port {number} is in use: make run PORT=<another>.") from None
 
 
 def _make_environment(port: int) -> dict[str, str]:
@@ -70,6 +71,8 @@ def _make_environment(port: int) -> dict[str, str]:
         "PATH": f"{programs}{os.pathsep}{os.environ.get('PATH', '')}",
         "DJANGO_SETTINGS_MODULE": os.environ.get("DJANGO_SETTINGS_MODULE", "config.settings.local"),
         "KASSA_BIND": f"127.0.0.1:{port}",
+        "SANDBOX_PORT": str(port + SANDBOX_PORT_STEP),
+        "SANDBOX_URL": f"http://127.0.0.1:{port + SANDBOX_PORT_STEP}",
         "PYTHONUNBUFFERED": "1",
     }
 
@@ -103,7 +106,7 @@ def _greet(processes: subprocess.Popen[bytes], port: int, demo: str) -> None:
         f"  back office  {_base_url(port)}/admin/",
         f"  API          {_base_url(port)}/v1/",
         f"  health       {_base_url(port)}/readyz",
-        f"  sandbox bank http://localhost:{SANDBOX_PORT}/",
+        f"  sandbox bank http://localhost:{port + SANDBOX_PORT_STEP}/",
         "",
         demo.strip(),
         "",
