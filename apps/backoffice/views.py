@@ -1,6 +1,8 @@
 """The pages of the site that belong to no single model."""
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
 from typing import Any, Protocol
 from urllib.parse import urlencode
 
@@ -15,6 +17,7 @@ from apps.core import clock
 from apps.core.admin_base import CapabilityMissing, RecordAdmin, Table, cells
 from apps.core.errors import Refusal
 from apps.core.ids import decode_id
+from apps.core.money import exponent
 
 HITS_MAX = 5
 
@@ -62,7 +65,10 @@ def home(site: Site, request: HttpRequest) -> TemplateResponse:
     context = {
         **site.each_context(request),
         "title": "Home",
+        "greeting": f"Hello, {str(request.user).split()[0]}",
         "tiles": queries.list_tiles(glance),
+        "money": _money(glance, now),
+        "states": _states(glance, now),
         "as_of": cells.instant(now, zone=chosen[0].time_zone if chosen else "UTC"),
         "organizations": seen,
         "chosen": wanted if chosen else "",
@@ -70,6 +76,102 @@ def home(site: Site, request: HttpRequest) -> TemplateResponse:
     }
     request.current_app = site.name  # type: ignore[attr-defined]  # Django's own
     return TemplateResponse(request, "kassa/home.html", context)
+
+
+DAYS = 30
+CURRENCIES_SHOWN = 4
+_TONE_COLORS = {
+    "good": "--k-in",
+    "busy": "--k-accent",
+    "warn": "--k-warn",
+    "bad": "--k-out",
+    "flat": "--k-flat-chart",
+}
+
+
+def _money(glance: queries.Glance, now: datetime) -> list[dict[str, Any]]:
+    """Return a chart per currency of what came in and went out, and the same as a table."""
+    if not glance.user.has_perm("payments.view_payment"):
+        return []
+    found = queries.list_money(
+        organization_ids=glance.organization_ids, today=now.date(), days=DAYS
+    )
+    return [
+        {
+            "currency": currency,
+            "chart": _money_chart(currency, days),
+            "total_in": cells.amount(sum(day.money_in for day in days), currency),
+            "total_out": cells.amount(sum(day.money_out for day in days), currency),
+            "table": Table(
+                "",
+                ("Day", ">In", ">Out", ">Net"),
+                [
+                    [
+                        cells.day(day.day),
+                        cells.amount(day.money_in, currency),
+                        cells.amount(day.money_out, currency),
+                        cells.amount(day.money_in - day.money_out, currency),
+                    ]
+                    for day in reversed(days)
+                    if day.money_in or day.money_out
+                ],
+            ),
+        }
+        for currency, days in list(found.items())[:CURRENCIES_SHOWN]
+    ]
+
+
+def _money_chart(currency: str, days: Sequence[queries.DayOfMoney]) -> str:
+    return json.dumps(
+        {
+            "type": "bar",
+            "unit": {"currency": currency, "exponent": exponent(currency)},
+            "labels": [f"{day.day:%d %b}" for day in days],
+            "datasets": [
+                {"label": "In", "data": [day.money_in for day in days], "color": "--k-in"},
+                {"label": "Out", "data": [-day.money_out for day in days], "color": "--k-out"},
+            ],
+        }
+    )
+
+
+def _states(glance: queries.Glance, now: datetime) -> dict[str, Any]:
+    """Return a ring of the payouts by state, and the same as a table."""
+    if not glance.user.has_perm("payouts.view_payout"):
+        return {}
+    found, is_cut = queries.count_payout_states(
+        organization_ids=glance.organization_ids, since=now - timedelta(days=DAYS)
+    )
+    url = reverse("admin:payouts_payout_changelist")
+    return {
+        "chart": json.dumps(
+            {
+                "type": "doughnut",
+                "labels": [one.state.replace("_", " ") for one in found],
+                "datasets": [
+                    {
+                        "data": [one.number for one in found],
+                        "color": [_TONE_COLORS[cells.tone_of(one.state)] for one in found],
+                    }
+                ],
+            }
+        ),
+        "total": sum(one.number for one in found),
+        "is_cut": is_cut,
+        "table": Table(
+            "",
+            ("State", ">Payouts", ">Sum"),
+            [
+                [
+                    cells.link(f"{url}?{urlencode({'state': one.state})}", cells.state(one.state)),
+                    cells.number(one.number),
+                    cells.amounts(one.sums),
+                ]
+                for one in found
+            ],
+            empty="Nobody asked for a payout in these days.",
+        ),
+    }
 
 
 # --- Trial balance ------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ color alone; ids are cut in the middle and copied whole; instants show a zone an
 """
 
 import re
+from collections.abc import Mapping
 from datetime import UTC, date, datetime
 from typing import Final
 from uuid import UUID
@@ -16,7 +17,7 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString, mark_safe
 
 from apps.core.ids import encode_id
-from apps.core.money import exponent, format_minor
+from apps.core.money import format_minor
 
 NONE: Final = mark_safe('<span class="k-none">—</span>')
 
@@ -27,6 +28,7 @@ _TONES: Final[dict[str, str]] = {
     **dict.fromkeys(
         [
             "settled",
+            "reconciled",
             "succeeded",
             "delivered",
             "done",
@@ -60,6 +62,10 @@ _TONES: Final[dict[str, str]] = {
             "batched",
             "submitted",
             "approval_required",
+            "pending_approval",
+            "acknowledged",
+            "released",
+            "frozen_batch",
             "cooling",
             "open",
             "proposed",
@@ -145,10 +151,10 @@ def amount(amount_minor: int | None, currency: str, *, colored: bool = False) ->
     return format_html('<span class="{}">{}&nbsp;<small>{}</small></span>', css, digits, currency)
 
 
-def zero(currency: str) -> SafeString:
-    """Show that there is nothing, quietly, with the currency's decimals."""
-    places = exponent(currency)
-    return format_html('<span class="k-amount k-zero">{}</span>', f"{0:.{places}f}")
+def amounts(sums: Mapping[str, int]) -> SafeString:
+    """Show sums of several currencies, one below the other; nothing is added up across them."""
+    shown = [(amount(total, currency),) for currency, total in sorted(sums.items())]
+    return format_html_join(mark_safe("<br>"), "{}", shown) if shown else NONE
 
 
 def short_id(prefix: str, id_: UUID | None, *, url: str = "") -> SafeString:

@@ -1,0 +1,40 @@
+"""What the charts read: figures per day, rewritten by a job while the day can still change."""
+
+from typing import ClassVar, override
+
+from django.db import models
+from django.db.models import Q
+
+from apps.core.tenancy import OrganizationOwned
+
+
+class Metric(models.TextChoices):
+    """What is counted; money in minor units of its currency."""
+
+    MONEY_IN = "money_in"
+    MONEY_OUT = "money_out"
+
+
+class DailyMetric(OrganizationOwned):
+    """One figure of one organization on one day, in one currency; a copy, never the truth."""
+
+    day = models.DateField()
+    name = models.CharField(max_length=32, choices=Metric)
+    currency = models.CharField(max_length=3)
+    value = models.BigIntegerField()
+    rolled_up_at = models.DateTimeField()
+
+    class Meta:
+        db_table = "backoffice_daily_metric"
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                name="daily_metric_is_one", fields=["organization", "day", "name", "currency"]
+            ),
+            models.CheckConstraint(
+                name="daily_metric_is_known", condition=Q(name__in=Metric.values)
+            ),
+        ]
+
+    @override
+    def __str__(self) -> str:
+        return f"{self.name} on {self.day}"

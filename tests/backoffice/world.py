@@ -1,0 +1,414 @@
+"""A house in full use, made by the operations alone: what the staff screens are tried on."""
+
+import random
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from datetime import date, datetime, timedelta
+from typing import Any
+
+from apps.accounts import operations as accounts
+from apps.accounts.models import Customer, Organization, Staff
+from apps.accounts.rules import CustomerDetails
+from apps.approvals import operations as approvals
+from apps.banking import operations as banking
+from apps.banking.models import BankAccount, LineQueue
+from apps.banking.operations import Holder
+from apps.core import clock, outbox, work
+from apps.core.actors import Actor
+from apps.core.ids import new_id
+from apps.core.money import Money
+from apps.payments import operations as payments
+from apps.payouts import operations as payouts
+from apps.payouts import queries as payout_queries
+from apps.payouts.operations import DestinationDetails, PayoutDetails
+from apps.payouts.queries import BatchKey
+from apps.reconciliation import operations as reconciliation
+from apps.webhooks import operations as webhooks
+from apps.webhooks import tasks as webhook_tasks
+from apps.webhooks.operations import EndpointTerms
+from apps.webhooks.rules.retries import Attempt, Outcome
+from tests.banking.statements import Entry, Made, camt053
+
+PASSWORD = "kassa-demo-password"
+OUR_IBAN = "DE89370400440532013000"
+IBANS = (
+    "DE75512108001245126199",
+    "FR1420041010050500013M02606",
+    "NL91ABNA0417164300",
+    "ES9121000418450200051332",
+    "AT611904300234573201",
+    "BE68539007547034",
+)
+NAMES = (
+    "Lena Fischer",
+    "Jonas Berg",
+    "Nordwind Handel GmbH",
+    "Marta Kowalska",
+    "Atelier Dupont SARL",
+    "Sanna Virtanen",
+)
+PEOPLE = {
+    "mara": ("Mara Lind", ("finance_maker",)),
+    "anton": ("Anton Weiss", ("finance_approver",)),
+    "noor": ("Noor Haddad", ("finance_maker", "finance_approver")),
+    "sofia": ("Sofia Rey", ("support",)),
+    "rosa": ("Rosa Vidal", ("support_readonly",)),
+    "liam": ("Liam Okafor", ("support_lead",)),
+    "iris": ("Iris Chen", ("risk_analyst",)),
+    "milo": ("Milo Brandt", ("risk_manager",)),
+    "cora": ("Cora Lenz", ("compliance",)),
+    "ada": ("Ada Quist", ("auditor",)),
+    "bo": ("Bo Eriksen", ("admin",)),
+    "nell": ("Nell Ahrens", ()),
+}
+JOB = Actor.job("demo")
+
+
+@dataclass
+class House:
+    """Everything a test asks for by name."""
+
+    organization: Organization
+    people: dict[str, Staff]
+    bank_account: BankAccount
+    key: Actor
+    customers: list[Customer] = field(default_factory=list)
+    references: list[str] = field(default_factory=list)
+    destinations: list[Any] = field(default_factory=list)
+    payouts: dict[str, Any] = field(default_factory=dict)
+    closing: int = 0
+    statements: int = 0
+
+    @property
+    def id(self):
+        return self.organization.id
+
+    def actor(self, name):
+        return Actor.staff(self.people[name].pk)
+
+
+def build(*, days: int = 4, seed: int = 7, customers: int = 3) -> House:
+    """Make the house, with this many days of statements behind it."""
+    chance = random.Random(seed)  # noqa: S311  (a demo is to look the same each time)
+    now = clock.now()
+    begin = now - timedelta(days=days + 3)
+    house = _found(begin)
+    for number in range(customers):
+        _add_customer(house, number, begin)
+    for back in range(days, 0, -1):
+        moment = (now - timedelta(days=back)).replace(hour=6, minute=30)
+        import_day(house, moment, _credits(house, chance))
+    return house
+
+
+def build_lively(*, days: int = 30, seed: int = 7) -> House:
+    """Make the house with payouts at each step of their life, and webhooks about them."""
+    chance = random.Random(seed)  # noqa: S311  (a demo is to look the same each time)
+    now = clock.now()
+    house = _found(now - timedelta(days=days + 3))
+    endpoints(house)
+    for number in range(len(NAMES)):
+        _add_customer(house, number, now - timedelta(days=days + 3))
+    for back in range(days, 0, -1):
+        moment = (now - timedelta(days=back)).replace(hour=6, minute=30)
+        debits = _pay_out_of(house, chance, moment) if back % 3 == 0 else []
+        import_day(house, moment, [*_credits(house, chance), *debits])
+    open_payouts(house, now)
+    deliver(chance)
+    return house
+
+
+# --- The house --------------------------------------------------------------------------------
+
+
+def _found(now: datetime) -> House:
+    organization = accounts.create_organization(
+        name="Demo Markets", time_zone="Europe/Berlin", actor=JOB, now=now
+    )
+    people = {
+        login: accounts.create_staff(
+            email=f"{login}@kassa.test",
+            name=name,
+            password=PASSWORD,
+            role_names=roles,
+            organization_ids=[],
+            sees_all_organizations=True,
+            actor=JOB,
+            now=now,
+        )
+        for login, (name, roles) in PEOPLE.items()
+    }
+    issued = accounts.create_api_key(
+        organization_id=organization.id,
+        name="Storefront",
+        scopes=["payouts:write", "payouts:read", "customers:write", "customers:read"],
+        issued_by=people["mara"].id,
+        actor=JOB,
+        now=clock.now(),
+    )
+    banking.seed_calendar(now=clock.now())
+    connection = banking.add_bank_connection(
+        organization_id=organization.id,
+        name="Handelsbank",
+        channel="manual",
+        idempotency_key="demo-connection",
+        actor=JOB,
+        now=now,
+    )
+    account = banking.add_bank_account(
+        organization_id=organization.id,
+        connection_id=connection.id,
+        name="Main account",
+        identification=OUR_IBAN,
+        currency="EUR",
+        holder=Holder(name="Demo Markets GmbH", town="Berlin", country="DE"),
+        bic="COBADEFFXXX",
+        idempotency_key="demo-account",
+        actor=JOB,
+        now=now,
+    )
+    key = Actor("api_key", str(issued.key.id), f"staff:{people['mara'].pk}")
+    return House(organization, people, account, key)
+
+
+def _add_customer(house: House, number: int, now: datetime) -> None:
+    name = NAMES[number]
+    customer = accounts.create_customer(
+        organization_id=house.id,
+        details=CustomerDetails(
+            name=name,
+            email=f"{name.split()[0].lower()}@example.com",
+            external_id=f"merchant-{1001 + number}",
+            currencies=["EUR"],
+        ),
+        idempotency_key=f"demo-customer-{number}",
+        actor=house.key,
+        now=now,
+    )
+    reference = payments.create_virtual_reference(
+        organization_id=house.id,
+        customer_id=customer.id,
+        currency="EUR",
+        idempotency_key=f"demo-reference-{number}",
+        actor=house.key,
+        now=now,
+    )
+    destination = payouts.create_destination(
+        organization_id=house.id,
+        details=DestinationDetails(
+            customer_id=customer.id, iban=IBANS[number], holder_name=name, currency="EUR"
+        ),
+        idempotency_key=f"demo-destination-{number}",
+        actor=house.key,
+        now=now,
+    )
+    house.customers.append(customer)
+    house.references.append(reference.reference)
+    house.destinations.append(destination)
+
+
+# --- Money in ---------------------------------------------------------------------------------
+
+
+def _credits(house: House, chance: random.Random) -> list[Entry]:
+    lines = [
+        Entry(
+            amount=chance.randint(20_00, 4_800_00),
+            reference=chance.choice(house.references),
+            name=chance.choice(("B. Albers", "C. Moreau", "D. Novak")),
+        )
+        for _ in range(chance.randint(2, 5))
+    ]
+    if chance.random() < 0.3:  # noqa: PLR2004  (about one line a week is nobody's)
+        lines.append(
+            Entry(
+                amount=chance.randint(15_00, 900_00),
+                text=chance.choice(("thank you", "invoice 4711", "rent march")),
+                name="E. Stranger",
+            )
+        )
+    return lines
+
+
+def import_day(house: House, now: datetime, lines: list[Entry]) -> None:
+    """Import one day's statement, and match its lines as the workers do."""
+    house.statements += 1
+    day: date = now.date()
+    made = Made(
+        entries=tuple(_on(line, day, n, house.statements) for n, line in enumerate(lines)),
+        opening=house.closing,
+        iban=OUR_IBAN,
+        statement_id=f"{day:%Y}-{house.statements:03d}",
+        sequence=str(house.statements),
+        day=day,
+    )
+    house.closing += sum(line.amount for line in lines)
+    file = banking.import_bank_file(
+        organization_id=house.id,
+        content=camt053(made, message_id=f"STMT{house.statements:05d}"),
+        name=f"statement-{day.isoformat()}.xml",
+        bank_account_id=house.bank_account.id,
+        actor=house.actor("mara"),
+        now=now,
+    )
+    assert file.state == "imported", file.reason
+    match(now)
+
+
+def _on(line: Entry, day: date, number: int, statement: int) -> Entry:
+    return replace(line, day=day, account_servicer_ref=f"B{statement:04d}{number:03d}")
+
+
+def match(now: datetime) -> None:
+    """Match what came in."""
+    while claimed := work.claim_due(LineQueue, limit=1, lease_seconds=60):
+        for queue in claimed:
+            reconciliation.match_bank_lines(
+                organization_id=queue.organization_id, queue=queue, actor=JOB, now=now
+            )
+
+
+# --- Money out --------------------------------------------------------------------------------
+
+
+def request(house: House, number: int, amount_minor: int, *, now: datetime, **more: Any) -> Any:
+    """Ask for a payout of a customer to their destination."""
+    actor = more.pop("actor", house.key)
+    return payouts.request_payout(
+        organization_id=house.id,
+        details=PayoutDetails(
+            customer_id=house.customers[number].id,
+            destination_id=house.destinations[number].id,
+            money=Money(amount_minor, "EUR"),
+            **more,
+        ),
+        idempotency_key=new_id().hex,
+        actor=actor,
+        now=now,
+    )
+
+
+def _pay_out_of(house: House, chance: random.Random, moment: datetime) -> list[Entry]:
+    """Pay out in one batch three days ago, and return the lines the bank books for it today."""
+    asked_at = moment - timedelta(minutes=30)
+    asked = []
+    for number in chance.sample(range(len(house.customers)), 3):
+        with suppress(Exception):
+            asked.append(request(house, number, chance.randint(80_00, 950_00), now=asked_at))
+    if not asked:
+        return []
+    batch = to_the_bank(house, asked[0], now=moment)
+    attempts = payout_queries.list_batch_attempts(organization_id=house.id, batch_id=batch.id)
+    return [Entry(amount=-one.amount_minor, end_to_end_id=one.end_to_end_id) for one in attempts]
+
+
+def to_the_bank(house: House, payout: Any, *, now: datetime) -> Any:
+    """Freeze, release, write and send the batch that this payout is scheduled for."""
+    payout.refresh_from_db()
+    key = BatchKey(
+        organization_id=house.id,
+        bank_account_id=payout.bank_account_id,
+        currency=payout.currency,
+        rail=payout.rail,
+        execution_date=payout.execution_date,
+    )
+    batch = payouts.freeze_batch(key=key, actor=JOB, now=now)
+    common = {"organization_id": house.id, "batch_id": batch.id, "now": now}
+    payouts.release_batch(**common, actor=JOB)
+    payouts.export_batch(**common, actor=JOB)
+    return payouts.mark_batch_sent(
+        **common,
+        reason="Uploaded in the bank's portal.",
+        idempotency_key=f"sent-{batch.id}",
+        actor=house.actor("mara"),
+    )
+
+
+def open_payouts(house: House, now: datetime) -> None:
+    """Leave payouts waiting: for a person, for a day, and one at the bank."""
+    house.payouts["sent"] = request(house, 0, 420_00, now=now)
+    house.payouts["sent_too"] = request(house, 1, 615_50, now=now)
+    to_the_bank(house, house.payouts["sent"], now=now)
+    house.payouts["waiting"] = request(house, 2, 1_250_00, now=now, remittance="Invoice 2291")
+    house.payouts["waiting_too"] = request(house, 3, 2_480_00, now=now)
+    house.payouts["own"] = request(house, 4, 1_790_00, now=now, actor=house.actor("noor"))
+    house.payouts["scheduled"] = request(house, 5, 310_00, now=now)
+    house.payouts["canceled"] = request(house, 0, 95_00, now=now)
+    payouts.cancel_payout(
+        organization_id=house.id,
+        payout_id=house.payouts["canceled"].id,
+        reason="The customer asked for it.",
+        idempotency_key="demo-cancel",
+        actor=house.actor("liam"),
+        now=now,
+    )
+    denied = request(house, 1, 1_100_00, now=now)
+    decide(house, denied, "anton", "deny", "Amount and invoice differ.", now=now)
+
+
+def decide(house: House, payout: Any, name: str, verdict: str, reason: str, *, now: Any) -> None:
+    """Have a person answer the request of a payout."""
+    payout.refresh_from_db()
+    approvals.decide_approval(
+        organization_id=house.id,
+        request_id=payout.approval_request_id,
+        verdict=verdict,
+        reason=reason,
+        idempotency_key=new_id().hex,
+        actor=house.actor(name),
+        now=now,
+    )
+
+
+# --- Webhooks ---------------------------------------------------------------------------------
+
+
+def endpoints(house: House) -> None:
+    """Add two endpoints: one that answers, one that does not."""
+    for number, (url, text) in enumerate(
+        (
+            ("https://hooks.demo-markets.example/kassa", "Order system"),
+            ("https://legacy.demo-markets.example/in", "Old accounting"),
+        )
+    ):
+        webhooks.create_endpoint(
+            organization_id=house.id,
+            terms=EndpointTerms(url=url, description=text, event_types=["*"]),
+            idempotency_key=f"demo-endpoint-{number}",
+            actor=house.key,
+            now=clock.now(),
+        )
+
+
+def deliver(chance: random.Random) -> None:
+    """Fan out what happened, and record what the endpoints answered."""
+    while outbox.relay():
+        pass
+    while outbox.consume():
+        pass
+    for _ in range(200):
+        lane = webhook_tasks.claim_lane(is_slow=False)
+        if lane is None:
+            return
+        found = webhooks.open_lane(lane=lane, limit=50, now=clock.now())
+        if found is None:
+            continue
+        is_good = "hooks." in found.url
+        webhooks.record_attempts(
+            lane=lane,
+            attempts=[
+                Attempt(
+                    delivery_id=owed.delivery_id,
+                    number=owed.number,
+                    started_at=clock.now(),
+                    duration_ms=chance.randint(28, 240),
+                    outcome=Outcome.SUCCEEDED if is_good else Outcome.SERVER_ERROR,
+                    status_code=204 if is_good else 503,
+                    address="203.0.113.9",
+                    head="" if is_good else "upstream unavailable",
+                )
+                for owed in found.owed
+            ],
+            is_last=True,
+            now=clock.now(),
+        )
