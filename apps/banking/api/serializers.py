@@ -82,7 +82,7 @@ class BankStatement(StrictSerializer):
     bank_file = IdField("bf", source="bank_file_id")
     bank_account = IdField("ba", source="bank_account_id", allow_null=True)
     account_tail = TextField(4, source="identification_tail")
-    source = CodeField(Source.values)
+    source = CodeField(Source.values)  # type: ignore[assignment]  # a declared field leaves the class
     state = CodeField(StatementState.values)
     chain = CodeField(Chain.values)
     statement_id = TextField(64)
@@ -101,7 +101,7 @@ class BankLine(StrictSerializer):
     id = IdField("bl")
     bank_account = IdField("ba", source="bank_account_id")
     statement = IdField("bst", source="statement_id")
-    source = CodeField(Source.values)
+    source = CodeField(Source.values)  # type: ignore[assignment]  # a declared field leaves the class
     state = CodeField(LineState.values, source="status_state")
     reason = TextField(40, source="status_reason", allow_blank=True)
     booking_date = DayField()

@@ -25,7 +25,7 @@ class CreateVirtualReference(StrictSerializer):
 
     customer = IdField("cus")
     currency = CurrencyField(required=False, default="EUR")
-    label = TextField(100, required=False, default="", allow_blank=True)
+    label = TextField(100, required=False, default="", allow_blank=True)  # type: ignore[assignment]  # it leaves the class
 
 
 class VirtualReference(StrictSerializer):
@@ -33,7 +33,7 @@ class VirtualReference(StrictSerializer):
     customer = IdField("cus", source="customer_id")
     reference = TextField(25)
     currency = CurrencyField()
-    label = TextField(100, allow_blank=True)
+    label = TextField(100, allow_blank=True)  # type: ignore[assignment]  # it leaves the class
     state = CodeField(ReferenceState.values)
     created_at = InstantField()
 

@@ -3,7 +3,6 @@
 from argparse import ArgumentParser
 from pathlib import Path
 from typing import Any, override
-from uuid import UUID
 
 from django.core.management.base import BaseCommand, CommandError
 
@@ -67,7 +66,7 @@ class Command(BaseCommand):
 
 def _find_account(printed: str) -> BankAccount:
     try:
-        account_id: UUID = decode_id("ba", printed)
+        account_id = decode_id("ba", printed)
     except (InvalidInput, NotFound) as refusal:
         raise CommandError(f"{printed} is no bank account's id.") from refusal
     # The one query without an organisation: a person at the terminal names the account alone.
