@@ -225,44 +225,37 @@ def _insert_attempts(payouts: Sequence[Payout], batch: PayoutBatch, *, now: date
         organization_id=batch.organization_id,
         version_ids={payout.destination_version_id for payout in payouts},
     )
-    ids = new_ids(len(payouts))
-    PayoutAttempt.objects.bulk_create(
-        (
-            _attempt(id_, number, payout, versions[payout.destination_version_id], batch, now=now)
-            for number, (id_, payout) in enumerate(zip(ids, payouts, strict=True), start=1)
-        ),
-        batch_size=1000,
-    )
+    seal = encryption.sealer(batch.organization_id)
+    attempts = []
+    for number, (id_, payout) in enumerate(zip(new_ids(len(payouts)), payouts, strict=True), 1):
+        version = versions[payout.destination_version_id]
+        sent, changed = _what_is_sent(payout, version)
+        attempt = _attempt(id_, payout, version, batch, now=now)
+        attempt.number_in_file, attempt.changed_fields = number, changed
+        text = json.dumps(sent, sort_keys=True, ensure_ascii=False)
+        attempt.sent_sealed = seal(queries.SENT_COLUMN, id_, text)
+        attempts.append(attempt)
+    PayoutAttempt.objects.bulk_create(attempts, batch_size=1000)
 
 
 def _attempt(
     id_: UUID,
-    number: int,
     payout: Payout,
     version: DestinationVersion,
     batch: PayoutBatch,
     *,
     now: datetime,
 ) -> PayoutAttempt:
-    sent, changed = _what_is_sent(payout, version)
     return PayoutAttempt(
         id=id_,
         organization_id=batch.organization_id,
         payout_id=payout.id,
         batch_id=batch.id,
         destination_version_id=version.id,
-        number_in_file=number,
         state=AttemptState.BATCHED,
         amount_minor=payout.amount_minor,
         currency=payout.currency,
         end_to_end_id=id_.hex,
-        sent_sealed=encryption.seal(
-            batch.organization_id,
-            queries.SENT_COLUMN,
-            id_,
-            json.dumps(sent, sort_keys=True, ensure_ascii=False),
-        ),
-        changed_fields=changed,
         state_changed_at=now,
     )
 
