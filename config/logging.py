@@ -81,6 +81,8 @@ def make_logging(*, level: str, form: str) -> dict[str, Any]:
             # Django adds handlers of its own to these two.
             "django": {"level": level, "handlers": [], "propagate": True},
             "django.server": {"level": level, "handlers": [], "propagate": True},
+            # A line for each call, address included: what we call logs what came of it.
+            "httpx": {"level": "WARNING"},
             # A line for each task it takes, which the task's own line says better.
             "celery.worker.strategy": {"level": "WARNING"},
             "celery.app.trace": {"level": "WARNING"},
