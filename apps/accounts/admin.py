@@ -25,7 +25,7 @@ class OrganizationAdmin(RecordAdmin[Organization]):
     intro = "Each live organization has a twin for its test data."
     empty = "There is no organization yet; make run brings a demo one."
     search_hint = "org_…"
-    list_display = ("title", "id", "kind", "time_zone", "created_at")
+    list_display = ("name_cell", "id", "kind", "time_zone", "created_at")
     facts = ("id", "kind", "time_zone", "created_at")
     filters: ClassVar[Sequence[Filter]] = (
         lists.choice("mode", [("live", "live"), ("test", "test")]),
@@ -43,7 +43,8 @@ class OrganizationAdmin(RecordAdmin[Organization]):
     def lead(self, obj: Organization) -> Sequence[SafeString]:
         return [self.kind(obj)]
 
-    def title(self, obj: Organization) -> SafeString:
+    @shown("Name")
+    def name_cell(self, obj: Organization) -> SafeString:
         return cells.link(self.url_of(obj), obj)
 
     def kind(self, obj: Organization) -> SafeString:

@@ -159,7 +159,7 @@ class ApprovalRequestAdmin(RecordAdmin[ApprovalRequest]):
     def mine(self, obj: ApprovalRequest) -> SafeString:
         if obj.is_mine:  # type: ignore[attr-defined]  # attached by prepare
             return cells.state("yours", label="your own: another decides", tone="flat")
-        return cells.text("")
+        return cells.EMPTY
 
     @override
     def get_facts(self, request: HttpRequest, obj: ApprovalRequest) -> list[Fact]:

@@ -5,7 +5,9 @@ from typing import ClassVar, override
 from django.db import models
 from django.db.models import Q
 
+from apps.core.ids import new_id
 from apps.core.tenancy import OrganizationOwned
+from apps.core.triggers import append_only
 
 
 class Metric(models.TextChoices):
@@ -38,3 +40,20 @@ class DailyMetric(OrganizationOwned):
     @override
     def __str__(self) -> str:
         return f"{self.name} on {self.day}"
+
+
+class InvariantCheck(models.Model):
+    """One run of every invariant: when, how many there are, and which did not hold."""
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    checked_at = models.DateTimeField()
+    statement_count = models.PositiveIntegerField()
+    broken = models.JSONField(default=list, db_comment="Names of those that returned a row.")
+
+    class Meta:
+        db_table = "backoffice_invariant_check"
+        triggers: ClassVar = [append_only("invariant_checks_are_append_only")]
+
+    @override
+    def __str__(self) -> str:
+        return f"{self.statement_count} statements at {self.checked_at}"

@@ -1,13 +1,17 @@
-"""The one write of the back office itself: the figures that its charts read."""
+"""What the back office itself keeps: figures for its charts, and whether the invariants held."""
 
 from datetime import date, datetime, timedelta
 from typing import Final
 from uuid import UUID
 
+import structlog
+
 from apps.backoffice import queries
-from apps.backoffice.models import DailyMetric
-from apps.core import transactions
+from apps.backoffice.models import DailyMetric, InvariantCheck
+from apps.core import invariants, transactions
 from apps.core.ids import new_ids
+
+log = structlog.stdlib.get_logger("kassa.backoffice")
 
 # Lines come in late: whatever day a line of these last days was booked on is counted afresh.
 LOOK_BACK: Final = timedelta(days=2)
@@ -30,6 +34,27 @@ def roll_up_since(*, organization_id: UUID, since: date, now: datetime) -> int:
     """Count again every day from `since` on, for a fresh installation or an emptied table."""
     days = [since + timedelta(days=n) for n in range((now.date() - since).days + 1)]
     return _write(organization_id=organization_id, days=days, now=now)
+
+
+def check_invariants(*, now: datetime) -> InvariantCheck:
+    """
+    Run every app's invariants and keep which of them did not hold.
+
+    They are read one by one and no transaction is open round them all: each is a statement that
+    sees one snapshot, and a run over large tables must not hold an old one.
+    """
+    statements = invariants.collect()
+    broken = [name for name, breach in invariants.check(statements) if breach is not None]
+    if broken:
+        log.error("invariants_broken", names=broken)
+    return _keep_check(now=now, statement_count=len(statements), broken=broken)
+
+
+@transactions.outermost
+def _keep_check(*, now: datetime, statement_count: int, broken: list[str]) -> InvariantCheck:
+    return InvariantCheck.objects.create(
+        checked_at=now, statement_count=statement_count, broken=broken
+    )
 
 
 def _write(*, organization_id: UUID, days: list[date], now: datetime) -> int:

@@ -15,7 +15,7 @@ from apps.accounts.models import Customer, Organization
 from apps.accounts.queries import for_staff
 from apps.approvals.models import ApprovalRequest
 from apps.approvals.states import RequestState
-from apps.backoffice.models import DailyMetric
+from apps.backoffice.models import DailyMetric, InvariantCheck
 from apps.banking.models import BankLine
 from apps.core.ids import encode_id
 from apps.core.money import format_minor
@@ -184,10 +184,23 @@ def books_stand(glance: Glance) -> Tile:
     return Tile(
         "Trial balance",
         "Off" if off else "Zero",
-        "off by " + ", ".join(off) if off else "debits equal credits in every currency",
+        "off by " + ", ".join(off) if off else "debits equal credits",
         tone="bad" if off else "good",
         url=reverse("admin:trial_balance"),
     )
+
+
+def invariants_hold(_glance: Glance) -> Tile:
+    """Say whether the last run of the invariants found anything, and how long ago that was."""
+    last = InvariantCheck.objects.order_by("-id").first()
+    if last is None:
+        return Tile("Ledger verified", "Not yet", "the first check runs within 15 minutes")
+    at = f"{last.checked_at:%d %b %H:%M} UTC"
+    if last.broken:
+        return Tile(
+            "Ledger verified", f"{len(last.broken)} broken", f"{last.broken[0]} at {at}", tone="bad"
+        )
+    return Tile("Ledger verified", "All hold", f"{last.statement_count} rules at {at}", tone="good")
 
 
 def _of(rows: QuerySet[Any], glance: Glance) -> QuerySet[Any]:
@@ -201,6 +214,7 @@ _TILES: Final[tuple[tuple[str, str, TileOf], ...]] = (
     ("Unknown at the bank", "payouts.freeze_batch", unknown_outcomes),
     ("Deliveries failing", "webhooks.view_delivery", endpoints_failing),
     ("Trial balance", "ledger.view_ledger", books_stand),
+    ("Ledger verified", "ledger.view_ledger", invariants_hold),
 )
 
 
@@ -340,20 +354,28 @@ class CustomerPage:
 
 def customer_page(*, customer: Customer, limit: int) -> CustomerPage:
     """Return the customer's money, newest payouts and payments, and destinations."""
-    whose = {"organization_id": customer.organization_id}
+    owner = customer.organization_id
     prefix = f"customers:{encode_id('cus', customer.id)}:"
-    balances = ledger.list_balances(**whose, code_prefix=prefix)
-    destinations = list(payouts.list_destinations(**whose, customer_id=customer.id)[:limit])
+    balances = ledger.list_balances(organization_id=owner, code_prefix=prefix)
+    destinations = list(
+        payouts.list_destinations(organization_id=owner, customer_id=customer.id)[:limit]
+    )
     versions = payouts.versions_by_destination(destinations)
     return CustomerPage(
         balances=balances,
-        holds=ledger.list_open_holds(**whose, account_ids=[one.account_id for one in balances]),
-        payouts=payouts.list_payouts(**whose, customer_id=customer.id).select_related(
-            "destination_version"
-        )[:limit],
-        payments=payments.list_payments(**whose, customer_id=customer.id).select_related(
-            "virtual_reference"
-        )[:limit],
+        holds=ledger.list_open_holds(
+            organization_id=owner, account_ids=[one.account_id for one in balances]
+        ),
+        payouts=list(
+            payouts.list_payouts(organization_id=owner, customer_id=customer.id).select_related(
+                "destination_version"
+            )[:limit]
+        ),
+        payments=list(
+            payments.list_payments(organization_id=owner, customer_id=customer.id).select_related(
+                "virtual_reference"
+            )[:limit]
+        ),
         destinations=[(one, versions[one.id]) for one in destinations],
     )
 

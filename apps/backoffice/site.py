@@ -2,10 +2,13 @@
 
 import re
 from collections.abc import Callable, Iterable
-from typing import Any, ClassVar, Final, cast, override
+from typing import Any, Final, cast, override
 
 from django.apps import apps as installed
+from django.contrib.admin.models import LogEntry
+from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
 from django.template.response import TemplateResponse
 from django.urls import NoReverseMatch, URLPattern, URLResolver, path, reverse
 from django.utils.safestring import SafeString
@@ -93,7 +96,6 @@ class KassaSite(ThemeSite):
     index_title = "Home"
     enable_nav_sidebar = True
     final_catch_all_view = True
-    password_change_template: ClassVar[None] = None
 
     @override
     def register(self, model_or_iterable: Any, admin_class: Any = None, **options: Any) -> None:
@@ -121,10 +123,10 @@ class KassaSite(ThemeSite):
         return own + kept
 
     @override
-    def admin_view(
-        self, view: Callable[..., HttpResponse], cacheable: bool = False
-    ) -> Callable[..., HttpResponse]:
-        def answered(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:  # noqa: ANN401
+    def admin_view[View: Callable[..., HttpResponseBase]](
+        self, view: View, cacheable: bool = False
+    ) -> View:
+        def answered(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:  # noqa: ANN401
             try:
                 return view(request, *args, **kwargs)
             except CapabilityMissing as missing:
@@ -132,9 +134,7 @@ class KassaSite(ThemeSite):
             except Http404:
                 return self._say_missing(request)
 
-        return cast(
-            "Callable[..., HttpResponse]", super().admin_view(answered, cacheable=cacheable)
-        )
+        return cast("View", super().admin_view(answered, cacheable=cacheable))
 
     @override
     def index(
@@ -146,11 +146,16 @@ class KassaSite(ThemeSite):
     def each_context(self, request: HttpRequest) -> dict[str, Any]:
         # The theme would write its colors into the page; ours are a file, so that the content
         # security policy needs no exception for inline styles.
-        return super().each_context(request) | {"colors": None, "command_show_history": False}
+        held: frozenset[str] = getattr(request.user, "role_names", frozenset)()
+        return super().each_context(request) | {
+            "colors": None,
+            "own_roles": ", ".join(sorted(role.replace("_", " ") for role in held)),
+        }
 
-    def get_log_entries(self, request: HttpRequest) -> list[object]:  # noqa: ARG002
-        """Return nothing: Django's own log is not written; ours is the audit trail."""
-        return []
+    @override
+    def get_log_entries(self, request: HttpRequest) -> QuerySet[LogEntry]:
+        # Django's own log is not written; ours is the audit trail.
+        return LogEntry.objects.none()
 
     # --- For the screens -----------------------------------------------------------------------
 
@@ -267,14 +272,12 @@ class KassaSite(ThemeSite):
     def refuse(self, request: HttpRequest, capability: str) -> HttpResponse:
         """Answer 403, naming the capability and who has it."""
         row = roles.CAPABILITIES.get(capability)
-        own = getattr(request.user, "role_names", frozenset)()
         context = {
             **self.each_context(request),
             "title": "Not yours to do",
             "capability": capability,
             "capability_title": row.title if row else capability,
             "holders": sorted(role.replace("_", " ") for role in row.holders) if row else [],
-            "own_roles": sorted(role.replace("_", " ") for role in own),
         }
         return TemplateResponse(request, "kassa/refused.html", context, status=403)
 

@@ -1,4 +1,4 @@
-"""The job that keeps the charts of the home page fresh."""
+"""The jobs behind the home page: figures for its charts, and whether the invariants hold."""
 
 from datetime import datetime
 
@@ -6,13 +6,24 @@ from apps.backoffice import operations, queries
 from apps.core import jobs
 
 MINUTES = 5
+MINUTES_BETWEEN_CHECKS = 15
 
 
 def register() -> None:
-    """Declare the job; called when the app is ready."""
+    """Declare the jobs; called when the app is ready."""
     jobs.declare(
         kind="backoffice.roll_up", schedule=jobs.Every(minutes=MINUTES), run=roll_up_everything
     )
+    jobs.declare(
+        kind="backoffice.check_invariants",
+        schedule=jobs.Every(minutes=MINUTES_BETWEEN_CHECKS),
+        run=check_invariants,
+    )
+
+
+def check_invariants(_period: str, now: datetime) -> None:
+    """See whether everything that must hold does, and keep the answer."""
+    operations.check_invariants(now=now)
 
 
 def roll_up_everything(_period: str, now: datetime) -> None:

@@ -74,7 +74,7 @@ def home(site: Site, request: HttpRequest) -> TemplateResponse:
         "chosen": wanted if chosen else "",
         "has_roles": bool(getattr(request.user, "role_names", frozenset)()),
     }
-    request.current_app = site.name  # type: ignore[attr-defined]  # Django's own
+    request.current_app = site.name
     return TemplateResponse(request, "kassa/home.html", context)
 
 
@@ -193,7 +193,7 @@ def trial_balance(site: Site, request: HttpRequest) -> HttpResponse:
         "as_of": cells.instant(clock.now(), zone=organization.time_zone if organization else "UTC"),
         "balances": [(balance, _balance_table(balance)) for balance in balances],
     }
-    request.current_app = site.name  # type: ignore[attr-defined]  # Django's own
+    request.current_app = site.name
     return TemplateResponse(request, "kassa/trial_balance.html", context)
 
 
@@ -249,7 +249,7 @@ def find(site: Site, request: HttpRequest) -> HttpResponse:
         empty="No row that you may see has this id or reference. Texts are compared whole.",
     )
     context = {**site.each_context(request), "title": "Found", "table": table, "find_text": text}
-    request.current_app = site.name  # type: ignore[attr-defined]  # Django's own
+    request.current_app = site.name
     return TemplateResponse(request, "kassa/found.html", context)
 
 

@@ -178,9 +178,9 @@ class ImportForm(ActForm):
         accounts = for_staff(BankAccount.objects.order_by("name", "id"), self.user)
         self.fields["bank_account"].queryset = accounts  # type: ignore[attr-defined]  # a choice field
 
-    def clean_file(self) -> UploadedFile:
+    def clean_file(self) -> UploadedFile[bytes]:
         """Refuse what is too large to be a statement before it is read."""
-        found: UploadedFile = self.cleaned_data["file"]
+        found: UploadedFile[bytes] = self.cleaned_data["file"]
         if (found.size or 0) > FILE_BYTES_MAX:
             raise forms.ValidationError("This file is larger than 50 MB.")
         return found
@@ -188,7 +188,7 @@ class ImportForm(ActForm):
     @override
     def arguments(self) -> dict[str, Any]:
         account: BankAccount = self.cleaned_data["bank_account"]
-        file: UploadedFile = self.cleaned_data["file"]
+        file: UploadedFile[bytes] = self.cleaned_data["file"]
         return {
             "organization_id": account.organization_id,
             "bank_account_id": account.id,

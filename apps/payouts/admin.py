@@ -153,7 +153,8 @@ class PayoutAdmin(RecordAdmin[Payout]):
 
     @shown(" ")
     def why(self, obj: Payout) -> SafeString:
-        return cells.words([one.replace("_", " ") for one in obj.hold_reasons])
+        reasons = [one.replace("_", " ") for one in obj.hold_reasons]
+        return cells.words(reasons) if reasons else cells.EMPTY
 
     def customer(self, obj: Payout) -> SafeString:
         url = reverse("admin:accounts_customer_change", args=[encode_id("cus", obj.customer_id)])

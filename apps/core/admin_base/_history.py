@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from uuid import UUID
 
 from django.contrib.auth import get_user_model
 from django.db.models import Model
@@ -12,6 +13,8 @@ from apps.core.admin_base import cells
 from apps.core.models import AuditEvent, OutboxEvent
 
 ROWS_MAX = 30
+# No organization has it: what belongs to none is told of by its own screens.
+NOBODYS = UUID(int=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +35,7 @@ class Happening:
 
 def of(obj: Model, *, aggregate_type: str, key: str) -> list[Happening]:
     """Return what happened to a row: two reads, and one for the names of people."""
-    organization_id = getattr(obj, "organization_id", None)
+    organization_id: UUID = getattr(obj, "organization_id", None) or NOBODYS
     acts = list(
         AuditEvent.objects.filter(
             organization_id=organization_id,

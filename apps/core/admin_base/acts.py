@@ -13,7 +13,7 @@ from uuid import UUID, uuid4
 
 from django import forms
 from django.core.exceptions import PermissionDenied
-from django.http import HttpRequest
+from django.http import HttpRequest, QueryDict
 
 from apps.core import clock
 from apps.core.actors import Actor
@@ -69,7 +69,8 @@ class ActForm(forms.Form):
     expected_version = forms.IntegerField(widget=forms.HiddenInput, required=False)
 
     def __init__(self, *args: Any, user: Any, subject: Any, **kwargs: Any) -> None:  # noqa: ANN401
-        super().__init__(*args, label_suffix="", **kwargs)
+        super().__init__(*args, **kwargs)
+        self.label_suffix = ""
         self.user = user
         self.subject = subject
         # What the act is about is read first, the reason given last.
@@ -188,7 +189,8 @@ def fresh_form(form: ActForm, *, subject: Any) -> ActForm:  # noqa: ANN401  (any
 
     What was typed is kept; the version is the one of now.
     """
-    sent = form.data.copy()
+    sent = QueryDict(mutable=True)
+    sent.update(form.data)
     sent["form_token"] = str(uuid4())
     sent["expected_version"] = "" if version_of(subject) is None else str(version_of(subject))
     renewed = type(form)(sent, user=form.user, subject=subject)

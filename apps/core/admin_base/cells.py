@@ -21,6 +21,8 @@ from apps.core.money import format_minor
 
 NONE: Final = mark_safe('<span class="k-none">—</span>')
 
+EMPTY: Final = mark_safe("")
+
 _IBAN_SHAPE: Final = re.compile(r"\b[A-Z]{2}[0-9]{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,4})?\b")
 
 # By what a person should feel about it: done well, on its way, needs a look, over and neutral.

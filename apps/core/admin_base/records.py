@@ -125,7 +125,7 @@ class RecordAdmin[M: Model](ThemeModelAdmin[M]):
 
     @override
     def get_queryset(self, request: HttpRequest) -> QuerySet[M]:
-        rows = self.model.objects.all()
+        rows: QuerySet[M] = self.model._default_manager.all()  # noqa: SLF001  (Django names it so)
         if self.related:
             rows = rows.select_related(*self.related)
         return self.scope(request, rows)
@@ -170,7 +170,7 @@ class RecordAdmin[M: Model](ThemeModelAdmin[M]):
 
     def get_facts(self, request: HttpRequest, obj: M) -> list[Fact]:  # noqa: ARG002
         """Return the labeled values at the head of a row's page."""
-        columns = [self.column(name) for name in self.facts or self.list_display]
+        columns = [self.column(str(name)) for name in self.facts or self.list_display]
         return [Fact(column.title, column.cell(obj)) for column in columns]
 
     def get_act_facts(self, request: HttpRequest, obj: M) -> list[Fact]:
@@ -241,12 +241,13 @@ class RecordAdmin[M: Model](ThemeModelAdmin[M]):
             **self.list_extra(request),
             **(extra_context or {}),
         }
-        request.current_app = self.admin_site.name  # type: ignore[attr-defined]  # Django's own
+        request.current_app = self.admin_site.name
         return TemplateResponse(request, self.list_template, self._with_screen(context))
 
     def get_filters(self, request: HttpRequest) -> list[Filter]:
         """Return the filters offered: the screen's own, and whose rows where there is choice."""
-        whose = self.admin_site.organization_choices(request) if self.scope_column else []  # type: ignore[attr-defined]  # our site's
+        site: Any = self.admin_site
+        whose = site.organization_choices(request) if self.scope_column else []
         own = list(self.filters)
         if len(whose) > 1:
             column = self.scope_column
@@ -307,7 +308,7 @@ class RecordAdmin[M: Model](ThemeModelAdmin[M]):
             **self.record_extra(request, obj),
             **(extra_context or {}),
         }
-        request.current_app = self.admin_site.name  # type: ignore[attr-defined]  # Django's own
+        request.current_app = self.admin_site.name
         return TemplateResponse(request, self.record_template, self._with_screen(context))
 
     def _with_screen(self, context: dict[str, Any]) -> dict[str, Any]:
@@ -407,7 +408,7 @@ class RecordAdmin[M: Model](ThemeModelAdmin[M]):
             "off": act.why_off(obj, request.user) if refusal is None else "",
             "back_url": self.after_act(request, obj),
         }
-        request.current_app = self.admin_site.name  # type: ignore[attr-defined]  # Django's own
+        request.current_app = self.admin_site.name
         return TemplateResponse(
             request, self.act_template, self._with_screen(context), status=status
         )
