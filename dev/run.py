@@ -20,6 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # The sandbox bank listens so far above the page.
 SANDBOX_PORT_STEP = 10
 READY_SECONDS_MAX = 60
+ENDED_BY_CTRL_C = 130
 
 
 def main() -> int:
@@ -34,25 +35,18 @@ def main() -> int:
         print(f"kassa: {failure}", file=sys.stderr)
         return 1
     environment = _make_environment(port)
-    try:
-        _manage("migrate", "--verbosity", "0", environment=environment)
-        demo = _manage("load_demo", "--base-url", _base_url(port), environment=environment)
-    except subprocess.CalledProcessError as failure:
-        print(f"kassa: {failure.cmd[2]} failed.\n{failure.stdout}", file=sys.stderr)
-        return 1
-    return _run_processes(environment, port, demo=demo)
-
-
-def _manage(*arguments: str, environment: dict[str, str]) -> str:
-    done = subprocess.run(
-        [sys.executable, "manage.py", *arguments],
+    prepared = subprocess.run(
+        [sys.executable, "-m", "dev.prepare", "--base-url", _base_url(port)],
         cwd=ROOT,
         env=environment,
         stdout=subprocess.PIPE,
         text=True,
-        check=True,
+        check=False,
     )
-    return done.stdout
+    if prepared.returncode:
+        print(f"kassa: the database is not ready.\n{prepared.stdout}", file=sys.stderr)
+        return 1
+    return _run_processes(environment, port, demo=prepared.stdout)
 
 
 def _refuse_busy_ports(port: int) -> None:
@@ -91,7 +85,9 @@ def _run_processes(environment: dict[str, str], port: int, *, demo: str) -> int:
     # Ctrl-C reaches the whole terminal group; honcho ends its processes, and this waits for it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: processes.terminate())
-    return processes.wait()
+    status = processes.wait()
+    # Ctrl-C is how it is meant to end.
+    return 0 if status == ENDED_BY_CTRL_C else status
 
 
 def _greet(processes: subprocess.Popen[bytes], port: int, demo: str) -> None:
@@ -125,4 +121,7 @@ def _is_ready(port: int) -> bool:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(ENDED_BY_CTRL_C)
