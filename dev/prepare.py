@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import sys
 
 import django
 from django.core.management import call_command
@@ -20,4 +19,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
