@@ -322,7 +322,8 @@ class TestANotification:
 class TestDetails:
     def test_that_add_up_are_units(self, organization_id, account):
         details = "".join(
-            f'<TxDtls><Refs><EndToEndId>E{n}</EndToEndId></Refs><Amt Ccy="EUR">{n}.00</Amt></TxDtls>'
+            f"<TxDtls><Refs><EndToEndId>E{n}</EndToEndId></Refs>"
+            f'<Amt Ccy="EUR">{n}.00</Amt></TxDtls>'
             for n in (60, 40)
         )
 

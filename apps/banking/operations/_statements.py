@@ -11,11 +11,12 @@ from apps.banking.formats.identity import line_identity, occurrences
 from apps.banking.formats.problems import Problem
 from apps.banking.formats.values import Kind, Statement
 from apps.banking.models import BankAccount, BankFile, BankLine, BankStatement
-from apps.banking.operations._rows import LineBuilder, copy_rows
+from apps.banking.operations._rows import LineBuilder
 from apps.banking.queries import KnownLines
 from apps.banking.registry import StatementTaken
 from apps.banking.rules import Placement, StatementFacts, TwinKey, pair_twins, place_statement
 from apps.banking.states import Chain, Source, StatementState
+from apps.core.copying import copy_rows
 from apps.core.ids import new_id, new_ids
 from apps.core.money import format_minor
 

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from apps.core import outbox, transactions
 from apps.core.actors import Actor
+from apps.core.copying import copy_rows
 from apps.core.ids import encode_id, new_id
 from apps.ledger import operations as ledger
 from apps.ledger.operations import AccountSpec
@@ -74,8 +75,8 @@ def receive_bank_transfers(
             )
         )
     ledger.post(organization_id=organization_id, commands=commands, actor=actor, now=now)
-    Payment.objects.bulk_create(payments)
-    UnmatchedMoney.objects.bulk_create(unmatched)
+    copy_rows(payments)
+    copy_rows(unmatched)
     references = {
         verdict.owner.id: verdict.owner.reference for verdict in verdicts if verdict.owner
     }

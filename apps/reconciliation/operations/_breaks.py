@@ -5,6 +5,7 @@ from datetime import datetime
 
 from apps.core import outbox
 from apps.core.actors import Actor
+from apps.core.copying import copy_rows
 from apps.core.ids import encode_id
 from apps.reconciliation import events
 from apps.reconciliation.models import Break
@@ -12,20 +13,11 @@ from apps.reconciliation.states import BreakState, Resolution
 
 
 def open_breaks(breaks: Sequence[Break], *, actor: Actor, now: datetime) -> None:
-    """Write new breaks; one that is there for the same cause stays as it is."""
-    if not breaks:
-        return
+    """Write new breaks; their lines and statements are new, so none stands for the same cause."""
     for one in breaks:
         one.event_sequence = 1
-    Break.objects.bulk_create(breaks, ignore_conflicts=True)
-    written = set(
-        Break.objects.filter(
-            organization_id=breaks[0].organization_id, id__in=[one.id for one in breaks]
-        ).values_list("id", flat=True)
-    )
+    copy_rows(breaks)
     for one in breaks:
-        if one.id not in written:
-            continue
         outbox.publish(
             events.BreakOpened(
                 organization_id=one.organization_id,

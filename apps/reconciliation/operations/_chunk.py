@@ -16,6 +16,7 @@ from apps.banking.models import BankAccount, BankLine
 from apps.banking.operations import LineOutcome as LineRecord
 from apps.banking.states import LineState
 from apps.core.actors import Actor
+from apps.core.copying import copy_rows
 from apps.core.ids import encode_id, new_id
 from apps.core.wall_clock import first_instant_at
 from apps.ledger import operations as ledger
@@ -389,8 +390,8 @@ class Chunk:
         """Write matches, breaks and what became of the lines, beside their postings."""
         if not self.works:
             return
-        Match.objects.bulk_create(self.matches)
-        MatchLeg.objects.bulk_create(self.legs)
+        copy_rows(self.matches)
+        copy_rows(self.legs)
         open_breaks(self.breaks, actor=self.actor, now=self.now)
         banking.record_line_outcomes(
             organization_id=self.organization_id,
