@@ -38,7 +38,8 @@ class Command(BaseCommand):
         with (
             tempfile.TemporaryDirectory(prefix="kassa-journey-") as folder,
             receiver() as (hook_url, received),
-            processes.kassa() as base_url,
+            processes.bank() as bank,
+            processes.kassa(bank) as base_url,
         ):
             now = clock.now()
             people = cast.gather(name=f"Journey of {now:%Y-%m-%d %H:%M:%S}", now=now)
@@ -48,6 +49,7 @@ class Command(BaseCommand):
                 cast=people,
                 received=received,
                 hook_url=hook_url,
+                bank=bank,
                 folder=Path(folder),
             )
             journey.tell(story, statement=statement)

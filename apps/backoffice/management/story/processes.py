@@ -1,4 +1,4 @@
-"""The processes a story needs: web, workers, beat and the bank, started and ended by it."""
+"""The processes a story needs: web, workers, beat and a bank, started and ended by it."""
 
 import os
 import signal
@@ -11,6 +11,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
@@ -26,9 +27,33 @@ class ProcessFailed(Exception):
     """A process of the story did not come up, or ended before it should."""
 
 
+@dataclass(frozen=True, slots=True)
+class Bank:
+    """The sandbox bank the story talks to: where it answers, and the file it remembers by."""
+
+    url: str
+    database: Path
+
+
 @contextmanager
-def kassa() -> Iterator[str]:
-    """Run web, workers and beat on a free port, and the bank where none answers; yield the URL."""
+def bank() -> Iterator[Bank]:
+    """Yield the bank that `make run` has up; where none answers, run one of the story's own."""
+    database = Path(settings.BASE_DIR) / "var" / "sandbox.sqlite3"
+    if _answers(f"{settings.SANDBOX_URL}/health"):
+        yield Bank(settings.SANDBOX_URL, database)
+        return
+    folder = Path(tempfile.mkdtemp(prefix="kassa-bank-"))
+    found = Bank(f"http://127.0.0.1:{_free_port()}", folder / "bank.sqlite3")
+    command = [sys.executable, "-m", "sandbox", "--database", str(found.database), "serve"]
+    command += ["--port", str(urlsplit(found.url).port)]
+    with _process("bank", command, {}, folder):
+        _wait_for("the sandbox bank", lambda: _answers(f"{found.url}/health"))
+        yield found
+
+
+@contextmanager
+def kassa(bank: Bank) -> Iterator[str]:
+    """Run web, workers and beat on a free port, on this bank; yield the URL."""
     port = _free_port()
     folder = Path(tempfile.mkdtemp(prefix="kassa-journey-"))
     worker = [sys.executable, "-m", "celery", "-q", "-A", "config", "worker",
@@ -50,13 +75,9 @@ def kassa() -> Iterator[str]:
         ),
     }  # fmt: skip
     with ExitStack() as running:
-        if not _answers(f"{settings.SANDBOX_URL}/health"):
-            bank_port = str(urlsplit(settings.SANDBOX_URL).port or 80)
-            bank = [sys.executable, "-m", "sandbox", "serve", "--port", bank_port]
-            running.enter_context(_process("bank", bank, {}, folder))
-            _wait_for("the sandbox bank", lambda: _answers(f"{settings.SANDBOX_URL}/health"))
         for name, (command, environment) in commands.items():
-            running.enter_context(_process(name, command, environment, folder))
+            ours = environment | {"SANDBOX_URL": bank.url}
+            running.enter_context(_process(name, command, ours, folder))
         url = f"http://127.0.0.1:{port}"
         _wait_for("the web server", lambda: _answers(f"{url}/readyz"))
         yield url

@@ -54,14 +54,20 @@ def make_statement(
     iban: str,
     currency: str,
     out: Path,
+    database: Path | None = None,
     lines_in: Sequence[str],
     lines_out: Sequence[str] = (),
     opening_minor: int | None = None,
     day: date | None = None,
 ) -> bytes:
-    """Have the sandbox bank make a statement (`reference:amount:name` per line); return it."""
-    command = [sys.executable, "-m", "sandbox", "statement", "--iban", iban,
-               "--currency", currency, "--out", str(out)]  # fmt: skip
+    """
+    Have the sandbox bank make a statement, and return it.
+
+    A line is `reference:amount:name[:iban]`; `database` is the bank's memory, its default without.
+    """
+    command = [sys.executable, "-m", "sandbox"]
+    command += ["--database", str(database)] if database else []
+    command += ["statement", "--iban", iban, "--currency", currency, "--out", str(out)]
     if opening_minor is not None:
         command += ["--opening", decimal_text(opening_minor, currency)]
     if day is not None:
