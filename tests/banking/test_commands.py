@@ -39,7 +39,9 @@ class TestImportStatement:
         assert said == again
 
     def test_names_the_place_of_what_is_wrong(self, tmp_path, account):
-        content = camt053(Made(entries=(Entry(amount=10_00),), opening=1)).replace(b">10.00<", b">ten<")
+        content = camt053(Made(entries=(Entry(amount=10_00),), opening=1)).replace(
+            b">10.00<", b">ten<"
+        )
 
         with pytest.raises(CommandError) as refusal:
             run(write(tmp_path, content), account)
