@@ -1,12 +1,18 @@
 """What the story says on the terminal."""
 
+import re
 from collections.abc import Iterable, Sequence
+from typing import Final
 
 from rich.console import Console
 from rich.table import Table
 
 from apps.core.money import format_minor
 from apps.ledger.queries import TrialBalanceLine, trial_balance_totals
+
+
+# An id in a code, shown by its last digits: a line of the table is to fit on a terminal.
+_ID: Final = re.compile(r"([a-z]+)_[0-9a-z]{20}([0-9a-z]{6})")
 
 
 class Teller:
@@ -55,7 +61,7 @@ class Teller:
             for line in lines:
                 if line.currency == currency:
                     table.add_row(
-                        line.code,
+                        _ID.sub(r"\1_…\2", line.code),
                         line.type,
                         format_minor(line.debit, currency) if line.debit else "",
                         format_minor(line.credit, currency) if line.credit else "",
