@@ -10,6 +10,8 @@ from uuid import UUID
 from django.db.models import Count, QuerySet, Sum
 
 from apps.approvals import queries as approvals
+from apps.banking import queries as banking
+from apps.banking.states import AccountState
 from apps.core import encryption
 from apps.core.ids import encode_id
 from apps.payouts.errors import BatchNotFound, DestinationNotFound, PayoutNotFound
@@ -23,7 +25,7 @@ from apps.payouts.models import (
     PayoutPrice,
     PayoutTransition,
 )
-from apps.payouts.rules import PriceLine
+from apps.payouts.rules import CutOff, PriceLine
 from apps.payouts.states import BEFORE_FILE, BatchState, PayoutState
 
 IBAN_COLUMN = "payouts_destination_version.iban"
@@ -45,6 +47,29 @@ def in_transit_code(currency: str) -> str:
 
 def fees_code(currency: str) -> str:
     return f"fees:payouts:{currency}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PayingAccount:
+    """The bank account that payouts leave from, and when its bank closes."""
+
+    id: UUID
+    cut_off: CutOff
+
+
+def find_paying_account(
+    *, organization_id: UUID, currency: str, bank_account_id: UUID | None = None
+) -> PayingAccount | None:
+    """Return that account, or the oldest open one in the currency; None if there is none."""
+    accounts = banking.list_bank_accounts(organization_id=organization_id).filter(
+        currency=currency, state=AccountState.OPEN
+    )
+    if bank_account_id is not None:
+        accounts = accounts.filter(id=bank_account_id)
+    found = accounts.order_by("id").first()
+    if found is None:
+        return None
+    return PayingAccount(id=found.id, cut_off=CutOff(at=found.cut_off, zone=found.zone))
 
 
 # --- Destinations -------------------------------------------------------------------------------
@@ -139,40 +164,33 @@ def find_destination_of(
     )
 
 
-def unseal_iban(version: DestinationVersion) -> str:
-    """Return the IBAN in clear text; who shows it to a person has logged that."""
-    return encryption.unseal(
-        version.organization_id, IBAN_COLUMN, version.id, bytes(version.iban_sealed)
-    )
+class Clear:
+    """Reads encrypted texts of one organization; who shows them to a person has logged that."""
 
+    def __init__(self, organization_id: UUID) -> None:
+        self._unseal = encryption.unsealer(organization_id)
 
-def unseal_holder(version: DestinationVersion) -> str:
-    """Return the holder's name in clear text; who shows it to a person has logged that."""
-    return encryption.unseal(
-        version.organization_id, HOLDER_COLUMN, version.id, bytes(version.holder_sealed)
-    )
+    def iban(self, version: DestinationVersion) -> str:
+        return self._unseal(IBAN_COLUMN, version.id, bytes(version.iban_sealed))
 
+    def holder(self, version: DestinationVersion) -> str:
+        return self._unseal(HOLDER_COLUMN, version.id, bytes(version.holder_sealed))
 
-def unseal_address(version: DestinationVersion) -> dict[str, Any]:
-    """Return the holder's address as it was given, or an empty one."""
-    if version.address_sealed is None:
-        return {}
-    found: dict[str, Any] = json.loads(
-        encryption.unseal(
-            version.organization_id, ADDRESS_COLUMN, version.id, bytes(version.address_sealed)
+    def address(self, version: DestinationVersion) -> dict[str, Any]:
+        """Return the holder's address as it was given, or an empty one."""
+        if version.address_sealed is None:
+            return {}
+        found: dict[str, Any] = json.loads(
+            self._unseal(ADDRESS_COLUMN, version.id, bytes(version.address_sealed))
         )
-    )
-    return found
+        return found
 
-
-def unseal_sent(attempt: PayoutAttempt) -> dict[str, Any]:
-    """Return the texts of an attempt as the file has them."""
-    found: dict[str, Any] = json.loads(
-        encryption.unseal(
-            attempt.organization_id, SENT_COLUMN, attempt.id, bytes(attempt.sent_sealed)
+    def sent(self, attempt: PayoutAttempt) -> dict[str, Any]:
+        """Return the texts of an attempt as the file has them."""
+        found: dict[str, Any] = json.loads(
+            self._unseal(SENT_COLUMN, attempt.id, bytes(attempt.sent_sealed))
         )
-    )
-    return found
+        return found
 
 
 # --- Payouts ------------------------------------------------------------------------------------
@@ -354,10 +372,10 @@ def find_by_external_id(*, organization_id: UUID, external_id: str) -> UUID | No
     )
 
 
-def list_recent_to(
+def list_recent_references(
     *, organization_id: UUID, destination_id: UUID, amount_minor: int, since: datetime
-) -> Sequence[Payout]:
-    """Return payouts of this amount to a destination asked for since then: likely duplicates."""
+) -> list[tuple[UUID, str]]:
+    """Return payouts of this amount to a destination asked for since then, and their words."""
     found = Payout.objects.filter(
         organization_id=organization_id,
         destination_id=destination_id,
@@ -366,7 +384,11 @@ def list_recent_to(
     )
     # A canceled, declined or denied one left no trace: asking again at once is no duplicate.
     closed = (PayoutState.CANCELED, PayoutState.DECLINED, PayoutState.DENIED)
-    return list(found.exclude(state__in=closed).order_by("id"))
+    rows = found.exclude(state__in=closed).order_by("id")
+    return [
+        (id_, remittance or reference)
+        for id_, remittance, reference in rows.values_list("id", "remittance", "creditor_reference")
+    ]
 
 
 def list_cooled_down(*, now: datetime, limit: int = 500) -> Sequence[Payout]:

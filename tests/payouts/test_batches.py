@@ -236,7 +236,7 @@ class TestExport:
         assert b"<Nm>Lukasz + Son .b.xxx" in content
         assert b"<TwnNm>Koln</TwnNm><Ctry>DE</Ctry>" in content
         assert attempt.changed_fields == ["name", "remittance", "town"]
-        assert len(queries.unseal_sent(attempt)["name"]) == 70
+        assert len(queries.Clear(home.id).sent(attempt)["name"]) == 70
 
     def test_the_same_rows_give_the_same_bytes(self, home, target):
         batch = factories.freeze(request(home, target, 100_00))

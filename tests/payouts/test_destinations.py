@@ -33,8 +33,8 @@ class TestCreate:
 
         version = queries.get_version_in_use(made)
         assert (made.state, version.iban_tail, version.country) == ("verified", "6199", "DE")
-        assert queries.unseal_iban(version) == IBANS[0]
-        assert queries.unseal_holder(version) == "Ada Lovelace"
+        assert queries.Clear(home.id).iban(version) == IBANS[0]
+        assert queries.Clear(home.id).holder(version) == "Ada Lovelace"
         with connection.cursor() as cursor:
             cursor.execute("SELECT row_to_json(v)::text FROM payouts_destination_version v")
             [[stored]] = cursor.fetchall()

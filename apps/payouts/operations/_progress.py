@@ -18,7 +18,7 @@ from apps.payouts import queries
 from apps.payouts.models import DestinationVersion, Payout
 from apps.payouts.operations._ending import SEND_ACT, end_all
 from apps.payouts.operations._moves import move_payouts
-from apps.payouts.rules import CutOff, execution_date
+from apps.payouts.rules import execution_date
 from apps.payouts.states import PayoutState
 
 _ONE = (Step(Role.FINANCE_APPROVER, 1),)
@@ -87,12 +87,16 @@ def next_day(
     wished: date | None = None,
 ) -> tuple[UUID, date]:
     """Return the account that pays (that one, or the oldest), and the next day it can."""
-    account = banking.get_payout_account(
+    account = queries.find_paying_account(
         organization_id=organization_id, currency=currency, bank_account_id=bank_account_id
     )
+    if account is None:
+        # A request looks for one first, and an account that pays is not closed under payouts.
+        msg = f"No open bank account of {organization_id} pays {currency}."
+        raise InvariantBroken(msg)
     day = execution_date(
         now=now,
-        cut_off=CutOff(at=account.cut_off, zone=account.zone),
+        cut_off=account.cut_off,
         is_open=banking.get_open_days().is_open,
         wished=wished,
     )

@@ -26,6 +26,7 @@ from apps.payouts import queries
 from apps.payouts.errors import BatchNotReady
 from apps.payouts.models import DestinationVersion, PayoutAttempt, PayoutBatch
 from apps.payouts.operations._moves import enqueue, move_batch
+from apps.payouts.queries import Clear
 from apps.payouts.states import BatchState
 
 log = structlog.get_logger("kassa.payouts")
@@ -139,6 +140,7 @@ def _order(batch: PayoutBatch) -> PaymentOrder:
     references = queries.creditor_references(
         organization_id=batch.organization_id, batch_id=batch.id
     )
+    clear = Clear(batch.organization_id)
     return PaymentOrder(
         message_id=batch.message_id,
         payment_information_id=batch.payment_information_id,
@@ -152,6 +154,7 @@ def _order(batch: PayoutBatch) -> PaymentOrder:
         is_instant=False,
         transfers=[
             _transfer(
+                clear,
                 attempt,
                 versions[attempt.destination_version_id],
                 references.get(attempt.payout_id, ""),
@@ -162,9 +165,9 @@ def _order(batch: PayoutBatch) -> PaymentOrder:
 
 
 def _transfer(
-    attempt: PayoutAttempt, version: DestinationVersion, creditor_reference: str
+    clear: Clear, attempt: PayoutAttempt, version: DestinationVersion, creditor_reference: str
 ) -> CreditTransfer:
-    sent = queries.unseal_sent(attempt)
+    sent = clear.sent(attempt)
     address = None
     if sent.get("town"):
         address = Address(
@@ -180,7 +183,7 @@ def _transfer(
         end_to_end_id=attempt.end_to_end_id,
         amount_minor=attempt.amount_minor,
         creditor_name=sent["name"],
-        creditor_iban=queries.unseal_iban(version),
+        creditor_iban=clear.iban(version),
         creditor_address=address,
         remittance=sent["remittance"] or None,
         creditor_reference=creditor_reference or None,

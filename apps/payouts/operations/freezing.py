@@ -28,7 +28,7 @@ from apps.payouts.models import (
 )
 from apps.payouts.operations._moves import enqueue, move_payouts, publish_all
 from apps.payouts.operations._progress import digests_of, go_on, next_day
-from apps.payouts.queries import BatchKey
+from apps.payouts.queries import BatchKey, Clear
 from apps.payouts.rules import CutOff, missed_its_day
 from apps.payouts.states import AttemptState, BatchState, DestinationState, PayoutState
 
@@ -71,10 +71,8 @@ def freeze_batch(*, key: BatchKey, actor: Actor, now: datetime) -> PayoutBatch |
 
 def _put_off(payouts: Sequence[Payout], *, key: BatchKey, actor: Actor, now: datetime) -> bool:
     """Move payouts whose day is over to the next open one; True if that is what they needed."""
-    account = banking.get_payout_account(
-        organization_id=key.organization_id,
-        currency=key.currency,
-        bank_account_id=key.bank_account_id,
+    account = banking.get_bank_account(
+        organization_id=key.organization_id, bank_account_id=key.bank_account_id
     )
     cut_off = CutOff(at=account.cut_off, zone=account.zone)
     if not missed_its_day(execution_day=key.execution_date, now=now, cut_off=cut_off):
@@ -225,11 +223,11 @@ def _insert_attempts(payouts: Sequence[Payout], batch: PayoutBatch, *, now: date
         organization_id=batch.organization_id,
         version_ids={payout.destination_version_id for payout in payouts},
     )
-    seal = encryption.sealer(batch.organization_id)
+    seal, clear = encryption.sealer(batch.organization_id), Clear(batch.organization_id)
     attempts = []
     for number, (id_, payout) in enumerate(zip(new_ids(len(payouts)), payouts, strict=True), 1):
         version = versions[payout.destination_version_id]
-        sent, changed = _what_is_sent(payout, version)
+        sent, changed = _what_is_sent(payout, version, clear)
         attempt = _attempt(id_, payout, version, batch, now=now)
         attempt.number_in_file, attempt.changed_fields = number, changed
         text = json.dumps(sent, sort_keys=True, ensure_ascii=False)
@@ -261,14 +259,14 @@ def _attempt(
 
 
 def _what_is_sent(
-    payout: Payout, version: DestinationVersion
+    payout: Payout, version: DestinationVersion, clear: Clear
 ) -> tuple[dict[str, object], list[str]]:
     """Return the texts as the bank will read them, and the names of those that were changed."""
     given: dict[str, tuple[str, int]] = {
-        "name": (queries.unseal_holder(version), NAME_MAX),
+        "name": (clear.holder(version), NAME_MAX),
         "remittance": (payout.remittance, REMITTANCE_MAX),
     }
-    address = queries.unseal_address(version)
+    address = clear.address(version)
     for part in _ADDRESS_PARTS if address else ():
         given[part] = (str(address.get(part) or ""), NAME_MAX)
     converted = {name: convert(text, length_max=most) for name, (text, most) in given.items()}

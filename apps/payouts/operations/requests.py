@@ -10,8 +10,6 @@ from django.conf import settings
 
 from apps.accounts import queries as accounts
 from apps.accounts.states import CustomerState
-from apps.banking import queries as banking
-from apps.banking.errors import BankAccountNotFound
 from apps.banking.formats import references
 from apps.banking.formats.pain001 import AMOUNT_MINOR_MAX, REMITTANCE_MAX
 from apps.core import audit, idempotency, transactions
@@ -163,12 +161,11 @@ def _refuse_circumstances(details: PayoutDetails, *, organization_id: UUID) -> N
             raise errors.DuplicateExternalId(
                 "Another payout has this external id.", payout=encode_id("po", first)
             )
-    try:
-        banking.get_payout_account(organization_id=organization_id, currency=details.money.currency)
-    except BankAccountNotFound:
+    currency = details.money.currency
+    if queries.find_paying_account(organization_id=organization_id, currency=currency) is None:
         raise errors.UnsupportedCurrency(
-            "No bank account pays out in this currency.", currency=details.money.currency
-        ) from None
+            "No bank account pays out in this currency.", currency=currency
+        )
 
 
 def _new(
@@ -268,7 +265,7 @@ def _hold_or_go_on(
 
 def _siblings(payout: Payout, *, now: datetime) -> list[UUID]:
     """Return what this payout seems to repeat: same amount to the same account a moment ago."""
-    recent = queries.list_recent_to(
+    recent = queries.list_recent_references(
         organization_id=payout.organization_id,
         destination_id=payout.destination_id,
         amount_minor=payout.requested_amount_minor,
@@ -276,8 +273,5 @@ def _siblings(payout: Payout, *, now: datetime) -> list[UUID]:
     )
     said = rules.fold_reference(payout.remittance or payout.creditor_reference)
     return [
-        other.id
-        for other in recent
-        if other.id != payout.id
-        and rules.fold_reference(other.remittance or other.creditor_reference) == said
+        id_ for id_, words in recent if id_ != payout.id and rules.fold_reference(words) == said
     ]
