@@ -67,7 +67,11 @@ class BatchedTransfer(PostTransfer):
 
 class PostTransfers(StrictSerializer):
     mode = CodeField(["atomic", "independent"], required=False, default="atomic")
-    transfers = BatchedTransfer(many=True, allow_empty=False, max_length=BATCH_MAX)
+    transfers = BatchedTransfer(
+        many=True,
+        allow_empty=False,
+        max_length=BATCH_MAX,  # type: ignore[call-arg]  # the list's, which `many` makes of it
+    )
 
 
 class TransferBalance(StrictSerializer):

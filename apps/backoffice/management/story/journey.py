@@ -504,7 +504,8 @@ def _events(story: Story) -> None:
     story.teller.chapter("Every step was told to the webhook endpoint, signed")
 
     def published() -> dict[str, str]:
-        found, cursor = {}, None
+        found: dict[str, str] = {}
+        cursor = None
         while True:
             page = story.api.get("/v1/events", limit=100, **({"after": cursor} if cursor else {}))
             found |= {event["id"]: event["type"] for event in page["data"]}

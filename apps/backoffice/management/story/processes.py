@@ -92,7 +92,7 @@ def _process(
         process = subprocess.Popen(  # noqa: S603  (our own programs)
             command,
             cwd=settings.BASE_DIR,
-            env=os.environ | {"KASSA_LOG_LEVEL": "WARNING"} | environment,
+            env={**os.environ, "KASSA_LOG_LEVEL": "WARNING", **environment},
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,

@@ -21,12 +21,10 @@ OWN_CURRENCY = "EUR"
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """The account a statement is of, as the file names it, and what it held at its end."""
+    """The account a statement is of, as the file names it."""
 
     identification: str
     currency: str
-    closing_minor: int
-    closing_date: date | None
 
 
 def account_of(content: bytes, *, name: str) -> Account:
@@ -40,13 +38,7 @@ def account_of(content: bytes, *, name: str) -> Account:
         msg = f"{name} is not an account statement"
         raise StepFailed(msg)
     last = read.statements[-1]
-    closing = last.closing
-    return Account(
-        identification=last.account.identification,
-        currency=closing.currency if last.account.currency is None else last.account.currency,
-        closing_minor=closing.amount_minor,
-        closing_date=closing.date,
-    )
+    return Account(identification=last.account.identification, currency=last.currency or "EUR")
 
 
 def make_statement(

@@ -10,7 +10,6 @@ from rich.table import Table
 from apps.core.money import format_minor
 from apps.ledger.queries import TrialBalanceLine, trial_balance_totals
 
-
 # An id in a code, shown by its last digits: a line of the table is to fit on a terminal.
 _ID: Final = re.compile(r"([a-z]+)_[0-9a-z]{20}([0-9a-z]{6})")
 
