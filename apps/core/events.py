@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, fields
 from datetime import UTC, date, datetime
+from decimal import Decimal
 from typing import ClassVar, Final
 from uuid import UUID
 
@@ -70,5 +71,8 @@ def _json(value: object) -> object:
             return [_json(item) for item in value]
         case dict():
             return {key: _json(item) for key, item in value.items()}
+        case float() | Decimal():
+            msg = f"An event carries no {type(value).__name__}: amounts are minor units."
+            raise InvariantBroken(msg)
         case _:
             return value

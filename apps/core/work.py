@@ -112,22 +112,28 @@ def kinds() -> list[Kind]:
     return [_kinds[name] for name in sorted(_kinds)]
 
 
+# The oldest rows are looked at without a lock, so that claims at once do not hide work from each
+# other; the row locks are taken one by one in the order of choice, each with its condition again.
 _CLAIM: Final = """
-    WITH due AS (
+    WITH near AS MATERIALIZED (
         SELECT id, {organization} AS tenant, next_attempt_at, state = 'leased' AS lapsed
           FROM {table}
          WHERE state IN ('pending', 'leased') AND next_attempt_at <= clock_timestamp() {narrowed}
          ORDER BY next_attempt_at
          LIMIT %(reach)s
-           FOR NO KEY UPDATE SKIP LOCKED
     ), ranked AS (
         SELECT id, next_attempt_at, lapsed,
                row_number() OVER (PARTITION BY tenant ORDER BY next_attempt_at) AS place,
                row_number() OVER (PARTITION BY lapsed ORDER BY next_attempt_at) AS turn
-          FROM due
+          FROM near
     ), chosen AS (
-        SELECT id FROM ranked WHERE NOT lapsed OR turn = 1
-         ORDER BY (place > %(share)s), next_attempt_at LIMIT %(limit)s
+        SELECT task.id
+          FROM ranked JOIN {table} AS task ON task.id = ranked.id
+         WHERE (NOT ranked.lapsed OR ranked.turn = 1)
+           AND task.state IN ('pending', 'leased') AND task.next_attempt_at <= clock_timestamp()
+         ORDER BY (ranked.place > %(share)s), ranked.next_attempt_at
+         LIMIT %(limit)s
+           FOR NO KEY UPDATE OF task SKIP LOCKED
     )
     UPDATE {table} AS task
        SET state = CASE WHEN {spent} THEN 'quarantined' ELSE 'leased' END,
@@ -135,8 +141,8 @@ _CLAIM: Final = """
            lapses = task.lapses + CASE WHEN task.state = 'leased' THEN 1 ELSE 0 END,
            attempts = task.attempts + 1,
            lease_token = CASE WHEN NOT {spent} THEN gen_random_uuid() END,
-           lease_until = CASE WHEN NOT {spent} THEN clock_timestamp() + %(lease)s END,
-           next_attempt_at = clock_timestamp() + %(lease)s
+           lease_until = CASE WHEN NOT {spent} THEN statement_timestamp() + %(lease)s END,
+           next_attempt_at = statement_timestamp() + %(lease)s
       FROM chosen
      WHERE task.id = chosen.id
     RETURNING task.*

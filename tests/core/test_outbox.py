@@ -1,0 +1,434 @@
+"""The outbox: with the change or not at all, once each, in order, whoever dies on the way."""
+
+import threading
+from dataclasses import dataclass
+from datetime import date
+from functools import partial
+from typing import Any, ClassVar
+
+import pytest
+from django.db import OperationalError, connection
+from django.test.utils import CaptureQueriesContext
+
+from apps.core import context, invariants, outbox, transactions, work
+from apps.core.errors import InvariantBroken, RuleViolation
+from apps.core.ids import new_id
+from apps.core.models import EventWork, FeedHead, OutboxBatch, OutboxEvent
+from tests.core.events_of_tests import (
+    ACTOR,
+    NOW,
+    ORGANIZATION,
+    OTHER,
+    asked,
+    make_due,
+    opened,
+    positions,
+    publish,
+    relay_and_consume,
+    states,
+)
+from tests.support import race
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+class Recorder:
+    """A consumer that keeps what it is given, and breaks on what it is told to."""
+
+    def __init__(self):
+        self.batches: list[list[str]] = []
+        self.poison: set[str] = set()
+        self.fault: type[Exception] = ZeroDivisionError
+
+    def __call__(self, organization_id, events):
+        codes = [event.data["code"] for event in events]
+        if self.poison & set(codes):
+            raise self.fault("poison")
+        FeedHead.objects.create(organization_id=new_id(), last_position=len(codes))
+        self.batches.append(codes)
+
+
+@pytest.fixture(autouse=True)
+def recorder(monkeypatch):
+    recorder = Recorder()
+    monkeypatch.setattr(outbox, "_consumers", {"recorder": recorder})
+    return recorder
+
+
+def check_core() -> list[Any]:
+    return [
+        breach
+        for _, breach in invariants.check(invariants.collect(only_apps=frozenset({"core"})))
+        if breach
+    ]
+
+
+class TestPublish:
+    def test_writes_a_snapshot_with_the_change(self):
+        context.begin(request_id="req_1", traceparent="00-trace")
+
+        publish(opened("cash", sequence=3))
+
+        event, batch = OutboxEvent.objects.get(), OutboxBatch.objects.get()
+        assert (event.name, event.type) == (
+            "ledger.ledger_account.opened",
+            "ledger_account.opened",
+        )
+        assert event.data == {"code": "cash", "type": "liability", "currency": "EUR"}
+        assert (event.aggregate_type, event.aggregate_id, event.sequence) == (
+            "ledger_account",
+            "la_cash",
+            3,
+        )
+        assert (event.occurred_at, event.actor) == (NOW, "job:tests")
+        assert (event.request_id, event.traceparent) == ("req_1", "00-trace")
+        assert (event.organization_id, event.batch_id, event.ordinal) == (
+            ORGANIZATION,
+            batch.id,
+            0,
+        )
+        assert (batch.state, batch.public, batch.event_count) == ("pending", True, 1)
+
+    def test_leaves_nothing_of_what_was_refused(self):
+        def refuse():
+            raise RuleViolation("No.")
+
+        with pytest.raises(RuleViolation):
+            publish(opened(), then=refuse)
+
+        assert not OutboxEvent.objects.exists()
+        assert not OutboxBatch.objects.exists()
+
+    def test_writes_ten_thousand_with_one_statement(self):
+        events = [opened(str(n), about=f"la_{n}") for n in range(10_000)]
+
+        with CaptureQueriesContext(connection) as queries:
+            publish(*events)
+
+        assert len([query for query in queries if "core_outbox" in query["sql"]]) == 1
+        batch = OutboxBatch.objects.get()
+        assert batch.event_count == OutboxEvent.objects.filter(batch_id=batch.id).count() == 10_000
+        codes = OutboxEvent.objects.order_by("ordinal").values_list("data__code", flat=True)
+        assert list(codes) == [str(n) for n in range(10_000)]
+
+    def test_writes_it_last(self):
+        with CaptureQueriesContext(connection) as queries:
+            publish(opened(), then=lambda: FeedHead.objects.create(organization_id=new_id()))
+
+        written = [query["sql"] for query in queries if "INSERT" in query["sql"]]
+        assert "core_outbox_batch" in written[-1]
+
+    def test_is_refused_outside_a_transaction(self):
+        with pytest.raises(InvariantBroken):
+            outbox.publish(opened(), actor=ACTOR, now=NOW)
+
+    def test_is_refused_for_two_organizations_at_once(self):
+        with pytest.raises(InvariantBroken, match="one organisation"):
+            publish(opened(), opened(organization_id=OTHER))
+
+    def test_is_refused_for_more_than_16_kb(self):
+        with pytest.raises(InvariantBroken, match="16000 bytes"):
+            publish(opened("x" * 16_000))
+
+    def test_is_refused_for_an_amount_as_a_float(self):
+        with pytest.raises(InvariantBroken, match="float"):
+            publish(Odd(organization_id=ORGANIZATION, aggregate_id="x", occurred_at=NOW, odd=0.5))
+
+    def test_owes_nobody_an_internal_event(self):
+        publish(asked())
+
+        assert OutboxBatch.objects.get().state == "done"
+        assert outbox.relay() == 0
+        assert positions() == []
+
+    def test_forgets_the_events_of_an_earlier_run(self):
+        runs = []
+
+        def fail_once():
+            runs.append(1)
+            if len(runs) == 1:
+                fault = OperationalError("made up")
+                fault.__cause__ = _deadlock()
+                raise fault
+
+        publish(opened(), then=fail_once)
+
+        assert (len(runs), OutboxEvent.objects.count()) == (2, 1)
+
+
+def _deadlock():
+    import psycopg  # noqa: PLC0415  (this test alone needs it)
+
+    return psycopg.errors.DeadlockDetected()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Odd(type(opened())):
+    """An event whose data has no JSON of its own."""
+
+    code: str = ""
+    type: str = ""
+    currency: str = ""
+    name: ClassVar[str] = "ledger.ledger_account.opened"
+    odd: Any
+
+
+class TestSnapshot:
+    def test_has_one_form_of_each_type(self):
+        event = Odd(
+            organization_id=ORGANIZATION,
+            aggregate_id="x",
+            occurred_at=NOW,
+            odd={"at": NOW, "on": date(2026, 11, 2), "ids": (ORGANIZATION,), "none": None},
+        )
+
+        assert event.data()["odd"] == {
+            "at": "2026-11-02T09:30:00Z",
+            "on": "2026-11-02",
+            "ids": [str(ORGANIZATION)],
+            "none": None,
+        }
+
+
+class TestRelay:
+    def test_numbers_batches_in_the_order_of_their_commit(self, recorder):
+        for code in "abc":
+            publish(opened(code))
+
+        relay_and_consume()
+
+        assert positions() == [1, 2, 3]
+        assert sorted(recorder.batches) == [["a"], ["b"], ["c"]]
+        assert set(OutboxBatch.objects.values_list("state", flat=True)) == {"done"}
+        assert check_core() == []
+
+    def test_counts_for_each_organization_alone(self):
+        publish(opened())
+        publish(opened(organization_id=OTHER))
+        publish(opened())
+
+        relay_and_consume()
+
+        assert (positions(), positions(OTHER)) == ([1, 2], [1])
+
+    def test_gives_no_place_to_a_batch_without_public_events(self):
+        publish(opened())
+        publish(asked())
+        publish(asked(), opened())
+
+        relay_and_consume()
+
+        assert positions() == [1, 2]
+
+    def test_by_two_at_once_leaves_no_hole_and_no_double(self, recorder):
+        for n in range(60):
+            publish(opened(str(n)))
+
+        race(*[partial(outbox.relay, limit=7)] * 6)
+        relay_and_consume()
+
+        assert positions() == list(range(1, 61))
+        assert sorted(int(code) for [code] in recorder.batches) == list(range(60))
+        assert check_core() == []
+
+    def test_while_others_publish_keeps_each_aggregates_order(self):
+        def publish_all(about):
+            for sequence in range(1, 16):
+                publish(opened(sequence=sequence, about=about))
+
+        stop = threading.Event()
+
+        def relay_all():
+            while not stop.is_set():
+                outbox.relay(limit=3)
+
+        def publish_then_stop():
+            race(*(partial(publish_all, f"la_{n}") for n in range(4)))
+            stop.set()
+
+        race(publish_then_stop, relay_all, relay_all)
+        relay_and_consume()
+
+        placed = {batch.id: batch.position for batch in OutboxBatch.objects.all()}
+        for n in range(4):
+            events = OutboxEvent.objects.filter(aggregate_id=f"la_{n}").order_by("sequence")
+            order = [placed[event.batch_id] for event in events]
+            assert order == sorted(order)
+            assert len(order) == 15
+        assert check_core() == []
+
+    def test_does_not_pass_over_the_batch_of_a_slow_or_dead_relay(self):
+        publish(opened("first"))
+        [held] = work.claim_due(OutboxBatch, limit=1, lease_seconds=60)
+        publish(opened("second"))
+
+        outbox.relay()
+
+        assert positions() == [1, 2]
+        held.refresh_from_db()
+        assert (held.state, held.lease_token) == ("done", None)
+
+    def test_again_by_the_slow_one_changes_nothing(self):
+        publish(opened())
+        work.claim_due(OutboxBatch, limit=1, lease_seconds=60)
+        publish(opened())
+        outbox.relay()
+
+        outbox._relay_organization(organization_id=ORGANIZATION)
+
+        assert positions() == [1, 2]
+        assert EventWork.objects.count() == 2
+
+    def test_works_a_backlog_in_portions(self, monkeypatch):
+        monkeypatch.setattr(outbox, "_PORTION", 2)
+        for _ in range(5):
+            publish(opened())
+
+        assert outbox.relay() == 5
+
+        assert positions() == [1, 2, 3, 4, 5]
+
+    def test_gives_a_consumer_that_registers_later_what_comes_later(self, recorder):
+        publish(opened("early"))
+        outbox.relay()
+        late = Recorder()
+        outbox.register_consumer(name="late", handler=late)
+        publish(opened("later"))
+
+        relay_and_consume()
+
+        assert sorted(recorder.batches) == [["early"], ["later"]]
+        assert late.batches == [["later"]]
+
+
+class TestConsume:
+    def test_gives_the_public_events_of_a_batch_in_order(self, recorder):
+        publish(opened("a"), asked(), opened("b"))
+
+        relay_and_consume()
+
+        assert recorder.batches == [["a", "b"]]
+
+    def test_commits_effect_and_done_together(self, recorder, monkeypatch):
+        publish(opened())
+        outbox.relay()
+        before = FeedHead.objects.count()
+
+        def fail(_row):
+            raise OperationalError("made up")
+
+        monkeypatch.setattr(work, "mark_done", fail)
+        outbox.consume()
+
+        assert FeedHead.objects.count() == before
+        assert states() == ["pending"]
+
+    def test_by_many_at_once_works_each_batch_once(self, recorder):
+        for n in range(40):
+            publish(opened(str(n)))
+        outbox.relay()
+
+        race(*[partial(outbox.consume, limit=3)] * 6)
+        relay_and_consume()
+
+        assert sorted(int(code) for [code] in recorder.batches) == list(range(40))
+
+    def test_delays_only_the_consumer_that_fails(self, recorder):
+        broken = Recorder()
+        broken.poison = {"a"}
+        outbox.register_consumer(name="broken", handler=broken)
+        publish(opened("a"))
+
+        relay_and_consume()
+
+        assert recorder.batches == [["a"]]
+        row = EventWork.objects.get(consumer="broken")
+        assert (row.state, row.attempts, row.last_error_code) == ("pending", 1, "consumer_failed")
+
+    def test_leaves_the_poison_event_of_a_batch_alone(self, recorder):
+        recorder.poison = {"bad"}
+        publish(opened("a"), opened("bad"), asked(), opened("b"))
+        relay_and_consume()
+        assert (recorder.batches, states()) == ([], ["pending"])
+
+        for _ in range(2):
+            make_due(EventWork)
+            relay_and_consume()
+
+        assert sorted(recorder.batches) == [["a"], ["b"]]
+        assert EventWork.objects.get(state="pending").ordinal == 1
+
+        recorder.poison = set()
+        make_due(EventWork)
+        relay_and_consume()
+        assert sorted(recorder.batches) == [["a"], ["b"], ["bad"]]
+
+    def test_does_not_split_a_batch_because_the_database_was_away(self, recorder):
+        recorder.poison, recorder.fault = {"a"}, OperationalError
+        publish(opened("a"), opened("b"))
+
+        for _ in range(3):
+            relay_and_consume()
+            make_due(EventWork)
+
+        row = EventWork.objects.get()
+        assert (row.ordinal, row.attempts) == (None, 3)
+
+    def test_sets_a_poison_event_aside_after_the_twelfth_attempt(self, recorder):
+        recorder.poison = {"bad"}
+        publish(opened("bad"))
+
+        for _ in range(14):
+            make_due(EventWork)
+            relay_and_consume()
+
+        row = EventWork.objects.get()
+        assert (row.state, row.attempts) == ("quarantined", 12)
+
+    def test_waits_for_a_process_that_knows_the_consumer(self, recorder, monkeypatch):
+        publish(opened("a"))
+        outbox.relay()
+        monkeypatch.setattr(outbox, "_consumers", {})
+
+        outbox.consume()
+
+        assert EventWork.objects.get().last_error_code == "consumer_unknown"
+        monkeypatch.setattr(outbox, "_consumers", {"recorder": recorder})
+        make_due(EventWork)
+        outbox.consume()
+        assert recorder.batches == [["a"]]
+
+    def test_leaves_alone_what_another_worker_took_over(self, recorder):
+        publish(opened("a"))
+        outbox.relay()
+        [claimed] = work.claim_due(EventWork, limit=1, lease_seconds=60)
+        make_due(EventWork)
+        [taken] = work.claim_due(EventWork, limit=1, lease_seconds=60)
+
+        outbox._consume_row(claimed)
+        outbox._record_failure(claimed, is_passing=False)
+        assert (recorder.batches, EventWork.objects.get().state) == ([], "leased")
+
+        outbox._consume_row(taken)
+        assert recorder.batches == [["a"]]
+
+
+class TestHead:
+    def test_is_locked_by_one_relay_at_a_time(self):
+        publish(opened())
+        entered, leave = threading.Event(), threading.Event()
+
+        @transactions.outermost
+        def hold():
+            outbox.queries.lock_feed_head(organization_id=ORGANIZATION)
+            entered.set()
+            leave.wait(10)
+
+        def relay():
+            entered.wait(10)
+            threading.Timer(0.2, leave.set).start()
+            outbox.relay()
+            return leave.is_set()
+
+        assert race(hold, relay) == [None, True]
+        assert positions() == [1]
