@@ -77,6 +77,18 @@ class TestHandingIn:
         assert (problem["statement"], problem["entry"], problem["line"]) == ("STMT-1", 1, 9)
         assert api.get("/v1/bank_lines").json()["data"] == []
 
+    def test_of_a_wrong_balance_says_the_difference(self, api, account):
+        answer = upload(api, camt053(Made(opening=0, closing=15_37)))
+
+        import_due()
+
+        [problem] = api.get(f"/v1/bank_files/{answer.json()['id']}").json()["problems"]
+        assert (problem["code"], problem["difference"], problem["currency"]) == (
+            "balance_mismatch",
+            15_37,
+            "EUR",
+        )
+
     def test_with_the_same_key_or_bytes_answers_the_first_file(self, api, account):
         first = upload(api, GOOD, key="one")
         same_key = upload(api, GOOD, key="one")

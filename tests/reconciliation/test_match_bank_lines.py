@@ -3,6 +3,7 @@ from datetime import date
 
 import pytest
 from django.db import IntegrityError, connection
+from django.db.models.functions import Now
 
 from apps.accounts.models import Customer
 from apps.banking.models import BankLine, BankLineStatus, LineQueue
@@ -191,6 +192,39 @@ class TestMatching:
 
         assert available(customer) == 20_00
         assert_books_hold()
+
+    def test_goes_on_where_a_worker_died(
+        self, organization_id, account, customer, reference, monkeypatch
+    ):
+        monkeypatch.setattr("apps.reconciliation.operations._matching.CHUNK", 7)
+        imported(organization_id, *[Entry(amount=1_00, reference=reference.reference)] * 20)
+        [queue] = work.claim_due(LineQueue, limit=1, lease_seconds=60)
+        operations.match_chunk(
+            organization_id=organization_id,
+            queue_id=queue.id,
+            lease_token=queue.lease_token,
+            actor=ACTOR,
+            now=NOW,
+        )
+
+        # The worker is gone; its lease ends, and another one takes the account.
+        LineQueue.objects.update(next_attempt_at=Now())
+
+        assert match_all() == (13, 0)
+        assert available(customer) == 20_00
+        assert_books_hold()
+
+    def test_gives_a_long_account_back_and_goes_on(
+        self, organization_id, account, customer, reference, monkeypatch
+    ):
+        monkeypatch.setattr("apps.reconciliation.operations._matching.CHUNK", 3)
+        monkeypatch.setattr("apps.reconciliation.operations._matching.CHUNKS_A_RUN", 2)
+        imported(organization_id, *[Entry(amount=1_00, reference=reference.reference)] * 20)
+
+        assert match_all() == (20, 0)
+
+        assert available(customer) == 20_00
+        assert LineQueue.objects.get().state == "done"
 
     def test_by_two_workers_matches_each_line_once(
         self, organization_id, account, customer, reference

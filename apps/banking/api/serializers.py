@@ -53,6 +53,10 @@ class Problem(StrictSerializer):
     statement = TextField(64, allow_blank=True)
     entry = _count(allow_null=True)
     line = _count(allow_null=True)
+    difference = IntegerField(
+        least=-BALANCE_MAX, most=BALANCE_MAX, source="difference_minor", required=False
+    )
+    currency = CurrencyField(required=False)
 
 
 class UploadBankFile(StrictSerializer):

@@ -14,6 +14,7 @@ from django.db.models.functions import Now
 
 from apps.banking import queries as banking_queries
 from apps.banking.models import BankAccount, BankLine, LineQueue
+from apps.banking.operations import LINES_KIND
 from apps.core import transactions, work
 from apps.core.actors import Actor
 from apps.reconciliation.operations._chunk import Chunk
@@ -21,6 +22,7 @@ from apps.reconciliation.operations._units import units_of
 from apps.reconciliation.rules import PARKED
 
 CHUNK: Final = 500
+CHUNKS_A_RUN: Final = 40
 LEASE_SECONDS: Final = 120
 
 
@@ -44,9 +46,14 @@ class Progress:
 def match_bank_lines(
     *, organization_id: UUID, queue: LineQueue, actor: Actor, now: datetime
 ) -> Progress:
-    """Match all new lines of the account whose queue row was claimed, chunk by chunk."""
+    """
+    Match the new lines of the account whose queue row was claimed, chunk by chunk.
+
+    After forty chunks the account is given back, due at once: a task has its time, and whoever
+    takes it next goes on in the same order.
+    """
     progress = Progress()
-    while not progress.is_done:
+    for _chunk in range(CHUNKS_A_RUN):
         progress = progress.plus(
             match_chunk(
                 organization_id=organization_id,
@@ -56,7 +63,23 @@ def match_bank_lines(
                 now=now,
             )
         )
+        if progress.is_done:
+            return progress
+    _give_back(organization_id=organization_id, queue=queue)
     return progress
+
+
+@transactions.outermost
+def _give_back(*, organization_id: UUID, queue: LineQueue) -> None:
+    held = work.lock_leased(
+        LineQueue,
+        organization_id=organization_id,
+        row_id=queue.id,
+        lease_token=queue.lease_token,
+    )
+    if held is not None:
+        work.mark_retry(held, error_code="", delay_seconds=0)
+        work.nudge(LINES_KIND)
 
 
 @transactions.outermost
