@@ -1,0 +1,346 @@
+"""Scheduled jobs: one row per period, caught up or not, whatever the clocks do."""
+
+from datetime import UTC, date, datetime, time, timedelta
+from functools import partial
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from apps.core import jobs, work
+from apps.core.jobs import Daily, Every
+from apps.core.models import JobRun
+from tests.core.events_of_tests import make_due
+from tests.support import race
+
+NOW = datetime(2026, 11, 2, 9, 30, tzinfo=UTC)
+instants = st.datetimes(
+    min_value=datetime(2020, 1, 1),  # noqa: DTZ001  (hypothesis adds the zone)
+    max_value=datetime(2030, 1, 1),  # noqa: DTZ001
+    timezones=st.just(UTC),
+)
+schedules = st.builds(Every, st.integers(1, 20_000)) | st.builds(
+    Daily, st.times(), st.sampled_from(["UTC", "Europe/Berlin", "America/New_York", "Asia/Tokyo"])
+)
+
+
+class TestEvery:
+    def test_is_on_the_grid_of_the_epoch(self):
+        latest = Every(5).latest(until=NOW + timedelta(minutes=3))
+
+        assert (latest.name, latest.due_at) == ("2026-11-02T09:30Z", NOW)
+
+    def test_has_a_latest_period_though_it_is_rarer_than_daily(self):
+        latest = Every(60 * 24 * 7).latest(until=NOW)
+
+        assert NOW - timedelta(days=7) < latest.due_at <= NOW
+
+    def test_follows_without_the_one_before_and_with_the_last(self):
+        names = [p.name for p in Every(15).following(after=NOW, until=NOW + timedelta(minutes=30))]
+
+        assert names == ["2026-11-02T09:45Z", "2026-11-02T10:00Z"]
+
+
+class TestDaily:
+    @pytest.mark.parametrize(
+        ("day", "at", "zone", "due"),
+        [
+            # The hour that Berlin skips: right after the gap.
+            ((2026, 3, 29), time(2, 30), "Europe/Berlin", "2026-03-29T01:00:00+00:00"),
+            ((2026, 3, 28), time(2, 30), "Europe/Berlin", "2026-03-28T01:30:00+00:00"),
+            # The hour that Berlin has twice: the first.
+            ((2026, 10, 25), time(2, 30), "Europe/Berlin", "2026-10-25T00:30:00+00:00"),
+            # Midnight that Santiago skips.
+            ((2026, 9, 6), time(0, 0), "America/Santiago", "2026-09-06T04:00:00+00:00"),
+        ],
+    )
+    def test_is_once_a_local_date_though_the_clocks_change(self, day, at, zone, due):
+        noon = datetime(*day, 20, tzinfo=UTC)
+
+        latest = Daily(at, zone).latest(until=noon)
+
+        assert (latest.name, latest.due_at.isoformat()) == (noon.date().isoformat(), due)
+
+    def test_is_yesterdays_until_todays_is_due(self):
+        daily = Daily(time(18), "Europe/Berlin")
+
+        assert daily.latest(until=datetime(2026, 11, 2, 16, 59, tzinfo=UTC)).name == "2026-11-01"
+        assert daily.latest(until=datetime(2026, 11, 2, 17, 0, tzinfo=UTC)).name == "2026-11-02"
+
+    def test_is_named_by_the_local_date(self):
+        latest = Daily(time(0, 30), "Pacific/Auckland").latest(until=NOW)
+
+        assert (latest.name, latest.due_at) == (
+            "2026-11-02",
+            datetime(2026, 11, 1, 11, 30, tzinfo=UTC),
+        )
+
+
+class TestSchedules:
+    @given(schedules, instants, st.timedeltas(timedelta(0), timedelta(days=3)))
+    def test_repeat_nothing_and_stay_within_the_span(self, schedule, start, span):
+        found = list(schedule.following(after=start, until=start + span))
+
+        assert [p.due_at for p in found] == sorted({p.due_at for p in found})
+        assert len({p.name for p in found}) == len(found)
+        assert all(start < period.due_at <= start + span for period in found)
+
+    @given(st.times(), st.sampled_from(["Europe/Berlin", "America/New_York"]), instants)
+    def test_of_a_day_leave_out_no_date(self, at_, zone, start):
+        found = Daily(at_, zone).following(after=start, until=start + timedelta(days=400))
+
+        days = [date.fromisoformat(period.name) for period in found]
+        assert all(later - day == timedelta(days=1) for day, later in pairwise(days))
+        assert len(days) in {399, 400, 401}
+
+    @given(schedules, instants)
+    def test_have_one_latest_that_follows_the_instant_before_it(self, schedule, until):
+        latest = schedule.latest(until=until)
+
+        assert latest.due_at <= until
+        before = latest.due_at - timedelta(microseconds=1)
+        assert next(iter(schedule.following(after=before, until=until))) == latest
+        assert list(schedule.following(after=latest.due_at, until=until)) == []
+
+
+@pytest.fixture
+def declared(monkeypatch):
+    """Declare jobs for one test; return what they were run for."""
+    runs: list[tuple[str, str]] = []
+    monkeypatch.setattr(jobs, "_jobs", {})
+
+    def declare(kind="tests.job", *, minutes=10, catch_up="all", schedule=None, run=None):
+        def note(period, _now):
+            runs.append((kind, period))
+            if run is not None:
+                run(period)
+
+        jobs.declare(kind=kind, schedule=schedule or Every(minutes), run=note, catch_up=catch_up)
+
+    declare.runs = runs
+    return declare
+
+
+def planned(kind="tests.job") -> list[str]:
+    return list(
+        JobRun.objects.filter(kind=kind).order_by("due_at").values_list("period", flat=True)
+    )
+
+
+def at(minutes: float) -> datetime:
+    return NOW + timedelta(minutes=minutes)
+
+
+def run_all(rounds=20) -> None:
+    for _ in range(rounds):
+        make_due(JobRun)
+        if not jobs.run_due():
+            return
+
+
+@pytest.mark.django_db(transaction=True)
+class TestPlan:
+    @pytest.mark.parametrize("catch_up", ["all", "latest"])
+    def test_begins_a_new_job_with_its_latest_period(self, declared, catch_up):
+        declared(catch_up=catch_up)
+
+        jobs.plan_due(now=at(7))
+
+        assert planned() == ["2026-11-02T09:30Z"]
+
+    def test_begins_a_job_that_is_rarer_than_daily(self, declared):
+        declared(minutes=60 * 24 * 30)
+
+        jobs.plan_due(now=NOW)
+
+        assert len(planned()) == 1
+
+    def test_plans_each_period_once(self, declared):
+        declared()
+
+        for minutes in (0, 0, 5, 9.99, 10, 10.01):
+            jobs.plan_due(now=at(minutes))
+
+        assert planned() == ["2026-11-02T09:30Z", "2026-11-02T09:40Z"]
+
+    def test_catches_up_all_that_were_missed_in_order(self, declared):
+        declared(catch_up="all")
+        jobs.plan_due(now=NOW)
+
+        jobs.plan_due(now=at(35))
+
+        assert planned() == [f"2026-11-02T{t}Z" for t in ("09:30", "09:40", "09:50", "10:00")]
+
+    def test_catches_up_a_hundred_a_pass_without_a_gap(self, declared):
+        declared(minutes=1)
+        jobs.plan_due(now=NOW)
+
+        counts = [jobs.plan_due(now=at(250)) for _ in range(4)]
+
+        assert counts == [100, 100, 50, 0]
+        assert len(planned()) == 251
+
+    def test_passes_over_what_was_missed_but_the_latest(self, declared):
+        declared(catch_up="latest")
+        jobs.plan_due(now=NOW)
+
+        jobs.plan_due(now=at(35))
+        jobs.plan_due(now=at(36))
+
+        assert planned() == ["2026-11-02T09:30Z", "2026-11-02T10:00Z"]
+
+    def test_plans_nothing_anew_when_the_clock_goes_back(self, declared):
+        declared(catch_up="all")
+        declared("tests.other", catch_up="latest")
+        jobs.plan_due(now=at(60))
+
+        assert jobs.plan_due(now=NOW) == 0
+        assert jobs.plan_due(now=at(70)) == 2
+        assert planned() == ["2026-11-02T10:30Z", "2026-11-02T10:40Z"]
+
+    def test_keeps_one_run_a_day_when_the_time_of_day_is_moved(self, declared):
+        declared(schedule=Daily(time(9), "UTC"))
+        jobs.plan_due(now=NOW)
+        declared(schedule=Daily(time(10), "UTC"))
+
+        for hours in (0, 1, 2, 25):
+            jobs.plan_due(now=NOW + timedelta(hours=hours))
+
+        assert planned() == ["2026-11-02", "2026-11-03"]
+
+    def test_by_many_at_once_with_clocks_apart_leaves_one_row_each(self, declared):
+        declared(minutes=1)
+        jobs.plan_due(now=NOW)
+
+        race(*(partial(jobs.plan_due, now=at(minutes)) for minutes in (5, 5, 7, 9, 9, 3)))
+
+        assert planned() == [f"2026-11-02T09:{minute}Z" for minute in range(30, 40)]
+
+
+@pytest.mark.django_db(transaction=True)
+class TestRun:
+    def test_runs_a_period_once(self, declared):
+        declared()
+        jobs.plan_due(now=NOW)
+
+        run_all()
+
+        assert declared.runs == [("tests.job", "2026-11-02T09:30Z")]
+        row = JobRun.objects.get()
+        assert (row.state, row.attempts) == ("done", 1)
+        assert row.finished_at is not None
+
+    def test_by_many_at_once_runs_each_once(self, declared):
+        for number in range(8):
+            declared(f"tests.job{number}")
+        jobs.plan_due(now=NOW)
+
+        race(*[jobs.run_due] * 8)
+        run_all()
+
+        assert len(declared.runs) == len(set(declared.runs)) == 8
+
+    def test_keeps_the_order_of_those_it_catches_up(self, declared):
+        declared()
+        jobs.plan_due(now=NOW)
+        jobs.plan_due(now=at(30))
+
+        race(*[partial(run_all, 8)] * 3)
+        run_all()
+
+        assert [period[-6:-1] for _, period in declared.runs] == [
+            "09:30",
+            "09:40",
+            "09:50",
+            "10:00",
+        ]
+
+    def test_stops_later_periods_of_a_failed_one_and_of_no_other(self, declared):
+        broken = {"2026-11-02T09:30Z"}
+
+        def run(period):
+            if period in broken:
+                raise ZeroDivisionError
+
+        declared(run=run)
+        declared("tests.other")
+        jobs.plan_due(now=NOW)
+        jobs.plan_due(now=at(10))
+
+        run_all(8)
+
+        assert ("tests.job", "2026-11-02T09:40Z") not in declared.runs
+        assert [run for run in declared.runs if run[0] == "tests.other"] == [
+            ("tests.other", "2026-11-02T09:30Z"),
+            ("tests.other", "2026-11-02T09:40Z"),
+        ]
+        failed, waiting = JobRun.objects.filter(kind="tests.job").order_by("due_at")
+        assert (failed.state, failed.last_error_code) == ("pending", "job_failed")
+        assert (waiting.state, waiting.last_error_code) == ("pending", "waits_for_earlier_period")
+
+        broken.clear()
+        run_all()
+        assert declared.runs[-1] == ("tests.job", "2026-11-02T09:40Z")
+
+    def test_waiting_does_not_use_up_the_attempts(self, declared):
+        def fail(_period):
+            raise ZeroDivisionError
+
+        declared(run=fail)
+        jobs.plan_due(now=NOW)
+        jobs.plan_due(now=at(10))
+
+        run_all(40)
+
+        assert list(JobRun.objects.order_by("due_at").values_list("state", flat=True)) == [
+            "quarantined",
+            "pending",
+        ]
+
+    def test_gives_an_old_period_up_where_only_the_latest_counts(self, declared):
+        declared(catch_up="latest")
+        jobs.plan_due(now=NOW)
+        jobs.plan_due(now=at(10))
+
+        run_all()
+
+        assert declared.runs == [("tests.job", "2026-11-02T09:40Z")]
+        old = JobRun.objects.order_by("due_at").first()
+        assert (old.state, old.last_error_code, old.finished_at) == ("done", "superseded", None)
+
+    def test_does_not_run_beside_itself_where_only_the_latest_counts(self, declared):
+        declared(catch_up="latest")
+        jobs.plan_due(now=NOW)
+        work.claim_due(JobRun, limit=1, lease_seconds=60)
+        jobs.plan_due(now=at(10))
+
+        jobs.run_due()
+
+        assert declared.runs == []
+        assert JobRun.objects.get(state="pending").last_error_code == "waits_for_earlier_period"
+
+    def test_waits_for_a_process_that_knows_the_job(self, declared):
+        declared("tests.new")
+        jobs.plan_due(now=NOW)
+        jobs._jobs.clear()
+
+        jobs.run_due()
+
+        assert JobRun.objects.get().last_error_code == "job_not_declared"
+        declared("tests.new")
+        run_all()
+        assert len(declared.runs) == 1
+
+    def test_leaves_alone_what_another_worker_took_over(self, declared):
+        declared(
+            run=lambda _period: (
+                make_due(JobRun),
+                work.claim_due(JobRun, limit=1, lease_seconds=60),
+            )
+        )
+        jobs.plan_due(now=NOW)
+
+        jobs.run_due()
+
+        assert JobRun.objects.get().state == "leased"
