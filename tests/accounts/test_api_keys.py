@@ -49,7 +49,7 @@ class TestCreateApiKey:
             {"expires_at": clock.now() + timedelta(days=366)},
             {"expires_at": clock.now() - timedelta(seconds=1)},
         ],
-        ids=str,
+        ids=["no such scope", "no scope", "no network", "too long a life", "no life"],
     )
     def test_refuses_what_makes_no_sense(self, wrong):
         organization = create_organization()

@@ -237,6 +237,7 @@ class TestRead:
             ("cus_1", 400, "malformed_id"),
             ("cus_" + "z" * 26, 400, "malformed_id"),
         ],
+        ids=["nobody", "another kind", "short", "too large"],
     )
     def test_an_id_that_names_nothing(self, api, id_, status, code):
         response = api.get(f"/v1/customers/{id_}")
