@@ -8,14 +8,15 @@ from apps.approvals.events import ApprovalRequested
 from apps.core import outbox, transactions
 from apps.core.actors import Actor
 from apps.core.events import Event
-from apps.core.ids import new_id
 from apps.core.models import EventWork, OutboxBatch
 from apps.core.work import WorkRow
 from apps.ledger.events import LedgerAccountOpened
 
 NOW = datetime(2026, 11, 2, 9, 30, tzinfo=UTC)
 ACTOR = Actor.job("tests")
-ORGANIZATION, OTHER = new_id(), new_id()
+# The same in every process of a test.
+ORGANIZATION = UUID("01930000-0000-7000-8000-000000000001")
+OTHER = UUID("01930000-0000-7000-8000-000000000002")
 
 
 def opened(
