@@ -6,7 +6,6 @@ from django.test import Client
 from apps.accounts.api.authentication import forget_cached_keys
 from apps.core.ids import encode_id
 from apps.ledger import queries
-from apps.ledger.handlers import customer_account_code
 from apps.ledger.models import JournalEntry, LedgerAccount
 from tests.accounts.factories import create_customer, create_organization, issue_key
 from tests.ledger.factories import balance, fund
@@ -27,7 +26,7 @@ class Api:
 
     def _customer(self):
         customer = create_customer(self.organization, currencies=["EUR"])
-        code = customer_account_code(customer_id=customer.id, currency="EUR")
+        code = f"customers:{encode_id('cus', customer.id)}:available:EUR"
         return queries.account_ids(organization_id=self.organization.id, codes=[code])[code]
 
     def post(self, path: str, body: object, *, key: str | None = "k-1", **headers: str):

@@ -1,4 +1,4 @@
-"""What the ledger does when somebody else's act needs it: one operation call each."""
+"""What payments does when somebody else's act needs it: one operation call each."""
 
 from collections.abc import Sequence
 from datetime import datetime
