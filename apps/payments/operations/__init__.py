@@ -1,5 +1,6 @@
 """Writes of payments: references to be paid under, and money that comes in."""
 
+from apps.payments.operations._accounts import open_customer_accounts
 from apps.payments.operations._receiving import (
     SUSPENSE_IN,
     Received,
@@ -7,4 +8,10 @@ from apps.payments.operations._receiving import (
 )
 from apps.payments.operations._references import create_virtual_reference
 
-__all__ = ["SUSPENSE_IN", "Received", "create_virtual_reference", "receive_bank_transfers"]
+__all__ = [
+    "SUSPENSE_IN",
+    "Received",
+    "create_virtual_reference",
+    "open_customer_accounts",
+    "receive_bank_transfers",
+]

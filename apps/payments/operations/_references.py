@@ -12,10 +12,9 @@ from apps.core import audit, idempotency, transactions
 from apps.core.actors import Actor
 from apps.core.errors import InvariantBroken
 from apps.core.ids import encode_id
-from apps.ledger import operations as ledger
-from apps.ledger.operations import AccountSpec
 from apps.payments import errors, queries
 from apps.payments.models import VirtualReference
+from apps.payments.operations._accounts import open_customer_accounts
 
 _TRIES_MAX: Final = 5
 
@@ -52,12 +51,15 @@ def create_virtual_reference(
         raise errors.CustomerCannotReceive(
             "A frozen or closed customer gets no new reference.", state=customer.state
         )
+    opened = open_customer_accounts(
+        organization_id=organization_id, customer_id=customer_id, currencies=[currency], now=now
+    )
     reference = _insert(
         VirtualReference(
             id=claim.resource_id,
             organization_id=organization_id,
             customer_id=customer_id,
-            ledger_account_id=_open_account(organization_id, customer_id, currency, now=now),
+            ledger_account_id=opened[currency],
             currency=currency,
             label=label,
             created_at=now,
@@ -70,14 +72,6 @@ def create_virtual_reference(
         after={"customer": encode_id("cus", customer_id), "currency": currency},
     )
     return reference
-
-
-def _open_account(
-    organization_id: UUID, customer_id: UUID, currency: str, *, now: datetime
-) -> UUID:
-    code = f"customers:{encode_id('cus', customer_id)}:available:{currency}"
-    spec = AccountSpec(code, "liability", currency, min_available_minor=0, internal=False)
-    return ledger.open_accounts(organization_id=organization_id, accounts=[spec], now=now)[code]
 
 
 def _insert(reference: VirtualReference) -> VirtualReference:
