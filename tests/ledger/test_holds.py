@@ -19,7 +19,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 def books():
     organization = create_organization()
     ann = open_account(organization, "customers:cus_ann:available:EUR")
-    transit = open_account(organization, "payouts:in_transit:EUR", floor=None, internal=True)
+    transit = open_account(organization, "escrow:main:EUR", floor=None, internal=True)
     fund(organization, ann, 50_00)
     return organization, ann, transit
 
@@ -65,7 +65,7 @@ class TestHold:
 
     def test_linked_holds_are_placed_together_or_not_at_all(self, books):
         organization, ann, transit = books
-        fees = open_account(organization, "fees:payouts:EUR", type_="income", floor=None)
+        fees = open_account(organization, "escrow:fees:EUR", type_="income", floor=None)
         amount = PlaceHold(id=new_id(), debit_account_id=ann, credit_account_id=transit,
                            amount_minor=50_00, currency="EUR", linked=True)  # fmt: skip
         fee = PlaceHold(id=new_id(), debit_account_id=ann, credit_account_id=fees,
