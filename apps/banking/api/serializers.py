@@ -45,7 +45,7 @@ class BankAccount(StrictSerializer):
     created_at = InstantField()
 
 
-class Problem(StrictSerializer):
+class FileProblem(StrictSerializer):
     """One reason a file was refused: which statement, entry (from 1) and line of the file."""
 
     code = TextField(40)
@@ -75,8 +75,8 @@ class BankFile(StrictSerializer):
     state = CodeField(FileState.values)
     reason_code = TextField(40, allow_blank=True)
     reason = TextField(1000, allow_blank=True)
-    problems = Problem(many=True)
-    warnings = Problem(many=True)
+    problems = FileProblem(many=True)
+    warnings = FileProblem(many=True)
     created_at = InstantField()
     done_at = InstantField(allow_null=True)
 
