@@ -3,8 +3,13 @@
 from dataclasses import dataclass, fields
 from datetime import UTC, date, datetime
 from decimal import Decimal
+from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
 from typing import ClassVar, Final
 from uuid import UUID
+
+from django.apps import apps
 
 from apps.core.errors import InvariantBroken
 
@@ -18,13 +23,16 @@ class Event:
     """
     One event. Fields beyond these four are its `data`, in the catalogue's order.
 
-    `data` holds ids, states, money, codes, masked tails; never a full IBAN, a name, a secret.
+    `data` holds ids, states, money, codes, masked tails; never a full IBAN, a name, a secret. A
+    text under a field, like a docstring, documents it in `docs/events.md`.
     """
 
     name: ClassVar[str]
     public: ClassVar[bool] = True
     aggregate_type: ClassVar[str]
     schema_version: ClassVar[int] = 1
+    # The API version that brought it.
+    since: ClassVar[str] = "2026-11-01"
 
     organization_id: UUID
     aggregate_id: str
@@ -50,15 +58,24 @@ def public_type(name: str) -> str:
 
 
 def event_classes() -> list[type[Event]]:
-    """Return every declared event, by name."""
+    """Return every event that an app declares in its `events.py`, by name."""
+    modules = _event_modules()
     found: list[type[Event]] = []
     todo = list(Event.__subclasses__())
     while todo:
         kind = todo.pop()
         todo.extend(kind.__subclasses__())
-        if "name" in vars(kind):
+        if "name" in vars(kind) and kind.__module__ in modules:
             found.append(kind)
     return sorted(found, key=lambda kind: kind.name)
+
+
+@cache
+def _event_modules() -> frozenset[str]:
+    # Imported here: which events there are must not depend on what a process happened to need.
+    names = [f"{config.name}.events" for config in apps.get_app_configs()]
+    found = [name for name in names if name.startswith("apps.") and find_spec(name)]
+    return frozenset(import_module(name).__name__ for name in found)
 
 
 def _json(value: object) -> object:

@@ -1,0 +1,76 @@
+"""The direction of the house, where an import linter cannot look."""
+
+import tomllib
+from pathlib import Path
+
+from django.apps import apps
+from django.conf import settings
+from django.db import models
+from django.test.utils import isolate_apps
+
+from apps.core import checks
+from apps.core.checks import RANK
+
+CONTRACTS = tomllib.loads((Path(settings.BASE_DIR) / "pyproject.toml").read_text())["tool"][
+    "importlinter"
+]["contracts"]
+
+
+def layers() -> dict[str, int]:
+    """Return each app's level as the first import contract has it, the lowest being 0."""
+    [contract] = [one for one in CONTRACTS if one["name"] == "Apps depend downwards only"]
+    found = {}
+    for level, names in enumerate(reversed(contract["layers"])):
+        for name in names.split("|"):
+            found[name.strip().removeprefix("apps.")] = level
+    return found
+
+
+class TestRank:
+    def test_is_that_of_the_first_import_contract(self):
+        expected = layers()
+        del expected["config"]
+
+        assert expected == RANK
+
+    def test_knows_every_app(self):
+        ours = {
+            config.label for config in apps.get_app_configs() if config.name.startswith("apps.")
+        }
+
+        assert ours <= set(RANK)
+
+
+class TestForeignKeysPointDown:
+    def test_in_every_model(self):
+        assert checks.foreign_keys_point_down() == []
+
+    def test_and_one_named_by_a_text_is_found(self, monkeypatch):
+        with isolate_apps("apps.core", "apps.ledger") as isolated:
+
+            class Above(models.Model):
+                class Meta:
+                    app_label = "ledger"
+
+            class Below(models.Model):
+                above = models.ForeignKey("ledger.Above", on_delete=models.PROTECT)
+
+                class Meta:
+                    app_label = "core"
+
+            monkeypatch.setattr(checks.apps, "get_models", isolated.get_models)
+            [error] = checks.foreign_keys_point_down()
+
+        assert (error.id, error.msg) == (
+            "kassa.E001",
+            "core.Below.above points at ledger, which is not below it.",
+        )
+
+
+class TestOtherContracts:
+    def test_name_every_app_once_more(self):
+        [contract] = [one for one in CONTRACTS if "containers" in one]
+
+        assert {name.removeprefix("apps.") for name in contract["containers"]} == set(RANK) - {
+            "core"
+        }

@@ -1,0 +1,164 @@
+"""Events: named after what happened, declared once, and written down for those who listen."""
+
+import re
+from dataclasses import dataclass, fields
+from datetime import datetime
+from pathlib import Path
+from typing import ClassVar, get_type_hints
+
+import pytest
+from django.apps import apps
+from django.conf import settings
+from django.core.management import call_command
+
+from apps.core import checks, events
+from apps.core.errors import InvariantBroken
+from apps.core.events import Event, event_classes, public_type
+from apps.core.management.commands import event_catalogue
+
+# What may never leave: names, bank details, secrets, and what risk thinks.
+PRIVATE = re.compile(r"(^|_)(iban|bic|name|email|phone|secret|password|score|rule|screening|pan)$")
+
+
+@pytest.fixture(params=event_classes(), ids=lambda kind: kind.name)
+def kind(request):
+    return request.param
+
+
+class TestEveryEvent:
+    def test_is_named_app_noun_past_participle(self, kind):
+        app, noun, happened = kind.name.split(".")
+
+        assert f"apps.{app}" in {config.name for config in apps.get_app_configs()}
+        assert kind.__module__ == f"apps.{app}.events"
+        assert re.fullmatch("[a-z_]+", noun)
+        assert re.fullmatch("[a-z_]+", happened)
+
+    def test_fits_its_columns(self, kind):
+        assert len(kind.name) <= 100
+        assert len(kind.aggregate_type) <= 50
+
+    def test_carries_nothing_private(self, kind):
+        assert [field.name for field in fields(kind) if PRIVATE.search(field.name)] == []
+
+    def test_carries_types_that_json_has(self, kind):
+        hints = get_type_hints(kind)
+        own = [field.name for field in fields(kind) if field.name not in events._ENVELOPE]
+
+        assert [name for name in own if hints[name] is float] == []
+        assert not any(name.endswith("_minor") for name in own)
+
+
+class TestEventClasses:
+    def test_have_unique_names_and_public_types(self):
+        names = [kind.name for kind in event_classes()]
+        types = [public_type(kind.name) for kind in event_classes() if kind.public]
+
+        assert len(names) == len(set(names))
+        assert len(types) == len(set(types))
+
+    def test_are_those_of_the_apps_whatever_was_imported(self):
+        assert {name.partition(".")[0] for name in (kind.name for kind in event_classes())} >= {
+            "accounts",
+            "approvals",
+            "banking",
+            "ledger",
+            "payouts",
+            "webhooks",
+        }
+
+    def test_have_a_public_type_without_the_app(self):
+        assert public_type("payouts.payout.returned") == "payout.returned"
+        with pytest.raises(InvariantBroken, match="past_participle"):
+            public_type("payout.returned")
+
+
+class TestSystemCheck:
+    def test_finds_nothing_in_what_is_declared(self):
+        assert checks.event_names_are_sound() == []
+
+    def test_finds_the_misnamed_and_the_doubled(self, monkeypatch):
+        wrong = [
+            _made("payouts.payout.returned", module="apps.payouts.events"),
+            _made("payments.payout.returned", module="apps.payments.events"),
+            _made("ledger.entry.posted", module="apps.payouts.events"),
+            _made("payouts.returned2.x", module="apps.payouts.events"),
+        ]
+        monkeypatch.setattr(checks, "event_classes", lambda: wrong)
+
+        found = [(error.msg, error.id) for error in checks.event_names_are_sound()]
+
+        assert found == [
+            ("payouts.payout.returned is declared twice.", "kassa.E003"),
+            ("payments.payout.returned is declared twice.", "kassa.E003"),
+            ("ledger.entry.posted is misnamed.", "kassa.E002"),
+            ("payouts.returned2.x is misnamed.", "kassa.E002"),
+        ]
+
+
+def _made(name, *, module):
+    # Like an event, and none: whoever lists the events must not meet it.
+    return type("Made", (), {"name": name, "public": True, "__module__": module})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Documented(Event):
+    """Something was documented."""
+
+    aggregate_type: ClassVar[str] = "thing"
+
+    amount: int
+    paid_at: datetime | None
+    """When the money
+    left."""
+    tags: list[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Derived(Documented):
+    name: ClassVar[str] = "tests.thing.documented"
+
+
+class TestCatalogue:
+    def test_says_of_each_field_its_type_and_meaning(self):
+        page = event_catalogue.render([Derived])
+
+        section = page[page.index("## ") :]
+        assert section.strip() == (
+            "## `thing.documented`\n\n"
+            "Something was documented.\n\n"
+            "Aggregate `thing`, since 2026-11-01.\n\n"
+            "| Field | Type | Meaning |\n"
+            "|---|---|---|\n"
+            "| `amount` | integer | In minor units of `currency`. |\n"
+            "| `paid_at` | instant or null | When the money left. |\n"
+            "| `tags` | list of string |  |"
+        )
+
+    def test_has_every_public_event_and_no_internal_one(self, tmp_path, settings):
+        settings.BASE_DIR = tmp_path
+        (tmp_path / "docs").mkdir()
+
+        call_command("event_catalogue", verbosity=0)
+
+        page = (tmp_path / "docs" / "events.md").read_text()
+        assert page.count("\n## ") == sum(kind.public for kind in event_classes())
+        assert "approval.requested" not in page
+
+    def test_check_notices_a_drift(self, tmp_path, settings, capsys):
+        settings.BASE_DIR = tmp_path
+        (tmp_path / "docs").mkdir()
+        with pytest.raises(SystemExit):
+            call_command("event_catalogue", check=True)
+        call_command("event_catalogue")
+        call_command("event_catalogue", check=True)
+
+        with Path(tmp_path / "docs" / "events.md").open("a") as page:
+            page.write("By hand.\n")
+
+        with pytest.raises(SystemExit):
+            call_command("event_catalogue", check=True)
+
+    def test_in_the_repository_is_up_to_date(self):
+        assert (Path(settings.BASE_DIR) / "docs" / "events.md").exists()
+        call_command("event_catalogue", check=True)
