@@ -38,6 +38,7 @@ check: services ## Lint, types, import contracts, migrations, OpenAPI drift, dep
 	$(PY) manage.py check
 	$(PY) manage.py makemigrations --check --dry-run
 	$(PY) manage.py openapi --check
+	$(PY) manage.py event_catalogue --check
 	$(PY) -m dev.check_deploy
 
 bench: services ## Measure beside references; ONLY=<name> runs one
