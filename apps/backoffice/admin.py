@@ -1,6 +1,6 @@
 """The customer's page: one page for one call, over every app that knows the customer."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, override
 
 from cryptography.exceptions import InvalidTag
@@ -46,6 +46,7 @@ class CustomerAdmin(RecordAdmin[Customer]):
     aggregate_type = "customer"
     intro = "Whose money we keep. Names and e-mails are encrypted; here they are masked."
     empty = "No customer was created yet."
+    tones: ClassVar[Mapping[str, str]] = {"open": "good"}
     search_hint = "cus_… or the client's own id"
     list_display = ("id", "external_id", "organization", "state", "frozen_at", "created_at")
     filters: ClassVar[Sequence[Filter]] = (lists.choice("state", CustomerState.choices),)
@@ -62,10 +63,6 @@ class CustomerAdmin(RecordAdmin[Customer]):
             note="Takes effect at once. Payouts that are in no file yet stop; money may come in.",
         ),
     )
-
-    @override
-    def get_queryset(self, request: HttpRequest) -> QuerySet[Customer]:
-        return super().get_queryset(request)
 
     @override
     def find(self, request: HttpRequest, rows: QuerySet[Customer], text: str) -> QuerySet[Customer]:
@@ -114,10 +111,6 @@ class CustomerAdmin(RecordAdmin[Customer]):
             _payments(page, zone=zone_of(obj)),
             _destinations(page, zone=zone_of(obj)),
         ]
-
-    @override
-    def lead(self, obj: Customer) -> Sequence[SafeString]:
-        return [cells.state(obj.state)]
 
 
 def masked_name(name: str) -> str:

@@ -127,9 +127,9 @@ def unknown_outcomes(glance: Glance) -> Tile:
     """Count the batches of which nobody knows whether the bank has them."""
     number = count(_of(PayoutBatch.objects.filter(state=BatchState.UNKNOWN), glance))
     return Tile(
-        "Unknown at the bank",
+        "In doubt",
         counted(number),
-        "batches in doubt" if number else "every batch is accounted for",
+        "batches the bank may have" if number else "no batch is in doubt",
         tone="bad" if number else "good",
         url=reverse("admin:payouts_payoutbatch_changelist") + "?state=unknown",
     )
@@ -145,7 +145,7 @@ def unmatched_money(glance: Glance) -> Tile:
     number = len(newest)
     told = ", ".join(format_minor(amount, currency) for currency, amount in sorted(sums.items()))
     return Tile(
-        "Unmatched money",
+        "Unmatched",
         counted(number),
         told or "every line has an owner",
         tone="warn" if number else "good",
@@ -210,8 +210,8 @@ def _of(rows: QuerySet[Any], glance: Glance) -> QuerySet[Any]:
 _TILES: Final[tuple[tuple[str, str, TileOf], ...]] = (
     ("Waiting for me", "payouts.approve_payout", waiting_for_me),
     ("Held payouts", "payouts.view_payout", held_payouts),
-    ("Unmatched money", "payments.view_payment", unmatched_money),
-    ("Unknown at the bank", "payouts.freeze_batch", unknown_outcomes),
+    ("Unmatched", "payments.view_payment", unmatched_money),
+    ("In doubt", "payouts.freeze_batch", unknown_outcomes),
     ("Deliveries failing", "webhooks.view_delivery", endpoints_failing),
     ("Trial balance", "ledger.view_ledger", books_stand),
     ("Ledger verified", "ledger.view_ledger", invariants_hold),

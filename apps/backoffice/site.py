@@ -221,6 +221,8 @@ class KassaSite(ThemeSite):
         return {
             "title": title,
             "icon": icon,
+            # Unfold's own leaves the icon's name to be read aloud.
+            "icon_template": "kassa/_icon.html",
             "link": link,
             "active": is_active,
             "has_permission": True,

@@ -1,6 +1,6 @@
 """Staff screens of banking: our accounts, the files that came and went, and every booked line."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, override
 from uuid import UUID
 
@@ -47,6 +47,7 @@ class BankAccountAdmin(RecordAdmin[BankAccount]):
     title = "Bank accounts"
     intro = "Accounts of ours at a bank, each with its account in the books."
     empty = "No bank account has been added yet."
+    tones: ClassVar[Mapping[str, str]] = {"open": "good"}
     related: ClassVar[Sequence[str]] = ("organization", "connection")
     list_display = ("label", "number", "bank", "books", "closing", "unexplained", "state")
     facts = ("id", "number", "bank", "holder_name", "cut", "books", "closing", "gap", "state")

@@ -21,10 +21,20 @@ from apps.ledger.rules import AccountType
 STATEMENT_ROWS = 50
 
 
+ID_LENGTH_MIN = 20
+
+
+def short_code(code: str) -> str:
+    """Return a code with the ids in it cut: `customers:cus_01m8…z3kq:available:EUR`."""
+    return ":".join(
+        part if len(part) < ID_LENGTH_MIN else f"{part[:8]}…{part[-4:]}" for part in code.split(":")
+    )
+
+
 def account_link(account_id: UUID, code: str) -> SafeString:
     """Link to an account's statement."""
     url = reverse("admin:ledger_ledgeraccount_change", args=[encode_id("la", account_id)])
-    return cells.link(url, code)
+    return cells.link(url, short_code(code))
 
 
 def entry_link(entry_id: UUID) -> SafeString:
@@ -50,11 +60,11 @@ class LedgerAccountAdmin(RecordAdmin[LedgerAccount]):
         lists.choice("type", [(kind.value, kind.value) for kind in AccountType]),
         lists.exact("currency", "Currency", placeholder="EUR"),
     )
-    facts = ("id", "kind", "posted", "pending_out", "pending_in", "available", "floor", "status")
+    facts = ("id", "whole_code", "kind", "posted", "pending_out", "pending_in", "floor", "status")
 
     @override
     def headline(self, obj: LedgerAccount) -> str:
-        return obj.code
+        return short_code(obj.code)
 
     @override
     def lead(self, obj: LedgerAccount) -> Sequence[SafeString]:
@@ -78,6 +88,11 @@ class LedgerAccountAdmin(RecordAdmin[LedgerAccount]):
     def path(self, obj: LedgerAccount) -> SafeString:
         return account_link(obj.id, obj.code)
 
+    @shown("Code")
+    def whole_code(self, obj: LedgerAccount) -> SafeString:
+        return cells.cut(obj.code, head=16, tail=12)
+
+    @shown("Type")
     def kind(self, obj: LedgerAccount) -> SafeString:
         return cells.text(obj.type)
 
@@ -268,4 +283,4 @@ def _totals(postings: Sequence[Any]) -> list[SafeString | str]:
 
 def _branch(code: str) -> str:
     """Return a code without the ids in it: whose it is stands on the entry's own page."""
-    return ":".join(part for part in code.split(":") if len(part) < 20)  # noqa: PLR2004
+    return ":".join(part for part in code.split(":") if len(part) < ID_LENGTH_MIN)

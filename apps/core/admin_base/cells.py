@@ -233,7 +233,7 @@ def age(since: datetime | None, *, now: datetime) -> SafeString:
 
 def text(value: object) -> SafeString:
     """Show plain text, or that there is none."""
-    return NONE if value in {None, ""} else format_html("{}", value)
+    return NONE if value is None or value == "" else format_html("{}", value)
 
 
 def free_text(value: str) -> SafeString:
@@ -259,7 +259,8 @@ def link(url: str, label: object) -> SafeString:
 
 def code(value: object) -> SafeString:
     """Show a technical word as it is."""
-    return NONE if value in {None, ""} else format_html('<code class="k-code">{}</code>', value)
+    is_empty = value is None or value == ""
+    return NONE if is_empty else format_html('<code class="k-code">{}</code>', value)
 
 
 def words(values: object) -> SafeString:

@@ -42,7 +42,8 @@ class Keyset:
         key = self._read(before if backwards else after)
         descending = self.descending != backwards
         if key is not None:
-            rows = self._from(rows, key, descending=descending)
+            narrowed = self._from(rows, key, descending=descending)
+            key, rows = (key, narrowed) if narrowed is not None else (None, rows)
         order = [f"-{name}" if descending else name for name in self.names]
         found = list(rows.order_by(*order)[: PAGE_ROWS + 1])
         has_more, found = len(found) > PAGE_ROWS, found[:PAGE_ROWS]
@@ -56,7 +57,9 @@ class Keyset:
             self._key(found[-1]) if found and has_next else "",
         )
 
-    def _from(self, rows: QuerySet[Any], key: list[str], *, descending: bool) -> QuerySet[Any]:
+    def _from(
+        self, rows: QuerySet[Any], key: list[str], *, descending: bool
+    ) -> QuerySet[Any] | None:
         operator = "lt" if descending else "gt"
         beyond, same = Q(), Q()
         for name, value in zip(self.names, key, strict=True):
@@ -67,7 +70,7 @@ class Keyset:
         try:
             return rows.filter(bound, beyond)
         except (ValidationError, ValueError):
-            return rows
+            return None
 
     def _key(self, row: models.Model) -> str:
         values = [_text(getattr(row, name)) for name in self.names]

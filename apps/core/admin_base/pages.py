@@ -1,6 +1,6 @@
 """What a screen is made of: columns, tables, facts. Values only; templates draw them."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Literal
@@ -82,17 +82,17 @@ def _align(title: str) -> Align:
     return "end" if title.startswith(">") else "start"
 
 
-def field_column(model: type[models.Model], name: str, *, title: str = "") -> Column:
+def field_column(model: type[models.Model], name: str, *, tones: Mapping[str, str]) -> Column:
     """Return the column of a model's field, drawn by what kind of field it is."""
     found = model._meta.get_field(name)
-    label = title or str(getattr(found, "verbose_name", name))
+    label = str(getattr(found, "verbose_name", name))
     if name.endswith("_minor"):
-        return Column(title or _sentence(label.removesuffix(" minor")), _amount(name), "end")
+        return Column(_sentence(label.removesuffix(" minor")), _amount(name), "end")
     if name in {"state", "status"}:
-        return Column(title or _sentence(label), lambda row: cells.state(getattr(row, name)))
+        return Column(_sentence(label), lambda row: _state(getattr(row, name), tones))
     if isinstance(found, models.IntegerField):
         return Column(_sentence(label), lambda row: _number(getattr(row, name)), "end")
-    return Column(title or _sentence(label.removesuffix(" at")), lambda row: value(row, name))
+    return Column(_sentence(label.removesuffix(" at")), lambda row: value(row, name))
 
 
 def value(row: models.Model, name: str) -> SafeString:
@@ -122,6 +122,10 @@ def _amount(name: str) -> Callable[[models.Model], SafeString]:
         return cells.amount(getattr(row, name), getattr(row, "currency", ""))
 
     return cell
+
+
+def _state(found: str, tones: Mapping[str, str]) -> SafeString:
+    return cells.state(found, tone=tones.get(found, ""))
 
 
 def _number(found: int | None) -> SafeString:

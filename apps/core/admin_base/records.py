@@ -1,6 +1,6 @@
 """Rows to read, and acts on them. Nobody adds, changes or deletes a row here, whoever they are."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, override
 
 from django.contrib import messages
@@ -54,6 +54,8 @@ class RecordAdmin[M: Model](ThemeModelAdmin[M]):
     filters: ClassVar[Sequence[Filter]] = ()
     facts: ClassVar[Sequence[str]] = ()
     acts: ClassVar[Sequence[Act]] = ()
+    # What a state of this screen's rows feels like, where the word alone does not say it.
+    tones: ClassVar[Mapping[str, str]] = {}
     related: ClassVar[Sequence[str]] = ("organization",)
     empty: ClassVar[str] = "There is nothing here."
     intro: ClassVar[str] = ""
@@ -166,7 +168,7 @@ class RecordAdmin[M: Model](ThemeModelAdmin[M]):
         if callable(method):
             title = getattr(method, "short_description", "") or name.replace("_", " ").capitalize()
             return Column(str(title), method, getattr(method, "align", "start"))
-        return field_column(self.model, name)
+        return field_column(self.model, name, tones=self.tones)
 
     def get_facts(self, request: HttpRequest, obj: M) -> list[Fact]:  # noqa: ARG002
         """Return the labeled values at the head of a row's page."""
@@ -195,7 +197,9 @@ class RecordAdmin[M: Model](ThemeModelAdmin[M]):
     def lead(self, obj: M) -> Sequence[SafeString]:
         """Return what stands beside the title: state and amount."""
         return [
-            cells.state(obj.state) if hasattr(obj, "state") else "",  # type: ignore[list-item]
+            cells.state(obj.state, tone=self.tones.get(obj.state, ""))
+            if hasattr(obj, "state")
+            else cells.EMPTY
         ]
 
     def list_extra(self, request: HttpRequest) -> dict[str, Any]:  # noqa: ARG002
@@ -297,6 +301,7 @@ class RecordAdmin[M: Model](ThemeModelAdmin[M]):
         self._refuse_stranger(request)
         obj = self._found(request, object_id)
         self.prepare(request, [obj])
+        acts = self._buttons(request, obj)
         context = {
             **self.admin_site.each_context(request),
             "title": self.headline(obj),
@@ -304,7 +309,8 @@ class RecordAdmin[M: Model](ThemeModelAdmin[M]):
             "facts": self.get_facts(request, obj),
             "tables": self.get_tables(request, obj),
             "history": _history.of(obj, aggregate_type=self.aggregate_type, key=self.key_of(obj)),
-            "acts": self._buttons(request, obj),
+            "acts": acts,
+            "reasons": _reasons(acts),
             **self.record_extra(request, obj),
             **(extra_context or {}),
         }
@@ -426,6 +432,15 @@ class StaffAdmin[M: Model](RecordAdmin[M]):
     @override
     def scope(self, request: HttpRequest, rows: QuerySet[M]) -> QuerySet[M]:
         return rows
+
+
+def _reasons(acts: Sequence[Mapping[str, str | bool]]) -> list[tuple[str, str]]:
+    """Return why acts are off: the acts' names, and the reason they share."""
+    found: dict[str, list[str]] = {}
+    for act in acts:
+        if act["off"]:
+            found.setdefault(str(act["off"]), []).append(str(act["name"]).capitalize())
+    return [(", ".join(names), reason) for reason, names in found.items()]
 
 
 def _query(request: HttpRequest, **changes: str) -> str:

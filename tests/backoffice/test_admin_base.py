@@ -1,0 +1,140 @@
+"""The bases themselves: pages by key, cells, and the checks that refuse another kind of screen."""
+
+from types import SimpleNamespace
+
+import pytest
+from django.contrib import admin
+from hypothesis import given
+from hypothesis import strategies as st
+
+from apps.accounts.models import Organization
+from apps.core import clock
+from apps.core.admin_base import Keyset, RecordAdmin, cells
+from apps.core.admin_base._checks import _faults
+from apps.core.admin_base.lists import PAGE_ROWS, count_bounded
+
+
+@pytest.fixture
+def organizations(db):
+    names = [f"{number % 7}" for number in range(2 * PAGE_ROWS + 13)]
+    rows = [Organization(name=name, mode="live", created_at=clock.now()) for name in names]
+    return Organization.objects.bulk_create(rows)
+
+
+class TestPagesByKey:
+    @pytest.mark.parametrize("keyset", [Keyset(), Keyset(("name",), descending=False)])
+    def test_walk_every_row_once_and_back_again(self, organizations, keyset):
+        rows, seen, token = Organization.objects.all(), [], ""
+        while True:
+            page, before, token = keyset.page(rows, after=token)
+            seen += [row.pk for row in page]
+            if not token:
+                break
+        back = [row.pk for row in page]
+        while before:
+            page, before, _ = keyset.page(rows, before=before)
+            back = [row.pk for row in page] + back
+
+        assert sorted(seen) == sorted(row.pk for row in organizations)
+        assert len(seen) == len(set(seen))
+        assert back == seen
+
+    def test_use_no_offset_and_no_count(self, organizations, django_assert_num_queries):
+        with django_assert_num_queries(1) as queries:
+            Keyset().page(Organization.objects.all())
+
+        assert "OFFSET" not in queries[0]["sql"]
+        assert "COUNT" not in queries[0]["sql"]
+
+    @pytest.mark.parametrize("token", ["", "nonsense", "WyJ4Il0", "Wzk5LCAieCJd", "%%%"])
+    def test_show_the_first_page_for_a_key_that_is_not_ours(self, organizations, token):
+        page, before, _ = Keyset().page(Organization.objects.all(), after=token)
+
+        assert page[0].pk == max(row.pk for row in organizations)
+        assert before == ""
+
+    def test_count_up_to_a_bound(self, organizations):
+        assert count_bounded(Organization.objects.all(), at_most=10) == (10, True)
+        assert count_bounded(Organization.objects.all()) == (len(organizations), False)
+
+
+class TestCells:
+    @given(st.text())
+    def test_escape_what_they_are_given(self, text):
+        for shown in (cells.text(text), cells.code(text), cells.state(text), cells.cut(text)):
+            assert "<script" not in shown.lower()
+
+    def test_write_money_with_its_currency_and_a_true_minus(self):
+        assert "1,250.00&nbsp;<small>EUR</small>" in cells.amount(125000, "EUR")
+        assert "\u22120.05&nbsp;<small>EUR</small>" in cells.amount(-5, "EUR")
+        assert ">1,250&nbsp;<small>JPY</small>" in cells.amount(1250, "JPY")
+
+    def test_keep_account_numbers_out_of_free_text_and_references_in(self):
+        text = "refund to DE89 3704 0044 0532 0130 00, see RF18539007547034, DE89370400440532013000"
+
+        shown = cells.free_text(text)
+
+        assert "0440532" not in shown
+        assert "0044 0532" not in shown
+        assert "RF18539007547034" in shown
+
+    def test_cut_an_id_in_the_middle_and_copy_it_whole(self):
+        text = "po_01jf8g3m9k2n4p6q8r0s2t4v6w"
+
+        shown = cells.cut(text)
+
+        assert f'data-copy="{text}"' in shown
+        assert ">po_01j…4v6w" in shown.replace("t4v6w", "4v6w")
+
+    def test_tell_a_state_by_word_and_shape(self):
+        shown = cells.state("pending_approval")
+
+        assert "pending approval" in shown
+        assert "k-busy" in shown
+
+
+class TestChecks:
+    def test_find_nothing_wrong_with_our_screens(self):
+        faults = [
+            fault
+            for model, screen in admin.site._registry.items()
+            for fault in _faults(model._meta.label, screen)
+        ]
+
+        assert faults == []
+
+    def test_refuse_another_base(self):
+        [fault] = _faults("accounts.Organization", admin.ModelAdmin(Organization, admin.site))
+
+        assert fault.id == "kassa.E010"
+
+    @pytest.mark.parametrize(
+        ("names", "id_"),
+        [
+            ({"list_editable": ("name",)}, "kassa.E011"),
+            ({"save_model": lambda *_: None}, "kassa.E012"),
+            ({"inlines": (SimpleNamespace,)}, "kassa.E013"),
+            ({"actions": ("delete",)}, "kassa.E014"),
+            ({"view_capability": ""}, "kassa.E015"),
+            ({"list_display": ("name_sealed",)}, "kassa.E016"),
+        ],
+    )
+    def test_refuse_what_could_write_past_an_operation(self, names, id_):
+        kind = type("Odd", (RecordAdmin,), {"view_capability": "x.y", **names})
+
+        found = _faults("accounts.Organization", kind(Organization, admin.site))
+
+        assert [fault.id for fault in found] == [id_]
+
+
+def test_only_the_door_imports_the_theme():
+    from tests.support import ROOT  # noqa: PLC0415  (needed here only)
+
+    importers = {
+        str(path.relative_to(ROOT))
+        for path in (ROOT / "apps").rglob("*.py")
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if line.lstrip().startswith(("from unfold", "import unfold"))
+    }
+
+    assert importers == {"apps/core/admin_base/_theme.py"}

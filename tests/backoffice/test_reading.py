@@ -1,0 +1,156 @@
+"""Reading is reading: nothing is written on GET, nothing leaks, and the queries are few."""
+
+import re
+
+import pytest
+from django.contrib import admin
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
+
+from apps.accounts import queries as accounts
+from tests.backoffice import world
+from tests.backoffice.screens import WRITES, pages
+
+# Queries a page may make, the session, the person and their roles among them.
+BUDGETS = {
+    "home": 14,
+    "trial_balance": 10,
+    "list": 11,
+    "row": 15,
+    "act": 14,
+}
+
+
+class TestEveryPage:
+    """Each page is drawn once per person, and all that must hold of it is looked at."""
+
+    @pytest.mark.parametrize("login", ["noor", "cora"])
+    def test_writes_nothing_leaks_nothing_and_asks_little(self, browse, house, login):
+        client = browse(login)
+        secrets = clear_texts(house)
+        wrong = []
+
+        for page in pages():
+            with CaptureQueriesContext(connection) as queries:
+                text = client.get(page.url).content.decode()
+            wrong += [(page.name, one["sql"]) for one in queries if WRITES.search(one["sql"])]
+            wrong += [(page.name, secret) for secret in secrets if secret in text]
+            kind = page.name if page.name in BUDGETS else page.name.split()[1]
+            if len(queries) > BUDGETS[kind]:
+                wrong.append((page.name, len(queries)))
+
+        assert wrong == []
+
+    def test_of_the_search_answers_no_get(self, browse):
+        assert browse("noor").get("/admin/find/?text=po_1").status_code == 405
+
+
+class TestWhatIsLookedFor:
+    @pytest.mark.parametrize("login", ["noor", "sofia", "bo"])
+    def test_is_in_clear_on_no_answer(self, browse, house, login):
+        client = browse(login)
+
+        for secret in clear_texts(house)[:4]:
+            found = client.post("/admin/find/", {"text": secret}, follow=True)
+            listed = client.get("/admin/payouts/payout/", {"q": secret})
+            for answer in (found, listed):
+                text = answer.content.decode().replace(f'value="{secret}"', "")
+                assert secret not in text
+
+
+def clear_texts(house):
+    """Return what must stand in clear on no page."""
+    customer = house.customers[0]
+    numbers = [world.OUR_IBAN, "FI2112345600000785", *world.IBANS]
+    return [
+        accounts.unseal_email(customer),
+        accounts.unseal_name(customer),
+        *numbers,
+        *(f"{one[:4]} {one[4:8]} {one[8:12]}" for one in numbers),
+    ]
+
+
+class TestQueries:
+    def test_are_as_many_for_a_full_page_as_for_a_short_one(self, browse, house):
+        client = browse("noor")
+
+        for label in ("payouts_payout", "ledger_journalentry", "banking_bankline"):
+            url = reverse(f"admin:{label}_changelist")
+            full, short = self.count(client, url), self.count(client, f"{url}?since=1")
+            assert abs(full - short) <= 1, label
+
+    @staticmethod
+    def count(client, url):
+        with CaptureQueriesContext(connection) as queries:
+            client.get(url)
+        return len(queries)
+
+
+class TestFinding:
+    def test_opens_the_row_of_a_printed_id(self, browse, house):
+        payout = house.payouts["waiting"]
+        printed = admin.site._registry[type(payout)].key_of(payout)
+
+        answer = browse("noor").post("/admin/find/", {"text": f" {printed} "})
+
+        assert answer.status_code == 302
+        assert answer["Location"] == f"/admin/payouts/payout/{printed}/"
+
+    def test_opens_the_customer_of_an_email_that_no_page_shows(self, browse, house):
+        customer = house.customers[0]
+
+        answer = browse("sofia").post(
+            "/admin/find/", {"text": accounts.unseal_email(customer).upper()}
+        )
+
+        assert answer.status_code == 302
+        assert "/admin/accounts/customer/cus_" in answer["Location"]
+
+    def test_opens_the_customer_of_the_clients_own_id(self, browse, house):
+        answer = browse("rosa").post("/admin/find/", {"text": "merchant-1001"})
+
+        assert "/admin/accounts/customer/cus_" in answer["Location"]
+
+    def test_says_so_when_there_is_nothing(self, browse):
+        answer = browse("noor").post("/admin/find/", {"text": "no such thing"})
+
+        assert b"No row that you may see" in answer.content
+
+
+class TestHome:
+    def test_shows_the_same_numbers_as_chart_and_as_table(self, browse, house):
+        text = browse("noor").get("/admin/").content.decode()
+
+        assert "data-chart=" in text
+        assert "The same as numbers" in text
+        assert "Money in and out" in text
+
+    def test_counts_what_waits_for_me_and_not_my_own(self, browse):
+        own_is_left_out = browse("noor").get("/admin/").content.decode()
+        all_three = browse("anton").get("/admin/").content.decode()
+
+        assert re.search(r"Waiting for me</span><b>2</b>", own_is_left_out)
+        assert re.search(r"Waiting for me</span><b>3</b>", all_three)
+
+    def test_shows_an_admin_of_staff_no_money(self, browse):
+        text = browse("bo").get("/admin/").content.decode()
+
+        assert "Money in and out" not in text
+        assert "EUR" not in text
+
+    def test_stands_when_one_tile_fails(self, browse, monkeypatch):
+        from django.db import DatabaseError  # noqa: PLC0415  (this test's own fault)
+
+        from apps.backoffice import queries  # noqa: PLC0415
+
+        def fails(_glance):
+            raise DatabaseError
+
+        tiles = [(t, c, fails if t == "Held payouts" else made) for t, c, made in queries._TILES]
+        monkeypatch.setattr(queries, "_TILES", tiles)
+
+        answer = browse("noor").get("/admin/")
+
+        assert answer.status_code == 200
+        assert b"Not to be had now" in answer.content

@@ -1,0 +1,189 @@
+"""What people do all day, done in a browser."""
+
+import re
+
+import pytest
+from playwright.sync_api import expect
+
+from apps.payouts.models import Payout
+
+pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
+
+
+def test_a_person_signs_in_sees_money_at_a_glance_and_signs_out(sit_down):
+    desk = sit_down()
+    desk.go("/admin/").shoot("sign-in")
+    desk.sign_in("noor")
+
+    expect(desk.page.get_by_role("heading", name="Hello, Noor")).to_be_visible()
+    expect(desk.page.locator(".k-tile").first).to_contain_text("Waiting for me")
+    drawn = desk.page.evaluate(
+        "Object.values(Chart.instances).map((chart) => chart.data.datasets[0].data.length)"
+    )
+    assert max(drawn) == 30
+    desk.page.get_by_text("The same as numbers").click()
+    expect(desk.page.get_by_role("region", name="Money in and out per day")).to_be_visible()
+    desk.shoot("home")
+
+    desk.page.locator(".k-person").click()
+    desk.page.get_by_role("button", name="Sign out").click()
+    desk.page.wait_for_url("**/admin/login/**")
+
+
+def test_a_wrong_password_says_one_thing_whoever_it_is(sit_down):
+    desk = sit_down()
+    texts = []
+    for email in ("noor@kassa.test", "nobody@kassa.test"):
+        desk.go("/admin/login/")
+        desk.page.get_by_label("E-mail").fill(email)
+        desk.page.get_by_label("Password").fill("not the right passphrase")
+        desk.page.get_by_role("button", name="Sign in").click()
+        texts.append(desk.page.get_by_role("alert").inner_text())
+
+    assert texts[0] == texts[1]
+
+
+def test_two_people_pay_out_what_one_asked_for(sit_down, house):
+    asker, decider = sit_down("noor"), sit_down("anton")
+
+    # Who asked finds the request greyed, with the reason, and no link to its form.
+    asker.page.get_by_role("link", name="Approvals", exact=True).click()
+    own = asker.page.get_by_role("row").filter(has_text="1,790.00")
+    expect(own).to_contain_text("your own: another decides")
+    own.get_by_role("link").click()
+    button = asker.page.locator(".k-button", has_text="Approve: pay out 1,790.00 EUR")
+    expect(button).to_have_attribute("aria-disabled", "true")
+    expect(asker.page.get_by_text("You asked for this yourself.")).to_be_visible()
+    asker.shoot("approval-of-my-own")
+
+    # The second person reads what it is about, gives a reason, and decides.
+    decider.page.locator(".k-tile", has_text="Waiting for me").click()
+    decider.page.get_by_role("link", name="Pay out 1,790.00 EUR").click()
+    expect(decider.page.get_by_text("As it was when it was asked for.")).to_be_visible()
+    decider.shoot("approval")
+    decider.page.get_by_role("link", name="Approve: pay out 1,790.00 EUR").click()
+    decider.page.get_by_role("button", name="Known customer, usual amount.").click()
+    decider.shoot("approval-form")
+    decider.page.get_by_role("button", name="Approve: pay out 1,790.00 EUR").click()
+
+    expect(decider.page.get_by_text("It is approved now.")).to_be_visible()
+    assert Payout.objects.get(pk=house.payouts["own"].pk).state == "scheduled"
+
+
+def test_a_refused_act_keeps_what_was_typed(sit_down, house):
+    first, second = sit_down("anton"), sit_down("noor")
+    for desk in (first, second):
+        desk.go("/admin/approvals/approvalrequest/")
+        desk.page.get_by_role("link", name="Pay out 1,250.00 EUR").click()
+        desk.page.get_by_role("link", name=re.compile("^Deny")).click()
+        desk.page.get_by_label("Reason").fill("Amount and invoice differ.")
+    first.page.get_by_role("button", name=re.compile("^Deny")).click()
+    first.page.wait_for_url("**/approvalrequest/apr_*/")
+    second.expected.add(409)
+    second.page.get_by_role("button", name=re.compile("^Deny")).click()
+
+    expect(second.page.get_by_role("alert")).to_contain_text("approval_closed")
+    expect(second.page.get_by_label("Reason")).to_have_value("Amount and invoice differ.")
+    second.shoot("refused")
+
+
+def test_the_books_are_read_and_never_edited(sit_down):
+    desk = sit_down("ada").go("/admin/ledger/ledgeraccount/?code=bank:")
+
+    desk.page.get_by_role("link", name=re.compile("^bank:")).click()
+    expect(desk.page.get_by_role("heading", name="Statement")).to_be_visible()
+    desk.shoot("ledger-account")
+    desk.page.locator(".k-table .k-id a").first.click()
+    expect(desk.page.get_by_text("Debits equal credits")).to_be_visible()
+    assert desk.page.locator("main form[method=post], #content form[method=post]").count() == 0
+    assert desk.page.locator(".k-acts").count() == 0
+    desk.shoot("journal-entry")
+
+    desk.go("/admin/trial-balance/")
+    expect(desk.page.get_by_text("Debits equal credits: the difference is zero")).to_be_visible()
+    desk.shoot("trial-balance")
+
+
+def test_a_call_about_a_customer_is_answered_from_one_page(sit_down):
+    desk = sit_down("sofia")
+    desk.page.keyboard.press("/")
+    desk.page.keyboard.type("merchant-1003")
+    desk.page.keyboard.press("Enter")
+
+    expect(desk.page.get_by_role("heading", name="Customer merchant-1003")).to_be_visible()
+    for title in ("Balances", "Payouts", "Payments in", "Destinations"):
+        expect(desk.page.get_by_role("heading", name=title, exact=True)).to_be_visible()
+    expect(desk.page.get_by_text("Nordwind")).to_have_count(0)
+    desk.shoot("customer")
+
+
+def test_lists_are_walked_by_keyboard(sit_down):
+    desk = sit_down("noor").go("/admin/payouts/payout/")
+    for key in ("j", "j", "k", "j"):
+        desk.page.keyboard.press(key)
+
+    marked = desk.page.locator(".k-rows tr.k-at")
+    expect(marked).to_have_count(1)
+    href = marked.locator("a").first.get_attribute("href")
+    desk.page.keyboard.press("Enter")
+    desk.page.wait_for_url(f"**{href}")
+    desk.page.keyboard.press("?")
+    expect(desk.page.get_by_role("dialog", name="Keyboard")).to_be_visible()
+
+
+def test_a_client_is_sent_what_they_missed(sit_down):
+    desk = sit_down("sofia").go("/admin/webhooks/webhookdelivery/?status=succeeded")
+    desk.page.locator(".k-table .k-id a").first.click()
+    expect(desk.page.get_by_role("heading", name="Attempts")).to_be_visible()
+    desk.shoot("delivery")
+    desk.page.get_by_role("link", name="Send it again").click()
+    desk.page.get_by_role("button", name="Their server was down.").click()
+    desk.page.get_by_role("button", name="Send it again").click()
+
+    expect(
+        desk.page.get_by_text("It is owed again, with a new budget of attempts.")
+    ).to_be_visible()
+
+
+EVERY_SCREEN = (
+    "",
+    "approvals/approvalrequest/",
+    "payments/unmatchedmoney/",
+    "accounts/customer/",
+    "payments/payment/",
+    "payouts/payout/",
+    "payouts/payoutbatch/",
+    "payouts/destination/",
+    "banking/bankaccount/",
+    "banking/bankstatement/",
+    "banking/bankline/",
+    "banking/bankfile/",
+    "banking/bankfile/act/import/",
+    "ledger/ledgeraccount/",
+    "ledger/journalentry/",
+    "trial-balance/",
+    "accounts/organization/",
+    "accounts/apikey/",
+    "webhooks/webhookendpoint/",
+    "webhooks/webhookdelivery/",
+    "core/outboxevent/",
+    "core/jobrun/",
+)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_screen_stands_in_light_and_dark_and_on_a_small_one(sit_down, scheme):
+    desk = sit_down("noor", color_scheme=scheme)
+    for path in EVERY_SCREEN:
+        desk.go(f"/admin/{path}")
+        name = path.strip("/").replace("/", "-") or "home"
+        desk.shoot(f"{scheme}-{name}")
+    if scheme == "light":
+        desk.page.set_viewport_size({"width": 360, "height": 740})
+        for path in ("", "payouts/payout/", "approvals/approvalrequest/"):
+            desk.go(f"/admin/{path}")
+            wide = desk.page.evaluate(
+                "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+            )
+            assert wide <= 0, path
+            desk.shoot(f"small-{path.strip('/').replace('/', '-') or 'home'}")
