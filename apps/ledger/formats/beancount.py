@@ -19,7 +19,7 @@ _ROOTS: Final = {
     "income": "Income",
     "expense": "Expenses",
 }
-_OPENED: Final = date(1970, 1, 1)
+_OPENED: Final = date.min
 
 
 def account_name(code: str, type_: str) -> str:
@@ -40,11 +40,12 @@ def write(accounts: Iterable[AccountRecord], entries: Iterable[EntryRecord]) -> 
         last = max(last, entry.effective_at.astimezone(UTC).date())
         yield from _entry(entry)
     # An assertion holds at the start of its day, so it stands on the day after the last entry.
+    # Without a tolerance of its own it would forgive one minor unit.
     day = last + timedelta(days=1)
     for account in listed:
         amount = decimal_text(account.net_minor, account.currency)
         name = account_name(account.code, account.type)
-        yield f"{day} balance {name}  {amount} {account.currency}\n"
+        yield f"{day} balance {name}  {amount} ~ 0 {account.currency}\n"
 
 
 def _entry(entry: EntryRecord) -> Iterator[str]:
