@@ -83,21 +83,22 @@ INVARIANTS: Final[dict[str, str]] = {
          ORDER BY b.id
     """,
     "ledger_hold_agrees_with_its_history": """
-        SELECT h.organization_id, h.id AS hold_id, h.status
+        SELECT h.organization_id, h.id AS hold_id, h.status, v.kind, h.captured_minor
           FROM ledger_hold h
-         WHERE (h.status = 'open') =
-               EXISTS (SELECT FROM ledger_hold_event v
-                        WHERE v.organization_id = h.organization_id AND v.hold_id = h.id
-                          AND v.terminal)
+          LEFT JOIN ledger_hold_event v
+            ON v.organization_id = h.organization_id AND v.hold_id = h.id AND v.terminal
+         WHERE h.status <> COALESCE(v.kind, 'open')
+            OR h.captured_minor <> CASE v.kind WHEN 'captured' THEN v.amount_minor ELSE 0 END
          ORDER BY h.id
     """,
     "ledger_account_has_its_balance": """
-        SELECT a.organization_id, a.id AS account_id
+        SELECT COALESCE(a.organization_id, b.organization_id) AS organization_id,
+               COALESCE(a.id, b.id) AS account_id
           FROM ledger_account a
-          LEFT JOIN ledger_balance b ON b.organization_id = a.organization_id AND b.id = a.id
-         WHERE b.id IS NULL OR b.currency <> a.currency
+          FULL JOIN ledger_balance b ON b.organization_id = a.organization_id AND b.id = a.id
+         WHERE a.id IS NULL OR b.id IS NULL OR b.currency <> a.currency
             OR b.credit_normal <> (a.type IN ('liability', 'equity', 'income'))
-         ORDER BY a.id
+         ORDER BY account_id
     """,
     "ledger_trial_balance_is_zero": """
         SELECT organization_id, currency, SUM(posted_debits) AS debits,
@@ -105,15 +106,18 @@ INVARIANTS: Final[dict[str, str]] = {
           FROM ledger_balance GROUP BY organization_id, currency
         HAVING SUM(posted_debits) <> SUM(posted_credits)
     """,
-    # Events are kept for a time; older entries had theirs.
+    # Events are kept for a time; older entries had theirs. An event whose entry is gone is a fault
+    # at any age: that is how an entry shows that was taken out with all its traces in the books.
     "ledger_entry_has_its_event": """
-        SELECT e.organization_id, e.id AS entry_id
+        SELECT COALESCE(e.organization_id, v.organization_id) AS organization_id,
+               e.id AS entry_id, v.aggregate_id AS event_of
           FROM ledger_journal_entry e
-         WHERE e.recorded_at > now() - interval '89 days'
-           AND NOT EXISTS (SELECT FROM core_outbox_event v
-                            WHERE v.organization_id = e.organization_id
-                              AND v.aggregate_type = 'journal_entry'
-                              AND v.aggregate_id = kassa_public_id('je', e.id))
-         ORDER BY e.id
+          FULL JOIN (SELECT organization_id, aggregate_id FROM core_outbox_event
+                      WHERE name = 'ledger.journal_entry.posted') v
+            ON v.organization_id = e.organization_id
+           AND v.aggregate_id = kassa_public_id('je', e.id)
+         WHERE e.id IS NULL
+            OR (v.aggregate_id IS NULL AND e.recorded_at > now() - interval '89 days')
+         ORDER BY e.id, v.aggregate_id
     """,
 }

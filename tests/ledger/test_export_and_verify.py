@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from datetime import UTC, datetime
 from decimal import Decimal
 
 import pytest
@@ -11,17 +12,19 @@ from beancount.core import realization
 from django.core.management import call_command
 from django.db import connection
 
-from apps.core.ids import encode_id
+from apps.core.ids import encode_id, new_id
 from apps.core.money import exponent
 from apps.ledger import queries
 from apps.ledger.formats.beancount import account_name
 from apps.ledger.formats.tables import escape_formula
 from apps.ledger.models import JournalEntry, Posting
+from apps.ledger.rules import CaptureHold, PlaceHold
 from tests.ledger.factories import (
     balance,
     create_organization,
     fund,
     open_account,
+    post,
     post_transfer,
 )
 
@@ -71,6 +74,28 @@ class TestExportJournal:
 
         assert errors
 
+    def test_beancount_sees_a_balance_that_is_off_by_one_unit(self, books, tmp_path):
+        text = export(books, "beancount", tmp_path).replace("67.00 ~", "67.01 ~")
+
+        _, errors, _ = loader.load_string(text)
+
+        assert [type(error).__name__ for error in errors] == ["BalanceError"]
+
+    def test_beancount_takes_entries_of_any_year_in_any_order(self, books, tmp_path):
+        ids = queries.account_ids(
+            organization_id=books,
+            codes=["customers:cus_ann:available:EUR", "customers:cus_bob:available:EUR"],
+        )
+        for year in (2199, 1901, 2026):
+            post_transfer(
+                books, *ids.values(), 1, key=f"year-{year}",
+                effective_at=datetime(year, 12, 31, 23, tzinfo=UTC),
+            )  # fmt: skip
+
+        _, errors, _ = loader.load_string(export(books, "beancount", tmp_path))
+
+        assert errors == []
+
     def test_csv_reads_back_and_runs_no_formula(self, books, tmp_path):
         rows = list(csv.DictReader(io.StringIO(export(books, "csv", tmp_path))))
 
@@ -92,6 +117,19 @@ class TestExportJournal:
             call_command("export_journal", organization="org_x", output=path)
 
         assert not path.exists()
+
+
+def remove_entry(entry) -> None:
+    """Take an entry out of the books with every trace: postings, counters, versions."""
+    corrupt(
+        "UPDATE ledger_balance b SET version = version - 1,"
+        " posted_debits = posted_debits - GREATEST(p.amount_minor, 0),"
+        " posted_credits = posted_credits + LEAST(p.amount_minor, 0)"
+        " FROM ledger_posting p WHERE p.account_id = b.id AND p.entry_id = %s",
+        entry,
+    )
+    corrupt("DELETE FROM ledger_posting WHERE entry_id = %s", entry)
+    corrupt("DELETE FROM ledger_journal_entry WHERE id = %s", entry)
 
 
 def corrupt(statement: str, *values: object) -> None:
@@ -136,6 +174,7 @@ class TestVerifyLedger:
             ("UPDATE ledger_posting SET balance_after_minor = balance_after_minor + 1",
              "ledger_running_balance_follows_postings"),
             ("DELETE FROM ledger_balance", "ledger_account_has_its_balance"),
+            ("DELETE FROM ledger_account", "ledger_account_has_its_balance"),
         ],
     )  # fmt: skip
     def test_sees_every_kind_of_corruption(self, books, capsys, statement, name):
@@ -145,6 +184,36 @@ class TestVerifyLedger:
             call_command("verify_ledger", quiet=True)
 
         assert f"FAULT {name}" in capsys.readouterr().out
+
+    def test_sees_that_an_entry_was_taken_out_with_every_trace(self, books, capsys):
+        remove_entry(JournalEntry.objects.latest("id").id)
+
+        with pytest.raises(SystemExit):
+            call_command("verify_ledger", quiet=True)
+
+        out = capsys.readouterr().out
+        assert out.count("FAULT") == 1
+        assert "FAULT ledger_entry_has_its_event" in out
+
+    @pytest.mark.parametrize(
+        "change", ["captured_minor = 5_00", "captured_minor = 0, status = 'voided'"]
+    )
+    def test_sees_a_hold_that_ended_otherwise_than_its_history(self, books, capsys, change):
+        ids = queries.account_ids(
+            organization_id=books,
+            codes=["customers:cus_ann:available:EUR", "customers:cus_bob:available:EUR"],
+        )
+        debit, credit = ids.values()
+        hold = PlaceHold(id=new_id(), debit_account_id=debit, credit_account_id=credit,
+                         amount_minor=5_00, currency="EUR")  # fmt: skip
+        post(books, hold)
+        post(books, CaptureHold(hold_id=hold.id, entry_id=new_id(), kind="x", amount_minor=3_00))
+        corrupt(f"UPDATE ledger_hold SET {change}")
+
+        with pytest.raises(SystemExit):
+            call_command("verify_ledger", quiet=True)
+
+        assert "FAULT ledger_hold_agrees_with_its_history" in capsys.readouterr().out
 
 
 def test_the_trial_balance_is_zero_per_currency(books):
