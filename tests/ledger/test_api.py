@@ -111,6 +111,15 @@ class TestPostTransfer:
         assert JournalEntry.objects.count() == before
         assert api.post("/v1/transfers", api.transfer()).status_code == 201
 
+    @pytest.mark.parametrize(
+        "instant", ["0001-01-01T00:00:00Z", "9999-12-31T23:00:00Z", "2026-11-02T09:30:00", 5]
+    )
+    def test_with_no_likely_effective_time_is_400_naming_the_field(self, api, instant):
+        response = api.post("/v1/transfers", api.transfer(effective_at=instant))
+
+        assert response.status_code == 400
+        assert response.json()["errors"][0]["pointer"] == "/effective_at"
+
     def test_without_a_key_is_400(self, api):
         response = api.post("/v1/transfers", api.transfer(), key=None)
 
@@ -187,6 +196,14 @@ class TestReads:
         assert again.json() == first.json()
         assert (taken.status_code, taken.json()["code"]) == (409, "ledger_code_taken")
         assert (reserved.status_code, reserved.json()["code"]) == (422, "ledger_code_reserved")
+
+    def test_an_account_that_would_begin_below_its_floor_is_400(self, api):
+        body = {"code": "wallets:w_1:EUR", "type": "asset", "currency": "EUR", "min_available": 1}
+
+        response = api.post("/v1/ledger-accounts", body)
+
+        assert response.status_code == 400
+        assert response.json()["errors"][0]["pointer"] == "/min_available"
 
 
 class TestTenancy:

@@ -1,6 +1,7 @@
 """Shapes of the ledger's requests and answers. Amounts are minor units."""
 
-from typing import Any, Final, override
+from datetime import datetime
+from typing import Any, ClassVar, Final, override
 
 from rest_framework import serializers
 
@@ -22,6 +23,19 @@ BATCH_MAX: Final = 10_000
 _FLOOR_MAX: Final = 10**13
 
 
+class EffectiveField(InstantField):
+    """Business time: a year that somebody can have meant, and that every tool can read."""
+
+    default_error_messages: ClassVar = {"range": "An effective time is of the years 1970 to 2199."}
+
+    @override
+    def to_internal_value(self, data: Any) -> datetime:
+        instant = super().to_internal_value(data)
+        if not 1970 <= instant.year < 2200:  # noqa: PLR2004  (as the message says)
+            self.fail("range")
+        return instant
+
+
 class OpenLedgerAccount(StrictSerializer):
     code = TextField(
         200,
@@ -31,7 +45,7 @@ class OpenLedgerAccount(StrictSerializer):
     type = CodeField([kind.value for kind in AccountType])
     currency = CurrencyField()
     min_available = IntegerField(
-        least=-_FLOOR_MAX, most=_FLOOR_MAX, required=False, allow_null=True, default=0,
+        least=-_FLOOR_MAX, most=0, required=False, allow_null=True, default=0,
         help_text="The floor of available; null is none, negative a credit line.",
     )  # fmt: skip
 
@@ -57,7 +71,7 @@ class PostTransfer(StrictSerializer):
     currency = CurrencyField()
     reference = TextField(255, required=False)
     description = TextField(500, required=False, allow_blank=True)
-    effective_at = InstantField(required=False)
+    effective_at = EffectiveField(required=False)
     metadata = MetadataField()
 
 
