@@ -71,6 +71,18 @@ class ReferenceReused(RuleViolation):
     code = "reference_reused"
 
 
+class ReferenceReserved(RuleViolation):
+    """References that begin so are those of Kassa's own acts."""
+
+    code = "reference_reserved"
+
+
+class BalanceTooLarge(RuleViolation):
+    """More would have moved over the account than the books can count."""
+
+    code = "balance_too_large"
+
+
 class HoldNotFound(NotFound):
     code = "hold_not_found"
 

@@ -38,6 +38,12 @@ class AccountType(StrEnum):
     EXPENSE = "expense"
 
 
+# How much may ever move over one side of an account: sums of such counters still fit a bigint.
+COUNTER_MAX = 10**18
+
+# How references of Kassa's own acts begin; a client's own by such a name would stand in their way.
+RESERVED_REFERENCES = ("bank_account:", "bank_line:", "bank_line_detail:", "payout:")
+
 CREDIT_NORMAL = frozenset({AccountType.LIABILITY, AccountType.EQUITY, AccountType.INCOME})
 
 
@@ -167,6 +173,11 @@ class CaptureHold:
     effective_at: datetime | None = None
     metadata: Mapping[str, object] = field(default_factory=dict)
     linked: bool = False
+
+    def __post_init__(self) -> None:
+        if self.amount_minor is not None and self.amount_minor < 0:
+            msg = "A capture posts an amount, or 0 to release the hold."
+            raise ValueError(msg)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -363,6 +374,8 @@ def _post_entry(state: State, command: PostEntry) -> Outcome:
     legs = [
         (leg.account_id, leg.amount_minor, leg.currency or command.currency) for leg in command.legs
     ]
+    if not state.reach_internal and (command.reference or "").startswith(RESERVED_REFERENCES):
+        raise errors.ReferenceReserved("References that begin so are of Kassa's own acts.")
     known = state.known.get(command.reference) if command.reference else None
     if known is not None:
         return _replay(command, known, tuple(legs))
@@ -428,6 +441,7 @@ def _check_funds(
         balance = balances[account_id]
         outflow = amount if balance.credit_normal else -amount
         _check_outflow(balance, outflow)
+        _check_room(balance, amount)
 
 
 def _check_outflow(balance: BalanceState, outflow: int) -> None:
@@ -439,6 +453,16 @@ def _check_outflow(balance: BalanceState, outflow: int) -> None:
             available=balance.available,
             requested=outflow,
             min_available=floor,
+        )
+
+
+def _check_room(balance: BalanceState, amount: int) -> None:
+    debits = balance.posted_debits + balance.pending_debits
+    credits_ = balance.posted_credits + balance.pending_credits
+    if (debits + amount if amount > 0 else credits_ - amount) > COUNTER_MAX:
+        raise errors.BalanceTooLarge(
+            "No more can move over this ledger account.",
+            ledger_account=encode_id("la", balance.id),
         )
 
 

@@ -106,6 +106,23 @@ class TestTransfer:
     def test_from_an_account_to_itself_is_refused(self):
         assert codes(apply(state(a=100), [move(A, A, 10)])[1]) == ["same_ledger_account"]
 
+    def test_of_a_client_takes_no_reference_of_kassas_own_acts(self):
+        start = state(a=100)
+        start.reach_internal = False
+        for id_ in (A, B):
+            start.balances[id_].internal = False
+        commands = [move(A, B, 1, reference=text) for text in ("payout:pat_1:settle", "payout-1")]
+
+        assert codes(apply(start, commands)[1]) == ["reference_reserved", "posted"]
+
+    def test_more_than_the_books_can_count_is_refused(self):
+        start = state()
+        start.balances[B].posted_credits = 10**18 - 5
+
+        _, outcomes = apply(start, [move(BANK, B, 6), move(BANK, B, 5)])
+
+        assert codes(outcomes) == ["balance_too_large", "posted"]
+
     def test_to_an_account_nobody_has_is_refused(self):
         assert codes(apply(state(a=100), [move(A, fresh(), 10)])[1]) == ["unknown_ledger_account"]
 
