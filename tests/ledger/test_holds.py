@@ -78,6 +78,18 @@ class TestHold:
         assert Hold.objects.count() == 0
         assert balance(organization, ann).available == 50_00
 
+    def test_placed_and_voided_in_one_batch_leaves_its_history(self, books):
+        organization, ann, transit = books
+        hold = PlaceHold(id=new_id(), debit_account_id=ann, credit_account_id=transit,
+                         amount_minor=5_00, currency="EUR")  # fmt: skip
+
+        post(organization, hold, VoidHold(hold_id=hold.id))
+
+        assert Hold.objects.get().status == "voided"
+        assert [e.kind for e in HoldEvent.objects.order_by("id")] == ["placed", "voided"]
+        assert balance(organization, ann).available == 50_00
+        assert breaches() == []
+
     def test_a_capture_applied_twice_under_its_reference_posts_once(self, books):
         organization, ann, transit = books
         hold = place(organization, ann, transit, 15_00)

@@ -7,7 +7,12 @@ import pytest
 from apps.core.invariants import breaches
 from apps.core.models import AuditEvent
 from apps.ledger import operations, queries
-from apps.ledger.errors import AlreadyReversed, InsufficientFunds, JournalEntryNotFound
+from apps.ledger.errors import (
+    AlreadyReversed,
+    InsufficientFunds,
+    JournalEntryNotFound,
+    ReferenceReused,
+)
 from apps.ledger.models import JournalEntry
 from tests.ledger.factories import (
     ACTOR,
@@ -72,6 +77,15 @@ class TestReverseEntry:
         assert reverse(organization, entry, reference="payout:1:reject") == first
         with pytest.raises(AlreadyReversed):
             reverse(organization, entry)
+
+    def test_under_the_reference_of_an_equal_entry_is_refused(self, books):
+        organization, ann, bob, entry = books
+        post_transfer(organization, bob, ann, 40_00, key="back", reference="r-1")
+
+        with pytest.raises(ReferenceReused):
+            reverse(organization, entry, reference="r-1")
+
+        assert not AuditEvent.objects.filter(act="ledger.reverse_entry").exists()
 
     def test_of_another_organizations_entry_is_not_found(self, books):
         *_, entry = books

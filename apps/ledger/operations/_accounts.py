@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from operator import attrgetter
 from typing import Final
 from uuid import UUID
 
@@ -54,7 +55,8 @@ def open_accounts(
     :raises LedgerAccountDiffers: if one stands with another type or currency
     """
     found = _find(organization_id, accounts)
-    missing = [spec for spec in accounts if spec.code not in found]
+    # In one order for everybody, so that of two callers one waits and neither deadlocks.
+    missing = [spec for spec in sorted(accounts, key=attrgetter("code")) if spec.code not in found]
     if not missing:
         return {code: account.id for code, account in found.items()}
     rows = [
@@ -139,7 +141,7 @@ def _find(organization_id: UUID, accounts: Sequence[AccountSpec]) -> dict[str, L
         if row is not None and (row.type, row.currency) != (spec.type, spec.currency):
             raise errors.LedgerAccountDiffers(
                 "A ledger account with this code is of another type or currency.",
-                code=spec.code,
+                ledger_code=spec.code,
                 ledger_account=encode_id("la", row.id),
             )
     return found

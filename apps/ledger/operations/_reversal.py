@@ -31,6 +31,7 @@ def reverse_entry(
     :raises JournalEntryNotFound: if the organisation has no such entry
     :raises AlreadyReversed: if it was reversed, under another reference
     :raises NotReversible: if it is a reversal itself
+    :raises ReferenceReused: if the reference stands for an entry that is not this reversal
     :raises InsufficientFunds: if the money was spent meanwhile
     """
     entry = queries.get_entry(organization_id=organization_id, entry_id=entry_id)
@@ -51,7 +52,13 @@ def reverse_entry(
         description=f"Reversal: {entry.description}"[:500] if entry.description else "Reversal",
         reverses=entry.id,
     )
-    post(organization_id=organization_id, commands=[command], actor=actor, now=now)
+    [outcome] = post(organization_id=organization_id, commands=[command], actor=actor, now=now)
+    if outcome.entry_id is not None and outcome.entry_id != command.id:
+        # The opposite legs, but posted as an entry of its own: nothing was reversed.
+        raise errors.ReferenceReused(
+            "This reference stands for another journal entry.",
+            journal_entry=encode_id("je", outcome.entry_id),
+        )
     audit.record(
         "ledger.reverse_entry",
         ("ledger.journalentry", str(entry.id)),

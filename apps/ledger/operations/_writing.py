@@ -73,7 +73,7 @@ def write(
     """Write what was decided: entries, postings, balances, holds, and an event per entry."""
     posted = [outcome for outcome in outcomes if outcome.lines]
     changed = [balance for id_, balance in after.balances.items() if _differs(before[id_], balance)]
-    if not changed:
+    if not changed and not any(outcome.status in {"held", "voided"} for outcome in outcomes):
         return
     with connection.cursor() as cursor:
         cursor.execute(
