@@ -163,6 +163,16 @@ def guard_names() -> list[str]:
         return [row[0] for row in cursor.fetchall()]
 
 
+ROUNDABOUT_ENTRY = """
+    INSERT INTO ledger_journal_entry TABLE ledger_journal_entry
+        ON CONFLICT (id) DO UPDATE SET kind = 'other'
+"""
+ROUNDABOUT_POSTING = """
+    INSERT INTO ledger_posting TABLE ledger_posting
+        ON CONFLICT (organization_id, entry_id, number) DO UPDATE SET amount_minor = 1
+"""
+
+
 class TestAppendOnly:
     @pytest.mark.parametrize(
         "table",
@@ -186,6 +196,19 @@ class TestAppendOnly:
     def test_rows_neither_change_nor_go(self, books, table, statement):
         with pytest.raises(DatabaseError, match="append-only"):
             sql(statement.format(table))
+
+    @pytest.mark.parametrize(
+        "statement",
+        [
+            ROUNDABOUT_ENTRY,
+            ROUNDABOUT_POSTING,
+            "MERGE INTO ledger_posting USING (SELECT 1) AS s ON true WHEN MATCHED THEN DELETE",
+            "TRUNCATE accounts_organization CASCADE",
+        ],
+    )
+    def test_no_roundabout_statement_changes_them(self, books, statement):
+        with pytest.raises(DatabaseError, match=r"append-only|never deleted"):
+            sql(statement)
 
     def test_the_orm_is_no_way_round(self, books):
         posting = Posting.objects.first()
