@@ -39,7 +39,7 @@ class Bank:
 def bank() -> Iterator[Bank]:
     """Yield the bank that `make run` has up; where none answers, run one of the story's own."""
     database = Path(settings.BASE_DIR) / "var" / "sandbox.sqlite3"
-    if _answers(f"{settings.SANDBOX_URL}/health"):
+    if settings.SANDBOX_URL and _answers(f"{settings.SANDBOX_URL}/health"):
         yield Bank(settings.SANDBOX_URL, database)
         return
     folder = Path(tempfile.mkdtemp(prefix="kassa-bank-"))
