@@ -58,7 +58,10 @@ def publish(*events: Event, then: Callable[[], object] | None = None) -> None:
 
 def make_due(model: type[WorkRow]) -> None:
     """Let every lease and every delay end now."""
-    model.objects.filter(state__in=["pending", "leased"]).update(next_attempt_at=NOW)
+    # Row by row: callers of a race that changed them all at once would lock them in any order.
+    for row_id in model.objects.values_list("id", flat=True):
+        rows = model.objects.filter(id=row_id, state__in=["pending", "leased"])
+        rows.update(next_attempt_at=NOW)
 
 
 def relay_and_consume() -> None:
