@@ -506,8 +506,8 @@ class BankLineAdmin(RecordAdmin[BankLine]):
             ),
             [("in", "Money in"), ("out", "Money out")],
         ),
-        lists.exact("bank_account_id", "Bank account (UUID)"),
-        lists.exact("statement_id", "Statement (UUID)"),
+        lists.linked("bank_account_id", "Lines of one bank account"),
+        lists.linked("statement_id", "Lines of one statement"),
     )
 
     @override

@@ -314,10 +314,10 @@ class PayoutBatchAdmin(RecordAdmin[PayoutBatch]):
         "execution_date",
         "account",
         "rail",
-        "attempt_count",
+        "payouts",
         "total_minor",
         "state",
-        "message_id",
+        "message",
         "frozen_at",
     )
     facts = (
@@ -325,9 +325,9 @@ class PayoutBatchAdmin(RecordAdmin[PayoutBatch]):
         "execution_date",
         "account",
         "rail",
-        "attempt_count",
+        "payouts",
         "total_minor",
-        "message_id",
+        "message",
         "payment_information_id",
         "file_cell",
         "hash_cell",
@@ -415,6 +415,14 @@ class PayoutBatchAdmin(RecordAdmin[PayoutBatch]):
             "admin:banking_bankaccount_change", args=[encode_id("ba", obj.bank_account_id)]
         )
         return cells.link(url, obj.bank_account)
+
+    @shown(align="end")
+    def payouts(self, obj: PayoutBatch) -> SafeString:
+        return cells.number(obj.attempt_count)
+
+    @shown("Message id")
+    def message(self, obj: PayoutBatch) -> SafeString:
+        return cells.cut(obj.message_id)
 
     @shown("File")
     def file_cell(self, obj: PayoutBatch) -> SafeString:

@@ -216,7 +216,7 @@ class WebhookDeliveryAdmin(RecordAdmin[WebhookDelivery]):
     )
     filters: ClassVar[Sequence[Filter]] = (
         lists.choice("status", DeliveryStatus.choices),
-        lists.exact("endpoint_id", "Endpoint (UUID)"),
+        lists.linked("endpoint_id", "Deliveries to one endpoint"),
     )
     acts = (
         Act(

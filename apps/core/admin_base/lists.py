@@ -96,7 +96,8 @@ class Filter:
     """
     One filter of a list: choices to select from, or a text where there are none.
 
-    `default` is applied when the page is opened without a choice; `all` lifts it.
+    `default` is applied when the page is opened without a choice; `all` lifts it. A filter that
+    `is_linked` has no control: other pages link to it, and the list says that it is narrowed.
     """
 
     name: str
@@ -105,6 +106,7 @@ class Filter:
     choices: Sequence[tuple[str, str]] = ()
     default: str = ""
     placeholder: str = ""
+    is_linked: bool = False
 
     def chosen(self, query: QueryDict) -> str:
         """Return what the page was opened with; an unknown choice is none."""
@@ -134,6 +136,11 @@ def exact(name: str, title: str, *, placeholder: str = "", lookup: str = "") -> 
         lambda rows, value: rows.filter(**{lookup or name: value}),
         placeholder=placeholder,
     )
+
+
+def linked(name: str, title: str) -> Filter:
+    """Filter by the row that a link came from."""
+    return Filter(name, title, lambda rows, id_: rows.filter(**{name: id_}), is_linked=True)
 
 
 def prefix(name: str, title: str, *, placeholder: str = "") -> Filter:

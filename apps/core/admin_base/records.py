@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, override
 
 from django.contrib import messages
-from django.core.exceptions import ImproperlyConfigured
+from django.core.exceptions import ImproperlyConfigured, ValidationError
 from django.db.models import Model, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
@@ -274,7 +274,7 @@ class RecordAdmin[M: Model](ThemeModelAdmin[M]):
             return self.find(request, rows, sought), chosen
         for filter_, value in chosen:
             if value and value != "all":
-                rows = filter_.apply(rows, value)
+                rows = _applied(filter_, rows, value)
         return rows, chosen
 
     def _total(
@@ -432,6 +432,14 @@ class StaffAdmin[M: Model](RecordAdmin[M]):
     @override
     def scope(self, request: HttpRequest, rows: QuerySet[M]) -> QuerySet[M]:
         return rows
+
+
+def _applied[M: Model](filter_: Filter, rows: QuerySet[M], value: str) -> QuerySet[M]:
+    try:
+        return filter_.apply(rows, value)
+    except (ValidationError, ValueError):
+        # What is no value of the column at all fits no row.
+        return rows.none()
 
 
 def _reasons(acts: Sequence[Mapping[str, str | bool]]) -> list[tuple[str, str]]:

@@ -1,0 +1,85 @@
+"""The figures behind the charts, and the run of the invariants."""
+
+from datetime import timedelta
+
+import pytest
+
+from apps.backoffice import operations, queries, tasks
+from apps.backoffice.models import DailyMetric, InvariantCheck
+from apps.banking.models import BankLine
+from apps.core import clock, jobs
+
+pytestmark = pytest.mark.django_db
+
+
+def money_of(house):
+    """Return what the lines themselves say, by day and currency."""
+    found = {}
+    for line in BankLine.objects.filter(organization_id=house.id):
+        came, went = found.get(line.booking_date, (0, 0))
+        amount = line.amount_minor
+        found[line.booking_date] = (came + max(amount, 0), went + max(-amount, 0))
+    return found
+
+
+def shown(house, days=30):
+    listed = queries.list_money(organization_ids=[house.id], today=clock.now().date(), days=days)
+    return {
+        day.day: (day.money_in, day.money_out)
+        for day in listed.get("EUR", [])
+        if day.money_in or day.money_out
+    }
+
+
+class TestRollUp:
+    def test_says_what_the_bank_lines_say(self, house, db):
+        assert shown(house) == money_of(house)
+
+    def test_again_writes_the_same(self, house, db):
+        before = list(DailyMetric.objects.values_list("day", "name", "value").order_by("id"))
+
+        operations.roll_up(organization_id=house.id, now=clock.now())
+
+        after = list(DailyMetric.objects.values_list("day", "name", "value").order_by("id"))
+        assert after == before
+
+    def test_brings_everything_back_where_the_table_was_emptied(self, house, db):
+        DailyMetric.objects.all().delete()
+
+        since = (clock.now() - timedelta(days=40)).date()
+        operations.roll_up_since(organization_id=house.id, since=since, now=clock.now())
+
+        assert shown(house) == money_of(house)
+
+    def test_counts_a_day_once_however_the_lines_came(self, house, db):
+        tasks.roll_up_everything("2026-01-01T00:00Z", clock.now())
+
+        assert shown(house) == money_of(house)
+
+    def test_leaves_out_days_that_are_not_asked_for(self, house, db):
+        assert set(shown(house, days=2)) < set(shown(house))
+
+
+class TestInvariants:
+    def test_are_kept_with_the_time_they_were_checked(self, house, db):
+        now = clock.now()
+
+        kept = operations.check_invariants(now=now)
+
+        assert kept.broken == []
+        assert kept.statement_count > 40
+        assert InvariantCheck.objects.latest("id").checked_at == now
+
+    def test_that_break_are_named_on_the_home_page(self, browse, house):
+        InvariantCheck.objects.create(
+            checked_at=clock.now(), statement_count=59, broken=["ledger_trial_balance_is_zero"]
+        )
+
+        text = browse("anton").get("/admin/").content.decode()
+
+        assert "1 broken" in text
+        assert "ledger_trial_balance_is_zero" in text
+
+
+def test_both_jobs_are_declared():
+    assert {"backoffice.roll_up", "backoffice.check_invariants"} <= set(jobs._jobs)
