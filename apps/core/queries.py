@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from uuid import UUID
 
 from apps.core.models import FeedHead, OutboxBatch, OutboxEvent
+from apps.core.work import WorkRow
 
 
 def lock_feed_head(*, organization_id: UUID) -> FeedHead:
@@ -22,6 +23,11 @@ def lock_unnumbered_batch_ids(*, organization_id: UUID, limit: int) -> list[UUID
         organization_id=organization_id, public=True, position=None
     )
     return list(batches.order_by("inserted_at", "id").values_list("id", flat=True)[:limit])
+
+
+def find_work_for_update[M: WorkRow](model: type[M], *, row_id: UUID) -> M | None:
+    """Return the work row locked, whoever has leased it, or None."""
+    return model.objects.select_for_update(no_key=True).filter(id=row_id).first()
 
 
 def list_batch_events(
