@@ -511,13 +511,13 @@ def _open_hold(state: State, hold_id: UUID) -> HoldState:
         raise errors.HoldAlreadyCaptured("The hold was captured.", hold=encode_id("ho", hold_id))
     if hold.status == HoldStatus.VOIDED:
         raise errors.HoldAlreadyVoided("The hold was voided.", hold=encode_id("ho", hold_id))
+    if hold.status == HoldStatus.EXPIRED:
+        raise errors.HoldExpired("The hold has expired.", hold=encode_id("ho", hold_id))
     return hold
 
 
 def _is_expired(state: State, hold: HoldState) -> bool:
     """Expiry is decided by the clock at the moment of the act, whether or not a sweeper ran."""
-    if hold.status == HoldStatus.EXPIRED:
-        return True
     return hold.expires_at is not None and state.now is not None and hold.expires_at <= state.now
 
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from apps.ledger.rules import (
     BalanceState,
     CaptureHold,
+    HoldStatus,
     Leg,
     PlaceHold,
     PostEntry,
@@ -244,6 +245,19 @@ class TestHold:
         _, outcomes = apply(state(a=20), [placed, later, capture(placed.id), capture(later.id)])
 
         assert codes(outcomes) == ["held", "held", "hold_expired", "posted"]
+
+    def test_one_that_expired_releases_nothing_again(self):
+        placed = hold(10)
+        start, _ = apply(state(a=20), [placed, hold(10)])
+        start.holds[placed.id].status = HoldStatus.EXPIRED
+
+        _, outcomes = apply(start, [VoidHold(hold_id=placed.id), capture(placed.id)])
+
+        assert codes(outcomes) == ["hold_expired", "hold_expired"]
+
+    def test_no_capture_is_negative(self):
+        with pytest.raises(ValueError, match="A capture posts"):
+            capture(fresh(), -1)
 
     def test_one_nobody_placed_is_not_found(self):
         assert codes(apply(state(), [VoidHold(hold_id=fresh())])[1]) == ["hold_not_found"]
