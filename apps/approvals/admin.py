@@ -1,6 +1,6 @@
 """The approval inbox: what waits for a second person, and that person's answer."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, override
@@ -80,7 +80,7 @@ class ApprovalRequestAdmin(RecordAdmin[ApprovalRequest]):
     empty = "Nothing waits for anybody. Payouts above the limits of the policy appear here."
     search_hint = "apr_…"
     list_display = ("what", "who", "given", "age", "expires_at", "state", "mine")
-    facts = ("id", "what", "who", "requested_at", "expires_at", "given", "state")
+    facts = ("id", "who", "requested_at", "expires_at", "given")
     filters: ClassVar[Sequence[Filter]] = (
         lists.choice("state", RequestState.choices, default="open"),
         Filter(
@@ -200,7 +200,7 @@ class ApprovalRequestAdmin(RecordAdmin[ApprovalRequest]):
                 "What is agreed to",
                 ("Field", "Value"),
                 [
-                    [cells.text(name.replace("_", " ")), linked(str(value))]
+                    [cells.text(name.replace("_", " ")), _agreed(name, value, snapshot, linked)]
                     for name, value in snapshot.items()
                     if value not in {None, ""} and not name.endswith("digest")
                 ],
@@ -209,6 +209,24 @@ class ApprovalRequestAdmin(RecordAdmin[ApprovalRequest]):
                 else "It changed since it was asked for: an answer to it is void.",
             ),
         ]
+
+
+_MONEY = frozenset({"amount", "fee", "total"})
+_DIGEST_LENGTH = 64
+
+
+def _agreed(
+    name: str,
+    value: object,
+    snapshot: Mapping[str, object],
+    linked: Callable[[str], SafeString],
+) -> SafeString:
+    """Draw one value of a snapshot: money as money, ids as links, digests cut."""
+    currency = snapshot.get("currency")
+    if name in _MONEY and isinstance(value, int) and isinstance(currency, str):
+        return cells.amount(value, currency)
+    text = str(value)
+    return cells.cut(text) if len(text) == _DIGEST_LENGTH else linked(text)
 
 
 def _asked_of(user: Any) -> Q:  # noqa: ANN401  (the signed-in person)

@@ -14,7 +14,7 @@ from django.utils.safestring import SafeString
 from apps.accounts.models import Organization
 from apps.backoffice import queries
 from apps.core import clock
-from apps.core.admin_base import CapabilityMissing, RecordAdmin, Table, cells
+from apps.core.admin_base import CapabilityMissing, RecordAdmin, Table, cells, lists
 from apps.core.errors import Refusal
 from apps.core.ids import decode_id
 from apps.core.money import exponent
@@ -231,7 +231,7 @@ def find(site: Site, request: HttpRequest) -> HttpResponse:
     """Find a row by its id or an exact reference; posted, so that no URL or log keeps the text."""
     if request.method != "POST":
         return HttpResponseNotAllowed(["POST"])
-    text = request.POST.get("text", "").strip()[:200]
+    text = lists.typed(request.POST.get("text", ""))
     hits = _hits(site, request, text) if text else []
     if len(hits) == 1:
         screen, row = hits[0]

@@ -118,6 +118,47 @@ class TestFinding:
         assert b"No row that you may see" in answer.content
 
 
+class TestStrangeAddresses:
+    @pytest.mark.parametrize(
+        "query",
+        [
+            "q=a%00b",
+            "q=%F0%9F%92%B6",
+            "code=%00",
+            "currency=%00EUR",
+            "after=%00",
+            "after=WyJcdTAwMDAiXQ",
+            "before=99999999999999999999",
+            "bank_account_id=nonsense",
+            "statement_id=%00",
+            "endpoint_id=1",
+            "organization=x",
+            "since=x",
+            "state=x",
+            "count=1",
+            "before_posting=99999999999999999999999999",
+        ],
+    )
+    def test_are_answered_with_a_page(self, browse, query):
+        client = browse("noor")
+
+        for label in ("payouts/payout", "ledger/ledgeraccount", "banking/bankline"):
+            assert client.get(f"/admin/{label}/?{query}").status_code == 200
+
+    def test_of_a_statement_far_away_show_its_beginning(self, browse, house):
+        from apps.ledger.models import LedgerAccount  # noqa: PLC0415  (a test may look)
+
+        account = LedgerAccount.objects.filter(code__startswith="bank:").first()
+        url = f"/admin/ledger/ledgeraccount/{account.pk}/?before_posting="
+
+        for number in ("1", "0", "99999999999999999999999999", "-1", "x"):
+            assert browse("noor").get(f"{url}{number}").status_code == 200
+
+    def test_posted_to_the_search_are_answered(self, browse):
+        for text in ("", "\x00", "po_", "a" * 5000, "%", "' OR 1=1 --"):
+            assert browse("noor").post("/admin/find/", {"text": text}).status_code == 200
+
+
 class TestHome:
     def test_shows_the_same_numbers_as_chart_and_as_table(self, browse, house):
         text = browse("noor").get("/admin/").content.decode()

@@ -84,11 +84,17 @@ class Keyset:
         except (binascii.Error, ValueError, TypeError):
             values = []
         # A key that is not ours shows the first page.
-        return values if len(values) == len(self.names) else None
+        is_ours = len(values) == len(self.names) and "\x00" not in "".join(values)
+        return values if is_ours else None
 
 
 def _text(value: object) -> str:
     return value.isoformat() if isinstance(value, date) else str(value)
+
+
+def typed(text: str) -> str:
+    """Return what a person typed, without what Postgres has no text for."""
+    return text.replace("\x00", "").strip()[:200]
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +116,7 @@ class Filter:
 
     def chosen(self, query: QueryDict) -> str:
         """Return what the page was opened with; an unknown choice is none."""
-        text = query.get(self.name, self.default).strip()[:100]
+        text = typed(query.get(self.name, self.default))[:100]
         known = {value for value, _ in self.choices}
         return text if not known or text in known else self.default
 

@@ -20,7 +20,7 @@ from apps.core.admin_base.acts import (
     status_of,
     uuid_or_none,
 )
-from apps.core.admin_base.lists import Filter, Keyset, about_rows, count_bounded
+from apps.core.admin_base.lists import Filter, Keyset, about_rows, count_bounded, typed
 from apps.core.admin_base.pages import Column, Fact, Table, field_column
 from apps.core.errors import Refusal
 from apps.core.ids import decode_id, encode_id
@@ -267,7 +267,7 @@ class RecordAdmin[M: Model](ThemeModelAdmin[M]):
 
     def _narrow(self, request: HttpRequest) -> tuple[QuerySet[M], list[tuple[Filter, str]]]:
         rows = self.get_queryset(request)
-        sought = request.GET.get("q", "").strip()[:200]
+        sought = typed(request.GET.get("q", ""))
         chosen = [(filter_, filter_.chosen(request.GET)) for filter_ in self.get_filters(request)]
         if sought:
             # What one looks for by its id is found whatever the filters say.
