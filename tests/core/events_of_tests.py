@@ -58,10 +58,14 @@ def publish(*events: Event, then: Callable[[], object] | None = None) -> None:
 
 def make_due(model: type[WorkRow]) -> None:
     """Let every lease and every delay end now."""
-    # Row by row: callers of a race that changed them all at once would lock them in any order.
+    model.objects.filter(state__in=["pending", "leased"]).update(next_attempt_at=NOW)
+
+
+def end_delays(model: type[WorkRow]) -> None:
+    """Let every delay end now, beside others that work: their leases stay theirs."""
+    # Row by row: callers that changed them all at once would lock them in any order.
     for row_id in model.objects.values_list("id", flat=True):
-        rows = model.objects.filter(id=row_id, state__in=["pending", "leased"])
-        rows.update(next_attempt_at=NOW)
+        model.objects.filter(id=row_id, state="pending").update(next_attempt_at=NOW)
 
 
 def relay_and_consume() -> None:
