@@ -16,6 +16,7 @@ def _processes_on_this_database(monkeypatch):
     """The processes that the story starts find the database of this test."""
     monkeypatch.setenv("DJANGO_SETTINGS_MODULE", "config.settings.test")
     monkeypatch.setenv("KASSA_IN_TEST", "1")
+    monkeypatch.setenv("PAYOUT_COOLDOWN_HOURS", "0")
     monkeypatch.setenv("KASSA_TEST_DB_NAME", connection.settings_dict["NAME"])
 
 
