@@ -1,5 +1,6 @@
 """manage.py journey: the main job from a bank statement to the trial balance, in the terminal."""
 
+import signal
 import sys
 import tempfile
 from argparse import ArgumentParser
@@ -27,11 +28,15 @@ class Command(BaseCommand):
     @override
     def handle(self, *, statement: Path | None = None, **_: object) -> None:
         teller = Teller()
+        # Asked to end, it ends its processes on the way out, as it does on Ctrl-C.
+        before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
         try:
             self._tell(teller, statement)
         except (StepFailed, UnreadableFile, Refusal, processes.ProcessFailed) as failure:
             teller.failure(str(failure))
             sys.exit(1)
+        finally:
+            signal.signal(signal.SIGTERM, before)
         teller.console.print("\n[bold green]The journey is complete.[/bold green]")
 
     def _tell(self, teller: Teller, statement: Path | None) -> None:
