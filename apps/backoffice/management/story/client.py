@@ -21,6 +21,10 @@ class Api:
             base_url=base_url, headers={"Authorization": f"Bearer {token}"}, timeout=30
         )
 
+    def close(self) -> None:
+        """Give the connection back; nothing is asked afterwards."""
+        self._http.close()
+
     def get(self, path: str, **query: str | int) -> dict[str, Any]:
         return self._read(self._http.get(path, params=query), 200)
 

@@ -83,12 +83,15 @@ class Story:
 def tell(story: Story, *, statement: Path | None) -> None:
     """Tell the whole story; a statement that the import refuses ends it there."""
     given = _given_statement(statement)
-    _opening(story, *given)
-    _statement(story, *given)
-    _funds(story)
-    _transfers(story)
-    _payouts(story)
-    _events(story)
+    try:
+        _opening(story, *given)
+        _statement(story, *given)
+        _funds(story)
+        _transfers(story)
+        _payouts(story)
+        _events(story)
+    finally:
+        story.api.close()
     proof.prove(story.teller, organization_id=story.organization_id, folder=story.folder)
 
 
