@@ -8,7 +8,7 @@ from django.apps import apps
 from django.core import checks
 from django.db.models import ForeignKey
 
-from apps.core.events import event_classes, public_type
+from apps.core.events import catalogued_events, public_type
 
 # app.noun.past_participle (house style, section 4).
 _EVENT_NAME: Final = re.compile(r"([a-z]+)\.[a-z_]+\.[a-z_]+")
@@ -49,7 +49,7 @@ def foreign_keys_point_down(**_: object) -> list[checks.CheckMessage]:
 @checks.register(checks.Tags.models)
 def event_names_are_sound(**_: object) -> list[checks.CheckMessage]:
     """Refuse an event whose name is malformed, not its app's, or another's; types are public."""
-    kinds = event_classes()
+    kinds = catalogued_events()
     names = Counter(kind.name for kind in kinds)
     types = Counter(public_type(kind.name) for kind in kinds if kind.public)
     taken = {name for name, count in names.items() if count > 1}

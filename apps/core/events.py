@@ -58,16 +58,21 @@ def public_type(name: str) -> str:
 
 
 def event_classes() -> list[type[Event]]:
-    """Return every event that an app declares in its `events.py`, by name."""
-    modules = _event_modules()
+    """Return every event there is, by name; those of tests too, once they are imported."""
+    _event_modules()
     found: list[type[Event]] = []
     todo = list(Event.__subclasses__())
     while todo:
         kind = todo.pop()
         todo.extend(kind.__subclasses__())
-        if "name" in vars(kind) and kind.__module__ in modules:
+        if "name" in vars(kind):
             found.append(kind)
     return sorted(found, key=lambda kind: kind.name)
+
+
+def catalogued_events() -> list[type[Event]]:
+    """Return the events that the apps declare in their `events.py`, by name."""
+    return [kind for kind in event_classes() if kind.__module__ in _event_modules()]
 
 
 @cache

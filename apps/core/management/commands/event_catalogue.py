@@ -16,7 +16,7 @@ from typing import Any, Final, Union, get_args, get_origin, get_type_hints, over
 from django.conf import settings
 from django.core.management.base import BaseCommand
 
-from apps.core.events import Event, event_classes, public_type
+from apps.core.events import Event, catalogued_events, public_type
 
 INTRODUCTION: Final = """# Events
 
@@ -71,7 +71,7 @@ class Command(BaseCommand):
     @override
     def handle(self, *, check: bool = False, **_: object) -> None:
         path = Path(settings.BASE_DIR) / "docs" / "events.md"
-        text = render([kind for kind in event_classes() if kind.public])
+        text = render([kind for kind in catalogued_events() if kind.public])
         if check:
             if not path.exists() or path.read_text(encoding="utf-8") != text:
                 self.stderr.write("docs/events.md is out of date: run manage.py event_catalogue")
