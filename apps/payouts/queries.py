@@ -233,11 +233,13 @@ def lock_payouts(*, organization_id: UUID, payout_ids: Collection[UUID]) -> dict
     return {row.id: row for row in rows.order_by("id")}
 
 
-def lock_payouts_to(*, organization_id: UUID, destination_id: UUID) -> Sequence[Payout]:
-    """Return the payouts to a destination that are in no file yet, locked in ascending order."""
+def lock_payouts_to(
+    *, organization_id: UUID, destination_ids: Collection[UUID]
+) -> Sequence[Payout]:
+    """Return the payouts to destinations that are in no file yet, locked in ascending order."""
     rows = Payout.objects.select_for_update(no_key=True).filter(
         organization_id=organization_id,
-        destination_id=destination_id,
+        destination_id__in=destination_ids,
         state__in=sorted(BEFORE_FILE),
     )
     return list(rows.order_by("id"))
@@ -476,6 +478,12 @@ def lock_batches(*, organization_id: UUID, batch_ids: Collection[UUID]) -> dict[
 def list_batches(*, organization_id: UUID) -> QuerySet[PayoutBatch]:
     """Return the organization's batches, newest first."""
     return PayoutBatch.objects.filter(organization_id=organization_id).order_by("-id")
+
+
+def payouts_in_batches(*, organization_id: UUID, batch_ids: Collection[UUID]) -> set[UUID]:
+    """Return the ids of the payouts that have an attempt in one of these batches."""
+    rows = PayoutAttempt.objects.filter(organization_id=organization_id, batch_id__in=batch_ids)
+    return set(rows.values_list("payout_id", flat=True))
 
 
 def list_batch_attempts(*, organization_id: UUID, batch_id: UUID) -> Sequence[PayoutAttempt]:

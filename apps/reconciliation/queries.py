@@ -8,7 +8,7 @@ from django.db.models import OuterRef, QuerySet
 
 from apps.reconciliation import errors
 from apps.reconciliation.models import Break, Match, MatchLeg, OpeningBalance
-from apps.reconciliation.states import BreakState
+from apps.reconciliation.states import BreakState, MatchState
 
 
 def get_match(*, organization_id: UUID, match_id: UUID) -> Match:
@@ -63,6 +63,16 @@ def list_breaks(
     if kind is not None:
         rows = rows.filter(kind=kind)
     return rows.order_by("-id")
+
+
+def find_matched(
+    *, organization_id: UUID, bank_line_ids: Collection[UUID]
+) -> set[tuple[UUID, UUID | None]]:
+    """Return what of these lines is matched: line and detail, None where it is the line whole."""
+    rows = Match.objects.filter(
+        organization_id=organization_id, bank_line_id__in=bank_line_ids, state=MatchState.LIVE
+    )
+    return set(rows.values_list("bank_line_id", "bank_line_detail_id"))
 
 
 def lock_open_breaks(

@@ -24,7 +24,7 @@ from apps.core.money import Money
 from apps.ledger import operations as ledger
 from apps.ledger import queries as books
 from apps.ledger.operations import AccountSpec
-from apps.ledger.rules import transfer
+from apps.ledger.rules import AccountStatus, transfer
 from apps.payouts import operations, queries
 from apps.payouts.invariants import INVARIANTS as PAYOUTS
 from apps.payouts.operations import DestinationDetails, PayoutDetails, SendOutcome
@@ -362,4 +362,20 @@ def to_suspense(home: World, account_id: Any, amount_minor: int) -> None:
     )
     people.in_transaction(
         partial(ledger.post, organization_id=home.id, commands=[command], actor=JOB, now=NOW)
+    )
+
+
+def set_status(home: World, customer: Any, status: str) -> None:
+    """Freeze, close or open a customer's ledger account."""
+    code = queries.available_code(customer_id=customer.id, currency="EUR")
+    [id_] = books.account_ids(organization_id=home.id, codes=[code]).values()
+    people.in_transaction(
+        partial(
+            ledger.set_account_status,
+            organization_id=home.id,
+            account_id=id_,
+            status=AccountStatus(status),
+            reason="asked to",
+            actor=JOB,
+        )
     )

@@ -145,6 +145,24 @@ class TestStatusReport:
         assert available(home, customer) == 4_900_00
         assert factories.balances(home)["customers:available"] == 5_000_00
 
+    @pytest.mark.parametrize("code", ["AC04", "AM04"])
+    def test_an_account_that_takes_nothing_leaves_the_money_in_suspense(
+        self, home, customer, target, code
+    ):
+        one = request(home, target, 100_00)
+        batch = factories.submitted(one)
+        factories.set_status(home, customer, "frozen")
+
+        said = {factories.attempt_of(one).end_to_end_id: f"RJCT/{code}"}
+        factories.apply(home, factories.report(batch, "PART", **said))
+
+        one.refresh_from_db()
+        assert one.state == "rejected"
+        found = factories.balances(home)
+        assert found["suspense:in"] == 100_00 + one.fee_minor
+        assert found.get("payouts:in_transit", 0) == 0
+        factories.check_invariants()
+
     def test_a_held_one_is_sent_again_once_released(self, home, customer, payout):
         batch = factories.submitted(payout)
         factories.apply(home, factories.report(batch, "RJCT", code="AM04"))
@@ -485,6 +503,14 @@ class TestReturn:
         assert available(home, customer) == 4_900_00
         assert factories.balances(home)["suspense:in"] == 100_00
         assert facts()[-1][3] in {"staff", "compliance"}
+
+    def test_to_an_account_that_takes_nothing_goes_to_suspense(self, home, customer, payout):
+        factories.settled(home, payout)
+        factories.set_status(home, customer, "closed")
+
+        factories.give_back(home, line(home, payout, reason_code="BE04"))
+
+        assert factories.balances(home)["suspense:in"] == 100_00
 
     def test_a_frozen_customers_goes_to_suspense(self, home, customer, payout):
         factories.settled(home, payout)

@@ -1,11 +1,16 @@
 """Bank lines that are payouts of ours, through the statement (reconciliation.md, section 9)."""
 
 from datetime import date
+from uuid import UUID
 
 import pytest
+from django.db import OperationalError, connection
 
 from apps.banking.models import BankLineStatus
+from apps.core.errors import InvariantBroken
+from apps.payouts import operations as settling
 from apps.payouts import queries as payouts
+from apps.payouts.models import Destination
 from apps.reconciliation.models import Break, Match, MatchLeg
 from tests.banking.factories import import_file
 from tests.banking.statements import Entry, Made, camt053
@@ -209,3 +214,146 @@ def test_nine_payouts_and_a_stray_line(home):
     )
     assert Break.objects.filter(kind="returned_after_match").count() == 1
     assert_books_hold()
+
+
+def details_of(*parts):
+    """Return the transactions of a lump: amount, end-to-end id, and what else each one says."""
+    return "".join(
+        f"<TxDtls><Refs><EndToEndId>{end_to_end_id or 'NOTPROVIDED'}</EndToEndId></Refs>"
+        f'<Amt Ccy="EUR">{amount // 100}.{amount % 100:02d}</Amt>{more}</TxDtls>'
+        for amount, end_to_end_id, more in parts
+    )
+
+
+RETURNED = "<RtrInf><Rsn><Cd>BE04</Cd></Rsn></RtrInf>"
+
+
+class TestALumpOfReturns:
+    def test_whose_one_part_came_too_early_is_taken_once_that_settled(self, home):
+        customer, [settled, early], _batch = payouts_of(home, 30_00, 20_00)
+        before = available(customer)
+        ids = [world.attempt_of(payout).end_to_end_id for payout in (settled, early)]
+        lump = Entry(
+            amount=50_00,
+            details=details_of((30_00, ids[0], RETURNED), (20_00, ids[1], RETURNED)),
+        )
+        bring(home, debit(settled), lump)
+        assert (state_of(settled), state_of(early)) == ("returned", "submitted")
+
+        bring(home, debit(early), opening=20_00, day=date(2026, 11, 26), statement_id="S2")
+
+        assert state_of(early) == "returned"
+        assert available(customer) == before + 50_00
+        assert set(BankLineStatus.objects.values_list("state", flat=True)) == {"matched"}
+        assert kinds() == []
+        assert posted(home.id, "suspense:in:EUR") == 0
+        assert_books_hold()
+
+    def test_with_a_part_of_nobody_waits_for_nothing_more(self, home):
+        _customer, [payout], _batch = payouts_of(home, 30_00)
+        end_to_end_id = world.attempt_of(payout).end_to_end_id
+        lump = Entry(
+            amount=37_00, details=details_of((30_00, end_to_end_id, RETURNED), (7_00, "", ""))
+        )
+        bring(home, lump, debit(payout))
+
+        assert state_of(payout) == "returned"
+        assert kinds() == ["bank_only"]
+        status = BankLineStatus.objects.get(state="in_suspense")
+        assert status.reason != "parked"
+        assert posted(home.id, "suspense:in:EUR") == 7_00
+        assert_books_hold()
+
+
+class TestAnAccountThatTakesNothing:
+    def test_has_its_return_in_suspense_and_holds_up_nobody(self, home):
+        customer, [payout, other], _batch = payouts_of(home, 30_00, 20_00)
+        bring(home, debit(payout))
+        world.set_status(home, customer, "frozen")
+
+        result = bring(
+            home,
+            credit(payout, 30_00),
+            debit(other),
+            opening=-30_00,
+            day=date(2026, 11, 26),
+            statement_id="S2",
+        )
+
+        assert result == (2, 0)
+        assert (state_of(payout), state_of(other)) == ("returned", "settled")
+        assert posted(home.id, "suspense:in:EUR") == 30_00
+        assert_books_hold()
+
+
+class TestALineThatCannotBeTaken:
+    def test_goes_to_suspense_and_holds_up_no_other(self, home, monkeypatch):
+        _customer, made, _batch = payouts_of(home, 30_00, 20_00, 10_00)
+        poison = world.attempt_of(made[1]).id
+        settle = settling.settle_from_bank_line
+
+        def stumbling(*, fact, **more):
+            if fact.end_to_end_id == poison.hex:
+                raise InvariantBroken
+            return settle(fact=fact, **more)
+
+        monkeypatch.setattr(settling, "settle_from_bank_line", stumbling)
+
+        assert bring(home, *map(debit, made)) == (2, 1)
+
+        assert [state_of(payout) for payout in made] == ["settled", "submitted", "settled"]
+        assert posted(home.id, "suspense:out:EUR") == 20_00
+        assert kinds() == ["bank_only"]
+        assert_books_hold()
+
+    def test_leaves_everything_new_where_the_database_went_away(self, home, monkeypatch):
+        _customer, made, _batch = payouts_of(home, 30_00)
+
+        def away(**_more):
+            raise OperationalError
+
+        monkeypatch.setattr(settling, "settle_from_bank_line", away)
+
+        with pytest.raises(OperationalError):
+            bring(home, *map(debit, made))
+
+        assert set(BankLineStatus.objects.values_list("state", flat=True)) == {"new"}
+        assert posted(home.id, "bank:") == 0
+
+
+def test_a_chunk_locks_all_that_it_needs_before_its_first_posting(home):
+    _customer, first, _batch = payouts_of(home, 30_00)
+    _customer, second, _batch = payouts_of(home, 20_00)
+    bring(home, debit(first[0]))
+    target = Destination.objects.get(id=first[0].destination_id)
+    waiting = world.request(home, target, 5_00, remittance="waits")
+    seen = []
+
+    def watch(execute, sql, params, many, context):
+        if "FOR NO KEY UPDATE" in sql:
+            ids = {str(one) for one in params if isinstance(one, UUID)}
+            seen.append((next(name for name in LOCKED if f'"{name}"' in sql or name in sql), ids))
+        return execute(sql, params, many, context)
+
+    entries = [credit(first[0], 30_00), debit(second[0])]
+    with connection.execute_wrapper(watch):
+        bring(home, *entries, opening=-30_00, day=date(2026, 11, 26), statement_id="S2")
+
+    books = [name for name, _ids in seen].index("ledger_balance")
+    ahead = {id_ for name, ids in seen[:books] if name.startswith("payouts_") for id_ in ids}
+    after = {id_ for name, ids in seen[books:] if name.startswith("payouts_") for id_ in ids}
+    # A destination's waiting payouts are named by it, and by their own ids nowhere else.
+    assert after <= ahead
+    assert (state_of(first[0]), state_of(second[0])) == ("returned", "settled")
+    assert state_of(waiting) == "canceled"
+
+
+LOCKED = (
+    "payouts_batch",
+    "payouts_destination",
+    "payouts_payout",
+    "ledger_balance",
+    "reconciliation_break",
+    "banking_",
+    "",
+)

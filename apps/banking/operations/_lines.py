@@ -64,11 +64,19 @@ def wake_line_queues(*, organization_id: UUID, bank_account_ids: Sequence[UUID])
     """
     Make these accounts due for matching, in the transaction that brings their lines.
 
-    A worker that holds the lease loses it: it may have seen the account empty a moment ago.
+    A worker that holds the lease loses it: it may have seen the account empty a moment ago. New
+    lines are new work: the tries of earlier days do not count towards its quarantine.
     """
     if not bank_account_ids:
         return
     LineQueue.objects.filter(
         organization_id=organization_id, bank_account_id__in=bank_account_ids
-    ).update(state=WorkState.PENDING, next_attempt_at=Now(), lease_until=None, lease_token=None)
+    ).update(
+        state=WorkState.PENDING,
+        next_attempt_at=Now(),
+        attempts=0,
+        lapses=0,
+        lease_until=None,
+        lease_token=None,
+    )
     work.nudge(LINES_KIND)

@@ -22,7 +22,11 @@ from apps.payouts.operations.holding import (
     release_payout,
     set_price,
 )
-from apps.payouts.operations.lines import return_from_bank_line, settle_from_bank_line
+from apps.payouts.operations.lines import (
+    lock_for_bank_lines,
+    return_from_bank_line,
+    settle_from_bank_line,
+)
 from apps.payouts.operations.reports import ReportResult, apply_status_report
 from apps.payouts.operations.requests import PayoutDetails, request_payout
 from apps.payouts.operations.sending import (
@@ -51,6 +55,7 @@ __all__ = [
     "end_cooldown",
     "export_batch",
     "freeze_batch",
+    "lock_for_bank_lines",
     "mark_batch_sent",
     "record_send",
     "register_release_act",

@@ -10,7 +10,7 @@ from apps.core.ids import encode_id, new_id
 from apps.ledger import operations as ledger
 from apps.ledger import queries as ledger_queries
 from apps.ledger.operations import AccountSpec
-from apps.ledger.rules import CaptureHold, Command, Leg, PlaceHold, PostEntry
+from apps.ledger.rules import AccountStatus, CaptureHold, Command, Leg, PlaceHold, PostEntry
 from apps.payouts import queries
 from apps.payouts.errors import NoLedgerAccount
 from apps.payouts.models import Payout, PayoutAttempt
@@ -72,6 +72,20 @@ def accounts_of(payouts: Sequence[Payout], *, now: datetime) -> Accounts:
     )
 
 
+def closed_to_money(accounts: Accounts, *, organization_id: UUID) -> frozenset[UUID]:
+    """
+    Return the customers whose ledger account takes no posting now: frozen, or closed.
+
+    Their money waits in suspense: a bank's word about one account must not be refused for ever,
+    and everybody else's with it.
+    """
+    views = ledger_queries.list_balances(
+        organization_id=organization_id, ids=list(accounts.available.values())
+    )
+    shut = {view.account_id for view in views if view.status != AccountStatus.OPEN}
+    return frozenset(customer for customer, id_ in accounts.available.items() if id_ in shut)
+
+
 def reserve(payout: Payout, accounts: Accounts) -> list[Command]:
     """Hold the amount for the bank, and the fee for us, both or neither."""
     available = accounts.available[payout.customer_id]
@@ -130,10 +144,20 @@ def capture(payout: Payout, attempt: PayoutAttempt, *, effective_at: datetime) -
 
 
 def uncapture(
-    payout: Payout, attempt: PayoutAttempt, accounts: Accounts, *, effective_at: datetime
+    payout: Payout,
+    attempt: PayoutAttempt,
+    accounts: Accounts,
+    *,
+    to_suspense: bool = False,
+    effective_at: datetime,
 ) -> list[Command]:
-    """Reverse the captures: amount and fee are the customer's again. Sets the entry's id."""
-    available = accounts.available[payout.customer_id]
+    """
+    Reverse the captures: amount and fee are the customer's again. Sets the entry's id.
+
+    `to_suspense`: the customer's account takes nothing, so both wait in suspense; the entries then
+    are no reversals, since their legs are others.
+    """
+    available = accounts.suspense_in if to_suspense else accounts.available[payout.customer_id]
     attempt.reversal_entry_id = new_id()
     commands: list[Command] = [
         PostEntry(
@@ -147,7 +171,7 @@ def uncapture(
             reference=reference(attempt.id, "reject"),
             effective_at=effective_at,
             metadata={"payout": encode_id("po", payout.id)},
-            reverses=attempt.capture_entry_id,
+            reverses=None if to_suspense else attempt.capture_entry_id,
         )
     ]
     if attempt.fee_capture_entry_id is not None:
@@ -160,7 +184,7 @@ def uncapture(
                 reference=reference(attempt.id, "reject_fee"),
                 effective_at=effective_at,
                 metadata={"payout": encode_id("po", payout.id)},
-                reverses=attempt.fee_capture_entry_id,
+                reverses=None if to_suspense else attempt.fee_capture_entry_id,
             )
         )
     return commands

@@ -250,7 +250,7 @@ def disable(destination: Destination, *, reason: str, actor: Actor, now: datetim
         retired_at__isnull=True,
     ).update(retired_at=now)
     waiting = queries.lock_payouts_to(
-        organization_id=destination.organization_id, destination_id=destination.id
+        organization_id=destination.organization_id, destination_ids=[destination.id]
     )
     cancel_all(waiting, code="destination_changed", actor=actor, now=now)
 

@@ -1,6 +1,6 @@
 """A booked line of our statement: the only thing that settles a payout, and what returns one."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
@@ -23,6 +23,7 @@ from apps.payouts.operations._effects import apply_to_destinations
 from apps.payouts.operations._following import close_batch, follow
 from apps.payouts.operations._moves import move_attempts
 from apps.payouts.operations.sending import submit
+from apps.payouts.queries import AttemptView
 from apps.payouts.rules import (
     BankLineFact,
     Desk,
@@ -177,7 +178,7 @@ def _return(
         payout,
         attempt,
         books,
-        split=_split(payout, attempt, fact),
+        split=_split(payout, attempt, books, fact),
         money_account_id=fact.money_account_id,
         effective_at=fact.effective_at,
     )
@@ -216,19 +217,63 @@ def _return(
     return (attempt.return_entry_id,) if attempt.return_entry_id else ()
 
 
-def _split(payout: Payout, attempt: PayoutAttempt, fact: BankLineFact) -> ReturnSplit:
+def _split(
+    payout: Payout, attempt: PayoutAttempt, books: _books.Accounts, fact: BankLineFact
+) -> ReturnSplit:
     came, went = fact.amount_minor, attempt.amount_minor
     customer = accounts.get_customer(
         organization_id=payout.organization_id, customer_id=payout.customer_id
     )
     row = handling(fact.reason_code)
-    if customer.state != CustomerState.OPEN or row.returned is not MoneyEffect.TO_CUSTOMER:
+    is_shut = customer.state != CustomerState.OPEN or bool(
+        _books.closed_to_money(books, organization_id=payout.organization_id)
+    )
+    if is_shut or row.returned is not MoneyEffect.TO_CUSTOMER:
         return ReturnSplit(to_customer=0, to_suspense=came, fee=0)
     if came >= went:
         return ReturnSplit(to_customer=went, to_suspense=came - went, fee=0)
     if went - came <= settings.PAYOUT_RETURN_FEE_MAX_MINOR:
         return ReturnSplit(to_customer=went, to_suspense=0, fee=went - came)
     return ReturnSplit(to_customer=came, to_suspense=0, fee=0)
+
+
+# --- Locking ahead ------------------------------------------------------------------------------
+
+
+@transactions.required
+def lock_for_bank_lines(
+    *,
+    organization_id: UUID,
+    attempts: Collection[AttemptView],
+    batch_ids: Collection[UUID] = (),
+    returned: Collection[UUID] = (),
+) -> None:
+    """
+    Lock all that many lines will need before the first of them is posted.
+
+    The lines name these `attempts`, whole batches (`batch_ids`), and returns of attempts
+    (`returned`). Taken line by line, the second line's batch would be waited for with the first
+    one's balances held: a circle with anybody who goes from batch to balances.
+    """
+    batches = queries.lock_batches(
+        organization_id=organization_id,
+        batch_ids={*batch_ids, *(one.batch_id for one in attempts)},
+    )
+    whole = [
+        batch.id
+        for batch in batches.values()
+        # A file of which nobody knows is taken as sent by its first booked line, all of it.
+        if batch.id in batch_ids or batch.state in {BatchState.EXPORTED, BatchState.UNKNOWN}
+    ]
+    payout_ids = {one.payout_id for one in attempts}
+    payout_ids |= queries.payouts_in_batches(organization_id=organization_id, batch_ids=whole)
+    payouts = queries.lock_payouts(organization_id=organization_id, payout_ids=payout_ids)
+    coming_back = {one.payout_id for one in attempts if one.attempt_id in set(returned)}
+    destination_ids = {payouts[id_].destination_id for id_ in coming_back}
+    if destination_ids:
+        # A return may close its destination, and that cancels what waits to go there.
+        queries.lock_destinations(organization_id=organization_id, destination_ids=destination_ids)
+        queries.lock_payouts_to(organization_id=organization_id, destination_ids=destination_ids)
 
 
 # --- Finding, locking, remembering --------------------------------------------------------------

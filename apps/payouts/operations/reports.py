@@ -334,9 +334,20 @@ class _Rejection:
             attempt.bank_status = REJECTED
             attempt.reason_code = (reason.code or "")[:35]
             attempt.reason_text = reason.text[:500]
+        shut = _books.closed_to_money(
+            _books.accounts_of(self._of(attempts), now=self.now),
+            organization_id=attempts[0].organization_id,
+        )
         by_effect: dict[MoneyEffect, list[PayoutAttempt]] = {}
         for attempt in attempts:
-            by_effect.setdefault(self._row(attempt).reject, []).append(attempt)
+            effect = self._row(attempt).reject
+            if (
+                effect is MoneyEffect.STAYS_RESERVED
+                and self.payouts[attempt.payout_id].customer_id in shut
+            ):
+                # A frozen account takes no hold.
+                effect = MoneyEffect.TO_SUSPENSE
+            by_effect.setdefault(effect, []).append(attempt)
         self._doubt(by_effect.get(MoneyEffect.NOTHING_MOVES, []))
         commands = self._undo(
             [
@@ -417,11 +428,16 @@ class _Rejection:
 
     def _reject(self, attempts: Sequence[PayoutAttempt]) -> list[Command]:
         accounts = _books.accounts_of(self._of(attempts), now=self.now)
+        shut = _books.closed_to_money(accounts, organization_id=attempts[0].organization_id)
         commands = [
             command
             for attempt in attempts
             for command in _books.uncapture(
-                self.payouts[attempt.payout_id], attempt, accounts, effective_at=self.now
+                self.payouts[attempt.payout_id],
+                attempt,
+                accounts,
+                to_suspense=self.payouts[attempt.payout_id].customer_id in shut,
+                effective_at=self.now,
             )
         ]
         move_attempts(

@@ -5,7 +5,7 @@ A line that is several transactions, or a whole batch, is posted to suspense in 
 on from there, so that each line has one posting on its bank account.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, time
 from typing import Any, Final
@@ -27,7 +27,7 @@ from apps.payments.rules import IncomingTransfer
 from apps.payments.states import UnmatchedReason
 from apps.payouts import operations as payouts
 from apps.payouts import queries as payouts_queries
-from apps.payouts.queries import AttemptView
+from apps.payouts.queries import AttemptView, BatchView
 from apps.payouts.rules import BankLineFact, LineOutcome, LineResult
 from apps.reconciliation import queries
 from apps.reconciliation.models import Break, Match, MatchLeg
@@ -38,6 +38,7 @@ from apps.reconciliation.states import BreakKind, BreakState, Resolution, Rule, 
 
 SUSPENSE_IN: Final = "suspense:in"
 SUSPENSE_OUT: Final = "suspense:out"
+STUMBLED: Final = "stumbled"
 TAKEN: Final = frozenset({LineOutcome.APPLIED, LineOutcome.ALREADY_APPLIED})
 
 
@@ -63,7 +64,7 @@ class Chunk:
     actor: Actor = field(kw_only=True)
     now: datetime = field(kw_only=True)
     attempts: dict[str, AttemptView] = field(default_factory=dict)
-    batches: frozenset[str] = frozenset()
+    batches: Mapping[str, BatchView] = field(default_factory=dict)
     works: dict[UUID, LineWork] = field(default_factory=dict)
     commands: list[Command] = field(default_factory=list)
     transfers: list[tuple[Unit, IncomingTransfer]] = field(default_factory=list)
@@ -71,6 +72,7 @@ class Chunk:
     legs: list[MatchLeg] = field(default_factory=list)
     breaks: list[Break] = field(default_factory=list)
     noted: set[UUID] = field(default_factory=set)
+    matched_again: set[tuple[UUID, UUID | None]] = field(default_factory=set)
     _suspense: dict[str, UUID] = field(default_factory=dict)
 
     @property
@@ -105,19 +107,34 @@ class Chunk:
         self._through_suspense([one for one, _rule in through_suspense])
         self._receive()
 
+    def suspend(self, lines: Sequence[LineUnits]) -> None:
+        """Post lines that matching stumbles over to suspense, for a person to look at."""
+        for one in lines:
+            self.works[one.line.id] = LineWork(line=one.line)
+            self._post_to_suspense(one.line)
+            for unit in one.units:
+                self._note(unit, BreakKind.BANK_ONLY, reason=STUMBLED)
+        self._flush()
+
     def match_again(self, lines: Sequence[BankLine]) -> None:
         """Try lines once more that stand in suspense because their time had not come."""
         units = units_of(self.organization_id, lines)
         self._look_up(units)
+        taken = queries.find_matched(
+            organization_id=self.organization_id, bank_line_ids=[line.id for line in lines]
+        )
         for one in units:
             self.works[one.line.id] = LineWork(line=one.line)
             for unit in one.units:
+                if (unit.line_id, unit.detail_id) in taken:
+                    continue
                 rule = self._rule(unit)
                 if rule in {Rule.PAYOUT, Rule.PAYOUT_RETURN}:
                     account_id = self._suspense_of(unit)
                     self._payout(unit, rule, money_account_id=account_id, is_again=True)
                 else:
-                    self.works[one.line.id].fail(PARKED)
+                    # A part that nobody owns has its break: it waits for no other word.
+                    self.works[one.line.id].fail(BreakKind.BANK_ONLY)
 
     def _look_up(self, lines: Sequence[LineUnits]) -> None:
         units = [unit for one in lines for unit in one.units]
@@ -133,9 +150,30 @@ class Chunk:
                 organization_id=self.organization_id, end_to_end_ids=ids
             )
         if names:
-            self.batches = frozenset(
-                payouts_queries.find_batches(organization_id=self.organization_id, references=names)
+            self.batches = payouts_queries.find_batches(
+                organization_id=self.organization_id, references=names
             )
+        self._lock_ahead(units)
+
+    def _lock_ahead(self, units: Sequence[Unit]) -> None:
+        if not self.attempts and not self.batches:
+            return
+        payouts.lock_for_bank_lines(
+            organization_id=self.organization_id,
+            attempts=list(self.attempts.values()),
+            batch_ids={
+                self.batches[name].batch_id
+                for unit in units
+                if self._rule(unit) is Rule.PAYOUT_BATCH
+                for name in (unit.payment_information_id, unit.message_id)
+                if name in self.batches
+            },
+            returned={
+                self.attempts[unit.end_to_end_id].attempt_id
+                for unit in units
+                if self._rule(unit) is Rule.PAYOUT_RETURN
+            },
+        )
 
     def _rule(self, unit: Unit) -> Rule | None:
         return choose_rule(unit, attempts=self.attempts, batches=self.batches)
@@ -174,6 +212,8 @@ class Chunk:
             now=self.now,
         )
         state = self.works[unit.line_id]
+        if is_again and result.outcome in TAKEN:
+            self.matched_again.add((unit.line_id, unit.detail_id))
         if result.outcome in TAKEN:
             on_bank = money_account_id == self.account.ledger_account_id
             if on_bank and result.entry_ids:
@@ -182,7 +222,9 @@ class Chunk:
             return
         failure = explain_failure(unit, result.outcome, self.attempts)
         if is_again:
-            state.fail(PARKED if failure.is_parked else failure.kind)
+            # What still has to wait decides: the line is tried again because of it.
+            state.is_matched = False
+            state.reason = PARKED if failure.is_parked else state.reason or failure.kind
         elif failure.is_parked or not unit.is_credit:
             self._leave(unit, failure.kind, reason=PARKED if failure.is_parked else "")
         else:
@@ -408,17 +450,22 @@ class Chunk:
         self._resolve()
 
     def _resolve(self) -> None:
-        done = [line_id for line_id, one in self.works.items() if one.is_matched]
+        done = {line_id for line_id, one in self.works.items() if one.is_matched}
+        parts = self.matched_again
         broken = {one.id for one in self.breaks}
-        if not done:
+        if not done and not parts:
             return
         resolve_breaks(
             [
                 one
                 for one in queries.lock_open_breaks(
-                    organization_id=self.organization_id, bank_line_ids=done
+                    organization_id=self.organization_id,
+                    bank_line_ids=done | {line_id for line_id, _detail_id in parts},
                 )
                 if one.id not in broken
+                and (
+                    one.bank_line_id in done or (one.bank_line_id, one.bank_line_detail_id) in parts
+                )
             ],
             resolution=Resolution.MATCHED,
             reason="Matched by rule.",

@@ -5,11 +5,15 @@ A worker holds the account's queue row by lease and takes its lines in their ord
 transaction.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Final
 from uuid import UUID
 
+import structlog
+from django.db import InterfaceError, OperationalError
 from django.db.models.functions import Now
 
 from apps.banking import queries as banking_queries
@@ -20,6 +24,8 @@ from apps.core.actors import Actor
 from apps.reconciliation.operations._chunk import Chunk
 from apps.reconciliation.operations._units import units_of
 from apps.reconciliation.rules import PARKED
+
+log = structlog.get_logger("kassa.reconciliation")
 
 CHUNK: Final = 500
 CHUNKS_A_RUN: Final = 40
@@ -54,18 +60,47 @@ def match_bank_lines(
     """
     progress = Progress()
     for _chunk in range(CHUNKS_A_RUN):
-        progress = progress.plus(
-            match_chunk(
-                organization_id=organization_id,
-                queue_id=queue.id,
-                lease_token=queue.lease_token,
-                actor=actor,
-                now=now,
-            )
+        step = partial(
+            match_chunk,
+            organization_id=organization_id,
+            queue_id=queue.id,
+            lease_token=queue.lease_token,
+            actor=actor,
+            now=now,
         )
+        progress = progress.plus(_step_over(step))
         if progress.is_done:
             return progress
     _give_back(organization_id=organization_id, queue=queue)
+    return progress
+
+
+def _step_over(step: Callable[..., Progress]) -> Progress:
+    """
+    Take the next chunk; where a line of it cannot be taken, take its lines one by one.
+
+    A line that fails alone goes to suspense with a break: one that nobody foresaw must not keep
+    the account's others from their owners. What fails even so is raised.
+    """
+    try:
+        return step()
+    # Not one line's fault: the database went away. The account's row tries again.
+    except (OperationalError, InterfaceError):
+        raise
+    except Exception:
+        log.exception("bank_lines_chunk_failed")
+    progress = Progress()
+    for _line in range(CHUNK):
+        try:
+            one = step(limit=1)
+        except (OperationalError, InterfaceError):
+            raise
+        except Exception:
+            log.exception("bank_line_not_matched")
+            one = step(limit=1, is_suspending=True)
+        progress = progress.plus(one)
+        if progress.is_done:
+            break
     return progress
 
 
@@ -88,11 +123,15 @@ def match_chunk(
     organization_id: UUID,
     queue_id: UUID,
     lease_token: UUID | None,
+    limit: int = CHUNK,
+    is_suspending: bool = False,
     actor: Actor,
     now: datetime,
 ) -> Progress:
     """
     Match and post the account's next lines in one transaction, and lengthen the lease.
+
+    `is_suspending` posts them to suspense without asking whose they are, and tries none again.
 
     Nothing happens once the lease is lost: another worker has the account. With no line left, lines
     parked before are tried again, and the account is done.
@@ -106,13 +145,16 @@ def match_chunk(
         organization_id=organization_id, bank_account_id=queue.bank_account_id
     )
     lines = banking_queries.list_new_lines(
-        organization_id=organization_id, bank_account_id=account.id, limit=CHUNK
+        organization_id=organization_id, bank_account_id=account.id, limit=limit
     )
     chunk = Chunk(account, actor=actor, now=now)
-    if lines:
+    if lines and is_suspending:
+        chunk.suspend(units_of(organization_id, lines))
+    elif lines:
         chunk.match(units_of(organization_id, lines))
     else:
-        chunk.match_again(_parked(account))
+        if not is_suspending:
+            chunk.match_again(_parked(account))
         work.mark_done(queue)
     chunk.record()
     if lines:
