@@ -52,17 +52,34 @@ def freeze_due(_period: str, now: datetime) -> None:
         )
         cut_off = CutOff(at=account.cut_off, zone=account.zone)
         if is_freeze_due(execution_day=key.execution_date, now=now, cut_off=cut_off):
-            # More than fit into one file make another.
-            while operations.freeze_batch(key=key, actor=FREEZE, now=now) is not None:
-                pass
+            _freeze(key, now=now)
+
+
+def _freeze(key: queries.BatchKey, *, now: datetime) -> None:
+    try:
+        # More than fit into one file make another.
+        while operations.freeze_batch(key=key, actor=FREEZE, now=now) is not None:
+            pass
+    # The boundary: the oldest day comes first, each minute, and must not keep everybody else's
+    # money from leaving. The log line pages.
+    except Exception:
+        log.exception(
+            "payouts_not_frozen",
+            organization_id=str(key.organization_id),
+            execution_date=key.execution_date.isoformat(),
+        )
 
 
 def end_cooldowns(_period: str, now: datetime) -> None:
     """Let held payouts go on whose cooldown is over."""
     for payout in queries.list_cooled_down(now=now):
-        operations.end_cooldown(
-            organization_id=payout.organization_id, payout_id=payout.id, now=now
-        )
+        try:
+            operations.end_cooldown(
+                organization_id=payout.organization_id, payout_id=payout.id, now=now
+            )
+        # The boundary: one payout that cannot go on stays held and holds up no other.
+        except Exception:
+            log.exception("payout_cooldown_not_ended", payout_id=str(payout.id))
 
 
 # --- Batches ------------------------------------------------------------------------------------

@@ -1,9 +1,10 @@
-from datetime import timedelta
+from datetime import date, timedelta
 from functools import partial
 
 import pytest
 
 from apps.accounts.models import Customer
+from apps.banking.errors import CalendarNotSeeded
 from apps.core.errors import Refusal
 from apps.core.idempotency import IdempotencyKeyReused
 from apps.core.ids import encode_id
@@ -184,6 +185,10 @@ class TestRefusals:
 
     def test_another_currency(self, home, target):
         self.refused(errors.PayoutCurrencyMismatch, home, target, currency="SEK")
+
+    def test_a_day_beyond_the_calendar(self, home, target):
+        with pytest.raises(CalendarNotSeeded):
+            request(home, target, 100_00, wished_date=date(2999, 1, 1))
 
     def test_more_than_an_instruction_carries(self, home, target):
         self.refused(errors.AmountTooLarge, home, target, 10**11)

@@ -1,10 +1,10 @@
-from datetime import timedelta
+from datetime import date, timedelta
 
 import pytest
 
 from apps.core import jobs, work
 from apps.payouts import operations, queries, tasks
-from apps.payouts.models import BatchWork, PayoutBatch
+from apps.payouts.models import BatchWork, Payout, PayoutBatch
 from tests.payouts import factories, people
 from tests.payouts.factories import CUT_OFF, NOW, request
 
@@ -34,6 +34,22 @@ class TestFreezeDue:
 
     def test_is_planned_every_minute(self):
         assert {"payouts.freeze", "payouts.end_cooldowns"} <= set(jobs._jobs)
+
+    def test_one_that_breaks_holds_up_nobody_else(self, home, target, monkeypatch):
+        request(home, target, 100_00, remittance="today")
+        request(home, target, 100_00, wished_date=date(2026, 11, 25))
+        freeze = operations.freeze_batch
+
+        def broken(*, key, **more):
+            if key.execution_date == date(2026, 11, 24):
+                raise RuntimeError
+            return freeze(key=key, **more)
+
+        monkeypatch.setattr(operations, "freeze_batch", broken)
+
+        tasks.freeze_due("", CUT_OFF + timedelta(days=1))
+
+        assert PayoutBatch.objects.get().execution_date == date(2026, 11, 25)
 
 
 class TestWorkBatches:
@@ -106,3 +122,17 @@ class TestEndCooldowns:
         payout.refresh_from_db()
         assert payout.state == "scheduled"
         assert queries.list_cooled_down(now=NOW + timedelta(hours=30)) == []
+
+    def test_one_that_cannot_go_on_holds_up_no_other(self, home, customer, settings):
+        settings.PAYOUT_COOLDOWN_HOURS = 24
+        target = factories.destination(home, customer)
+        stuck = request(home, target, 100_00)
+        other = request(home, target, 50_00, now=NOW + timedelta(minutes=1))
+        # A day beyond the calendar: an operation refuses to take it.
+        Payout.objects.filter(id=stuck.id).update(wished_date=date(2999, 1, 1))
+
+        tasks.end_cooldowns("", NOW + timedelta(hours=25))
+
+        other.refresh_from_db()
+        stuck.refresh_from_db()
+        assert (stuck.state, other.state) == ("held", "scheduled")

@@ -53,14 +53,26 @@ def go_on(payout: Payout, *, actor: Actor, now: datetime) -> None:
     )
 
 
-def schedule(payout: Payout, *, agreed_digest: bytes, actor: Actor, now: datetime) -> None:
-    """Approve a locked payout and give it its day: the next one whose cut-off is ahead."""
+def schedule(
+    payout: Payout,
+    *,
+    agreed_digest: bytes,
+    request_id: UUID | None = None,
+    actor: Actor,
+    now: datetime,
+) -> None:
+    """
+    Approve a locked payout and give it its day: the next one whose cut-off is ahead.
+
+    `request_id` is the approval it stands on, or None where nobody was asked: an older one that
+    lapsed is no ground any more.
+    """
     move_payouts(
         [payout],
         PayoutState.APPROVED,
         actor=actor,
         now=now,
-        values={"agreed_digest": agreed_digest},
+        values={"agreed_digest": agreed_digest, "approval_request_id": request_id},
     )
     account_id, day = next_day(
         organization_id=payout.organization_id,
@@ -209,7 +221,13 @@ def _waiting(told: Resolution) -> Payout:
 
 def _on_approved(told: Resolution) -> None:
     payout = _waiting(told)
-    schedule(payout, agreed_digest=told.snapshot_digest, actor=told.actor, now=told.now)
+    schedule(
+        payout,
+        agreed_digest=told.snapshot_digest,
+        request_id=told.request_id,
+        actor=told.actor,
+        now=told.now,
+    )
 
 
 def _on_denied(told: Resolution) -> None:

@@ -10,6 +10,7 @@ from django.conf import settings
 
 from apps.accounts import queries as accounts
 from apps.accounts.states import CustomerState
+from apps.banking import queries as banking
 from apps.banking.formats import references
 from apps.banking.formats.pain001 import AMOUNT_MINOR_MAX, REMITTANCE_MAX
 from apps.core import audit, idempotency, transactions
@@ -68,6 +69,7 @@ def request_payout(
     :raises DestinationDisabled, DestinationUnverified: if nothing may go there (now)
     :raises PayoutCurrencyMismatch: if the destination is in another currency
     :raises UnsupportedCurrency: if no bank account of ours is in this currency
+    :raises CalendarNotSeeded: if the wished day is beyond the years whose holidays are known
     :raises AmountTooLarge: if one instruction cannot carry it
     :raises InvalidRemittance: for text and reference at once, or a reference that is none
     :raises AccountFrozen: if the customer is frozen or closed
@@ -166,6 +168,9 @@ def _refuse_circumstances(details: PayoutDetails, *, organization_id: UUID) -> N
         raise errors.UnsupportedCurrency(
             "No bank account pays out in this currency.", currency=currency
         )
+    if details.wished_date is not None:
+        # Now, not when people have agreed to it: nobody could then let it go on.
+        banking.get_open_days().next_open(details.wished_date)
 
 
 def _new(
