@@ -19,6 +19,12 @@ class MayNotDecide(NotPermitted):
     code = "may_not_decide"
 
 
+class AlreadyDecided(StateConflict):
+    """The person gave another verdict before; `verdict` says which. A decision is not undone."""
+
+    code = "already_decided"
+
+
 class ApprovalClosed(StateConflict):
     """The request was decided, withdrawn or replaced; `state` says which."""
 

@@ -181,6 +181,16 @@ class TestDecide:
 
         assert ApprovalDecision.objects.count() == 1
 
+    @pytest.mark.parametrize(("first", "second"), [("approve", "deny"), ("deny", "approve")])
+    def test_the_opposite_verdict_of_one_person_is_refused(self, subject, maker, first, second):
+        request, person = ask(subject, maker, amount=101), people.approver()
+        decide(request, person, first)
+
+        with pytest.raises(errors.AlreadyDecided):
+            decide(request, person, second)
+
+        assert ApprovalDecision.objects.get().verdict == first
+
     def test_a_replayed_key_changes_nothing(self, subject, maker):
         request, person = ask(subject, maker), people.approver()
         decide(request, person, key="k")

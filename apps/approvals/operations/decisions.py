@@ -44,6 +44,8 @@ def decide_approval(
     :raises CannotApproveOwn: if the actor is the person who asked
     :raises CapabilityMissing: if the actor may not decide such acts at all
     :raises MayNotDecide: if the actor is no person, or holds no role that is asked for
+    :raises AlreadyDecided: if the same person said the opposite before: it stands, and to stop the
+        act it is canceled
     :raises ApprovalClosed: if it was decided, withdrawn or replaced before
     :raises ApprovalExpired: if its time was over; the act is undone by this
     :raises ApprovalStale: if the subject is not what was asked about; a new request is open
@@ -52,8 +54,13 @@ def decide_approval(
         organization_id, idempotency_key, "decide_approval", request_id, verdict, reason
     )
     request, act = lock_with_subject(organization_id=organization_id, request_id=request_id)
-    if claim.replayed or _has_decided(request, actor=actor, verdict=verdict):
+    if claim.replayed:
         return request
+    earlier = _earlier_verdict(request, actor=actor)
+    if earlier == verdict:
+        return request
+    if earlier is not None:
+        raise errors.AlreadyDecided("You have decided this the other way.", verdict=earlier)
     held = _refuse_wrong_person(request, act, actor=actor)
     _refuse_wrong_moment(request, act, now=now)
     decision = ApprovalDecision.objects.create(
@@ -79,13 +86,16 @@ def decide_approval(
     return request
 
 
-def _has_decided(request: ApprovalRequest, *, actor: Actor, verdict: Verdict) -> bool:
-    return ApprovalDecision.objects.filter(
-        organization_id=request.organization_id,
-        request_id=request.id,
-        decided_by=actor.principal,
-        verdict=verdict,
-    ).exists()
+def _earlier_verdict(request: ApprovalRequest, *, actor: Actor) -> str | None:
+    return (
+        ApprovalDecision.objects.filter(
+            organization_id=request.organization_id,
+            request_id=request.id,
+            decided_by=actor.principal,
+        )
+        .values_list("verdict", flat=True)
+        .first()
+    )
 
 
 def _refuse_wrong_person(request: ApprovalRequest, act: Act, *, actor: Actor) -> frozenset[str]:
