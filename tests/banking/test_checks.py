@@ -111,6 +111,14 @@ class TestAmounts:
     def test_that_are_none_are_refused(self, written):
         assert refused(self.entry(written)).code == "malformed"
 
+    @pytest.mark.parametrize("written", [b"999999999999999999.99", b"100000000000000.01"])
+    def test_beyond_what_books_hold_are_refused(self, written):
+        assert refused(self.entry(written)).code == "malformed"
+
+    @pytest.mark.parametrize("written", [b"0001-01-01", b"9999-12-31"])
+    def test_of_a_day_without_an_instant_are_refused(self, written):
+        assert refused(camt053(GOOD).replace(b"2026-03-02", written)).code == "malformed"
+
     def test_of_a_currency_without_decimals(self):
         yen = Made(entries=(replace(CREDIT, currency="JPY"),), currency="JPY")
         data = camt053(yen).replace(b"0.00<", b"0<")

@@ -10,6 +10,8 @@ from apps.banking.formats.problems import refuse
 from apps.banking.formats.secure_xml import Node, line_of
 
 COUNT_DIGITS_MAX: Final = 15
+YEAR_MIN: Final = 1900
+YEAR_MAX: Final = 2999
 _NO_REFERENCE: Final = frozenset({"NOTPROVIDED", "NONREF"})
 
 
@@ -103,9 +105,13 @@ def day(node: Branch, path: str) -> date | None:
     if found is None:
         return None
     try:
-        return date.fromisoformat(found[:10])
+        read = date.fromisoformat(found[:10])
     except ValueError:
         raise refuse("malformed", f"{found[:40]!r} is not a date.", line=choice.line) from None
+    # At either end of the calendar a day has no instant in some zones.
+    if not YEAR_MIN <= read.year <= YEAR_MAX:
+        raise refuse("malformed", f"{read} is no day on which a bank booked.", line=choice.line)
+    return read
 
 
 def flag(found: str | None) -> bool:

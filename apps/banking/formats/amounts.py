@@ -8,6 +8,8 @@ from apps.banking.formats.problems import refuse
 from apps.core.money import exponent
 
 # xs:decimal as ISO 20022 limits it: 18 digits, at most 5 of them after the point.
+# A hundred lines of it still fit into the counters of one ledger account.
+AMOUNT_MINOR_MAX: Final = 10**16
 _DECIMAL: Final = re.compile(r"\A\+?(\d{0,18})(?:\.(\d{0,18}))?\Z", re.ASCII)
 
 
@@ -40,4 +42,7 @@ def minor(text: str, currency: str, *, line: int | None = None) -> int:
             f"{text} {currency} has more decimals than the currency ({decimals}).",
             line=line,
         )
-    return int((match[1] or "") + fraction.ljust(decimals, "0"))
+    amount = int((match[1] or "") + fraction.ljust(decimals, "0"))
+    if amount > AMOUNT_MINOR_MAX:
+        raise refuse("malformed", f"{text} {currency} is more than we can book.", line=line)
+    return amount
