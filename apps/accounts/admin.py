@@ -95,6 +95,7 @@ class ApiKeyAdmin(RecordAdmin[ApiKey]):
 
     view_capability = "accounts.view_customer"
     prefix = "ak"
+    title = "API keys"
     related: ClassVar[Sequence[str]] = ("organization", "issued_by")
     intro = "A secret is shown once, when a key is made. Only its digest is kept."
     empty = "No organization has a key yet."

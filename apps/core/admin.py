@@ -21,6 +21,7 @@ class AuditEventAdmin(RecordAdmin[AuditEvent]):
     """Who did what to what, and why. An admin of staff sees acts on staff only."""
 
     view_capability = "core.view_audit"
+    title = "Audit trail"
     related: ClassVar[Sequence[str]] = ()
     intro = "Everything a person, a key or a job did. Nobody can change or remove a row."
     empty = "Nobody has done anything yet."
@@ -80,6 +81,7 @@ class OutboxEventAdmin(RecordAdmin[OutboxEvent]):
 
     view_capability = "webhooks.view_delivery"
     prefix = "evt"
+    title = "Events"
     related: ClassVar[Sequence[str]] = ()
     intro = "What happened, in the words that clients are told. An event is never changed."
     empty = "Nothing has happened yet."
@@ -130,6 +132,7 @@ class JobRunAdmin(RecordAdmin[JobRun]):
     """One period of a scheduled job each."""
 
     view_capability = "core.requeue_work"
+    title = "Jobs"
     scope_column = ""
     related: ClassVar[Sequence[str]] = ()
     intro = "Scheduled jobs: one row per period, run once however many schedulers there are."

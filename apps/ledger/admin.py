@@ -172,6 +172,7 @@ class JournalEntryAdmin(RecordAdmin[JournalEntry]):
     view_capability = "ledger.view_ledger"
     prefix = "je"
     aggregate_type = "journal_entry"
+    title = "Journal"
     intro = "What moved money. An entry is never changed; a correction is a new one."
     empty = "Nothing was posted yet."
     search_hint = "je_… or the whole reference"

@@ -10,6 +10,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
 from apps.accounts import queries
+from apps.backoffice import operations
 from apps.backoffice.management.story import demo
 from apps.core import clock
 
@@ -31,7 +32,11 @@ class Command(BaseCommand):
                     f"{demo.NAME} is in the database, but {notes.name} is not: its key and"
                     " passwords are known to nobody. `make reset` begins anew."
                 )
-            made = json.loads(json.dumps(asdict(demo.build(now=clock.now())), default=str))
+            built = demo.build(now=clock.now())
+            made = json.loads(json.dumps(asdict(built), default=str))
+            # The home page is to show something at the first look, before any job has run.
+            operations.roll_up(organization_id=built.organization_id, now=clock.now())
+            operations.check_invariants(now=clock.now())
             notes.touch(mode=0o600)
             notes.write_text(json.dumps(made, indent=2) + "\n", encoding="utf-8")
         self.stdout.write(self._text(made, base_url))
