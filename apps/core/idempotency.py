@@ -93,6 +93,17 @@ def claim(
         return _replay(cursor.fetchone(), operation, fingerprint)
 
 
+def answer_with(organization_id: UUID, key: str, resource_id: UUID) -> None:
+    """Let the key stand for what was there already, as the work it was claimed for found out."""
+    transactions.current()
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "UPDATE core_idempotency_key SET resource_id = %s"
+            " WHERE organization_id = %s AND key = %s",
+            [resource_id, organization_id, key],
+        )
+
+
 def _take(row: _Row, *, code: str | None = None, refusal: str | None = None) -> bool:
     """Insert the key's row; false if another request has it. Waits for one that is running."""
     with connection.cursor() as cursor:

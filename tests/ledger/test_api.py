@@ -98,6 +98,14 @@ class TestPostTransfer:
         assert reused.json()["code"] == "idempotency_key_reused"
         assert reused.json()["resource"] == first.json()["id"]
 
+    def test_under_a_reference_that_stands_its_key_names_what_stands(self, api):
+        first = api.post("/v1/transfers", api.transfer(reference="r-1"), key="a")
+        second = api.post("/v1/transfers", api.transfer(reference="r-1"), key="b")
+
+        reused = api.post("/v1/transfers", api.transfer(31_00), key="b")
+
+        assert second.json()["id"] == first.json()["id"] == reused.json()["resource"]
+
     @pytest.mark.parametrize(
         "amount", [-1, 0, 2**63, True, "10", 10.0, None, [], 10**13 + 1, "1_000"]
     )
@@ -204,6 +212,9 @@ class TestReads:
 
         assert response.status_code == 400
         assert response.json()["errors"][0]["pointer"] == "/min_available"
+
+    def test_a_filter_with_an_unseen_character_is_400(self, api):
+        assert api.get("/v1/journal-entries", kind="a\x00b").status_code == 400
 
 
 class TestTenancy:

@@ -70,6 +70,8 @@ def check_query(request: Request, allowed: Collection[str]) -> None:
             raise ApiProblem("invalid_request", "This route has no such query parameter.")
         if len(values) > 1:
             raise ApiProblem("invalid_request", f"{name} is given more than once.")
+        if any(not character.isprintable() for character in values[0]):
+            raise ApiProblem("invalid_request", f"{name} has a character that nobody can see.")
 
 
 def _slice(request: Request, queryset: QuerySet[Any]) -> tuple[list[Any], bool, bool]:

@@ -87,22 +87,16 @@ def post_transfer(
     parts = _parts(transfer)
     claim = idempotency.claim(organization_id, idempotency_key, "post_transfer", parts, prefix="je")
     if claim.replayed:
-        return TransferResult(_standing(organization_id, claim.resource_id, transfer), None)
+        return TransferResult(claim.resource_id, None)
     command = _command(claim.resource_id, transfer)
     [outcome] = _run(
         organization_id, [command], actor=actor, now=now, atomic=True, reach_internal=False
     )
-    return TransferResult(outcome.entry_id or claim.resource_id, outcome)
-
-
-def _standing(organization_id: UUID, resource_id: UUID, transfer: TransferRequest) -> UUID:
-    """Return the entry a replay answers: the one made, or the one its reference stood for."""
-    if transfer.reference is None:
-        return resource_id
-    known = queries.find_entries_by_reference(
-        organization_id=organization_id, references=[transfer.reference]
-    )
-    return known[transfer.reference].id if known else resource_id
+    entry_id = outcome.entry_id or claim.resource_id
+    if entry_id != claim.resource_id:
+        # Its reference stood for an entry already: from now on the key stands for that one too.
+        idempotency.answer_with(organization_id, idempotency_key, entry_id)
+    return TransferResult(entry_id, outcome)
 
 
 @transactions.outermost
