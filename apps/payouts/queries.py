@@ -486,13 +486,14 @@ def payouts_in_batches(*, organization_id: UUID, batch_ids: Collection[UUID]) ->
     return set(rows.values_list("payout_id", flat=True))
 
 
-def list_batch_attempts(*, organization_id: UUID, batch_id: UUID) -> Sequence[PayoutAttempt]:
-    """Return a batch's attempts in file order; the payouts' locks protect them."""
-    return list(
-        PayoutAttempt.objects.filter(organization_id=organization_id, batch_id=batch_id).order_by(
-            "number_in_file"
-        )
-    )
+def list_batch_attempts(
+    *, organization_id: UUID, batch_id: UUID, payout_ids: Collection[UUID] | None = None
+) -> Sequence[PayoutAttempt]:
+    """Return a batch's attempts, of all or these payouts, in file order; their locks protect it."""
+    rows = PayoutAttempt.objects.filter(organization_id=organization_id, batch_id=batch_id)
+    if payout_ids is not None:
+        rows = rows.filter(payout_id__in=payout_ids)
+    return list(rows.order_by("number_in_file"))
 
 
 def creditor_references(*, organization_id: UUID, batch_id: UUID) -> dict[UUID, str]:
@@ -607,13 +608,13 @@ def find_batches(*, organization_id: UUID, references: Collection[str]) -> dict[
     return found
 
 
-def count_open_attempts(*, organization_id: UUID, batch_id: UUID) -> int:
-    """Return how many attempts of a batch may still change by a word of the bank."""
+def has_open_attempts(*, organization_id: UUID, batch_id: UUID) -> bool:
+    """Say whether an attempt of a batch may still change by a word of the bank."""
     return PayoutAttempt.objects.filter(
         organization_id=organization_id,
         batch_id=batch_id,
         state__in=["created", "batched", "submitted", "unknown"],
-    ).count()
+    ).exists()
 
 
 def list_unknown_batches(*, limit: int = 500) -> Sequence[PayoutBatch]:

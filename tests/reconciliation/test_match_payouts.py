@@ -357,3 +357,20 @@ LOCKED = (
     "banking_",
     "",
 )
+
+
+def test_a_line_reads_its_own_attempt_however_many_its_batch_has(home):
+    _customer, made, _batch = payouts_of(home, *[1_00 + n for n in range(12)])
+    read = []
+
+    def watch(execute, sql, params, many, context):
+        result = execute(sql, params, many, context)
+        if sql.startswith("SELECT") and 'FROM "payouts_attempt"' in sql:
+            read.append(context["cursor"].rowcount)
+        return result
+
+    with connection.execute_wrapper(watch):
+        bring(home, debit(made[0]))
+
+    assert state_of(made[0]) == "settled"
+    assert max(read) == 1

@@ -75,8 +75,9 @@ def _tell_risk(payouts: Sequence[Payout], state: PayoutState) -> None:
 
 def close_batch(batch: PayoutBatch, *, actor: Actor, now: datetime) -> None:
     """Reconcile a locked batch of which the bank has nothing left to say."""
-    left = queries.count_open_attempts(organization_id=batch.organization_id, batch_id=batch.id)
-    if left or batch.state in {BatchState.REJECTED, BatchState.RECONCILED, BatchState.VOIDED}:
+    if queries.has_open_attempts(organization_id=batch.organization_id, batch_id=batch.id):
+        return
+    if batch.state in {BatchState.REJECTED, BatchState.RECONCILED, BatchState.VOIDED}:
         return
     if batch.state not in {BatchState.ACCEPTED, BatchState.PARTLY_ACCEPTED}:
         states = {
