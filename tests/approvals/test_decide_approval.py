@@ -181,6 +181,18 @@ class TestDecide:
 
         assert ApprovalDecision.objects.count() == 1
 
+    def test_staff_without_the_capability_propose_no_policy(self, subject):
+        with pytest.raises(CapabilityMissing):
+            operations.propose_policy(
+                organization_id=subject.organization_id,
+                act=ACT,
+                policy=Policy(),
+                reason="nobody needs to look",
+                idempotency_key="policy",
+                actor=people.staff("support"),
+                now=NOW,
+            )
+
     @pytest.mark.parametrize(("first", "second"), [("approve", "deny"), ("deny", "approve")])
     def test_the_opposite_verdict_of_one_person_is_refused(self, subject, maker, first, second):
         request, person = ask(subject, maker, amount=101), people.approver()

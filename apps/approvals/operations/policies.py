@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Final
 from uuid import UUID
 
+from apps.accounts import queries as accounts
 from apps.accounts.roles import Role
 from apps.approvals import errors, queries, registry
 from apps.approvals.models import ApprovalPolicy
@@ -42,6 +43,7 @@ def propose_policy(
 
     Replaying the key returns the version as it is now.
 
+    :raises CapabilityMissing: if the actor is staff who may not ask for it
     :raises UnknownAct: if no app registered the act
     :raises PolicyRefused: if its bands contradict each other or it asks for too many people
     """
@@ -51,6 +53,7 @@ def propose_policy(
     )
     if claim.replayed:
         return ApprovalPolicy.objects.get(organization_id=organization_id, id=claim.resource_id)
+    accounts.require_capability(actor=actor, capability=POLICY_ACT, organization_id=organization_id)
     if act not in {known.name for known in registry.list_acts()}:
         raise errors.UnknownAct("There is no such act.", act=act)
     if fault := policy_fault(policy):
