@@ -123,7 +123,7 @@ def match_chunk(
     organization_id: UUID,
     queue_id: UUID,
     lease_token: UUID | None,
-    limit: int = CHUNK,
+    limit: int | None = None,
     is_suspending: bool = False,
     actor: Actor,
     now: datetime,
@@ -145,7 +145,7 @@ def match_chunk(
         organization_id=organization_id, bank_account_id=queue.bank_account_id
     )
     lines = banking_queries.list_new_lines(
-        organization_id=organization_id, bank_account_id=account.id, limit=limit
+        organization_id=organization_id, bank_account_id=account.id, limit=limit or CHUNK
     )
     chunk = Chunk(account, actor=actor, now=now)
     if lines and is_suspending:
