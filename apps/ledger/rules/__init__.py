@@ -1,0 +1,56 @@
+"""
+The ledger's pure core: balances and commands in, outcomes and new balances out.
+
+No database, clock or network. The operation locks, calls `apply`, and writes what it says.
+Amounts are minor units; a debit is positive, a credit negative (ledger.md, section 1).
+"""
+
+from apps.ledger.rules.engine import apply, chains, touched
+from apps.ledger.rules.shares import split
+from apps.ledger.rules.values import (
+    COUNTER_MAX,
+    CREDIT_NORMAL,
+    RESERVED_REFERENCES,
+    AccountStatus,
+    AccountType,
+    BalanceState,
+    CaptureHold,
+    Command,
+    HoldState,
+    HoldStatus,
+    KnownEntry,
+    Leg,
+    Outcome,
+    PlaceHold,
+    PostedLine,
+    PostEntry,
+    State,
+    VoidHold,
+    transfer,
+)
+
+__all__ = [
+    "COUNTER_MAX",
+    "CREDIT_NORMAL",
+    "RESERVED_REFERENCES",
+    "AccountStatus",
+    "AccountType",
+    "BalanceState",
+    "CaptureHold",
+    "Command",
+    "HoldState",
+    "HoldStatus",
+    "KnownEntry",
+    "Leg",
+    "Outcome",
+    "PlaceHold",
+    "PostEntry",
+    "PostedLine",
+    "State",
+    "VoidHold",
+    "apply",
+    "chains",
+    "split",
+    "touched",
+    "transfer",
+]
