@@ -21,8 +21,9 @@ services: install ## Start Postgres and Valkey, unless DATABASE_URL and REDIS_UR
 stop: ## Stop Postgres and Valkey; their data stays in var/
 	@if [ -x $(PY) ]; then $(PY) -m dev.services stop; fi
 
-reset: stop ## Remove the data of Postgres and Valkey for good
+reset: stop ## Remove the data of Postgres, Valkey, the sandbox bank and the demo for good
 	@if [ -x $(PY) ]; then $(PY) -m dev.services reset; fi
+	@rm -f var/demo.json var/sandbox.sqlite3*
 
 run: install ## Run Kassa with its demo organization: web, workers, beat, sandbox bank
 	@$(PY) -m dev.run --port $(PORT)
