@@ -9,7 +9,7 @@ from typing import override
 
 from django.core.management.base import BaseCommand
 
-from apps.backoffice.management.story import cast, journey, processes
+from apps.backoffice.management.story import cast, journey, plot, processes
 from apps.backoffice.management.story.client import Api, StepFailed
 from apps.backoffice.management.story.receiver import receiver
 from apps.backoffice.management.story.teller import Teller
@@ -48,7 +48,7 @@ class Command(BaseCommand):
         ):
             now = clock.now()
             people = cast.gather(name=f"Journey of {now:%Y-%m-%d %H:%M:%S}", now=now)
-            story = journey.Story(
+            story = plot.Story(
                 teller=teller,
                 api=Api(base_url, people.token),
                 cast=people,
