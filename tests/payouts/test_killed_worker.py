@@ -4,6 +4,7 @@ import contextlib
 import json
 import socket
 import urllib.request
+from datetime import timedelta
 from hashlib import sha256
 
 import pytest
@@ -77,7 +78,7 @@ def kill_at(table, code):
 
 
 def make_due(step):
-    BatchWork.objects.filter(step=step).update(next_attempt_at=Now())
+    BatchWork.objects.filter(step=step).update(next_attempt_at=Now() - timedelta(seconds=1))
 
 
 def free_port():
