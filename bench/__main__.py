@@ -62,7 +62,7 @@ def _print(figures: list[Figure]) -> None:
         ("benchmark", "left"), ("value", "right"), ("unit", "left"), ("reference", "right"),
         ("ratio", "right"), ("must", "right"), ("aim", "right"), ("reached", "left"),
     ):  # fmt: skip
-        table.add_column(column, justify=justify)  # type: ignore[arg-type]  # one of rich's words
+        table.add_column(column, no_wrap=True, justify=justify)  # type: ignore[arg-type]  # one of rich's words
     for figure in figures:
         table.add_row(
             figure.name,
@@ -74,7 +74,8 @@ def _print(figures: list[Figure]) -> None:
             "" if figure.aim is None else f"{figure.aim:g}",
             figure.verdict,
         )
-    Console().print(table)
+    # Also where no terminal says how wide it is.
+    Console(width=max(Console().width, 110)).print(table)
 
 
 def _keep(figures: list[Figure]) -> None:
