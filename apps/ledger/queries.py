@@ -375,7 +375,7 @@ _EXPORT_ENTRIES: Final = """
       JOIN ledger_posting p ON p.organization_id = e.organization_id AND p.entry_id = e.id
       JOIN ledger_account a ON a.organization_id = p.organization_id AND a.id = p.account_id
      WHERE e.organization_id = %s
-     GROUP BY e.id ORDER BY e.id
+     GROUP BY e.organization_id, e.id ORDER BY e.id
 """
 
 

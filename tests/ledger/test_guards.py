@@ -1,12 +1,14 @@
 """What Postgres itself refuses, tried in SQL as the owner of the tables, round the ORM."""
 
+from datetime import datetime
+
 import psycopg
 import pytest
 from django.db import DatabaseError, IntegrityError, connection
 
 from apps.core.ids import new_id
 from apps.ledger.models import Balance, JournalEntry, LedgerAccount, Posting
-from tests.ledger.factories import create_organization, fund, open_account, post_transfer
+from tests.ledger.factories import NOW, create_organization, fund, open_account, post_transfer
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -43,12 +45,23 @@ def insert_postings(organization, entry, *legs: tuple[object, int, str], first: 
         (organization, entry, number, account, amount, currency, 1000 + number, 0)
         for number, (account, amount, currency) in enumerate(legs, first)
     ]
-    values = ", ".join(["(%s, %s, %s, %s, %s, %s, %s, %s)"] * len(rows))
+    times = times_of(entry)
+    values = ", ".join(["(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"] * len(rows))
     sql(
-        "INSERT INTO ledger_posting (organization_id, entry_id, number, account_id, amount_minor,"
-        f" currency, account_version, balance_after_minor) VALUES {values}",
-        *[value for row in rows for value in row],
+        f"INSERT INTO ledger_posting ({COLUMNS}) VALUES {values}",
+        *[value for row in rows for value in (*row, *times)],
     )
+
+
+COLUMNS = (
+    "organization_id, entry_id, number, account_id, amount_minor, currency, account_version,"
+    " balance_after_minor, effective_at, recorded_at"
+)
+
+
+def times_of(entry) -> tuple[datetime, datetime]:
+    found = JournalEntry.objects.filter(id=entry).values_list("effective_at", "recorded_at")
+    return found.first() or (NOW, NOW)
 
 
 def constraint(error: pytest.ExceptionInfo) -> str:
@@ -87,15 +100,13 @@ class TestDoubleEntry:
     def test_copy_is_guarded_too(self, books):
         organization, ann, bob, _ = books
         entry = insert_entry(organization)
-        columns = ("organization_id, entry_id, number, account_id, amount_minor, currency,"
-                   " account_version, balance_after_minor")  # fmt: skip
 
         with pytest.raises(psycopg.Error, match="is off by"), connection.cursor() as cursor:
             copy_rows(
                 cursor,
-                f"COPY ledger_posting ({columns}) FROM STDIN",
-                (organization, entry, 1, ann, 5, "EUR", 900, 0),
-                (organization, entry, 2, bob, -6, "EUR", 900, 0),
+                f"COPY ledger_posting ({COLUMNS}) FROM STDIN",
+                (organization, entry, 1, ann, 5, "EUR", 900, 0, *times_of(entry)),
+                (organization, entry, 2, bob, -6, "EUR", 900, 0, *times_of(entry)),
             )
 
     def test_an_old_entry_takes_no_second_statement(self, books):
@@ -165,7 +176,7 @@ def guard_names() -> list[str]:
 
 ROUNDABOUT_ENTRY = """
     INSERT INTO ledger_journal_entry TABLE ledger_journal_entry
-        ON CONFLICT (id) DO UPDATE SET kind = 'other'
+        ON CONFLICT (organization_id, id) DO UPDATE SET kind = 'other'
 """
 ROUNDABOUT_POSTING = """
     INSERT INTO ledger_posting TABLE ledger_posting

@@ -29,26 +29,29 @@ from apps.ledger.rules import (
 )
 
 _WRITE: Final = """
-    WITH entries AS (
+    WITH clock AS MATERIALIZED (
+        SELECT clock_timestamp() AS now
+    ), entries AS (
         INSERT INTO ledger_journal_entry
             (id, organization_id, kind, reference, description, effective_at, recorded_at,
              reverses_id, actor, metadata)
         SELECT e.id, %(org)s, e.kind, e.reference, e.description, e.effective_at,
-               clock_timestamp(), e.reverses, %(actor)s, e.metadata::jsonb
-          FROM unnest(%(entry_ids)s::uuid[], %(kinds)s::text[], %(references)s::text[],
+               clock.now, e.reverses, %(actor)s, e.metadata::jsonb
+          FROM clock, unnest(%(entry_ids)s::uuid[], %(kinds)s::text[], %(references)s::text[],
                       %(descriptions)s::text[], %(effective)s::timestamptz[],
                       %(reverses)s::uuid[], %(metadata)s::text[])
                AS e(id, kind, reference, description, effective_at, reverses, metadata)
     ), postings AS (
         INSERT INTO ledger_posting
             (organization_id, entry_id, number, account_id, amount_minor, currency,
-             account_version, balance_after_minor)
+             account_version, balance_after_minor, effective_at, recorded_at)
         SELECT %(org)s, p.entry_id, p.number, p.account_id, p.amount, p.currency, p.version,
-               p.balance_after
-          FROM unnest(%(posting_entries)s::uuid[], %(numbers)s::int[], %(accounts)s::uuid[],
+               p.balance_after, p.effective_at, clock.now
+          FROM clock, unnest(%(posting_entries)s::uuid[], %(numbers)s::int[], %(accounts)s::uuid[],
                       %(amounts)s::bigint[], %(currencies)s::text[], %(versions)s::bigint[],
-                      %(after)s::bigint[])
-               AS p(entry_id, number, account_id, amount, currency, version, balance_after)
+                      %(after)s::bigint[], %(posting_effective)s::timestamptz[])
+               AS p(entry_id, number, account_id, amount, currency, version, balance_after,
+                    effective_at)
     )
     UPDATE ledger_balance AS b
        SET posted_debits = n.posted_debits, posted_credits = n.posted_credits,
@@ -82,7 +85,7 @@ def write(
                 "org": organization_id,
                 "actor": str(actor),
                 **_entry_columns(posted, now),
-                **_posting_columns(posted),
+                **_posting_columns(posted, now),
                 **_balance_columns(changed),
             },
         )
@@ -112,7 +115,7 @@ def _entry_columns(posted: Sequence[Outcome], now: datetime) -> dict[str, list[o
     }
 
 
-def _posting_columns(posted: Sequence[Outcome]) -> dict[str, list[object]]:
+def _posting_columns(posted: Sequence[Outcome], now: datetime) -> dict[str, list[object]]:
     lines = [
         (outcome.entry_id, number, line)
         for outcome in posted
@@ -126,6 +129,11 @@ def _posting_columns(posted: Sequence[Outcome]) -> dict[str, list[object]]:
         "currencies": [line.currency for _, _, line in lines],
         "versions": [line.account_version for _, _, line in lines],
         "after": [line.balance_after_minor for _, _, line in lines],
+        "posting_effective": [
+            getattr(outcome.command, "effective_at", None) or now
+            for outcome in posted
+            for _ in outcome.lines
+        ],
     }
 
 

@@ -22,6 +22,20 @@ class HoldStatus(StrEnum):
     EXPIRED = "expired"
 
 
+class MonitorMeasure(StrEnum):
+    """Which balance a monitor watches."""
+
+    AVAILABLE = "available"
+    POSTED = "posted"
+
+
+class MonitorDirection(StrEnum):
+    """On which side of its threshold a monitor tells."""
+
+    BELOW = "below"
+    ABOVE = "above"
+
+
 class AccountType(StrEnum):
     ASSET = "asset"
     LIABILITY = "liability"

@@ -1,0 +1,116 @@
+"""Money reserved, and what happened to it."""
+
+from typing import ClassVar
+
+from django.db import models
+from django.db.models import F, Q
+from django.db.models.functions import Now
+
+from apps.core.constraints import OwnedKey, SameOrganization
+from apps.core.tenancy import OrganizationOwned, OwnedForeignKey
+from apps.core.triggers import append_only, frozen_columns, never_deleted
+from apps.ledger.models.accounts import LedgerAccount
+from apps.ledger.rules import HoldStatus
+
+
+class Hold(OrganizationOwned):
+    """Money reserved in the books: posted in whole or part by a capture, or released."""
+
+    debit_account = OwnedForeignKey(LedgerAccount)
+    credit_account = OwnedForeignKey(LedgerAccount)
+    currency = models.CharField(max_length=3)
+    amount_minor = models.BigIntegerField()
+    captured_minor = models.BigIntegerField(default=0)
+    status = models.CharField(
+        max_length=8, choices=[(s.value, s.value) for s in HoldStatus], default=HoldStatus.OPEN
+    )
+    multi_capture = models.BooleanField(
+        default=False, db_comment="Captured in parts until it is used up; else the rest is freed."
+    )
+    reference = models.CharField(max_length=255, null=True)  # noqa: DJ001  (NULL: none was given)
+    metadata = models.JSONField(default=dict)
+    event_sequence = models.BigIntegerField(default=0)
+    expires_at = models.DateTimeField(null=True)
+    created_at = models.DateTimeField()
+
+    class Meta:
+        db_table = "ledger_hold"
+        indexes: ClassVar = [
+            models.Index(
+                name="hold_open_of_account",
+                fields=["organization", "debit_account"],
+                condition=Q(status="open"),
+            ),
+            # What the sweeper looks for; it is whole only to say that the hold is over.
+            models.Index(
+                name="hold_expiring",
+                fields=["organization", "expires_at"],
+                condition=Q(status="open", expires_at__isnull=False),
+            ),
+        ]
+        constraints: ClassVar = [
+            OwnedKey(name="hold_key"),
+            SameOrganization(name="hold_owns_its_debit_account", field="debit_account"),
+            SameOrganization(name="hold_owns_its_credit_account", field="credit_account"),
+            models.CheckConstraint(name="hold_reserves_money", condition=Q(amount_minor__gt=0)),
+            models.CheckConstraint(
+                name="hold_captures_at_most_its_amount",
+                condition=Q(captured_minor__gte=0, captured_minor__lte=F("amount_minor")),
+            ),
+            models.CheckConstraint(
+                name="hold_captured_iff_so_named",
+                condition=Q(status="captured") | Q(captured_minor=0) | Q(multi_capture=True),
+            ),
+            models.CheckConstraint(
+                name="hold_open_iff_something_is_left",
+                condition=~Q(status="open") | Q(captured_minor__lt=F("amount_minor")),
+            ),
+            models.UniqueConstraint(
+                name="hold_reference_is_unique",
+                fields=["organization", "reference"],
+                condition=Q(reference__isnull=False),
+            ),
+        ]
+        triggers: ClassVar = [
+            never_deleted("holds_stay"),
+            frozen_columns(
+                "hold_is_what_it_was",
+                columns=[
+                    "id",
+                    "organization_id",
+                    "debit_account_id",
+                    "credit_account_id",
+                    "currency",
+                    "amount_minor",
+                    "multi_capture",
+                    "reference",
+                    "expires_at",
+                ],
+            ),
+        ]
+
+
+class HoldEvent(OrganizationOwned):
+    """One thing that happened to a hold: placed, captured, voided or expired."""
+
+    hold = OwnedForeignKey(Hold)
+    kind = models.CharField(max_length=8)
+    amount_minor = models.BigIntegerField()
+    entry_id = models.UUIDField(null=True)
+    terminal = models.BooleanField()
+    recorded_at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        db_table = "ledger_hold_event"
+        indexes: ClassVar = [
+            models.Index(name="hold_event_of_hold", fields=["organization", "hold"]),
+        ]
+        constraints: ClassVar = [
+            SameOrganization(name="hold_event_owns_its_hold", field="hold"),
+            models.UniqueConstraint(
+                name="hold_ends_once",
+                fields=["organization", "hold"],
+                condition=Q(terminal=True),
+            ),
+        ]
+        triggers: ClassVar = [append_only("hold_events_are_append_only")]
