@@ -18,7 +18,9 @@ class Period(OrganizationOwned):
     starts_at = models.DateTimeField(db_comment="The month's first instant there; inclusive.")
     ends_at = models.DateTimeField(db_comment="The next month's first instant; exclusive.")
     state = models.CharField(
-        max_length=7, choices=[(s.value, s.value) for s in PeriodState], default=PeriodState.OPEN.value
+        max_length=7,
+        choices=[(s.value, s.value) for s in PeriodState],
+        default=PeriodState.OPEN.value,
     )
     closings = models.PositiveIntegerField(
         default=0, db_comment="How often it was closed; the number of the stored trial balance."

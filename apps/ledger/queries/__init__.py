@@ -1,0 +1,54 @@
+"""Reads of the books, and the only place that locks them (`_locks`)."""
+
+from apps.ledger.queries._balances import (
+    BalanceView,
+    OpenHold,
+    TrialBalanceLine,
+    account_ids,
+    accounts,
+    currency_totals,
+    get_balance,
+    list_balances,
+    list_open_holds,
+    trial_balance,
+    trial_balance_totals,
+    view_balances,
+)
+from apps.ledger.queries._export import export_accounts, stream_entries
+from apps.ledger.queries._journal import (
+    EntryView,
+    PostingView,
+    StatementLine,
+    account_statement,
+    entries,
+    get_entry,
+    view_entries,
+)
+from apps.ledger.queries._locks import find_entries_by_reference, lock_balances, lock_holds
+
+__all__ = [
+    "BalanceView",
+    "EntryView",
+    "OpenHold",
+    "PostingView",
+    "StatementLine",
+    "TrialBalanceLine",
+    "account_ids",
+    "account_statement",
+    "accounts",
+    "currency_totals",
+    "entries",
+    "export_accounts",
+    "find_entries_by_reference",
+    "get_balance",
+    "get_entry",
+    "list_balances",
+    "list_open_holds",
+    "lock_balances",
+    "lock_holds",
+    "stream_entries",
+    "trial_balance",
+    "trial_balance_totals",
+    "view_balances",
+    "view_entries",
+]

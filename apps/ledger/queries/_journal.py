@@ -1,0 +1,160 @@
+"""Entries with their postings, and an account's lines."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from django.db.models import QuerySet
+
+from apps.ledger import errors
+from apps.ledger.models import JournalEntry, LedgerAccount, Posting
+
+
+@dataclass(frozen=True, slots=True)
+class PostingView:
+    """One posting with the code of its account."""
+
+    account_id: UUID
+    code: str
+    amount_minor: int
+    currency: str
+    account_version: int
+    balance_after_minor: int
+
+
+@dataclass(frozen=True, slots=True)
+class EntryView:
+    """A journal entry with its postings in their order."""
+
+    id: UUID
+    kind: str
+    reference: str | None
+    description: str
+    effective_at: datetime
+    recorded_at: datetime
+    reverses: UUID | None
+    reversed_by: UUID | None
+    actor: str
+    metadata: Mapping[str, object]
+    postings: tuple[PostingView, ...]
+
+
+def get_entry(*, organization_id: UUID, entry_id: UUID) -> EntryView:
+    """
+    Return one journal entry.
+
+    :raises JournalEntryNotFound: if the organisation has no such entry
+    """
+    found = view_entries(
+        organization_id=organization_id,
+        entries=JournalEntry.objects.filter(organization_id=organization_id, id=entry_id),
+    )
+    if not found:
+        raise errors.JournalEntryNotFound("There is no such journal entry.")
+    return found[0]
+
+
+def entries(*, organization_id: UUID, account_id: UUID | None = None) -> QuerySet[JournalEntry]:
+    """Return the organisation's entries, or those that touch one account, for a page of them."""
+    rows = JournalEntry.objects.filter(organization_id=organization_id)
+    if account_id is None:
+        return rows
+    touching = Posting.objects.filter(organization_id=organization_id, account_id=account_id)
+    return rows.filter(id__in=touching.values("entry_id"))
+
+
+def view_entries(*, organization_id: UUID, entries: Iterable[JournalEntry]) -> list[EntryView]:
+    """Return these entries with their postings, codes and reversals, in three reads."""
+    rows = list(entries)
+    ids = [row.id for row in rows]
+    postings = list(
+        Posting.objects.filter(organization_id=organization_id, entry_id__in=ids).order_by(
+            "entry_id", "number"
+        )
+    )
+    named = LedgerAccount.objects.filter(
+        organization_id=organization_id, id__in={posting.account_id for posting in postings}
+    )
+    codes = dict(named.values_list("id", "code"))
+    reversed_by = dict(
+        JournalEntry.objects.filter(
+            organization_id=organization_id, reverses_id__in=ids
+        ).values_list("reverses_id", "id")
+    )
+    by_entry: dict[UUID, list[PostingView]] = {id_: [] for id_ in ids}
+    for posting in postings:
+        by_entry[posting.entry_id].append(_posting_view(posting, codes[posting.account_id]))
+    return [_entry_view(row, by_entry[row.id], reversed_by.get(row.id)) for row in rows]
+
+
+def _posting_view(posting: Posting, code: str) -> PostingView:
+    return PostingView(
+        account_id=posting.account_id,
+        code=code,
+        amount_minor=posting.amount_minor,
+        currency=posting.currency,
+        account_version=posting.account_version,
+        balance_after_minor=posting.balance_after_minor,
+    )
+
+
+def _entry_view(
+    row: JournalEntry, postings: Sequence[PostingView], reversed_by: UUID | None
+) -> EntryView:
+    return EntryView(
+        id=row.id,
+        kind=row.kind,
+        reference=row.reference,
+        description=row.description,
+        effective_at=row.effective_at,
+        recorded_at=row.recorded_at,
+        reverses=row.reverses_id,
+        reversed_by=reversed_by,
+        actor=row.actor,
+        metadata=row.metadata,
+        postings=tuple(postings),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class StatementLine:
+    """One line of an account's statement, with the running balance on its normal side."""
+
+    entry_id: UUID
+    kind: str
+    reference: str | None
+    description: str
+    effective_at: datetime
+    recorded_at: datetime
+    amount_minor: int
+    balance_after_minor: int
+    account_version: int
+
+
+def account_statement(
+    *, organization_id: UUID, account_id: UUID, before_version: int | None = None, limit: int = 50
+) -> list[StatementLine]:
+    """Return an account's postings in the order they were recorded, newest first."""
+    postings = Posting.objects.filter(organization_id=organization_id, account_id=account_id)
+    if before_version is not None:
+        postings = postings.filter(account_version__lt=before_version)
+    page = list(postings.order_by("-account_version")[:limit])
+    rows = JournalEntry.objects.filter(
+        organization_id=organization_id, id__in=[posting.entry_id for posting in page]
+    )
+    by_id = {row.id: row for row in rows}
+    return [
+        StatementLine(
+            entry_id=posting.entry_id,
+            kind=by_id[posting.entry_id].kind,
+            reference=by_id[posting.entry_id].reference,
+            description=by_id[posting.entry_id].description,
+            effective_at=by_id[posting.entry_id].effective_at,
+            recorded_at=by_id[posting.entry_id].recorded_at,
+            amount_minor=posting.amount_minor,
+            balance_after_minor=posting.balance_after_minor,
+            account_version=posting.account_version,
+        )
+        for posting in page
+    ]
