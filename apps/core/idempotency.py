@@ -6,30 +6,45 @@ raises the refusal that call met. No bodies are kept: only a fingerprint and the
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Final
+from typing import Final, NamedTuple
 from uuid import UUID
 
 from django.db import OperationalError, connection
 
-from apps.core import context, transactions
-from apps.core.canonical import canonical_json, digest
+from apps.core import context, statements, transactions
+from apps.core.canonical import canonical_json, quick_digest
 from apps.core.errors import Refusal, RuleViolation, StateConflict, refusal_classes
 from apps.core.ids import encode_id, new_id
 
 LOCK_TIMEOUT: Final = "55P03"
+# Rows go in by the order of their keys, so that of two batches with keys in common one waits for
+# the other and neither for both.
 _INSERT: Final = """
     INSERT INTO core_idempotency_key
         (organization_id, key, operation, fingerprint, prefix, resource_id, refusal_code, refusal,
          created_at)
-    VALUES (%s, %s, %s, %s, %s, %s, %s, %s, clock_timestamp())
-    ON CONFLICT (organization_id, key) DO NOTHING
-    RETURNING resource_id
+    SELECT %(org)s, k.key, k.operation, decode(k.fingerprint, 'hex'), k.prefix, k.resource_id,
+           k.code, k.refusal::jsonb, clock_timestamp()
+      FROM unnest(%(keys)s::text[], %(operations)s::text[], %(fingerprints)s::text[],
+                  %(prefixes)s::text[], %(ids)s::uuid[], %(codes)s::text[], %(refusals)s::text[])
+           AS k(key, operation, fingerprint, prefix, resource_id, code, refusal)
+     ORDER BY k.key COLLATE "C"
+        ON CONFLICT (organization_id, key) DO NOTHING
+    RETURNING key
 """
 _SELECT: Final = """
-    SELECT operation, fingerprint, prefix, resource_id, refusal_code, refusal
-      FROM core_idempotency_key WHERE organization_id = %s AND key = %s
+    SELECT key, operation, fingerprint, prefix, resource_id, refusal_code, refusal::text
+      FROM core_idempotency_key WHERE organization_id = %(org)s AND key = ANY(%(keys)s)
+"""
+_REFUSE: Final = """
+    UPDATE core_idempotency_key AS taken
+       SET refusal_code = r.code, refusal = r.refusal::jsonb
+      FROM unnest(%(keys)s::text[], %(codes)s::text[], %(refusals)s::text[])
+           AS r(key, code, refusal)
+     WHERE taken.organization_id = %(org)s AND taken.key = r.key
 """
 
 
@@ -49,9 +64,6 @@ class RequestInProgress(StateConflict):
 _NOT_STORED: Final = (IdempotencyKeyReused, RequestInProgress)
 
 
-type _Row = tuple[UUID, str, str, bytes, str, UUID]
-
-
 @dataclass(frozen=True, slots=True)
 class Claim:
     """
@@ -63,6 +75,21 @@ class Claim:
 
     resource_id: UUID
     replayed: bool
+
+
+class Asked(NamedTuple):
+    """A key as a request claims it: `fingerprint` is what makes two requests the same one."""
+
+    key: str
+    operation: str
+    fingerprint: bytes
+    prefix: str
+    resource_id: UUID
+
+
+def asked(key: str, operation: str, *parts: object, prefix: str = "") -> Asked:
+    """Return the claim of this operation and these parts, with a fresh id for what it makes."""
+    return Asked(key, operation, quick_digest([operation, *parts]), prefix, new_id())
 
 
 def claim(
@@ -81,16 +108,59 @@ def claim(
     unit = transactions.current()
     # What an earlier run of this operation found says nothing about this one.
     context.current().replayed = False
-    fingerprint = digest([operation, *parts])
-    fresh = new_id()
-    row: _Row = (organization_id, key, operation, fingerprint, prefix, fresh)
-    if _take(row):
-        unit.resolvable = True
-        unit.on_refusal.append(partial(_store_refusal, row))
-        return Claim(resource_id=fresh, replayed=False)
-    with connection.cursor() as cursor:
-        cursor.execute(_SELECT, [organization_id, key])
-        return _replay(cursor.fetchone(), operation, fingerprint)
+    row = asked(key, operation, *parts, prefix=prefix)
+    [found] = claim_many(organization_id, [row])
+    if isinstance(found, Claim) and not found.replayed:
+        unit.on_refusal.append(partial(_store_refusal, organization_id, row))
+        return found
+    context.current().replayed = not isinstance(found, IdempotencyKeyReused)
+    if isinstance(found, Refusal):
+        raise found
+    return found
+
+
+def claim_many(organization_id: UUID, rows: Sequence[Asked]) -> list[Claim | Refusal]:
+    """
+    Claim keys for many requests at once; return in their order what each stands for.
+
+    A refusal is either `IdempotencyKeyReused` or the stored one that a first call met. The keys
+    are distinct. Nothing is stored for those refused later in this transaction: see `refuse_many`.
+
+    :raises RequestInProgress: if the first request of one of them is still running
+    """
+    transactions.current().resolvable = True
+    taken = _take(organization_id, rows)
+    if len(taken) == len(rows):
+        return [Claim(resource_id=row.resource_id, replayed=False) for row in rows]
+    lost = [row.key for row in rows if row.key not in taken]
+    found = {
+        stored[0]: stored[1:]
+        for stored in statements.run(
+            _SELECT, {"org": organization_id, "keys": statements.texts(lost)}
+        )
+    }
+    return [
+        Claim(resource_id=row.resource_id, replayed=False)
+        if row.key in taken
+        else _replay(found[row.key], row)
+        for row in rows
+    ]
+
+
+def refuse_many(organization_id: UUID, refused: Sequence[tuple[str, Refusal]]) -> None:
+    """Keep refusals under keys that this transaction claimed, for those that are to be kept."""
+    kept = [(key, refusal) for key, refusal in refused if _is_stored(refusal)]
+    if not kept:
+        return
+    statements.run(
+        _REFUSE,
+        {
+            "org": organization_id,
+            "keys": statements.texts([key for key, _ in kept]),
+            "codes": statements.texts([refusal.code for _, refusal in kept]),
+            "refusals": statements.texts([_stored(refusal) for _, refusal in kept]),
+        },
+    )
 
 
 def answer_with(organization_id: UUID, key: str, resource_id: UUID) -> None:
@@ -104,31 +174,45 @@ def answer_with(organization_id: UUID, key: str, resource_id: UUID) -> None:
         )
 
 
-def _take(row: _Row, *, code: str | None = None, refusal: str | None = None) -> bool:
-    """Insert the key's row; false if another request has it. Waits for one that is running."""
-    with connection.cursor() as cursor:
-        try:
-            cursor.execute(_INSERT, [*row, code, refusal])
-        except OperationalError as fault:
-            if transactions.sqlstate(fault) == LOCK_TIMEOUT:
-                raise RequestInProgress("The first request with this key is running.") from fault
-            raise
-        return cursor.fetchone() is not None
+def _take(
+    organization_id: UUID,
+    rows: Sequence[Asked],
+    *,
+    code: str | None = None,
+    refusal: str | None = None,
+) -> set[str]:
+    """Insert the rows; return the keys that nobody else has. Waits for those being worked."""
+    try:
+        taken = statements.run(
+            _INSERT,
+            {
+                "org": organization_id,
+                "keys": statements.texts([row.key for row in rows]),
+                "operations": statements.texts([row.operation for row in rows]),
+                "fingerprints": statements.texts([row.fingerprint.hex() for row in rows]),
+                "prefixes": statements.texts([row.prefix for row in rows]),
+                "ids": statements.uuids([row.resource_id for row in rows]),
+                "codes": statements.texts([code] * len(rows)),
+                "refusals": statements.texts([refusal] * len(rows)),
+            },
+        )
+    except OperationalError as fault:
+        if transactions.sqlstate(fault) == LOCK_TIMEOUT:
+            raise RequestInProgress("The first request with this key is running.") from fault
+        raise
+    return {key for (key,) in taken}
 
 
 def _replay(
-    row: tuple[str, bytes, str, UUID, str | None, str | None],
-    operation: str,
-    fingerprint: bytes,
-) -> Claim:
-    first_operation, first_fingerprint, prefix, resource_id, refusal_code, refusal = row
-    if (first_operation, bytes(first_fingerprint)) != (operation, fingerprint):
+    stored: tuple[str, bytes, str, UUID, str | None, str | None], row: Asked
+) -> Claim | Refusal:
+    operation, fingerprint, prefix, resource_id, refusal_code, refusal = stored
+    if (operation, bytes(fingerprint)) != (row.operation, row.fingerprint):
         # A refused request made nothing, so there is nothing to name.
         made = {} if refusal_code or not prefix else {"resource": encode_id(prefix, resource_id)}
-        raise IdempotencyKeyReused("This idempotency key was used for another request.", **made)
-    context.current().replayed = True
+        return IdempotencyKeyReused("This idempotency key was used for another request.", **made)
     if refusal_code is not None:
-        raise _rebuilt(refusal_code, json.loads(refusal or "{}"))
+        return _rebuilt(refusal_code, json.loads(refusal or "{}"))
     return Claim(resource_id=resource_id, replayed=True)
 
 
@@ -138,9 +222,18 @@ def _rebuilt(code: str, stored: dict[str, object]) -> Refusal:
     return kind(str(stored["message"]), **(details if isinstance(details, dict) else {}))
 
 
-def _store_refusal(row: _Row, refusal: Refusal) -> bool:
+def _is_stored(refusal: Refusal) -> bool:
+    return isinstance(refusal, RuleViolation | StateConflict) and not isinstance(
+        refusal, _NOT_STORED
+    )
+
+
+def _stored(refusal: Refusal) -> str:
+    return canonical_json({"message": refusal.message, "details": refusal.details})
+
+
+def _store_refusal(organization_id: UUID, row: Asked, refusal: Refusal) -> bool:
     """Keep the refusal under its key; true if another request took the key meanwhile."""
-    if not isinstance(refusal, RuleViolation | StateConflict) or isinstance(refusal, _NOT_STORED):
+    if not _is_stored(refusal):
         return False
-    stored = canonical_json({"message": refusal.message, "details": refusal.details})
-    return not _take(row, code=refusal.code, refusal=stored)
+    return not _take(organization_id, [row], code=refusal.code, refusal=_stored(refusal))

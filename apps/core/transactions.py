@@ -40,6 +40,19 @@ _run_again_on: set[str] = set()
 type RefusalWriter = Callable[[Refusal], bool | None]
 
 
+class RunAgainAfter(Exception):
+    """
+    Raised inside an operation: roll back, call `remedy`, and run the whole once more.
+
+    For what must be done first under locks that come before those held by now. Like every run
+    that is repeated, it is counted.
+    """
+
+    def __init__(self, remedy: Callable[[], object]) -> None:
+        super().__init__("This operation is to be run again.")
+        self.remedy = remedy
+
+
 @dataclass(slots=True)
 class Unit:
     """One run of an outermost operation: what it owes before commit, and if it is refused."""
@@ -82,17 +95,17 @@ def outermost[**P, R](operation: Callable[P, R]) -> Callable[P, R]:
             unit = Unit()
             try:
                 return _run_once(unit, lambda: operation(*args, **kwargs))
+            except RunAgainAfter as again:
+                if next(delays, None) is None:
+                    raise
+                again.remedy()
             except Refusal as refusal:
                 # True: another request with this key was decided meanwhile, and its answer is the
                 # answer, which the next run finds. Like every run, that one is counted.
                 if not _record_refusal(unit, refusal) or next(delays, None) is None:
                     raise
             except (OperationalError, InterfaceError, IntegrityError) as fault:
-                delay = next(delays, None)
-                if delay is None or not _may_run_again(unit, fault):
-                    raise
-                log.info("transaction_again", operation=operation.__name__, fault=sqlstate(fault))
-                time.sleep(random.uniform(0, delay))  # noqa: S311  (jitter, not a secret)
+                _wait_before_another(unit, fault, delays, operation=operation.__name__)
 
     return run
 
@@ -121,6 +134,21 @@ def _record_refusal(unit: Unit, refusal: Refusal) -> bool:
         return bool([writer for writer in unit.on_refusal if writer(refusal)])
 
     return record_refusal()
+
+
+def _wait_before_another(
+    unit: Unit,
+    fault: OperationalError | InterfaceError | IntegrityError,
+    delays: Iterator[float],
+    *,
+    operation: str,
+) -> None:
+    """Wait as long as the run before another one should, or raise the fault."""
+    delay = next(delays, None)
+    if delay is None or not _may_run_again(unit, fault):
+        raise fault
+    log.info("transaction_again", operation=operation, fault=sqlstate(fault))
+    time.sleep(random.uniform(0, delay))  # noqa: S311  (jitter, not a secret)
 
 
 def _may_run_again(unit: Unit, fault: DatabaseError | InterfaceError) -> bool:
@@ -160,6 +188,18 @@ def run_again_on_unique(name: str) -> None:
     The second run reads what the winner committed, and answers it.
     """
     _run_again_on.add(name)
+
+
+def refuse_inside() -> None:
+    """
+    Refuse to be called inside a transaction, as an outermost operation does.
+
+    :raises RuntimeError: if one is open on this thread's connection
+    """
+    blocks = connection.atomic_blocks
+    if blocks and not getattr(blocks[-1], "_from_testcase", False):
+        msg = "An outermost operation is not called inside a transaction."
+        raise RuntimeError(msg)
 
 
 def required[**P, R](operation: Callable[P, R]) -> Callable[P, R]:

@@ -59,6 +59,18 @@ class InsufficientFunds(RuleViolation):
     code = "insufficient_funds"
 
 
+class LaterBalanceBelowFloor(RuleViolation):
+    """Dated so early, the entry would take the balance at `balance_at` below the floor."""
+
+    code = "later_balance_below_floor"
+
+
+class PeriodClosed(RuleViolation):
+    """The business time lies in a month that is closed, or closing; `period` names it."""
+
+    code = "period_closed"
+
+
 class LinkedCommandFailed(RuleViolation):
     """Another command of the same linked chain was refused."""
 
@@ -97,6 +109,12 @@ class HoldAlreadyVoided(StateConflict):
 
 class HoldExpired(StateConflict):
     code = "hold_expired"
+
+
+class HoldNotExpired(StateConflict):
+    """The hold's time is not over."""
+
+    code = "hold_not_expired"
 
 
 class CaptureExceedsHold(RuleViolation):

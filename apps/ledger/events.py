@@ -21,6 +21,70 @@ class JournalEntryPosted(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class HoldPlaced(Event):
+    """Money was reserved."""
+
+    name: ClassVar[str] = "ledger.hold.placed"
+    aggregate_type: ClassVar[str] = "hold"
+
+    debit_account: str
+    credit_account: str
+    amount: int
+    currency: str
+    reference: str | None
+    expires_at: datetime | None
+    multi_capture: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class HoldCaptured(Event):
+    """A hold was captured: `amount` was posted by this capture, `captured` by all of them."""
+
+    name: ClassVar[str] = "ledger.hold.captured"
+    aggregate_type: ClassVar[str] = "hold"
+
+    amount: int
+    captured: int
+    released: int
+    currency: str
+    status: str
+    journal_entry: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class HoldVoided(Event):
+    """A hold was given up, and what it still reserved is available again."""
+
+    name: ClassVar[str] = "ledger.hold.voided"
+    aggregate_type: ClassVar[str] = "hold"
+
+    released: int
+    currency: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class HoldExpired(Event):
+    """A hold's time was over, and what it still reserved is available again."""
+
+    name: ClassVar[str] = "ledger.hold.expired"
+    aggregate_type: ClassVar[str] = "hold"
+
+    released: int
+    currency: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class LedgerAccountChanged(Event):
+    """A ledger account's floor or status changed."""
+
+    name: ClassVar[str] = "ledger.ledger_account.changed"
+    aggregate_type: ClassVar[str] = "ledger_account"
+
+    status: str
+    min_available: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class LedgerAccountOpened(Event):
     """A ledger account was opened."""
 

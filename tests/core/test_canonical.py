@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from apps.core.canonical import canonical_json, digest
+from apps.core.canonical import canonical_json, digest, quick_digest
 from apps.core.money import Money
 from apps.core.work import WorkState
 
@@ -72,3 +72,19 @@ def test_a_digest_is_32_bytes_and_known():
     assert digest({"a": 1}).hex() == (
         "015abd7f5cc57a2dd94b7590f04ad8084273905ee33ec5cebeae62276a97f862"
     )
+
+
+class TestQuickDigest:
+    @given(
+        st.lists(
+            plain
+            | st.uuids()
+            | st.datetimes(timezones=st.just(UTC), min_value=datetime(1900, 1, 1)),  # noqa: DTZ001
+            max_size=6,
+        )
+    )
+    def test_is_the_digest_of_what_requests_are_made_of(self, value):
+        assert quick_digest(value) == digest(value)
+
+    def test_of_what_the_quick_encoder_refuses_is_the_digest_too(self):
+        assert quick_digest([1, 10**40]) == digest([1, 10**40])

@@ -289,8 +289,9 @@ class held_open:  # noqa: N801  (reads as a verb)
         self.other.set_autocommit(False)
         with self.other.cursor() as cursor:
             cursor.execute(
-                idempotency._INSERT,
-                [ORGANIZATION, self.key, "brew", b"", "", new_id(), None, None],
+                "INSERT INTO core_idempotency_key (organization_id, key, operation, fingerprint,"
+                " prefix, resource_id) VALUES (%s, %s, 'brew', '', '', %s)",
+                [ORGANIZATION, self.key, new_id()],
             )
         return self.other.close
 

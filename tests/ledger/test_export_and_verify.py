@@ -89,7 +89,7 @@ class TestExportJournal:
         for year in (2199, 1901, 2026):
             post_transfer(
                 books, *ids.values(), 1, key=f"year-{year}",
-                effective_at=datetime(year, 12, 31, 23, tzinfo=UTC),
+                effective_at=datetime(year, 12, 31, 23, tzinfo=UTC), force=True,
             )  # fmt: skip
 
         _, errors, _ = loader.load_string(export(books, "beancount", tmp_path))

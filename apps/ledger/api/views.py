@@ -141,7 +141,7 @@ def _shown(
         return {
             **_as_asked(asked),
             "id": result.entry_id,
-            "effective_at": asked.effective_at or outcome.posted_at,
+            "effective_at": outcome.effective_at,
             "balances": outcome.balances,
         }
     entry = queries.get_entry(organization_id=organization_id, entry_id=result.entry_id)
@@ -170,7 +170,7 @@ def _as_asked(asked: TransferRequest) -> dict[str, object]:
         "currency": asked.currency,
         "reference": asked.reference,
         "description": asked.description,
-        "metadata": asked.metadata,
+        "metadata": asked.metadata or {},
     }
 
 

@@ -6,13 +6,14 @@ from apps.ledger.operations._accounts import (
     open_client_account,
     set_account_status,
 )
+from apps.ledger.operations._engine import expire_holds, post
 from apps.ledger.operations._posting import (
     BatchResult,
     TransferRequest,
     TransferResult,
-    post,
     post_transfer,
     post_transfers,
+    preview_transfers,
 )
 from apps.ledger.operations._reversal import reverse_entry
 
@@ -21,11 +22,13 @@ __all__ = [
     "BatchResult",
     "TransferRequest",
     "TransferResult",
+    "expire_holds",
     "open_accounts",
     "open_client_account",
     "post",
     "post_transfer",
     "post_transfers",
+    "preview_transfers",
     "reverse_entry",
     "set_account_status",
 ]

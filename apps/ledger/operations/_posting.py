@@ -1,7 +1,7 @@
-"""The posting engine's shell: lock, decide, write; one path for one command and for thousands."""
+"""A client's own transfers: one, many in one request, and what they would do."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 from uuid import UUID
@@ -10,19 +10,21 @@ from apps.core import idempotency, transactions
 from apps.core.actors import Actor
 from apps.core.errors import Refusal, refusal_classes
 from apps.core.ids import new_ids
-from apps.ledger import queries, rules
-from apps.ledger.errors import LinkedCommandFailed
 from apps.ledger.models import TransferBatch
-from apps.ledger.operations import _writing
-from apps.ledger.rules import CaptureHold, Command, Outcome, PostEntry, State
+from apps.ledger.operations import _engine, _grouping
+from apps.ledger.operations._grouping import Answer, Ticket
+from apps.ledger.operations._origin import Origin
+from apps.ledger.rules import BalanceAfter, Outcome, Transfer
 
-# Two transactions may post under one new reference at once; the later one runs again and finds it.
-transactions.run_again_on_unique("journal_entry_reference_is_unique")
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class TransferRequest:
-    """A transfer as a client asks for it: `amount_minor` > 0 from the debited to the credited."""
+    """
+    A transfer as a client asks for it: `amount_minor` > 0 from the debited to the credited.
+
+    `up_to` moves as much of it as the floors allow. `force` lets a back-dated one take a balance of
+    the past below its floor, and is audited; today's floor holds all the same.
+    """
 
     debit_account_id: UUID
     credit_account_id: UUID
@@ -31,13 +33,15 @@ class TransferRequest:
     reference: str | None = None
     description: str = ""
     effective_at: datetime | None = None
-    metadata: Mapping[str, object] = field(default_factory=dict)
+    metadata: Mapping[str, object] | None = None
+    up_to: bool = False
+    force: bool = False
     linked: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class TransferResult:
-    """The journal entry that stands, and the accounts it touched right after it (or now)."""
+    """The journal entry that stands, and what became of the command, unless it is a replay."""
 
     entry_id: UUID
     outcome: Outcome | None
@@ -45,28 +49,19 @@ class TransferResult:
 
 @dataclass(frozen=True, slots=True)
 class BatchResult:
-    """What became of each transfer of a batch, in order: an entry's id, or a refusal."""
+    """
+    What became of each transfer of a batch, in order: an entry's id, or a refusal.
+
+    `balances` are the accounts that it touched, as they were right after it; none in a replay.
+    """
 
     batch_id: UUID
     entry_ids: tuple[UUID | None, ...]
     refusals: Mapping[int, Refusal]
+    amounts: tuple[int | None, ...] = ()
+    balances: tuple[BalanceAfter, ...] = ()
 
 
-@transactions.required
-def post(
-    *, organization_id: UUID, commands: Sequence[Command], actor: Actor, now: datetime
-) -> list[Outcome]:
-    """
-    Apply commands all or none, as part of a larger act; what other apps call.
-
-    A command whose reference stands already, with the same legs, is `replayed`: nothing moves.
-
-    :raises Refusal: the first refused command's own, with its `index`
-    """
-    return _run(organization_id, commands, actor=actor, now=now, atomic=True, reach_internal=True)
-
-
-@transactions.outermost
 def post_transfer(
     *,
     organization_id: UUID,
@@ -76,27 +71,51 @@ def post_transfer(
     now: datetime,
 ) -> TransferResult:
     """
-    Post one of a client's transfers.
+    Post one of a client's transfers, together with those that others ask for meanwhile.
 
-    Replaying the key, or asking again under the same reference, answers the entry that stands.
+    An outermost operation: see `_grouping`. Replaying the key, or asking again under the same
+    reference, answers the entry that stands.
 
     :raises InsufficientFunds: if the debited (or credited) account's floor would be broken
+    :raises LaterBalanceBelowFloor: if it is dated so early that a later balance would break it
+    :raises PeriodClosed: if its month is closed
     :raises LedgerAccountReserved: if an account is posted to by Kassa's own acts only
     :raises ReferenceReused: if the reference stands for another entry
     """
-    parts = _parts(transfer)
-    claim = idempotency.claim(organization_id, idempotency_key, "post_transfer", parts, prefix="je")
-    if claim.replayed:
-        return TransferResult(claim.resource_id, None)
-    command = _command(claim.resource_id, transfer)
-    [outcome] = _run(
-        organization_id, [command], actor=actor, now=now, atomic=True, reach_internal=False
+    asked = idempotency.asked(idempotency_key, "post_transfer", _parts(transfer), prefix="je")
+    answer = _grouping.submit(
+        Ticket(organization_id, asked, _command(asked.resource_id, transfer), actor, now)
     )
-    entry_id = outcome.entry_id or claim.resource_id
-    if entry_id != claim.resource_id:
-        # Its reference stood for an entry already: from now on the key stands for that one too.
-        idempotency.answer_with(organization_id, idempotency_key, entry_id)
-    return TransferResult(entry_id, outcome)
+    return _result(answer)
+
+
+def _result(answer: Answer) -> TransferResult:
+    if answer.refusal is not None:
+        raise answer.refusal
+    return TransferResult(answer.entry_id, answer.outcome)
+
+
+def preview_transfers(
+    *,
+    organization_id: UUID,
+    transfers: Sequence[TransferRequest],
+    mode: Literal["atomic", "independent"],
+    now: datetime,
+) -> list[Outcome]:
+    """
+    Return what these transfers would do, by the same path, and write nothing at all.
+
+    :raises Refusal: in `atomic` mode, the first refused transfer's own
+    """
+    ids = new_ids(len(transfers))
+    _, outcomes = _engine.preview(
+        organization_id=organization_id,
+        commands=[_command(id_, request) for id_, request in zip(ids, transfers, strict=True)],
+        now=now,
+    )
+    if mode == "atomic":
+        _engine.raise_first(outcomes)
+    return outcomes
 
 
 @transactions.outermost
@@ -124,18 +143,23 @@ def post_transfers(
     if claim.replayed:
         return _stored(organization_id, claim.resource_id)
     ids = new_ids(len(transfers))
-    outcomes = _run(
-        organization_id,
-        [_command(id_, request) for id_, request in zip(ids, transfers, strict=True)],
-        actor=actor,
+    commands = [_command(id_, request) for id_, request in zip(ids, transfers, strict=True)]
+    outcomes = _engine.run(
+        organization_id=organization_id,
+        commands=commands,
+        origins=[Origin.of(actor)],
         now=now,
         atomic=mode == "atomic",
         reach_internal=False,
     )
+    for outcome in outcomes:
+        _grouping.record_force(organization_id, outcome, actor)
     result = BatchResult(
         batch_id=claim.resource_id,
-        entry_ids=tuple(outcome.entry_id for outcome in outcomes),
+        entry_ids=tuple([outcome.entry_id for outcome in outcomes]),
         refusals={i: o.refusal for i, o in enumerate(outcomes) if o.refusal is not None},
+        amounts=tuple([_amount(outcome) for outcome in outcomes]),
+        balances=_last_balances(outcomes),
     )
     TransferBatch.objects.create(
         id=claim.resource_id,
@@ -149,6 +173,17 @@ def post_transfers(
         created_at=now,
     )
     return result
+
+
+def _amount(outcome: Outcome) -> int | None:
+    """Return what was posted, which of an `up_to` is the answer; nothing in a replay."""
+    return outcome.lines[0][1] if outcome.lines else None
+
+
+def _last_balances(outcomes: Sequence[Outcome]) -> tuple[BalanceAfter, ...]:
+    """Return each account that the batch posted to, as it was after its last posting."""
+    last = {line[0]: line for outcome in outcomes for line in outcome.lines}
+    return tuple(BalanceAfter(line[0], line[3], line[4], line[5]) for line in last.values())
 
 
 def _stored(organization_id: UUID, batch_id: UUID) -> BatchResult:
@@ -166,7 +201,7 @@ def _stored(organization_id: UUID, batch_id: UUID) -> BatchResult:
 
 def _parts(transfer: TransferRequest) -> list[object]:
     """Return what makes two requests the same one."""
-    return [
+    parts = [
         transfer.debit_account_id,
         transfer.credit_account_id,
         transfer.amount_minor,
@@ -174,14 +209,16 @@ def _parts(transfer: TransferRequest) -> list[object]:
         transfer.reference,
         transfer.description,
         transfer.effective_at,
-        dict(transfer.metadata),
+        transfer.metadata or {},
         transfer.linked,
     ]
+    # Left out where they are not asked for: keys of requests that knew neither still fit.
+    return [*parts, transfer.up_to, transfer.force] if transfer.up_to or transfer.force else parts
 
 
-def _command(id_: UUID, request: TransferRequest) -> PostEntry:
-    return rules.transfer(
-        id_=id_,
+def _command(id_: UUID, request: TransferRequest) -> Transfer:
+    return Transfer(
+        id=id_,
         debit_account_id=request.debit_account_id,
         credit_account_id=request.credit_account_id,
         amount_minor=request.amount_minor,
@@ -190,57 +227,7 @@ def _command(id_: UUID, request: TransferRequest) -> PostEntry:
         description=request.description,
         effective_at=request.effective_at,
         metadata=request.metadata,
+        up_to=request.up_to,
+        force=request.force,
         linked=request.linked,
     )
-
-
-def _run(
-    organization_id: UUID,
-    commands: Sequence[Command],
-    *,
-    actor: Actor,
-    now: datetime,
-    atomic: bool,
-    reach_internal: bool,
-) -> list[Outcome]:
-    state = _lock(organization_id, commands, now=now, reach_internal=reach_internal)
-    after, outcomes = rules.apply(state, commands)
-    if atomic:
-        _raise_first(outcomes)
-    _writing.write(
-        organization_id=organization_id,
-        before=state.balances,
-        after=after,
-        outcomes=outcomes,
-        actor=actor,
-        now=now,
-    )
-    return outcomes
-
-
-def _lock(
-    organization_id: UUID, commands: Sequence[Command], *, now: datetime, reach_internal: bool
-) -> State:
-    """Lock holds, then balances, each ascending; then read what stands under the references."""
-    accounts, hold_ids = rules.touched(commands)
-    holds = {}
-    if hold_ids:
-        holds = queries.lock_holds(organization_id=organization_id, hold_ids=hold_ids)
-    for hold in holds.values():
-        accounts |= {hold.debit_account_id, hold.credit_account_id}
-    balances = queries.lock_balances(organization_id=organization_id, account_ids=accounts)
-    references = [c.reference for c in commands if isinstance(c, PostEntry | CaptureHold)]
-    known = queries.find_entries_by_reference(
-        organization_id=organization_id, references=[ref for ref in references if ref]
-    )
-    return State(balances, holds, known, now=now, reach_internal=reach_internal)
-
-
-def _raise_first(outcomes: Sequence[Outcome]) -> None:
-    refused = [(i, o.refusal) for i, o in enumerate(outcomes) if o.refusal is not None]
-    # Of a linked chain the guilty command is named, not the ones that fell with it.
-    guilty = [found for found in refused if found[1].code != LinkedCommandFailed.code] or refused
-    for index, refusal in guilty[:1]:
-        if len(outcomes) > 1:
-            refusal.details["index"] = index
-        raise refusal

@@ -7,7 +7,7 @@ from apps.core import audit, transactions
 from apps.core.actors import Actor
 from apps.core.ids import encode_id, new_id
 from apps.ledger import errors, queries
-from apps.ledger.operations._posting import post
+from apps.ledger.operations._engine import post
 from apps.ledger.queries import EntryView
 from apps.ledger.rules import Leg, PostEntry
 

@@ -7,27 +7,30 @@ entry whole, and a transfer costs one round trip.
 
 import json
 from collections.abc import Mapping, Sequence
-from datetime import datetime
-from typing import Final
+from datetime import UTC, datetime
+from itertools import repeat
+from typing import Final, cast
 from uuid import UUID
 
-from django.db import connection
-
-from apps.core import outbox
-from apps.core.actors import Actor
+from apps.core import outbox, statements
 from apps.core.ids import encode_id
+from apps.core.outbox import Published
 from apps.ledger import events
-from apps.ledger.models import Hold, HoldEvent
+from apps.ledger.operations import _hold_writing
+from apps.ledger.operations._origin import Origin
 from apps.ledger.rules import (
     BalanceState,
     CaptureHold,
     Outcome,
-    PlaceHold,
     PostEntry,
     State,
-    VoidHold,
+    Transfer,
 )
 
+# All entries of a statement are recorded at one instant: the clock is read once, under the locks,
+# so an account's versions never run against its recorded times. An entry that is imported keeps
+# the time at which it was recorded first. Postings go in by account, as their largest index has
+# them: neighbours on a page are written one after the other.
 _WRITE: Final = """
     WITH clock AS MATERIALIZED (
         SELECT clock_timestamp() AS now
@@ -36,30 +39,34 @@ _WRITE: Final = """
             (id, organization_id, kind, reference, description, effective_at, recorded_at,
              reverses_id, actor, metadata)
         SELECT e.id, %(org)s, e.kind, e.reference, e.description, e.effective_at,
-               clock.now, e.reverses, %(actor)s, e.metadata::jsonb
+               COALESCE(e.recorded_at, clock.now), e.reverses, e.actor, e.metadata::jsonb
           FROM clock, unnest(%(entry_ids)s::uuid[], %(kinds)s::text[], %(references)s::text[],
                       %(descriptions)s::text[], %(effective)s::timestamptz[],
-                      %(reverses)s::uuid[], %(metadata)s::text[])
-               AS e(id, kind, reference, description, effective_at, reverses, metadata)
+                      %(recorded)s::timestamptz[], %(reverses)s::uuid[], %(actors)s::text[],
+                      %(metadata)s::text[])
+               AS e(id, kind, reference, description, effective_at, recorded_at, reverses, actor,
+                    metadata)
     ), postings AS (
         INSERT INTO ledger_posting
             (organization_id, entry_id, number, account_id, amount_minor, currency,
              account_version, balance_after_minor, effective_at, recorded_at)
         SELECT %(org)s, p.entry_id, p.number, p.account_id, p.amount, p.currency, p.version,
-               p.balance_after, p.effective_at, clock.now
+               p.balance_after, p.effective_at, COALESCE(p.recorded_at, clock.now)
           FROM clock, unnest(%(posting_entries)s::uuid[], %(numbers)s::int[], %(accounts)s::uuid[],
                       %(amounts)s::bigint[], %(currencies)s::text[], %(versions)s::bigint[],
-                      %(after)s::bigint[], %(posting_effective)s::timestamptz[])
+                      %(after)s::bigint[], %(posting_effective)s::timestamptz[],
+                      %(posting_recorded)s::timestamptz[])
                AS p(entry_id, number, account_id, amount, currency, version, balance_after,
-                    effective_at)
+                    effective_at, recorded_at)
     )
     UPDATE ledger_balance AS b
        SET posted_debits = n.posted_debits, posted_credits = n.posted_credits,
            pending_debits = n.pending_debits, pending_credits = n.pending_credits,
-           version = n.version
+           version = n.version, latest_effective_at = n.latest_effective_at
       FROM unnest(%(balance_ids)s::uuid[], %(pd)s::bigint[], %(pc)s::bigint[], %(nd)s::bigint[],
-                  %(nc)s::bigint[], %(bv)s::bigint[])
-           AS n(id, posted_debits, posted_credits, pending_debits, pending_credits, version)
+                  %(nc)s::bigint[], %(bv)s::bigint[], %(latest)s::timestamptz[])
+           AS n(id, posted_debits, posted_credits, pending_debits, pending_credits, version,
+                latest_effective_at)
      WHERE b.organization_id = %(org)s AND b.id = n.id
 """
 
@@ -70,28 +77,35 @@ def write(
     before: Mapping[UUID, BalanceState],
     after: State,
     outcomes: Sequence[Outcome],
-    actor: Actor,
+    origins: Sequence[Origin],
     now: datetime,
 ) -> None:
-    """Write what was decided: entries, postings, balances, holds, and an event per entry."""
-    posted = [outcome for outcome in outcomes if outcome.lines]
-    changed = [balance for id_, balance in after.balances.items() if _differs(before[id_], balance)]
-    if not changed and not any(outcome.status in {"held", "voided"} for outcome in outcomes):
-        return
-    with connection.cursor() as cursor:
-        cursor.execute(
+    """
+    Write what was decided: entries, postings, balances, holds, and an event for each.
+
+    `origins` has one for all commands, or one for each.
+    """
+    each = repeat(origins[0], len(outcomes)) if len(origins) == 1 else origins
+    made = list(zip(outcomes, each, strict=True))
+    posted = [(outcome, origin) for outcome, origin in made if outcome.lines]
+    changed = [
+        balance
+        for id_, balance in after.balances.items()
+        if balance is not before[id_] and _differs(before[id_], balance)
+    ]
+    if changed:
+        # Where only holds changed, nothing is posted and the statement changes balances alone.
+        statements.run(
             _WRITE,
             {
                 "org": organization_id,
-                "actor": str(actor),
                 **_entry_columns(posted, now),
                 **_posting_columns(posted, now),
                 **_balance_columns(changed),
             },
         )
-    _write_holds(organization_id, after, outcomes, now)
-    for outcome in posted:
-        _publish(organization_id, outcome, actor, now)
+    outbox.publish_taken(_entry_events(organization_id, posted, now))
+    _hold_writing.write(organization_id=organization_id, after=after, made=made, now=now)
 
 
 def _differs(old: BalanceState, new: BalanceState) -> bool:
@@ -102,128 +116,107 @@ def _differs(old: BalanceState, new: BalanceState) -> bool:
     )
 
 
-def _entry_columns(posted: Sequence[Outcome], now: datetime) -> dict[str, list[object]]:
-    commands = [o.command for o in posted if isinstance(o.command, PostEntry | CaptureHold)]
+def _entry_columns(posted: Sequence[tuple[Outcome, Origin]], now: datetime) -> dict[str, object]:
+    commands = [_posting_command(outcome) for outcome, _ in posted]
     return {
-        "entry_ids": [outcome.entry_id for outcome in posted],
-        "kinds": [command.kind for command in commands],
-        "references": [command.reference for command in commands],
-        "descriptions": [command.description for command in commands],
-        "effective": [command.effective_at or now for command in commands],
-        "reverses": [getattr(command, "reverses", None) for command in commands],
-        "metadata": [json.dumps(dict(command.metadata)) for command in commands],
+        "entry_ids": statements.uuids([outcome.entry_id for outcome, _ in posted]),
+        "kinds": statements.texts([command.kind for command in commands]),
+        "references": statements.texts([command.reference for command in commands]),
+        "descriptions": statements.texts([command.description for command in commands]),
+        "effective": statements.instants([outcome.effective_at or now for outcome, _ in posted]),
+        "recorded": statements.instants([_recorded_at(outcome) for outcome, _ in posted]),
+        "reverses": statements.uuids([getattr(command, "reverses", None) for command in commands]),
+        "actors": statements.texts(
+            [getattr(outcome.command, "actor", None) or origin.actor for outcome, origin in posted]
+        ),
+        "metadata": statements.texts(
+            [json.dumps(dict(c.metadata)) if c.metadata else "{}" for c in commands]
+        ),
     }
 
 
-def _posting_columns(posted: Sequence[Outcome], now: datetime) -> dict[str, list[object]]:
-    lines = [
-        (outcome.entry_id, number, line)
-        for outcome in posted
+def _posting_command(outcome: Outcome) -> Transfer | PostEntry | CaptureHold:
+    command = outcome.command
+    assert isinstance(command, Transfer | PostEntry | CaptureHold)  # noqa: S101  (what posts)
+    return command
+
+
+def _recorded_at(outcome: Outcome) -> datetime | None:
+    command = outcome.command
+    return command.recorded_at if isinstance(command, PostEntry) else None
+
+
+def _posting_columns(posted: Sequence[tuple[Outcome, Origin]], now: datetime) -> dict[str, object]:
+    rows = [
+        (line, outcome.entry_id, number, outcome.effective_at or now, _recorded_at(outcome))
+        for outcome, _ in posted
         for number, line in enumerate(outcome.lines, 1)
     ]
+    rows.sort(key=lambda row: row[0][0].int)
+    lines = list(zip(*(row[0] for row in rows), strict=True)) or [()] * 6
     return {
-        "posting_entries": [entry_id for entry_id, _, _ in lines],
-        "numbers": [number for _, number, _ in lines],
-        "accounts": [line.account_id for _, _, line in lines],
-        "amounts": [line.amount_minor for _, _, line in lines],
-        "currencies": [line.currency for _, _, line in lines],
-        "versions": [line.account_version for _, _, line in lines],
-        "after": [line.balance_after_minor for _, _, line in lines],
-        "posting_effective": [
-            getattr(outcome.command, "effective_at", None) or now
-            for outcome in posted
-            for _ in outcome.lines
-        ],
+        "posting_entries": statements.uuids([row[1] for row in rows]),
+        "numbers": statements.int4s([row[2] for row in rows]),
+        "accounts": statements.uuids(lines[0]),
+        "amounts": statements.int8s(lines[1]),
+        "currencies": statements.texts(lines[2]),
+        "versions": statements.int8s(lines[3]),
+        "after": statements.int8s(lines[4]),
+        "posting_effective": statements.instants([row[3] for row in rows]),
+        "posting_recorded": statements.instants([row[4] for row in rows]),
     }
 
 
-def _balance_columns(changed: Sequence[BalanceState]) -> dict[str, list[object]]:
+def _balance_columns(changed: Sequence[BalanceState]) -> dict[str, object]:
     return {
-        "balance_ids": [balance.id for balance in changed],
-        "pd": [balance.posted_debits for balance in changed],
-        "pc": [balance.posted_credits for balance in changed],
-        "nd": [balance.pending_debits for balance in changed],
-        "nc": [balance.pending_credits for balance in changed],
-        "bv": [balance.version for balance in changed],
+        "balance_ids": statements.uuids([balance.id for balance in changed]),
+        "pd": statements.int8s([balance.posted_debits for balance in changed]),
+        "pc": statements.int8s([balance.posted_credits for balance in changed]),
+        "nd": statements.int8s([balance.pending_debits for balance in changed]),
+        "nc": statements.int8s([balance.pending_credits for balance in changed]),
+        "bv": statements.int8s([balance.version for balance in changed]),
+        "latest": statements.instants([balance.latest_effective_at for balance in changed]),
     }
 
 
-def _write_holds(
-    organization_id: UUID, after: State, outcomes: Sequence[Outcome], now: datetime
-) -> None:
-    placed, ended, history = [], [], []
-    for outcome in outcomes:
-        match outcome.command:
-            case PlaceHold(id=id_) if outcome.status == "held":
-                hold = _hold(organization_id, after, id_, now)
-                placed.append(hold)
-                history.append(_hold_event(hold, "placed", hold.amount_minor))
-            case CaptureHold(hold_id=id_) if outcome.status == "posted":
-                hold = _hold(organization_id, after, id_, now)
-                ended.append(hold)
-                history.append(_hold_event(hold, "captured", hold.captured_minor, outcome.entry_id))
-            case VoidHold(hold_id=id_) if outcome.status == "voided":
-                hold = _hold(organization_id, after, id_, now)
-                ended.append(hold)
-                history.append(_hold_event(hold, "voided", hold.amount_minor))
-    if placed:
-        Hold.objects.bulk_create(placed)
-    if ended:
-        Hold.objects.filter(organization_id=organization_id).bulk_update(
-            ended, ["status", "captured_minor"]
+# --- Events -------------------------------------------------------------------------------------
+
+
+def _entry_events(
+    organization_id: UUID, posted: Sequence[tuple[Outcome, Origin]], now: datetime
+) -> list[Published]:
+    """Return the event of each entry, its data written as `JournalEntryPosted.data` would."""
+    accounts = {line[0]: encode_id("la", line[0]) for o, _ in posted for line in o.lines}
+    printed = {at: _printed(at) for at in {o.effective_at or now for o, _ in posted}}
+    taken = []
+    for outcome, origin in posted:
+        command = _posting_command(outcome)
+        postings = ",".join(
+            [
+                f'{{"ledger_account":"{accounts[line[0]]}","amount":{line[1]},'
+                f'"currency":"{line[2]}"}}'
+                for line in outcome.lines
+            ]
         )
-    if history:
-        HoldEvent.objects.bulk_create(history)
+        reference = _quoted(command.reference) if command.reference else "null"
+        taken.append(
+            Published(
+                events.JournalEntryPosted,
+                organization_id,
+                encode_id("je", cast("UUID", outcome.entry_id)),
+                1,
+                now,
+                *origin,
+                f'{{"kind":{_quoted(command.kind)},"reference":{reference},'
+                f'"effective_at":"{printed[outcome.effective_at or now]}",'
+                f'"postings":[{postings}]}}',
+            )
+        )
+    return taken
 
 
-def _hold(organization_id: UUID, after: State, hold_id: UUID, now: datetime) -> Hold:
-    state = after.holds[hold_id]
-    return Hold(
-        id=state.id,
-        organization_id=organization_id,
-        debit_account_id=state.debit_account_id,
-        credit_account_id=state.credit_account_id,
-        currency=state.currency,
-        amount_minor=state.amount_minor,
-        captured_minor=state.captured_minor,
-        status=state.status,
-        reference=state.reference,
-        expires_at=state.expires_at,
-        created_at=now,
-    )
+def _printed(at: datetime) -> str:
+    return at.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
-def _hold_event(
-    hold: Hold, kind: str, amount_minor: int, entry_id: UUID | None = None
-) -> HoldEvent:
-    return HoldEvent(
-        organization_id=hold.organization_id,
-        hold_id=hold.id,
-        kind=kind,
-        amount_minor=amount_minor,
-        entry_id=entry_id,
-        terminal=kind != "placed",
-    )
-
-
-def _publish(organization_id: UUID, outcome: Outcome, actor: Actor, now: datetime) -> None:
-    command = outcome.command
-    if outcome.entry_id is None or not isinstance(command, PostEntry | CaptureHold):
-        return
-    event = events.JournalEntryPosted(
-        organization_id=organization_id,
-        aggregate_id=encode_id("je", outcome.entry_id),
-        occurred_at=now,
-        kind=command.kind,
-        reference=command.reference,
-        effective_at=command.effective_at or now,
-        postings=[
-            {
-                "ledger_account": encode_id("la", line.account_id),
-                "amount": line.amount_minor,
-                "currency": line.currency,
-            }
-            for line in outcome.lines
-        ],
-    )
-    outbox.publish(event, actor=actor, now=now)
+_quoted: Final = json.JSONEncoder(ensure_ascii=False).encode

@@ -1,28 +1,70 @@
-"""The locks of the books: here, and nowhere else."""
+"""The locks of the books: here, and nowhere else. And what is read under them."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Final
 from uuid import UUID
 
-from django.db import connection
+from django.db.models import QuerySet
 
-from apps.ledger.models import Hold
-from apps.ledger.rules import BalanceState, HoldState, KnownEntry
+from apps.core import statements
+from apps.ledger.models import Hold, Period
+from apps.ledger.rules import BalanceState, HoldState, HoldStatus, KnownEntry, LaterBalances
+from apps.ledger.states import PeriodState
 
-_LOCK_BALANCES: Final = """
+_BALANCES: Final = """
     SELECT id, currency, credit_normal, status, min_available_minor, internal,
-           posted_debits, posted_credits, pending_debits, pending_credits, version
+           posted_debits, posted_credits, pending_debits, pending_credits, version,
+           latest_effective_at, monitored
       FROM ledger_balance
-     WHERE organization_id = %s AND id = ANY(%s)
+     WHERE organization_id = %(org)s AND id = ANY(%(ids)s)
      ORDER BY id
-       FOR NO KEY UPDATE
 """
+_LOCK_BALANCES: Final = _BALANCES + " FOR NO KEY UPDATE"
 _KNOWN_ENTRIES: Final = """
     SELECT e.reference, e.id, p.account_id, p.amount_minor, p.currency
       FROM ledger_journal_entry e
       JOIN ledger_posting p ON p.organization_id = e.organization_id AND p.entry_id = e.id
-     WHERE e.organization_id = %s AND e.reference = ANY(%s)
+     WHERE e.organization_id = %(org)s AND e.reference = ANY(%(references)s)
      ORDER BY e.reference, p.number
+"""
+# A step is the time between two instants at which something was posted: `behind` is what was
+# posted from its end on, debit positive, so the balance in it is today's without that.
+_LATER: Final = """
+    WITH asked AS (
+        SELECT account_id, at, LEAD(at) OVER (PARTITION BY account_id ORDER BY at) AS next_at,
+               MIN(at) OVER (PARTITION BY account_id) AS first_at
+          FROM unnest(%(accounts)s::uuid[], %(instants)s::timestamptz[]) AS a(account_id, at)
+    ), firsts AS (
+        SELECT DISTINCT account_id, first_at FROM asked
+    ), nets AS (
+        SELECT p.account_id, p.effective_at, SUM(p.amount_minor) AS net
+          FROM firsts f
+          JOIN ledger_posting p
+            ON p.organization_id = %(org)s AND p.account_id = f.account_id
+           AND p.effective_at > f.first_at
+         WHERE p.effective_at > %(earliest)s
+         GROUP BY p.account_id, p.effective_at
+    ), steps AS (
+        SELECT account_id, effective_at AS until,
+               LAG(effective_at) OVER (PARTITION BY account_id ORDER BY effective_at) AS since,
+               SUM(net) OVER (PARTITION BY account_id ORDER BY effective_at DESC) AS behind
+          FROM nets
+    ), last AS (
+        SELECT account_id, MAX(until) AS until FROM steps GROUP BY account_id
+    )
+    SELECT a.account_id, a.at, worst.behind, COALESCE(worst.since, a.at), l.until
+      FROM asked a
+      JOIN ledger_balance b ON b.organization_id = %(org)s AND b.id = a.account_id
+      LEFT JOIN last l ON l.account_id = a.account_id
+      LEFT JOIN LATERAL (
+           SELECT s.behind, s.since FROM steps s
+            WHERE s.account_id = a.account_id AND s.until > a.at
+              AND (a.next_at IS NULL OR s.since IS NULL OR s.since < a.next_at)
+            ORDER BY CASE WHEN b.credit_normal THEN s.behind ELSE -s.behind END, s.since
+            LIMIT 1
+      ) AS worst ON TRUE
+     ORDER BY a.account_id, a.at
 """
 
 
@@ -35,9 +77,22 @@ def lock_balances(
     Every value the engine decides by is in the locked row itself, which Postgres re-reads after
     a wait; a joined row would be of the statement's snapshot.
     """
-    with connection.cursor() as cursor:
-        cursor.execute(_LOCK_BALANCES, [organization_id, sorted(account_ids)])
-        return {row[0]: BalanceState(*row) for row in cursor.fetchall()}
+    return _balances(_LOCK_BALANCES, organization_id, account_ids)
+
+
+def read_balances(
+    *, organization_id: UUID, account_ids: Iterable[UUID]
+) -> dict[UUID, BalanceState]:
+    """Return these balances as they stand, without a lock: for a dry run."""
+    return _balances(_BALANCES, organization_id, account_ids)
+
+
+def _balances(
+    statement: str, organization_id: UUID, account_ids: Iterable[UUID]
+) -> dict[UUID, BalanceState]:
+    ids = statements.uuids(sorted(account_ids))
+    rows = statements.run(statement, {"org": organization_id, "ids": ids})
+    return {row[0]: BalanceState(*row) for row in rows}
 
 
 def lock_holds(*, organization_id: UUID, hold_ids: Iterable[UUID]) -> dict[UUID, HoldState]:
@@ -47,10 +102,75 @@ def lock_holds(*, organization_id: UUID, hold_ids: Iterable[UUID]) -> dict[UUID,
         .filter(organization_id=organization_id, id__in=list(hold_ids))
         .order_by("id")
     )
-    return {hold.id: _hold_state(hold) for hold in rows}
+    return {hold.id: hold_state(hold) for hold in rows}
 
 
-def _hold_state(hold: Hold) -> HoldState:
+def lock_expired_holds(
+    *, organization_id: UUID, account_ids: Iterable[UUID] | None, now: datetime, limit: int
+) -> dict[UUID, HoldState]:
+    """
+    Return the open holds whose time is over, locked, those of these accounts' money or all.
+
+    One that somebody else holds is left out and not waited for: whoever holds it ends it.
+    """
+    rows = _expired(organization_id, account_ids, now).select_for_update(
+        no_key=True, skip_locked=True
+    )
+    return {hold.id: hold_state(hold) for hold in rows[:limit]}
+
+
+def read_expired_holds(
+    *, organization_id: UUID, account_ids: Iterable[UUID], now: datetime
+) -> dict[UUID, HoldState]:
+    """Return the open holds on these accounts' money whose time is over, without a lock."""
+    return {hold.id: hold_state(hold) for hold in _expired(organization_id, account_ids, now)}
+
+
+def _expired(
+    organization_id: UUID, account_ids: Iterable[UUID] | None, now: datetime
+) -> QuerySet[Hold]:
+    rows = Hold.objects.filter(
+        organization_id=organization_id, status=HoldStatus.OPEN, expires_at__lte=now
+    )
+    if account_ids is not None:
+        rows = rows.filter(debit_account_id__in=list(account_ids))
+    return rows.order_by("id")
+
+
+def organizations_with_expired_holds(*, now: datetime) -> list[UUID]:
+    """Return whose holds the sweeper has to look at."""
+    rows = Hold.objects.filter(status=HoldStatus.OPEN, expires_at__lte=now)
+    return list(rows.values_list("organization_id", flat=True).distinct())
+
+
+def closed_periods(
+    *, organization_id: UUID, instants: Sequence[datetime]
+) -> list[tuple[datetime, datetime, str]]:
+    """Return the closing or closed months that have one of these instants: from, until, name."""
+    rows = Period.objects.filter(
+        organization_id=organization_id, starts_at__lte=max(instants), ends_at__gt=min(instants)
+    ).exclude(state=PeriodState.OPEN)
+    return [(row.starts_at, row.ends_at, str(row)) for row in rows]
+
+
+def find_holds_by_reference(
+    *, organization_id: UUID, references: Sequence[str]
+) -> dict[str, HoldState]:
+    """Return what holds stand under these references; their terms never change."""
+    if not references:
+        return {}
+    rows = Hold.objects.filter(organization_id=organization_id, reference__in=references)
+    return {hold.reference: hold_state(hold) for hold in rows if hold.reference}
+
+
+def read_holds(*, organization_id: UUID, hold_ids: Iterable[UUID]) -> dict[UUID, HoldState]:
+    """Return these holds as they stand, without a lock: for a dry run."""
+    rows = Hold.objects.filter(organization_id=organization_id, id__in=list(hold_ids))
+    return {hold.id: hold_state(hold) for hold in rows}
+
+
+def hold_state(hold: Hold) -> HoldState:
+    """Return what the engine decides by of a hold's row."""
     return HoldState(
         id=hold.id,
         debit_account_id=hold.debit_account_id,
@@ -61,6 +181,8 @@ def _hold_state(hold: Hold) -> HoldState:
         status=hold.status,
         expires_at=hold.expires_at,
         reference=hold.reference,
+        multi_capture=hold.multi_capture,
+        event_sequence=hold.event_sequence,
     )
 
 
@@ -71,8 +193,52 @@ def find_entries_by_reference(
     if not references:
         return {}
     found: dict[str, tuple[UUID, list[tuple[UUID, int, str]]]] = {}
-    with connection.cursor() as cursor:
-        cursor.execute(_KNOWN_ENTRIES, [organization_id, list(references)])
-        for reference, entry_id, *leg in cursor.fetchall():
-            found.setdefault(reference, (entry_id, []))[1].append((leg[0], leg[1], leg[2]))
+    rows = statements.run(
+        _KNOWN_ENTRIES,
+        {"org": organization_id, "references": statements.texts(list(references))},
+    )
+    for reference, entry_id, *leg in rows:
+        found.setdefault(reference, (entry_id, []))[1].append((leg[0], leg[1], leg[2]))
     return {ref: KnownEntry(id_, tuple(legs)) for ref, (id_, legs) in found.items()}
+
+
+def later_balances(
+    *,
+    organization_id: UUID,
+    balances: Mapping[UUID, BalanceState],
+    instants: Mapping[UUID, Sequence[datetime]],
+) -> dict[UUID, LaterBalances]:
+    """
+    Return, per account, the lowest posted balances from each of these instants to the next.
+
+    Call it with the balances locked: nothing is posted between them and this read.
+    """
+    asked = [(account_id, at) for account_id, ats in instants.items() for at in ats]
+    if not asked:
+        return {}
+    rows = statements.run(
+        _LATER,
+        {
+            "org": organization_id,
+            "accounts": statements.uuids([account_id for account_id, _ in asked]),
+            "instants": statements.instants([at for _, at in asked]),
+            "earliest": min(at for _, at in asked),
+        },
+    )
+    found: dict[UUID, LaterBalances] = {}
+    for place, (account_id, at, behind, since, until) in enumerate(rows):
+        follower = rows[place + 1] if place + 1 < len(rows) else None
+        next_at = follower[1] if follower is not None and follower[0] == account_id else None
+        # Today's balance stands from the last posting on, if that is before the next instant.
+        reaches_today = next_at is None or until is None or until < next_at
+        posted = balances[account_id].posted
+        low, low_at = posted, max(until or at, at)
+        if behind is not None:
+            before = int(behind) if balances[account_id].credit_normal else -int(behind)
+            if before < 0 or not reaches_today:
+                low, low_at = posted + before, max(since, at)
+        later = found.setdefault(account_id, LaterBalances([], [], []))
+        later.instants.append(at)
+        later.lows.append(low)
+        later.lows_at.append(low_at)
+    return found

@@ -5,7 +5,7 @@ No database, clock or network. The operation locks, calls `apply`, and writes wh
 Amounts are minor units; a debit is positive, a credit negative (ledger.md, section 1).
 """
 
-from apps.ledger.rules.engine import apply, chains, touched
+from apps.ledger.rules.engine import CLOCK_SKEW, apply, touched
 from apps.ledger.rules.shares import split
 from apps.ledger.rules.values import (
     COUNTER_MAX,
@@ -13,12 +13,15 @@ from apps.ledger.rules.values import (
     RESERVED_REFERENCES,
     AccountStatus,
     AccountType,
+    BalanceAfter,
     BalanceState,
     CaptureHold,
     Command,
+    ExpireHold,
     HoldState,
     HoldStatus,
     KnownEntry,
+    LaterBalances,
     Leg,
     MonitorDirection,
     MonitorMeasure,
@@ -27,22 +30,27 @@ from apps.ledger.rules.values import (
     PostedLine,
     PostEntry,
     State,
+    Transfer,
     VoidHold,
     transfer,
 )
 
 __all__ = [
+    "CLOCK_SKEW",
     "COUNTER_MAX",
     "CREDIT_NORMAL",
     "RESERVED_REFERENCES",
     "AccountStatus",
     "AccountType",
+    "BalanceAfter",
     "BalanceState",
     "CaptureHold",
     "Command",
+    "ExpireHold",
     "HoldState",
     "HoldStatus",
     "KnownEntry",
+    "LaterBalances",
     "Leg",
     "MonitorDirection",
     "MonitorMeasure",
@@ -51,9 +59,9 @@ __all__ = [
     "PostEntry",
     "PostedLine",
     "State",
+    "Transfer",
     "VoidHold",
     "apply",
-    "chains",
     "split",
     "touched",
     "transfer",

@@ -1,29 +1,40 @@
 """The posting engine's core: commands applied in order to copies of the balances."""
 
+from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
+from datetime import datetime, timedelta
+from typing import Any, Final
 from uuid import UUID
 
 from apps.core.errors import Refusal
 from apps.core.ids import encode_id
 from apps.ledger import errors
+from apps.ledger.rules import checks
 from apps.ledger.rules.values import (
-    COUNTER_MAX,
-    RESERVED_REFERENCES,
-    AccountStatus,
+    BalanceAfter,
     BalanceState,
     CaptureHold,
     Command,
+    ExpireHold,
     HoldState,
     HoldStatus,
     KnownEntry,
+    LaterBalances,
     Outcome,
     PlaceHold,
     PostedLine,
     PostEntry,
     State,
+    Transfer,
     VoidHold,
 )
+
+# Clocks of two servers differ by so much at most: what has no business time of its own happens
+# when it is decided, and never a moment before what its accounts have seen already.
+CLOCK_SKEW: Final = timedelta(seconds=5)
+
+type _Legs = Sequence[tuple[UUID, int, str]]
 
 
 def apply(state: State, commands: Sequence[Command]) -> tuple[State, list[Outcome]]:
@@ -33,39 +44,83 @@ def apply(state: State, commands: Sequence[Command]) -> tuple[State, list[Outcom
     A refused command changes nothing and the next still runs. A linked chain succeeds or fails as
     one: the guilty command carries its own refusal, the rest `linked_command_failed`.
     """
-    work = State(
-        balances={id_: copy(balance) for id_, balance in state.balances.items()},
-        holds={id_: copy(hold) for id_, hold in state.holds.items()},
-        known=dict(state.known),
-        now=state.now,
-        reach_internal=state.reach_internal,
-    )
+    work = _Work(state)
     outcomes: list[Outcome] = []
-    for chain in chains(commands):
-        outcomes += _apply_chain(work, chain)
-    return work, outcomes
-
-
-def chains(commands: Sequence[Command]) -> list[list[Command]]:
-    """Split commands into chains: each `linked` one is tied to the next."""
-    found: list[list[Command]] = []
-    tied = False
+    tied: list[Command] = []
     for command in commands:
-        if tied:
-            found[-1].append(command)
+        if command.linked:
+            tied.append(command)
+        elif tied:
+            outcomes += _apply_chain(work, [*tied, command])
+            tied = []
         else:
-            found.append([command])
-        tied = command.linked
-    return found
+            outcomes.append(_apply_one(work, command))
+    if tied:
+        outcomes += _apply_chain(work, tied)
+    return work.state, outcomes
 
 
-def _apply_chain(state: State, chain: Sequence[Command]) -> list[Outcome]:
-    if len(chain) == 1:
-        return [_apply_one(state, chain[0])]
-    undo = _snapshot(state, chain)
+def touched(commands: Sequence[Command]) -> tuple[set[UUID], set[UUID]]:
+    """Return the accounts and the existing holds that commands name: what is to be locked."""
+    accounts: set[UUID] = set()
+    holds: set[UUID] = set()
+    for command in commands:
+        match command:
+            case Transfer() | PlaceHold():
+                accounts.add(command.debit_account_id)
+                accounts.add(command.credit_account_id)
+            case PostEntry():
+                accounts.update(leg.account_id for leg in command.legs)
+            case _:
+                holds.add(command.hold_id)
+    return accounts, holds
+
+
+class _Work:
+    """A state of which an account, a hold or a history is copied as it is first changed."""
+
+    __slots__ = ("_our_later", "_ours", "balances", "holds", "known", "later", "now", "state")
+
+    def __init__(self, state: State) -> None:
+        self.state = State(
+            balances=dict(state.balances),
+            holds={id_: copy(hold) for id_, hold in state.holds.items()},
+            known=dict(state.known),
+            known_holds=dict(state.known_holds),
+            now=state.now,
+            reach_internal=state.reach_internal,
+            later=dict(state.later),
+            closed=state.closed,
+        )
+        self.balances = self.state.balances
+        self.holds = self.state.holds
+        self.known = self.state.known
+        self.later = self.state.later
+        self.now = state.now
+        self._ours: set[UUID] = set()
+        self._our_later: set[UUID] = set()
+
+    def own(self, balance: BalanceState) -> BalanceState:
+        """Return the account's copy that may be changed."""
+        if balance.id in self._ours:
+            return balance
+        self._ours.add(balance.id)
+        mine = self.balances[balance.id] = balance.copy()
+        return mine
+
+    def own_later(self, account_id: UUID) -> LaterBalances | None:
+        later = self.later.get(account_id)
+        if later is not None and account_id not in self._our_later:
+            self._our_later.add(account_id)
+            later = self.later[account_id] = later.copy()
+        return later
+
+
+def _apply_chain(work: _Work, chain: Sequence[Command]) -> list[Outcome]:
+    undo = _snapshot(work, chain)
     outcomes: list[Outcome] = []
     for command in chain:
-        outcome = _apply_one(state, command)
+        outcome = _apply_one(work, command)
         if outcome.refusal is not None:
             undo()
             return [
@@ -76,45 +131,38 @@ def _apply_chain(state: State, chain: Sequence[Command]) -> list[Outcome]:
     return outcomes
 
 
-def _snapshot(state: State, chain: Sequence[Command]) -> Callable[[], None]:
+def _snapshot(work: _Work, chain: Sequence[Command]) -> Callable[[], None]:
     """Return what puts the state back to before the chain; only what it names is copied."""
-    accounts, _ = touched(chain)
-    held = {command.hold_id for command in chain if isinstance(command, CaptureHold | VoidHold)}
-    holds = {id_: copy(state.holds[id_]) for id_ in held if id_ in state.holds}
+    accounts, held = touched(chain)
+    holds = {id_: copy(work.holds[id_]) for id_ in held if id_ in work.holds}
     for hold in holds.values():
         accounts |= {hold.debit_account_id, hold.credit_account_id}
-    balances = {id_: copy(state.balances[id_]) for id_ in accounts if id_ in state.balances}
+    balances = {id_: work.balances[id_].copy() for id_ in accounts if id_ in work.balances}
+    later = {id_: work.later[id_].copy() for id_ in accounts if id_ in work.later}
     placed = {command.id for command in chain if isinstance(command, PlaceHold)}
     references = {
         command.reference
         for command in chain
-        if isinstance(command, PostEntry | CaptureHold) and command.reference
-    } - state.known.keys()
+        if isinstance(command, Transfer | PostEntry | CaptureHold) and command.reference
+    } - work.known.keys()
+    held_references = {
+        command.reference
+        for command in chain
+        if isinstance(command, PlaceHold) and command.reference
+    } - work.state.known_holds.keys()
 
     def undo() -> None:
-        state.balances.update(balances)
-        state.holds.update(holds)
+        work.balances.update(balances)
+        work.holds.update(holds)
+        work.later.update(later)
         for id_ in placed:
-            state.holds.pop(id_, None)
+            work.holds.pop(id_, None)
         for reference in references:
-            state.known.pop(reference, None)
+            work.known.pop(reference, None)
+        for reference in held_references:
+            work.state.known_holds.pop(reference, None)
 
     return undo
-
-
-def touched(commands: Sequence[Command]) -> tuple[set[UUID], set[UUID]]:
-    """Return the accounts and the existing holds that commands name: what is to be locked."""
-    accounts: set[UUID] = set()
-    holds: set[UUID] = set()
-    for command in commands:
-        match command:
-            case PostEntry():
-                accounts.update(leg.account_id for leg in command.legs)
-            case PlaceHold():
-                accounts |= {command.debit_account_id, command.credit_account_id}
-            case CaptureHold() | VoidHold():
-                holds.add(command.hold_id)
-    return accounts, holds
 
 
 def _linked_failed() -> Refusal:
@@ -125,31 +173,96 @@ def _refused(command: Command, refusal: Refusal) -> Outcome:
     return Outcome(command, "refused", refusal=refusal)
 
 
-def _apply_one(state: State, command: Command) -> Outcome:
+def _apply_one(work: _Work, command: Command) -> Outcome:
     try:
-        return _APPLY[type(command)](state, command)
+        return _APPLY[type(command)](work, command)
     except Refusal as refusal:
         return _refused(command, refusal)
 
 
-def _post_entry(state: State, command: PostEntry) -> Outcome:
+# --- Posting ------------------------------------------------------------------------------------
+
+
+def _transfer(work: _Work, command: Transfer) -> Outcome:
+    """The path of thousands: the same checks as for any entry, written for two legs."""
+    currency, amount, reference = command.currency, command.amount_minor, command.reference
+    known = _known(work, reference) if reference else None
+    if known is not None:
+        return _replay_transfer(command, known)
+    debit = checks.account(work.state, command.debit_account_id, currency)
+    credit = checks.account(work.state, command.credit_account_id, currency)
+    if debit is credit:
+        raise errors.SameLedgerAccount("An entry names each ledger account once.")
+    at = _effective(work, command.effective_at, debit, credit)
+    if command.up_to:
+        amount = _affordable(work, command, at, debit, credit)
+    if debit.credit_normal:
+        checks.outflow(debit, amount)
+    if not credit.credit_normal:
+        checks.outflow(credit, amount)
+    checks.room(debit, amount)
+    checks.room(credit, -amount)
+    if work.later and not command.force:
+        _check_later(work, debit, amount, at)
+        _check_later(work, credit, -amount, at)
+    lines = (_post(work, debit, amount, at), _post(work, credit, -amount, at))
+    if reference:
+        legs = ((debit.id, amount, currency), (credit.id, -amount, currency))
+        work.known[reference] = KnownEntry(command.id, legs)
+    return Outcome(command, "posted", command.id, lines, None, at)
+
+
+def _known(work: _Work, reference: str) -> KnownEntry | None:
+    checks.reference(reference, reach_internal=work.state.reach_internal)
+    return work.known.get(reference)
+
+
+def _replay_transfer(command: Transfer, known: KnownEntry) -> Outcome:
+    amount = command.amount_minor
+    if command.up_to and known.legs:
+        # As much as there was then is the answer, if it is one that could have been given.
+        amount = min(amount, abs(known.legs[0][1]))
+    legs = (
+        (command.debit_account_id, amount, command.currency),
+        (command.credit_account_id, -amount, command.currency),
+    )
+    return _replay(command, known, legs)
+
+
+def _affordable(
+    work: _Work, command: Transfer, at: datetime | None, debit: BalanceState, credit: BalanceState
+) -> int:
+    """Return how much of the asked amount both floors allow; at least 1, or it is refused."""
+    amount = command.amount_minor
+    for balance, leaves in ((debit, debit.credit_normal), (credit, not credit.credit_normal)):
+        floor = balance.min_available_minor
+        if not leaves or floor is None:
+            continue
+        allowed = balance.available - floor
+        later = work.later.get(balance.id)
+        if later is not None and at is not None and not command.force:
+            allowed = min(allowed, checks.lowest(later, balance, at, now=work.now)[0] - floor)
+        amount = min(amount, max(allowed, 0))
+    if amount == 0:
+        # Nothing may leave: the ordinary check says which account lacks it, and how much.
+        return command.amount_minor
+    return amount
+
+
+def _post_entry(work: _Work, command: PostEntry) -> Outcome:
     legs = [
         (leg.account_id, leg.amount_minor, leg.currency or command.currency) for leg in command.legs
     ]
-    if not state.reach_internal and (command.reference or "").startswith(RESERVED_REFERENCES):
-        raise errors.ReferenceReserved("References that begin so are of Kassa's own acts.")
-    known = state.known.get(command.reference) if command.reference else None
+    known = _known(work, command.reference) if command.reference else None
     if known is not None:
         return _replay(command, known, tuple(legs))
-    balances = _accounts(state, legs)
-    _check_funds(balances, legs)
-    lines = tuple(_post(balances[account], amount) for account, amount, _ in legs)
+    balances = _accounts(work.state, legs)
+    at = _effective(work, command.effective_at, *balances.values())
+    _check_funds(work, balances, legs, at, force=command.force)
+    lines = tuple(_post(work, balances[account], amount, at) for account, amount, _ in legs)
     if command.reference:
-        state.known[command.reference] = KnownEntry(command.id, tuple(legs))
-    after = tuple(copy(balance) for balance in balances.values())
-    return Outcome(
-        command, "posted", entry_id=command.id, lines=lines, balances=after, posted_at=state.now
-    )
+        work.known[command.reference] = KnownEntry(command.id, tuple(legs))
+    return Outcome(command, "posted", command.id, lines, None, at)
 
 
 def _replay(
@@ -163,97 +276,113 @@ def _replay(
     return Outcome(command, "replayed", entry_id=known.id)
 
 
-def _accounts(state: State, legs: Sequence[tuple[UUID, int, str]]) -> dict[UUID, BalanceState]:
+def _accounts(state: State, legs: _Legs) -> dict[UUID, BalanceState]:
     """Return the balances a set of legs names, in leg order; the first check to fail refuses."""
     found: dict[UUID, BalanceState] = {}
     for account_id, _, currency in legs:
-        balance = state.balances.get(account_id)
-        if balance is None:
-            raise errors.LedgerAccountsNotFound(
-                "There is no such ledger account.", ledger_account=encode_id("la", account_id)
-            )
+        balance = checks.account(state, account_id, currency)
         if account_id in found:
             raise errors.SameLedgerAccount("An entry names each ledger account once.")
-        _check_usable(balance, currency, reach_internal=state.reach_internal)
         found[account_id] = balance
     return found
 
 
-def _check_usable(balance: BalanceState, currency: str, *, reach_internal: bool) -> None:
-    account = encode_id("la", balance.id)
-    if balance.internal and not reach_internal:
-        raise errors.LedgerAccountReserved(
-            "This ledger account is posted to by Kassa's own acts only.", ledger_account=account
-        )
-    if balance.status == AccountStatus.CLOSED:
-        raise errors.LedgerAccountClosed("The ledger account is closed.", ledger_account=account)
-    if balance.status == AccountStatus.FROZEN:
-        raise errors.LedgerAccountFrozen("The ledger account is frozen.", ledger_account=account)
-    if balance.currency != currency:
-        raise errors.CurrencyMismatch(
-            f"The ledger account is in {balance.currency}, not {currency}.", ledger_account=account
-        )
-
-
 def _check_funds(
-    balances: Mapping[UUID, BalanceState], legs: Sequence[tuple[UUID, int, str]]
+    work: _Work,
+    balances: Mapping[UUID, BalanceState],
+    legs: _Legs,
+    at: datetime | None,
+    *,
+    force: bool = False,
 ) -> None:
     """Refuse what would take an account below its floor; money that comes in never is refused."""
     for account_id, amount, _ in legs:
         balance = balances[account_id]
-        outflow = amount if balance.credit_normal else -amount
-        _check_outflow(balance, outflow)
-        _check_room(balance, amount)
+        checks.outflow(balance, amount if balance.credit_normal else -amount)
+        checks.room(balance, amount)
+        if not force:
+            _check_later(work, balance, amount, at)
 
 
-def _check_outflow(balance: BalanceState, outflow: int) -> None:
-    floor = balance.min_available_minor
-    if outflow > 0 and floor is not None and balance.available - outflow < floor:
-        raise errors.InsufficientFunds(
-            "The available balance does not cover this.",
-            ledger_account=encode_id("la", balance.id),
-            available=balance.available,
-            requested=outflow,
-            min_available=floor,
-        )
+def _effective(work: _Work, asked: datetime | None, *balances: BalanceState) -> datetime | None:
+    """
+    Return the business time of an entry.
+
+    :raises PeriodClosed: if its month is closed
+    """
+    at = work.now if asked is None else asked
+    if asked is None and at is not None:
+        for balance in balances:
+            latest = balance.latest_effective_at
+            if latest is not None and at < latest <= at + CLOCK_SKEW:
+                at = latest
+    if work.state.closed and at is not None:
+        checks.open_month(work.state, at)
+    return at
 
 
-def _check_room(balance: BalanceState, amount: int) -> None:
-    debits = balance.posted_debits + balance.pending_debits
-    credits_ = balance.posted_credits + balance.pending_credits
-    if (debits + amount if amount > 0 else credits_ - amount) > COUNTER_MAX:
-        raise errors.BalanceTooLarge(
-            "No more can move over this ledger account.",
-            ledger_account=encode_id("la", balance.id),
-        )
+def _check_later(
+    work: _Work, balance: BalanceState, amount_minor: int, at: datetime | None
+) -> None:
+    """Check a debit (> 0) or credit (< 0) against every balance from `at` on."""
+    later = work.later.get(balance.id)
+    leaves = amount_minor if balance.credit_normal else -amount_minor
+    if later is not None and leaves > 0 and at is not None:
+        checks.history(later, balance, leaves, at, now=work.now)
 
 
-def _post(balance: BalanceState, amount_minor: int) -> PostedLine:
+def _post(work: _Work, balance: BalanceState, amount_minor: int, at: datetime | None) -> PostedLine:
+    balance = work.own(balance)
     if amount_minor > 0:
         balance.posted_debits += amount_minor
     else:
         balance.posted_credits -= amount_minor
-    balance.version += 1
+    version = balance.version = balance.version + 1
+    if at is not None and (balance.latest_effective_at is None or balance.latest_effective_at < at):
+        balance.latest_effective_at = at
+    if work.later:
+        _change_later(work, balance, amount_minor, at)
+    if balance.credit_normal:
+        posted = balance.posted_credits - balance.posted_debits
+        return PostedLine(
+            balance.id, amount_minor, balance.currency, version, posted,
+            posted - balance.pending_debits,
+        )  # fmt: skip
+    posted = balance.posted_debits - balance.posted_credits
     return PostedLine(
-        account_id=balance.id,
-        amount_minor=amount_minor,
-        currency=balance.currency,
-        account_version=balance.version,
-        balance_after_minor=balance.posted,
-    )
+        balance.id, amount_minor, balance.currency, version, posted,
+        posted - balance.pending_credits,
+    )  # fmt: skip
 
 
-def _place_hold(state: State, command: PlaceHold) -> Outcome:
+def _change_later(
+    work: _Work, balance: BalanceState, amount_minor: int, at: datetime | None
+) -> None:
+    later = work.own_later(balance.id)
+    if later is None or at is None:
+        return
+    change = -amount_minor if balance.credit_normal else amount_minor
+    for place in range(bisect_left(later.instants, at), len(later.instants)):
+        later.lows[place] += change
+
+
+# --- Holds --------------------------------------------------------------------------------------
+
+
+def _place_hold(work: _Work, command: PlaceHold) -> Outcome:
+    if command.reference in work.state.known_holds:
+        return _replay_hold(work, command)
     debit, credit = command.debit_account_id, command.credit_account_id
     legs = [
         (debit, command.amount_minor, command.currency),
         (credit, -command.amount_minor, command.currency),
     ]
-    balances = _accounts(state, legs)
-    _check_funds(balances, legs)
-    balances[debit].pending_debits += command.amount_minor
-    balances[credit].pending_credits += command.amount_minor
-    state.holds[command.id] = HoldState(
+    balances = _accounts(work.state, legs)
+    _check_funds(work, balances, legs, _effective(work, None, *balances.values()))
+    debited, credited = work.own(balances[debit]), work.own(balances[credit])
+    debited.pending_debits += command.amount_minor
+    credited.pending_credits += command.amount_minor
+    work.holds[command.id] = HoldState(
         id=command.id,
         debit_account_id=debit,
         credit_account_id=credit,
@@ -261,12 +390,38 @@ def _place_hold(state: State, command: PlaceHold) -> Outcome:
         amount_minor=command.amount_minor,
         expires_at=command.expires_at,
         reference=command.reference,
+        multi_capture=command.multi_capture,
+        event_sequence=1,
     )
-    return Outcome(command, "held", balances=tuple(copy(b) for b in balances.values()))
+    if command.reference:
+        work.state.known_holds[command.reference] = command.id
+    after = _after(debited, credited)
+    return Outcome(command, "held", after=after, hold=copy(work.holds[command.id]))
 
 
-def _open_hold(state: State, hold_id: UUID) -> HoldState:
-    hold = state.holds.get(hold_id)
+def _replay_hold(work: _Work, command: PlaceHold) -> Outcome:
+    hold = work.holds[work.state.known_holds[command.reference or ""]]
+    asked = (
+        command.debit_account_id, command.credit_account_id, command.amount_minor,
+        command.currency, command.multi_capture,
+    )  # fmt: skip
+    stands = (
+        hold.debit_account_id, hold.credit_account_id, hold.amount_minor, hold.currency,
+        hold.multi_capture,
+    )  # fmt: skip
+    if asked != stands:
+        raise errors.ReferenceReused(
+            "This reference stands for another hold.", hold=encode_id("ho", hold.id)
+        )
+    return Outcome(command, "replayed", hold=copy(hold))
+
+
+def _after(*balances: BalanceState) -> tuple[BalanceAfter, ...]:
+    return tuple(BalanceAfter(b.id, b.version, b.posted, b.available) for b in balances)
+
+
+def _open_hold(work: _Work, hold_id: UUID) -> HoldState:
+    hold = work.holds.get(hold_id)
     if hold is None:
         raise errors.HoldNotFound("There is no such hold.", hold=encode_id("ho", hold_id))
     if hold.status == HoldStatus.CAPTURED:
@@ -278,43 +433,56 @@ def _open_hold(state: State, hold_id: UUID) -> HoldState:
     return hold
 
 
-def _is_expired(state: State, hold: HoldState) -> bool:
+def _is_expired(work: _Work, hold: HoldState) -> bool:
     """Expiry is decided by the clock at the moment of the act, whether or not a sweeper ran."""
-    return hold.expires_at is not None and state.now is not None and hold.expires_at <= state.now
+    return hold.expires_at is not None and work.now is not None and hold.expires_at <= work.now
 
 
-def _release(state: State, hold: HoldState) -> tuple[BalanceState, BalanceState]:
-    debit = state.balances[hold.debit_account_id]
-    credit = state.balances[hold.credit_account_id]
-    debit.pending_debits -= hold.amount_minor
-    credit.pending_credits -= hold.amount_minor
+def _release(work: _Work, hold: HoldState, amount_minor: int) -> tuple[BalanceState, BalanceState]:
+    debit = work.own(work.balances[hold.debit_account_id])
+    credit = work.own(work.balances[hold.credit_account_id])
+    debit.pending_debits -= amount_minor
+    credit.pending_credits -= amount_minor
     return debit, credit
 
 
-def _capture_hold(state: State, command: CaptureHold) -> Outcome:
-    known = state.known.get(command.reference) if command.reference else None
-    hold = state.holds.get(command.hold_id)
+def _capture_hold(work: _Work, command: CaptureHold) -> Outcome:
+    known = work.known.get(command.reference) if command.reference else None
+    hold = work.holds.get(command.hold_id)
     if known is not None and hold is not None:
         amount = hold.amount_minor if command.amount_minor is None else command.amount_minor
         return _replay(command, known, _hold_legs(hold, amount))
-    hold = _open_hold(state, command.hold_id)
-    if _is_expired(state, hold):
+    hold = _open_hold(work, command.hold_id)
+    if _is_expired(work, hold):
         raise errors.HoldExpired("The hold has expired.", hold=encode_id("ho", hold.id))
-    amount = hold.amount_minor if command.amount_minor is None else command.amount_minor
-    if amount > hold.amount_minor:
+    left = hold.remaining_minor
+    amount = left if command.amount_minor is None else command.amount_minor
+    if amount > left:
         raise errors.CaptureExceedsHold(
-            "More is captured than the hold reserves.",
+            "More is captured than the hold still reserves.",
             hold=encode_id("ho", hold.id),
-            amount=hold.amount_minor,
+            remaining=left,
         )
-    debit, credit = _release(state, hold)
-    lines = (_post(debit, amount), _post(credit, -amount)) if amount else ()
-    hold.status, hold.captured_minor = HoldStatus.CAPTURED, amount
+    # Its money was taken from what was available as the hold was placed: a capture cannot break a
+    # floor of today, nor is it refused by an account that was frozen since. A back-dated one is
+    # checked against the past like any other.
+    ends = not hold.multi_capture or amount in {0, left}
+    accounts = (work.balances[hold.debit_account_id], work.balances[hold.credit_account_id])
+    at = _effective(work, command.effective_at, *accounts)
+    if amount and command.effective_at is not None:
+        for balance, signed in zip(accounts, (amount, -amount), strict=True):
+            _check_later(work, balance, signed, at)
+    debit, credit = _release(work, hold, left if ends else amount)
+    lines = (_post(work, debit, amount, at), _post(work, credit, -amount, at)) if amount else ()
+    hold.captured_minor += amount
+    hold.event_sequence += 1
+    if ends:
+        hold.status = HoldStatus.CAPTURED
     if command.reference and amount:
-        state.known[command.reference] = KnownEntry(command.entry_id, _hold_legs(hold, amount))
+        work.known[command.reference] = KnownEntry(command.entry_id, _hold_legs(hold, amount))
     entry_id = command.entry_id if amount else None
-    after = (copy(debit), copy(credit))
-    return Outcome(command, "posted", entry_id=entry_id, lines=lines, balances=after)
+    after = _after(debit, credit)
+    return Outcome(command, "posted", entry_id, lines, None, at, after, copy(hold))
 
 
 def _hold_legs(hold: HoldState, amount: int) -> tuple[tuple[UUID, int, str], ...]:
@@ -324,16 +492,29 @@ def _hold_legs(hold: HoldState, amount: int) -> tuple[tuple[UUID, int, str], ...
     )
 
 
-def _void_hold(state: State, command: VoidHold) -> Outcome:
-    hold = _open_hold(state, command.hold_id)
-    debit, credit = _release(state, hold)
+def _void_hold(work: _Work, command: VoidHold) -> Outcome:
+    hold = _open_hold(work, command.hold_id)
+    debit, credit = _release(work, hold, hold.remaining_minor)
     hold.status = HoldStatus.VOIDED
-    return Outcome(command, "voided", balances=(copy(debit), copy(credit)))
+    hold.event_sequence += 1
+    return Outcome(command, "voided", after=_after(debit, credit), hold=copy(hold))
 
 
-_APPLY: Mapping[type, Callable[[State, object], Outcome]] = {
-    PostEntry: _post_entry,  # type: ignore[dict-item]  # each is called with its own type only
-    PlaceHold: _place_hold,  # type: ignore[dict-item]
-    CaptureHold: _capture_hold,  # type: ignore[dict-item]
-    VoidHold: _void_hold,  # type: ignore[dict-item]
+def _expire_hold(work: _Work, command: ExpireHold) -> Outcome:
+    hold = _open_hold(work, command.hold_id)
+    if not _is_expired(work, hold):
+        raise errors.HoldNotExpired("The hold's time is not over.", hold=encode_id("ho", hold.id))
+    debit, credit = _release(work, hold, hold.remaining_minor)
+    hold.status = HoldStatus.EXPIRED
+    hold.event_sequence += 1
+    return Outcome(command, "expired", after=_after(debit, credit), hold=copy(hold))
+
+
+_APPLY: Final[Mapping[type, Callable[[_Work, Any], Outcome]]] = {
+    Transfer: _transfer,
+    PostEntry: _post_entry,
+    PlaceHold: _place_hold,
+    CaptureHold: _capture_hold,
+    VoidHold: _void_hold,
+    ExpireHold: _expire_hold,
 }

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from typing import NamedTuple
 from uuid import UUID
 
 from apps.core.errors import Refusal
@@ -72,6 +73,8 @@ class BalanceState:
     pending_debits: int = 0
     pending_credits: int = 0
     version: int = 0
+    latest_effective_at: datetime | None = None
+    monitored: bool = False
 
     @property
     def posted(self) -> int:
@@ -92,6 +95,14 @@ class BalanceState:
         """What may leave now: pending out is taken off, pending in is not added."""
         return self.posted - self.pending_out
 
+    def copy(self) -> "BalanceState":
+        # Called for every account of a batch; the standard library's copy takes thrice as long.
+        return BalanceState(
+            self.id, self.currency, self.credit_normal, self.status, self.min_available_minor,
+            self.internal, self.posted_debits, self.posted_credits, self.pending_debits,
+            self.pending_credits, self.version, self.latest_effective_at, self.monitored,
+        )  # fmt: skip
+
 
 @dataclass(slots=True)
 class HoldState:
@@ -106,10 +117,16 @@ class HoldState:
     status: str = HoldStatus.OPEN
     expires_at: datetime | None = None
     reference: str | None = None
+    multi_capture: bool = False
+    event_sequence: int = 0
+
+    @property
+    def remaining_minor(self) -> int:
+        """What it still reserves while it is open."""
+        return self.amount_minor - self.captured_minor
 
 
-@dataclass(frozen=True, slots=True)
-class Leg:
+class Leg(NamedTuple):
     """One signed amount on one account: debit > 0, credit < 0, never 0."""
 
     account_id: UUID
@@ -117,13 +134,44 @@ class Leg:
     currency: str = ""
 
 
+@dataclass(slots=True, kw_only=True)
+class Transfer:
+    """
+    Move `amount_minor` (> 0) from the debited to the credited account, both in `currency`.
+
+    `up_to` moves as much of it as the floors allow. Without `effective_at` it happens when it is
+    decided. `force` lets a back-dated one break a balance of the past, never today's floor.
+    With a reference it is posted once for ever: the same command again is a replay. `linked`
+    chains it to the next command: all of a chain succeed, or none.
+    """
+
+    id: UUID
+    debit_account_id: UUID
+    credit_account_id: UUID
+    amount_minor: int
+    currency: str
+    kind: str = "transfer"
+    reference: str | None = None
+    description: str = ""
+    effective_at: datetime | None = None
+    metadata: Mapping[str, object] | None = None
+    up_to: bool = False
+    force: bool = False
+    linked: bool = False
+
+    def __post_init__(self) -> None:
+        if self.amount_minor <= 0:
+            msg = "A transfer moves a positive amount."
+            raise ValueError(msg)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PostEntry:
     """
     Post one journal entry. Legs without a currency have the entry's.
 
-    With a reference it is posted once for ever: the same command again is a replay. `linked`
-    chains it to the next command: all of a chain succeed, or none.
+    Reference, effective time, `force` and `linked` are those of a `Transfer`. `recorded_at` and
+    `actor` are the original's where a journal is imported, and nowhere else.
     """
 
     id: UUID
@@ -133,8 +181,11 @@ class PostEntry:
     reference: str | None = None
     description: str = ""
     effective_at: datetime | None = None
-    metadata: Mapping[str, object] = field(default_factory=dict)
+    recorded_at: datetime | None = None
+    actor: str | None = None
+    metadata: Mapping[str, object] | None = None
     reverses: UUID | None = None
+    force: bool = False
     linked: bool = False
 
     def __post_init__(self) -> None:
@@ -149,7 +200,11 @@ class PostEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlaceHold:
-    """Reserve an amount of the debited account for the credited one."""
+    """
+    Reserve an amount of the debited account for the credited one.
+
+    `multi_capture`: captured in parts until it is used up; else one capture frees the rest.
+    """
 
     id: UUID
     debit_account_id: UUID
@@ -158,6 +213,8 @@ class PlaceHold:
     currency: str
     reference: str | None = None
     expires_at: datetime | None = None
+    multi_capture: bool = False
+    metadata: Mapping[str, object] | None = None
     linked: bool = False
 
     def __post_init__(self) -> None:
@@ -168,7 +225,11 @@ class PlaceHold:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CaptureHold:
-    """Post the captured part of a hold (all of it by default) and release the rest."""
+    """
+    Post the captured part of a hold (all that is left by default).
+
+    The rest is released, unless the hold was placed with `multi_capture`; 0 releases all.
+    """
 
     hold_id: UUID
     entry_id: UUID
@@ -177,7 +238,7 @@ class CaptureHold:
     amount_minor: int | None = None
     description: str = ""
     effective_at: datetime | None = None
-    metadata: Mapping[str, object] = field(default_factory=dict)
+    metadata: Mapping[str, object] | None = None
     linked: bool = False
 
     def __post_init__(self) -> None:
@@ -188,13 +249,21 @@ class CaptureHold:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VoidHold:
-    """Release all of a hold."""
+    """Release all that a hold still reserves."""
 
     hold_id: UUID
     linked: bool = False
 
 
-type Command = PostEntry | PlaceHold | CaptureHold | VoidHold
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExpireHold:
+    """Release all that a hold still reserves, because its time is over."""
+
+    hold_id: UUID
+    linked: bool = False
+
+
+type Command = Transfer | PostEntry | PlaceHold | CaptureHold | VoidHold | ExpireHold
 
 
 def transfer(
@@ -204,32 +273,37 @@ def transfer(
     credit_account_id: UUID,
     amount_minor: int,
     currency: str,
-    kind: str = "transfer",
-    reference: str | None = None,
-    description: str = "",
     **more: object,
-) -> PostEntry:
+) -> Transfer:
     """Return the command that moves `amount_minor` (> 0) from the debited to the credited one."""
-    return PostEntry(
+    return Transfer(
         id=id_,
-        legs=(Leg(debit_account_id, amount_minor), Leg(credit_account_id, -amount_minor)),
+        debit_account_id=debit_account_id,
+        credit_account_id=credit_account_id,
+        amount_minor=amount_minor,
         currency=currency,
-        kind=kind,
-        reference=reference,
-        description=description,
-        **more,  # type: ignore[arg-type]  # PostEntry's own remaining fields
+        **more,  # type: ignore[arg-type]  # a Transfer's own remaining fields
     )
 
 
-@dataclass(frozen=True, slots=True)
-class PostedLine:
-    """One posting as it is written: the account's version and balance right after it."""
+class PostedLine(NamedTuple):
+    """One posting as it is written: the account's version and balances right after it."""
 
     account_id: UUID
     amount_minor: int
     currency: str
     account_version: int
     balance_after_minor: int
+    available_after_minor: int
+
+
+class BalanceAfter(NamedTuple):
+    """An account right after a command: its version, and its balances on its normal side."""
+
+    id: UUID
+    version: int
+    posted: int
+    available: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,28 +317,65 @@ class KnownEntry:
 @dataclass(slots=True)
 class Outcome:
     """
-    What became of one command: `posted`, `held`, `voided`, `replayed`, or `refused`.
+    What became of one command: `posted`, `held`, `voided`, `expired`, `replayed`, or `refused`.
 
-    `entry_id` is the journal entry that now stands, `balances` the accounts touched, as they were
-    right after this command.
+    `entry_id` is the journal entry that now stands, `effective_at` the business time it got, `hold`
+    the hold right after the command.
     """
 
     command: Command
     status: str
     entry_id: UUID | None = None
     lines: tuple[PostedLine, ...] = ()
-    balances: tuple[BalanceState, ...] = ()
     refusal: Refusal | None = None
-    posted_at: datetime | None = None
+    effective_at: datetime | None = None
+    after: tuple[BalanceAfter, ...] = ()
+    hold: HoldState | None = None
+
+    @property
+    def balances(self) -> tuple[BalanceAfter, ...]:
+        """The accounts touched, as they were right after this command."""
+        if self.after or not self.lines:
+            return self.after
+        return tuple(
+            BalanceAfter(line[0], line[3], line[4], line[5])  # by place: for each of thousands
+            for line in self.lines
+        )
+
+
+@dataclass(slots=True)
+class LaterBalances:
+    """
+    The lowest posted balance of one account between instants of a batch, on its normal side.
+
+    `lows[i]` is the lowest from `instants[i]` on until before the next one (the last: for ever),
+    and `lows_at[i]` the time from which on it stood.
+    """
+
+    instants: list[datetime]
+    lows: list[int]
+    lows_at: list[datetime]
+
+    def copy(self) -> "LaterBalances":
+        return LaterBalances(self.instants, list(self.lows), list(self.lows_at))
 
 
 @dataclass(slots=True)
 class State:
-    """All that a batch decides over. `apply` changes copies of its own."""
+    """
+    All that a batch decides over. `apply` changes copies of its own.
+
+    `later` has the accounts with a floor on which a command is dated before something posted, in
+    the books or in the batch itself. `closed` are the closed months that commands reach into, as
+    their first instant, the first after them, and their name.
+    """
 
     balances: dict[UUID, BalanceState]
     holds: dict[UUID, HoldState] = field(default_factory=dict)
     known: dict[str, KnownEntry] = field(default_factory=dict)
+    known_holds: dict[str, UUID] = field(default_factory=dict)
     now: datetime | None = None
     # A client's own transfers may not touch accounts that only Kassa's acts post to.
     reach_internal: bool = True
+    later: dict[UUID, LaterBalances] = field(default_factory=dict)
+    closed: list[tuple[datetime, datetime, str]] = field(default_factory=list)

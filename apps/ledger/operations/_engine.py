@@ -1,0 +1,278 @@
+"""The posting engine's shell: lock, decide, write; one path for one command and for thousands."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from functools import partial
+from typing import Final
+from uuid import UUID
+
+from apps.core import transactions
+from apps.core.actors import Actor
+from apps.ledger import queries, rules
+from apps.ledger.errors import InsufficientFunds, LinkedCommandFailed
+from apps.ledger.operations import _writing
+from apps.ledger.operations._origin import Origin
+from apps.ledger.rules import (
+    BalanceState,
+    CaptureHold,
+    Command,
+    ExpireHold,
+    HoldState,
+    Outcome,
+    PlaceHold,
+    PostEntry,
+    State,
+    Transfer,
+)
+
+# Two transactions may post under one new reference at once; the later one runs again and finds it.
+transactions.run_again_on_unique("journal_entry_reference_is_unique")
+transactions.run_again_on_unique("hold_reference_is_unique")
+
+_DATED: Final = (Transfer, PostEntry, CaptureHold)
+
+
+@transactions.required
+def post(
+    *, organization_id: UUID, commands: Sequence[Command], actor: Actor, now: datetime
+) -> list[Outcome]:
+    """
+    Apply commands all or none, as part of a larger act; what other apps call.
+
+    A command whose reference stands already, with the same legs, is `replayed`: nothing moves.
+
+    :raises Refusal: the first refused command's own, with its `index`
+    """
+    return run(
+        organization_id=organization_id,
+        commands=commands,
+        origins=[Origin.of(actor)],
+        now=now,
+        atomic=True,
+        reach_internal=True,
+    )
+
+
+@transactions.required
+def run(
+    *,
+    organization_id: UUID,
+    commands: Sequence[Command],
+    origins: Sequence[Origin],
+    now: datetime,
+    atomic: bool,
+    reach_internal: bool,
+) -> list[Outcome]:
+    """
+    Lock what the commands name, decide, and write what was decided.
+
+    :raises Refusal: in `atomic` mode, the first refused command's own
+    """
+    state = _lock(organization_id, commands, now=now, reach_internal=reach_internal)
+    after, outcomes = rules.apply(state, commands)
+    _release_expired(organization_id, state, outcomes)
+    if atomic:
+        raise_first(outcomes)
+    _writing.write(
+        organization_id=organization_id,
+        before=state.balances,
+        after=after,
+        outcomes=outcomes,
+        origins=origins,
+        now=now,
+    )
+    return outcomes
+
+
+def preview(
+    *,
+    organization_id: UUID,
+    commands: Sequence[Command],
+    now: datetime,
+    reach_internal: bool = False,
+) -> tuple[State, list[Outcome]]:
+    """
+    Return what `run` would decide, by the same rules over the same rows, without a lock.
+
+    It reads as of one instant in a transaction that Postgres lets write nothing.
+    """
+    with transactions.snapshot():
+        state = _read(organization_id, commands, now=now, reach_internal=reach_internal)
+        short = [b.id for b in state.balances.values() if b.pending_out]
+        expired = queries.read_expired_holds(
+            organization_id=organization_id, account_ids=short, now=now
+        )
+        if expired:
+            # What `run` would release first, if it came to that; nothing else sees these holds.
+            others = [hold.credit_account_id for hold in expired.values()]
+            missing = [id_ for id_ in others if id_ not in state.balances]
+            state.balances |= queries.read_balances(
+                organization_id=organization_id, account_ids=missing
+            )
+            state.holds |= expired
+            state, _ = rules.apply(state, [ExpireHold(hold_id=id_) for id_ in expired])
+        return rules.apply(state, commands)
+
+
+def raise_first(outcomes: Sequence[Outcome]) -> None:
+    """Raise the first refusal, if there is one, with its `index` where there are several."""
+    refused = [(i, o.refusal) for i, o in enumerate(outcomes) if o.refusal is not None]
+    # Of a linked chain the guilty command is named, not the ones that fell with it.
+    guilty = [found for found in refused if found[1].code != LinkedCommandFailed.code] or refused
+    for index, refusal in guilty[:1]:
+        if len(outcomes) > 1:
+            refusal.details["index"] = index
+        raise refusal
+
+
+# --- What is decided over -----------------------------------------------------------------------
+
+
+def _lock(
+    organization_id: UUID, commands: Sequence[Command], *, now: datetime, reach_internal: bool
+) -> State:
+    """Lock holds, then balances, each ascending; then read what stands under the references."""
+    accounts, hold_ids = rules.touched(commands)
+    holds = {}
+    if hold_ids:
+        holds = queries.lock_holds(organization_id=organization_id, hold_ids=hold_ids)
+    accounts |= _accounts_of(holds.values())
+    balances = queries.lock_balances(organization_id=organization_id, account_ids=accounts)
+    return _complete(
+        organization_id, commands, balances, holds, now=now, reach_internal=reach_internal
+    )
+
+
+def _read(
+    organization_id: UUID, commands: Sequence[Command], *, now: datetime, reach_internal: bool
+) -> State:
+    accounts, hold_ids = rules.touched(commands)
+    holds = queries.read_holds(organization_id=organization_id, hold_ids=hold_ids)
+    accounts |= _accounts_of(holds.values())
+    balances = queries.read_balances(organization_id=organization_id, account_ids=accounts)
+    return _complete(
+        organization_id, commands, balances, holds, now=now, reach_internal=reach_internal
+    )
+
+
+def _accounts_of(holds: Iterable[HoldState]) -> set[UUID]:
+    return {id_ for hold in holds for id_ in (hold.debit_account_id, hold.credit_account_id)}
+
+
+def _complete(
+    organization_id: UUID,
+    commands: Sequence[Command],
+    balances: dict[UUID, BalanceState],
+    holds: dict[UUID, HoldState],
+    *,
+    now: datetime,
+    reach_internal: bool,
+) -> State:
+    """Read what only some batches need: references, months that are closed, later balances."""
+    references = [c.reference for c in commands if isinstance(c, _DATED) and c.reference]
+    known = queries.find_entries_by_reference(
+        organization_id=organization_id, references=references
+    )
+    held = queries.find_holds_by_reference(
+        organization_id=organization_id,
+        references=[c.reference for c in commands if isinstance(c, PlaceHold) and c.reference],
+    )
+    # A month closes an hour after its end at the earliest: what happens now is in none of them.
+    dated = [c.effective_at for c in commands if isinstance(c, _DATED) and c.effective_at]
+    closed = (
+        queries.closed_periods(organization_id=organization_id, instants=dated) if dated else []
+    )
+    return State(
+        balances,
+        holds | {hold.id: hold for hold in held.values()},
+        known,
+        {reference: hold.id for reference, hold in held.items()},
+        now=now,
+        reach_internal=reach_internal,
+        later=queries.later_balances(
+            organization_id=organization_id,
+            balances=balances,
+            instants=_back_dated(commands, balances, holds, now=now),
+        ),
+        closed=closed,
+    )
+
+
+def _back_dated(
+    commands: Sequence[Command],
+    balances: Mapping[UUID, BalanceState],
+    holds: Mapping[UUID, HoldState],
+    *,
+    now: datetime,
+) -> dict[UUID, list[datetime]]:
+    """Return the business times, per account with a floor, of which one is before a posting."""
+    if not any(getattr(command, "effective_at", None) for command in commands) and not any(
+        b.latest_effective_at is not None and b.latest_effective_at > now + rules.CLOCK_SKEW
+        for b in balances.values()
+    ):
+        return {}
+    found: dict[UUID, set[datetime]] = {}
+    for command in commands:
+        at = getattr(command, "effective_at", None) or now
+        accounts, held = rules.touched([command])
+        for account_id in accounts | _accounts_of(holds[id_] for id_ in held if id_ in holds):
+            balance = balances.get(account_id)
+            if balance is not None and balance.min_available_minor is not None:
+                found.setdefault(account_id, set()).add(at)
+    return {
+        account_id: sorted(instants)
+        for account_id, instants in found.items()
+        if min(instants) < max(*instants, balances[account_id].latest_effective_at or now)
+    }
+
+
+def _release_expired(organization_id: UUID, state: State, outcomes: Sequence[Outcome]) -> None:
+    """
+    Where funds lack, release holds whose time is over, and have the whole decided again.
+
+    Expiry is decided by the clock and not by whether the sweeper ran. Their locks come before
+    those of balances, which are held by now: so this transaction ends, another one releases them,
+    and a third decides.
+    """
+    short = {
+        account_id
+        for outcome in outcomes
+        if isinstance(outcome.refusal, InsufficientFunds)
+        for account_id in rules.touched([outcome.command])[0]
+        if account_id in state.balances and state.balances[account_id].pending_out
+    }
+    now = state.now
+    if not short or now is None:
+        return
+    if queries.read_expired_holds(organization_id=organization_id, account_ids=short, now=now):
+        raise transactions.RunAgainAfter(
+            partial(expire_holds, organization_id=organization_id, account_ids=short, now=now)
+        )
+
+
+@transactions.outermost
+def expire_holds(
+    *,
+    organization_id: UUID,
+    now: datetime,
+    account_ids: Iterable[UUID] | None = None,
+    limit: int = 500,
+) -> int:
+    """
+    Release open holds whose time is over, all or those on these accounts; return how many.
+
+    Calling it again, or twice at once, releases nothing twice.
+    """
+    holds = queries.lock_expired_holds(
+        organization_id=organization_id, account_ids=account_ids, now=now, limit=limit
+    )
+    if holds:
+        run(
+            organization_id=organization_id,
+            commands=[ExpireHold(hold_id=id_) for id_ in holds],
+            origins=[Origin.of(Actor.job("ledger"))],
+            now=now,
+            atomic=True,
+            reach_internal=True,
+        )
+    return len(holds)

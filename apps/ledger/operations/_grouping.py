@@ -1,0 +1,241 @@
+"""
+Group commit: what threads of one process ask for at once is posted as one batch.
+
+Whoever asks while nobody writes for that organisation writes, at once and alone. Who asks
+meanwhile waits in its queue, and when the writer is done the first of them takes all that have
+gathered as one batch: one transaction, one COMMIT, each request with its own idempotency row,
+outcome and answer. There is no timer and no thread of its own: an idle system posts at once, a busy
+one fills batches by itself (ledger.md, section 2).
+"""
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+from uuid import UUID
+
+import structlog
+from django.db import DatabaseError, InterfaceError, OperationalError
+
+from apps.core import audit, context, idempotency, transactions
+from apps.core.actors import Actor
+from apps.core.errors import Refusal
+from apps.core.idempotency import Asked, Claim
+from apps.core.ids import encode_id
+from apps.ledger.operations import _engine
+from apps.ledger.operations._origin import Origin
+from apps.ledger.rules import Outcome, Transfer
+
+log = structlog.get_logger(__name__)
+
+# A batch this long takes a few hundredths of a second; the next one is not kept waiting longer.
+GROUP_MAX: Final = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a request is answered: the entry that stands, or why there is none."""
+
+    entry_id: UUID
+    outcome: Outcome | None = None
+    refusal: Refusal | None = None
+    replayed: bool = False
+
+
+class Ticket:
+    """One request's transfer, waiting for its answer."""
+
+    __slots__ = (
+        "actor", "answer", "asked", "command", "fault", "leads", "now", "organization_id",
+        "origin", "turn",
+    )  # fmt: skip
+
+    def __init__(
+        self, organization_id: UUID, asked: Asked, command: Transfer, actor: Actor, now: datetime
+    ) -> None:
+        self.organization_id = organization_id
+        self.asked = asked
+        self.command = command
+        self.actor = actor
+        self.origin = Origin.of(actor)
+        self.now = now
+        self.answer: Answer | None = None
+        self.fault: Exception | None = None
+        self.leads = False
+        # Held until it is this request's turn: to take its answer, or to write.
+        self.turn = threading.Lock()
+        self.turn.acquire()
+
+
+_queues: dict[UUID, list[Ticket]] = {}
+_lock: Final = threading.Lock()
+
+
+def submit(ticket: Ticket) -> Answer:
+    """
+    Have the ticket's transfer posted, by this thread or by another one, and return its answer.
+
+    :raises Exception: whatever kept it from being answered
+    """
+    transactions.refuse_inside()
+    context.current().replayed = False
+    with _lock:
+        queue = _queues.get(ticket.organization_id)
+        if queue is None:
+            _queues[ticket.organization_id] = []
+        else:
+            queue.append(ticket)
+    if queue is not None:
+        ticket.turn.acquire()
+    if queue is None or ticket.leads:
+        _write(ticket)
+    if ticket.fault is not None:
+        raise ticket.fault
+    if ticket.answer is None:
+        # The thread that wrote for this one was ended in the middle: the outcome is unknown.
+        msg = "The transaction's outcome is unknown."
+        raise OperationalError(msg)
+    context.current().replayed = ticket.answer.replayed
+    return ticket.answer
+
+
+def _write(leader: Ticket) -> None:
+    """Answer the leader's ticket and all that have gathered, and hand the pen on."""
+    organization_id = leader.organization_id
+    with _lock:
+        waiting = _queues[organization_id]
+        group = [leader, *waiting[: GROUP_MAX - 1]]
+        del waiting[: GROUP_MAX - 1]
+    try:
+        _answer(organization_id, group)
+    finally:
+        with _lock:
+            waiting = _queues[organization_id]
+            heir = waiting.pop(0) if waiting else None
+            if heir is None:
+                del _queues[organization_id]
+        if heir is not None:
+            heir.leads = True
+            heir.turn.release()
+        for ticket in group[1:]:
+            ticket.turn.release()
+
+
+def _answer(organization_id: UUID, group: Sequence[Ticket]) -> None:
+    """Give each ticket its answer, or the fault that it met. Raises nothing but a thread's end."""
+    try:
+        answers = _post(organization_id=organization_id, group=group)
+    # The boundary: the fault is raised again in the thread of each request that it is of.
+    except Exception as fault:  # noqa: BLE001
+        if len(group) == 1 or _is_away(fault):
+            for ticket in group:
+                ticket.fault = fault
+            return
+        # One of them is to blame and is not known: each for itself.
+        log.warning("group_split", size=len(group), fault=type(fault).__name__)
+        for ticket in group:
+            _answer(organization_id, [ticket])
+        return
+    for ticket, answer in zip(group, answers, strict=True):
+        ticket.answer = answer
+
+
+def _is_away(fault: Exception) -> bool:
+    """Whether the database, or the way there, is what failed: then it would for each."""
+    is_database = isinstance(fault, DatabaseError | InterfaceError)
+    return is_database and not transactions.sqlstate(fault)
+
+
+@transactions.outermost
+def _post(*, organization_id: UUID, group: Sequence[Ticket]) -> list[Answer]:
+    """Post a group in one transaction; every request is refused, replayed or posted by itself."""
+    firsts = list({ticket.asked.key: ticket for ticket in reversed(group)}.values())[::-1]
+    claims = idempotency.claim_many(organization_id, [ticket.asked for ticket in firsts])
+    answers = {
+        ticket.asked.key: _claimed(claim) for ticket, claim in zip(firsts, claims, strict=True)
+    }
+    fresh = [ticket for ticket in firsts if answers[ticket.asked.key] is None]
+    if fresh:
+        outcomes = _engine.run(
+            organization_id=organization_id,
+            commands=[ticket.command for ticket in fresh],
+            origins=[ticket.origin for ticket in fresh],
+            # One business time for what has none of its own: the latest of them.
+            now=max(ticket.now for ticket in fresh),
+            atomic=False,
+            reach_internal=False,
+        )
+        for ticket, outcome in zip(fresh, outcomes, strict=True):
+            answers[ticket.asked.key] = _decided(organization_id, ticket, outcome)
+        idempotency.refuse_many(
+            organization_id,
+            [
+                (ticket.asked.key, outcome.refusal)
+                for ticket, outcome in zip(fresh, outcomes, strict=True)
+                if outcome.refusal is not None
+            ],
+        )
+    by_key = {ticket.asked.key: ticket for ticket in firsts}
+    return [
+        _of_key(ticket, first=by_key[ticket.asked.key], answer=answers[ticket.asked.key])
+        for ticket in group
+    ]
+
+
+def _claimed(claim: Claim | Refusal) -> Answer | None:
+    """Return the answer that stands under a key already, or None for one that is new."""
+    if isinstance(claim, Claim):
+        return Answer(claim.resource_id, replayed=True) if claim.replayed else None
+    is_replay = not isinstance(claim, idempotency.IdempotencyKeyReused)
+    return Answer(_NOBODY, refusal=claim, replayed=is_replay)
+
+
+def _decided(organization_id: UUID, ticket: Ticket, outcome: Outcome) -> Answer:
+    if outcome.refusal is not None:
+        return Answer(_NOBODY, refusal=outcome.refusal)
+    entry_id = outcome.entry_id or ticket.asked.resource_id
+    if entry_id != ticket.asked.resource_id:
+        # Its reference stood for an entry already: from now on the key stands for that one too.
+        idempotency.answer_with(organization_id, ticket.asked.key, entry_id)
+    record_force(organization_id, outcome, ticket.actor)
+    return Answer(entry_id, outcome)
+
+
+def record_force(organization_id: UUID, outcome: Outcome, actor: Actor) -> None:
+    """Leave the audit row of a transfer that was forced; others leave none."""
+    command = outcome.command
+    if not isinstance(command, Transfer) or not command.force or not outcome.lines:
+        return
+    audit.record(
+        "ledger.force_transfer",
+        ("ledger.journalentry", str(outcome.entry_id)),
+        organization_id=organization_id,
+        actor=actor,
+        reason="Asked for with force.",
+        after={
+            "journal_entry": encode_id("je", command.id),
+            "effective_at": str(outcome.effective_at),
+        },
+    )
+
+
+def _of_key(ticket: Ticket, *, first: Ticket, answer: Answer | None) -> Answer:
+    """Return a ticket's answer: the first one's of its key, which for a second one is a replay."""
+    assert answer is not None  # noqa: S101  (every key was claimed or decided)
+    if ticket is first:
+        return answer
+    same = (ticket.asked.operation, ticket.asked.fingerprint)
+    if same != (first.asked.operation, first.asked.fingerprint):
+        made = {} if answer.refusal else {"resource": encode_id("je", answer.entry_id)}
+        return Answer(
+            _NOBODY,
+            refusal=idempotency.IdempotencyKeyReused(
+                "This idempotency key was used for another request.", **made
+            ),
+        )
+    is_replay = not isinstance(answer.refusal, idempotency.IdempotencyKeyReused)
+    return Answer(answer.entry_id, refusal=answer.refusal, replayed=is_replay)
+
+
+_NOBODY: Final = UUID(int=0)

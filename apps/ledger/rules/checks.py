@@ -1,0 +1,127 @@
+"""What refuses a command: each check raises the refusal it stands for, or returns."""
+
+from bisect import bisect_left
+from datetime import datetime
+from uuid import UUID
+
+from apps.core.ids import encode_id
+from apps.ledger import errors
+from apps.ledger.rules.values import (
+    COUNTER_MAX,
+    RESERVED_REFERENCES,
+    AccountStatus,
+    BalanceState,
+    LaterBalances,
+    State,
+)
+
+
+def reference(text: str, *, reach_internal: bool) -> None:
+    """:raises ReferenceReserved: if a client's own begins as those of Kassa's acts do."""
+    if not reach_internal and text.startswith(RESERVED_REFERENCES):
+        raise errors.ReferenceReserved("References that begin so are of Kassa's own acts.")
+
+
+def account(state: State, account_id: UUID, currency: str) -> BalanceState:
+    """
+    Return the account, if it takes postings in this currency.
+
+    :raises LedgerAccountsNotFound, LedgerAccountReserved, LedgerAccountClosed, LedgerAccountFrozen,
+        CurrencyMismatch: in this order, the first that applies
+    """
+    balance = state.balances.get(account_id)
+    if (
+        balance is not None
+        and balance.status == AccountStatus.OPEN
+        and balance.currency == currency
+        and (state.reach_internal or not balance.internal)
+    ):
+        return balance
+    shown = encode_id("la", account_id)
+    if balance is None:
+        raise errors.LedgerAccountsNotFound(
+            "There is no such ledger account.", ledger_account=shown
+        )
+    if balance.internal and not state.reach_internal:
+        raise errors.LedgerAccountReserved(
+            "This ledger account is posted to by Kassa's own acts only.", ledger_account=shown
+        )
+    if balance.status == AccountStatus.CLOSED:
+        raise errors.LedgerAccountClosed("The ledger account is closed.", ledger_account=shown)
+    if balance.status == AccountStatus.FROZEN:
+        raise errors.LedgerAccountFrozen("The ledger account is frozen.", ledger_account=shown)
+    raise errors.CurrencyMismatch(
+        f"The ledger account is in {balance.currency}, not {currency}.", ledger_account=shown
+    )
+
+
+def outflow(balance: BalanceState, amount: int) -> None:
+    """:raises InsufficientFunds: if the amount, on the normal side, would break the floor."""
+    floor = balance.min_available_minor
+    if amount > 0 and floor is not None and balance.available - amount < floor:
+        raise errors.InsufficientFunds(
+            "The available balance does not cover this.",
+            ledger_account=encode_id("la", balance.id),
+            available=balance.available,
+            requested=amount,
+            min_available=floor,
+        )
+
+
+def room(balance: BalanceState, amount: int) -> None:
+    """:raises BalanceTooLarge: if more would have moved over a side than the books can count."""
+    if amount > 0:
+        total = balance.posted_debits + balance.pending_debits + amount
+    else:
+        total = balance.posted_credits + balance.pending_credits - amount
+    if total > COUNTER_MAX:
+        raise errors.BalanceTooLarge(
+            "No more can move over this ledger account.",
+            ledger_account=encode_id("la", balance.id),
+        )
+
+
+def open_month(state: State, at: datetime) -> None:
+    """:raises PeriodClosed: if the instant lies in a month that is closed, or closing."""
+    for starts_at, ends_at, month in state.closed:
+        if starts_at <= at < ends_at:
+            raise errors.PeriodClosed("The period of this entry is closed.", period=month)
+
+
+def lowest(
+    later: LaterBalances, balance: BalanceState, at: datetime, *, now: datetime | None
+) -> tuple[int, datetime]:
+    """
+    Return the lowest balance from `at` on, and from when on it stands.
+
+    What holds reserve is taken off from now on: it was free in the past.
+    """
+    found: tuple[int, datetime] | None = None
+    for place in range(bisect_left(later.instants, at), len(later.instants)):
+        low = later.lows[place]
+        if now is not None and later.instants[place] >= now:
+            low -= balance.pending_out
+        if found is None or low < found[0]:
+            found = (low, later.lows_at[place])
+    return found if found is not None else (balance.available, at)
+
+
+def history(
+    later: LaterBalances, balance: BalanceState, amount: int, at: datetime, *, now: datetime | None
+) -> None:
+    """
+    Check an outflow that is dated before other postings against every later balance.
+
+    :raises LaterBalanceBelowFloor: if one of them would have been below the floor
+    """
+    floor = balance.min_available_minor
+    low, low_at = lowest(later, balance, at, now=now)
+    if floor is not None and low - amount < floor:
+        raise errors.LaterBalanceBelowFloor(
+            "Dated so early, this would take a later balance below the floor.",
+            ledger_account=encode_id("la", balance.id),
+            balance=low - amount,
+            balance_at=max(low_at, at).isoformat().replace("+00:00", "Z"),
+            requested=amount,
+            min_available=floor,
+        )
