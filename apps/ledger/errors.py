@@ -115,3 +115,13 @@ class NotReversible(RuleViolation):
     """A reversal is not itself reversed: post the entry again."""
 
     code = "not_reversible"
+
+
+class BalanceMonitorNotFound(NotFound):
+    code = "balance_monitor_not_found"
+
+
+class TooManyBalanceMonitors(RuleViolation):
+    """Every posting looks at all monitors of its accounts, so an account has not many."""
+
+    code = "too_many_balance_monitors"

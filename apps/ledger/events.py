@@ -30,3 +30,21 @@ class LedgerAccountOpened(Event):
     code: str
     type: str
     currency: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class BalanceMonitorTriggered(Event):
+    """A balance went beyond a monitor's threshold; it tells again once it was back."""
+
+    name: ClassVar[str] = "ledger.balance_monitor.triggered"
+    aggregate_type: ClassVar[str] = "balance_monitor"
+
+    ledger_account: str
+    measure: str
+    "`available` or `posted`."
+    direction: str
+    "`below` or `above`: on which side of the threshold the balance now is."
+    threshold: int
+    balance: int
+    "What the balance was as it crossed, in minor units on the account's normal side."
+    currency: str

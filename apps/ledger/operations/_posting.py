@@ -13,7 +13,7 @@ from apps.core.ids import new_ids
 from apps.ledger import queries, rules
 from apps.ledger.errors import LinkedCommandFailed
 from apps.ledger.models import TransferBatch
-from apps.ledger.operations import _writing
+from apps.ledger.operations import _monitors, _writing
 from apps.ledger.rules import CaptureHold, Command, Outcome, PostEntry, State
 
 # Two transactions may post under one new reference at once; the later one runs again and finds it.
@@ -215,6 +215,10 @@ def _run(
         actor=actor,
         now=now,
     )
+    if any(balance.monitored for outcome in outcomes for balance in outcome.balances):
+        _monitors.tell_crossings(
+            organization_id=organization_id, outcomes=outcomes, actor=actor, now=now
+        )
     return outcomes
 
 

@@ -24,7 +24,13 @@ from apps.ledger.queries._journal import (
     get_entry,
     view_entries,
 )
-from apps.ledger.queries._locks import find_entries_by_reference, lock_balances, lock_holds
+from apps.ledger.queries._locks import (
+    find_entries_by_reference,
+    lock_balances,
+    lock_holds,
+    lock_monitors,
+)
+from apps.ledger.queries._monitors import get_monitor, monitors
 
 __all__ = [
     "BalanceView",
@@ -42,10 +48,13 @@ __all__ = [
     "find_entries_by_reference",
     "get_balance",
     "get_entry",
+    "get_monitor",
     "list_balances",
     "list_open_holds",
     "lock_balances",
     "lock_holds",
+    "lock_monitors",
+    "monitors",
     "stream_entries",
     "trial_balance",
     "trial_balance_totals",

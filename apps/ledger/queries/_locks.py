@@ -6,12 +6,13 @@ from uuid import UUID
 
 from django.db import connection
 
-from apps.ledger.models import Hold
-from apps.ledger.rules import BalanceState, HoldState, KnownEntry
+from apps.ledger.models import BalanceMonitor, Hold
+from apps.ledger.rules import BalanceState, HoldState, KnownEntry, MonitorState
 
 _LOCK_BALANCES: Final = """
     SELECT id, currency, credit_normal, status, min_available_minor, internal,
-           posted_debits, posted_credits, pending_debits, pending_credits, version
+           posted_debits, posted_credits, pending_debits, pending_credits, version,
+           monitored
       FROM ledger_balance
      WHERE organization_id = %s AND id = ANY(%s)
      ORDER BY id
@@ -62,6 +63,31 @@ def _hold_state(hold: Hold) -> HoldState:
         expires_at=hold.expires_at,
         reference=hold.reference,
     )
+
+
+def lock_monitors(*, organization_id: UUID, account_ids: Iterable[UUID]) -> list[MonitorState]:
+    """
+    Return the active monitors of these accounts locked, ascending.
+
+    Whoever calls this holds the accounts' balances: monitors come after them in the lock order,
+    so what crosses a threshold is decided by one poster at a time.
+    """
+    rows = (
+        BalanceMonitor.objects.select_for_update(no_key=True)
+        .filter(organization_id=organization_id, account_id__in=list(account_ids), is_active=True)
+        .order_by("id")
+    )
+    return [
+        MonitorState(
+            id=row.id,
+            account_id=row.account_id,
+            measure=row.measure,
+            direction=row.direction,
+            threshold_minor=row.threshold_minor,
+            is_beyond=row.is_beyond,
+        )
+        for row in rows
+    ]
 
 
 def find_entries_by_reference(

@@ -6,6 +6,7 @@ Amounts are minor units; a debit is positive, a credit negative (ledger.md, sect
 """
 
 from apps.ledger.rules.engine import apply, chains, touched
+from apps.ledger.rules.monitors import Crossing, MonitorState, crossings, is_beyond, measured
 from apps.ledger.rules.shares import split
 from apps.ledger.rules.values import (
     COUNTER_MAX,
@@ -40,12 +41,14 @@ __all__ = [
     "BalanceState",
     "CaptureHold",
     "Command",
+    "Crossing",
     "HoldState",
     "HoldStatus",
     "KnownEntry",
     "Leg",
     "MonitorDirection",
     "MonitorMeasure",
+    "MonitorState",
     "Outcome",
     "PlaceHold",
     "PostEntry",
@@ -54,6 +57,9 @@ __all__ = [
     "VoidHold",
     "apply",
     "chains",
+    "crossings",
+    "is_beyond",
+    "measured",
     "split",
     "touched",
     "transfer",

@@ -72,6 +72,8 @@ class BalanceState:
     pending_debits: int = 0
     pending_credits: int = 0
     version: int = 0
+    # Some balance monitor watches it: what it is after each command has to be looked at.
+    monitored: bool = False
 
     @property
     def posted(self) -> int:
