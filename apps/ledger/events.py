@@ -48,3 +48,29 @@ class BalanceMonitorTriggered(Event):
     balance: int
     "What the balance was as it crossed, in minor units on the account's normal side."
     currency: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class FxTransferPosted(Event):
+    """Money was changed from one currency to another, by two journal entries posted together."""
+
+    name: ClassVar[str] = "ledger.fx_transfer.posted"
+    aggregate_type: ClassVar[str] = "fx_transfer"
+
+    from_account: str
+    to_account: str
+    amount: int
+    "What was sold."
+    currency: str
+    bought_amount: int
+    bought_currency: str
+    rate: str
+    "Major units bought for one major unit sold, as a decimal."
+    source: str
+    quoted_at: datetime
+    reference: str | None
+    effective_at: datetime
+    sold_entry: str
+    "The journal entry that took the sold currency into liquidity."
+    bought_entry: str
+    "The journal entry that gave the bought currency out of it."

@@ -6,6 +6,7 @@ from apps.ledger.operations._accounts import (
     open_client_account,
     set_account_status,
 )
+from apps.ledger.operations._fx import FxRequest, exchange
 from apps.ledger.operations._monitors import MonitorTerms, create_monitor, deactivate_monitor
 from apps.ledger.operations._posting import (
     BatchResult,
@@ -20,11 +21,13 @@ from apps.ledger.operations._reversal import reverse_entry
 __all__ = [
     "AccountSpec",
     "BatchResult",
+    "FxRequest",
     "MonitorTerms",
     "TransferRequest",
     "TransferResult",
     "create_monitor",
     "deactivate_monitor",
+    "exchange",
     "open_accounts",
     "open_client_account",
     "post",

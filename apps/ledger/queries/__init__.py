@@ -15,6 +15,13 @@ from apps.ledger.queries._balances import (
     view_balances,
 )
 from apps.ledger.queries._export import export_accounts, stream_entries
+from apps.ledger.queries._fx import (
+    AccountSide,
+    account_sides,
+    find_fx_transfer,
+    fx_transfers,
+    get_fx_transfer,
+)
 from apps.ledger.queries._journal import (
     EntryView,
     PostingView,
@@ -33,6 +40,7 @@ from apps.ledger.queries._locks import (
 from apps.ledger.queries._monitors import get_monitor, monitors
 
 __all__ = [
+    "AccountSide",
     "BalanceView",
     "EntryView",
     "OpenHold",
@@ -40,14 +48,18 @@ __all__ = [
     "StatementLine",
     "TrialBalanceLine",
     "account_ids",
+    "account_sides",
     "account_statement",
     "accounts",
     "currency_totals",
     "entries",
     "export_accounts",
     "find_entries_by_reference",
+    "find_fx_transfer",
+    "fx_transfers",
     "get_balance",
     "get_entry",
+    "get_fx_transfer",
     "get_monitor",
     "list_balances",
     "list_open_holds",

@@ -6,6 +6,15 @@ Amounts are minor units; a debit is positive, a credit negative (ledger.md, sect
 """
 
 from apps.ledger.rules.engine import apply, chains, touched
+from apps.ledger.rules.fx import (
+    QUOTE_SECONDS_MAX,
+    RATE_DECIMALS_MAX,
+    RATE_DIGITS_MAX,
+    Quote,
+    check_fresh,
+    quote,
+    rate_text,
+)
 from apps.ledger.rules.monitors import Crossing, MonitorState, crossings, is_beyond, measured
 from apps.ledger.rules.shares import split
 from apps.ledger.rules.values import (
@@ -35,6 +44,9 @@ from apps.ledger.rules.values import (
 __all__ = [
     "COUNTER_MAX",
     "CREDIT_NORMAL",
+    "QUOTE_SECONDS_MAX",
+    "RATE_DECIMALS_MAX",
+    "RATE_DIGITS_MAX",
     "RESERVED_REFERENCES",
     "AccountStatus",
     "AccountType",
@@ -53,13 +65,17 @@ __all__ = [
     "PlaceHold",
     "PostEntry",
     "PostedLine",
+    "Quote",
     "State",
     "VoidHold",
     "apply",
     "chains",
+    "check_fresh",
     "crossings",
     "is_beyond",
     "measured",
+    "quote",
+    "rate_text",
     "split",
     "touched",
     "transfer",
