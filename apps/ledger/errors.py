@@ -133,3 +133,39 @@ class NotReversible(RuleViolation):
     """A reversal is not itself reversed: post the entry again."""
 
     code = "not_reversible"
+
+
+class BalanceMonitorNotFound(NotFound):
+    code = "balance_monitor_not_found"
+
+
+class TooManyBalanceMonitors(RuleViolation):
+    """Every posting looks at all monitors of its accounts, so an account has not many."""
+
+    code = "too_many_balance_monitors"
+
+
+class FxTransferNotFound(NotFound):
+    code = "fx_transfer_not_found"
+
+
+class FxSameCurrency(RuleViolation):
+    code = "fx_same_currency"
+
+
+class FxRateInvalid(RuleViolation):
+    """The rate is not positive, or has more digits than are kept."""
+
+    code = "fx_rate_invalid"
+
+
+class FxAmountTooSmall(RuleViolation):
+    """At this rate the amount buys less than one minor unit."""
+
+    code = "fx_amount_too_small"
+
+
+class FxQuoteStale(RuleViolation):
+    """The quote is too old, or of the future; `quote_seconds_max` is how old one may be."""
+
+    code = "fx_quote_stale"

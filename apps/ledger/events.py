@@ -94,3 +94,47 @@ class LedgerAccountOpened(Event):
     code: str
     type: str
     currency: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class BalanceMonitorTriggered(Event):
+    """A balance went beyond a monitor's threshold; it tells again once it was back."""
+
+    name: ClassVar[str] = "ledger.balance_monitor.triggered"
+    aggregate_type: ClassVar[str] = "balance_monitor"
+
+    ledger_account: str
+    measure: str
+    "`available` or `posted`."
+    direction: str
+    "`below` or `above`: on which side of the threshold the balance now is."
+    threshold: int
+    balance: int
+    "What the balance was as it crossed, in minor units on the account's normal side."
+    currency: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class FxTransferPosted(Event):
+    """Money was changed from one currency to another, by two journal entries posted together."""
+
+    name: ClassVar[str] = "ledger.fx_transfer.posted"
+    aggregate_type: ClassVar[str] = "fx_transfer"
+
+    from_account: str
+    to_account: str
+    amount: int
+    "What was sold."
+    currency: str
+    bought_amount: int
+    bought_currency: str
+    rate: str
+    "Major units bought for one major unit sold, as a decimal."
+    source: str
+    quoted_at: datetime
+    reference: str | None
+    effective_at: datetime
+    sold_entry: str
+    "The journal entry that took the sold currency into liquidity."
+    bought_entry: str
+    "The journal entry that gave the bought currency out of it."

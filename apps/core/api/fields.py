@@ -8,6 +8,7 @@ JSON type, since a lenient reader and a strict one would disagree about money.
 import re
 from collections.abc import Collection, Mapping
 from datetime import UTC, date, datetime
+from decimal import Decimal
 from functools import cache
 from typing import Any, ClassVar, Final, override
 from uuid import UUID
@@ -337,6 +338,33 @@ class DayField(serializers.Field[date, Any, str, Any]):
     @override
     def to_representation(self, value: date) -> str:
         return value.isoformat()
+
+
+class DecimalField(serializers.Field[Decimal, Any, str, Any]):
+    """A decimal above 0 as a text, such as "1.08456": a JSON number would pass through a float."""
+
+    default_error_messages: ClassVar = {
+        "invalid": "This is a decimal in a text, greater than 0, with at most {digits} digits"
+        " before the point and {places} behind it."
+    }
+
+    def __init__(self, *, digits: int, places: int, **kwargs: Any) -> None:  # noqa: ANN401 - the framework's
+        self.digits, self.places = digits, places
+        self.pattern = re.compile(rf"[0-9]{{1,{digits}}}(\.[0-9]{{1,{places}}})?", re.ASCII)
+        super().__init__(**kwargs)
+
+    def openapi(self) -> dict[str, Any]:
+        return {"type": "string", "pattern": f"^{self.pattern.pattern}$", "example": "1.08456"}
+
+    @override
+    def to_internal_value(self, data: Any) -> Decimal:
+        if not isinstance(data, str) or not self.pattern.fullmatch(data) or not Decimal(data):
+            self.fail("invalid", digits=self.digits, places=self.places)
+        return Decimal(data)
+
+    @override
+    def to_representation(self, value: Decimal) -> str:
+        return f"{value.normalize():f}"
 
 
 class MetadataField(serializers.Field[dict[str, str], Any, dict[str, str], Any]):

@@ -199,6 +199,7 @@ for _name in (
     "CodeField",
     "CurrencyField",
     "DayField",
+    "DecimalField",
     "IdField",
     "InstantField",
     "IntegerField",

@@ -1,6 +1,6 @@
 from django.urls import path
 
-from apps.ledger.api import views
+from apps.ledger.api import fx, monitors, views
 
 urlpatterns = [
     path("ledger-accounts", views.LedgerAccountCollection.as_view()),
@@ -9,4 +9,8 @@ urlpatterns = [
     path("transfers/batch", views.TransferBatchCollection.as_view()),
     path("journal-entries", views.JournalEntryCollection.as_view()),
     path("journal-entries/<str:entry_id>", views.JournalEntryResource.as_view()),
+    path("balance-monitors", monitors.BalanceMonitorCollection.as_view()),
+    path("balance-monitors/<str:monitor_id>", monitors.BalanceMonitorResource.as_view()),
+    path("fx-transfers", fx.FxTransferCollection.as_view()),
+    path("fx-transfers/<str:fx_transfer_id>", fx.FxTransferResource.as_view()),
 ]

@@ -6,7 +6,19 @@ from apps.ledger.operations._accounts import (
     open_client_account,
     set_account_status,
 )
-from apps.ledger.operations._engine import expire_holds, post
+from apps.ledger.operations._engine import (
+    expire_holds,
+    post,
+)
+from apps.ledger.operations._fx import (
+    FxRequest,
+    exchange,
+)
+from apps.ledger.operations._monitors import (
+    MonitorTerms,
+    create_monitor,
+    deactivate_monitor,
+)
 from apps.ledger.operations._posting import (
     BatchResult,
     TransferRequest,
@@ -15,13 +27,20 @@ from apps.ledger.operations._posting import (
     post_transfers,
     preview_transfers,
 )
-from apps.ledger.operations._reversal import reverse_entry
+from apps.ledger.operations._reversal import (
+    reverse_entry,
+)
 
 __all__ = [
     "AccountSpec",
     "BatchResult",
+    "FxRequest",
+    "MonitorTerms",
     "TransferRequest",
     "TransferResult",
+    "create_monitor",
+    "deactivate_monitor",
+    "exchange",
     "expire_holds",
     "open_accounts",
     "open_client_account",

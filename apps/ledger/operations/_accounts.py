@@ -22,6 +22,7 @@ RESERVED_BRANCHES: Final = frozenset(
         "customers",
         "equity",
         "fees",
+        "liquidity",
         "payouts",
         "providers",
         "refunds",

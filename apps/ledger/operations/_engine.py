@@ -10,7 +10,7 @@ from apps.core import transactions
 from apps.core.actors import Actor
 from apps.ledger import queries, rules
 from apps.ledger.errors import InsufficientFunds, LinkedCommandFailed
-from apps.ledger.operations import _writing
+from apps.ledger.operations import _monitors, _writing
 from apps.ledger.operations._origin import Origin
 from apps.ledger.rules import (
     BalanceState,
@@ -81,6 +81,14 @@ def run(
         origins=origins,
         now=now,
     )
+    if any(balance.monitored for balance in state.balances.values()):
+        _monitors.tell_crossings(
+            organization_id=organization_id,
+            balances=state.balances,
+            outcomes=outcomes,
+            origins=origins,
+            now=now,
+        )
     return outcomes
 
 

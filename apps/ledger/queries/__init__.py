@@ -14,7 +14,17 @@ from apps.ledger.queries._balances import (
     trial_balance_totals,
     view_balances,
 )
-from apps.ledger.queries._export import export_accounts, stream_entries
+from apps.ledger.queries._export import (
+    export_accounts,
+    stream_entries,
+)
+from apps.ledger.queries._fx import (
+    AccountSide,
+    account_sides,
+    find_fx_transfer,
+    fx_transfers,
+    get_fx_transfer,
+)
 from apps.ledger.queries._journal import (
     EntryView,
     PostingView,
@@ -33,13 +43,19 @@ from apps.ledger.queries._locks import (
     lock_balances,
     lock_expired_holds,
     lock_holds,
+    lock_monitors,
     organizations_with_expired_holds,
     read_balances,
     read_expired_holds,
     read_holds,
 )
+from apps.ledger.queries._monitors import (
+    get_monitor,
+    monitors,
+)
 
 __all__ = [
+    "AccountSide",
     "BalanceView",
     "EntryView",
     "OpenHold",
@@ -47,6 +63,7 @@ __all__ = [
     "StatementLine",
     "TrialBalanceLine",
     "account_ids",
+    "account_sides",
     "account_statement",
     "accounts",
     "closed_periods",
@@ -54,9 +71,13 @@ __all__ = [
     "entries",
     "export_accounts",
     "find_entries_by_reference",
+    "find_fx_transfer",
     "find_holds_by_reference",
+    "fx_transfers",
     "get_balance",
     "get_entry",
+    "get_fx_transfer",
+    "get_monitor",
     "hold_state",
     "later_balances",
     "list_balances",
@@ -64,6 +85,8 @@ __all__ = [
     "lock_balances",
     "lock_expired_holds",
     "lock_holds",
+    "lock_monitors",
+    "monitors",
     "organizations_with_expired_holds",
     "read_balances",
     "read_expired_holds",

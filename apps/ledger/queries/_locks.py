@@ -8,8 +8,15 @@ from uuid import UUID
 from django.db.models import QuerySet
 
 from apps.core import statements
-from apps.ledger.models import Hold, Period
-from apps.ledger.rules import BalanceState, HoldState, HoldStatus, KnownEntry, LaterBalances
+from apps.ledger.models import BalanceMonitor, Hold, Period
+from apps.ledger.rules import (
+    BalanceState,
+    HoldState,
+    HoldStatus,
+    KnownEntry,
+    LaterBalances,
+    MonitorState,
+)
 from apps.ledger.states import PeriodState
 
 _BALANCES: Final = """
@@ -184,6 +191,31 @@ def hold_state(hold: Hold) -> HoldState:
         multi_capture=hold.multi_capture,
         event_sequence=hold.event_sequence,
     )
+
+
+def lock_monitors(*, organization_id: UUID, account_ids: Iterable[UUID]) -> list[MonitorState]:
+    """
+    Return the active monitors of these accounts locked, ascending.
+
+    Whoever calls this holds the accounts' balances: monitors come after them in the lock order,
+    so what crosses a threshold is decided by one poster at a time.
+    """
+    rows = (
+        BalanceMonitor.objects.select_for_update(no_key=True)
+        .filter(organization_id=organization_id, account_id__in=list(account_ids), is_active=True)
+        .order_by("id")
+    )
+    return [
+        MonitorState(
+            id=row.id,
+            account_id=row.account_id,
+            measure=row.measure,
+            direction=row.direction,
+            threshold_minor=row.threshold_minor,
+            is_beyond=row.is_beyond,
+        )
+        for row in rows
+    ]
 
 
 def find_entries_by_reference(

@@ -5,8 +5,30 @@ No database, clock or network. The operation locks, calls `apply`, and writes wh
 Amounts are minor units; a debit is positive, a credit negative (ledger.md, section 1).
 """
 
-from apps.ledger.rules.engine import CLOCK_SKEW, apply, touched
-from apps.ledger.rules.shares import split
+from apps.ledger.rules.engine import (
+    CLOCK_SKEW,
+    apply,
+    touched,
+)
+from apps.ledger.rules.fx import (
+    QUOTE_SECONDS_MAX,
+    RATE_DECIMALS_MAX,
+    RATE_DIGITS_MAX,
+    Quote,
+    check_fresh,
+    quote,
+    rate_text,
+)
+from apps.ledger.rules.monitors import (
+    Crossing,
+    MonitorState,
+    crossings,
+    is_beyond,
+    measured,
+)
+from apps.ledger.rules.shares import (
+    split,
+)
 from apps.ledger.rules.values import (
     COUNTER_MAX,
     CREDIT_NORMAL,
@@ -39,6 +61,9 @@ __all__ = [
     "CLOCK_SKEW",
     "COUNTER_MAX",
     "CREDIT_NORMAL",
+    "QUOTE_SECONDS_MAX",
+    "RATE_DECIMALS_MAX",
+    "RATE_DIGITS_MAX",
     "RESERVED_REFERENCES",
     "AccountStatus",
     "AccountType",
@@ -46,6 +71,7 @@ __all__ = [
     "BalanceState",
     "CaptureHold",
     "Command",
+    "Crossing",
     "ExpireHold",
     "HoldState",
     "HoldStatus",
@@ -54,14 +80,22 @@ __all__ = [
     "Leg",
     "MonitorDirection",
     "MonitorMeasure",
+    "MonitorState",
     "Outcome",
     "PlaceHold",
     "PostEntry",
     "PostedLine",
+    "Quote",
     "State",
     "Transfer",
     "VoidHold",
     "apply",
+    "check_fresh",
+    "crossings",
+    "is_beyond",
+    "measured",
+    "quote",
+    "rate_text",
     "split",
     "touched",
     "transfer",

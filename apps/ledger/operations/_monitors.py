@@ -1,0 +1,211 @@
+"""Balance monitors: set one, call it off, and tell of a crossing in the posting that made it."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple, dataclass
+from datetime import datetime
+from itertools import repeat
+from typing import Final
+from uuid import UUID
+
+from apps.core import audit, idempotency, outbox, statements, transactions
+from apps.core.actors import Actor
+from apps.core.ids import encode_id
+from apps.core.outbox import Published
+from apps.ledger import errors, events, queries, rules
+from apps.ledger.models import Balance, BalanceMonitor
+from apps.ledger.operations._origin import Origin
+from apps.ledger.rules import BalanceState, MonitorDirection, MonitorMeasure, Outcome
+
+# Each posting on an account looks at all its monitors.
+MONITORS_MAX: Final = 20
+_MARK: Final = """
+    UPDATE ledger_balance_monitor AS m
+       SET is_beyond = n.is_beyond,
+           triggered = m.triggered + n.times,
+           event_sequence = m.event_sequence + n.times,
+           triggered_at = CASE WHEN n.times > 0 THEN %(now)s ELSE m.triggered_at END
+      FROM unnest(%(ids)s::uuid[], %(beyond)s::boolean[], %(times)s::bigint[])
+           AS n(id, is_beyond, times)
+     WHERE m.organization_id = %(org)s AND m.id = n.id
+ RETURNING m.id, m.event_sequence
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MonitorTerms:
+    """What a monitor is to watch; `threshold_minor` is on the account's normal side."""
+
+    account_id: UUID
+    measure: MonitorMeasure
+    direction: MonitorDirection
+    threshold_minor: int
+    description: str = ""
+
+
+@transactions.outermost
+def create_monitor(
+    *,
+    organization_id: UUID,
+    terms: MonitorTerms,
+    idempotency_key: str,
+    actor: Actor,
+    now: datetime,
+) -> UUID:
+    """
+    Watch an account's balance, and return the monitor's id.
+
+    A balance that is beyond the threshold already tells nothing until it has been back. Replaying
+    the key returns the monitor.
+
+    :raises LedgerAccountsNotFound: if the organisation has no such account
+    :raises TooManyBalanceMonitors: if the account has as many as it can have
+    """
+    parts = astuple(terms)
+    claim = idempotency.claim(
+        organization_id, idempotency_key, "create_monitor", *parts, prefix="bm"
+    )
+    if claim.replayed:
+        return claim.resource_id
+    account_id = terms.account_id
+    # The lock every posting takes: what was posted before it is seen here, and what is posted after
+    # it sees `monitored`. So no crossing falls between.
+    balances = queries.lock_balances(organization_id=organization_id, account_ids=[account_id])
+    if account_id not in balances:
+        raise errors.LedgerAccountsNotFound(
+            "There is no such ledger account.", ledger_account=encode_id("la", account_id)
+        )
+    standing = queries.lock_monitors(organization_id=organization_id, account_ids=[account_id])
+    if len(standing) >= MONITORS_MAX:
+        raise errors.TooManyBalanceMonitors(
+            "This ledger account has as many active monitors as it can have.", max=MONITORS_MAX
+        )
+    monitor = BalanceMonitor.objects.create(
+        id=claim.resource_id,
+        organization_id=organization_id,
+        account_id=account_id,
+        measure=terms.measure,
+        direction=terms.direction,
+        threshold_minor=terms.threshold_minor,
+        description=terms.description,
+        is_beyond=rules.is_beyond(
+            rules.measured(balances[account_id], terms.measure),
+            direction=terms.direction,
+            threshold_minor=terms.threshold_minor,
+        ),
+        created_at=now,
+    )
+    _mark_monitored(organization_id, account_id, is_monitored=True)
+    audit.record("ledger.create_monitor", monitor, actor=actor, after=_terms(monitor))
+    return monitor.id
+
+
+@transactions.outermost
+def deactivate_monitor(
+    *, organization_id: UUID, monitor_id: UUID, actor: Actor, now: datetime
+) -> None:
+    """
+    Call a monitor off for good; one that is off already stays so, and nothing is written.
+
+    :raises BalanceMonitorNotFound: if the organisation has no such monitor
+    """
+    account_id = queries.get_monitor(
+        organization_id=organization_id, monitor_id=monitor_id
+    ).account_id
+    # Balance, then monitors, as a posting takes them: of two that end the last two monitors of an
+    # account at once, the later one finds none left and says so on the balance.
+    queries.lock_balances(organization_id=organization_id, account_ids=[account_id])
+    active = queries.lock_monitors(organization_id=organization_id, account_ids=[account_id])
+    if monitor_id not in {monitor.id for monitor in active}:
+        return
+    BalanceMonitor.objects.filter(organization_id=organization_id, id=monitor_id).update(
+        is_active=False
+    )
+    if len(active) == 1:
+        _mark_monitored(organization_id, account_id, is_monitored=False)
+    audit.record(
+        "ledger.deactivate_monitor",
+        ("ledger.balancemonitor", str(monitor_id)),
+        organization_id=organization_id,
+        actor=actor,
+        before={"is_active": True},
+        after={"is_active": False, "at": now.isoformat()},
+    )
+
+
+@transactions.required
+def tell_crossings(
+    *,
+    organization_id: UUID,
+    balances: Mapping[UUID, BalanceState],
+    outcomes: Sequence[Outcome],
+    origins: Sequence[Origin],
+    now: datetime,
+) -> None:
+    """
+    Tell of every threshold that these outcomes crossed, in their order, each by one event.
+
+    Part of the posting: the caller holds the balances, and a posting that is rolled back tells
+    nothing. Holds move `available` too. `origins` has one for all outcomes, or one for each.
+    """
+    each = repeat(origins[0], len(outcomes)) if len(origins) == 1 else origins
+    seen = [
+        (after, origin)
+        for outcome, origin in zip(outcomes, each, strict=True)
+        for after in outcome.balances
+        if balances[after.id].monitored
+    ]
+    # After the balances, ascending: creating and ending a monitor take both in the same order, so
+    # nobody who holds a monitor waits for a balance.
+    monitors = queries.lock_monitors(
+        organization_id=organization_id, account_ids={after.id for after, _ in seen}
+    )
+    crossed, beyond = rules.crossings(monitors, [after for after, _ in seen])
+    times = Counter(crossing.monitor_id for crossing in crossed)
+    moved = [m for m in monitors if times[m.id] or m.is_beyond != beyond[m.id]]
+    if not moved:
+        return
+    marked = statements.run(
+        _MARK,
+        {
+            "org": organization_id,
+            "now": now,
+            "ids": statements.uuids([monitor.id for monitor in moved]),
+            "beyond": [beyond[monitor.id] for monitor in moved],
+            "times": statements.int8s([times[monitor.id] for monitor in moved]),
+        },
+    )
+    by_id = {monitor.id: monitor for monitor in monitors}
+    # An event's sequence counts on from the monitor's last one, in the order of crossing.
+    following = {id_: last - times[id_] + 1 for id_, last in marked}
+    for crossing in crossed:
+        monitor = by_id[crossing.monitor_id]
+        event = events.BalanceMonitorTriggered(
+            organization_id=organization_id,
+            aggregate_id=encode_id("bm", monitor.id),
+            sequence=following[monitor.id],
+            occurred_at=now,
+            ledger_account=encode_id("la", monitor.account_id),
+            measure=monitor.measure,
+            direction=monitor.direction,
+            threshold=monitor.threshold_minor,
+            balance=crossing.balance_minor,
+            currency=balances[monitor.account_id].currency,
+        )
+        outbox.publish_taken([Published.of(event, *seen[crossing.place][1])])
+        following[monitor.id] += 1
+
+
+def _mark_monitored(organization_id: UUID, account_id: UUID, *, is_monitored: bool) -> None:
+    Balance.objects.filter(organization_id=organization_id, id=account_id).update(
+        monitored=is_monitored
+    )
+
+
+def _terms(monitor: BalanceMonitor) -> dict[str, object]:
+    return {
+        "ledger_account": encode_id("la", monitor.account_id),
+        "measure": monitor.measure,
+        "direction": monitor.direction,
+        "threshold": monitor.threshold_minor,
+    }
