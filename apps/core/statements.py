@@ -10,6 +10,7 @@ import struct
 import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, Final, cast, override
 from uuid import UUID
 
@@ -122,17 +123,30 @@ def run(statement: str, values: Mapping[str, object]) -> list[tuple[Any, ...]]:
     """
     Run one statement on Django's connection and return its rows; an empty list if it has none.
 
-    Errors are Django's, as from its own cursor, and the statement stands in its log of queries.
+    Errors are Django's, as from its own cursor, and so is whatever watches or logs statements.
     """
     connection.ensure_connection()
     connection.validate_no_broken_transaction()
+    cursor = psycopg.Cursor(connection.connection)
+    if connection.execute_wrappers or connection.queries_logged:
+        _run_watched(cursor, statement, values)
+    else:
+        with connection.wrap_database_errors:
+            cursor.execute(statement, values, binary=True)
+    return cursor.fetchall() if cursor.description else []
+
+
+def _run_watched(cursor: psycopg.Cursor[Any], statement: str, values: Mapping[str, object]) -> None:
+    def execute(sql: str, params: Any, many: bool, context: Any) -> None:  # noqa: ANN401, ARG001, FBT001  (Django's own signature of what wraps statements)
+        with connection.wrap_database_errors:
+            cursor.execute(sql, params, binary=True)
+
+    watched: Any = execute
+    for wrapper in reversed(connection.execute_wrappers):
+        watched = partial(wrapper, watched)
     started = time.monotonic()
-    with connection.wrap_database_errors:
-        cursor = psycopg.Cursor(connection.connection)
-        cursor.execute(statement, values, binary=True)
-        rows = cursor.fetchall() if cursor.description else []
+    watched(statement, values, False, {"connection": connection, "cursor": cursor})  # noqa: FBT003
     if connection.queries_logged:
         connection.queries_log.append(
             {"sql": statement, "time": f"{time.monotonic() - started:.3f}"}
         )
-    return rows

@@ -242,7 +242,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddConstraint(
             model_name='hold',
-            constraint=models.UniqueConstraint(condition=models.Q(('reference__isnull', False)), fields=('organization', 'reference'), name='hold_reference_is_unique'),
+            constraint=models.UniqueConstraint(condition=models.Q(('reference__isnull', False), ('status', 'open')), fields=('organization', 'reference'), name='open_hold_reference_is_unique'),
         ),
         migrations.AddField(
             model_name='balancemonitor',

@@ -66,9 +66,9 @@ class Hold(OrganizationOwned):
                 condition=~Q(status="open") | Q(captured_minor__lt=F("amount_minor")),
             ),
             models.UniqueConstraint(
-                name="hold_reference_is_unique",
+                name="open_hold_reference_is_unique",
                 fields=["organization", "reference"],
-                condition=Q(reference__isnull=False),
+                condition=Q(reference__isnull=False, status="open"),
             ),
         ]
         triggers: ClassVar = [

@@ -27,7 +27,7 @@ from apps.ledger.rules import (
 
 # Two transactions may post under one new reference at once; the later one runs again and finds it.
 transactions.run_again_on_unique("journal_entry_reference_is_unique")
-transactions.run_again_on_unique("hold_reference_is_unique")
+transactions.run_again_on_unique("open_hold_reference_is_unique")
 
 _DATED: Final = (Transfer, PostEntry, CaptureHold)
 

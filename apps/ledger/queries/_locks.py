@@ -163,10 +163,12 @@ def closed_periods(
 def find_holds_by_reference(
     *, organization_id: UUID, references: Sequence[str]
 ) -> dict[str, HoldState]:
-    """Return what holds stand under these references; their terms never change."""
+    """Return what open holds stand under these references; their terms never change."""
     if not references:
         return {}
-    rows = Hold.objects.filter(organization_id=organization_id, reference__in=references)
+    rows = Hold.objects.filter(
+        organization_id=organization_id, reference__in=references, status=HoldStatus.OPEN
+    )
     return {hold.reference: hold_state(hold) for hold in rows if hold.reference}
 
 
