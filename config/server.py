@@ -8,9 +8,9 @@ import logging
 import multiprocessing
 import os
 
-from granian.server.mp import MPServer
 from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
+from granian.server.mp import MPServer
 
 from config.logging import make_logging
 
