@@ -30,8 +30,8 @@ _BITS: Final = 128
 _VERSION_AND_VARIANT: Final = 0x7 << 76 | 0b10 << 62
 
 _make: Final = UUID.__new__
-_set_int: Final = UUID.int.__set__  # type: ignore[misc]  # slots are descriptors
-_set_is_safe: Final = UUID.is_safe.__set__  # type: ignore[misc]  # as above
+_set_int: Final = UUID.__dict__["int"].__set__
+_set_is_safe: Final = UUID.__dict__["is_safe"].__set__
 _UNKNOWN: Final = SafeUUID.unknown
 
 _lock = threading.Lock()
