@@ -16,6 +16,7 @@ type GetResponse = Callable[[HttpRequest], HttpResponse]
 # A request id may come from our proxy; what does not look like one is not repeated into our logs.
 _REQUEST_ID: Final = re.compile(r"[0-9A-Za-z_-]{8,64}")
 _TRACEPARENT: Final = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+API_CONTENT_POLICY: Final = "default-src 'none'; frame-ancestors 'none'"
 # Asked every few seconds by whatever watches: a line for each would bury the others.
 _QUIET: Final = frozenset({"/livez", "/readyz"})
 
@@ -61,7 +62,7 @@ class ApiHeadersMiddleware:
     def __call__(self, request: HttpRequest) -> HttpResponse:
         response = self.get_response(request)
         if request.path.startswith("/v1/"):
-            response["Content-Security-Policy"] = "default-src 'none'; frame-ancestors 'none'"
+            response["Content-Security-Policy"] = API_CONTENT_POLICY
             add_headers(request, response)
         elif request.path.startswith("/admin/"):
             response["Cache-Control"] = "no-store"
