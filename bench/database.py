@@ -74,5 +74,7 @@ def environment() -> dict[str, str]:
     return os.environ | {
         "DJANGO_SETTINGS_MODULE": "config.settings.local",
         "DATABASE_URL": url(NAME),
-        "KASSA_LOG_LEVEL": "ERROR",
+        # As in production: a request's line is part of its cost.
+        "KASSA_LOG_LEVEL": "INFO",
+        "KASSA_LOG_FORMAT": "json",
     }

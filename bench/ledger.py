@@ -172,10 +172,12 @@ def _web() -> Iterator[int]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
+    log = (database.ROOT / "var" / "bench-web.log").open("wb")
     server = subprocess.Popen(
-        [sys.executable, "-m", "gunicorn", "-c", "config/gunicorn.py", "config.wsgi"],
+        [sys.executable, "-m", "config.server"],
         cwd=database.ROOT,
         env=database.environment() | {"KASSA_BIND": f"127.0.0.1:{port}", "KASSA_ROLE": "web"},
+        stdout=log,
     )
     try:
         for _ in range(200):
@@ -188,6 +190,7 @@ def _web() -> Iterator[int]:
     finally:
         server.terminate()
         server.wait()
+        log.close()
 
 
 def _drive(port: int, **order: object) -> dict[str, float]:

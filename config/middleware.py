@@ -1,24 +1,22 @@
 """What belongs to every request, whichever app answers it."""
 
+import os
 import re
-import time
-import uuid
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Mapping
+from typing import Any, Final
 
-import structlog
 from django.http import HttpRequest, HttpResponse
 
 from apps.core import context
 from apps.core.api.headers import add_headers
+from config.logging import log_request
 
 type GetResponse = Callable[[HttpRequest], HttpResponse]
-
-logger = structlog.stdlib.get_logger("kassa.request")
 
 # A request id may come from our proxy; what does not look like one is not repeated into our logs.
 _REQUEST_ID: Final = re.compile(r"[0-9A-Za-z_-]{8,64}")
 _TRACEPARENT: Final = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+API_CONTENT_POLICY: Final = "default-src 'none'; frame-ancestors 'none'"
 # Asked every few seconds by whatever watches: a line for each would bury the others.
 _QUIET: Final = frozenset({"/livez", "/readyz"})
 
@@ -30,25 +28,29 @@ class RequestContextMiddleware:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
-        started = time.monotonic()
-        begun = context.begin(
-            request_id=_accept(_REQUEST_ID, request.headers.get("Request-Id")) or uuid.uuid4().hex,
-            traceparent=_accept(_TRACEPARENT, request.headers.get("traceparent")),
-        )
+        begun = begin_request(request.META)
         response = self.get_response(request)
         response["Request-Id"] = begun.request_id
         if request.path not in _QUIET:
             match = request.resolver_match
-            logger.info(
-                "request",
+            log_request(
+                begun,
                 method=request.method,
                 # The pattern, not the path: ids of rows are in the path, and strangers choose it.
                 route=match.route if match else None,
                 status=response.status_code,
-                replayed=begun.replayed,
-                duration_ms=round((time.monotonic() - started) * 1000, 1),
             )
         return response
+
+
+def begin_request(environ: Mapping[str, Any]) -> context.RequestContext:
+    """Begin the context of a request: under the id it came with, or a fresh one."""
+    given = _accept(_REQUEST_ID, environ.get("HTTP_REQUEST_ID"))
+    return context.begin(
+        request_id=given or os.urandom(16).hex(),
+        traceparent=_accept(_TRACEPARENT, environ.get("HTTP_TRACEPARENT")),
+        is_given=bool(given),
+    )
 
 
 class ApiHeadersMiddleware:
@@ -60,7 +62,7 @@ class ApiHeadersMiddleware:
     def __call__(self, request: HttpRequest) -> HttpResponse:
         response = self.get_response(request)
         if request.path.startswith("/v1/"):
-            response["Content-Security-Policy"] = "default-src 'none'; frame-ancestors 'none'"
+            response["Content-Security-Policy"] = API_CONTENT_POLICY
             add_headers(request, response)
         elif request.path.startswith("/admin/"):
             response["Cache-Control"] = "no-store"

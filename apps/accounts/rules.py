@@ -12,6 +12,7 @@ import zlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import lru_cache
 from hashlib import sha256
 from typing import Final, override
 
@@ -23,6 +24,7 @@ SECRET_BYTES: Final = 32
 KEY_ID_BYTES: Final = 8
 
 _ALPHABET: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+_PAIRS: Final = [a + b for a in _ALPHABET for b in _ALPHABET]
 _TOKEN: Final = re.compile(
     rf"kassa_(live|test)_([0-9A-Za-z]{{{KEY_ID_LENGTH}}})_"
     rf"([0-9A-Za-z]{{{SECRET_LENGTH}}})([0-9A-Za-z]{{{CHECKSUM_LENGTH}}})",
@@ -87,7 +89,10 @@ def parse_token(text: str) -> Token | None:
 
 
 def _checksum(body: str) -> str:
-    return base62(zlib.crc32(body.encode()), CHECKSUM_LENGTH)
+    # base62(…, CHECKSUM_LENGTH), two digits at a time: it is computed for every request.
+    rest, last = divmod(zlib.crc32(body.encode()), len(_PAIRS))
+    first, middle = divmod(rest, len(_PAIRS))
+    return _PAIRS[first] + _PAIRS[middle] + _PAIRS[last]
 
 
 def base62(number: int, length: int) -> str:
@@ -101,8 +106,13 @@ def base62(number: int, length: int) -> str:
 
 def digest_secret(secret: str, *, pepper: str) -> bytes:
     """Return what is stored of a secret: 32 bytes that say nothing without the pepper."""
-    key = hmac.digest(pepper.encode(), _PURPOSE, sha256)
-    return hmac.digest(key, secret.encode(), sha256)
+    return hmac.digest(_key_of(pepper), secret.encode(), sha256)
+
+
+@lru_cache(maxsize=16)
+def _key_of(pepper: str) -> bytes:
+    # The same for every request, and no more of a secret than the pepper in the settings.
+    return hmac.digest(pepper.encode(), _PURPOSE, sha256)
 
 
 def is_secret(secret: str, *, stored: bytes | None, peppers: Sequence[str]) -> bool:

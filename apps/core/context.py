@@ -1,16 +1,20 @@
 """What belongs to the request or task being served, and to nothing else."""
 
+import time
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(slots=True)
 class RequestContext:
-    """One request or task: its id, its trace, and whether its answer is a replay."""
+    """One request or task: its id (and whether a client gave it), its trace, when it began."""
 
     request_id: str = ""
     traceparent: str = ""
+    is_given: bool = False
+    # Whether its answer is a replay.
     replayed: bool = False
+    started: float = field(default_factory=time.monotonic)
 
 
 _current: ContextVar[RequestContext | None] = ContextVar("kassa_request", default=None)
@@ -22,8 +26,8 @@ def current() -> RequestContext:
     return found if found is not None else begin()
 
 
-def begin(*, request_id: str = "", traceparent: str = "") -> RequestContext:
+def begin(*, request_id: str = "", traceparent: str = "", is_given: bool = False) -> RequestContext:
     """Begin a context. A middleware or task wrapper calls this once per request or task."""
-    fresh = RequestContext(request_id=request_id, traceparent=traceparent)
+    fresh = RequestContext(request_id, traceparent, is_given)
     _current.set(fresh)
     return fresh

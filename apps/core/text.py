@@ -82,6 +82,9 @@ def _refuse_characters(text: str) -> None:
 
 def holds_card_number(text: str) -> bool:
     """Say whether the text seems to hold a card number, in any script's digits."""
+    # Most texts are shorter than any card number, or hold no such run of digits.
+    if len(text) < _DIGITS_MIN or (text.isascii() and not _DIGIT_RUN.search(text)):
+        return False
     return any(True for _span in _card_spans(text))
 
 

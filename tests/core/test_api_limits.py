@@ -1,6 +1,7 @@
 """How much one key may ask: together, at once, and without Redis."""
 
 from functools import partial
+from types import SimpleNamespace
 from typing import ClassVar
 
 import pytest
@@ -93,22 +94,101 @@ class TestRate:
         assert codes == [[200] * 4] * 5 + [[429] * 4]
 
     @pytest.mark.django_db(transaction=True)
-    def test_many_at_once_get_exactly_the_burst(self, api, route, tight):
-        buckets = [limits._Bucket(f"kassa:rate:{{{new_id()}}}", 0.1, 5)]
+    @pytest.mark.parametrize("burst", [5, 500])
+    def test_many_at_once_in_two_processes_get_exactly_the_burst(self, burst):
+        buckets = [limits._Bucket(f"kassa:rate:{{{new_id()}}}", 0.001, burst)]
+        one, other = limits._Reserve(), limits._Reserve()
 
-        rates = race(*[partial(limits._measure, buckets)] * 20)
+        def take(reserve):
+            return sum(reserve.take(lambda: buckets).is_admitted for _ in range(burst))
 
-        assert sum(rate.is_admitted for rate in rates) == 5
+        admitted = sum(race(*[partial(take, one), partial(take, other)] * 2))
+
+        # What was taken and not handed out in time is forfeited; more than the limit is never had.
+        assert burst - 2 * (burst // 50) <= admitted <= burst
 
     def test_comes_back_with_time(self):
         bucket = limits._Bucket(f"kassa:rate:{{{new_id()}}}", 1_000, 1)
+        reserve = limits._Reserve()
 
-        first = limits._measure([bucket])
-        again = [limits._measure([bucket]) for _ in range(100)]
+        first = reserve.take(lambda: [bucket])
+        again = [reserve.take(lambda: [bucket]) for _ in range(100)]
 
         assert first.is_admitted
         # At a thousand a second, a hundred calls take long enough for at least one more.
         assert any(rate.is_admitted for rate in again)
+
+
+class TestReserve:
+    """A busy process takes several requests of a key's rate at once."""
+
+    @pytest.fixture
+    def asked(self, monkeypatch):
+        """How many were asked for, each time Redis was."""
+        wanted = []
+        measure = limits._measure
+
+        def counting(buckets, count):
+            wanted.append(count)
+            return measure(buckets, count)
+
+        monkeypatch.setattr(limits, "_measure", counting)
+        return wanted
+
+    @pytest.fixture
+    def clock(self, monkeypatch):
+        """The process's clock, which stands still until it is moved; Redis's goes on."""
+        clock = SimpleNamespace(now=limits.time.monotonic())
+        monkeypatch.setattr(limits, "time", SimpleNamespace(monotonic=lambda: clock.now))
+        return clock
+
+    def buckets(self, burst=10_000):
+        return [limits._Bucket(f"kassa:rate:{{{new_id()}}}", 0.001, burst)]
+
+    def take(self, reserve, buckets, count):
+        return [reserve.take(lambda: buckets) for _ in range(count)]
+
+    def test_grows_while_it_runs_out_in_time_and_is_bounded(self, asked, clock):
+        reserve = limits._Reserve()
+
+        rates = self.take(reserve, self.buckets(), 1 + 2 + 4 + 8 + 16 + 32 + 32 + 1)
+
+        assert asked == [1, 2, 4, 8, 16, 32, 32, 32]
+        assert [rate.remaining for rate in rates] == [9_999 - n for n in range(len(rates))]
+
+    def test_is_a_small_share_of_the_burst(self, asked, clock):
+        self.take(limits._Reserve(), self.buckets(burst=200), 30)
+
+        assert max(asked) == 4
+
+    def test_is_forfeited_when_its_time_is_over(self, asked, clock):
+        reserve, buckets = limits._Reserve(), self.buckets()
+        self.take(reserve, buckets, 1 + 2 + 4 + 3)
+        clock.now += limits._RESERVE_SECONDS
+
+        [rate] = self.take(reserve, buckets, 1)
+
+        # Three of eight were handed out; the other five are gone, and three are asked for.
+        assert asked == [1, 2, 4, 8, 3]
+        assert rate.remaining == 10_000 - (1 + 2 + 4 + 8) - 1
+
+    def test_ends_exactly_at_the_limit(self, asked, clock):
+        reserve, buckets = limits._Reserve(), self.buckets(burst=500)
+
+        rates = self.take(reserve, buckets, 502)
+
+        assert [rate.is_admitted for rate in rates] == [True] * 500 + [False] * 2
+        assert [rate.remaining for rate in rates[-5:]] == [2, 1, 0, 0, 0]
+        assert asked[-2:] == [2, 2]
+
+    def test_of_many_keys_is_forgotten_once_over(self, monkeypatch, clock):
+        monkeypatch.setattr(limits, "_LOCAL_BUCKETS_MAX", 3)
+        reserves = limits._Reserves()
+        for _ in range(10):
+            self.take(reserves.of(new_id(), "write"), self.buckets(), 1)
+            clock.now += limits._RESERVE_SECONDS
+
+        assert len(reserves._found) <= 3
 
 
 class TestWithoutRedis:

@@ -4,17 +4,27 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Final
 from uuid import UUID
 
-from django.http import HttpResponse
+from django.http import HttpRequest, HttpResponse
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from apps.core import clock
+from apps.core.api.bodies import read_raw_json
+from apps.core.api.caller import Caller
 from apps.core.api.pagination import check_query, list_page
-from apps.core.api.views import ApiView, Shape, get_caller, require_idempotency_key, resource
+from apps.core.api.views import (
+    ApiView,
+    LeanApiView,
+    Shape,
+    answer,
+    get_caller,
+    require_idempotency_key,
+    resource,
+)
 from apps.core.ids import decode_id
 from apps.ledger import operations, queries
-from apps.ledger.api import serializers
-from apps.ledger.operations import BatchResult, TransferRequest, TransferResult
+from apps.ledger.api import lean, serializers
+from apps.ledger.operations import TransferRequest, TransferResult
 
 READ: Final = "ledger:read"
 WRITE: Final = "ledger:write"
@@ -101,7 +111,7 @@ class LedgerAccountResource(ApiView):
         return resource(request, serializers.LedgerAccount(view).data)
 
 
-class TransferCollection(ApiView):
+class TransferCollection(LeanApiView):
     """POST /v1/transfers"""
 
     scopes: ClassVar = {"POST": TRANSFER}
@@ -114,11 +124,8 @@ class TransferCollection(ApiView):
         )
     }
 
-    def post(self, request: Request) -> Response:
-        caller = get_caller(request)
-        body = serializers.PostTransfer(data=request.data)
-        body.is_valid(raise_exception=True)
-        asked = TransferRequest(**body.validated_data)
+    def post(self, request: HttpRequest, caller: Caller) -> HttpResponse:
+        asked = lean.read_transfer(read_raw_json(request))
 
         result = operations.post_transfer(
             organization_id=caller.organization_id,
@@ -129,52 +136,36 @@ class TransferCollection(ApiView):
         )
 
         shown = _shown(caller.organization_id, asked, result)
-        return Response(serializers.Transfer(shown).data, status=201)
+        return answer(lean.print_transfer(asked, shown), status=201)
 
 
 def _shown(
     organization_id: UUID, asked: TransferRequest, result: TransferResult
 ) -> Mapping[str, object]:
-    """Return a transfer as it is answered: from its outcome, or in a replay from what stands."""
+    """Return what a transfer became: from its outcome, or in a replay from what stands."""
     outcome = result.outcome
     if outcome is not None and outcome.status == "posted":
         return {
-            **_as_asked(asked),
             "id": result.entry_id,
+            "description": asked.description,
             "effective_at": outcome.effective_at,
-            "balances": outcome.balances,
+            "metadata": asked.metadata or {},
+            "balances": [(balance.id, balance) for balance in outcome.balances],
         }
     entry = queries.get_entry(organization_id=organization_id, entry_id=result.entry_id)
     ids = [posting.account_id for posting in entry.postings]
     now_held = queries.list_balances(organization_id=organization_id, ids=ids)
     by_id = {view.account_id: view for view in now_held}
     return {
-        **_as_asked(asked),
         "id": entry.id,
         "description": entry.description,
         "effective_at": entry.effective_at,
         "metadata": entry.metadata,
-        "balances": [
-            {"id": id_, "version": v.version, "posted": v.posted, "available": v.available}
-            for id_ in ids
-            for v in [by_id[id_]]
-        ],
+        "balances": [(id_, by_id[id_]) for id_ in ids],
     }
 
 
-def _as_asked(asked: TransferRequest) -> dict[str, object]:
-    return {
-        "debit_account": asked.debit_account_id,
-        "credit_account": asked.credit_account_id,
-        "amount": asked.amount_minor,
-        "currency": asked.currency,
-        "reference": asked.reference,
-        "description": asked.description,
-        "metadata": asked.metadata or {},
-    }
-
-
-class TransferBatchCollection(ApiView):
+class TransferBatchCollection(LeanApiView):
     """POST /v1/transfers/batch"""
 
     scopes: ClassVar = {"POST": TRANSFER}
@@ -189,42 +180,23 @@ class TransferBatchCollection(ApiView):
     body_bytes_max: ClassVar = 16 * 2**20
     body_nodes_max: ClassVar = 20 * serializers.BATCH_MAX
 
-    def post(self, request: Request) -> Response:
-        caller = get_caller(request)
-        body = serializers.PostTransfers(data=request.data)
-        body.is_valid(raise_exception=True)
+    def post(self, request: HttpRequest, caller: Caller) -> HttpResponse:
+        transfers, mode = lean.read_batch(
+            read_raw_json(request, bytes_max=self.body_bytes_max),
+            bytes_max=self.body_bytes_max,
+            nodes_max=self.body_nodes_max,
+        )
 
         result = operations.post_transfers(
             organization_id=caller.organization_id,
-            transfers=[TransferRequest(**one) for one in body.validated_data["transfers"]],
-            mode=body.validated_data["mode"],
+            transfers=transfers,
+            mode=mode,
             idempotency_key=require_idempotency_key(request),
             actor=caller.actor,
             now=clock.now(),
         )
 
-        return Response(serializers.TransferBatch(_batch(result)).data, status=201)
-
-
-def _batch(result: BatchResult) -> Mapping[str, object]:
-    outcomes = [
-        {"status": "posted", "transfer": entry_id, "code": None, "detail": None, "details": None}
-        if (refusal := result.refusals.get(index)) is None
-        else {
-            "status": "refused",
-            "transfer": None,
-            "code": refusal.code,
-            "detail": refusal.message,
-            "details": refusal.details,
-        }
-        for index, entry_id in enumerate(result.entry_ids)
-    ]
-    return {
-        "id": result.batch_id,
-        "posted": len(outcomes) - len(result.refusals),
-        "refused": len(result.refusals),
-        "outcomes": outcomes,
-    }
+        return answer(lean.print_batch(result), status=201)
 
 
 class JournalEntryCollection(ApiView):

@@ -60,7 +60,7 @@ def kassa(bank: Bank) -> Iterator[str]:
               "--without-gossip", "--without-mingle"]  # fmt: skip
     commands: Mapping[str, tuple[list[str], dict[str, str]]] = {
         "web": (
-            [sys.executable, "-m", "gunicorn", "-c", "config/gunicorn.py", "config.wsgi"],
+            [sys.executable, "-m", "config.server"],
             {"KASSA_ROLE": "web", "KASSA_BIND": f"127.0.0.1:{port}", "WEB_CONCURRENCY": "1"},
         ),
         "worker": ([*worker, "-Q", _QUEUES, "-c", "2"], {"KASSA_ROLE": "worker"}),

@@ -1,0 +1,391 @@
+"""The express lane gives the answers that Django's own handler gives, header by header."""
+
+import io
+import json
+import logging
+from http import HTTPStatus
+
+import pytest
+from django.conf import settings as django_settings
+from django.core.handlers.wsgi import WSGIHandler
+from django.core.signals import got_request_exception
+from django.urls import resolve
+
+from apps.accounts.api.authentication import forget_cached_keys
+from apps.core import context
+from apps.core.api import limits
+from apps.core.ids import encode_id
+from apps.ledger import operations, queries
+from config.express import ROUTES, ExpressLane
+from tests.accounts.factories import create_customer, create_organization, issue_key
+from tests.ledger.factories import fund
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+# Each of these is one request's own.
+OWN = {"Request-Id", "RateLimit"}
+
+
+class Both:
+    """One key and two accounts with money, asked by way of Django and by way of the lane."""
+
+    def __init__(self) -> None:
+        forget_cached_keys()
+        self.organization = create_organization()
+        self.token = issue_key(self.organization, "transfers:write").token
+        self.weak_token = issue_key(self.organization, "ledger:read").token
+        self.ann, self.bob = (self._customer() for _ in range(2))
+        fund(self.organization.id, self.ann, 1_000_00)
+        self.django = WSGIHandler()
+        self.refused: list[dict] = []
+        self.lane = ExpressLane(self._never, ROUTES)
+        self.falling_back = ExpressLane(self.django, ROUTES)
+        self.keys = 0
+
+    def _customer(self):
+        customer = create_customer(self.organization, currencies=["EUR"])
+        code = f"customers:{encode_id('cus', customer.id)}:available:EUR"
+        return queries.account_ids(organization_id=self.organization.id, codes=[code])[code]
+
+    def _never(self, environ, _start_response):
+        raise AssertionError("The lane handed this request to Django.")
+
+    def transfer(self, **more):
+        return {
+            "debit_account": encode_id("la", self.ann),
+            "credit_account": encode_id("la", self.bob),
+            "amount": 1_00,
+            "currency": "EUR",
+            **more,
+        }
+
+    def environ(self, body=None, *, path="/v1/transfers", key=None, **more):
+        raw = body if isinstance(body, bytes) else json.dumps(body or self.transfer()).encode()
+        found = {
+            "REQUEST_METHOD": "POST",
+            "PATH_INFO": path,
+            "SCRIPT_NAME": "",
+            "QUERY_STRING": "",
+            "SERVER_NAME": "testserver",
+            "SERVER_PORT": "80",
+            "SERVER_PROTOCOL": "HTTP/1.1",
+            "REMOTE_ADDR": "127.0.0.1",
+            "HTTP_HOST": "testserver",
+            "HTTP_AUTHORIZATION": f"Bearer {self.token}",
+            "HTTP_IDEMPOTENCY_KEY": key or self.fresh_key(),
+            "CONTENT_TYPE": "application/json",
+            "CONTENT_LENGTH": str(len(raw)),
+            "wsgi.url_scheme": "http",
+            "wsgi.input": io.BytesIO(raw),
+            "wsgi.input_terminated": True,
+            **more,
+        }
+        return {name: value for name, value in found.items() if value is not None}
+
+    def fresh_key(self):
+        self.keys += 1
+        return f"key-{self.keys}"
+
+    def ask(self, application, environ):
+        """Return status, headers and body of one answer."""
+        came: list = []
+        body = application(environ, lambda status, headers: came.extend([status, headers]))
+        content = b"".join(body)
+        if hasattr(body, "close"):
+            body.close()
+        names = [name for name, _value in came[1]]
+        assert len(names) == len(set(names))
+        return came[0], dict(came[1]), content
+
+
+@pytest.fixture
+def both():
+    return Both()
+
+
+def without_own(answer):
+    """Leave out what differs between any two requests: ids, times, and what is left of a rate."""
+    status, headers, content = answer
+    document = json.loads(content) if content.startswith(b"{") else content.decode()
+    if isinstance(document, dict):
+        document = {
+            name: value
+            for name, value in document.items()
+            if name not in {"request_id", "id", "effective_at", "balances", "outcomes", "resource"}
+        } | {"outcomes": len(document.get("outcomes", []))}
+    kept = {name: value for name, value in headers.items() if name not in OWN}
+    return status, kept | {"has": sorted(OWN & headers.keys())}, document
+
+
+def assert_same(both, *, lane=True, **changes):
+    by_django = both.ask(both.django, both.environ(**changes))
+    by_lane = both.ask(both.lane if lane else both.falling_back, both.environ(**changes))
+    assert without_own(by_lane) == without_own(by_django)
+    if lane:
+        assert int(by_lane[1]["Content-Length"]) == len(by_lane[2])
+    return by_lane
+
+
+@pytest.mark.parametrize(("route", "view"), ROUTES.items())
+def test_its_routes_are_those_of_the_url_configuration(route, view):
+    match = resolve(f"/{route}")
+
+    assert (match.func.view_class, match.route) == (view, route)
+
+
+class TestGoodRequests:
+    def test_a_transfer(self, both):
+        status, headers, content = assert_same(both)
+
+        assert status == "201 Created"
+        assert headers["Content-Security-Policy"] == "default-src 'none'; frame-ancestors 'none'"
+        assert json.loads(content)["balances"][1]["posted"] == 2_00
+
+    def test_a_batch(self, both):
+        body = {"transfers": [both.transfer(), both.transfer(description="é")]}
+
+        assert assert_same(both, body=body, path="/v1/transfers/batch")[0] == "201 Created"
+
+    def test_a_replay(self, both):
+        key = both.fresh_key()
+        first = both.ask(both.django, both.environ(key=key))
+
+        by_django, by_lane = (
+            both.ask(application, both.environ(key=key)) for application in (both.django, both.lane)
+        )
+
+        assert by_lane[2] == by_django[2] == first[2]
+        assert without_own(by_lane) == without_own(by_django)
+        assert by_lane[1]["Idempotent-Replayed"] == "true"
+
+    def test_a_request_id_of_the_clients_own(self, both):
+        _status, headers, _content = assert_same(both, HTTP_REQUEST_ID="abc-12345")
+
+        assert headers["Request-Id"] == "abc-12345"
+        assert both.ask(both.lane, both.environ(HTTP_REQUEST_ID="a b"))[1]["Request-Id"] != "a b"
+
+    def test_a_trace(self, both):
+        trace = f"00-{'a' * 32}-{'b' * 16}-01"
+
+        assert_same(both, HTTP_TRACEPARENT=trace)
+
+        assert context.current().traceparent == trace
+
+    def test_a_chunked_body(self, both):
+        assert assert_same(both, CONTENT_LENGTH=None)[0] == "201 Created"
+
+
+class TestBadRequests:
+    @pytest.mark.parametrize(
+        ("changes", "status"),
+        [
+            ({"HTTP_AUTHORIZATION": None}, 401),
+            ({"HTTP_AUTHORIZATION": "Basic YTpi"}, 401),
+            ({"HTTP_AUTHORIZATION": "Bearer kassa_live_x"}, 401),
+            ({"HTTP_AUTHORIZATION": "Bearer " + "x" * 1_000}, 401),
+            ({"HTTP_AUTHORIZATION": "Bearer a,Bearer b"}, 401),
+            ({"HTTP_IDEMPOTENCY_KEY": None}, 400),
+            ({"HTTP_IDEMPOTENCY_KEY": ""}, 400),
+            ({"HTTP_IDEMPOTENCY_KEY": "a b"}, 400),
+            ({"HTTP_IDEMPOTENCY_KEY": "é"}, 400),
+            ({"HTTP_IDEMPOTENCY_KEY": "x" * 256}, 400),
+            ({"CONTENT_TYPE": "text/plain"}, 415),
+            ({"CONTENT_TYPE": None}, 415),
+            ({"CONTENT_TYPE": "application/json; charset=latin-1"}, 415),
+            ({"CONTENT_TYPE": 'application/json;charset="utf-8"'}, 201),
+            ({"HTTP_CONTENT_ENCODING": "gzip"}, 415),
+            ({"CONTENT_LENGTH": str(2 * 1024 * 1024)}, 413),
+            ({"CONTENT_LENGTH": "x"}, 400),
+            ({"CONTENT_LENGTH": ""}, 201),
+            ({"body": b"{"}, 400),
+            ({"body": b"\xff"}, 400),
+            ({"body": b"[" * 100_000}, 400),
+            ({"body": b'{"a":' * 30}, 400),
+            ({"body": b'{"amount": 1, "amount": 1}'}, 400),
+            ({"body": b'{"amount": NaN}'}, 400),
+            ({"body": b'{"amount": 1e400}'}, 400),
+            ({"body": b"null"}, 400),
+            ({"body": b"{}"}, 400),
+            ({"body": b""}, 400),
+            ({"body": b"x" * (1024 * 1024 + 1)}, 413),
+            ({"body": b"x" * (1024 * 1024 + 1), "CONTENT_LENGTH": None}, 413),
+            ({"body": b'{"debit_account": "je_00000000000000000000000000"}'}, 404),
+            ({"path": "/v1/transfers/batch"}, 400),
+            ({"path": "/v1/transfers/batch", "body": b'{"transfers": []}'}, 400),
+        ],
+        ids=lambda value: ascii(value)[:60],
+    )
+    def test_is_refused_alike(self, both, changes, status):
+        answer = assert_same(both, **changes)
+
+        assert int(answer[0].split()[0]) == status
+
+    def test_a_wrong_secret_an_unknown_key_and_a_missing_scope(self, both):
+        mistyped = both.token[:-1] + ("0" if both.token[-1] != "0" else "1")
+
+        assert assert_same(both, HTTP_AUTHORIZATION=f"Bearer {mistyped}")[0].startswith("401")
+        assert assert_same(both, HTTP_AUTHORIZATION=f"Bearer {both.weak_token}")[0] == (
+            "403 Forbidden"
+        )
+
+    def test_what_a_rule_refuses(self, both):
+        poor = both.transfer(amount=5_000_00)
+
+        assert assert_same(both, body=poor)[0].startswith("422")
+        both.ask(both.django, both.environ(body=poor, key="the-same"))
+        assert "Idempotent-Replayed" in assert_same(both, body=poor, key="the-same")[1]
+
+    def test_past_the_rate(self, both, settings):
+        settings.API_RATE_PER_SECOND, settings.API_RATE_BURST = 0.001, 4
+        for _ in range(2):
+            assert assert_same(both)[0] == "201 Created"
+
+        status, headers, _content = assert_same(both)
+
+        assert status == "429 Too Many Requests"
+        assert headers["Retry-After"]
+
+    def test_too_many_at_once(self, both, settings):
+        settings.API_IN_FLIGHT_MAX = settings.WEB_PROCESSES = 1
+        caller = both.ask(both.lane, both.environ())
+        limits._in_flight.update({str(key): 1 for key in self.keys(both)})
+
+        answer = assert_same(both)
+        limits._in_flight.clear()
+
+        assert caller[0] == "201 Created"
+        assert answer[0] == "429 Too Many Requests"
+
+    def keys(self, both):
+        from apps.accounts.models import ApiKey  # noqa: PLC0415
+
+        return ApiKey.objects.filter(organization=both.organization).values_list("id", flat=True)
+
+
+class TestFaults:
+    def test_a_fault_is_500_reported_and_without_a_word_of_it(self, both, monkeypatch):
+        seen = []
+        got_request_exception.connect(receiver := lambda **more: seen.append(more["request"].path))
+
+        def fail(**_):
+            raise ValueError("The driver's own words.")
+
+        monkeypatch.setattr(operations, "post_transfer", fail)
+        answer = assert_same(both)
+        got_request_exception.disconnect(receiver)
+
+        assert answer[0] == "500 Internal Server Error"
+        assert b"driver" not in answer[2]
+        assert seen == ["/v1/transfers"] * 2
+        assert not limits._in_flight
+
+
+class TestWhatIsDjangos:
+    """Whatever is not plainly the lane's is handed on, before anything of it was read."""
+
+    @pytest.mark.parametrize(
+        ("changes", "status"),
+        [
+            ({"HTTP_HOST": "evil.example"}, 400),
+            ({"HTTP_HOST": "testserver,evil.example"}, 400),
+            ({"HTTP_HOST": ""}, 400),
+            ({"HTTP_X_FORWARDED_HOST": "evil.example"}, 201),
+            ({"REQUEST_METHOD": "GET"}, 405),
+            ({"REQUEST_METHOD": "PUT"}, 405),
+            ({"REQUEST_METHOD": "OPTIONS"}, 405),
+            ({"REQUEST_METHOD": "post"}, 201),
+            ({"QUERY_STRING": "a=b"}, 201),
+            ({"QUERY_STRING": "key=kassa_live_x"}, 401),
+            ({"path": "/v1/transfers/"}, 404),
+            ({"path": "/v1//transfers"}, 404),
+            ({"path": "/V1/transfers"}, 404),
+            ({"SCRIPT_NAME": "/below"}, 201),
+        ],
+        ids=ascii,
+    )
+    def test_is_answered_by_django(self, both, changes, status):
+        handed_on = []
+
+        def django(environ, start_response):
+            handed_on.append(environ)
+            return both.django(environ, start_response)
+
+        answer = both.ask(ExpressLane(django, ROUTES), both.environ(**changes))
+
+        assert handed_on
+        assert int(answer[0].split()[0]) == status
+
+    def test_without_a_host_the_servers_own_name_is_asked(self, both):
+        assert assert_same(both, HTTP_HOST=None)[0] == "201 Created"
+        for odd in ({"HTTP_HOST": None, "SERVER_NAME": "x"}, {"HTTP_HOST": ""}):
+            assert assert_same(both, lane=False, **odd)[0].startswith("400")
+
+    def test_a_host_that_was_refused_is_not_remembered(self, both):
+        for host in ("evil.example", "testserver", "evil.example"):
+            assert_same(both, lane=False, HTTP_HOST=host)
+
+
+class TestInProduction:
+    @pytest.fixture
+    def both(self, settings):
+        settings.SECURE_SSL_REDIRECT = True
+        settings.SECURE_HSTS_SECONDS = 63_072_000
+        settings.SECURE_HSTS_INCLUDE_SUBDOMAINS = settings.SECURE_HSTS_PRELOAD = True
+        settings.SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+        settings.ALLOWED_HOSTS = [".kassa.example"]
+        return Both()
+
+    def test_tls_is_wanted_and_promised(self, both):
+        secure = {"HTTP_HOST": "api.kassa.example", "HTTP_X_FORWARDED_PROTO": "https"}
+
+        _status, headers, _content = assert_same(both, **secure)
+
+        assert headers["Strict-Transport-Security"].startswith("max-age=63072000; includeSub")
+        for host in ("api.kassa.example", "kassa.example:8443"):
+            assert_same(both, **secure | {"HTTP_HOST": host})
+        assert_same(both, lane=False, **secure | {"HTTP_HOST": "kassa.evil"})
+
+    def test_plain_http_is_sent_to_tls(self, both):
+        answer = assert_same(both, lane=False, HTTP_HOST="api.kassa.example")
+
+        assert answer[0] == f"301 {HTTPStatus.MOVED_PERMANENTLY.phrase}"
+
+
+class TestLog:
+    def test_says_the_same_of_a_request(self, both, caplog):
+        caplog.set_level(logging.INFO)
+        for changes in ({}, {"HTTP_AUTHORIZATION": None}, {"body": b"{}"}):
+            caplog.clear()
+            assert_same(both, **changes)
+            by_django, by_lane = [
+                record for record in caplog.records if record.name == "kassa.request"
+            ]
+            own = {"duration_ms", "ts", "request_id"}
+            said = [
+                {name: value for name, value in record.msg.items() if name not in own}
+                for record in (by_django, by_lane)
+            ]
+            assert said[0] == said[1]
+            others = [
+                (record.levelname, record.getMessage())
+                for record in caplog.records
+                if record.name == "django.request"
+            ]
+            assert others[::2] == others[1::2]
+
+
+def test_the_tests_middleware_is_what_the_lane_knows():
+    """Whoever adds middleware learns here that the lane has to know of it."""
+    assert django_settings.MIDDLEWARE == [
+        "django.middleware.security.SecurityMiddleware",
+        "whitenoise.middleware.WhiteNoiseMiddleware",
+        "config.middleware.RequestContextMiddleware",
+        "config.middleware.ApiHeadersMiddleware",
+        "django.contrib.sessions.middleware.SessionMiddleware",
+        "django.middleware.common.CommonMiddleware",
+        "django.middleware.csrf.CsrfViewMiddleware",
+        "django.contrib.auth.middleware.AuthenticationMiddleware",
+        "django.contrib.messages.middleware.MessageMiddleware",
+        "django.middleware.clickjacking.XFrameOptionsMiddleware",
+        "csp.middleware.CSPMiddleware",
+    ]

@@ -1,0 +1,89 @@
+"""A request's line in the log: what it always says, and nothing that a client chose."""
+
+import json
+import logging
+
+import pytest
+from django.test import Client
+
+from apps.core import context
+from config.logging import log_request, make_logging
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def lines(settings):
+    """What the process would write to standard output, in either form."""
+    written: dict[str, list[str]] = {"json": [], "console": []}
+    requests = logging.getLogger("kassa.request")
+    before = requests.level
+    requests.setLevel(logging.INFO)
+    handlers = [_Keeping(form, written[form]) for form in written]
+    for handler in handlers:
+        requests.addHandler(handler)
+    yield written
+    for handler in handlers:
+        requests.removeHandler(handler)
+    requests.setLevel(before)
+
+
+class _Keeping(logging.Handler):
+    def __init__(self, form: str, kept: list[str]) -> None:
+        super().__init__()
+        made = make_logging(level="INFO", form=form)["formatters"]["lines"]
+        factory = made.pop("()")
+        self.setFormatter(factory(**made))
+        self.kept = kept
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.kept.append(self.format(record))
+
+
+def test_says_what_was_asked_and_what_came_of_it(lines):
+    response = Client().post("/v1/ledger-accounts/la_00000000000000000000000000?x=1")
+
+    [line] = lines["json"]
+    said = json.loads(line)
+    assert said.pop("duration_ms") >= 0
+    assert said.pop("ts").endswith("Z")
+    assert said == {
+        "method": "POST",
+        "route": "v1/ledger-accounts/<str:account_id>",
+        "status": 401,
+        "replayed": False,
+        "event": "request",
+        "level": "info",
+        "logger": "kassa.request",
+        "request_id": response.headers["Request-Id"],
+    }
+    assert "la_" not in line
+
+
+def test_is_readable_in_a_terminal(lines):
+    Client().get("/v1/me")
+
+    [line] = lines["console"]
+    assert "request" in line
+    assert "status=401" in line
+    assert "route=v1/me" in line
+
+
+def test_masks_an_id_that_a_client_chose(lines):
+    for chosen in ("4111111111111111", "kassa_live_abcdefgh", "DE89370400440532013000"):
+        response = Client().get("/v1/me", headers={"Request-Id": chosen})
+        assert response.headers["Request-Id"] == chosen
+
+    assert [json.loads(line)["request_id"] for line in lines["json"]] == [
+        "[pan]",
+        "[key]",
+        "[iban]",
+    ]
+
+
+def test_is_not_made_where_nobody_listens(lines):
+    logging.getLogger("kassa.request").setLevel(logging.WARNING)
+
+    log_request(context.begin(), method="GET", route="v1/me", status=200)
+
+    assert lines["json"] == []

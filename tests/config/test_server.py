@@ -1,0 +1,147 @@
+"""The HTTP server on the wire: which requests it reads in one way only, and how it ends."""
+
+import re
+import socket
+import time
+import urllib.request
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support import running, wait_until
+
+HOST = b"Host: localhost\r\n"
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[tuple[object, int]]:
+    port = free_port()
+    with running(
+        "-m", "config.server", KASSA_ROLE="web", KASSA_BIND=f"127.0.0.1:{port}", WEB_CONCURRENCY="1"
+    ) as process:
+        wait_until(lambda: answers(port), seconds=60)
+        yield process, port
+
+
+def answers(port: int) -> bool:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/livez", timeout=5) as answer:
+            return answer.status == 200
+    except OSError:
+        return False
+
+
+def talk(port: int, raw: bytes, *, seconds: float = 5) -> tuple[list[int], bool]:
+    """Send the bytes; return the statuses that came, and whether the server then hung up."""
+    came, deadline = b"", time.monotonic() + seconds
+    with socket.create_connection(("127.0.0.1", port)) as wire:
+        wire.settimeout(1)
+        wire.sendall(raw)
+        while time.monotonic() < deadline:
+            try:
+                data = wire.recv(65536)
+            except TimeoutError:
+                return statuses(came), False
+            except ConnectionResetError:
+                data = b""
+            if not data:
+                return statuses(came), True
+            came += data
+    return statuses(came), False
+
+
+def statuses(came: bytes) -> list[int]:
+    return [int(status) for status in re.findall(rb"HTTP/1\.[01] (\d{3})", came)]
+
+
+def post(*headers: bytes, body: bytes = b"") -> bytes:
+    lines = b"".join(header + b"\r\n" for header in headers)
+    return b"POST /v1/transfers HTTP/1.1\r\n" + HOST + lines + b"\r\n" + body
+
+
+CHUNKS = b"2\r\n{}\r\n0\r\n\r\n"
+
+
+class TestOneReading:
+    @pytest.mark.parametrize(
+        "raw",
+        [
+            post(b"Content-Length: 2", b"Content-Length: 3", body=b"{}x"),
+            post(b"Content-Length: 2, 2", body=b"{}"),
+            post(b"Content-Length: +2", body=b"{}"),
+            post(b"Content-Length: 0x2", body=b"{}"),
+            post(b"Content-Length : 2", body=b"{}"),
+            post(b"Transfer-Encoding: xchunked", body=CHUNKS),
+            post(b"Transfer-Encoding: chunked, identity", body=CHUNKS),
+            post(b"Transfer-Encoding: \x0bchunked", body=CHUNKS),
+            post(b"X-A: b", b" c", b"Content-Length: 0"),
+            post(b"X-A: b\rc", b"Content-Length: 0"),
+            post(b"X-A: b\0c", b"Content-Length: 0"),
+            post(b"X(A): b", b"Content-Length: 0"),
+            b"GET /livez HTTP/1.2\r\n" + HOST + b"\r\n",
+            b"GET /li vez HTTP/1.1\r\n" + HOST + b"\r\n",
+        ],
+        ids=ascii,
+    )
+    def test_what_two_servers_could_read_differently_is_400_and_ends_there(self, server, raw):
+        assert talk(server[1], raw + post(b"Content-Length: 0")) == ([400], True)
+
+    def test_a_length_beside_chunks_is_not_used_and_ends_there(self, server):
+        raw = post(b"Content-Length: 40", b"Transfer-Encoding: chunked", body=CHUNKS)
+
+        # The one answer is the API's to a request without a key.
+        assert talk(server[1], raw + post(b"Content-Length: 0")) == ([401], True)
+
+    def test_a_body_nobody_read_is_not_the_next_request(self, server):
+        hidden = b"GET /livez HTTP/1.1\r\n" + HOST + b"\r\n"
+        raw = post(b"Content-Length: %d" % len(hidden), body=hidden)
+
+        came, _ended = talk(server[1], raw + b"GET /readyz HTTP/1.1\r\n" + HOST + b"\r\n")
+
+        assert 200 not in came[:1]
+        assert len(came) <= 2
+
+    def test_two_hosts_are_refused(self, server):
+        came, _ended = talk(server[1], b"GET /v1/me HTTP/1.1\r\nHost: a\r\n" + HOST + b"\r\n")
+
+        assert came == [400]
+
+    def test_only_http_1_is_spoken(self, server):
+        assert talk(server[1], b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")[0] in ([], [400])
+
+    @pytest.mark.parametrize(
+        "headers",
+        [[b"X-%d: a" % number for number in range(120)], [b"X: " + b"a" * 100_000]],
+        ids=["many", "long"],
+    )
+    def test_headers_beyond_bounds_are_refused(self, server, headers):
+        assert talk(server[1], post(*headers)) == ([431], True)
+
+
+class TestEnd:
+    def test_a_request_under_way_is_answered_and_the_process_ends(self):
+        port = free_port()
+        with running(
+            "-m", "config.server",
+            KASSA_ROLE="web", KASSA_BIND=f"127.0.0.1:{port}", WEB_CONCURRENCY="1",
+        ) as process:  # fmt: skip
+            wait_until(lambda: answers(port), seconds=60)
+            with socket.create_connection(("127.0.0.1", port)) as wire:
+                wire.settimeout(20)
+                # A body on its way is a request under way.
+                wire.sendall(b"POST /admin/login/ HTTP/1.1\r\n" + HOST)
+                wire.sendall(b"Content-Type: application/json\r\nContent-Length: 2\r\n\r\n")
+                time.sleep(0.5)
+                process.terminate()
+                time.sleep(0.5)
+                wire.sendall(b"{}")
+                answer = wire.recv(65536)
+
+            assert answer.startswith(b"HTTP/1.1 403")
+            assert process.wait(timeout=20) == 0
