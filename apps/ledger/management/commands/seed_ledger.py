@@ -69,11 +69,10 @@ class Command(BaseCommand):
             sys.exit(_ENDED_BY_CTRL_C)
 
     def _write(self, plan: SeedPlan, chunk: int) -> None:
-        started, first, done, analyzed = time.perf_counter(), None, -1, 0
+        started, analyzed = time.perf_counter(), 0
+        done = first = operations.seed_entries(plan=plan, limit=0)
         while done < plan.entries:
             done = operations.seed_entries(plan=plan, limit=chunk)
-            if first is None:
-                first = done
             if done > _ANALYZE_GROWTH * analyzed or done == plan.entries:
                 operations.analyze_seeded()
                 analyzed = done
