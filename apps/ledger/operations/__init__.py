@@ -30,24 +30,38 @@ from apps.ledger.operations._posting import (
 from apps.ledger.operations._reversal import (
     reverse_entry,
 )
+from apps.ledger.operations._seeding import (
+    SEED_ACTOR,
+    SeedPlan,
+    analyze_seeded,
+    plan_seeding,
+    relay_opened,
+    seed_entries,
+)
 
 __all__ = [
+    "SEED_ACTOR",
     "AccountSpec",
     "BatchResult",
     "FxRequest",
     "MonitorTerms",
+    "SeedPlan",
     "TransferRequest",
     "TransferResult",
+    "analyze_seeded",
     "create_monitor",
     "deactivate_monitor",
     "exchange",
     "expire_holds",
     "open_accounts",
     "open_client_account",
+    "plan_seeding",
     "post",
     "post_transfer",
     "post_transfers",
     "preview_transfers",
+    "relay_opened",
     "reverse_entry",
+    "seed_entries",
     "set_account_status",
 ]

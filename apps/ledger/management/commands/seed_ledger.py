@@ -1,0 +1,95 @@
+"""manage.py seed_ledger: made-up books of a real size, for measuring; never in production."""
+
+import sys
+import time
+from argparse import ArgumentParser
+from typing import override
+from uuid import UUID
+
+from django.core.management.base import BaseCommand, CommandError
+
+from apps.accounts import operations as accounts_operations
+from apps.accounts import queries as accounts_queries
+from apps.core import clock
+from apps.core.errors import Refusal
+from apps.core.ids import decode_id
+from apps.ledger import operations
+from apps.ledger.operations import SEED_ACTOR, SeedPlan
+
+_ENDED_BY_CTRL_C = 130
+# The planner hears of the new rows when there are this many times as many as it knew.
+_ANALYZE_GROWTH = 4
+
+
+class Command(BaseCommand):
+    help = (
+        "Fill an organisation with made-up postings. It may be stopped with ^C at any time, and"
+        " goes on from there when it is run again."
+    )
+
+    @override
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        whose = parser.add_mutually_exclusive_group(required=True)
+        whose.add_argument("--organization", help="org_…")
+        whose.add_argument("--name", help="Its name; an organisation that is new is made.")
+        parser.add_argument("--postings", type=int, required=True, help="Two for each entry.")
+        parser.add_argument("--accounts", type=int, default=10_000, help="Wallets.")
+        parser.add_argument("--months", type=int, default=24, help="How long the history is.")
+        parser.add_argument("--seed", type=int, default=1, help="Another one draws other entries.")
+        parser.add_argument("--chunk", type=int, default=50_000, help="Entries per transaction.")
+
+    @override
+    def handle(
+        self,
+        *,
+        postings: int,
+        accounts: int = 10_000,
+        months: int = 24,
+        seed: int = 1,
+        chunk: int = 50_000,
+        organization: str | None = None,
+        name: str | None = None,
+        **_: object,
+    ) -> None:
+        try:
+            plan = operations.plan_seeding(
+                organization_id=_organization_id(organization, name),
+                postings=postings,
+                accounts=accounts,
+                months=months,
+                seed=seed,
+                now=clock.now(),
+            )
+            operations.relay_opened()
+            self._write(plan, max(1, chunk))
+        except Refusal as refusal:
+            raise CommandError(refusal.message) from None
+        except KeyboardInterrupt:
+            self.stderr.write("Stopped; the same command goes on from here.")
+            sys.exit(_ENDED_BY_CTRL_C)
+
+    def _write(self, plan: SeedPlan, chunk: int) -> None:
+        started, analyzed = time.perf_counter(), 0
+        done = first = operations.seed_entries(plan=plan, limit=0)
+        while done < plan.entries:
+            done = operations.seed_entries(plan=plan, limit=chunk)
+            if done > _ANALYZE_GROWTH * analyzed or done == plan.entries:
+                operations.analyze_seeded()
+                analyzed = done
+            rate = 2 * (done - first) / (time.perf_counter() - started)
+            self.stdout.write(
+                f"{2 * done:>12,} of {2 * plan.entries:,} postings, {rate:,.0f} a second"
+            )
+            self.stdout.flush()
+
+
+def _organization_id(printed: str | None, name: str | None) -> UUID:
+    if printed is not None:
+        organization_id = decode_id("org", printed)
+        return accounts_queries.get_organization(organization_id=organization_id).id
+    found = accounts_queries.find_live_organization(name=str(name))
+    if found is None:
+        found = accounts_operations.create_organization(
+            name=str(name), actor=SEED_ACTOR, now=clock.now()
+        )
+    return found.id

@@ -1,0 +1,20 @@
+"""
+python -m bench._child <module>: a part of a benchmark in a process of its own.
+
+The first line of standard input is its order, as JSON. The module's `prepare(order)` sets up and
+warms up, and returns what is to be measured; that runs once the next line arrives, and what it
+returns is printed as JSON. `bench.children` is the other end.
+"""
+
+import importlib
+import json
+import sys
+
+if __name__ == "__main__":
+    import django
+
+    django.setup()
+    run = importlib.import_module(sys.argv[1]).prepare(json.loads(sys.stdin.readline()))
+    print("ready", flush=True)
+    sys.stdin.readline()
+    print(json.dumps(run()), flush=True)

@@ -1,0 +1,32 @@
+"""Rounds: each figure is a median, so that one disturbed round decides nothing."""
+
+import os
+import statistics
+from collections.abc import Callable, Sequence
+from typing import Final
+
+ROUNDS: Final = 3
+# These two are for whoever works on a benchmark: a run that is shorter or smaller than stated
+# prints its table and is not kept.
+SECONDS: Final = float(os.environ.get("KASSA_BENCH_SECONDS", "8"))
+POSTINGS: Final = int(os.environ.get("KASSA_BENCH_POSTINGS", "10000000"))
+IS_KEPT: Final = not {"KASSA_BENCH_SECONDS", "KASSA_BENCH_POSTINGS"} & os.environ.keys()
+WARM_UP_SECONDS: Final = SECONDS / 2
+
+HOW: Final = f"median of {ROUNDS} rounds of {SECONDS:g} s, {WARM_UP_SECONDS:g} s warm-up"
+
+
+def median(measure: Callable[[], float]) -> float:
+    """Return the median of the rounds; whoever measures has warmed up before."""
+    return statistics.median(measure() for _ in range(ROUNDS))
+
+
+def medians(*measures: Callable[[], float]) -> list[float]:
+    """Return each one's median, their rounds taken in turns: what drifts, drifts under all."""
+    rounds = [[measure() for measure in measures] for _ in range(ROUNDS)]
+    return [statistics.median(values) for values in zip(*rounds, strict=True)]
+
+
+def middle[T](results: Sequence[T], *, key: Callable[[T], float]) -> T:
+    """Return the round that is the median by `key`, with all that was seen in it."""
+    return sorted(results, key=key)[len(results) // 2]

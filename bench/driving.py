@@ -1,0 +1,141 @@
+"""The measured web server, and the load driver beside it."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from socket import socket
+from typing import Final
+
+from bench import database
+from bench._rounds import SECONDS, WARM_UP_SECONDS
+from bench.books import Books
+
+CLIENTS: Final = 64
+_START_SECONDS_MAX: Final = 30
+# The limits of a key are in force, and asked as always; they are raised so far that the figure is
+# the ledger's and not the limiter's.
+_LIMITS: Final = {
+    "API_RATE_PER_SECOND": "100000",
+    "API_RATE_BURST": "200000",
+    "API_IN_FLIGHT_MAX": "10000",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What the driver measured; times in seconds, `driver_us` its own CPU time per request."""
+
+    per_second: float
+    p50: float
+    p99: float
+    p999: float
+    slowest: float
+    driver_us: float
+    sent: int
+    resent: int
+
+    @property
+    def detail(self) -> dict[str, float]:
+        return {
+            "p50_ms": round(1000 * self.p50, 2),
+            "p99_ms": round(1000 * self.p99, 2),
+            "driver_us": round(self.driver_us, 1),
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """What the driver is to do. `rate`: open loop at so many a second; 0: closed loop."""
+
+    path: str = "/v1/transfers"
+    clients: int = CLIENTS
+    seconds: float = SECONDS
+    rate: float = 0
+    batch: int = 0
+    hot: bool = False
+
+
+@contextmanager
+def web(name: str) -> Iterator[int]:
+    """Run the web server on a database, as the Procfile runs it, on a free port; yield the port."""
+    with socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    programs = Path(sys.executable).parent
+    # Each request's line is written, as in production, and is not part of the table.
+    log = (database.ROOT / "var" / "bench-web.log").open("wb")
+    server = subprocess.Popen(
+        ["sh", "-c", f"exec env {_web_command()}"],
+        cwd=database.ROOT,
+        env=database.environment(name)
+        | _LIMITS
+        | {
+            "PATH": f"{programs}{os.pathsep}{os.environ.get('PATH', '')}",
+            "KASSA_BIND": f"127.0.0.1:{port}",
+        },
+        stdout=log,
+    )
+    try:
+        _wait(server, port)
+        yield port
+    finally:
+        server.terminate()
+        server.wait()
+        log.close()
+
+
+def _web_command() -> str:
+    for line in (database.ROOT / "Procfile").read_text().splitlines():
+        process, _, command = line.partition(":")
+        if process == "web":
+            return command.strip()
+    raise RuntimeError("The Procfile names no web process.")
+
+
+def _wait(server: "subprocess.Popen[bytes]", port: int) -> None:
+    deadline = time.monotonic() + _START_SECONDS_MAX
+    while time.monotonic() < deadline and server.poll() is None:
+        try:
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/livez", timeout=1).close()
+        except OSError:
+            time.sleep(0.1)
+        else:
+            return
+    raise RuntimeError("The web server did not start.")
+
+
+def drive(port: int, tenants: Sequence[Books], order: Order) -> Load:
+    """Run one order in a process of its own, and refuse any answer but 201."""
+    asked = asdict(order) | {
+        "port": port,
+        "label": f"b{time.time_ns():x}",
+        "tenants": [{"token": books.token, "accounts": books.printed} for books in tenants],
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "bench.http_load"],
+        input=json.dumps(asked),
+        cwd=database.ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise RuntimeError(done.stderr)
+    measured = json.loads(done.stdout)
+    statuses, refused = measured.pop("statuses"), measured.pop("refused")
+    if set(statuses) != {"201"}:
+        msg = f"Not every answer was 201: {statuses}\n{refused}"
+        raise RuntimeError(msg)
+    return Load(**measured)
+
+
+def warm_up(port: int, tenants: Sequence[Books], order: Order) -> None:
+    """Have every process import, connect, plan and cache what the order needs."""
+    drive(port, tenants, Order(**(asdict(order) | {"seconds": WARM_UP_SECONDS})))
