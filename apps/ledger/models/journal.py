@@ -91,6 +91,7 @@ class Posting(models.Model):
 
     class Meta:
         db_table = "ledger_posting"
+        # Migration 0011 adds `posting_displaced`: those whose two clocks lie days apart (ADR 0070).
         indexes: ClassVar = [
             BrinIndex(
                 name="posting_time",

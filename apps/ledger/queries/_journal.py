@@ -9,6 +9,7 @@ from django.db.models import QuerySet
 
 from apps.ledger import errors
 from apps.ledger.models import JournalEntry, LedgerAccount, Posting
+from apps.ledger.queries._statement import StatementLine
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,21 +116,6 @@ def _entry_view(
         metadata=row.metadata,
         postings=tuple(postings),
     )
-
-
-@dataclass(frozen=True, slots=True)
-class StatementLine:
-    """One line of an account's statement, with the running balance on its normal side."""
-
-    entry_id: UUID
-    kind: str
-    reference: str | None
-    description: str
-    effective_at: datetime
-    recorded_at: datetime
-    amount_minor: int
-    balance_after_minor: int
-    account_version: int
 
 
 def account_statement(

@@ -47,14 +47,15 @@ IF FOUND THEN
         USING ERRCODE = 'foreign_key_violation', CONSTRAINT = 'posting_stays_in_its_organization';
 END IF;
 
--- A month that is closing or closed takes no entry. Who closes one waits for every transaction that
--- was under way when it said so (ledger.md, section 4), so what this statement cannot see yet is
--- waited for there, and no posting ever waits for a close.
+-- A month that is closing or closed takes no entry, and neither does anything before it: months are
+-- closed in order, and what came earlier is in their opening balances (ADR 0071). Who closes one
+-- waits for every transaction that was under way when it said so, so what this statement cannot see
+-- yet is waited for there, and no posting ever waits for a close.
 SELECT p.month, w.entry_id INTO bad
   FROM ledger_period p
   JOIN written w
     ON w.organization_id = p.organization_id
-   AND w.effective_at >= p.starts_at AND w.effective_at < p.ends_at
+   AND w.effective_at < p.ends_at
  WHERE p.state <> 'open' AND p.organization_id IN (SELECT organization_id FROM written LIMIT 1)
  LIMIT 1;
 IF FOUND THEN
