@@ -1,4 +1,4 @@
-"""Writes of the ledger: open accounts, post, reverse. See the package's modules, one per verb."""
+"""Writes of the ledger: open accounts, post, reverse, seal. A module of the package per verb."""
 
 from apps.ledger.operations._accounts import (
     AccountSpec,
@@ -16,6 +16,7 @@ from apps.ledger.operations._posting import (
     preview_transfers,
 )
 from apps.ledger.operations._reversal import reverse_entry
+from apps.ledger.operations._sealing import seal_entries, seal_in_order
 
 __all__ = [
     "AccountSpec",
@@ -30,5 +31,7 @@ __all__ = [
     "post_transfers",
     "preview_transfers",
     "reverse_entry",
+    "seal_entries",
+    "seal_in_order",
     "set_account_status",
 ]
