@@ -30,6 +30,10 @@ from apps.ledger.operations._posting import (
 from apps.ledger.operations._reversal import (
     reverse_entry,
 )
+from apps.ledger.operations._sealing import (
+    seal_entries,
+    seal_in_order,
+)
 from apps.ledger.operations._seeding import (
     SEED_ACTOR,
     SeedPlan,
@@ -62,6 +66,8 @@ __all__ = [
     "preview_transfers",
     "relay_opened",
     "reverse_entry",
+    "seal_entries",
+    "seal_in_order",
     "seed_entries",
     "set_account_status",
 ]
