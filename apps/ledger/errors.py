@@ -45,6 +45,18 @@ class LedgerCodeTaken(StateConflict):
     code = "ledger_code_taken"
 
 
+class FloorAboveAvailable(RuleViolation):
+    """Less is available than the new floor; holds count as gone."""
+
+    code = "floor_above_available"
+
+
+class LedgerAccountNotEmpty(StateConflict):
+    """Something is posted or reserved on the account, so it is not closed."""
+
+    code = "ledger_account_not_empty"
+
+
 class SameLedgerAccount(RuleViolation):
     code = "same_ledger_account"
 

@@ -144,3 +144,16 @@ def account_statement(
         )
         for posting in page
     ]
+
+
+def entry_amounts(*, organization_id: UUID, entry_ids: Sequence[UUID]) -> dict[UUID, int]:
+    """Return what each of these entries moved on its first account, in minor units."""
+    rows = Posting.objects.filter(organization_id=organization_id, entry_id__in=entry_ids, number=1)
+    return {entry_id: abs(amount) for entry_id, amount in rows.values_list("entry_id",
+            "amount_minor")}  # fmt: skip
+
+
+def accounts_of_entries(*, organization_id: UUID, entry_ids: Sequence[UUID]) -> list[UUID]:
+    """Return the accounts that these entries post to."""
+    rows = Posting.objects.filter(organization_id=organization_id, entry_id__in=entry_ids)
+    return list(rows.values_list("account_id", flat=True).distinct())

@@ -42,10 +42,8 @@ def account(state: State, account_id: UUID, currency: str) -> BalanceState:
         raise errors.LedgerAccountsNotFound(
             "There is no such ledger account.", ledger_account=shown
         )
-    if balance.internal and not state.reach_internal:
-        raise errors.LedgerAccountReserved(
-            "This ledger account is posted to by Kassa's own acts only.", ledger_account=shown
-        )
+    if not state.reach_internal:
+        reachable(balance)
     if balance.status == AccountStatus.CLOSED:
         raise errors.LedgerAccountClosed("The ledger account is closed.", ledger_account=shown)
     if balance.status == AccountStatus.FROZEN:
@@ -53,6 +51,15 @@ def account(state: State, account_id: UUID, currency: str) -> BalanceState:
     raise errors.CurrencyMismatch(
         f"The ledger account is in {balance.currency}, not {currency}.", ledger_account=shown
     )
+
+
+def reachable(balance: BalanceState) -> None:
+    """:raises LedgerAccountReserved: if only Kassa's own acts post to the account"""
+    if balance.internal:
+        raise errors.LedgerAccountReserved(
+            "This ledger account is posted to by Kassa's own acts only.",
+            ledger_account=encode_id("la", balance.id),
+        )
 
 
 def outflow(balance: BalanceState, amount: int) -> None:

@@ -424,6 +424,9 @@ def _open_hold(work: _Work, hold_id: UUID) -> HoldState:
     hold = work.holds.get(hold_id)
     if hold is None:
         raise errors.HoldNotFound("There is no such hold.", hold=encode_id("ho", hold_id))
+    if not work.state.reach_internal:
+        for account_id in (hold.debit_account_id, hold.credit_account_id):
+            checks.reachable(work.balances[account_id])
     if hold.status == HoldStatus.CAPTURED:
         raise errors.HoldAlreadyCaptured("The hold was captured.", hold=encode_id("ho", hold_id))
     if hold.status == HoldStatus.VOIDED:
