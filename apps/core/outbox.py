@@ -189,14 +189,19 @@ def relay(*, limit: int = 500) -> int:
     """Give committed batches their position and consumers their work; return how many were due."""
     claimed = work.claim_due(OutboxBatch, limit=limit, lease_seconds=_LEASE_SECONDS)
     for organization_id in {batch.organization_id: None for batch in claimed}:
-        # In portions, so that a long backlog is no long transaction.
-        while _relay_organization(organization_id=organization_id) == _PORTION:
-            pass
+        relay_organization(organization_id=organization_id)
     return len(claimed)
 
 
+def relay_organization(*, organization_id: UUID) -> None:
+    """Give every batch that this organisation has committed its position, due or not."""
+    # In portions, so that a long backlog is no long transaction.
+    while _relay_portion(organization_id=organization_id) == _PORTION:
+        pass
+
+
 @transactions.outermost
-def _relay_organization(*, organization_id: UUID) -> int:
+def _relay_portion(*, organization_id: UUID) -> int:
     """
     Number the organisation's oldest committed batches, whoever has leased them; return how many.
 

@@ -1,10 +1,40 @@
 """Reads of the core's own rows, and the only place here that locks them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
 from uuid import UUID
 
-from apps.core.models import FeedHead, OutboxBatch, OutboxEvent
+from django.db import connection
+
+from apps.core.models import AuditEvent, FeedHead, OutboxBatch, OutboxEvent
 from apps.core.work import WorkRow
+
+# Whole batches, as many as hold about `limit` events, and one at least: a reader moves on by batch.
+_FEED_PORTION: Final = """
+    WITH near AS MATERIALIZED (
+        SELECT id, position,
+               SUM(event_count) OVER (ORDER BY position) - event_count AS events_before
+          FROM core_outbox_batch
+         WHERE organization_id = %(org)s AND position > %(after)s
+         ORDER BY position LIMIT %(limit)s
+    )
+    SELECT batch.position, event.aggregate_id
+      FROM near AS batch
+      LEFT JOIN core_outbox_event AS event
+        ON event.organization_id = %(org)s AND event.batch_id = batch.id AND event.name = %(name)s
+     WHERE batch.events_before < %(limit)s
+     ORDER BY batch.position, event.ordinal
+"""
+_FEED_REST: Final = """
+    SELECT COUNT(*), MIN(batch.inserted_at)
+      FROM core_outbox_batch AS batch
+      JOIN core_outbox_event AS event
+        ON event.organization_id = %(org)s AND event.batch_id = batch.id AND event.name = %(name)s
+     WHERE batch.organization_id = %(org)s AND batch.public
+       AND (batch.position > %(after)s OR batch.position IS NULL)
+"""
 
 
 def lock_feed_head(*, organization_id: UUID) -> FeedHead:
@@ -38,3 +68,68 @@ def list_batch_events(
     if ordinal is not None:
         events = events.filter(ordinal=ordinal)
     return list((events.filter(public=True) if public_only else events).order_by("ordinal"))
+
+
+@dataclass(frozen=True, slots=True)
+class FeedPortion:
+    """What events of one name are about, over some batches of a feed, in its order."""
+
+    last_position: int
+    aggregate_ids: tuple[str, ...]
+
+
+def find_feed_portion(
+    *, organization_id: UUID, name: str, after: int, limit: int
+) -> FeedPortion | None:
+    """
+    Return what follows batch `after` of the organisation's feed, or None at its end.
+
+    Batches come whole, and those without an event of this name count too. Positions are given
+    without gaps by one relay at a time, so going on from `last_position` misses and repeats none.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(
+            _FEED_PORTION, {"org": organization_id, "name": name, "after": after, "limit": limit}
+        )
+        rows = cursor.fetchall()
+    if not rows:
+        return None
+    return FeedPortion(rows[-1][0], tuple(about for _, about in rows if about is not None))
+
+
+def count_feed_rest(*, organization_id: UUID, name: str, after: int) -> tuple[int, datetime | None]:
+    """
+    Return how many events of this name follow batch `after`, and when the first of them came.
+
+    Those whose batch has no position yet are counted too.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(_FEED_REST, {"org": organization_id, "name": name, "after": after})
+        [(count, oldest)] = cursor.fetchall()
+    return count, oldest
+
+
+def list_feed_positions() -> dict[UUID, int]:
+    """Return the last position given in each organisation's feed."""
+    return dict(FeedHead.objects.values_list("organization_id", "last_position"))
+
+
+def find_event_data(
+    *, organization_id: UUID, name: str, aggregate_id: str
+) -> dict[str, object] | None:
+    """Return the data of the one event of this name about an aggregate, or None."""
+    events = OutboxEvent.objects.filter(
+        organization_id=organization_id, name=name, aggregate_id=aggregate_id
+    )
+    return events.values_list("data", flat=True).first()
+
+
+def find_latest_act(
+    *, organization_id: UUID, act: str, subject: tuple[str, str]
+) -> tuple[datetime, Mapping[str, object]] | None:
+    """Return when an act was last done to a subject and what it left, or None."""
+    rows = AuditEvent.objects.filter(
+        organization_id=organization_id, subject_type=subject[0], subject_id=subject[1], act=act
+    )
+    row = rows.order_by("-id").first()
+    return None if row is None else (row.recorded_at, row.after or {})

@@ -274,7 +274,7 @@ class TestRelay:
         publish(opened())
         outbox.relay()
 
-        outbox._relay_organization(organization_id=ORGANIZATION)
+        outbox._relay_portion(organization_id=ORGANIZATION)
 
         assert positions() == [1, 2]
         assert EventWork.objects.count() == 2

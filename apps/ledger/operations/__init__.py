@@ -30,6 +30,7 @@ from apps.ledger.operations._posting import (
 from apps.ledger.operations._reversal import (
     reverse_entry,
 )
+from apps.ledger.operations._sealing import record_verification, seal_entries, seal_in_order
 from apps.ledger.operations._seeding import (
     SEED_ACTOR,
     SeedPlan,
@@ -60,8 +61,11 @@ __all__ = [
     "post_transfer",
     "post_transfers",
     "preview_transfers",
+    "record_verification",
     "relay_opened",
     "reverse_entry",
+    "seal_entries",
+    "seal_in_order",
     "seed_entries",
     "set_account_status",
 ]

@@ -8,7 +8,7 @@ from uuid import UUID
 from django.db.models import QuerySet
 
 from apps.core import statements
-from apps.ledger.models import BalanceMonitor, Hold, Period
+from apps.ledger.models import BalanceMonitor, ChainHead, Hold, Period
 from apps.ledger.rules import (
     BalanceState,
     HoldState,
@@ -176,6 +176,19 @@ def read_holds(*, organization_id: UUID, hold_ids: Iterable[UUID]) -> dict[UUID,
     """Return these holds as they stand, without a lock: for a dry run."""
     rows = Hold.objects.filter(organization_id=organization_id, id__in=list(hold_ids))
     return {hold.id: hold_state(hold) for hold in rows}
+
+
+def lock_chain_head(*, organization_id: UUID) -> ChainHead:
+    """
+    Return the head of the organisation's chain, locked until the transaction ends.
+
+    Only who seals takes this lock, so one of them extends the chain at a time, and it is the only
+    lock sealing takes: nothing that posts ever waits for it.
+    """
+    ChainHead.objects.bulk_create(
+        [ChainHead(organization_id=organization_id)], ignore_conflicts=True
+    )
+    return ChainHead.objects.select_for_update(no_key=True).get(organization_id=organization_id)
 
 
 def hold_state(hold: Hold) -> HoldState:

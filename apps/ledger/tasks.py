@@ -1,0 +1,39 @@
+"""Celery entry of the ledger: entries are sealed after the fact, so that nobody waits for it."""
+
+import time
+from datetime import datetime
+from typing import Final
+from uuid import UUID
+
+import structlog
+
+from apps.core import jobs
+from apps.ledger import operations, queries
+
+log = structlog.stdlib.get_logger("kassa.ledger")
+
+# The next run is a minute later and goes on; a task may last 90 s.
+SECONDS_MAX: Final = 45.0
+
+
+def register() -> None:
+    """Declare the app's job; called when the app is ready."""
+    jobs.declare(kind="ledger.seal", schedule=jobs.Every(minutes=1), run=seal_due)
+
+
+def seal_due(_period: str, now: datetime) -> None:
+    """Seal what waits, a portion of each organisation in turn: none waits for a large one."""
+    deadline = time.monotonic() + SECONDS_MAX
+    waiting = queries.list_organizations_to_seal()
+    while waiting and time.monotonic() < deadline:
+        waiting = [id_ for id_ in waiting if _seal_portion(id_, now)]
+
+
+def _seal_portion(organization_id: UUID, now: datetime) -> bool:
+    try:
+        return operations.seal_entries(organization_id=organization_id, now=now) > 0
+    # The boundary: a chain that cannot go on must not keep the others from it. An invariant tells
+    # of entries that wait for an hour.
+    except Exception:
+        log.exception("entries_not_sealed", organization_id=str(organization_id))
+        return False
