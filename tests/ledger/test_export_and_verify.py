@@ -3,6 +3,10 @@
 import csv
 import io
 import json
+import os
+import re
+import shutil
+import subprocess
 from datetime import UTC, datetime
 from decimal import Decimal
 
@@ -12,9 +16,10 @@ from beancount.core import realization
 from django.core.management import call_command
 
 from apps.core.ids import encode_id
-from apps.core.money import exponent
+from apps.core.money import decimal_text, exponent
 from apps.ledger import queries
 from apps.ledger.formats.beancount import account_name
+from apps.ledger.formats.hledger import account_name as hledger_name
 from apps.ledger.formats.tables import escape_formula
 from apps.ledger.models import JournalEntry, Posting
 from tests.ledger.factories import (
@@ -40,6 +45,27 @@ def books():
             description='Rent "June" \\ =1+1', reference=f"ref-{currency}",
         )  # fmt: skip
     return organization
+
+
+HLEDGER_OTHER = re.compile(
+    r"|; Kassa|decimal-mark \.|commodity [0-9]+\.[0-9]* [A-Z]{3}"
+    r"|account [a-z]+(:[a-zA-Z0-9_]+)+  ; type: [ALERX]|    ; reference: [^;]*"
+)
+HLEDGER_ENTRY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2} \* (\(je_[0-9a-z]{26}\) [^;]*|balances)")
+HLEDGER_POSTING = re.compile(
+    r"    (?P<name>[a-z]+(:[a-zA-Z0-9_]+)+)  (?P<amount>-?[0-9]+(\.[0-9]+)?) (?P<currency>[A-Z]{3})"
+    r"( = -?[0-9]+(\.[0-9]+)? [A-Z]{3})?"
+)
+
+
+def hledger(path, *arguments: str) -> str:
+    program = shutil.which("hledger")
+    if program is None:
+        pytest.skip("no hledger here (apt-get install hledger)")
+    environment = os.environ | {"LANG": "C.UTF-8"}
+    command = [program, "-f", str(path), *arguments]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
+    return done.stdout
 
 
 def export(organization, format_: str, tmp_path) -> str:
@@ -93,6 +119,48 @@ class TestExportJournal:
 
         assert errors == []
 
+    def test_hledger_finds_our_balances_to_the_unit(self, books, tmp_path):
+        text = export(books, "hledger", tmp_path)
+
+        shown = hledger(tmp_path / "journal.hledger", "balance", "--flat", "-O", "csv", "-E")
+
+        assert "balances" in text
+        found = {row["account"]: row["balance"] for row in csv.DictReader(io.StringIO(shown))}
+        for view in queries.list_balances(organization_id=books):
+            net = view.posted if view.type in {"asset", "expense"} else -view.posted
+            expected = decimal_text(net, view.currency)
+            assert found[hledger_name(view.code, view.type)] == f"{expected} {view.currency}"
+
+    @pytest.mark.parametrize(
+        ("was", "altered"), [("  33.50 EUR", "  33.51 EUR"), ("= -67.00 EUR", "= -67.01 EUR")]
+    )
+    def test_hledger_sees_what_was_altered(self, books, tmp_path, was, altered):
+        text = export(books, "hledger", tmp_path)
+        assert was in text
+        (tmp_path / "journal.hledger").write_text(text.replace(was, altered, 1))
+
+        with pytest.raises(subprocess.CalledProcessError):
+            hledger(tmp_path / "journal.hledger", "check", "--strict")
+
+    def test_hledger_is_written_by_its_grammar(self, books, tmp_path):
+        """Each line is a directive, a transaction, a comment or a posting; sums are zero."""
+        text = export(books, "hledger", tmp_path)
+
+        names = {hledger_name(v.code, v.type) for v in queries.list_balances(organization_id=books)}
+        sums: dict[str, Decimal] = {}
+        for line in text.splitlines():
+            if posting := HLEDGER_POSTING.fullmatch(line):
+                assert posting["name"] in names
+                sums[posting["currency"]] = sums.get(posting["currency"], 0) + Decimal(
+                    posting["amount"]
+                )
+            elif HLEDGER_ENTRY.fullmatch(line):
+                assert not any(sums.values())
+            else:
+                assert HLEDGER_OTHER.fullmatch(line), line
+        assert set(sums) == {"EUR", "JPY", "KWD"}
+        assert not any(sums.values())
+
     def test_csv_reads_back_and_runs_no_formula(self, books, tmp_path):
         rows = list(csv.DictReader(io.StringIO(export(books, "csv", tmp_path))))
 
@@ -101,11 +169,15 @@ class TestExportJournal:
         assert escape_formula("=1+1") == "'=1+1"
         assert escape_formula("Rent") == "Rent"
 
-    def test_json_lines_hold_every_entry(self, books, tmp_path):
+    def test_json_lines_hold_every_entry_in_the_order_of_the_chain(self, books, tmp_path):
         lines = [json.loads(line) for line in export(books, "jsonl", tmp_path).splitlines()]
 
-        assert len(lines) == JournalEntry.objects.count()
-        assert all(sum(p["amount"] for p in line["postings"]) == 0 for line in lines)
+        entries = [line for line in lines if line["type"] == "entry"]
+        assert [line["position"] for line in entries] == list(range(1, 7))
+        assert len(entries) == JournalEntry.objects.count()
+        assert all(sum(p["amount"] for p in line["postings"]) == 0 for line in entries)
+        status = queries.chain_status(organization_id=books)
+        assert entries[-1]["hash"] == lines[0]["hash"] == status.hash.hex()
 
     def test_leaves_no_half_file_when_it_fails(self, tmp_path):
         path = tmp_path / "journal.beancount"

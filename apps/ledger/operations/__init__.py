@@ -14,6 +14,7 @@ from apps.ledger.operations._fx import (
     FxRequest,
     exchange,
 )
+from apps.ledger.operations._importing import import_journal
 from apps.ledger.operations._monitors import (
     MonitorTerms,
     create_monitor,
@@ -54,6 +55,7 @@ __all__ = [
     "deactivate_monitor",
     "exchange",
     "expire_holds",
+    "import_journal",
     "open_accounts",
     "open_client_account",
     "plan_seeding",

@@ -8,6 +8,7 @@ from apps.ledger.queries._balances import (
     accounts,
     currency_totals,
     get_balance,
+    has_holds,
     list_balances,
     list_open_holds,
     trial_balance,
@@ -25,10 +26,12 @@ from apps.ledger.queries._chain import (
     list_contents,
     list_links,
     list_organizations_to_seal,
+    stream_chain_by_id,
 )
 from apps.ledger.queries._export import (
     export_accounts,
     stream_entries,
+    stream_journal,
 )
 from apps.ledger.queries._fx import (
     AccountSide,
@@ -72,10 +75,12 @@ from apps.ledger.queries._monitors import (
 )
 from apps.ledger.queries._recount import (
     ChainFault,
+    StoredLink,
     count_entries_and_postings,
     find_chain_fault,
     find_event_without_entry,
     list_chained_organizations,
+    stream_chain,
 )
 from apps.ledger.queries._statement import (
     Position,
@@ -109,6 +114,7 @@ __all__ = [
     "PostingView",
     "Statement",
     "StatementLine",
+    "StoredLink",
     "TrialBalanceLine",
     "WaitingPortion",
     "account_ids",
@@ -135,6 +141,7 @@ __all__ = [
     "get_fx_transfer",
     "get_monitor",
     "get_statement",
+    "has_holds",
     "hold_state",
     "later_balances",
     "list_balances",
@@ -157,7 +164,10 @@ __all__ = [
     "read_balances",
     "read_expired_holds",
     "read_holds",
+    "stream_chain",
+    "stream_chain_by_id",
     "stream_entries",
+    "stream_journal",
     "trial_balance",
     "trial_balance_totals",
     "view_balances",

@@ -1,7 +1,7 @@
 """The audit chain as it stands: what is sealed, what waits, and the content of each entry."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby
@@ -13,9 +13,11 @@ from apps.core import queries as core_queries
 from apps.core import statements
 from apps.core.ids import decode_id
 from apps.ledger.events import JournalEntryPosted
-from apps.ledger.models import ChainHead, ChainLink
+from apps.ledger.models import ChainHead, ChainLink, JournalEntry
+from apps.ledger.rules import chain
 from apps.ledger.rules.chain import EntryContent, SealedPosting
 
+_PORTION: Final = 10_000
 _ENTRIES: Final = """
     SELECT e.id, e.kind, e.reference, e.description,
            (EXTRACT(EPOCH FROM e.effective_at) * 1000000)::bigint,
@@ -126,6 +128,33 @@ def _sealed_postings(
         )
         for entry_id, group in groupby(rows, key=itemgetter(0))
     }
+
+
+def stream_chain_by_id(*, organization_id: UUID) -> Iterator[tuple[int, UUID, bytes]]:
+    """
+    Yield the chain that the entries would have in the order of their ids: position, id, hash.
+
+    A journal that is imported is posted by one process in that order, whether sealed by now or not.
+    """
+    mine = JournalEntry.objects.filter(organization_id=organization_id)
+    reversed_ids = set(mine.exclude(reverses=None).values_list("reverses_id", flat=True))
+    place, previous, reversed_at = 0, chain.GENESIS, dict[UUID, int]()
+    last: UUID | None = None
+    while True:
+        rest = mine if last is None else mine.filter(id__gt=last)
+        ids = list(rest.order_by("id").values_list("id", flat=True)[:_PORTION])
+        if not ids:
+            return
+        positions = {id_: position for position, id_ in enumerate(ids, place + 1)}
+        reversed_at |= {id_: positions[id_] for id_ in reversed_ids & positions.keys()}
+        contents = list_contents(
+            organization_id=organization_id, entry_ids=ids, positions=reversed_at
+        )
+        for id_ in ids:
+            place += 1
+            previous = chain.link(previous, place, contents[id_])
+            yield place, id_, previous
+        last = ids[-1]
 
 
 @dataclass(frozen=True, slots=True)

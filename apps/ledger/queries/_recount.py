@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
 from operator import itemgetter
-from typing import Any, Final, LiteralString
+from typing import Any, Final, LiteralString, NamedTuple
 from uuid import UUID
 
 from django.db import connection
@@ -62,6 +62,16 @@ class ChainFault:
     what: str
 
 
+class StoredLink(NamedTuple):
+    """A link as it is stored, and its entry; without content it says what is missing."""
+
+    position: int
+    entry_id: UUID
+    hash: bytes
+    content: EntryContent | None
+    missing: str
+
+
 def list_chained_organizations() -> list[UUID]:
     """Return the organisations that have a chain, or an event feed to make one from."""
     heads = set(ChainHead.objects.values_list("organization_id", flat=True))
@@ -83,28 +93,39 @@ def find_chain_fault(*, organization_id: UUID, on_progress: Progress) -> ChainFa
     how many links were recomputed so far.
     """
     expected, previous = 0, chain.GENESIS
-    rows = _stream("chain", _CHAIN, {"org": organization_id})
-    for position, group in groupby(rows, key=itemgetter(0)):
+    for link in stream_chain(organization_id=organization_id):
         expected += 1
-        postings = list(group)
-        _, entry_id, stored, is_there, reverses_id, reverses, *_ = postings[0]
-        what = None
-        if position != expected:
-            what = f"the link at position {expected} is missing; the next one is {position}"
-        elif not is_there:
-            what = "the entry is missing"
-        elif reverses_id is not None and reverses is None:
-            what = "the entry it reverses is not sealed"
-        else:
-            content = _content(postings)
-            previous = chain.link(previous, position, content)
-            if previous != stored:
-                what = _differences(organization_id, entry_id, content)
-        if what is not None:
-            return ChainFault(expected, encode_id("je", entry_id), what)
+        what = link.missing
+        if link.position != expected:
+            what = f"the link at position {expected} is missing; the next one is {link.position}"
+        elif link.content is not None:
+            previous = chain.link(previous, expected, link.content)
+            if previous != link.hash:
+                what = _differences(organization_id, link.entry_id, link.content)
+        if what:
+            return ChainFault(expected, encode_id("je", link.entry_id), what)
         if expected % _PORTION == 0:
             on_progress(expected)
     return _head_fault(organization_id, expected, previous)
+
+
+def stream_chain(*, organization_id: UUID) -> Iterator[StoredLink]:
+    """
+    Yield every link of the organisation's chain in order, with its entry's content.
+
+    Call it inside a snapshot: it reads through a cursor of the server's.
+    """
+    rows = _stream("chain", _CHAIN, {"org": organization_id})
+    for position, group in groupby(rows, key=itemgetter(0)):
+        postings = list(group)
+        _, entry_id, hash_, is_there, reverses_id, reverses, *_ = postings[0]
+        if not is_there:
+            yield StoredLink(position, entry_id, hash_, None, "the entry is missing")
+        elif reverses_id is not None and reverses is None:
+            missing = "the entry it reverses is not sealed"
+            yield StoredLink(position, entry_id, hash_, None, missing)
+        else:
+            yield StoredLink(position, entry_id, hash_, _content(postings), "")
 
 
 def _content(rows: Sequence[tuple[Any, ...]]) -> EntryContent:
