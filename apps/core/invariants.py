@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Final
+from uuid import UUID
 
 from django.apps import apps
 from django.db import connection
@@ -62,11 +63,19 @@ def collect(*, only_apps: frozenset[str] | None = None) -> dict[str, str]:
     return found
 
 
-def check(statements: Mapping[str, str]) -> Iterator[tuple[str, Breach | None]]:
-    """Run each statement; yield its name, and the breach if it returned a row."""
+def check(
+    statements: Mapping[str, str], *, organization_id: UUID | None = None
+) -> Iterator[tuple[str, Breach | None]]:
+    """
+    Run each statement; yield its name, and the breach if it returned a row.
+
+    With an organisation only its rows are looked at: every statement names whose its rows are.
+    """
+    # Joined on the organisation or grouped by it, statements let Postgres look at no other.
+    only = f" WHERE organization_id = '{organization_id}'" if organization_id else ""
     for name, sql in statements.items():
         with connection.cursor() as cursor:
-            cursor.execute(f"SELECT * FROM ({sql}) AS breach LIMIT {ROWS_SHOWN_MAX}")  # noqa: S608
+            cursor.execute(f"SELECT * FROM ({sql}) AS breach{only} LIMIT {ROWS_SHOWN_MAX}")  # noqa: S608
             names = [column[0] for column in cursor.description or ()]
             rows = tuple(dict(zip(names, row, strict=True)) for row in cursor.fetchall())
         yield name, Breach(name, rows) if rows else None

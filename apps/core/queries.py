@@ -1,6 +1,6 @@
 """Reads of the core's own rows, and the only place here that locks them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -8,7 +8,7 @@ from uuid import UUID
 
 from django.db import connection
 
-from apps.core.models import FeedHead, OutboxBatch, OutboxEvent
+from apps.core.models import AuditEvent, FeedHead, OutboxBatch, OutboxEvent
 from apps.core.work import WorkRow
 
 # Whole batches, as many as hold about `limit` events, and one at least: a reader moves on by batch.
@@ -112,3 +112,24 @@ def count_feed_rest(*, organization_id: UUID, name: str, after: int) -> tuple[in
 def list_feed_positions() -> dict[UUID, int]:
     """Return the last position given in each organisation's feed."""
     return dict(FeedHead.objects.values_list("organization_id", "last_position"))
+
+
+def find_event_data(
+    *, organization_id: UUID, name: str, aggregate_id: str
+) -> dict[str, object] | None:
+    """Return the data of the one event of this name about an aggregate, or None."""
+    events = OutboxEvent.objects.filter(
+        organization_id=organization_id, name=name, aggregate_id=aggregate_id
+    )
+    return events.values_list("data", flat=True).first()
+
+
+def find_latest_act(
+    *, organization_id: UUID, act: str, subject: tuple[str, str]
+) -> tuple[datetime, Mapping[str, object]] | None:
+    """Return when an act was last done to a subject and what it left, or None."""
+    rows = AuditEvent.objects.filter(
+        organization_id=organization_id, subject_type=subject[0], subject_id=subject[1], act=act
+    )
+    row = rows.order_by("-id").first()
+    return None if row is None else (row.recorded_at, row.after or {})

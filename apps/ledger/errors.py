@@ -181,3 +181,15 @@ class FxQuoteStale(RuleViolation):
     """The quote is too old, or of the future; `quote_seconds_max` is how old one may be."""
 
     code = "fx_quote_stale"
+
+
+class OrganizationNotEmpty(StateConflict):
+    """A journal is imported where nothing was opened or posted before."""
+
+    code = "organization_not_empty"
+
+
+class JournalFileRefused(RuleViolation):
+    """A file that is to be imported is not a whole, right journal; `line` says where."""
+
+    code = "journal_file_refused"

@@ -1,104 +1,151 @@
-"""What must always hold in the books: SQL that returns no row. Each row names what is wrong."""
+"""
+What must always hold in the books: SQL that returns no row. Each row names what is wrong.
+
+`INVARIANTS` run on a schedule, so none is slower than one pass over the postings; `RECOUNTS` are
+run by `verify_ledger` besides, which also recomputes the chains (`queries.find_chain_fault`).
+"""
 
 from typing import Final
 
 INVARIANTS: Final[dict[str, str]] = {
-    "ledger_entry_sums_to_zero": """
-        SELECT p.organization_id, p.entry_id, p.currency, SUM(p.amount_minor) AS residue
-          FROM ledger_posting p
-         GROUP BY p.organization_id, p.entry_id, p.currency
-        HAVING SUM(p.amount_minor) <> 0
-         ORDER BY p.entry_id
-    """,
-    "ledger_entry_has_postings": """
-        SELECT e.organization_id, e.id AS entry_id
+    # Entries and their postings in one pass. Those of several currencies are looked at once more.
+    "ledger_entry_is_whole": """
+        SELECT COALESCE(e.organization_id, p.organization_id) AS organization_id,
+               kassa_public_id('je', COALESCE(e.id, p.entry_id)) AS entry,
+               CASE WHEN e.id IS NULL THEN 'postings without their entry'
+                    WHEN p.entry_id IS NULL THEN 'no postings'
+                    WHEN p.residue <> 0 THEN 'sums to ' || p.residue
+                    WHEN p.first <> 1 OR p.last <> p.count THEN 'numbers have a gap'
+                    WHEN p.currency <> p.other_currency THEN 'not zero in each currency'
+                    ELSE 'its postings have other times' END AS what
           FROM ledger_journal_entry e
-         WHERE NOT EXISTS (SELECT FROM ledger_posting p
-                            WHERE p.organization_id = e.organization_id AND p.entry_id = e.id)
-         ORDER BY e.id
+          FULL JOIN (SELECT organization_id, entry_id, SUM(amount_minor) AS residue,
+                            COUNT(*) AS count, MIN(number) AS first, MAX(number) AS last,
+                            MIN(currency) AS currency, MAX(currency) AS other_currency,
+                            MIN(effective_at) AS effective_from, MAX(effective_at) AS effective_to,
+                            MIN(recorded_at) AS recorded_from, MAX(recorded_at) AS recorded_to
+                       FROM ledger_posting GROUP BY organization_id, entry_id) p
+            ON p.organization_id = e.organization_id AND p.entry_id = e.id
+         WHERE e.id IS NULL OR p.entry_id IS NULL
+            OR p.residue <> 0 OR p.first <> 1 OR p.last <> p.count
+            OR p.effective_from <> e.effective_at OR p.effective_to <> e.effective_at
+            OR p.recorded_from <> e.recorded_at OR p.recorded_to <> e.recorded_at
+            OR (p.currency <> p.other_currency
+                AND EXISTS (SELECT FROM ledger_posting c
+                             WHERE c.organization_id = p.organization_id
+                               AND c.entry_id = p.entry_id
+                             GROUP BY c.currency HAVING SUM(c.amount_minor) <> 0))
+         ORDER BY COALESCE(e.id, p.entry_id)
     """,
-    "ledger_posting_has_its_entry_and_account": """
-        SELECT p.organization_id, p.entry_id, p.number, p.account_id
-          FROM ledger_posting p
-          LEFT JOIN ledger_journal_entry e
-            ON e.organization_id = p.organization_id AND e.id = p.entry_id
-          LEFT JOIN ledger_account a
-            ON a.organization_id = p.organization_id AND a.id = p.account_id
-           AND a.currency = p.currency
-         WHERE e.id IS NULL OR a.id IS NULL
-         ORDER BY p.entry_id, p.number
-    """,
-    "ledger_versions_have_no_gap": """
-        SELECT organization_id, account_id, entry_id, account_version, place
-          FROM (SELECT organization_id, account_id, entry_id, account_version,
-                       row_number() OVER (PARTITION BY organization_id, account_id
-                                          ORDER BY account_version) AS place
-                  FROM ledger_posting) AS numbered
-         WHERE account_version <> place
-         ORDER BY account_id, account_version
-    """,
-    # The running balance is on the normal side, so an amount changed by hand shows at its row.
-    "ledger_running_balance_follows_postings": """
-        SELECT organization_id, account_id, entry_id, account_version, balance_after_minor, running
-          FROM (SELECT p.organization_id, p.account_id, p.entry_id, p.account_version,
-                       p.balance_after_minor,
-                       SUM(CASE WHEN b.credit_normal THEN -p.amount_minor ELSE p.amount_minor END)
-                           OVER (PARTITION BY p.organization_id, p.account_id
-                                 ORDER BY p.account_version) AS running
-                  FROM ledger_posting p
-                  JOIN ledger_balance b
-                    ON b.organization_id = p.organization_id AND b.id = p.account_id) AS summed
-         WHERE balance_after_minor <> running
-         ORDER BY account_id, account_version
-    """,
-    "ledger_balance_equals_its_postings": """
-        SELECT b.organization_id, b.id AS account_id, b.posted_debits, b.posted_credits,
-               COALESCE(p.debits, 0) AS debits, COALESCE(p.credits, 0) AS credits
+    # Postings of each account in their order, one pass: a version follows the one before, and the
+    # balance after it, on the normal side, is the one before and this amount. What that comes to is
+    # the balance row.
+    "ledger_balance_follows_its_postings": """
+        SELECT COALESCE(b.organization_id, p.organization_id) AS organization_id,
+               kassa_public_id('la', COALESCE(b.id, p.account_id)) AS account,
+               kassa_public_id('je', (SELECT c.entry_id FROM ledger_posting c
+                                       WHERE c.organization_id = p.organization_id
+                                         AND c.account_id = p.account_id
+                                         AND c.account_version = wrong.version)) AS entry,
+               wrong.version AS account_version,
+               CASE WHEN b.id IS NULL THEN 'postings without a balance of their currency'
+                    WHEN wrong.version IS NOT NULL
+                    THEN 'version or balance after does not follow'
+                    ELSE 'the balance is not what its postings come to' END AS what,
+               b.version, p.postings, b.posted_debits, p.debits, b.posted_credits, p.credits
           FROM ledger_balance b
-          LEFT JOIN (SELECT organization_id, account_id, COUNT(*) AS postings,
-                            COALESCE(SUM(amount_minor) FILTER (WHERE amount_minor > 0), 0)
-                                AS debits,
-                            COALESCE(-SUM(amount_minor) FILTER (WHERE amount_minor < 0), 0)
-                                AS credits
-                       FROM ledger_posting GROUP BY organization_id, account_id) p
+          FULL JOIN (
+                SELECT o.organization_id, o.account_id, o.currency, COUNT(*) AS postings,
+                       COALESCE(SUM(o.amount_minor) FILTER (WHERE o.amount_minor > 0), 0) AS debits,
+                       COALESCE(-SUM(o.amount_minor) FILTER (WHERE o.amount_minor < 0), 0)
+                           AS credits,
+                       MAX(o.effective_at) AS latest,
+                       MIN(o.account_version) FILTER (
+                           WHERE o.account_version <> o.version_before + 1
+                              OR o.balance_after_minor - o.balance_before <> o.amount_minor)
+                           AS wrong_of_debits,
+                       MIN(o.account_version) FILTER (
+                           WHERE o.account_version <> o.version_before + 1
+                              OR o.balance_before - o.balance_after_minor <> o.amount_minor)
+                           AS wrong_of_credits
+                  FROM (SELECT organization_id, account_id, currency, amount_minor, effective_at,
+                               account_version, balance_after_minor,
+                               LAG(account_version, 1, 0::bigint) OVER by_version AS version_before,
+                               LAG(balance_after_minor, 1, 0::bigint) OVER by_version
+                                   AS balance_before
+                          FROM ledger_posting
+                        WINDOW by_version AS (PARTITION BY organization_id, account_id
+                                              ORDER BY account_version)) AS o
+                 GROUP BY o.organization_id, o.account_id, o.currency) p
             ON p.organization_id = b.organization_id AND p.account_id = b.id
-         WHERE b.posted_debits <> COALESCE(p.debits, 0)
-            OR b.posted_credits <> COALESCE(p.credits, 0)
+           AND p.currency = b.currency
+         CROSS JOIN LATERAL (
+               SELECT CASE WHEN b.credit_normal THEN p.wrong_of_credits
+                           ELSE p.wrong_of_debits END AS version) AS wrong
+         WHERE b.id IS NULL OR wrong.version IS NOT NULL
             OR b.version <> COALESCE(p.postings, 0)
-         ORDER BY b.id
+            OR b.posted_debits <> COALESCE(p.debits, 0)
+            OR b.posted_credits <> COALESCE(p.credits, 0)
+            OR b.latest_effective_at IS DISTINCT FROM p.latest
+         ORDER BY wrong.version IS NULL, COALESCE(b.id, p.account_id)
     """,
     "ledger_pending_equals_open_holds": """
-        SELECT b.organization_id, b.id AS account_id, b.pending_debits, b.pending_credits
+        SELECT b.organization_id, kassa_public_id('la', b.id) AS account,
+               b.pending_debits, COALESCE(h.debits, 0) AS held_debits,
+               b.pending_credits, COALESCE(h.credits, 0) AS held_credits
           FROM ledger_balance b
-          LEFT JOIN (SELECT organization_id, debit_account_id AS account_id,
-                            SUM(amount_minor) AS held
-                       FROM ledger_hold WHERE status = 'open' GROUP BY 1, 2) d
-            ON d.organization_id = b.organization_id AND d.account_id = b.id
-          LEFT JOIN (SELECT organization_id, credit_account_id AS account_id,
-                            SUM(amount_minor) AS held
-                       FROM ledger_hold WHERE status = 'open' GROUP BY 1, 2) c
-            ON c.organization_id = b.organization_id AND c.account_id = b.id
-         WHERE b.pending_debits <> COALESCE(d.held, 0)
-            OR b.pending_credits <> COALESCE(c.held, 0)
+          LEFT JOIN (SELECT o.organization_id, side.account_id, SUM(side.debits) AS debits,
+                            SUM(side.credits) AS credits
+                       FROM ledger_hold o
+                      CROSS JOIN LATERAL (VALUES
+                            (o.debit_account_id, o.amount_minor - o.captured_minor, 0),
+                            (o.credit_account_id, 0, o.amount_minor - o.captured_minor))
+                            AS side(account_id, debits, credits)
+                      WHERE o.status = 'open'
+                      GROUP BY o.organization_id, side.account_id) h
+            ON h.organization_id = b.organization_id AND h.account_id = b.id
+         WHERE b.pending_debits <> COALESCE(h.debits, 0)
+            OR b.pending_credits <> COALESCE(h.credits, 0)
          ORDER BY b.id
     """,
     "ledger_hold_agrees_with_its_history": """
-        SELECT h.organization_id, h.id AS hold_id, h.status, v.kind, h.captured_minor
+        SELECT h.organization_id, kassa_public_id('ho', h.id) AS hold, h.status, v.ended,
+               h.captured_minor, v.captured, v.released
           FROM ledger_hold h
-          LEFT JOIN ledger_hold_event v
-            ON v.organization_id = h.organization_id AND v.hold_id = h.id AND v.terminal
-         WHERE h.status <> COALESCE(v.kind, 'open')
-            OR h.captured_minor <> CASE v.kind WHEN 'captured' THEN v.amount_minor ELSE 0 END
+          LEFT JOIN (SELECT organization_id, hold_id, MAX(kind) FILTER (WHERE terminal) AS ended,
+                            COALESCE(SUM(amount_minor) FILTER (WHERE kind = 'placed'), 0) AS placed,
+                            COALESCE(SUM(amount_minor) FILTER (WHERE kind = 'captured'), 0)
+                                AS captured,
+                            SUM(amount_minor) FILTER (WHERE kind IN ('voided', 'expired'))
+                                AS released
+                       FROM ledger_hold_event GROUP BY organization_id, hold_id) v
+            ON v.organization_id = h.organization_id AND v.hold_id = h.id
+         WHERE h.status <> COALESCE(v.ended, 'open')
+            OR h.amount_minor IS DISTINCT FROM v.placed
+            OR h.captured_minor <> v.captured
+            OR v.released <> h.amount_minor - h.captured_minor
          ORDER BY h.id
+    """,
+    "ledger_capture_is_posted": """
+        SELECT v.organization_id, kassa_public_id('ho', v.hold_id) AS hold,
+               kassa_public_id('je', v.entry_id) AS entry, v.amount_minor, p.amount_minor AS posted
+          FROM ledger_hold_event v
+          JOIN ledger_hold h ON h.organization_id = v.organization_id AND h.id = v.hold_id
+          LEFT JOIN ledger_posting p
+            ON p.organization_id = v.organization_id AND p.entry_id = v.entry_id
+           AND p.account_id = h.debit_account_id
+         WHERE (v.kind = 'captured' AND v.amount_minor <> COALESCE(p.amount_minor, 0))
+            OR (v.kind <> 'captured' AND v.entry_id IS NOT NULL)
+         ORDER BY v.id
     """,
     "ledger_account_has_its_balance": """
         SELECT COALESCE(a.organization_id, b.organization_id) AS organization_id,
-               COALESCE(a.id, b.id) AS account_id
+               kassa_public_id('la', COALESCE(a.id, b.id)) AS account
           FROM ledger_account a
           FULL JOIN ledger_balance b ON b.organization_id = a.organization_id AND b.id = a.id
          WHERE a.id IS NULL OR b.id IS NULL OR b.currency <> a.currency
             OR b.credit_normal <> (a.type IN ('liability', 'equity', 'income'))
-         ORDER BY account_id
+         ORDER BY COALESCE(a.id, b.id)
     """,
     "ledger_trial_balance_is_zero": """
         SELECT organization_id, currency, SUM(posted_debits) AS debits,
@@ -106,18 +153,132 @@ INVARIANTS: Final[dict[str, str]] = {
           FROM ledger_balance GROUP BY organization_id, currency
         HAVING SUM(posted_debits) <> SUM(posted_credits)
     """,
-    # Events are kept for a time; older entries had theirs. An event whose entry is gone is a fault
-    # at any age: that is how an entry shows that was taken out with all its traces in the books.
+    # A sealed entry had its event: the feed is what it was sealed from. Of the others, either each
+    # has one, or somebody wrote to the books behind the engine, or took an entry out of them.
+    # Events are kept for a time, and an imported entry may be older than that.
     "ledger_entry_has_its_event": """
         SELECT COALESCE(e.organization_id, v.organization_id) AS organization_id,
-               e.id AS entry_id, v.aggregate_id AS event_of
-          FROM ledger_journal_entry e
-          FULL JOIN (SELECT organization_id, aggregate_id FROM core_outbox_event
-                      WHERE name = 'ledger.journal_entry.posted') v
+               COALESCE(v.aggregate_id, kassa_public_id('je', e.id)) AS entry,
+               CASE WHEN e.id IS NULL THEN 'an event without its entry'
+                    ELSE 'an entry without its event' END AS what
+          FROM (SELECT o.organization_id, o.id, o.recorded_at FROM ledger_journal_entry o
+                  LEFT JOIN ledger_chain_link l
+                    ON l.organization_id = o.organization_id AND l.entry_id = o.id
+                 WHERE l.entry_id IS NULL) e
+          FULL JOIN (
+                SELECT o.organization_id, o.aggregate_id
+                  FROM (SELECT organization_id, id FROM core_outbox_batch
+                         WHERE public AND position IS NULL
+                        UNION ALL
+                        SELECT f.organization_id, n.id
+                          FROM core_feed_head f
+                          LEFT JOIN ledger_chain_head h ON h.organization_id = f.organization_id
+                         CROSS JOIN LATERAL (
+                               SELECT id FROM core_outbox_batch
+                                WHERE organization_id = f.organization_id
+                                  AND position > COALESCE(h.feed_position, 0)) AS n) AS waiting
+                  JOIN core_outbox_event o
+                    ON o.organization_id = waiting.organization_id AND o.batch_id = waiting.id
+                 WHERE o.name = 'ledger.journal_entry.posted') v
             ON v.organization_id = e.organization_id
            AND v.aggregate_id = kassa_public_id('je', e.id)
          WHERE e.id IS NULL
             OR (v.aggregate_id IS NULL AND e.recorded_at > now() - interval '89 days')
          ORDER BY e.id, v.aggregate_id
+    """,
+    # Events are dropped one day, and what is not sealed by then never could be.
+    "ledger_is_sealed_within_an_hour": """
+        SELECT f.organization_id, h.feed_position AS sealed_up_to, f.last_position,
+               next.inserted_at AS waits_since
+          FROM core_feed_head f
+          LEFT JOIN ledger_chain_head h ON h.organization_id = f.organization_id
+         CROSS JOIN LATERAL (
+               SELECT inserted_at FROM core_outbox_batch
+                WHERE organization_id = f.organization_id
+                  AND position > COALESCE(h.feed_position, 0)
+                ORDER BY position LIMIT 1) AS next
+         WHERE next.inserted_at < now() - interval '1 hour'
+         ORDER BY next.inserted_at
+    """,
+    "ledger_chain_has_no_gap": """
+        SELECT COALESCE(h.organization_id, l.organization_id) AS organization_id,
+               h.position AS head, l.last AS last_link, l.links
+          FROM ledger_chain_head h
+          FULL JOIN (SELECT organization_id, COUNT(*) AS links, MAX(position) AS last
+                       FROM ledger_chain_link GROUP BY organization_id) l
+            ON l.organization_id = h.organization_id
+         WHERE COALESCE(h.position, 0) <> COALESCE(l.links, 0)
+            OR COALESCE(l.last, 0) <> COALESCE(l.links, 0)
+    """,
+    "ledger_link_has_its_entry": """
+        SELECT l.organization_id, l.position, kassa_public_id('je', l.entry_id) AS entry
+          FROM ledger_chain_link l
+          LEFT JOIN ledger_journal_entry e
+            ON e.organization_id = l.organization_id AND e.id = l.entry_id
+         WHERE e.id IS NULL
+         ORDER BY l.organization_id, l.position
+    """,
+    # An account's postings are sealed in their order, so what is not sealed is above what is.
+    "ledger_chain_skips_no_entry": """
+        SELECT e.organization_id, kassa_public_id('je', e.id) AS entry, p.account_version,
+               t.sealed AS sealed_version
+          FROM ledger_journal_entry e
+          LEFT JOIN ledger_chain_link l
+            ON l.organization_id = e.organization_id AND l.entry_id = e.id
+          JOIN ledger_posting p ON p.organization_id = e.organization_id AND p.entry_id = e.id
+          JOIN (SELECT organization_id, account_id, MAX(last_version) AS sealed
+                  FROM ledger_monthly_total WHERE clock = 'recorded'
+                 GROUP BY organization_id, account_id) t
+            ON t.organization_id = p.organization_id AND t.account_id = p.account_id
+         WHERE l.entry_id IS NULL AND p.account_version <= t.sealed
+         ORDER BY e.id
+    """,
+    "ledger_months_agree_by_both_clocks": """
+        SELECT organization_id, kassa_public_id('la', account_id) AS account
+          FROM (SELECT organization_id, account_id, clock, SUM(debits_minor) AS debits,
+                       SUM(credits_minor) AS credits, SUM(postings) AS postings,
+                       MIN(first_version) AS first, MAX(last_version) AS last
+                  FROM ledger_monthly_total GROUP BY organization_id, account_id, clock) AS summed
+         GROUP BY organization_id, account_id
+        HAVING COUNT(*) <> 2 OR MIN(debits) <> MAX(debits) OR MIN(credits) <> MAX(credits)
+            OR MIN(first) <> 1 OR MAX(first) <> 1 OR MIN(last) <> MAX(last)
+            OR MIN(postings) <> MAX(last) OR MAX(postings) <> MAX(last)
+         ORDER BY account_id
+    """,
+}
+
+RECOUNTS: Final[dict[str, str]] = {
+    "ledger_month_is_what_was_sealed": """
+        SELECT COALESCE(t.organization_id, s.organization_id) AS organization_id,
+               kassa_public_id('la', COALESCE(t.account_id, s.account_id)) AS account,
+               COALESCE(t.clock, s.clock) AS clock, COALESCE(t.month, s.month) AS month,
+               t.debits_minor, s.debits, t.credits_minor, s.credits, t.postings, s.count
+          FROM ledger_monthly_total t
+          FULL JOIN (
+                SELECT counted.organization_id, counted.account_id, time.clock, time.month,
+                       SUM(debits) AS debits, SUM(credits) AS credits, SUM(count) AS count,
+                       MIN(first) AS first, MAX(last) AS last
+                  FROM (SELECT p.organization_id, p.account_id,
+                               date_trunc('month', p.effective_at, 'UTC')::date AS effective,
+                               date_trunc('month', p.recorded_at, 'UTC')::date AS recorded,
+                               COALESCE(SUM(p.amount_minor) FILTER (WHERE p.amount_minor > 0), 0)
+                                   AS debits,
+                               COALESCE(-SUM(p.amount_minor) FILTER (WHERE p.amount_minor < 0), 0)
+                                   AS credits,
+                               COUNT(*) AS count, MIN(p.account_version) AS first,
+                               MAX(p.account_version) AS last
+                          FROM ledger_posting p
+                          JOIN ledger_chain_link l
+                            ON l.organization_id = p.organization_id AND l.entry_id = p.entry_id
+                         GROUP BY 1, 2, 3, 4) AS counted
+                 CROSS JOIN LATERAL (VALUES ('effective', effective), ('recorded', recorded))
+                       AS time(clock, month)
+                 GROUP BY 1, 2, 3, 4) s
+            ON s.organization_id = t.organization_id AND s.account_id = t.account_id
+           AND s.clock = t.clock AND s.month = t.month
+         WHERE t.account_id IS NULL OR s.account_id IS NULL
+            OR t.debits_minor <> s.debits OR t.credits_minor <> s.credits
+            OR t.postings <> s.count OR t.first_version <> s.first OR t.last_version <> s.last
+         ORDER BY COALESCE(t.account_id, s.account_id), month, clock
     """,
 }

@@ -1,9 +1,13 @@
-"""The journal as other tools read it. Pure: records in, lines of text out."""
+"""
+The journal as other tools read it. Pure: records in, lines of text out.
+
+What Kassa itself reads back is another thing, complete and in the order of the chain: `journal`.
+"""
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
-from apps.ledger.formats import beancount, tables
+from apps.ledger.formats import beancount, hledger, tables
 from apps.ledger.formats.records import AccountRecord, EntryRecord, LegRecord
 
 type Writer = Callable[[Iterable[AccountRecord], Iterable[EntryRecord]], Iterator[str]]
@@ -11,7 +15,7 @@ type Writer = Callable[[Iterable[AccountRecord], Iterable[EntryRecord]], Iterato
 WRITERS: Final[dict[str, Writer]] = {
     "beancount": beancount.write,
     "csv": tables.write_csv,
-    "jsonl": tables.write_jsonl,
+    "hledger": hledger.write,
 }
 
 __all__ = ["WRITERS", "AccountRecord", "EntryRecord", "LegRecord", "Writer"]

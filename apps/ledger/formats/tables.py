@@ -1,8 +1,7 @@
-"""The journal as CSV and as JSON lines: one row or object per posting or entry."""
+"""The journal as CSV: a row per posting."""
 
 import csv
 import io
-import json
 from collections.abc import Iterable, Iterator
 from datetime import UTC
 from typing import Final
@@ -47,28 +46,3 @@ def _row(values: Iterable[object]) -> str:
     buffer = io.StringIO()
     csv.writer(buffer).writerow(values)
     return buffer.getvalue()
-
-
-def write_jsonl(
-    _accounts: Iterable[AccountRecord], entries: Iterable[EntryRecord]
-) -> Iterator[str]:
-    """Yield one JSON object a line, an entry each, amounts in minor units."""
-    for entry in entries:
-        yield (
-            json.dumps(
-                {
-                    "id": entry.id,
-                    "kind": entry.kind,
-                    "reference": entry.reference or None,
-                    "description": entry.description,
-                    "effective_at": entry.effective_at.astimezone(UTC).isoformat(),
-                    "recorded_at": entry.recorded_at.astimezone(UTC).isoformat(),
-                    "postings": [
-                        {"account": leg.code, "amount": leg.amount_minor, "currency": leg.currency}
-                        for leg in entry.legs
-                    ],
-                },
-                ensure_ascii=False,
-            )
-            + "\n"
-        )

@@ -28,6 +28,9 @@ from apps.ledger.operations._holds import (
     preview_void,
     void_hold,
 )
+from apps.ledger.operations._importing import (
+    import_journal,
+)
 from apps.ledger.operations._monitors import (
     MonitorTerms,
     create_monitor,
@@ -50,6 +53,7 @@ from apps.ledger.operations._reversal import (
     reverse_entry,
 )
 from apps.ledger.operations._sealing import (
+    record_verification,
     seal_entries,
     seal_in_order,
 )
@@ -85,6 +89,7 @@ __all__ = [
     "deactivate_monitor",
     "exchange",
     "expire_holds",
+    "import_journal",
     "open_accounts",
     "open_client_account",
     "place_hold",
@@ -98,6 +103,7 @@ __all__ = [
     "preview_reversal",
     "preview_transfers",
     "preview_void",
+    "record_verification",
     "relay_opened",
     "reverse_entries",
     "reverse_entry",

@@ -5,7 +5,8 @@ from datetime import datetime
 from typing import Final
 from uuid import UUID
 
-from apps.core import statements, transactions
+from apps.core import audit, statements, transactions
+from apps.core.actors import Actor
 from apps.core.errors import InvariantBroken
 from apps.core.ids import encode_id
 from apps.ledger import queries
@@ -114,3 +115,17 @@ def _hashes(head: ChainHead, entry_ids: Sequence[UUID], positions: dict[UUID, in
         previous = chain.link(previous, positions[id_], contents[id_])
         hashes.append(previous)
     return hashes
+
+
+@transactions.outermost
+def record_verification(
+    *, organization_id: UUID, position: int, hash_: bytes, actor: Actor, now: datetime
+) -> None:
+    """Keep in the audit trail that the chain was recomputed up to `position`, and is right."""
+    audit.record(
+        queries.VERIFIED,
+        queries.chain_subject(organization_id),
+        organization_id=organization_id,
+        actor=actor,
+        after={"position": position, "hash": hash_.hex(), "verified_at": now.isoformat()},
+    )

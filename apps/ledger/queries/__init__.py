@@ -8,6 +8,7 @@ from apps.ledger.queries._balances import (
     accounts,
     currency_totals,
     get_balance,
+    has_holds,
     list_balances,
     list_open_holds,
     trial_balance,
@@ -15,18 +16,22 @@ from apps.ledger.queries._balances import (
     view_balances,
 )
 from apps.ledger.queries._chain import (
+    VERIFIED,
     ChainStatus,
     WaitingPortion,
     chain_status,
+    chain_subject,
     find_waiting_portion,
     list_chain_positions,
     list_contents,
     list_links,
     list_organizations_to_seal,
+    stream_chain_by_id,
 )
 from apps.ledger.queries._export import (
     export_accounts,
     stream_entries,
+    stream_journal,
 )
 from apps.ledger.queries._fx import (
     AccountSide,
@@ -78,6 +83,15 @@ from apps.ledger.queries._monitors import (
     get_monitor,
     monitors,
 )
+from apps.ledger.queries._recount import (
+    ChainFault,
+    StoredLink,
+    count_entries_and_postings,
+    find_chain_fault,
+    find_event_without_entry,
+    list_chained_organizations,
+    stream_chain,
+)
 from apps.ledger.queries._statement import (
     Position,
     Statement,
@@ -94,11 +108,13 @@ from apps.ledger.queries._trial_balance import (
 )
 
 __all__ = [
+    "VERIFIED",
     "AccountMovement",
     "AccountSide",
     "BalanceAt",
     "BalanceSheet",
     "BalanceView",
+    "ChainFault",
     "ChainStatus",
     "Clock",
     "CurrencyTotal",
@@ -109,6 +125,7 @@ __all__ = [
     "PostingView",
     "Statement",
     "StatementLine",
+    "StoredLink",
     "TrialBalanceLine",
     "WaitingPortion",
     "account_ids",
@@ -119,12 +136,16 @@ __all__ = [
     "balance_sheets",
     "balance_with_holds",
     "chain_status",
+    "chain_subject",
     "closed_periods",
+    "count_entries_and_postings",
     "currency_totals",
     "entries",
     "entry_amounts",
     "export_accounts",
+    "find_chain_fault",
     "find_entries_by_reference",
+    "find_event_without_entry",
     "find_fx_transfer",
     "find_holds_by_reference",
     "find_waiting_portion",
@@ -135,6 +156,7 @@ __all__ = [
     "get_hold",
     "get_monitor",
     "get_statement",
+    "has_holds",
     "hold_entries",
     "hold_state",
     "holds",
@@ -142,6 +164,7 @@ __all__ = [
     "list_balances",
     "list_balances_at",
     "list_chain_positions",
+    "list_chained_organizations",
     "list_contents",
     "list_links",
     "list_open_holds",
@@ -158,7 +181,10 @@ __all__ = [
     "read_balances",
     "read_expired_holds",
     "read_holds",
+    "stream_chain",
+    "stream_chain_by_id",
     "stream_entries",
+    "stream_journal",
     "trial_balance",
     "trial_balance_totals",
     "view_balances",

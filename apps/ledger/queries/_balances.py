@@ -174,6 +174,11 @@ def list_open_holds(
     ]
 
 
+def has_holds(*, organization_id: UUID) -> bool:
+    """Say whether the organisation ever held money."""
+    return Hold.objects.filter(organization_id=organization_id).exists()
+
+
 def currency_totals(*, organization_ids: Iterable[UUID]) -> list[tuple[UUID, str, int, int]]:
     """Return organization, currency, sum of debits and sum of credits, over every balance."""
     rows = Balance.objects.filter(organization_id__in=list(organization_ids))

@@ -1,7 +1,7 @@
 """The audit chain as it stands: what is sealed, what waits, and the content of each entry."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby
@@ -13,9 +13,11 @@ from apps.core import queries as core_queries
 from apps.core import statements
 from apps.core.ids import decode_id
 from apps.ledger.events import JournalEntryPosted
-from apps.ledger.models import ChainHead, ChainLink
+from apps.ledger.models import ChainHead, ChainLink, JournalEntry
+from apps.ledger.rules import chain
 from apps.ledger.rules.chain import EntryContent, SealedPosting
 
+_PORTION: Final = 10_000
 _ENTRIES: Final = """
     SELECT e.id, e.kind, e.reference, e.description,
            (EXTRACT(EPOCH FROM e.effective_at) * 1000000)::bigint,
@@ -38,6 +40,8 @@ _POSTINGS: Final = """
       JOIN ledger_posting AS p ON p.organization_id = %(org)s AND p.entry_id = asked.id
      ORDER BY p.entry_id, p.number
 """
+# The act under which the audit trail keeps that a chain was recomputed, and found right.
+VERIFIED: Final = "ledger.verify_chain"
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +130,33 @@ def _sealed_postings(
     }
 
 
+def stream_chain_by_id(*, organization_id: UUID) -> Iterator[tuple[int, UUID, bytes]]:
+    """
+    Yield the chain that the entries would have in the order of their ids: position, id, hash.
+
+    A journal that is imported is posted by one process in that order, whether sealed by now or not.
+    """
+    mine = JournalEntry.objects.filter(organization_id=organization_id)
+    reversed_ids = set(mine.exclude(reverses=None).values_list("reverses_id", flat=True))
+    place, previous, reversed_at = 0, chain.GENESIS, dict[UUID, int]()
+    last: UUID | None = None
+    while True:
+        rest = mine if last is None else mine.filter(id__gt=last)
+        ids = list(rest.order_by("id").values_list("id", flat=True)[:_PORTION])
+        if not ids:
+            return
+        positions = {id_: position for position, id_ in enumerate(ids, place + 1)}
+        reversed_at |= {id_: positions[id_] for id_ in reversed_ids & positions.keys()}
+        contents = list_contents(
+            organization_id=organization_id, entry_ids=ids, positions=reversed_at
+        )
+        for id_ in ids:
+            place += 1
+            previous = chain.link(previous, place, contents[id_])
+            yield place, id_, previous
+        last = ids[-1]
+
+
 @dataclass(frozen=True, slots=True)
 class ChainStatus:
     """How far an organisation's chain has come, and what waits for it."""
@@ -136,13 +167,16 @@ class ChainStatus:
     sealed_at: datetime | None
     waiting: int
     oldest_waiting_at: datetime | None
+    verified_at: datetime | None
+    verified_position: int
 
 
 def chain_status(*, organization_id: UUID) -> ChainStatus:
     """
     Return the head of the organisation's chain, and the entries that are not sealed yet.
 
-    `oldest_waiting_at` is when the first of them was recorded.
+    `oldest_waiting_at` is when the first of them was recorded; `verified_at` when all links up to
+    `verified_position` were last recomputed and found right.
     """
     head = ChainHead.objects.filter(organization_id=organization_id).first()
     if head is None:
@@ -150,6 +184,10 @@ def chain_status(*, organization_id: UUID) -> ChainStatus:
     waiting, oldest = core_queries.count_feed_rest(
         organization_id=organization_id, name=JournalEntryPosted.name, after=head.feed_position
     )
+    verified = core_queries.find_latest_act(
+        organization_id=organization_id, act=VERIFIED, subject=chain_subject(organization_id)
+    )
+    verified_at, after = verified or (None, {})
     return ChainStatus(
         position=head.position,
         hash=bytes(head.hash),
@@ -157,4 +195,11 @@ def chain_status(*, organization_id: UUID) -> ChainStatus:
         sealed_at=head.sealed_at,
         waiting=waiting,
         oldest_waiting_at=oldest,
+        verified_at=verified_at,
+        verified_position=int(str(after.get("position", 0))),
     )
+
+
+def chain_subject(organization_id: UUID) -> tuple[str, str]:
+    """Return how the audit trail names the organisation's chain."""
+    return "ledger.chainhead", str(organization_id)

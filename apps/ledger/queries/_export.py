@@ -5,9 +5,13 @@ from typing import Final
 from uuid import UUID
 
 from django.db import connection
+from msgspec import Raw
 
+from apps.core.errors import InvariantBroken
 from apps.core.ids import encode_id
-from apps.ledger.formats import AccountRecord, EntryRecord, LegRecord
+from apps.ledger.formats import AccountRecord, EntryRecord, LegRecord, journal
+from apps.ledger.models import Balance, ChainHead, LedgerAccount
+from apps.ledger.queries._recount import stream_chain
 
 _EXPORT_ACCOUNTS: Final = """
     SELECT a.code, a.type, a.currency, COALESCE(SUM(p.amount_minor), 0)::bigint
@@ -25,6 +29,13 @@ _EXPORT_ENTRIES: Final = """
       JOIN ledger_account a ON a.organization_id = p.organization_id AND a.id = p.account_id
      WHERE e.organization_id = %s
      GROUP BY e.organization_id, e.id ORDER BY e.id
+"""
+_LATER_METADATA: Final = """
+    SELECT l.position, m.number, m.metadata::text, m.actor, m.recorded_at
+      FROM ledger_entry_metadata m
+      JOIN ledger_chain_link l ON l.organization_id = m.organization_id AND l.entry_id = m.entry_id
+     WHERE m.organization_id = %s
+     ORDER BY l.position, m.number
 """
 
 
@@ -57,4 +68,56 @@ def stream_entries(*, organization_id: UUID, chunk: int = 2000) -> Iterator[Entr
                     LegRecord(code, type_, int(amount), currency)
                     for code, type_, amount, currency in legs
                 ),
+            )
+
+
+def stream_journal(*, organization_id: UUID, chunk: int = 2000) -> Iterator[journal.Line]:
+    """
+    Yield the sealed journal whole, as it is imported again: header, accounts, entries, metadata.
+
+    Call it inside a snapshot. An entry that is not sealed yet is not in it.
+
+    :raises InvariantBroken: if a link's entry is missing: `verify_ledger` says more
+    """
+    head = ChainHead.objects.filter(organization_id=organization_id).first()
+    accounts = LedgerAccount.objects.filter(organization_id=organization_id)
+    yield journal.HeaderLine(
+        format=journal.FORMAT,
+        organization=encode_id("org", organization_id),
+        accounts=accounts.count(),
+        entries=0 if head is None else head.position,
+        hash="" if head is None else bytes(head.hash).hex(),
+    )
+    balances = Balance.objects.filter(organization_id=organization_id).in_bulk()
+    for account in accounts.order_by("code").iterator(chunk_size=chunk):
+        balance = balances[account.id]
+        yield journal.AccountLine(
+            code=account.code,
+            account_type=account.type,
+            currency=account.currency,
+            min_available=balance.min_available_minor,
+            internal=balance.internal,
+            status=balance.status,
+            metadata=journal.metadata_raw(account.metadata),
+        )
+    for link in stream_chain(organization_id=organization_id):
+        if link.content is None:
+            msg = f"{encode_id('je', link.entry_id)} at position {link.position}: {link.missing}."
+            raise InvariantBroken(msg)
+        yield journal.entry_line(
+            position=link.position,
+            hash_=link.hash,
+            id_=encode_id("je", link.entry_id),
+            content=link.content,
+        )
+    with connection.connection.cursor(name="later_metadata") as cursor:
+        cursor.itersize = chunk
+        cursor.execute(_LATER_METADATA, [organization_id])
+        for position, number, metadata, actor, recorded_at in cursor:
+            yield journal.MetadataLine(
+                position=position,
+                number=number,
+                metadata=Raw(metadata.encode()),
+                actor=actor,
+                recorded_at=recorded_at,
             )

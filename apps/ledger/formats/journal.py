@@ -1,0 +1,192 @@
+"""
+The journal as Kassa itself reads it back: JSON lines, complete, in the order of the audit chain.
+
+First a header, then every account, every sealed entry with the hash of its link, and what metadata
+became later. Amounts are minor units, debit positive; `reverses` is a position, as in the chain.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Final
+
+import msgspec
+from msgspec import Meta, Raw
+
+from apps.ledger.rules.chain import EntryContent, SealedPosting
+
+FORMAT: Final = "kassa.journal.1"
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
+
+# Postgres' bigint; and text without the one character that Postgres cannot store.
+type Integer = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+type Instant = Annotated[datetime, Meta(tz=True)]
+type Text500 = Annotated[str, Meta(max_length=500, pattern=r"\A[^\x00]*\Z")]
+type Code = Annotated[
+    str, Meta(max_length=200, pattern=r"\A[a-z0-9][a-z0-9_]*(:[a-z0-9][a-z0-9_]*)*(:[A-Z]{3})?\Z")
+]
+type Currency = Annotated[str, Meta(pattern=r"\A[A-Z]{3}\Z")]
+type Position = Annotated[int, Meta(ge=1, le=2**63 - 1)]
+type Hash = Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z")]
+
+
+class _Line(msgspec.Struct, forbid_unknown_fields=True, tag_field="type", kw_only=True, gc=False):
+    pass
+
+
+class HeaderLine(_Line, tag="journal"):
+    """What the file is: whose, and how far its chain goes. `hash` is empty without entries."""
+
+    format: str
+    organization: str
+    accounts: int
+    entries: int
+    hash: str
+
+
+class AccountLine(_Line, tag="account"):
+    """An account as it stood at the export; its floor and status hold from the end of it on."""
+
+    code: Code
+    account_type: str
+    currency: Currency
+    min_available: Integer | None
+    internal: bool
+    status: str
+    metadata: Raw
+
+
+class PostingLine(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, gc=False):
+    """One posting, with the account's version and balance right after it."""
+
+    account: Code
+    amount: Integer
+    currency: Currency
+    version: Position
+    balance_after: Integer
+
+
+class EntryLine(_Line, tag="entry"):
+    """One entry at its position of the chain."""
+
+    position: Position
+    hash: Hash
+    id: str
+    kind: Annotated[str, Meta(max_length=40, pattern=r"\A[^\x00]*\Z")]
+    reference: Annotated[str, Meta(min_length=1, max_length=255, pattern=r"\A[^\x00]*\Z")] | None
+    description: Text500
+    effective_at: Instant
+    recorded_at: Instant
+    actor: Annotated[str, Meta(max_length=100, pattern=r"\A[^\x00]*\Z")]
+    metadata: Raw
+    reverses: Position | None
+    postings: Annotated[list[PostingLine], Meta(min_length=1)]
+
+    def content(self, types: Mapping[str, str]) -> EntryContent:
+        """Return what of it is sealed; `types` are those of the accounts by code."""
+        return EntryContent(
+            self.kind,
+            self.reference,
+            self.description,
+            (self.effective_at - _EPOCH) // _MICROSECOND,
+            (self.recorded_at - _EPOCH) // _MICROSECOND,
+            self.actor,
+            parse_metadata(self.metadata),
+            self.reverses,
+            tuple(
+                [
+                    SealedPosting(
+                        p.account, types[p.account], p.amount, p.currency, p.version,
+                        p.balance_after,
+                    )
+                    for p in self.postings
+                ]
+            ),
+        )  # fmt: skip
+
+
+class MetadataLine(_Line, tag="metadata"):
+    """What the metadata of the entry at a position became later, the `number`-th time."""
+
+    position: Position
+    number: Annotated[int, Meta(ge=1, le=2**31 - 1)]
+    metadata: Raw
+    actor: Annotated[str, Meta(max_length=100, pattern=r"\A[^\x00]*\Z")]
+    recorded_at: Instant
+
+
+type Line = HeaderLine | AccountLine | EntryLine | MetadataLine
+
+_decoder: Final = msgspec.json.Decoder(HeaderLine | AccountLine | EntryLine | MetadataLine)
+_encoder: Final = msgspec.json.Encoder()
+
+
+def parse_line(text: bytes) -> Line:
+    """
+    Return what a line says.
+
+    :raises ValueError: if it is none of the lines above; the message says what is wrong with it
+    """
+    line: Line = _decoder.decode(text)
+    if not isinstance(line, HeaderLine):
+        parse_metadata(getattr(line, "metadata", Raw(b"{}")))
+    return line
+
+
+def parse_metadata(raw: Raw) -> dict[str, object]:
+    """
+    Return an object of metadata.
+
+    :raises ValueError: if it is no object, or holds what Postgres' jsonb does not
+    """
+    if bytes(raw) == b"{}":
+        return {}
+    value = json.loads(bytes(raw), parse_constant=_refuse_constant)
+    if not isinstance(value, dict) or "\\u0000" in str(bytes(raw), "utf-8"):
+        msg = "metadata is an object without NUL"
+        raise ValueError(msg)
+    return value
+
+
+def _refuse_constant(name: str) -> object:
+    msg = f"{name} is no JSON"
+    raise ValueError(msg)
+
+
+def metadata_raw(metadata: Mapping[str, object]) -> Raw:
+    """Return metadata as a line holds it; by the library that reads it back."""
+    return Raw(json.dumps(metadata, ensure_ascii=False).encode())
+
+
+def entry_line(*, position: int, hash_: bytes, id_: str, content: EntryContent) -> EntryLine:
+    """Return the line of a sealed entry."""
+    return EntryLine(
+        position=position,
+        hash=hash_.hex(),
+        id=id_,
+        kind=content.kind,
+        reference=content.reference,
+        description=content.description,
+        effective_at=_EPOCH + timedelta(microseconds=content.effective_us),
+        recorded_at=_EPOCH + timedelta(microseconds=content.recorded_us),
+        actor=content.actor,
+        metadata=metadata_raw(content.metadata),
+        reverses=content.reverses,
+        postings=[
+            PostingLine(
+                account=p.code,
+                amount=p.amount_minor,
+                currency=p.currency,
+                version=p.account_version,
+                balance_after=p.balance_after_minor,
+            )
+            for p in content.postings
+        ],
+    )
+
+
+def write(lines: Iterable[Line]) -> Iterator[str]:
+    """Yield the lines as text, each with its line end."""
+    for line in lines:
+        yield _encoder.encode(line).decode() + "\n"

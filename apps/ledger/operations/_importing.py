@@ -1,0 +1,245 @@
+"""Importing a journal into an empty organisation: the same balances, and the same chain."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import batched
+from typing import Final
+from uuid import UUID
+
+from apps.core import transactions
+from apps.core.actors import Actor
+from apps.core.errors import Refusal
+from apps.core.ids import new_ids
+from apps.ledger import errors, queries
+from apps.ledger.formats import journal
+from apps.ledger.formats.journal import AccountLine, EntryLine, MetadataLine
+from apps.ledger.formats.journal_check import JournalCheck
+from apps.ledger.models import Balance, EntryMetadata, LedgerAccount
+from apps.ledger.operations._accounts import AccountSpec, open_accounts
+from apps.ledger.operations._engine import post
+from apps.ledger.rules import Leg, Outcome, PostEntry
+
+_PORTION: Final = 5_000
+_PROGRESS: Final = 50_000
+
+# Opens the file anew and yields its lines: it is read twice.
+type Read = Callable[[], Iterator[bytes]]
+type Progress = Callable[[str, int], None]
+
+
+@dataclass(slots=True)
+class _Import:
+    """One run: into what, what the file comes to, and the entries that others name."""
+
+    organization_id: UUID
+    check: JournalCheck
+    actor: Actor
+    now: datetime
+    accounts: dict[str, UUID]
+    entry_ids: dict[int, UUID]
+
+    def remember(self, position: int, entry_id: UUID) -> None:
+        if position in self.check.reversed or position in self.check.later:
+            self.entry_ids[position] = entry_id
+
+
+def import_journal(
+    *, organization_id: UUID, read: Read, actor: Actor, now: datetime, on_progress: Progress
+) -> JournalCheck:
+    """
+    Post an exported journal into an empty organisation by the engine; return what the file held.
+
+    The file is checked whole before anything is written. Entries keep their times and actors, and
+    accounts get their floors and statuses at the end, since what holds now need not have held at
+    each entry. Each portion is a transaction of its own: stopped anywhere, another run goes on
+    after the entries that stand. The events of the entries are published as if they were new.
+
+    :raises JournalFileRefused: if a line is wrong, or the engine refuses its entry; names the line
+    :raises OrganizationNotEmpty: if the organisation has anything that the file does not begin with
+    """
+    standing, _ = queries.count_entries_and_postings(organization_id=organization_id)
+    check = JournalCheck(standing=standing)
+    for number, text in enumerate(read(), 1):
+        _read_line(check, number, text)
+        if number % _PROGRESS == 0:
+            on_progress("lines checked", number)
+    _refuse_wrong(0, check.close)
+    run = _Import(organization_id, check, actor, now, {}, {})
+    _check_standing(run)
+    for portion in batched(check.accounts, _PORTION):
+        run.accounts |= _open(run, portion)
+    waiting = _entries(read, after=standing)
+    for entries in batched(waiting, _PORTION):
+        ids = _post_portion(run, entries)
+        for (_, entry), entry_id in zip(entries, ids, strict=True):
+            run.remember(entry.position, entry_id)
+        on_progress("entries posted", entries[-1][1].position)
+    for later in batched(_later_metadata(read) if check.later else (), _PORTION):
+        _keep_metadata(run, later)
+    for portion in batched(check.accounts, _PORTION):
+        _finish(run, portion)
+    return check
+
+
+# --- Before anything is written -----------------------------------------------------------------
+
+
+def _read_line(check: JournalCheck, number: int, text: bytes) -> None:
+    _refuse_wrong(number, lambda: check.read(journal.parse_line(text)))
+
+
+def _refuse_wrong(number: int, step: Callable[[], None]) -> None:
+    try:
+        step()
+    # msgspec's and json's errors are ValueErrors too, and say what is wrong in the same way.
+    except ValueError as wrong:
+        where = f"Line {number}" if number else "The file"
+        raise errors.JournalFileRefused(f"{where}: {wrong}.", line=number) from wrong
+
+
+def _check_standing(run: _Import) -> None:
+    """Refuse an organisation with anything in its books that is not the beginning of the file."""
+    lines = {line.code: line for line in run.check.accounts}
+    known = queries.accounts(organization_id=run.organization_id)
+    for account in known.iterator():
+        line = lines.get(account.code)
+        if line is None or (line.account_type, line.currency) != (account.type, account.currency):
+            raise _not_empty(f"ledger account {account.code}")
+    if queries.has_holds(organization_id=run.organization_id):
+        raise _not_empty("holds")
+    if run.check.standing > run.check.entries:
+        raise _not_empty(f"{run.check.standing} entries")
+    standing = queries.stream_chain_by_id(organization_id=run.organization_id)
+    last = b""
+    for position, entry_id, hash_ in standing:
+        run.remember(position, entry_id)
+        last = hash_
+    if last != run.check.hash_at:
+        raise _not_empty("other entries than the file's first")
+
+
+def _not_empty(what: str) -> Refusal:
+    return errors.OrganizationNotEmpty(
+        f"A journal is imported into an empty organisation; this one has {what}."
+    )
+
+
+# --- Writing ------------------------------------------------------------------------------------
+
+
+@transactions.outermost
+def _open(run: _Import, lines: Sequence[AccountLine]) -> dict[str, UUID]:
+    # Without floors: one that was set later need not have held before.
+    specs = [
+        AccountSpec(line.code, line.account_type, line.currency, None, internal=line.internal)
+        for line in lines
+    ]
+    return open_accounts(organization_id=run.organization_id, accounts=specs, now=run.now)
+
+
+def _entries(read: Read, *, after: int) -> Iterator[tuple[int, EntryLine]]:
+    for number, text in enumerate(read(), 1):
+        line = journal.parse_line(text)
+        if isinstance(line, EntryLine) and line.position > after:
+            yield number, line
+
+
+def _later_metadata(read: Read) -> Iterator[MetadataLine]:
+    lines = (journal.parse_line(text) for text in read())
+    return (line for line in lines if isinstance(line, MetadataLine))
+
+
+def _post_portion(run: _Import, entries: Sequence[tuple[int, EntryLine]]) -> list[UUID]:
+    ids = new_ids(len(entries))
+    places = {entry.position: id_ for (_, entry), id_ in zip(entries, ids, strict=True)}
+    try:
+        _post(run, [entry for _, entry in entries], places)
+    except errors.OrganizationNotEmpty:
+        raise
+    except Refusal as refusal:
+        number, _ = entries[int(str(refusal.details.get("index", 0)))]
+        raise errors.JournalFileRefused(
+            f"Line {number}: {refusal.message}", line=number, refusal=refusal.code
+        ) from refusal
+    return ids
+
+
+@transactions.outermost
+def _post(run: _Import, entries: Sequence[EntryLine], ids: Mapping[int, UUID]) -> None:
+    known = {**run.entry_ids, **ids}
+    outcomes = post(
+        organization_id=run.organization_id,
+        commands=[_command(entry, run.accounts, known) for entry in entries],
+        actor=run.actor,
+        now=run.now,
+    )
+    for entry, outcome in zip(entries, outcomes, strict=True):
+        # Somebody else posts here too, or imports the same file: nothing of this portion stays.
+        if not _is_as_filed(entry, outcome):
+            raise _not_empty(f"other postings beside the file's entry {entry.position}")
+
+
+def _command(entry: EntryLine, accounts: Mapping[str, UUID], ids: Mapping[int, UUID]) -> PostEntry:
+    return PostEntry(
+        id=ids[entry.position],
+        legs=tuple([Leg(accounts[p.account], p.amount, p.currency) for p in entry.postings]),
+        currency=entry.postings[0].currency,
+        kind=entry.kind,
+        reference=entry.reference,
+        description=entry.description,
+        effective_at=entry.effective_at,
+        recorded_at=entry.recorded_at,
+        actor=entry.actor,
+        metadata=journal.parse_metadata(entry.metadata),
+        reverses=None if entry.reverses is None else ids[entry.reverses],
+    )
+
+
+def _is_as_filed(entry: EntryLine, outcome: Outcome) -> bool:
+    posted = [(line.account_version, line.balance_after_minor) for line in outcome.lines]
+    return posted == [(p.version, p.balance_after) for p in entry.postings]
+
+
+@transactions.outermost
+def _keep_metadata(run: _Import, lines: Iterable[MetadataLine]) -> None:
+    EntryMetadata.objects.bulk_create(
+        [
+            EntryMetadata(
+                organization_id=run.organization_id,
+                entry_id=run.entry_ids[line.position],
+                number=line.number,
+                metadata=journal.parse_metadata(line.metadata),
+                actor=line.actor,
+                recorded_at=line.recorded_at,
+            )
+            for line in lines
+        ],
+        # An earlier run may have come so far.
+        ignore_conflicts=True,
+    )
+
+
+@transactions.outermost
+def _finish(run: _Import, lines: Sequence[AccountLine]) -> None:
+    """Give accounts the floors, statuses and metadata that they have in the file."""
+    ids = [run.accounts[line.code] for line in lines]
+    # The same lock a posting takes: what is being posted ends first, what comes after sees this.
+    queries.lock_balances(organization_id=run.organization_id, account_ids=ids)
+    mine = {"organization_id": run.organization_id}
+    Balance.objects.filter(**mine).bulk_update(
+        [
+            Balance(id=id_, **mine, status=line.status, min_available_minor=line.min_available)
+            for id_, line in zip(ids, lines, strict=True)
+        ],
+        ["status", "min_available_minor"],
+        batch_size=1_000,
+    )
+    LedgerAccount.objects.filter(**mine).bulk_update(
+        [
+            LedgerAccount(id=id_, **mine, metadata=journal.parse_metadata(line.metadata))
+            for id_, line in zip(ids, lines, strict=True)
+        ],
+        ["metadata"],
+        batch_size=1_000,
+    )

@@ -1,0 +1,411 @@
+"""A journal exported and imported: the same balances, and the same chain."""
+
+import hashlib
+import json
+import os
+import signal
+from datetime import UTC, datetime, timedelta
+from functools import partial
+
+import pytest
+from django.core.management import CommandError, call_command
+
+from apps.core.actors import Actor
+from apps.core.ids import encode_id, new_id
+from apps.ledger import errors, operations, queries
+from apps.ledger.models import (
+    Balance,
+    ChainHead,
+    ChainLink,
+    EntryMetadata,
+    JournalEntry,
+    LedgerAccount,
+    Posting,
+)
+from apps.ledger.operations import _importing
+from apps.ledger.rules import Leg, PlaceHold, PostEntry
+from tests.ledger.factories import (
+    ACTOR,
+    NOW,
+    committed,
+    create_organization,
+    fund,
+    move,
+    open_account,
+    post,
+    post_transfer,
+)
+from tests.support import kill_hard, race, running
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def origin():
+    """Three currencies, one entry over two of them, a reversal, back-dating, a floor set later."""
+    organization = create_organization("Origin")
+    accounts = {}
+    for currency, amount in (("EUR", 100_50), ("JPY", 9_000), ("KWD", 7_125)):
+        for name in ("ann", "bob"):
+            code = f"customers:cus_{name}:available:{currency}"
+            accounts[name, currency] = open_account(organization, code)
+        fund(organization, accounts["ann", currency], amount, currency=currency)
+        post_transfer(
+            organization, accounts["ann", currency], accounts["bob", currency], amount // 3,
+            key=currency, currency=currency, reference=f"ref-{currency}",
+            description='Rent "June" \\ =1+1; é\n日本', metadata={"b": "2", "a": "1"},
+        )  # fmt: skip
+    trader = open_account(organization, "trading:x", type_="equity", floor=None)
+    fx = {c: open_account(organization, f"trading:{c}", type_="equity", floor=None)
+          for c in ("EUR", "JPY")}  # fmt: skip
+    exchange = PostEntry(
+        id=new_id(), currency="EUR", kind="fx", metadata={"rate": 162.5, "big": 10**20},
+        legs=(Leg(accounts["ann", "EUR"], 10_00), Leg(fx["EUR"], -10_00),
+              Leg(fx["JPY"], 1_625, "JPY"), Leg(accounts["ann", "JPY"], -1_625, "JPY")),
+    )  # fmt: skip
+    post(organization, exchange)
+    committed(operations.reverse_entry)(
+        organization_id=organization, entry_id=exchange.id, reason="test", actor=ACTOR, now=NOW
+    )
+    for year in (1901, 2025, 2031):
+        dated = datetime(year, 2, 3, 4, 5, 6, 789_012, tzinfo=UTC)
+        post(organization, move(fx["EUR"], trader, 7, effective_at=dated))
+    EntryMetadata.objects.create(
+        organization_id=organization, entry_id=exchange.id, number=1, metadata={"rate": "162.5"},
+        actor="staff:x", recorded_at=NOW,
+    )  # fmt: skip
+    # What holds now did not hold before: it was overdrawn by 21 while it had no floor.
+    post(organization, move(trader, fx["EUR"], 50))
+    post(organization, move(fx["EUR"], trader, 60))
+    Balance.objects.filter(id=trader).update(min_available_minor=-5, status="frozen")
+    LedgerAccount.objects.filter(id=trader).update(metadata={"desk": "é"})
+    return organization
+
+
+@pytest.fixture
+def file(origin, tmp_path):
+    return export(origin, tmp_path / "journal.jsonl")
+
+
+def export(organization, path):
+    call_command("export_journal", organization=encode_id("org", organization), format="jsonl",
+                 output=path)  # fmt: skip
+    return path
+
+
+def run_import(organization, path) -> None:
+    call_command("import_journal", path, organization=encode_id("org", organization))
+
+
+def books_of(organization):
+    """Return all of an organisation's books but the ids."""
+    codes = dict(
+        LedgerAccount.objects.filter(organization_id=organization).values_list("id", "code")
+    )
+    accounts = LedgerAccount.objects.filter(organization_id=organization).order_by("code")
+    balances = Balance.objects.filter(organization_id=organization)
+    links = ChainLink.objects.filter(organization_id=organization)
+    positions = dict(links.values_list("entry_id", "position"))
+    entries = JournalEntry.objects.filter(organization_id=organization)
+    postings = Posting.objects.filter(organization_id=organization)
+    metadata = EntryMetadata.objects.filter(organization_id=organization)
+    return {
+        "accounts": list(accounts.values_list("code", "type", "currency", "metadata")),
+        "balances": sorted(
+            (codes[row.pop("id")], sorted((key, str(value)) for key, value in row.items()))
+            for row in balances.values("id", "currency", "credit_normal", "internal", "status",
+                                       "min_available_minor", "posted_debits", "posted_credits",
+                                       "version", "latest_effective_at")
+        ),
+        "entries": sorted(
+            (positions[e.id], e.kind, e.reference, e.description, e.effective_at, e.recorded_at,
+             e.actor, json.dumps(e.metadata, sort_keys=True), positions.get(e.reverses_id))
+            for e in entries
+        ),
+        "postings": sorted(
+            (positions[p.entry_id], p.number, codes[p.account_id], p.amount_minor, p.currency,
+             p.account_version, p.balance_after_minor, p.effective_at, p.recorded_at)
+            for p in postings
+        ),
+        "metadata": [(positions[m.entry_id], m.number, m.metadata, m.actor, m.recorded_at)
+                     for m in metadata],
+        "chain": list(ChainHead.objects.filter(organization_id=organization)
+                      .values_list("position", "hash")),
+    }  # fmt: skip
+
+
+class TestImportJournal:
+    def test_makes_the_same_books_and_the_same_chain(self, origin, file, capsys):
+        target = create_organization("Target")
+
+        run_import(target, file)
+
+        assert books_of(target) == books_of(origin)
+        assert len(books_of(target)["entries"]) == 13
+        call_command("verify_ledger", quiet=True)
+        assert "13 entries, and the file's chain" in capsys.readouterr().out
+
+    def test_exports_again_what_was_imported(self, origin, file, tmp_path):
+        target = create_organization("Target")
+        run_import(target, file)
+
+        again = export(target, tmp_path / "again.jsonl")
+
+        def without_ids(path):
+            lines = [json.loads(line) for line in path.read_text().splitlines()]
+            return [{k: v for k, v in line.items() if k not in {"id", "organization"}}
+                    for line in lines]  # fmt: skip
+
+        assert without_ids(again) == without_ids(file)
+
+    def test_takes_a_file_that_was_written_anew_by_another_tool(self, origin, file):
+        lines = [json.loads(line) for line in file.read_text().splitlines()]
+        file.write_text("".join(json.dumps(line, indent=None) + "\r\n" for line in lines))
+        target = create_organization("Target")
+
+        run_import(target, file)
+
+        assert books_of(target) == books_of(origin)
+
+    def test_of_no_entries_opens_the_accounts(self, tmp_path):
+        organization, target = create_organization(), create_organization("Target")
+        open_account(organization, "customers:cus_ann:available:EUR")
+
+        run_import(target, export(organization, tmp_path / "empty.jsonl"))
+
+        assert books_of(target)["accounts"] == books_of(organization)["accounts"]
+        assert books_of(target)["entries"] == []
+
+    def test_again_changes_nothing(self, origin, file):
+        target = create_organization("Target")
+        run_import(target, file)
+        before = books_of(target)
+
+        run_import(target, file)
+
+        assert books_of(target) == before
+
+    def test_goes_on_after_it_was_stopped(self, origin, file, monkeypatch):
+        target = create_organization("Target")
+        monkeypatch.setattr(_importing, "_PORTION", 4)
+        real, calls = _importing._post, []
+
+        def stop_in_the_third(*values):
+            calls.append(values)
+            if len(calls) == 3:
+                raise KeyboardInterrupt
+            real(*values)
+
+        monkeypatch.setattr(_importing, "_post", stop_in_the_third)
+        with pytest.raises(KeyboardInterrupt):
+            run_import(target, file)
+        assert JournalEntry.objects.filter(organization_id=target).count() == 8
+        monkeypatch.setattr(_importing, "_post", real)
+
+        run_import(target, file)
+
+        assert books_of(target) == books_of(origin)
+
+    def test_goes_on_after_it_was_killed(self, origin, file):
+        target = create_organization("Target")
+        with running("-c", IMPORTS_AND_STOPS, str(file), encode_id("org", target)) as process:
+            for line in process.stdout:
+                if line.strip() == "stopped":
+                    break
+            os.kill(process.pid, signal.SIGKILL)
+            kill_hard(process)
+        assert JournalEntry.objects.filter(organization_id=target).count() == 8
+
+        run_import(target, file)
+
+        assert books_of(target) == books_of(origin)
+
+    def test_twice_at_once_is_imported_once(self, origin, file):
+        for _ in range(5):
+            target = create_organization("Target")
+
+            outcomes = race(*[partial(attempt, target, file)] * 2)
+
+            assert "done" in outcomes
+            run_import(target, file)
+            assert books_of(target) == books_of(origin)
+
+
+IMPORTS_AND_STOPS = """
+import sys, time
+import django
+
+django.setup()
+from django.core.management import call_command
+from apps.ledger.operations import _importing
+
+_importing._PORTION, real, calls = 4, _importing._is_as_filed, []
+
+def stop_in_the_third(*values):
+    calls.append(values)
+    if len(calls) == 11:
+        print("stopped", flush=True)
+        time.sleep(60)
+    return real(*values)
+
+_importing._is_as_filed = stop_in_the_third
+call_command("import_journal", sys.argv[1], organization=sys.argv[2])
+"""
+
+
+def attempt(organization, path) -> str:
+    def read():
+        with path.open("rb") as lines:
+            yield from lines
+
+    try:
+        operations.import_journal(
+            organization_id=organization, read=read, actor=Actor.job("tests"), now=NOW,
+            on_progress=lambda *_: None,
+        )  # fmt: skip
+    except (errors.OrganizationNotEmpty, errors.JournalFileRefused):
+        return "refused"
+    return "done"
+
+
+class TestRefusals:
+    @pytest.mark.parametrize("what", ["account", "entry", "hold"])
+    def test_an_organization_that_is_not_empty(self, file, what):
+        target = create_organization("Target")
+        ann = open_account(target, "customers:cus_ann:available:EUR")
+        if what == "account":
+            open_account(target, "customers:cus_other:available:EUR")
+        else:
+            fund(target, ann, 5)
+        if what == "hold":
+            bob = open_account(target, "customers:cus_bob:available:EUR")
+            post(target, PlaceHold(id=new_id(), debit_account_id=ann, credit_account_id=bob,
+                                   amount_minor=5, currency="EUR"))  # fmt: skip
+        before = JournalEntry.objects.filter(organization_id=target).count()
+
+        with pytest.raises(CommandError, match="organization_not_empty"):
+            run_import(target, file)
+
+        assert JournalEntry.objects.filter(organization_id=target).count() == before
+        assert LedgerAccount.objects.filter(organization_id=target).count() <= 3
+
+    def test_what_was_posted_after_an_import(self, origin, file):
+        target = create_organization("Target")
+        run_import(target, file)
+        codes = ["customers:cus_ann:available:EUR", "customers:cus_bob:available:EUR"]
+        ids = queries.account_ids(organization_id=target, codes=codes)
+        post(target, move(*ids.values(), 1))
+
+        with pytest.raises(CommandError, match="organization_not_empty"):
+            run_import(target, file)
+
+    @pytest.mark.parametrize(
+        ("number", "change", "what"),
+        [
+            (1, {"format": "kassa.journal.9"}, "Line 1: the format is"),
+            (1, {"entries": 99}, "The file: it ends after 12 accounts and 13 entries"),
+            (1, {"hash": "0" * 64}, "The file: its last hash is not"),
+            (2, {"code": "No Path"}, "Line 2: "),
+            (2, {"extra": 1}, "Line 2: "),
+            (2, {"account_type": "debt"}, "Line 2: an account of type 'debt'"),
+            (15, {"description": "Gift"}, "Line 15: the hash is not"),
+            (15, {"metadata": {"x": "y"}}, "Line 15: the hash is not"),
+            (15, {"metadata": []}, "Line 15: metadata is an object"),
+            (15, {"recorded_at": "2026-11-02T09:30:00Z"}, "Line 15: the hash is not"),
+            (15, {"recorded_at": "2026-11-02T09:30:00"}, "Line 15: "),
+            (15, {"position": 3}, "Line 15: position 3 follows 1"),
+            (15, {"reverses": 7}, "Line 15: position 7 is not there"),
+            (15, {"postings": []}, "Line 15: "),
+            (15, {"description": "\0"}, "Line 15: "),
+        ],
+    )
+    def test_a_wrong_line(self, file, number, change, what):
+        rewrite(file, number, change)
+
+        refused(file, what)
+
+    @pytest.mark.parametrize(
+        ("change", "what"),
+        [
+            ({"amount": 1}, "Line 14: .* is at version 1"),
+            ({"amount": 10.0}, "Line 14: "),
+            ({"amount": 2**63}, "Line 14: "),
+            ({"currency": "USD"}, "Line 14: a posting of"),
+            ({"account": "customers:nobody:EUR"}, "Line 14: a posting of"),
+            ({"version": 2}, "Line 14: .* is at version 1"),
+            ({"balance_after": 0}, "Line 14: .* is at version 1"),
+        ],
+    )
+    def test_a_wrong_posting(self, file, change, what):
+        line = json.loads(file.read_bytes().splitlines()[13])
+        line["postings"][0] |= change
+        rewrite(file, 14, line)
+
+        refused(file, what)
+
+    def test_a_file_cut_short(self, file):
+        file.write_bytes(b"".join(file.read_bytes().splitlines(keepends=True)[:-3]))
+
+        refused(file, "The file: it ends after 12 accounts and 11 entries")
+
+    def test_a_file_without_its_header(self, file):
+        file.write_bytes(b"".join(file.read_bytes().splitlines(keepends=True)[1:]))
+
+        refused(file, "Line 1: the file does not begin with its header")
+
+    def test_what_is_no_json(self, file):
+        file.write_bytes(file.read_bytes() + b"{}\n")
+
+        refused(file, "Line 28: ")
+
+    def test_a_forged_file_whose_entry_the_engine_refuses(self, file):
+        """Its hashes are recomputed by the forger, and two entries have one reference."""
+        lines = [json.loads(line) for line in file.read_bytes().splitlines()]
+        for line in lines:
+            if line.get("reference"):
+                line["reference"] = "one"
+        forge(file, lines)
+        target = create_organization("Target")
+
+        with pytest.raises(CommandError, match=r"journal_file_refused: Line \d+: This reference"):
+            run_import(target, file)
+
+        assert not JournalEntry.objects.filter(organization_id=target).exists()
+
+
+def rewrite(path, number: int, change) -> None:
+    lines = path.read_bytes().splitlines(keepends=True)
+    changed = json.loads(lines[number - 1]) | change
+    lines[number - 1] = json.dumps(changed).encode() + b"\n"
+    path.write_bytes(b"".join(lines))
+
+
+def forge(path, lines) -> None:
+    """Write the lines with the hashes that they would have: a chain is no signature."""
+    types = {line["code"]: line["account_type"] for line in lines if line["type"] == "account"}
+    previous, epoch = b"", datetime(1970, 1, 1, tzinfo=UTC)
+    for line in lines:
+        if line["type"] != "entry":
+            continue
+        instants = [
+            (datetime.fromisoformat(line[clock]) - epoch) // timedelta(microseconds=1)
+            for clock in ("effective_at", "recorded_at")
+        ]
+        content = [
+            "kassa.chain.1", line["position"], line["kind"], line["reference"],
+            line["description"], *instants, line["actor"], line["metadata"], line["reverses"],
+            [[p["account"], types[p["account"]], p["amount"], p["currency"], p["version"],
+              p["balance_after"]] for p in line["postings"]],
+        ]  # fmt: skip
+        text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        previous = hashlib.sha256(previous + text.encode()).digest()
+        line["hash"] = previous.hex()
+    lines[0]["hash"] = previous.hex()
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def refused(path, what: str) -> None:
+    target = create_organization("Target")
+    with pytest.raises(CommandError, match=f"journal_file_refused: {what}"):
+        run_import(target, path)
+    assert not LedgerAccount.objects.filter(organization_id=target).exists()

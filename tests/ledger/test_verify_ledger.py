@@ -1,0 +1,358 @@
+"""The books proved by our own recount: whatever a superuser changes, the first bad row is named."""
+
+import pytest
+from django.core.management import call_command
+from django.db import connection
+
+from apps.core import outbox
+from apps.core.ids import encode_id, new_id
+from apps.ledger import operations, queries
+from apps.ledger.models import ChainHead, ChainLink, JournalEntry
+from apps.ledger.rules import CaptureHold, PlaceHold, VoidHold
+from tests.ledger.factories import (
+    NOW,
+    create_organization,
+    fund,
+    move,
+    open_account,
+    post,
+    post_transfer,
+)
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def books():
+    """Six entries in three currencies, none of them sealed."""
+    organization = create_organization()
+    for currency, amount in (("EUR", 100_50), ("JPY", 9_000), ("KWD", 7_125)):
+        ann = open_account(organization, f"customers:cus_ann:available:{currency}")
+        bob = open_account(organization, f"customers:cus_bob:available:{currency}")
+        fund(organization, ann, amount, currency=currency)
+        post_transfer(
+            organization, ann, bob, amount // 3, key=currency, currency=currency,
+            description="Rent", reference=f"ref-{currency}", metadata={"a": "1"},
+        )  # fmt: skip
+    return organization
+
+
+@pytest.fixture
+def sealed(books):
+    seal(books)
+    return books
+
+
+def seal(organization) -> None:
+    outbox.relay_organization(organization_id=organization)
+    operations.seal_entries(organization_id=organization, now=NOW)
+
+
+def entry_at(organization, position):
+    return ChainLink.objects.get(organization_id=organization, position=position).entry_id
+
+
+def corrupt(statement: str, *values: object) -> None:
+    """Change the books as only a superuser can, past the guards."""
+    with connection.cursor() as cursor:
+        cursor.execute("SET session_replication_role = replica")
+        cursor.execute(statement, list(values))
+        cursor.execute("SET session_replication_role = DEFAULT")
+
+
+def faults(capsys, **options) -> str:
+    with pytest.raises(SystemExit) as ended:
+        call_command("verify_ledger", quiet=True, **options)
+    assert ended.value.code == 1
+    return capsys.readouterr().out
+
+
+def remove_entry(entry) -> None:
+    """Take an entry out of the books with every trace: postings, counters, versions."""
+    corrupt(
+        "UPDATE ledger_balance b SET version = version - 1,"
+        " posted_debits = posted_debits - GREATEST(p.amount_minor, 0),"
+        " posted_credits = posted_credits + LEAST(p.amount_minor, 0),"
+        " latest_effective_at = (SELECT MAX(o.effective_at) FROM ledger_posting o"
+        "                         WHERE o.account_id = b.id AND o.entry_id <> p.entry_id)"
+        " FROM ledger_posting p WHERE p.account_id = b.id AND p.entry_id = %s",
+        entry,
+    )
+    corrupt("DELETE FROM ledger_posting WHERE entry_id = %s", entry)
+    corrupt("DELETE FROM ledger_journal_entry WHERE id = %s", entry)
+
+
+class TestSoundBooks:
+    def test_are_found_right_sealed_or_not(self, books, capsys):
+        call_command("verify_ledger")
+        seal(books)
+        call_command("verify_ledger")
+
+        out = capsys.readouterr().out
+        assert out.count("The ledger is right: 6 entries, 12 postings recomputed.") == 2
+        assert f"ok  the chain of {encode_id('org', books)}" in out
+
+    def test_are_noted_as_verified(self, sealed):
+        call_command("verify_ledger", quiet=True)
+
+        status = queries.chain_status(organization_id=sealed)
+
+        assert status.verified_position == 6
+        assert status.verified_at is not None
+
+    def test_with_holds_captured_in_parts(self, books):
+        ids = queries.account_ids(
+            organization_id=books,
+            codes=["customers:cus_ann:available:EUR", "customers:cus_bob:available:EUR"],
+        )
+        debit, credit = ids.values()
+        for ending in (2_00, None, "void"):
+            hold = PlaceHold(id=new_id(), debit_account_id=debit, credit_account_id=credit,
+                             amount_minor=5_00, currency="EUR", multi_capture=True)  # fmt: skip
+            post(books, hold)
+            capture = CaptureHold(hold_id=hold.id, entry_id=new_id(), kind="x", amount_minor=3_00)
+            post(books, capture)
+            if ending == "void":
+                post(books, VoidHold(hold_id=hold.id))
+            elif ending is not None:
+                post(books, CaptureHold(hold_id=hold.id, entry_id=new_id(), kind="x",
+                                        amount_minor=ending))  # fmt: skip
+
+        call_command("verify_ledger", quiet=True)
+
+    def test_of_one_organization_alone(self, sealed, capsys):
+        other = create_organization("Other")
+        fund(other, open_account(other, "customers:cus_x:available:EUR"), 5)
+        entry = JournalEntry.objects.get(organization_id=other).id
+        corrupt("UPDATE ledger_posting SET amount_minor = 6 WHERE entry_id = %s AND number = 1",
+                entry)  # fmt: skip
+
+        call_command("verify_ledger", organization=encode_id("org", sealed))
+
+        assert "6 entries, 12 postings" in capsys.readouterr().out
+        assert encode_id("je", entry) in faults(capsys, organization=encode_id("org", other))
+
+
+class TestChangedEntries:
+    def test_an_amount(self, sealed, capsys):
+        entry = entry_at(sealed, 4)
+        corrupt("UPDATE ledger_posting SET amount_minor = amount_minor + 1"
+                " WHERE entry_id = %s AND number = 1", entry)  # fmt: skip
+
+        out = faults(capsys)
+
+        printed = encode_id("je", entry)
+        assert "FAULT ledger_entry_is_whole" in out
+        assert f"entry={printed}, what=sums to 1" in out
+        assert f"position=4, entry={printed}, what=postings is" in out
+
+    def test_an_amount_with_everything_that_follows_from_it(self, sealed, capsys):
+        """The books are made to agree with themselves again; the chain alone is left to tell."""
+        entry = entry_at(sealed, 6)
+        sign = "CASE WHEN amount_minor > 0 THEN 1 ELSE -1 END"
+        corrupt(f"UPDATE ledger_posting SET amount_minor = amount_minor + {sign},"
+                " balance_after_minor = balance_after_minor - 1 WHERE entry_id = %s"
+                " AND amount_minor > 0", entry)  # fmt: skip
+        corrupt(f"UPDATE ledger_posting SET amount_minor = amount_minor + {sign},"
+                " balance_after_minor = balance_after_minor + 1 WHERE entry_id = %s"
+                " AND amount_minor < 0", entry)  # fmt: skip
+        for column, side in (("posted_debits", ">"), ("posted_credits", "<")):
+            corrupt(f"UPDATE ledger_balance b SET {column} = {column} + 1 FROM ledger_posting p"
+                    f" WHERE p.account_id = b.id AND p.entry_id = %s AND p.amount_minor {side} 0",
+                    entry)  # fmt: skip
+        for column, side in (("debits_minor", ">"), ("credits_minor", "<")):
+            corrupt(f"UPDATE ledger_monthly_total t SET {column} = {column} + 1"
+                    " FROM ledger_posting p WHERE p.account_id = t.account_id"
+                    f" AND p.entry_id = %s AND p.amount_minor {side} 0", entry)  # fmt: skip
+
+        out = faults(capsys)
+
+        assert out.count("FAULT") == 1
+        assert f"position=6, entry={encode_id('je', entry)}, what=postings is" in out
+
+    @pytest.mark.parametrize(
+        ("change", "what"),
+        [
+            ("description = 'Gift'", "description, metadata"),
+            ('metadata = \'{"a": "2"}\'', "description, metadata"),
+            ("actor = 'staff:nobody'", "description, metadata"),
+            ("reference = 'other'", "reference is other, and was ref-"),
+            ("kind = 'gift'", "kind is gift, and was transfer"),
+        ],
+    )
+    def test_a_column(self, sealed, capsys, change, what):
+        entry = entry_at(sealed, 2)
+        corrupt(f"UPDATE ledger_journal_entry SET {change} WHERE id = %s", entry)
+
+        out = faults(capsys)
+
+        assert out.count("FAULT") == 1
+        assert f"position=2, entry={encode_id('je', entry)}, what=" in out
+        assert what in out
+
+    @pytest.mark.parametrize("clock", ["effective_at", "recorded_at"])
+    def test_a_time(self, sealed, capsys, clock):
+        entry = entry_at(sealed, 3)
+        for table, key in (("ledger_journal_entry", "id"), ("ledger_posting", "entry_id")):
+            corrupt(f"UPDATE {table} SET {clock} = {clock} - interval '1 microsecond'"
+                    f" WHERE {key} = %s", entry)  # fmt: skip
+
+        out = faults(capsys)
+
+        assert f"position=3, entry={encode_id('je', entry)}, what=" in out
+
+    def test_the_code_of_an_account(self, sealed, capsys):
+        corrupt("UPDATE ledger_account SET code = 'x' WHERE code LIKE '%%bob%%EUR'")
+
+        assert "position=2" in faults(capsys)
+
+    def test_an_entry_taken_out_with_every_trace(self, sealed, capsys):
+        entry = entry_at(sealed, 6)
+        remove_entry(entry)
+
+        out = faults(capsys)
+
+        printed = encode_id("je", entry)
+        assert f"position=6, entry={printed}, what=the entry is missing" in out
+        assert "FAULT ledger_link_has_its_entry" in out
+
+    def test_an_entry_taken_out_with_its_link_months_and_head(self, sealed, capsys):
+        entry = entry_at(sealed, 6)
+        corrupt("DELETE FROM ledger_monthly_total t USING ledger_posting p"
+                " WHERE p.account_id = t.account_id AND p.entry_id = %s", entry)  # fmt: skip
+        remove_entry(entry)
+        corrupt("DELETE FROM ledger_chain_link WHERE position = 6")
+        last = ChainLink.objects.get(position=5)
+        ChainHead.objects.update(position=5, hash=last.hash)
+
+        out = faults(capsys)
+
+        assert "FAULT ledger_event_has_its_entry" in out
+        assert f"entry={encode_id('je', entry)}, what=an event without its entry" in out
+
+
+class TestChangedChain:
+    def test_two_links_swapped(self, sealed, capsys):
+        second, third = entry_at(sealed, 2), entry_at(sealed, 3)
+        for position, entry in ((2, new_id()), (3, second), (2, third)):
+            corrupt("UPDATE ledger_chain_link SET entry_id = %s WHERE position = %s",
+                    entry, position)  # fmt: skip
+
+        assert f"position=2, entry={encode_id('je', third)}" in faults(capsys)
+
+    def test_a_link_removed(self, sealed, capsys):
+        corrupt("DELETE FROM ledger_chain_link WHERE position = 3")
+
+        out = faults(capsys)
+
+        assert "the link at position 3 is missing; the next one is 4" in out
+        assert "FAULT ledger_chain_has_no_gap" in out
+        assert "FAULT ledger_chain_skips_no_entry" in out
+
+    def test_a_hash(self, sealed, capsys):
+        corrupt("UPDATE ledger_chain_link SET hash = sha256('x') WHERE position = 5")
+
+        assert "position=5" in faults(capsys)
+
+    def test_the_head(self, sealed, capsys):
+        corrupt("UPDATE ledger_chain_head SET hash = sha256('x')")
+
+        assert "position=6, entry=, what=the head is at position 6" in faults(capsys)
+
+    def test_a_month(self, sealed, capsys):
+        corrupt("UPDATE ledger_monthly_total SET debits_minor = debits_minor + 1")
+
+        out = faults(capsys)
+
+        assert out.count("FAULT") == 1
+        assert "FAULT ledger_month_is_what_was_sealed" in out
+
+    def test_entries_that_wait_too_long(self, sealed, capsys):
+        ids = queries.account_ids(
+            organization_id=sealed,
+            codes=["customers:cus_ann:available:EUR", "customers:cus_bob:available:EUR"],
+        )
+        post(sealed, move(*ids.values(), 1))
+        outbox.relay_organization(organization_id=sealed)
+        call_command("verify_ledger", quiet=True)
+        corrupt("UPDATE core_outbox_batch SET inserted_at = inserted_at - interval '61 minutes'")
+
+        assert "FAULT ledger_is_sealed_within_an_hour" in faults(capsys)
+
+
+class TestChangedBooks:
+    @pytest.mark.parametrize(
+        ("statement", "name"),
+        [
+            ("UPDATE ledger_balance SET version = version + 1",
+             "ledger_balance_follows_its_postings"),
+            ("UPDATE ledger_balance SET latest_effective_at = now()",
+             "ledger_balance_follows_its_postings"),
+            ("DELETE FROM ledger_posting WHERE account_version = 1",
+             "ledger_balance_follows_its_postings"),
+            ("UPDATE ledger_posting SET balance_after_minor = balance_after_minor + 1",
+             "ledger_balance_follows_its_postings"),
+            ("DELETE FROM ledger_posting", "ledger_entry_is_whole"),
+            ("DELETE FROM ledger_journal_entry", "ledger_entry_is_whole"),
+            ("UPDATE ledger_posting SET number = number + 10", "ledger_entry_is_whole"),
+            ("UPDATE ledger_posting SET effective_at = now()", "ledger_entry_is_whole"),
+            ("UPDATE ledger_posting SET currency = 'CHF' WHERE number = 1",
+             "ledger_entry_is_whole"),
+            ("DELETE FROM core_outbox_event", "ledger_entry_has_its_event"),
+            ("UPDATE ledger_balance SET pending_credits = 5", "ledger_pending_equals_open_holds"),
+            ("DELETE FROM ledger_balance", "ledger_account_has_its_balance"),
+            ("DELETE FROM ledger_account", "ledger_account_has_its_balance"),
+        ],
+    )  # fmt: skip
+    def test_are_seen_before_they_are_sealed(self, books, capsys, statement, name):
+        corrupt(statement)
+
+        assert f"FAULT {name}" in faults(capsys)
+
+    def test_an_entry_that_is_zero_in_sum_and_not_per_currency(self, books, capsys):
+        entry = JournalEntry.objects.earliest("id").id
+        corrupt("UPDATE ledger_posting SET currency = 'USD' WHERE entry_id = %s AND number = 1",
+                entry)  # fmt: skip
+
+        assert f"entry={encode_id('je', entry)}, what=not zero in each currency" in faults(capsys)
+
+    def test_an_entry_taken_out_before_it_was_sealed(self, books, capsys):
+        remove_entry(JournalEntry.objects.latest("id").id)
+
+        out = faults(capsys)
+
+        assert out.count("FAULT") == 1
+        assert "FAULT ledger_entry_has_its_event" in out
+
+    @pytest.mark.parametrize(
+        ("change", "name"),
+        [
+            ("captured_minor = 5_00", "ledger_hold_agrees_with_its_history"),
+            ("captured_minor = 0, status = 'voided'", "ledger_hold_agrees_with_its_history"),
+            ("captured_minor = 0, status = 'open'", "ledger_pending_equals_open_holds"),
+        ],
+    )
+    def test_a_hold_that_is_otherwise_than_its_history(self, books, capsys, change, name):
+        place_and_capture(books)
+        corrupt(f"UPDATE ledger_hold SET {change}")
+
+        assert f"FAULT {name}" in faults(capsys)
+
+    def test_a_capture_of_another_amount_than_its_entry(self, books, capsys):
+        place_and_capture(books)
+        corrupt("UPDATE ledger_hold_event SET amount_minor = 2_00 WHERE kind = 'captured'")
+
+        assert "FAULT ledger_capture_is_posted" in faults(capsys)
+
+
+def place_and_capture(organization) -> None:
+    ids = queries.account_ids(
+        organization_id=organization,
+        codes=["customers:cus_ann:available:EUR", "customers:cus_bob:available:EUR"],
+    )
+    debit, credit = ids.values()
+    hold = PlaceHold(id=new_id(), debit_account_id=debit, credit_account_id=credit,
+                     amount_minor=5_00, currency="EUR")  # fmt: skip
+    post(organization, hold)
+    post(organization, CaptureHold(hold_id=hold.id, entry_id=new_id(), kind="x",
+                                   amount_minor=3_00))  # fmt: skip
