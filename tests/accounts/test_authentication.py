@@ -188,6 +188,15 @@ class TestKey:
             authentication.authenticate_token(api.token, request)
             assert len(reads) == read
 
+    @pytest.mark.django_db(transaction=True)
+    def test_holds_no_connection_once_it_is_read(self, api):
+        request = Client().get("/v1/livez").wsgi_request
+        forget_cached_keys()
+
+        authentication.authenticate_token(api.token, request)
+
+        assert connection.connection is None
+
     def test_its_use_is_noted_once_a_minute(self, api):
         api.get("/v1/me")
         noted = ApiKey.objects.get(id=api.key.id).last_used_at

@@ -12,7 +12,7 @@ from typing import Final
 
 import structlog
 from django.conf import settings
-from django.db import DatabaseError
+from django.db import DatabaseError, connection
 from django.http import HttpRequest
 
 from apps.accounts import operations, queries, rules
@@ -85,6 +85,16 @@ def _find(key_id: str) -> _Entry | None:
         is_stale = age >= _RENEW_SECONDS and entry.renewing.acquire(blocking=False)
         if age < CACHE_SECONDS_MAX and not is_stale:
             return entry
+    try:
+        return _read(key_id, read_at)
+    finally:
+        # A request may go on to wait for another one's transaction (group commit), and must not
+        # hold the connection which that one waits for. A connection outside a pool stays open.
+        if not connection.in_atomic_block:
+            connection.close_if_unusable_or_obsolete()
+
+
+def _read(key_id: str, read_at: float) -> _Entry | None:
     key = queries.find_stored_key(key_id=key_id)
     if key is None:
         return None
