@@ -16,7 +16,7 @@ from apps.core.errors import Refusal, RuleViolation
 from apps.core.ids import encode_id, new_id
 from apps.ledger.api import lean, serializers
 from apps.ledger.operations import BatchResult, TransferRequest
-from apps.ledger.rules import BalanceAfter, BalanceState
+from apps.ledger.rules import BalanceAfter
 
 # The same in every process: each test is named by them.
 ANN, BOB = (encode_id("la", UUID(int=0x01A21501_20B6_7000_8000_000000000000 + n)) for n in (1, 2))
@@ -299,8 +299,7 @@ class TestPrinting:
             json.dumps(GOOD | {"reference": "é", "metadata": {"k": "v"}}).encode()
         )
         balances = [
-            BalanceState(id_, "EUR", credit_normal=True, posted_credits=10, version=3)
-            for id_ in (asked.debit_account_id, asked.credit_account_id)
+            BalanceAfter(id_, 3, 10, 9) for id_ in (asked.debit_account_id, asked.credit_account_id)
         ]
         for at in (
             datetime(2026, 11, 2, 9, 30, tzinfo=UTC),
@@ -310,7 +309,7 @@ class TestPrinting:
                 "id": new_id(),
                 "description": "x",
                 "effective_at": at + timedelta(hours=1),
-                "metadata": asked.metadata,
+                "metadata": asked.metadata or {},
                 "amount": 7,
                 "dry_run": False,
                 "balances": [(balance.id, balance) for balance in balances],
