@@ -36,6 +36,7 @@ from apps.ledger.queries._fx import (
     get_fx_transfer,
 )
 from apps.ledger.queries._history import (
+    TICK,
     BalanceAt,
     Clock,
     list_balances_at,
@@ -109,6 +110,7 @@ from apps.ledger.queries._trial_balance import (
 
 __all__ = [
     "CLOSES_AFTER",
+    "TICK",
     "AccountMovement",
     "AccountSide",
     "BalanceAt",
