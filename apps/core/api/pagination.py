@@ -53,8 +53,8 @@ def list_page(
         {
             "data": data,
             "has_more": older,
-            "next": _sign(request, rows[-1].pk) if older else None,
-            "previous": _sign(request, rows[0].pk) if newer else None,
+            "next": sign_place(request, rows[-1].pk) if older else None,
+            "previous": sign_place(request, rows[0].pk) if newer else None,
         }
     )
 
@@ -76,21 +76,26 @@ def check_query(request: Request, allowed: Collection[str]) -> None:
 
 def _slice(request: Request, queryset: QuerySet[Any]) -> tuple[list[Any], bool, bool]:
     """Return a page, and whether there is an older and a newer one."""
-    limit = _limit(request)
+    limit = page_limit(request)
     after, before = request.query_params.get("after"), request.query_params.get("before")
     if after is not None and before is not None:
         raise ApiProblem("invalid_request", "Give after or before, not both.")
     if before is not None:
-        newer = queryset.filter(pk__gt=_read(request, before)).order_by("pk")[: limit + 1]
+        newer = queryset.filter(pk__gt=read_place(request, before)).order_by("pk")[: limit + 1]
         found = list(newer)
         return found[:limit][::-1], bool(found), len(found) > limit
     if after is not None:
-        queryset = queryset.filter(pk__lt=_read(request, after))
+        queryset = queryset.filter(pk__lt=read_place(request, after))
     found = list(queryset.order_by("-pk")[: limit + 1])
     return found[:limit], len(found) > limit, after is not None and bool(found)
 
 
-def _limit(request: Request) -> int:
+def page_limit(request: Request) -> int:
+    """
+    Return how many rows the page has at most.
+
+    :raises ApiProblem: `invalid_request` (400)
+    """
     given = request.query_params.get("limit")
     if given is None:
         return LIMIT_DEFAULT
@@ -102,12 +107,18 @@ def _limit(request: Request) -> int:
     return int(given)
 
 
-def _sign(request: Request, id_: UUID) -> str:
+def sign_place(request: Request, id_: UUID) -> str:
+    """Return a cursor for a row's id, or for any other 16 bytes that say where a page ended."""
     signed = id_.bytes + _mac(settings.SECRET_KEY, request, id_.bytes)
     return base64.urlsafe_b64encode(signed).decode()
 
 
-def _read(request: Request, cursor: str) -> UUID:
+def read_place(request: Request, cursor: str) -> UUID:
+    """
+    Return what a cursor of this route and organisation stands for.
+
+    :raises ApiProblem: `invalid_cursor` (400)
+    """
     try:
         signed = base64.b64decode(cursor.encode("ascii"), altchars=b"-_", validate=True)
     except (binascii.Error, UnicodeEncodeError):

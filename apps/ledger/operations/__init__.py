@@ -36,6 +36,14 @@ from apps.ledger.operations._monitors import (
     create_monitor,
     deactivate_monitor,
 )
+from apps.ledger.operations._periods import (
+    begin_closing,
+    call_off_closing,
+    finish_closing,
+    prepare_close,
+    prepare_reopen,
+    reopen_period,
+)
 from apps.ledger.operations._posting import (
     BatchResult,
     TransferRequest,
@@ -81,6 +89,8 @@ __all__ = [
     "TransferRequest",
     "TransferResult",
     "analyze_seeded",
+    "begin_closing",
+    "call_off_closing",
     "can_reverse",
     "capture_hold",
     "change_account",
@@ -89,6 +99,7 @@ __all__ = [
     "deactivate_monitor",
     "exchange",
     "expire_holds",
+    "finish_closing",
     "import_journal",
     "open_accounts",
     "open_client_account",
@@ -97,6 +108,8 @@ __all__ = [
     "post",
     "post_transfer",
     "post_transfers",
+    "prepare_close",
+    "prepare_reopen",
     "preview_batch",
     "preview_capture",
     "preview_hold",
@@ -105,6 +118,7 @@ __all__ = [
     "preview_void",
     "record_verification",
     "relay_opened",
+    "reopen_period",
     "reverse_entries",
     "reverse_entry",
     "seal_entries",

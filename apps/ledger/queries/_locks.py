@@ -8,7 +8,7 @@ from uuid import UUID
 from django.db.models import QuerySet
 
 from apps.core import statements
-from apps.ledger.models import BalanceMonitor, ChainHead, Hold, Period
+from apps.ledger.models import BalanceMonitor, ChainHead, Hold
 from apps.ledger.rules import (
     BalanceState,
     HoldState,
@@ -17,7 +17,6 @@ from apps.ledger.rules import (
     LaterBalances,
     MonitorState,
 )
-from apps.ledger.states import PeriodState
 
 _BALANCES: Final = """
     SELECT id, currency, credit_normal, status, min_available_minor, internal,
@@ -148,16 +147,6 @@ def organizations_with_expired_holds(*, now: datetime) -> list[UUID]:
     """Return whose holds the sweeper has to look at."""
     rows = Hold.objects.filter(status=HoldStatus.OPEN, expires_at__lte=now)
     return list(rows.values_list("organization_id", flat=True).distinct())
-
-
-def closed_periods(
-    *, organization_id: UUID, instants: Sequence[datetime]
-) -> list[tuple[datetime, datetime, str]]:
-    """Return the closing or closed months that have one of these instants: from, until, name."""
-    rows = Period.objects.filter(
-        organization_id=organization_id, starts_at__lte=max(instants), ends_at__gt=min(instants)
-    ).exclude(state=PeriodState.OPEN)
-    return [(row.starts_at, row.ends_at, str(row)) for row in rows]
 
 
 def find_holds_by_reference(
