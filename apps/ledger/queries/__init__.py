@@ -44,10 +44,11 @@ from apps.ledger.queries._journal import (
     EntryView,
     PostingView,
     account_statement,
-    entries,
     get_entry,
+    get_transfer,
     view_entries,
 )
+from apps.ledger.queries._listing import FoundPosting, list_entries, list_postings
 from apps.ledger.queries._locks import (
     closed_periods,
     find_entries_by_reference,
@@ -64,10 +65,8 @@ from apps.ledger.queries._locks import (
     read_expired_holds,
     read_holds,
 )
-from apps.ledger.queries._monitors import (
-    get_monitor,
-    monitors,
-)
+from apps.ledger.queries._monitors import get_monitor, monitors
+from apps.ledger.queries._search import Ask, Found, Place, Search, Window
 from apps.ledger.queries._statement import (
     Position,
     Statement,
@@ -86,6 +85,7 @@ from apps.ledger.queries._trial_balance import (
 __all__ = [
     "AccountMovement",
     "AccountSide",
+    "Ask",
     "BalanceAt",
     "BalanceSheet",
     "BalanceView",
@@ -93,13 +93,18 @@ __all__ = [
     "Clock",
     "CurrencyTotal",
     "EntryView",
+    "Found",
+    "FoundPosting",
     "OpenHold",
+    "Place",
     "Position",
     "PostingView",
+    "Search",
     "Statement",
     "StatementLine",
     "TrialBalanceLine",
     "WaitingPortion",
+    "Window",
     "account_ids",
     "account_sides",
     "account_statement",
@@ -108,7 +113,6 @@ __all__ = [
     "chain_status",
     "closed_periods",
     "currency_totals",
-    "entries",
     "export_accounts",
     "find_entries_by_reference",
     "find_fx_transfer",
@@ -120,15 +124,18 @@ __all__ = [
     "get_fx_transfer",
     "get_monitor",
     "get_statement",
+    "get_transfer",
     "hold_state",
     "later_balances",
     "list_balances",
     "list_balances_at",
     "list_chain_positions",
     "list_contents",
+    "list_entries",
     "list_links",
     "list_open_holds",
     "list_organizations_to_seal",
+    "list_postings",
     "lock_balances",
     "lock_chain_head",
     "lock_expired_holds",
