@@ -137,6 +137,12 @@ class JournalEntryNotFound(NotFound):
     code = "journal_entry_not_found"
 
 
+class TransferNotFound(NotFound):
+    """There is no such journal entry, or no transfer made it."""
+
+    code = "transfer_not_found"
+
+
 class AlreadyReversed(StateConflict):
     code = "already_reversed"
 

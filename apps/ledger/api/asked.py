@@ -11,7 +11,13 @@ from uuid import UUID
 from rest_framework.request import Request
 
 from apps.core.api.fields import StrictSerializer
-from apps.core.api.pagination import check_query, page_limit, read_place, sign_place
+from apps.core.api.pagination import (
+    check_query,
+    invalid_cursor,
+    page_limit,
+    read_place,
+    sign_place,
+)
 from apps.core.api.problems import ApiProblem
 from apps.ledger import queries
 from apps.ledger.queries import Position
@@ -27,6 +33,7 @@ PAGING_TOLD: Final = {
 _MONTH: Final = re.compile(r"(\d{4})-(0[1-9]|1[0-2])", re.ASCII)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _TICK: Final = timedelta(microseconds=1)
+_PLACE: Final = struct.Struct(">qq")
 
 
 def read_query(
@@ -78,13 +85,15 @@ def page_of_accounts[Row](
     start = 0
     if after := request.query_params.get("after"):
         place = read_place(request, after)
-        ids = [getattr(row, id_of) for row in rows]
+        ids = [getattr(row, id_of).bytes for row in rows]
         if place not in ids:
             raise ApiProblem("invalid_cursor", "This cursor was not made for this list.")
         start = ids.index(place) + 1
     page = rows[start : start + limit]
     has_more = start + limit < len(rows)
-    return AccountPage(page, sign_place(request, getattr(page[-1], id_of)) if has_more else None)
+    return AccountPage(
+        page, sign_place(request, getattr(page[-1], id_of).bytes) if has_more else None
+    )
 
 
 def read_position(request: Request) -> Position | None:
@@ -96,7 +105,10 @@ def read_position(request: Request) -> Position | None:
     after = request.query_params.get("after")
     if after is None:
         return None
-    ticks, version = struct.unpack(">qq", read_place(request, after).bytes)
+    place = read_place(request, after)
+    if len(place) != _PLACE.size:
+        raise invalid_cursor()
+    ticks, version = _PLACE.unpack(place)
     return Position(_EPOCH + ticks * _TICK, version)
 
 
@@ -104,8 +116,7 @@ def sign_position(request: Request, position: Position | None) -> str | None:
     """Return the cursor of a place in a statement."""
     if position is None:
         return None
-    packed = struct.pack(">qq", (position.at - _EPOCH) // _TICK, position.version)
-    return sign_place(request, UUID(bytes=packed))
+    return sign_place(request, _PLACE.pack((position.at - _EPOCH) // _TICK, position.version))
 
 
 def span_of(

@@ -26,7 +26,7 @@ from apps.core.api.problems import ApiProblem
 from apps.core.api.views import ApiView, Shape, get_caller, require_idempotency_key, resource
 from apps.core.ids import decode_id
 from apps.ledger import operations, queries
-from apps.ledger.api.serializers import EffectiveField, EntryPage, TransferBalance
+from apps.ledger.api.serializers import EffectiveField, TransferBalance, ViewedPage
 from apps.ledger.operations import CaptureRequest, HoldRequest, HoldResult
 from apps.ledger.queries import HoldView
 from apps.ledger.rules import BalanceAfter, HoldStatus
@@ -85,7 +85,7 @@ class Hold(Strict):
 
 class ListedHold(Hold):
     class Meta:
-        list_serializer_class = EntryPage
+        list_serializer_class = ViewedPage
 
 
 class HoldAct(Strict):

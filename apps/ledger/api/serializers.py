@@ -157,41 +157,14 @@ class TransferBatch(StrictSerializer):
     dry_run = serializers.BooleanField()
 
 
-class Posting(StrictSerializer):
-    ledger_account = IdField("la", source="account_id")
-    code = serializers.CharField()
-    amount = serializers.IntegerField(source="amount_minor", help_text="Debit > 0, credit < 0.")
-    currency = serializers.CharField()
-    version = serializers.IntegerField(source="account_version")
-    balance_after = serializers.IntegerField(source="balance_after_minor")
-
-
-class JournalEntry(StrictSerializer):
-    id = IdField("je")
-    kind = serializers.CharField()
-    reference = serializers.CharField(allow_null=True)
-    description = serializers.CharField()
-    effective_at = InstantField()
-    created_at = InstantField(source="recorded_at")
-    reverses = IdField("je", allow_null=True)
-    reversed_by = IdField("je", allow_null=True)
-    metadata = MetadataField()
-    postings = Posting(many=True)
-
-
-class EntryPage(serializers.ListSerializer[Any]):
-    """Prints a page of entries by one read of all their postings."""
+class ViewedPage(serializers.ListSerializer[Any]):
+    """Prints a page of rows by one read of all that is shown of them."""
 
     @override
     def to_representation(self, data: Any) -> Any:
         return super().to_representation(self.context["view"](list(data)))
 
 
-class ListedEntry(JournalEntry):
-    class Meta:
-        list_serializer_class = EntryPage
-
-
 class ListedAccount(LedgerAccount):
     class Meta:
-        list_serializer_class = EntryPage
+        list_serializer_class = ViewedPage
