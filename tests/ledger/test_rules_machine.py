@@ -27,8 +27,9 @@ def plain_accounts(ids=IDS) -> list[Account]:
 class Core:
     """The core and the books beside it: each step is taken by both, and must come out the same."""
 
-    def __init__(self) -> None:
-        self.books = Books.of(plain_accounts())
+    def __init__(self, ids: list[UUID] = IDS) -> None:
+        self.ids = ids
+        self.books = Books.of(plain_accounts(ids))
         self.now = self.books.now = START
         self.steps = 0
         self.made = 0
@@ -39,13 +40,13 @@ class Core:
             self.made += 1
             commands.append(
                 wishes.command_of(
-                    wish, ids=IDS, holds=list(reversed(self.books.holds)), now=self.now,
+                    wish, ids=self.ids, holds=list(reversed(self.books.holds)), now=self.now,
                     new=UUID(int=0x0193 << 112 | 7 << 76 | 1 << 63 | self.made),
                 )
             )  # fmt: skip
         self.run(commands)
 
-    def run(self, commands: list) -> None:
+    def run(self, commands: list) -> list[Result]:
         self.steps += len(commands)
         state = self.books.state(commands, self.now)
         before = self.books.state(commands, self.now)
@@ -59,6 +60,7 @@ class Core:
             ours = self.books.holds[id_]
             assert (hold.status, hold.captured_minor) == (ours.status, ours.captured_minor)
         self.check_floors(state, after, commands)
+        return results
 
     def check_floors(self, before, after, commands) -> None:
         """No command takes an account below its floor that was not below it before."""
@@ -86,11 +88,11 @@ class Core:
             self.books.closed.append(month)
 
     def set_status(self, place: int, status: str) -> None:
-        self.books.accounts[IDS[place]].status = status
+        self.books.accounts[self.ids[place]].status = status
 
     def set_floor(self, place: int, floor: int | None) -> None:
         """As the operation does: not above what is available now."""
-        account = self.books.accounts[IDS[place]]
+        account = self.books.accounts[self.ids[place]]
         if floor is None or self.books.available(account) >= floor:
             account.floor = floor
 
