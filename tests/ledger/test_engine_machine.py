@@ -4,6 +4,7 @@ The real engine on Postgres beside the pure core, and both beside the rules said
 What is asked is tried dry first: the answer must be the real run's, and no row may have changed.
 """
 
+from dataclasses import replace
 from itertools import count
 from uuid import UUID
 
@@ -19,14 +20,28 @@ from hypothesis.stateful import (
 )
 
 from apps.core import context, outbox
-from apps.core.errors import Refusal
+from apps.core.errors import Refusal, RuleViolation, StateConflict
 from apps.core.ids import new_id
 from apps.core.invariants import breaches
 from apps.ledger import operations, queries
-from apps.ledger.models import Balance, Hold, JournalEntry, Period
-from apps.ledger.operations import TransferRequest, _engine
+from apps.ledger.models import Hold, JournalEntry, Period
+from apps.ledger.operations import (
+    AccountChange,
+    CaptureRequest,
+    HoldRequest,
+    TransferRequest,
+    _engine,
+)
 from apps.ledger.operations._origin import Origin
-from apps.ledger.rules import AccountStatus, Leg, PostEntry, Transfer
+from apps.ledger.rules import (
+    AccountStatus,
+    CaptureHold,
+    Leg,
+    PlaceHold,
+    PostEntry,
+    Transfer,
+    VoidHold,
+)
 from tests.ledger import wishes
 from tests.ledger.factories import ACTOR, committed, create_organization, open_account
 from tests.ledger.naive import Result
@@ -40,6 +55,12 @@ pytestmark = pytest.mark.django_db(transaction=True)
 FIELDS = (
     "debit_account_id", "credit_account_id", "amount_minor", "currency", "reference",
     "effective_at", "up_to", "force", "linked",
+)  # fmt: skip
+
+
+HOLD_FIELDS = (
+    "debit_account_id", "credit_account_id", "amount_minor", "currency", "reference", "expires_at",
+    "multi_capture",
 )  # fmt: skip
 
 
@@ -159,15 +180,117 @@ class EngineMachine(RuleBasedStateMachine):
     def on_a_hold(self, wish):
         self.run(self.commands([wish]), atomic=False)
 
+    @rule(wish=st.one_of(drawn(wishes.place), drawn(wishes.capture), drawn(wishes.end)))
+    def hold_of_a_client(self, wish):
+        """By the operations that the API calls; the second time its key is a replay."""
+        [command] = self.commands([wish])
+        asked: dict = {"organization_id": self.organization, "now": self.core.now}
+        match command:
+            case PlaceHold():
+                act, dry = operations.place_hold, operations.preview_hold
+                asked["hold"] = HoldRequest(
+                    **{name: getattr(command, name) for name in HOLD_FIELDS}
+                )
+            case CaptureHold():
+                # The operation gives a capture no reference.
+                command = replace(command, reference=None)
+                act, dry = operations.capture_hold, operations.preview_capture
+                asked["hold_id"] = command.hold_id
+                asked["capture"] = CaptureRequest(
+                    amount_minor=command.amount_minor, effective_at=command.effective_at
+                )
+            case VoidHold():
+                act, dry = operations.void_hold, operations.preview_void
+                asked["hold_id"] = command.hold_id
+            case _:
+                self.sweep()
+                return
+        [expected] = self.expect([command], atomic=True)
+        before = fingerprints("ledger_", "core_")
+        dried = outcome_of(lambda: dry(**asked))
+        assert fingerprints("ledger_", "core_") == before
+        keyed = {**asked, "idempotency_key": str(next(self.keys)), "actor": ACTOR}
+        context.begin()
+        answer = outcome_of(lambda: act(**keyed))
+        assert not context.current().replayed
+        again = outcome_of(lambda: act(**keyed))
+        assert context.current().replayed or not isinstance(answer, RuleViolation | StateConflict)
+        if isinstance(answer, Refusal):
+            self.agree([expected.code] * 3, [dried.code, answer.code, again.code])
+        else:
+            after = {b.id: (b.version, b.posted, b.available) for b in answer.balances}
+            self.agree(expected.after, after)
+            assert {b.id: (b.version, b.posted, b.available) for b in dried} == after
+            assert again.hold_id == answer.hold_id
+            if isinstance(command, PlaceHold) and expected.status == "held":
+                # The books know it by the id that the operation gave it.
+                self.books.holds[answer.hold_id] = self.books.holds.pop(command.id)
+                self.books.holds[answer.hold_id].id = answer.hold_id
+            if expected.lines:
+                self.entries[answer.entry_id] = tuple(line[:3] for line in expected.lines)
+        self.compare()
+
+    @precondition(lambda self: len(self.entries) > 1)
+    @rule(data=st.data(), at=st.sampled_from(["now", "original"]))
+    def reverse_several(self, data, at):
+        """All or none, as the API asks for it."""
+        known = sorted(self.entries)[-8:]
+        ids = data.draw(st.lists(st.sampled_from(known), min_size=1, max_size=3))
+        asked = {"organization_id": self.organization, "entry_ids": ids, "at": at,
+                 "now": self.core.now}  # fmt: skip
+        expected = self.expect_reversals(ids, at)
+        before = fingerprints("ledger_", "core_")
+        dried = outcome_of(lambda: operations.preview_reversal(**asked))
+        assert fingerprints("ledger_", "core_") == before
+        answer = outcome_of(
+            lambda: operations.reverse_entries(
+                **asked, reason="asked for", idempotency_key=str(next(self.keys)), actor=ACTOR
+            )
+        )
+        if isinstance(answer, Refusal):
+            found = (answer.details.get("index"), answer.code)
+            self.agree(expected, found)
+            assert (dried.code, dried.details) == (answer.code, answer.details)
+        else:
+            assert isinstance(expected, list), expected
+            after = {id_: stands for result in expected for id_, stands in result.after.items()}
+            for told in (dried, answer):
+                assert {b.id: (b.version, b.posted, b.available) for b in told.balances} == after
+            self.reversed |= set(ids)
+            for id_, result in zip(answer.entry_ids, expected, strict=True):
+                self.entries[id_] = tuple(line[:3] for line in result.lines)
+        self.compare()
+
+    def expect_reversals(self, ids, at):
+        """The results of undoing these, or the index and code of the first refusal."""
+        seen = set()
+        rows = {row.id: row for row in JournalEntry.objects.filter(id__in=ids)}
+        for index, id_ in enumerate(ids):
+            place = index if len(ids) > 1 else None
+            if id_ in self.reversed | seen:
+                return place, "already_reversed"
+            if rows[id_].reverses_id is not None:
+                return place, "not_reversible"
+            seen.add(id_)
+        commands = [
+            self.opposite(id_, rows[id_].effective_at if at == "original" else None) for id_ in ids
+        ]
+        expected = self.expect(commands, atomic=True)
+        refused = any(result.code for result in expected)
+        return guilty(expected) if refused else expected
+
+    def opposite(self, entry_id, at=None) -> PostEntry:
+        legs = self.entries[entry_id]
+        return PostEntry(
+            id=new_id(), legs=tuple(Leg(id_, -amount, currency) for id_, amount, currency in legs),
+            currency=legs[0][2], kind="reversal", effective_at=at,
+        )  # fmt: skip
+
     @precondition(lambda self: self.entries)
     @rule(data=st.data())
     def reverse(self, data):
         entry_id = data.draw(st.sampled_from(sorted(self.entries)[-6:]))
-        legs = self.entries[entry_id]
-        command = PostEntry(
-            id=new_id(), legs=tuple(Leg(id_, -amount, currency) for id_, amount, currency in legs),
-            currency=legs[0][2], kind="reversal",
-        )  # fmt: skip
+        command = self.opposite(entry_id)
         if entry_id in self.reversed:
             expected = [Result("refused", "already_reversed")]
         elif JournalEntry.objects.get(id=entry_id).reverses_id is not None:
@@ -218,11 +341,16 @@ class EngineMachine(RuleBasedStateMachine):
         status=st.sampled_from(["open", "open", "frozen", "closed"]),
     )
     def set_status(self, place, status):
-        committed(operations.set_account_status)(
-            organization_id=self.organization, account_id=self.ids[place],
-            status=AccountStatus(status), reason="asked for", actor=ACTOR,
-        )  # fmt: skip
-        self.core.set_status(place, status)
+        account = self.books.accounts[self.ids[place]]
+        is_empty = self.books.balance(account.id)
+        is_empty = not (is_empty.posted or is_empty.pending_out or is_empty.pending_in)
+        answer = self.change(place, status=AccountStatus(status))
+        if status == "closed" and account.status != "closed" and not is_empty:
+            assert answer.code == "ledger_account_not_empty"
+        else:
+            assert answer is None
+            self.core.set_status(place, status)
+        self.compare()
 
     @rule(
         place=st.sampled_from(range(len(SPECS))),
@@ -230,9 +358,22 @@ class EngineMachine(RuleBasedStateMachine):
     )
     def set_floor(self, place, floor):
         account = self.books.accounts[self.ids[place]]
-        if floor is None or self.books.available(account) >= floor:
-            Balance.objects.filter(id=account.id).update(min_available_minor=floor)
-            self.core.set_floor(place, floor)
+        answer = self.change(place, sets_floor=True, min_available_minor=floor)
+        if floor is not None and self.books.available(account) < floor:
+            assert answer.code == "floor_above_available"
+        else:
+            assert answer is None
+            account.floor = floor
+        self.compare()
+
+    def change(self, place, **what):
+        return outcome_of(
+            lambda: operations.change_client_account(
+                organization_id=self.organization, account_id=self.ids[place],
+                change=AccountChange(reason="asked for", **what),
+                idempotency_key=str(next(self.keys)), actor=ACTOR, now=self.core.now,
+            )
+        )  # fmt: skip
 
     def teardown(self):
         if not hasattr(self, "organization"):
