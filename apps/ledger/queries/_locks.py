@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Final
 from uuid import UUID
 
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 
 from apps.core import statements
 from apps.ledger.models import BalanceMonitor, ChainHead, Hold
@@ -117,10 +117,11 @@ def lock_expired_holds(
     """
     Return the open holds whose time is over, locked, those of these accounts' money or all.
 
-    One that somebody else holds is left out and not waited for: whoever holds it ends it.
+    Of all, one that somebody else holds is left out: the next sweep finds it, if it is still there.
+    Who needs the money of some accounts waits for it.
     """
     rows = _expired(organization_id, account_ids, now).select_for_update(
-        no_key=True, skip_locked=True
+        no_key=True, skip_locked=account_ids is None
     )
     return {hold.id: hold_state(hold) for hold in rows[:limit]}
 
@@ -139,7 +140,8 @@ def _expired(
         organization_id=organization_id, status=HoldStatus.OPEN, expires_at__lte=now
     )
     if account_ids is not None:
-        rows = rows.filter(debit_account_id__in=list(account_ids))
+        ids = list(account_ids)
+        rows = rows.filter(Q(debit_account_id__in=ids) | Q(credit_account_id__in=ids))
     return rows.order_by("id")
 
 

@@ -96,25 +96,36 @@ def open_month(state: State, at: datetime) -> None:
 
 
 def lowest(
-    later: LaterBalances, balance: BalanceState, at: datetime, *, now: datetime | None
+    later: LaterBalances,
+    balance: BalanceState,
+    at: datetime,
+    *,
+    now: datetime | None,
+    freed: int = 0,
 ) -> tuple[int, datetime]:
     """
     Return the lowest balance from `at` on, and from when on it stands.
 
-    What holds reserve is taken off from now on: it was free in the past.
+    What holds reserve, but for what is `freed`, is taken off from now on: it was free in the past.
     """
     found: tuple[int, datetime] | None = None
     for place in range(bisect_left(later.instants, at), len(later.instants)):
         low = later.lows[place]
         if now is not None and later.instants[place] >= now:
-            low -= balance.pending_out
+            low -= balance.pending_out - freed
         if found is None or low < found[0]:
             found = (low, later.lows_at[place])
     return found if found is not None else (balance.available, at)
 
 
 def history(
-    later: LaterBalances, balance: BalanceState, amount: int, at: datetime, *, now: datetime | None
+    later: LaterBalances,
+    balance: BalanceState,
+    amount: int,
+    at: datetime,
+    *,
+    now: datetime | None,
+    freed: int = 0,
 ) -> None:
     """
     Check an outflow that is dated before other postings against every later balance.
@@ -122,7 +133,7 @@ def history(
     :raises LaterBalanceBelowFloor: if one of them would have been below the floor
     """
     floor = balance.min_available_minor
-    low, low_at = lowest(later, balance, at, now=now)
+    low, low_at = lowest(later, balance, at, now=now, freed=freed)
     if floor is not None and low - amount < floor:
         raise errors.LaterBalanceBelowFloor(
             "Dated so early, this would take a later balance below the floor.",
