@@ -35,7 +35,8 @@ def make_server() -> MPServer:
         http=HTTPModes.http1,
         websockets=False,
         workers=int(os.environ.get("WEB_CONCURRENCY", str(os.cpu_count() or 1))),
-        # A request waits for Postgres, and group commit needs callers at once.
+        # A request waits for Postgres, and group commit needs callers at once; no more than the
+        # pool has connections and waiters (40), or a cold start turns some away.
         blocking_threads=int(os.environ.get("WEB_THREADS", "32")),
         blocking_threads_idle_timeout=300,
         backlog=512,
