@@ -139,13 +139,13 @@ def _leave_the_ledger_out() -> None:
     from apps.core.ids import new_id  # noqa: PLC0415
     from apps.ledger import operations  # noqa: PLC0415
     from apps.ledger.operations import TransferRequest, TransferResult  # noqa: PLC0415
-    from apps.ledger.rules import BalanceAfter, Outcome  # noqa: PLC0415
+    from apps.ledger.rules import Outcome, PostedLine  # noqa: PLC0415
 
     def post_transfer(*, transfer: TransferRequest, now: datetime, **_: object) -> TransferResult:
         entry_id = new_id()
         accounts = (transfer.debit_account_id, transfer.credit_account_id)
-        after = tuple(BalanceAfter(id_, 3, 100, 100) for id_ in accounts)
-        outcome = Outcome(cast("Any", transfer), "posted", entry_id, effective_at=now, after=after)
+        lines = tuple(PostedLine(id_, 1, "EUR", 3, 100, 100) for id_ in accounts)
+        outcome = Outcome(cast("Any", transfer), "posted", entry_id, effective_at=now, lines=lines)
         return TransferResult(entry_id, outcome)
 
     operations.post_transfer = post_transfer
