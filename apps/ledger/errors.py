@@ -237,3 +237,15 @@ class TwoPeopleNeeded(RuleViolation):
     """Who asked for a month to be closed or opened again does not agree to it as well."""
 
     code = "two_people_needed"
+
+
+class EntryNotBalanced(RuleViolation):
+    """The postings do not sum to zero in `currency`; `residue` is what they sum to."""
+
+    code = "entry_not_balanced"
+
+
+class SharesExceedWhole(RuleViolation):
+    """The shares of an amount come to more than 100 %."""
+
+    code = "shares_exceed_whole"

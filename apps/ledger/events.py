@@ -172,3 +172,16 @@ class PeriodReopened(_PeriodEvent):
     """A month takes entries again: its close was called off, or two people opened it again."""
 
     name: ClassVar[str] = "ledger.period.reopened"
+
+
+@dataclass(frozen=True, kw_only=True)
+class JournalEntryAnnotated(Event):
+    """A journal entry was given other metadata; the entry itself stays as it was posted."""
+
+    name: ClassVar[str] = "ledger.journal_entry.annotated"
+    aggregate_type: ClassVar[str] = "journal_entry"
+
+    number: int
+    "1, 2, 3 ... for each time the entry was given other metadata."
+    keys: list[str]
+    "The keys that its metadata has now."

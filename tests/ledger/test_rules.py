@@ -18,7 +18,6 @@ from apps.ledger.rules import (
     State,
     VoidHold,
     apply,
-    split,
     transfer,
 )
 
@@ -314,17 +313,3 @@ def test_pending_is_the_sum_of_open_holds(steps):
     still_open = sum(h.amount_minor for h in after.holds.values() if h.status == "open")
     assert after.balances[A].pending_out == after.balances[B].pending_in == still_open
     assert after.balances[A].available >= 0
-
-
-class TestSplit:
-    def test_hands_the_rest_out_from_the_top(self):
-        assert split(99, [1] * 5) == [20, 20, 20, 20, 19]
-
-    @given(st.integers(0, 10**13), st.lists(st.integers(0, 10**6), min_size=1).filter(any))
-    def test_adds_up(self, amount, weights):
-        assert sum(split(amount, weights)) == amount
-
-    @pytest.mark.parametrize(("amount", "weights"), [(-1, [1]), (1, []), (1, [0]), (1, [2, -1])])
-    def test_of_nothing_sensible_is_refused(self, amount, weights):
-        with pytest.raises(ValueError, match="weights"):
-            split(amount, weights)

@@ -1,20 +1,55 @@
 """The journal over the API: entries and postings, found and read. Amounts are minor units."""
 
-from typing import ClassVar, Final
+from typing import Any, ClassVar, Final, override
+from uuid import UUID
 
 from django.http import HttpResponse
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from apps.core.api.fields import IdField, InstantField, MetadataField, StrictSerializer
+from apps.core import clock
+from apps.core.api.fields import (
+    AMOUNT_MAX,
+    CurrencyField,
+    IdField,
+    InstantField,
+    IntegerField,
+    MetadataField,
+    StrictSerializer,
+    TextField,
+    TruthField,
+)
 from apps.core.api.pagination import check_query
-from apps.core.api.views import ApiView, Shape, get_caller, resource
+from apps.core.api.views import ApiView, Shape, get_caller, require_idempotency_key, resource
 from apps.core.ids import decode_id
-from apps.ledger import queries
+from apps.ledger import operations, queries
 from apps.ledger.api._searching import QUERY, answer_found, read_ask, read_search
+from apps.ledger.api.serializers import EffectiveField
+from apps.ledger.operations import EntryRequest
+from apps.ledger.rules import Leg
 
 READ: Final = "ledger:read"
+TRANSFER: Final = "transfers:write"
+# All legs of an entry stand in its event, which has a bound of its own.
+LEGS_MIN: Final = 2
+LEGS_MAX: Final = 100
+
+
+class SignedAmountField(IntegerField):
+    """An amount in minor units with its side as its sign, and never 0."""
+
+    default_error_messages: ClassVar = {"zero": "An amount is not 0."}
+
+    def __init__(self, **kwargs: Any) -> None:  # noqa: ANN401 - the framework's
+        super().__init__(least=-AMOUNT_MAX, most=AMOUNT_MAX, **kwargs)
+
+    @override
+    def to_internal_value(self, data: Any) -> int:
+        amount_minor = super().to_internal_value(data)
+        if not amount_minor:
+            self.fail("zero")
+        return amount_minor
 
 
 class EntryPosting(StrictSerializer):
@@ -49,23 +84,122 @@ class Posting(EntryPosting):
     created_at = InstantField(source="recorded_at")
 
 
-class JournalEntryCollection(ApiView):
-    """GET /v1/journal-entries"""
+class PostEntryPosting(StrictSerializer):
+    ledger_account = IdField("la", source="account_id")
+    amount = SignedAmountField(source="amount_minor", help_text="Debit > 0, credit < 0.")
+    currency = CurrencyField()
 
-    scopes: ClassVar = {"GET": READ}
+
+class PostJournalEntry(StrictSerializer):
+    postings = PostEntryPosting(
+        many=True,
+        min_length=LEGS_MIN,  # type: ignore[call-arg]  # the list's, which `many` makes of it
+        max_length=LEGS_MAX,
+        help_text="They sum to zero in each of their currencies, and name each account once.",
+    )
+    reference = TextField(255, required=False)
+    description = TextField(500, required=False, allow_blank=True)
+    effective_at = EffectiveField(required=False, help_text="Business time; now without it.")
+    metadata = MetadataField()
+    dry_run = TruthField(
+        required=False, help_text="Say what would happen, and do nothing: no key is needed."
+    )
+
+
+class PostedJournalEntry(JournalEntry):
+    id = IdField("je", allow_null=True, help_text="null in a dry run.")
+    created_at = InstantField(source="recorded_at", allow_null=True, help_text="null in a dry run.")
+    dry_run = serializers.BooleanField()
+
+
+class JournalEntryCollection(ApiView):
+    """POST and GET /v1/journal-entries"""
+
+    scopes: ClassVar = {"POST": TRANSFER, "GET": READ}
     shapes: ClassVar = {
+        "POST": Shape(
+            request=PostJournalEntry,
+            response=PostedJournalEntry,
+            status=201,
+            summary="Post a journal entry over several ledger accounts",
+        ),
         "GET": Shape(
             response=JournalEntry,
             page=True,
             summary="Find journal entries, with their postings",
             query=QUERY,
-        )
+        ),
     }
+
+    def post(self, request: Request) -> Response:
+        caller = get_caller(request)
+        body = PostJournalEntry(data=request.data)
+        body.is_valid(raise_exception=True)
+        asked = dict(body.validated_data)
+        dry_run = asked.pop("dry_run", False)
+        legs = tuple(Leg(**posting) for posting in asked.pop("postings"))
+        entry = EntryRequest(legs=legs, **asked)
+        if dry_run:
+            return Response(_dry(caller.organization_id, entry), status=200)
+
+        entry_id = operations.post_entry(
+            organization_id=caller.organization_id,
+            entry=entry,
+            idempotency_key=require_idempotency_key(request),
+            actor=caller.actor,
+            now=clock.now(),
+        )
+
+        return Response(_posted(caller.organization_id, entry_id), status=201)
 
     def get(self, request: Request) -> Response:
         search = read_search(request)
         found = queries.list_entries(search=search, ask=read_ask(request, search))
         return answer_found(request, found, JournalEntry)
+
+
+def _posted(organization_id: UUID, entry_id: UUID, *, dry_run: bool = False) -> dict[str, object]:
+    entry = queries.get_entry(organization_id=organization_id, entry_id=entry_id)
+    return {**JournalEntry(entry).data, "dry_run": dry_run}
+
+
+def _dry(organization_id: UUID, asked: EntryRequest) -> dict[str, object]:
+    """Return an entry as it would stand; one whose reference stands already as it does."""
+    outcome = operations.preview_entry(
+        organization_id=organization_id, entry=asked, now=clock.now()
+    )
+    if not outcome.lines and outcome.entry_id is not None:
+        return _posted(organization_id, outcome.entry_id, dry_run=True)
+    accounts = queries.list_balances(
+        organization_id=organization_id, ids=[leg.account_id for leg in asked.legs]
+    )
+    codes = {account.account_id: account.code for account in accounts}
+    shown: dict[str, object] = PostedJournalEntry(
+        {
+            "id": None,
+            "kind": "entry",
+            "reference": asked.reference,
+            "description": asked.description,
+            "effective_at": outcome.effective_at,
+            "recorded_at": None,
+            "reverses": None,
+            "reversed_by": None,
+            "metadata": asked.metadata,
+            "postings": [
+                {
+                    "account_id": line.account_id,
+                    "code": codes[line.account_id],
+                    "amount_minor": line.amount_minor,
+                    "currency": line.currency,
+                    "account_version": line.account_version,
+                    "balance_after_minor": line.balance_after_minor,
+                }
+                for line in outcome.lines
+            ],
+            "dry_run": True,
+        }
+    ).data
+    return shown
 
 
 class JournalEntryResource(ApiView):

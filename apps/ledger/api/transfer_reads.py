@@ -53,5 +53,6 @@ class TransferResource(ApiView):
                 # As a transfer answers them: the debited account's first.
                 for view in sorted(balances, key=lambda view: view.account_id != debit.account_id)
             ],
+            "dry_run": False,
         }
         return resource(request, Transfer(shown).data)

@@ -2,6 +2,7 @@ from django.urls import path
 
 from apps.ledger.api import (
     balances,
+    entry_metadata,
     fx,
     holds,
     journal,
@@ -32,6 +33,10 @@ urlpatterns = [
     path("journal-entries/reversals", reversals.EntryReversals.as_view()),
     path("journal-entries/<str:entry_id>/reversal", reversals.EntryReversal.as_view()),
     path("journal-entries/<str:entry_id>", journal.JournalEntryResource.as_view()),
+    path(
+        "journal-entries/<str:entry_id>/metadata",
+        entry_metadata.EntryMetadataCollection.as_view(),
+    ),
     path("postings", journal.PostingCollection.as_view()),
     path("holds", holds.HoldCollection.as_view()),
     path("holds/<str:hold_id>", holds.HoldResource.as_view()),

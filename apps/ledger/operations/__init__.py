@@ -9,10 +9,12 @@ from apps.ledger.operations._accounts import (
     open_client_account,
     set_account_status,
 )
+from apps.ledger.operations._annotating import annotate_entry
 from apps.ledger.operations._engine import (
     expire_holds,
     post,
 )
+from apps.ledger.operations._entries import EntryRequest, post_entry, preview_entry
 from apps.ledger.operations._fx import (
     FxRequest,
     exchange,
@@ -80,6 +82,7 @@ __all__ = [
     "AccountSpec",
     "BatchResult",
     "CaptureRequest",
+    "EntryRequest",
     "FxRequest",
     "HoldRequest",
     "HoldResult",
@@ -89,6 +92,7 @@ __all__ = [
     "TransferRequest",
     "TransferResult",
     "analyze_seeded",
+    "annotate_entry",
     "begin_closing",
     "call_off_closing",
     "can_reverse",
@@ -106,12 +110,14 @@ __all__ = [
     "place_hold",
     "plan_seeding",
     "post",
+    "post_entry",
     "post_transfer",
     "post_transfers",
     "prepare_close",
     "prepare_reopen",
     "preview_batch",
     "preview_capture",
+    "preview_entry",
     "preview_hold",
     "preview_reversal",
     "preview_transfers",

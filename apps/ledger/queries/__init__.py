@@ -84,6 +84,7 @@ from apps.ledger.queries._locks import (
     read_expired_holds,
     read_holds,
 )
+from apps.ledger.queries._metadata import MetadataVersion, list_entry_metadata
 from apps.ledger.queries._monitors import (
     get_monitor,
     monitors,
@@ -163,6 +164,7 @@ __all__ = [
     "Found",
     "FoundPosting",
     "HoldView",
+    "MetadataVersion",
     "OpenHold",
     "PeriodView",
     "Place",
@@ -221,6 +223,7 @@ __all__ = [
     "list_closing",
     "list_contents",
     "list_entries",
+    "list_entry_metadata",
     "list_links",
     "list_open_holds",
     "list_organizations_to_seal",

@@ -19,6 +19,7 @@ from apps.ledger.rules.fx import (
     quote,
     rate_text,
 )
+from apps.ledger.rules.legs import check_balanced
 from apps.ledger.rules.monitors import (
     Crossing,
     MonitorState,
@@ -27,7 +28,9 @@ from apps.ledger.rules.monitors import (
     measured,
 )
 from apps.ledger.rules.shares import (
+    WHOLE_BASIS_POINTS,
     split,
+    split_by_basis_points,
 )
 from apps.ledger.rules.values import (
     COUNTER_MAX,
@@ -65,6 +68,7 @@ __all__ = [
     "RATE_DECIMALS_MAX",
     "RATE_DIGITS_MAX",
     "RESERVED_REFERENCES",
+    "WHOLE_BASIS_POINTS",
     "AccountStatus",
     "AccountType",
     "BalanceAfter",
@@ -90,6 +94,7 @@ __all__ = [
     "Transfer",
     "VoidHold",
     "apply",
+    "check_balanced",
     "check_fresh",
     "crossings",
     "is_beyond",
@@ -97,6 +102,7 @@ __all__ = [
     "quote",
     "rate_text",
     "split",
+    "split_by_basis_points",
     "touched",
     "transfer",
 ]
