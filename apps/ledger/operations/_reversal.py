@@ -181,17 +181,18 @@ def _opposites(entries: Sequence[EntryView], at: ReversalTime) -> list[PostEntry
     """Return the commands that undo these entries, or raise why one cannot be, with its place."""
     ids = new_ids(len(entries))
     commands = []
-    seen: dict[UUID, UUID] = {}
+    seen: set[UUID] = set()
     for index, (entry, id_) in enumerate(zip(entries, ids, strict=True)):
         try:
             if entry.id in seen:
-                raise _already(seen[entry.id])
+                # No reversal is named: this one is never posted.
+                raise errors.AlreadyReversed("The journal entry is named twice.")
             commands.append(_opposite(entry, id_, at=at, reference=None))
         except Refusal as refusal:
             if len(entries) > 1:
                 refusal.details["index"] = index
             raise
-        seen[entry.id] = id_
+        seen.add(entry.id)
     return commands
 
 
