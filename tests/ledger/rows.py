@@ -5,20 +5,22 @@ from functools import cache
 from django.db import connection
 
 
-def fingerprints(*prefixes: str) -> dict[str, str]:
+def fingerprints(*prefixes: str, locks: bool = True) -> dict[str, str]:
     """
     Return, by table, where each row lies, who wrote it and who locked or ended it.
 
     An update that changes nothing, a lock that was taken, a row inserted and deleted again: each
-    leaves another place, another `xmin` or another `xmax`. Of all tables, or those so named.
+    leaves another place, another `xmin` or another `xmax`. Of all tables, or those so named;
+    without `locks` what was rolled back may have locked a row.
     """
     with connection.cursor() as cursor:
-        cursor.execute(_statement(prefixes))
+        cursor.execute(_statement(prefixes, locks=locks))
         return dict(cursor.fetchall())
 
 
 @cache
-def _statement(prefixes: tuple[str, ...]) -> str:
+def _statement(prefixes: tuple[str, ...], *, locks: bool) -> str:
+    row = "ctid::text || xmin || ':' || xmax" if locks else "ctid::text || xmin"
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT relname FROM pg_class"
@@ -26,8 +28,7 @@ def _statement(prefixes: tuple[str, ...]) -> str:
         )
         tables = [row[0] for row in cursor.fetchall()]
     return " UNION ALL ".join(
-        f"SELECT '{table}', md5(string_agg(ctid::text || xmin || ':' || xmax, ' ' ORDER BY ctid))"
-        f' FROM "{table}"'
+        f"SELECT '{table}', md5(string_agg({row}, ' ' ORDER BY ctid)) FROM \"{table}\""
         for table in tables
         if not prefixes or table.startswith(prefixes)
     )

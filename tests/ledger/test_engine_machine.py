@@ -551,6 +551,6 @@ class TestEngine:
         drive(25, 30)
 
     @pytest.mark.soak
-    @pytest.mark.timeout(900)
+    @pytest.mark.timeout(600)
     def test_does_so_for_long(self):
-        drive(120, 60)
+        drive(40, 60)

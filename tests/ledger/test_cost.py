@@ -1,0 +1,193 @@
+"""What acts of the ledger cost Postgres: counted, so that a slower way is seen in review."""
+
+import random
+from datetime import timedelta
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from apps.core.ids import new_id
+from apps.ledger import operations
+from apps.ledger.operations import (
+    AccountSpec,
+    CaptureRequest,
+    HoldRequest,
+    TransferRequest,
+)
+from apps.ledger.rules import CaptureHold, PlaceHold, VoidHold
+from tests.ledger.factories import (
+    ACTOR,
+    NOW,
+    committed,
+    create_organization,
+    fund,
+    move,
+    open_account,
+    post,
+    post_transfer,
+)
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def books():
+    organization = create_organization()
+    ann = open_account(organization, "wallets:ann:EUR")
+    bob = open_account(organization, "wallets:bob:EUR")
+    fund(organization, ann, 100_000)
+    return organization, ann, bob
+
+
+def request(debit, credit, **more):
+    return TransferRequest(
+        debit_account_id=debit, credit_account_id=credit, amount_minor=1, currency="EUR", **more
+    )
+
+
+def batch(organization, transfers, key):
+    return operations.post_transfers(
+        organization_id=organization, transfers=transfers, mode="atomic", idempotency_key=key,
+        actor=ACTOR, now=NOW,
+    )  # fmt: skip
+
+
+def statements_of(call) -> list[str]:
+    """What was sent, BEGIN and COMMIT left out; nothing of it is a savepoint."""
+    with CaptureQueriesContext(connection) as captured:
+        call()
+    sent = [query["sql"].strip() for query in captured]
+    assert not [sql for sql in sent if "SAVEPOINT" in sql.upper()]
+    assert [sql for sql in sent if sql in {"BEGIN", "COMMIT"}] == ["BEGIN", "COMMIT"]
+    return [sql for sql in sent if sql not in {"BEGIN", "COMMIT"}]
+
+
+class TestStatements:
+    def test_of_one_transfer_are_key_lock_write_and_events(self, books):
+        organization, ann, bob = books
+        post_transfer(organization, ann, bob, 1, key="warm")
+
+        sent = statements_of(lambda: post_transfer(organization, ann, bob, 1, key="k"))
+
+        assert [sql.split(maxsplit=1)[0] for sql in sent] == ["INSERT", "SELECT", "WITH", "WITH"]
+
+    def test_of_one_that_is_back_dated_are_two_more(self, books):
+        organization, ann, bob = books
+        post_transfer(organization, ann, bob, 1, key="warm")
+
+        sent = statements_of(
+            lambda: post_transfer(
+                organization, bob, ann, 1, key="k", effective_at=NOW - timedelta(seconds=1),
+                force=True,
+            )
+        )  # fmt: skip
+
+        # Closed months, and the balances from then on; and the audit row of `force`.
+        assert len(sent) == 4 + 2 + 1
+
+    @pytest.mark.parametrize("size", [1, 1_000])
+    def test_of_a_batch_are_as_many_whatever_its_size(self, books, size):
+        organization, ann, bob = books
+
+        sent = statements_of(
+            lambda: batch(organization, [request(ann, bob)] * size, f"size-{size}")
+        )
+
+        # One more than of a single one: the batch as it was answered.
+        assert len(sent) == 5
+
+    def test_of_a_larger_act_have_no_savepoint(self, books):
+        organization, ann, bob = books
+        hold, other = new_id(), new_id()
+
+        sent = statements_of(
+            lambda: post(
+                organization,
+                move(ann, bob, 5, reference="r"),
+                *(
+                    PlaceHold(
+                        id=id_, debit_account_id=ann, credit_account_id=bob, amount_minor=5,
+                        currency="EUR",
+                    )
+                    for id_ in (hold, other)
+                ),
+            )
+        )  # fmt: skip
+        # Locks, the reference, entry, holds, their history, events.
+        assert len(sent) == 6
+        sent = statements_of(
+            lambda: post(
+                organization,
+                CaptureHold(hold_id=hold, entry_id=new_id(), kind="x"),
+                VoidHold(hold_id=other),
+            )
+        )
+        assert len(sent) == 6
+
+    def test_of_a_clients_hold_have_no_savepoint(self, books):
+        organization, ann, bob = books
+        terms = HoldRequest(
+            debit_account_id=ann, credit_account_id=bob, amount_minor=5, currency="EUR"
+        )
+        common = {"organization_id": organization, "actor": ACTOR, "now": NOW}
+        made = []
+
+        placing = statements_of(
+            lambda: made.append(operations.place_hold(**common, hold=terms, idempotency_key="p"))
+        )
+        capturing = statements_of(
+            lambda: operations.capture_hold(
+                **common, hold_id=made[0].hold_id, capture=CaptureRequest(), idempotency_key="c"
+            )
+        )
+
+        assert (len(placing), len(capturing)) == (6, 7)
+
+
+class TestBalances:
+    def test_have_no_index_that_a_posting_changes_and_room_on_their_pages(self):
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT c.reloptions, array_agg(i.indexrelid::regclass::text)"
+                "  FROM pg_class c JOIN pg_index i ON i.indrelid = c.oid"
+                " WHERE c.relname = 'ledger_balance' GROUP BY c.reloptions"
+            )
+            options, indexes = cursor.fetchone()
+        assert "fillfactor=50" in options
+        assert indexes == ["ledger_balance_pkey"]
+
+    def test_are_updated_in_place(self):
+        """HOT: no index is touched, and the page frees itself of what is over."""
+        organization = create_organization()
+        codes = [f"wallets:w{n}:EUR" for n in range(400)]
+        opened = committed(operations.open_accounts)(
+            organization_id=organization,
+            accounts=[AccountSpec(code, "asset", "EUR", internal=False) for code in codes],
+            now=NOW,
+        )
+        ids, rng = list(opened.values()), random.Random(1)
+
+        # More updates than the pages have room for. A page frees itself once nobody on the server
+        # is in an older transaction: other tests are, so one round of some must find them away.
+        for turn in range(12):
+            updated, in_place = updates_of("ledger_balance")
+            for number in range(300):
+                post_transfer(organization, *rng.sample(ids, 2), 1, key=f"{turn}-{number}")
+            after = updates_of("ledger_balance")
+            ratio = (after[1] - in_place) / (after[0] - updated)
+            if ratio >= 0.95:
+                break
+
+        assert ratio >= 0.95
+
+
+def updates_of(table: str) -> tuple[int, int]:
+    """How many rows were updated so far, and how many of them in place."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_stat_force_next_flush()")
+        cursor.execute("SELECT pg_stat_clear_snapshot()")
+        cursor.execute(
+            "SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables WHERE relname = %s", [table]
+        )
+        return cursor.fetchone()

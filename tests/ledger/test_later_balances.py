@@ -1,0 +1,85 @@
+"""`queries.later_balances` against sums over every posting, on histories of any shape."""
+
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from apps.ledger import queries
+from tests.ledger.factories import create_organization, open_account
+from tests.ledger.histories import Move, write_history
+from tests.ledger.naive import later_balances
+
+pytestmark = pytest.mark.django_db
+
+START = datetime(2026, 1, 20, 8, tzinfo=UTC)
+# Few instants, so that many are equal; a tick before and after some of them.
+INSTANTS = [
+    START + timedelta(hours=hours, microseconds=ticks)
+    for hours in (-9000, -1, 0, 1, 2, 24, 700, 9000)
+    for ticks in (-1, 0, 1)
+]
+ACCOUNTS = 4
+PAIRS = [(a, b) for a in range(ACCOUNTS) for b in range(ACCOUNTS) if a != b]
+MOVES = st.lists(
+    st.tuples(st.sampled_from(PAIRS), st.integers(1, 100), st.sampled_from(INSTANTS)), max_size=30
+)
+ASKED = st.dictionaries(
+    st.integers(0, ACCOUNTS - 1),
+    st.lists(st.sampled_from(INSTANTS), min_size=1, max_size=6, unique=True).map(sorted),
+)
+
+
+class TestLaterBalances:
+    @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @given(moves=MOVES, asked=ASKED)
+    def test_are_the_lowest_that_the_postings_sum_up_to(self, moves, asked):
+        organization = create_organization()
+        # Both normal sides, on both sides of a transfer.
+        ids = [
+            open_account(organization, f"wallets:{n}:EUR", type_=type_, floor=None)
+            for n, type_ in enumerate(["liability", "asset", "income", "expense"])
+        ]
+        # Recorded in the order drawn, whenever they happened.
+        history = [
+            Move(ids[debit], ids[credit], amount, at, START + timedelta(days=900, seconds=n))
+            for n, ((debit, credit), amount, at) in enumerate(moves)
+        ]
+        write_history(organization, history)
+        balances = queries.read_balances(organization_id=organization, account_ids=ids)
+        instants = {ids[place]: ats for place, ats in asked.items()}
+
+        found = queries.later_balances(
+            organization_id=organization, balances=balances, instants=instants
+        )
+
+        assert found.keys() == instants.keys()
+        for id_, later in found.items():
+            side = -1 if balances[id_].credit_normal else 1
+            told = [
+                (move.effective_at, side * (move.amount if move.debit == id_ else -move.amount))
+                for move in history
+                if id_ in {move.debit, move.credit}
+            ]
+            plain = later_balances(told, instants[id_])
+            assert (later.instants, later.lows) == (plain.instants, plain.lows)
+            # And from when on it stood: one of the times at which it did.
+            for (at, until), low, low_at in zip(
+                pairwise([*later.instants, None]), later.lows, later.lows_at, strict=True
+            ):
+                assert at <= low_at
+                assert until is None or low_at < until
+                assert sum(amount for when, amount in told if when <= low_at) == low
+
+    def test_of_an_account_that_never_moved_are_nothing(self):
+        organization = create_organization()
+        ann = open_account(organization, "wallets:ann:EUR")
+        balances = queries.read_balances(organization_id=organization, account_ids=[ann])
+
+        found = queries.later_balances(
+            organization_id=organization, balances=balances, instants={ann: [START]}
+        )
+
+        assert (found[ann].lows, found[ann].lows_at) == ([0], [START])
