@@ -55,6 +55,7 @@ _GROUPS: Final = (
             ("Journal", "menu_book", "ledger.journalentry"),
             ("Trial balance", "balance", ":trial_balance"),
             ("Balance monitors", "notifications", "ledger.balancemonitor"),
+            ("Audit chains", "link", "ledger.chainhead"),
         ),
     ),
     (
