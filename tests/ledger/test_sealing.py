@@ -240,6 +240,17 @@ class TestSealInOrder:
         assert links(organization) == list(enumerate(ids, 1))
         assert_sealed(organization)
 
+    def test_is_passed_over_by_the_feed(self, books):
+        organization, ann, bob = books
+        first = JournalEntry.objects.earliest("id").id
+        operations.seal_in_order(organization_id=organization, entry_ids=[first], now=NOW)
+        [second] = post(organization, move(ann, bob, 1))
+
+        assert seal(organization) == 1
+
+        assert links(organization) == [(1, first), (2, second.entry_id)]
+        assert_sealed(organization)
+
     def test_refuses_an_entry_that_is_not_there(self, books):
         organization, *_ = books
 

@@ -28,8 +28,8 @@ class ChainHeadAdmin(RecordAdmin[ChainHead]):
         "manage.py verify_ledger recomputes them."
     )
     empty = "No entry was sealed yet; a job seals them each minute."
-    list_display = ("chain", "organization", "position", "behind", "sealed_at", "short_hash")
-    facts = ("organization", "position", "whole_hash", "sealed_at")
+    list_display = ("chain", "organization", "position", "behind", "extended_at", "short_hash")
+    facts = ("organization", "position", "whole_hash", "extended_at")
 
     @override
     def headline(self, obj: ChainHead) -> str:
@@ -52,6 +52,10 @@ class ChainHeadAdmin(RecordAdmin[ChainHead]):
     @shown("Transactions to look at", align="end")
     def behind(self, obj: ChainHead) -> SafeString:
         return cells.number(obj.waiting)  # type: ignore[attr-defined]  # attached by prepare
+
+    @shown("Last extended")
+    def extended_at(self, obj: ChainHead) -> SafeString:
+        return cells.instant(obj.sealed_at)
 
     @shown("Hash")
     def short_hash(self, obj: ChainHead) -> SafeString:
