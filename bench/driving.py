@@ -8,7 +8,7 @@ import time
 import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from socket import socket
 from typing import Final
@@ -113,6 +113,23 @@ def _wait(server: "subprocess.Popen[bytes]", port: int) -> None:
 
 def drive(port: int, tenants: Sequence[Books], order: Order) -> Load:
     """Run one order in a process of its own, and refuse any answer but 201."""
+    load, statuses, refused = _drive(port, tenants, order)
+    if set(statuses) != {"201"}:
+        msg = f"Not every answer was 201: {statuses}\n{refused}"
+        raise RuntimeError(msg)
+    return load
+
+
+def warm_up(port: int, tenants: Sequence[Books], order: Order) -> None:
+    """
+    Have every process import, connect, plan and cache what the order needs.
+
+    What is refused meanwhile says nothing: a cold pool may turn away a full load at once.
+    """
+    _drive(port, tenants, replace(order, seconds=WARM_UP_SECONDS))
+
+
+def _drive(port: int, tenants: Sequence[Books], order: Order) -> tuple[Load, dict[str, int], str]:
     asked = asdict(order) | {
         "port": port,
         "label": f"b{time.time_ns():x}",
@@ -130,12 +147,4 @@ def drive(port: int, tenants: Sequence[Books], order: Order) -> Load:
         raise RuntimeError(done.stderr)
     measured = json.loads(done.stdout)
     statuses, refused = measured.pop("statuses"), measured.pop("refused")
-    if set(statuses) != {"201"}:
-        msg = f"Not every answer was 201: {statuses}\n{refused}"
-        raise RuntimeError(msg)
-    return Load(**measured)
-
-
-def warm_up(port: int, tenants: Sequence[Books], order: Order) -> None:
-    """Have every process import, connect, plan and cache what the order needs."""
-    drive(port, tenants, Order(**(asdict(order) | {"seconds": WARM_UP_SECONDS})))
+    return Load(**measured), statuses, refused

@@ -25,4 +25,4 @@ def bulk_per_second(name: str, books: Books, *, writers: int) -> float:
     answers = children.together(
         "bench._bulk_writer", orders, environment=database.environment(name)
     )
-    return sum(answer["per_second"] for answer in answers)
+    return float(sum(answer["per_second"] for answer in answers))

@@ -53,7 +53,7 @@ def _hordak_per_second() -> float:
         for place in range(PROCESSES)
     ]
     answers = children.together("bench._hordak", orders, environment=_environment())
-    return sum(answer["per_second"] for answer in answers)
+    return float(sum(answer["per_second"] for answer in answers))
 
 
 def _environment() -> dict[str, str]:

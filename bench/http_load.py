@@ -21,6 +21,7 @@ import sys
 import time
 from array import array
 from collections import deque
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -145,6 +146,12 @@ class Driver:
             select.select(epoll_file, [], [], wait)
             idle.extend(self._answered(timeout=0))
             self._check_time()
+
+    def close(self) -> None:
+        """Close every connection."""
+        for connection in list(self.open.values()):
+            self._disconnect(connection)
+        self.poll.close()
 
     def _check_time(self) -> None:
         if time.perf_counter() > self.given_up_at:
@@ -280,15 +287,13 @@ def run(order: dict[str, Any]) -> str:
         label=order["label"],
         pools=make_pools(order),
     )
-    # Nothing made from here on is a cycle, and a collection would be counted as the server's time.
-    gc.freeze()
-    gc.disable()
-    cpu = time.process_time()
-    if order["rate"]:
-        driver.run_open(seconds=order["seconds"], rate=order["rate"])
-    else:
-        driver.run_closed(seconds=order["seconds"])
-    cpu = time.process_time() - cpu
+    with closing(driver):
+        cpu = time.process_time()
+        if order["rate"]:
+            driver.run_open(seconds=order["seconds"], rate=order["rate"])
+        else:
+            driver.run_closed(seconds=order["seconds"])
+        cpu = time.process_time() - cpu
     if driver.load.resent > max(10, _RESENT_PART_MAX * driver.load.sent):
         msg = f"{driver.load.resent} of {driver.load.sent} requests had to be sent again."
         raise Failure(msg)
@@ -296,6 +301,8 @@ def run(order: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
+    # Nothing here is a cycle, and a collection would be counted as the server's time.
+    gc.disable()
     try:
         print(run(json.load(sys.stdin)))
     except Failure as failure:

@@ -11,10 +11,11 @@ class BackofficeConfig(AppConfig):
 
     @override
     def ready(self) -> None:
-        from apps.backoffice import tasks  # noqa: PLC0415  (needs the apps loaded)
+        from apps.backoffice import handlers, tasks  # noqa: PLC0415  (needs the apps loaded)
         from apps.core.admin_base import register_checks  # noqa: PLC0415
 
         register_checks()
+        handlers.register()
         tasks.register()
 
 

@@ -45,6 +45,18 @@ class LedgerCodeTaken(StateConflict):
     code = "ledger_code_taken"
 
 
+class FloorAboveAvailable(RuleViolation):
+    """Less is available than the new floor; holds count as gone."""
+
+    code = "floor_above_available"
+
+
+class LedgerAccountNotEmpty(StateConflict):
+    """Something is posted or reserved on the account, so it is not closed."""
+
+    code = "ledger_account_not_empty"
+
+
 class SameLedgerAccount(RuleViolation):
     code = "same_ledger_account"
 
@@ -125,6 +137,12 @@ class JournalEntryNotFound(NotFound):
     code = "journal_entry_not_found"
 
 
+class TransferNotFound(NotFound):
+    """There is no such journal entry, or no transfer made it."""
+
+    code = "transfer_not_found"
+
+
 class AlreadyReversed(StateConflict):
     code = "already_reversed"
 
@@ -181,3 +199,41 @@ class JournalFileRefused(RuleViolation):
     """A file that is to be imported is not a whole, right journal; `line` says where."""
 
     code = "journal_file_refused"
+
+
+class PeriodNotFound(NotFound):
+    code = "period_not_found"
+
+
+class PeriodNotOver(RuleViolation):
+    """A month closes an hour after its end at the earliest; `closes_at` says when."""
+
+    code = "period_not_over"
+
+
+class PeriodOutOfOrder(StateConflict):
+    """Months are closed in order and opened again from the last; `period` is the one in turn."""
+
+    code = "period_out_of_order"
+
+
+class PeriodClosing(StateConflict):
+    """Two people have said that it closes; it is closed as soon as nothing older can post."""
+
+    code = "period_closing"
+
+
+class PeriodClosedAlready(StateConflict):
+    code = "period_closed_already"
+
+
+class PeriodNotClosed(StateConflict):
+    """Only a closed month is opened again, and only a closing one is called off."""
+
+    code = "period_not_closed"
+
+
+class TwoPeopleNeeded(RuleViolation):
+    """Who asked for a month to be closed or opened again does not agree to it as well."""
+
+    code = "two_people_needed"

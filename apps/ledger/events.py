@@ -138,3 +138,37 @@ class FxTransferPosted(Event):
     "The journal entry that took the sold currency into liquidity."
     bought_entry: str
     "The journal entry that gave the bought currency out of it."
+
+
+@dataclass(frozen=True, kw_only=True)
+class _PeriodEvent(Event):
+    aggregate_type: ClassVar[str] = "period"
+
+    period: str
+    """The month, as 2026-06."""
+    starts_at: datetime
+    ends_at: datetime
+    """The next month's first instant."""
+    closings: int
+    """How often it was closed so far."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PeriodFrozen(_PeriodEvent):
+    """A month is closing: from now on no entry is taken that is effective before its end."""
+
+    name: ClassVar[str] = "ledger.period.frozen"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PeriodClosed(_PeriodEvent):
+    """A month is closed, and its trial balance is stored."""
+
+    name: ClassVar[str] = "ledger.period.closed"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PeriodReopened(_PeriodEvent):
+    """A month takes entries again: its close was called off, or two people opened it again."""
+
+    name: ClassVar[str] = "ledger.period.reopened"

@@ -1,4 +1,4 @@
-"""Celery entry of the ledger: entries are sealed after the fact, so that nobody waits for it."""
+"""Jobs of the ledger: sealing after the fact, and the second step of closing a month."""
 
 import time
 from datetime import datetime
@@ -17,8 +17,9 @@ SECONDS_MAX: Final = 45.0
 
 
 def register() -> None:
-    """Declare the app's job; called when the app is ready."""
+    """Declare the app's jobs; called when the app is ready."""
     jobs.declare(kind="ledger.seal", schedule=jobs.Every(minutes=1), run=seal_due)
+    jobs.declare(kind="ledger.close_periods", schedule=jobs.Every(minutes=1), run=close_periods)
 
 
 def seal_due(_period: str, now: datetime) -> None:
@@ -37,3 +38,13 @@ def _seal_portion(organization_id: UUID, now: datetime) -> bool:
     except Exception:
         log.exception("entries_not_sealed", organization_id=str(organization_id))
         return False
+
+
+def close_periods(_period: str, now: datetime) -> None:
+    """Close every month that two people agreed to close and that nothing stands in the way of."""
+    for organization_id, period_id in queries.list_closing():
+        try:
+            operations.finish_closing(organization_id=organization_id, period_id=period_id, now=now)
+        # The boundary: one organisation's fault must not keep the others' months open.
+        except Exception:
+            log.exception("period_not_closed", period_id=str(period_id))

@@ -170,6 +170,33 @@ class TestKey:
         assert len(first) == 1
         assert len(second) == 0
 
+    def test_is_read_anew_by_one_request_while_the_others_go_on(self, api, monkeypatch):
+        api.get("/v1/me")
+        request = Client().get("/v1/livez").wsgi_request
+        begun, reads = authentication.time.monotonic(), []
+        find = queries.find_stored_key
+
+        def reading(*, key_id):
+            reads.append(key_id)
+            # What others ask for meanwhile, they are told without a read of their own.
+            authentication.authenticate_token(api.token, request)
+            return find(key_id=key_id)
+
+        monkeypatch.setattr(queries, "find_stored_key", reading)
+        for age, read in ((0, 0), (2.9, 0), (3.1, 1), (3.2, 1)):
+            monkeypatch.setattr(authentication.time, "monotonic", lambda age=age: begun + age)
+            authentication.authenticate_token(api.token, request)
+            assert len(reads) == read
+
+    @pytest.mark.django_db(transaction=True)
+    def test_holds_no_connection_once_it_is_read(self, api):
+        request = Client().get("/v1/livez").wsgi_request
+        forget_cached_keys()
+
+        authentication.authenticate_token(api.token, request)
+
+        assert connection.connection is None
+
     def test_its_use_is_noted_once_a_minute(self, api):
         api.get("/v1/me")
         noted = ApiKey.objects.get(id=api.key.id).last_used_at

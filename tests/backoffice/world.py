@@ -89,7 +89,7 @@ class House:
 
 def build_lively(*, days: int = 30, seed: int = 7) -> House:
     """Make the house with payouts at each step of their life, and webhooks about them."""
-    chance = random.Random(seed)  # noqa: S311  (a demo is to look the same each time)
+    chance = random.Random(seed)
     now = clock.now()
     house = _found(now - timedelta(days=days + 3))
     endpoints(house)

@@ -38,12 +38,19 @@ def open_account(
     return opened[code]
 
 
-def fund(organization_id: UUID, account_id: UUID, amount_minor: int, currency: str = "EUR") -> None:
+def fund(
+    organization_id: UUID,
+    account_id: UUID,
+    amount_minor: int,
+    currency: str = "EUR",
+    *,
+    at: datetime | None = None,
+) -> None:
     """Bring money in from the bank, as a pay-in does."""
     bank = open_account(
         organization_id, f"bank:ba_1:{currency}", type_="asset", floor=None, internal=True
     )
-    post(organization_id, move(bank, account_id, amount_minor, currency=currency))
+    post(organization_id, move(bank, account_id, amount_minor, currency=currency, effective_at=at))
 
 
 def move(debit: UUID, credit: UUID, amount_minor: int, **more: object) -> PostEntry:

@@ -122,3 +122,16 @@ def _credit_normal(organization_id: UUID) -> dict[UUID, bool]:
             [organization_id],
         )
         return dict(cursor.fetchall())
+
+
+def seal(organization_id: UUID) -> None:
+    """Count every entry there is as sealed."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT id FROM ledger_journal_entry WHERE organization_id = %s", [organization_id]
+        )
+        entry_ids = [row[0] for row in cursor.fetchall()]
+        cursor.execute(
+            "DELETE FROM ledger_monthly_total WHERE organization_id = %s", [organization_id]
+        )
+    write_totals(organization_id, entry_ids)

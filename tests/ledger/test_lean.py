@@ -16,7 +16,7 @@ from apps.core.errors import Refusal, RuleViolation
 from apps.core.ids import encode_id, new_id
 from apps.ledger.api import lean, serializers
 from apps.ledger.operations import BatchResult, TransferRequest
-from apps.ledger.rules import BalanceState
+from apps.ledger.rules import BalanceAfter
 
 # The same in every process: each test is named by them.
 ANN, BOB = (encode_id("la", UUID(int=0x01A21501_20B6_7000_8000_000000000000 + n)) for n in (1, 2))
@@ -27,14 +27,17 @@ BOUNDS = {"bytes_max": 16 * 2**20, "nodes_max": 200_000}
 def by_serializer(raw: bytes) -> object:
     body = serializers.PostTransfer(data=strict_json.parse(raw))
     body.is_valid(raise_exception=True)
-    return TransferRequest(**body.validated_data)
+    asked = dict(body.validated_data)
+    dry_run = asked.pop("dry_run", False)
+    return TransferRequest(**asked), dry_run
 
 
 def batch_by_serializer(raw: bytes) -> object:
     body = serializers.PostTransfers(data=strict_json.parse(raw, **BOUNDS))
     body.is_valid(raise_exception=True)
-    listed = body.validated_data["transfers"]
-    return [TransferRequest(**one) for one in listed], body.validated_data["mode"]
+    asked = body.validated_data
+    listed = [TransferRequest(**one) for one in asked["transfers"]]
+    return listed, asked["mode"], asked.get("dry_run", False)
 
 
 def answer_of(read, raw: bytes) -> object:
@@ -118,6 +121,9 @@ class TestReading:
             ("effective_at", INSTANTS),
             ("metadata", METADATA),
             ("linked", TRUTHS),
+            ("up_to", TRUTHS),
+            ("force", TRUTHS),
+            ("dry_run", TRUTHS),
         ],
     )
     @pytest.mark.parametrize("escaped", [True, False])
@@ -227,7 +233,7 @@ class TestReadingABatch:
         assert answer[3][0]["pointer"] == "/transfers/500/amount"
 
     def test_links_are_kept(self):
-        [first, second], _mode = self.assert_same(
+        [first, second], _mode, _dry_run = self.assert_same(
             {"transfers": [GOOD | {"linked": True}, GOOD | {"linked": False}]}
         )
 
@@ -258,6 +264,7 @@ class TestTheShortWay:
             GOOD | {"reference": "order 4711", "description": "x"},
             GOOD | {"description": "Café für 2"},
             GOOD | {"effective_at": "2026-11-02T09:30:00Z", "metadata": {"k": "v", "l": "ü"}},
+            GOOD | {"up_to": True, "force": False},
         ],
     )
     def test_is_taken_by_what_clients_send(self, body, monkeypatch):
@@ -266,7 +273,20 @@ class TestTheShortWay:
         monkeypatch.setattr(lean.strict_json, "parse", None)
 
         assert lean.read_transfer(raw) == expected
-        assert lean.read_batch(b'{"transfers":[%s]}' % raw, **BOUNDS) == ([expected], "atomic")
+        assert lean.read_batch(b'{"transfers":[%s]}' % raw, **BOUNDS) == (
+            [expected[0]],
+            "atomic",
+            False,
+        )
+
+    def test_is_taken_by_dry_runs(self, monkeypatch):
+        raw = json.dumps(GOOD | {"dry_run": True}).encode()
+        batch = b'{"dry_run":true,"transfers":[%s]}' % json.dumps(GOOD).encode()
+        expected, in_batch = by_serializer(raw), batch_by_serializer(batch)
+        monkeypatch.setattr(lean.strict_json, "parse", None)
+
+        assert lean.read_transfer(raw) == expected
+        assert lean.read_batch(batch, **BOUNDS) == in_batch
 
 
 class Odd(RuleViolation):
@@ -275,12 +295,11 @@ class Odd(RuleViolation):
 
 class TestPrinting:
     def test_a_transfer(self):
-        asked = by_serializer(
+        asked, _dry_run = by_serializer(
             json.dumps(GOOD | {"reference": "é", "metadata": {"k": "v"}}).encode()
         )
         balances = [
-            BalanceState(id_, "EUR", credit_normal=True, posted_credits=10, version=3)
-            for id_ in (asked.debit_account_id, asked.credit_account_id)
+            BalanceAfter(id_, 3, 10, 9) for id_ in (asked.debit_account_id, asked.credit_account_id)
         ]
         for at in (
             datetime(2026, 11, 2, 9, 30, tzinfo=UTC),
@@ -290,7 +309,9 @@ class TestPrinting:
                 "id": new_id(),
                 "description": "x",
                 "effective_at": at + timedelta(hours=1),
-                "metadata": asked.metadata,
+                "metadata": asked.metadata or {},
+                "amount": 7,
+                "dry_run": False,
                 "balances": [(balance.id, balance) for balance in balances],
             }
             by_framework = serializers.Transfer(
@@ -298,7 +319,7 @@ class TestPrinting:
                     **shown,
                     "debit_account": asked.debit_account_id,
                     "credit_account": asked.credit_account_id,
-                    "amount": asked.amount_minor,
+                    "amount": 7,
                     "currency": asked.currency,
                     "reference": asked.reference,
                     "balances": balances,
@@ -310,7 +331,8 @@ class TestPrinting:
     def test_a_batch(self):
         ids = (new_id(), None, new_id())
         refusal = Odd("That is odd.", index=1, account=new_id(), available=5)
-        result = BatchResult(new_id(), ids, {1: refusal})
+        balance = BalanceAfter(new_id(), 3, 10, 4)
+        result = BatchResult(new_id(), ids, {1: refusal}, (7, None, 8), (balance,))
         by_framework = serializers.TransferBatch(
             {
                 "id": result.batch_id,
@@ -320,6 +342,7 @@ class TestPrinting:
                     {
                         "status": "posted",
                         "transfer": ids[0],
+                        "amount": 7,
                         "code": None,
                         "detail": None,
                         "details": None,
@@ -327,6 +350,7 @@ class TestPrinting:
                     {
                         "status": "refused",
                         "transfer": None,
+                        "amount": None,
                         "code": refusal.code,
                         "detail": refusal.message,
                         "details": refusal.details,
@@ -334,11 +358,14 @@ class TestPrinting:
                     {
                         "status": "posted",
                         "transfer": ids[2],
+                        "amount": 8,
                         "code": None,
                         "detail": None,
                         "details": None,
                     },
                 ],
+                "balances": [balance],
+                "dry_run": False,
             }
         ).data
 

@@ -6,13 +6,13 @@ The cache holds what the row says, never that a secret was right: the secret is 
 
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
 import structlog
 from django.conf import settings
-from django.db import DatabaseError
+from django.db import DatabaseError, connection
 from django.http import HttpRequest
 
 from apps.accounts import operations, queries, rules
@@ -26,6 +26,9 @@ log = structlog.stdlib.get_logger("kassa.accounts")
 
 # A revoked key is refused within five seconds, by every process.
 CACHE_SECONDS_MAX: Final = 4.0
+# From this age on one request reads it anew while the others go on with it: all at once would empty
+# the pool of connections every four seconds.
+_RENEW_SECONDS: Final = 3.0
 _CACHE_ENTRIES_MAX: Final = 10_000
 
 
@@ -33,7 +36,9 @@ _CACHE_ENTRIES_MAX: Final = 10_000
 class _Entry:
     key: StoredKey
     caller: Caller
-    until: float
+    read_at: float
+    # Held for good by the request that reads it anew.
+    renewing: threading.Lock = field(default_factory=threading.Lock)
 
 
 _cache: dict[str, _Entry] = {}
@@ -74,13 +79,26 @@ def _invalid() -> ApiProblem:
 
 def _find(key_id: str) -> _Entry | None:
     entry = _cache.get(key_id)
-    if entry is not None and entry.until > time.monotonic():
-        return entry
     read_at = time.monotonic()
+    if entry is not None:
+        age = read_at - entry.read_at
+        is_stale = age >= _RENEW_SECONDS and entry.renewing.acquire(blocking=False)
+        if age < CACHE_SECONDS_MAX and not is_stale:
+            return entry
+    try:
+        return _read(key_id, read_at)
+    finally:
+        # A request may go on to wait for another one's transaction (group commit), and must not
+        # hold the connection which that one waits for. A connection outside a pool stays open.
+        if not connection.in_atomic_block:
+            connection.close_if_unusable_or_obsolete()
+
+
+def _read(key_id: str, read_at: float) -> _Entry | None:
     key = queries.find_stored_key(key_id=key_id)
     if key is None:
         return None
-    entry = _Entry(key=key, caller=_caller(key), until=read_at + CACHE_SECONDS_MAX)
+    entry = _Entry(key=key, caller=_caller(key), read_at=read_at)
     with _cache_lock:
         if len(_cache) >= _CACHE_ENTRIES_MAX:
             _cache.clear()

@@ -1,14 +1,15 @@
 """
 Lists: newest first, by an opaque cursor, without a total.
 
-The cursor is an id, signed for this organization and this route, so it stays where it was made
-when rows are added, and means nothing elsewhere.
+The cursor is a key, mostly an id, signed for this organization and this route, so it stays where it
+was made when rows are added, and means nothing elsewhere.
 """
 
 import base64
 import binascii
 import hmac
 from collections.abc import Collection
+from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, Final
 from uuid import UUID
@@ -48,13 +49,53 @@ def list_page(
     """
     check_query(request, {*PAGING_NAMES, *filters})
     rows, older, newer = _slice(request, queryset)
-    data = serializer(rows, many=True, context=context or {}).data
+    return answer_page(
+        request,
+        serializer(rows, many=True, context=context or {}).data,
+        older=rows[-1].pk.bytes if older else None,
+        newer=rows[0].pk.bytes if newer else None,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Paging:
+    """How many rows are asked for, and the place of a cursor that they lie behind or before."""
+
+    limit: int
+    after: bytes | None
+    before: bytes | None
+
+
+def read_paging(request: Request) -> Paging:
+    """
+    Return what a list is asked for, for one that pages by a key of its own.
+
+    :raises ApiProblem: `invalid_request` or `invalid_cursor` (400)
+    """
+    after, before = request.query_params.get("after"), request.query_params.get("before")
+    if after is not None and before is not None:
+        raise ApiProblem("invalid_request", "Give after or before, not both.")
+    return Paging(
+        limit=page_limit(request),
+        after=None if after is None else read_place(request, after),
+        before=None if before is None else read_place(request, before),
+    )
+
+
+def answer_page(
+    request: Request,
+    data: object,
+    *,
+    older: bytes | None,
+    newer: bytes | None,
+) -> Response:
+    """Answer one page; `older` and `newer` are the places that its cursors are signed for."""
     return Response(
         {
             "data": data,
-            "has_more": older,
-            "next": _sign(request, rows[-1].pk) if older else None,
-            "previous": _sign(request, rows[0].pk) if newer else None,
+            "has_more": older is not None,
+            "next": None if older is None else sign_place(request, older),
+            "previous": None if newer is None else sign_place(request, newer),
         }
     )
 
@@ -76,21 +117,30 @@ def check_query(request: Request, allowed: Collection[str]) -> None:
 
 def _slice(request: Request, queryset: QuerySet[Any]) -> tuple[list[Any], bool, bool]:
     """Return a page, and whether there is an older and a newer one."""
-    limit = _limit(request)
-    after, before = request.query_params.get("after"), request.query_params.get("before")
-    if after is not None and before is not None:
-        raise ApiProblem("invalid_request", "Give after or before, not both.")
-    if before is not None:
-        newer = queryset.filter(pk__gt=_read(request, before)).order_by("pk")[: limit + 1]
+    asked = read_paging(request)
+    limit = asked.limit
+    if asked.before is not None:
+        newer = queryset.filter(pk__gt=_id(asked.before)).order_by("pk")[: limit + 1]
         found = list(newer)
         return found[:limit][::-1], bool(found), len(found) > limit
-    if after is not None:
-        queryset = queryset.filter(pk__lt=_read(request, after))
+    if asked.after is not None:
+        queryset = queryset.filter(pk__lt=_id(asked.after))
     found = list(queryset.order_by("-pk")[: limit + 1])
-    return found[:limit], len(found) > limit, after is not None and bool(found)
+    return found[:limit], len(found) > limit, asked.after is not None and bool(found)
 
 
-def _limit(request: Request) -> int:
+def _id(place: bytes) -> UUID:
+    if len(place) != _ID_BYTES:
+        raise invalid_cursor()
+    return UUID(bytes=place)
+
+
+def page_limit(request: Request) -> int:
+    """
+    Return how many rows the page has at most.
+
+    :raises ApiProblem: `invalid_request` (400)
+    """
     given = request.query_params.get("limit")
     if given is None:
         return LIMIT_DEFAULT
@@ -102,21 +152,32 @@ def _limit(request: Request) -> int:
     return int(given)
 
 
-def _sign(request: Request, id_: UUID) -> str:
-    signed = id_.bytes + _mac(settings.SECRET_KEY, request, id_.bytes)
+def invalid_cursor() -> ApiProblem:
+    """Return the problem of a cursor that means nothing here."""
+    return ApiProblem("invalid_cursor", "This cursor was not made for this list.")
+
+
+def sign_place(request: Request, place: bytes) -> str:
+    """Return a cursor for the bytes that say where a page ended, of this route and caller."""
+    signed = place + _mac(settings.SECRET_KEY, request, place)
     return base64.urlsafe_b64encode(signed).decode()
 
 
-def _read(request: Request, cursor: str) -> UUID:
+def read_place(request: Request, cursor: str) -> bytes:
+    """
+    Return what a cursor of this route and organisation stands for.
+
+    :raises ApiProblem: `invalid_cursor` (400)
+    """
     try:
         signed = base64.b64decode(cursor.encode("ascii"), altchars=b"-_", validate=True)
     except (binascii.Error, UnicodeEncodeError):
         signed = b""
-    raw, mac = signed[:_ID_BYTES], signed[_ID_BYTES:]
+    place, mac = signed[:-_MAC_BYTES], signed[-_MAC_BYTES:]
     keys = [settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS]
-    if not any(hmac.compare_digest(mac, _mac(str(key), request, raw)) for key in keys):
-        raise ApiProblem("invalid_cursor", "This cursor was not made for this list.")
-    return UUID(bytes=raw)
+    if not any(hmac.compare_digest(mac, _mac(str(key), request, place)) for key in keys):
+        raise invalid_cursor()
+    return place
 
 
 def _mac(secret: str, request: Request, raw: bytes) -> bytes:

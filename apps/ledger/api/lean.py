@@ -30,6 +30,8 @@ from apps.core.errors import Refusal
 from apps.core.ids import decode_id, encode_id
 from apps.ledger.api import serializers
 from apps.ledger.operations import BatchResult, TransferRequest
+from apps.ledger.queries import BalanceView
+from apps.ledger.rules import BalanceAfter
 
 
 class _Transfer(msgspec.Struct, forbid_unknown_fields=True, gc=False):
@@ -42,13 +44,17 @@ class _Transfer(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     description: str | UnsetType = UNSET
     effective_at: str | UnsetType = UNSET
     metadata: dict[str, str] | UnsetType = UNSET
-    # Of a batch alone.
+    up_to: bool | UnsetType = UNSET
+    force: bool | UnsetType = UNSET
+    # Of one of a batch alone, and of one by itself alone.
     linked: bool | UnsetType = UNSET
+    dry_run: bool | UnsetType = UNSET
 
 
 class _Batch(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     transfers: list[_Transfer]
     mode: str | UnsetType = UNSET
+    dry_run: bool | UnsetType = UNSET
 
 
 _one: Final = msgspec.json.Decoder(_Transfer)
@@ -78,9 +84,9 @@ _DOUBTS: Final = (
 # --- Reading ------------------------------------------------------------------------------------
 
 
-def read_transfer(raw: bytes) -> TransferRequest:
+def read_transfer(raw: bytes) -> tuple[TransferRequest, bool]:
     """
-    Return the transfer that the JSON asks for.
+    Return the transfer that the JSON asks for, and whether it is a dry run.
 
     :raises JsonRefused: if the text is not JSON that we accept
     :raises ValidationError: naming each field that is wrong
@@ -91,14 +97,16 @@ def read_transfer(raw: bytes) -> TransferRequest:
     except _DOUBTS:
         body = serializers.PostTransfer(data=strict_json.parse(raw))
         body.is_valid(raise_exception=True)
-        return TransferRequest(**body.validated_data)
+        asked = dict(body.validated_data)
+        dry_run = asked.pop("dry_run", False)
+        return TransferRequest(**asked), dry_run
 
 
 def read_batch(
     raw: bytes, *, bytes_max: int, nodes_max: int
-) -> tuple[Sequence[TransferRequest], Any]:
+) -> tuple[Sequence[TransferRequest], Any, bool]:
     """
-    Return the transfers of a batch and its mode.
+    Return the transfers of a batch, its mode, and whether it is a dry run.
 
     :raises JsonRefused: if the text is not JSON that we accept
     :raises ValidationError: naming each field that is wrong
@@ -111,20 +119,23 @@ def read_batch(
             data=strict_json.parse(raw, bytes_max=bytes_max, nodes_max=nodes_max)
         )
         body.is_valid(raise_exception=True)
-        listed = body.validated_data["transfers"]
-        return [TransferRequest(**one) for one in listed], body.validated_data["mode"]
+        asked = body.validated_data
+        transfers = [TransferRequest(**one) for one in asked["transfers"]]
+        return transfers, asked["mode"], asked.get("dry_run", False)
 
 
-def _read_transfer(raw: bytes) -> TransferRequest:
+def _read_transfer(raw: bytes) -> tuple[TransferRequest, bool]:
     shape = _one.decode(raw)
     if shape.linked is not UNSET:
         raise _Doubtful
     asked, strings = _request(shape, {})
+    if shape.dry_run is not UNSET:
+        strings += 1
     _require_each_key_once(raw, strings)
-    return asked
+    return asked, shape.dry_run is True
 
 
-def _read_batch(raw: bytes, nodes_max: int) -> tuple[Sequence[TransferRequest], str]:
+def _read_batch(raw: bytes, nodes_max: int) -> tuple[Sequence[TransferRequest], str, bool]:
     if raw.count(b"{") + raw.count(b"[") + raw.count(b",") >= nodes_max:
         raise _Doubtful
     batch = _many.decode(raw)
@@ -134,15 +145,19 @@ def _read_batch(raw: bytes, nodes_max: int) -> tuple[Sequence[TransferRequest], 
     if batch.mode is not UNSET:
         mode = serializers.PostTransfers().fields["mode"].to_internal_value(batch.mode)
         strings += 2
+    if batch.dry_run is not UNSET:
+        strings += 1
     requests = []
     # A batch names the same accounts again and again.
     known: dict[str, UUID] = {}
     for shape in batch.transfers:
+        if shape.dry_run is not UNSET:
+            raise _Doubtful
         request, found = _request(shape, known)
         requests.append(request)
         strings += found
     _require_each_key_once(raw, strings)
-    return requests, mode
+    return requests, mode, batch.dry_run is True
 
 
 def _request(shape: _Transfer, known: dict[str, UUID]) -> tuple[TransferRequest, int]:
@@ -158,6 +173,8 @@ def _request(shape: _Transfer, known: dict[str, UUID]) -> tuple[TransferRequest,
         and shape.effective_at is UNSET
         and shape.metadata is UNSET
         and shape.linked is UNSET
+        and shape.up_to is UNSET
+        and shape.force is UNSET
     ):
         more, strings = _NOTHING, _STRINGS
     else:
@@ -200,9 +217,10 @@ def _optional(shape: _Transfer) -> tuple[Mapping[str, Any], int]:
     if shape.metadata is not UNSET:
         more["metadata"] = _metadata(shape.metadata)
         strings += 1 + 2 * len(shape.metadata)
-    if shape.linked is not UNSET:
-        more["linked"] = shape.linked
-        strings += 1
+    for name in ("linked", "up_to", "force"):
+        if (given := getattr(shape, name)) is not UNSET:
+            more[name] = given
+            strings += 1
     return more, strings
 
 
@@ -254,45 +272,55 @@ def _require_each_key_once(raw: bytes, strings: int) -> None:
 def print_transfer(asked: TransferRequest, shown: Mapping[str, Any]) -> dict[str, object]:
     """Return a transfer as `serializers.Transfer` prints it: what was asked, and what it became."""
     return {
-        "id": encode_id("je", shown["id"]),
+        "id": encode_id("je", shown["id"]) if shown["id"] else None,
         "debit_account": encode_id("la", asked.debit_account_id),
         "credit_account": encode_id("la", asked.credit_account_id),
-        "amount": asked.amount_minor,
+        "amount": shown["amount"],
         "currency": asked.currency,
         "reference": asked.reference,
         "description": shown["description"],
         "effective_at": print_instant(shown["effective_at"]),
         "metadata": shown["metadata"],
-        "balances": [
-            {
-                "ledger_account": encode_id("la", id_),
-                "version": balance.version,
-                "posted": balance.posted,
-                "available": balance.available,
-            }
-            for id_, balance in shown["balances"]
-        ],
+        "balances": [_balance(id_, balance) for id_, balance in shown["balances"]],
+        "dry_run": shown["dry_run"],
     }
+
+
+class _Balance(msgspec.Struct, gc=False):
+    ledger_account: str
+    version: int
+    posted: int
+    available: int
+
+
+def _balance(id_: UUID, balance: BalanceAfter | BalanceView) -> _Balance:
+    return _Balance(encode_id("la", id_), balance.version, balance.posted, balance.available)
 
 
 class _Outcome(msgspec.Struct, gc=False):
     status: str
     transfer: str | None
+    amount: int | None = None
     code: str | None = None
     detail: str | None = None
     details: Mapping[str, object] | None = None
 
 
-def print_batch(result: BatchResult) -> dict[str, object]:
+def print_batch(result: BatchResult, *, dry_run: bool = False) -> dict[str, object]:
     """Return a batch as `serializers.TransferBatch` prints it."""
     outcomes = [
-        _Outcome("posted", encode_id("je", id_) if id_ else None) for id_ in result.entry_ids
+        _Outcome("posted", encode_id("je", id_) if id_ else None, amount)
+        for id_, amount in zip(result.entry_ids, result.amounts, strict=True)
     ]
     for index, refusal in result.refusals.items():
-        outcomes[index] = _Outcome("refused", None, refusal.code, refusal.message, refusal.details)
+        outcomes[index] = _Outcome(
+            "refused", None, None, refusal.code, refusal.message, refusal.details
+        )
     return {
-        "id": encode_id("tb", result.batch_id),
+        "id": None if dry_run else encode_id("tb", result.batch_id),
         "posted": len(outcomes) - len(result.refusals),
         "refused": len(result.refusals),
         "outcomes": outcomes,
+        "balances": [_balance(balance.id, balance) for balance in result.balances],
+        "dry_run": dry_run,
     }

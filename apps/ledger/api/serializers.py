@@ -17,9 +17,10 @@ from apps.core.api.fields import (
     TextField,
     TruthField,
 )
-from apps.ledger.rules import AccountType
+from apps.ledger.rules import AccountStatus, AccountType
 
 BATCH_MAX: Final = 10_000
+DRY_RUN: Final = "Say what would happen, and do nothing: no key is needed, and none is used."
 _FLOOR_MAX: Final = 10**13
 
 
@@ -64,23 +65,50 @@ class LedgerAccount(StrictSerializer):
     version = serializers.IntegerField(help_text="How many postings there were.")
 
 
-class PostTransfer(StrictSerializer):
+class LedgerAccountWithHolds(LedgerAccount):
+    holds = serializers.ListField(
+        child=serializers.DictField(), required=False, help_text="With expand[]=holds: up to 1000."
+    )
+    has_more_holds = serializers.BooleanField(required=False)
+
+
+class ChangeLedgerAccount(StrictSerializer):
+    min_available = IntegerField(
+        least=-_FLOOR_MAX, most=_FLOOR_MAX, required=False, allow_null=True,
+        help_text="The floor of available; null is none, negative a credit line.",
+    )  # fmt: skip
+    status = CodeField([status.value for status in AccountStatus], required=False)
+    reason = TextField(500, help_text="Goes to the audit trail.")
+
+
+class _Transfer(StrictSerializer):
     debit_account = IdField("la", source="debit_account_id", help_text="Where the debit goes.")
     credit_account = IdField("la", source="credit_account_id", help_text="Where the credit goes.")
     amount = AmountField(source="amount_minor")
     currency = CurrencyField()
     reference = TextField(255, required=False)
     description = TextField(500, required=False, allow_blank=True)
-    effective_at = EffectiveField(required=False)
+    effective_at = EffectiveField(required=False, help_text="Business time; now without it.")
     metadata = MetadataField()
+    up_to = TruthField(required=False, help_text="As much of the amount as the floors allow.")
+    force = TruthField(
+        required=False,
+        help_text="Dated in the past, it may take a balance of then below its floor, never"
+        " today's. Needs the scope history:write.",
+    )
 
 
-class BatchedTransfer(PostTransfer):
+class PostTransfer(_Transfer):
+    dry_run = TruthField(required=False, help_text=DRY_RUN)
+
+
+class BatchedTransfer(_Transfer):
     linked = TruthField(required=False, help_text="Succeeds or fails with the next one.")
 
 
 class PostTransfers(StrictSerializer):
     mode = CodeField(["atomic", "independent"], required=False, default="atomic")
+    dry_run = TruthField(required=False, help_text=DRY_RUN)
     transfers = BatchedTransfer(
         many=True,
         allow_empty=False,
@@ -96,68 +124,47 @@ class TransferBalance(StrictSerializer):
 
 
 class Transfer(StrictSerializer):
-    id = IdField("je")
+    id = IdField("je", allow_null=True, help_text="null in a dry run.")
     debit_account = IdField("la")
     credit_account = IdField("la")
-    amount = serializers.IntegerField()
+    amount = serializers.IntegerField(help_text="What was moved; of an up_to, what could be.")
     currency = serializers.CharField()
     reference = serializers.CharField(allow_null=True)
     description = serializers.CharField()
     effective_at = InstantField()
     metadata = MetadataField()
-    balances = TransferBalance(many=True)
+    balances = TransferBalance(many=True, help_text="Right after it; in a replay, now.")
+    dry_run = serializers.BooleanField()
 
 
 class BatchOutcome(StrictSerializer):
     status = serializers.CharField(help_text="posted or refused")
     transfer = IdField("je", allow_null=True)
+    amount = serializers.IntegerField(allow_null=True, help_text="What was moved.")
     code = serializers.CharField(allow_null=True)
     detail = serializers.CharField(allow_null=True)
     details = serializers.JSONField(allow_null=True)
 
 
 class TransferBatch(StrictSerializer):
-    id = IdField("tb")
+    id = IdField("tb", allow_null=True, help_text="null in a dry run.")
     posted = serializers.IntegerField()
     refused = serializers.IntegerField()
     outcomes = BatchOutcome(many=True)
+    balances = TransferBalance(
+        many=True, help_text="Each account it moved money on, after it; in a replay, now."
+    )
+    dry_run = serializers.BooleanField()
 
 
-class Posting(StrictSerializer):
-    ledger_account = IdField("la", source="account_id")
-    code = serializers.CharField()
-    amount = serializers.IntegerField(source="amount_minor", help_text="Debit > 0, credit < 0.")
-    currency = serializers.CharField()
-    version = serializers.IntegerField(source="account_version")
-    balance_after = serializers.IntegerField(source="balance_after_minor")
-
-
-class JournalEntry(StrictSerializer):
-    id = IdField("je")
-    kind = serializers.CharField()
-    reference = serializers.CharField(allow_null=True)
-    description = serializers.CharField()
-    effective_at = InstantField()
-    created_at = InstantField(source="recorded_at")
-    reverses = IdField("je", allow_null=True)
-    reversed_by = IdField("je", allow_null=True)
-    metadata = MetadataField()
-    postings = Posting(many=True)
-
-
-class EntryPage(serializers.ListSerializer[Any]):
-    """Prints a page of entries by one read of all their postings."""
+class ViewedPage(serializers.ListSerializer[Any]):
+    """Prints a page of rows by one read of all that is shown of them."""
 
     @override
     def to_representation(self, data: Any) -> Any:
         return super().to_representation(self.context["view"](list(data)))
 
 
-class ListedEntry(JournalEntry):
-    class Meta:
-        list_serializer_class = EntryPage
-
-
 class ListedAccount(LedgerAccount):
     class Meta:
-        list_serializer_class = EntryPage
+        list_serializer_class = ViewedPage

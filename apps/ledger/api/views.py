@@ -1,7 +1,6 @@
 """Views of the ledger: translate in, one call, translate out."""
 
-from collections.abc import Mapping
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, cast
 from uuid import UUID
 
 from django.http import HttpRequest, HttpResponse
@@ -10,8 +9,9 @@ from rest_framework.response import Response
 
 from apps.core import clock
 from apps.core.api.bodies import read_raw_json
-from apps.core.api.caller import Caller
+from apps.core.api.caller import Caller, declare_scopes, require_scope
 from apps.core.api.pagination import check_query, list_page
+from apps.core.api.problems import ApiProblem
 from apps.core.api.views import (
     ApiView,
     LeanApiView,
@@ -24,11 +24,15 @@ from apps.core.api.views import (
 from apps.core.ids import decode_id
 from apps.ledger import operations, queries
 from apps.ledger.api import lean, serializers
-from apps.ledger.operations import TransferRequest, TransferResult
+from apps.ledger.api.holds import Hold
+from apps.ledger.operations import AccountChange, TransferRequest
+from apps.ledger.rules import AccountStatus, Outcome
 
 READ: Final = "ledger:read"
 WRITE: Final = "ledger:write"
 TRANSFER: Final = "transfers:write"
+FORCE: Final = "history:write"
+declare_scopes({"force": FORCE})
 
 
 class LedgerAccountCollection(ApiView):
@@ -95,20 +99,62 @@ class LedgerAccountCollection(ApiView):
 
 
 class LedgerAccountResource(ApiView):
-    """GET /v1/ledger-accounts/{id}"""
+    """GET and POST /v1/ledger-accounts/{id}"""
 
-    scopes: ClassVar = {"GET": READ}
+    scopes: ClassVar = {"GET": READ, "POST": WRITE}
     shapes: ClassVar = {
-        "GET": Shape(response=serializers.LedgerAccount, summary="Read an account's balance")
+        "GET": Shape(
+            response=serializers.LedgerAccountWithHolds,
+            summary="Read an account's balance, and with it what is reserved",
+            query={"expand[]": "holds: the open holds on its money, of the same instant."},
+        ),
+        "POST": Shape(
+            request=serializers.ChangeLedgerAccount,
+            response=serializers.LedgerAccount,
+            summary="Change an account's floor, freeze, open or close it",
+        ),
     }
 
     def get(self, request: Request, account_id: str) -> Response | HttpResponse:
-        check_query(request, ())
-        view = queries.get_balance(
-            organization_id=get_caller(request).organization_id,
-            account_id=decode_id("la", account_id),
+        check_query(request, ("expand[]",))
+        organization_id, id_ = get_caller(request).organization_id, decode_id("la", account_id)
+        expand = request.query_params.get("expand[]")
+        if expand is None:
+            view = queries.get_balance(organization_id=organization_id, account_id=id_)
+            return resource(request, serializers.LedgerAccount(view).data)
+        if expand != "holds":
+            raise ApiProblem("invalid_request", "expand[] is holds here.")
+        view, holds, has_more = queries.balance_with_holds(
+            organization_id=organization_id, account_id=id_, now=clock.now()
         )
-        return resource(request, serializers.LedgerAccount(view).data)
+        shown = serializers.LedgerAccount(view).data | {
+            "holds": Hold(holds, many=True).data,
+            "has_more_holds": has_more,
+        }
+        return resource(request, shown)
+
+    def post(self, request: Request, account_id: str) -> Response:
+        caller, id_ = get_caller(request), decode_id("la", account_id)
+        body = serializers.ChangeLedgerAccount(data=request.data)
+        body.is_valid(raise_exception=True)
+        asked = body.validated_data
+
+        operations.change_client_account(
+            organization_id=caller.organization_id,
+            account_id=id_,
+            change=AccountChange(
+                status=AccountStatus(asked["status"]) if "status" in asked else None,
+                sets_floor="min_available" in asked,
+                min_available_minor=asked.get("min_available"),
+                reason=asked["reason"],
+            ),
+            idempotency_key=require_idempotency_key(request),
+            actor=caller.actor,
+            now=clock.now(),
+        )
+
+        view = queries.get_balance(organization_id=caller.organization_id, account_id=id_)
+        return Response(serializers.LedgerAccount(view).data)
 
 
 class TransferCollection(LeanApiView):
@@ -125,7 +171,19 @@ class TransferCollection(LeanApiView):
     }
 
     def post(self, request: HttpRequest, caller: Caller) -> HttpResponse:
-        asked = lean.read_transfer(read_raw_json(request))
+        asked, dry_run = lean.read_transfer(read_raw_json(request))
+        if asked.force:
+            require_scope(caller, FORCE)
+        if dry_run:
+            [outcome] = operations.preview_transfers(
+                organization_id=caller.organization_id,
+                transfers=[asked],
+                mode="atomic",
+                now=clock.now(),
+            )
+            shown = _shown(caller.organization_id, asked, outcome, outcome.entry_id)
+            made = shown["id"] if outcome.status == "replayed" else None
+            return answer(lean.print_transfer(asked, shown | {"id": made, "dry_run": True}))
 
         result = operations.post_transfer(
             organization_id=caller.organization_id,
@@ -135,33 +193,36 @@ class TransferCollection(LeanApiView):
             now=clock.now(),
         )
 
-        shown = _shown(caller.organization_id, asked, result)
+        shown = _shown(caller.organization_id, asked, result.outcome, result.entry_id)
         return answer(lean.print_transfer(asked, shown), status=201)
 
 
 def _shown(
-    organization_id: UUID, asked: TransferRequest, result: TransferResult
-) -> Mapping[str, object]:
+    organization_id: UUID, asked: TransferRequest, outcome: Outcome | None, entry_id: UUID | None
+) -> dict[str, object]:
     """Return what a transfer became: from its outcome, or in a replay from what stands."""
-    outcome = result.outcome
     if outcome is not None and outcome.status == "posted":
         return {
-            "id": result.entry_id,
+            "id": entry_id,
+            "amount": outcome.lines[0].amount_minor,
             "description": asked.description,
             "effective_at": outcome.effective_at,
             "metadata": asked.metadata or {},
             "balances": [(balance.id, balance) for balance in outcome.balances],
+            "dry_run": False,
         }
-    entry = queries.get_entry(organization_id=organization_id, entry_id=result.entry_id)
+    entry = queries.get_entry(organization_id=organization_id, entry_id=cast("UUID", entry_id))
     ids = [posting.account_id for posting in entry.postings]
     now_held = queries.list_balances(organization_id=organization_id, ids=ids)
     by_id = {view.account_id: view for view in now_held}
     return {
         "id": entry.id,
+        "amount": entry.postings[0].amount_minor,
         "description": entry.description,
         "effective_at": entry.effective_at,
         "metadata": entry.metadata,
         "balances": [(id_, by_id[id_]) for id_ in ids],
+        "dry_run": False,
     }
 
 
@@ -181,11 +242,21 @@ class TransferBatchCollection(LeanApiView):
     body_nodes_max: ClassVar = 20 * serializers.BATCH_MAX
 
     def post(self, request: HttpRequest, caller: Caller) -> HttpResponse:
-        transfers, mode = lean.read_batch(
+        transfers, mode, dry_run = lean.read_batch(
             read_raw_json(request, bytes_max=self.body_bytes_max),
             bytes_max=self.body_bytes_max,
             nodes_max=self.body_nodes_max,
         )
+        if any(transfer.force for transfer in transfers):
+            require_scope(caller, FORCE)
+        if dry_run:
+            preview = operations.preview_batch(
+                organization_id=caller.organization_id,
+                transfers=transfers,
+                mode=mode,
+                now=clock.now(),
+            )
+            return answer(lean.print_batch(preview, dry_run=True))
 
         result = operations.post_transfers(
             organization_id=caller.organization_id,
@@ -197,61 +268,3 @@ class TransferBatchCollection(LeanApiView):
         )
 
         return answer(lean.print_batch(result), status=201)
-
-
-class JournalEntryCollection(ApiView):
-    """GET /v1/journal-entries"""
-
-    scopes: ClassVar = {"GET": READ}
-    shapes: ClassVar = {
-        "GET": Shape(
-            response=serializers.JournalEntry,
-            page=True,
-            summary="List journal entries with their postings",
-            query={
-                "ledger_account": "Only entries that touch this account.",
-                "reference": "Only the entry with this reference.",
-                "kind": "Only entries of this kind.",
-            },
-        )
-    }
-
-    def get(self, request: Request) -> Response:
-        organization_id = get_caller(request).organization_id
-        asked = request.query_params
-        account = asked.get("ledger_account")
-        rows = queries.entries(
-            organization_id=organization_id,
-            account_id=decode_id("la", account) if account else None,
-        )
-        for name in ("reference", "kind"):
-            if value := asked.get(name):
-                rows = rows.filter(**{name: value})
-
-        def view(page: list[Any]) -> list[queries.EntryView]:
-            return queries.view_entries(organization_id=organization_id, entries=page)
-
-        return list_page(
-            request,
-            rows,
-            serializers.ListedEntry,
-            filters=("ledger_account", "reference", "kind"),
-            context={"view": view},
-        )
-
-
-class JournalEntryResource(ApiView):
-    """GET /v1/journal-entries/{id}"""
-
-    scopes: ClassVar = {"GET": READ}
-    shapes: ClassVar = {
-        "GET": Shape(response=serializers.JournalEntry, summary="Read a journal entry")
-    }
-
-    def get(self, request: Request, entry_id: str) -> Response | HttpResponse:
-        check_query(request, ())
-        entry = queries.get_entry(
-            organization_id=get_caller(request).organization_id,
-            entry_id=decode_id("je", entry_id),
-        )
-        return resource(request, serializers.JournalEntry(entry).data)

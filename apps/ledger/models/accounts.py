@@ -18,6 +18,7 @@ class LedgerAccount(OrganizationOwned):
     type = models.CharField(max_length=9, choices=[(t.value, t.value) for t in AccountType])
     currency = models.CharField(max_length=3)
     metadata = models.JSONField(default=dict)
+    event_sequence = models.BigIntegerField(default=1, db_comment="Its opening was the first.")
     created_at = models.DateTimeField()
 
     class Meta:

@@ -174,6 +174,129 @@ def _publish_opened(account: LedgerAccount, actor: Actor, now: datetime) -> None
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccountChange:
+    """What is to change of an account: its status where it is given, its floor where asked."""
+
+    reason: str
+    status: AccountStatus | None = None
+    sets_floor: bool = False
+    min_available_minor: int | None = None
+
+
+@transactions.outermost
+def change_client_account(
+    *,
+    organization_id: UUID,
+    account_id: UUID,
+    change: AccountChange,
+    idempotency_key: str,
+    actor: Actor,
+    now: datetime,
+) -> None:
+    """
+    Change the floor or the status of a client's own account, from the next posting on.
+
+    The floor counts what holds reserve. Replaying the key changes nothing.
+
+    :raises LedgerAccountNotFound: if the organisation has no such account
+    :raises LedgerCodeReserved: if the account is one of Kassa's own
+    :raises FloorAboveAvailable: if less is available than the new floor
+    :raises LedgerAccountNotEmpty: if it is to be closed and something is posted or reserved on it
+    """
+    parts = [account_id, change.status, change.sets_floor, change.min_available_minor]
+    claim = idempotency.claim(
+        organization_id, idempotency_key, "change_client_account", parts, prefix="la"
+    )
+    if claim.replayed:
+        return
+    row = LedgerAccount.objects.filter(organization_id=organization_id, id=account_id).first()
+    if row is None:
+        raise errors.LedgerAccountNotFound("There is no such ledger account.")
+    if row.code.split(":", maxsplit=1)[0] in RESERVED_BRANCHES:
+        raise errors.LedgerCodeReserved(
+            "Accounts of this branch are Kassa's own.", ledger_code=row.code
+        )
+    change_account(
+        organization_id=organization_id, account_id=account_id, change=change, actor=actor, now=now
+    )
+
+
+@transactions.required
+def change_account(
+    *,
+    organization_id: UUID,
+    account_id: UUID,
+    change: AccountChange,
+    actor: Actor,
+    now: datetime,
+) -> None:
+    """
+    Change an account's floor or status, under the lock that every posting takes.
+
+    :raises LedgerAccountNotFound, FloorAboveAvailable, LedgerAccountNotEmpty: see
+        `change_client_account`
+    """
+    # What is being posted ends first, what comes after decides by the new floor and status.
+    found = queries.lock_balances(organization_id=organization_id, account_ids=[account_id])
+    if account_id not in found:
+        raise errors.LedgerAccountNotFound("There is no such ledger account.")
+    balance = found[account_id]
+    status = balance.status if change.status is None else change.status
+    floor = change.min_available_minor if change.sets_floor else balance.min_available_minor
+    shown = encode_id("la", account_id)
+    if change.sets_floor and floor is not None and balance.available < floor:
+        raise errors.FloorAboveAvailable(
+            "Less is available than the new floor.",
+            ledger_account=shown,
+            available=balance.available,
+            min_available=floor,
+        )
+    is_empty = not (balance.posted or balance.pending_out or balance.pending_in)
+    if status == AccountStatus.CLOSED and balance.status != status and not is_empty:
+        raise errors.LedgerAccountNotEmpty(
+            "An account is closed once nothing is left or reserved on it.",
+            ledger_account=shown,
+            posted=balance.posted,
+            pending_out=balance.pending_out,
+            pending_in=balance.pending_in,
+        )
+    if (status, floor) == (balance.status, balance.min_available_minor):
+        return
+    sequence = (
+        LedgerAccount.objects.filter(organization_id=organization_id, id=account_id)
+        .values_list("event_sequence", flat=True)
+        .get()
+    )
+    Balance.objects.filter(organization_id=organization_id, id=account_id).update(
+        status=status, min_available_minor=floor
+    )
+    LedgerAccount.objects.filter(organization_id=organization_id, id=account_id).update(
+        event_sequence=sequence + 1
+    )
+    audit.record(
+        "ledger.change_account",
+        ("ledger.ledgeraccount", str(account_id)),
+        organization_id=organization_id,
+        actor=actor,
+        reason=change.reason,
+        before={"status": balance.status, "min_available": balance.min_available_minor},
+        after={"status": status, "min_available": floor},
+    )
+    outbox.publish(
+        events.LedgerAccountChanged(
+            organization_id=organization_id,
+            aggregate_id=shown,
+            sequence=sequence + 1,
+            occurred_at=now,
+            status=status,
+            min_available=floor,
+        ),
+        actor=actor,
+        now=now,
+    )
+
+
 @transactions.required
 def set_account_status(
     *, organization_id: UUID, account_id: UUID, status: AccountStatus, reason: str, actor: Actor

@@ -9,7 +9,11 @@ from uuid import UUID
 from apps.core import transactions
 from apps.core.actors import Actor
 from apps.ledger import queries, rules
-from apps.ledger.errors import InsufficientFunds, LinkedCommandFailed
+from apps.ledger.errors import (
+    InsufficientFunds,
+    LaterBalanceBelowFloor,
+    LinkedCommandFailed,
+)
 from apps.ledger.operations import _monitors, _writing
 from apps.ledger.operations._origin import Origin
 from apps.ledger.rules import (
@@ -106,14 +110,13 @@ def preview(
     """
     with transactions.snapshot():
         state = _read(organization_id, commands, now=now, reach_internal=reach_internal)
-        short = [b.id for b in state.balances.values() if b.pending_out]
+        short = _short_of_money(state, rules.apply(state, commands)[1])
         expired = queries.read_expired_holds(
             organization_id=organization_id, account_ids=short, now=now
         )
         if expired:
-            # What `run` would release first, if it came to that; nothing else sees these holds.
-            others = [hold.credit_account_id for hold in expired.values()]
-            missing = [id_ for id_ in others if id_ not in state.balances]
+            # What `run` would release first; nothing else sees these holds.
+            missing = [id_ for id_ in _accounts_of(expired.values()) if id_ not in state.balances]
             state.balances |= queries.read_balances(
                 organization_id=organization_id, account_ids=missing
             )
@@ -219,14 +222,17 @@ def _back_dated(
         for b in balances.values()
     ):
         return {}
+    # What has no time of its own happens at one of these: see `rules.CLOCK_SKEW`. And from `now` on
+    # what holds reserve is missing, so a step of the balance ends there.
+    asked = [getattr(command, "effective_at", None) for command in commands]
+    seen = [*asked, *(balance.latest_effective_at for balance in balances.values())]
+    moments = {now, *(at for at in seen if at and now < at <= now + rules.CLOCK_SKEW)}
     found: dict[UUID, set[datetime]] = {}
-    for command in commands:
-        at = getattr(command, "effective_at", None) or now
-        accounts, held = rules.touched([command])
-        for account_id in accounts | _accounts_of(holds[id_] for id_ in held if id_ in holds):
+    for command, at in zip(commands, asked, strict=True):
+        for account_id in _named(command, holds):
             balance = balances.get(account_id)
             if balance is not None and balance.min_available_minor is not None:
-                found.setdefault(account_id, set()).add(at)
+                found.setdefault(account_id, set()).update({now, at} if at else moments)
     return {
         account_id: sorted(instants)
         for account_id, instants in found.items()
@@ -242,20 +248,37 @@ def _release_expired(organization_id: UUID, state: State, outcomes: Sequence[Out
     those of balances, which are held by now: so this transaction ends, another one releases them,
     and a third decides.
     """
-    short = {
-        account_id
-        for outcome in outcomes
-        if isinstance(outcome.refusal, InsufficientFunds)
-        for account_id in rules.touched([outcome.command])[0]
-        if account_id in state.balances and state.balances[account_id].pending_out
-    }
-    now = state.now
+    short, now = _short_of_money(state, outcomes), state.now
     if not short or now is None:
         return
     if queries.read_expired_holds(organization_id=organization_id, account_ids=short, now=now):
         raise transactions.RunAgainAfter(
             partial(expire_holds, organization_id=organization_id, account_ids=short, now=now)
         )
+
+
+def _short_of_money(state: State, outcomes: Sequence[Outcome]) -> set[UUID]:
+    """Return the accounts that lacked money for a command, and on which some is reserved."""
+    return {
+        account_id
+        for outcome in outcomes
+        if _lacks_money(outcome)
+        for account_id in _named(outcome.command, state.holds)
+        if account_id in state.balances and state.balances[account_id].pending_out
+    }
+
+
+def _lacks_money(outcome: Outcome) -> bool:
+    command = outcome.command
+    if isinstance(command, Transfer) and command.up_to and outcome.lines:
+        return outcome.lines[0].amount_minor < command.amount_minor
+    return isinstance(outcome.refusal, InsufficientFunds | LaterBalanceBelowFloor)
+
+
+def _named(command: Command, holds: Mapping[UUID, HoldState]) -> set[UUID]:
+    """Return the accounts of a command, its hold's too."""
+    accounts, held = rules.touched([command])
+    return accounts | _accounts_of(holds[id_] for id_ in held if id_ in holds)
 
 
 @transactions.outermost

@@ -44,10 +44,7 @@ def write(
         for outcome, _, _ in acts
         if isinstance(outcome.command, PlaceHold)
     }
-    # A hold that is placed and captured in one batch is inserted as it is after all of it.
-    Hold.objects.bulk_create(
-        [_row(organization_id, after.holds[id_], command, now) for id_, command in placed.items()]
-    )
+    # First what was there: a hold that ends frees its reference for one that is placed.
     changed = {hold.id: after.holds[hold.id] for _, hold, _ in acts if hold.id not in placed}
     if changed:
         Hold.objects.filter(organization_id=organization_id).bulk_update(
@@ -63,6 +60,10 @@ def write(
             ],
             ["status", "captured_minor", "event_sequence"],
         )
+    # A hold that is placed and captured in one batch is inserted as it is after all of it.
+    Hold.objects.bulk_create(
+        [_row(organization_id, after.holds[id_], command, now) for id_, command in placed.items()]
+    )
     HoldEvent.objects.bulk_create(
         [_history(organization_id, outcome, hold) for outcome, hold, _ in acts]
     )

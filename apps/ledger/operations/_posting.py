@@ -3,13 +3,14 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from typing import Final, Literal
 from uuid import UUID
 
 from apps.core import idempotency, transactions
 from apps.core.actors import Actor
 from apps.core.errors import Refusal, refusal_classes
 from apps.core.ids import new_ids
+from apps.ledger import queries
 from apps.ledger.models import TransferBatch
 from apps.ledger.operations import _engine, _grouping
 from apps.ledger.operations._grouping import Answer, Ticket
@@ -118,6 +119,26 @@ def preview_transfers(
     return outcomes
 
 
+def preview_batch(
+    *,
+    organization_id: UUID,
+    transfers: Sequence[TransferRequest],
+    mode: Literal["atomic", "independent"],
+    now: datetime,
+) -> BatchResult:
+    """
+    Return what `post_transfers` would answer, and write nothing; entries that it would make have
+    no id.
+
+    :raises Refusal: in `atomic` mode, the first refused transfer's own
+    """
+    outcomes = preview_transfers(
+        organization_id=organization_id, transfers=transfers, mode=mode, now=now
+    )
+    entry_ids = [o.entry_id if o.status == "replayed" else None for o in outcomes]
+    return _batch_result(_NOBODY, entry_ids, outcomes)
+
+
 @transactions.outermost
 def post_transfers(
     *,
@@ -154,13 +175,7 @@ def post_transfers(
     )
     for outcome in outcomes:
         _grouping.record_force(organization_id, outcome, actor)
-    result = BatchResult(
-        batch_id=claim.resource_id,
-        entry_ids=tuple([outcome.entry_id for outcome in outcomes]),
-        refusals={i: o.refusal for i, o in enumerate(outcomes) if o.refusal is not None},
-        amounts=tuple([_amount(outcome) for outcome in outcomes]),
-        balances=_last_balances(outcomes),
-    )
+    result = _batch_result(claim.resource_id, [o.entry_id for o in outcomes], outcomes)
     TransferBatch.objects.create(
         id=claim.resource_id,
         organization_id=organization_id,
@@ -175,6 +190,18 @@ def post_transfers(
     return result
 
 
+def _batch_result(
+    batch_id: UUID, entry_ids: Sequence[UUID | None], outcomes: Sequence[Outcome]
+) -> BatchResult:
+    return BatchResult(
+        batch_id=batch_id,
+        entry_ids=tuple(entry_ids),
+        refusals={i: o.refusal for i, o in enumerate(outcomes) if o.refusal is not None},
+        amounts=tuple([_amount(outcome) for outcome in outcomes]),
+        balances=_last_balances(outcomes),
+    )
+
+
 def _amount(outcome: Outcome) -> int | None:
     """Return what was posted, which of an `up_to` is the answer; nothing in a replay."""
     return outcome.lines[0][1] if outcome.lines else None
@@ -187,8 +214,13 @@ def _last_balances(outcomes: Sequence[Outcome]) -> tuple[BalanceAfter, ...]:
 
 
 def _stored(organization_id: UUID, batch_id: UUID) -> BatchResult:
+    """Return a batch as it was answered first, with amounts and balances as they stand."""
     row = TransferBatch.objects.get(organization_id=organization_id, id=batch_id)
     kinds = refusal_classes()
+    made = [entry_id for entry_id in row.entry_ids if entry_id is not None]
+    amounts = queries.entry_amounts(organization_id=organization_id, entry_ids=made)
+    touched = queries.accounts_of_entries(organization_id=organization_id, entry_ids=made)
+    views = queries.list_balances(organization_id=organization_id, ids=touched)
     return BatchResult(
         batch_id=row.id,
         entry_ids=tuple(row.entry_ids),
@@ -196,6 +228,11 @@ def _stored(organization_id: UUID, batch_id: UUID) -> BatchResult:
             int(index): kinds[stored["code"]](stored["message"], **stored["details"])
             for index, stored in row.refusals.items()
         },
+        amounts=tuple(amounts.get(id_) if id_ else None for id_ in row.entry_ids),
+        balances=tuple(
+            BalanceAfter(view.account_id, view.version, view.posted, view.available)
+            for view in views
+        ),
     )
 
 
@@ -231,3 +268,6 @@ def _command(id_: UUID, request: TransferRequest) -> Transfer:
         force=request.force,
         linked=request.linked,
     )
+
+
+_NOBODY: Final = UUID(int=0)

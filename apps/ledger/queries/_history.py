@@ -24,6 +24,7 @@ from uuid import UUID
 from django.db import connection
 from django.db.models import Max, Min, Q
 
+from apps.ledger import errors
 from apps.ledger.models import LedgerAccount, MonthlyTotal
 from apps.ledger.queries import _history_sql as sql
 from apps.ledger.rules import CREDIT_NORMAL
@@ -225,10 +226,14 @@ def list_balances_at(
 
     By `effective` it is what had happened by then, as far as is known now; by `recorded` what the
     books said then. Accounts that had not moved have 0.
+
+    :raises LedgerAccountNotFound: if the organisation has no account of this id
     """
     accounts = choose_accounts(
         organization_id=organization_id, account_id=account_id, code_prefix=code_prefix
     )
+    if account_id is not None and not accounts.rows:
+        raise errors.LedgerAccountNotFound("There is no such ledger account.")
     if clock == "recorded" and accounts.are_few:
         [marks] = recorded_marks(accounts, instants=[at + TICK])
         posted = {id_: balance for id_, (_, balance) in marks.items()}

@@ -5,10 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from django.db.models import QuerySet
-
 from apps.ledger import errors
-from apps.ledger.models import JournalEntry, LedgerAccount, Posting
+from apps.ledger.models import EntryMetadata, JournalEntry, LedgerAccount, Posting
 from apps.ledger.queries._statement import StatementLine
 
 
@@ -26,7 +24,7 @@ class PostingView:
 
 @dataclass(frozen=True, slots=True)
 class EntryView:
-    """A journal entry with its postings in their order."""
+    """A journal entry with its postings in their order, and its metadata as it is now."""
 
     id: UUID
     kind: str
@@ -56,17 +54,22 @@ def get_entry(*, organization_id: UUID, entry_id: UUID) -> EntryView:
     return found[0]
 
 
-def entries(*, organization_id: UUID, account_id: UUID | None = None) -> QuerySet[JournalEntry]:
-    """Return the organisation's entries, or those that touch one account, for a page of them."""
-    rows = JournalEntry.objects.filter(organization_id=organization_id)
-    if account_id is None:
-        return rows
-    touching = Posting.objects.filter(organization_id=organization_id, account_id=account_id)
-    return rows.filter(id__in=touching.values("entry_id"))
+def get_transfer(*, organization_id: UUID, entry_id: UUID) -> EntryView:
+    """
+    Return a journal entry that a transfer made: the debited account's posting, then the other.
+
+    :raises TransferNotFound: if the organisation has no such entry, or something else made it
+    """
+    entries = JournalEntry.objects.filter(
+        organization_id=organization_id, id=entry_id, kind="transfer"
+    )
+    for entry in view_entries(organization_id=organization_id, entries=entries):
+        return entry
+    raise errors.TransferNotFound("There is no such transfer.")
 
 
 def view_entries(*, organization_id: UUID, entries: Iterable[JournalEntry]) -> list[EntryView]:
-    """Return these entries with their postings, codes and reversals, in three reads."""
+    """Return these entries with postings, codes, reversals and present metadata, in four reads."""
     rows = list(entries)
     ids = [row.id for row in rows]
     postings = list(
@@ -83,10 +86,19 @@ def view_entries(*, organization_id: UUID, entries: Iterable[JournalEntry]) -> l
             organization_id=organization_id, reverses_id__in=ids
         ).values_list("reverses_id", "id")
     )
+    later = dict(
+        EntryMetadata.objects.filter(organization_id=organization_id, entry_id__in=ids)
+        .order_by("entry_id", "-number")
+        .distinct("entry_id")
+        .values_list("entry_id", "metadata")
+    )
     by_entry: dict[UUID, list[PostingView]] = {id_: [] for id_ in ids}
     for posting in postings:
         by_entry[posting.entry_id].append(_posting_view(posting, codes[posting.account_id]))
-    return [_entry_view(row, by_entry[row.id], reversed_by.get(row.id)) for row in rows]
+    return [
+        _entry_view(row, by_entry[row.id], reversed_by.get(row.id), later.get(row.id, row.metadata))
+        for row in rows
+    ]
 
 
 def _posting_view(posting: Posting, code: str) -> PostingView:
@@ -101,7 +113,10 @@ def _posting_view(posting: Posting, code: str) -> PostingView:
 
 
 def _entry_view(
-    row: JournalEntry, postings: Sequence[PostingView], reversed_by: UUID | None
+    row: JournalEntry,
+    postings: Sequence[PostingView],
+    reversed_by: UUID | None,
+    metadata: Mapping[str, object],
 ) -> EntryView:
     return EntryView(
         id=row.id,
@@ -113,7 +128,7 @@ def _entry_view(
         reverses=row.reverses_id,
         reversed_by=reversed_by,
         actor=row.actor,
-        metadata=row.metadata,
+        metadata=metadata,
         postings=tuple(postings),
     )
 
@@ -144,3 +159,16 @@ def account_statement(
         )
         for posting in page
     ]
+
+
+def entry_amounts(*, organization_id: UUID, entry_ids: Sequence[UUID]) -> dict[UUID, int]:
+    """Return what each of these entries moved on its first account, in minor units."""
+    rows = Posting.objects.filter(organization_id=organization_id, entry_id__in=entry_ids, number=1)
+    return {entry_id: abs(amount) for entry_id, amount in rows.values_list("entry_id",
+            "amount_minor")}  # fmt: skip
+
+
+def accounts_of_entries(*, organization_id: UUID, entry_ids: Sequence[UUID]) -> list[UUID]:
+    """Return the accounts that these entries post to."""
+    rows = Posting.objects.filter(organization_id=organization_id, entry_id__in=entry_ids)
+    return list(rows.values_list("account_id", flat=True).distinct())

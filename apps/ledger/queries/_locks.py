@@ -5,10 +5,10 @@ from datetime import datetime
 from typing import Final
 from uuid import UUID
 
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 
 from apps.core import statements
-from apps.ledger.models import BalanceMonitor, ChainHead, Hold, Period
+from apps.ledger.models import BalanceMonitor, ChainHead, Hold
 from apps.ledger.rules import (
     BalanceState,
     HoldState,
@@ -17,7 +17,6 @@ from apps.ledger.rules import (
     LaterBalances,
     MonitorState,
 )
-from apps.ledger.states import PeriodState
 
 _BALANCES: Final = """
     SELECT id, currency, credit_normal, status, min_available_minor, internal,
@@ -118,10 +117,11 @@ def lock_expired_holds(
     """
     Return the open holds whose time is over, locked, those of these accounts' money or all.
 
-    One that somebody else holds is left out and not waited for: whoever holds it ends it.
+    Of all, one that somebody else holds is left out: the next sweep finds it, if it is still there.
+    Who needs the money of some accounts waits for it.
     """
     rows = _expired(organization_id, account_ids, now).select_for_update(
-        no_key=True, skip_locked=True
+        no_key=True, skip_locked=account_ids is None
     )
     return {hold.id: hold_state(hold) for hold in rows[:limit]}
 
@@ -140,7 +140,8 @@ def _expired(
         organization_id=organization_id, status=HoldStatus.OPEN, expires_at__lte=now
     )
     if account_ids is not None:
-        rows = rows.filter(debit_account_id__in=list(account_ids))
+        ids = list(account_ids)
+        rows = rows.filter(Q(debit_account_id__in=ids) | Q(credit_account_id__in=ids))
     return rows.order_by("id")
 
 
@@ -148,16 +149,6 @@ def organizations_with_expired_holds(*, now: datetime) -> list[UUID]:
     """Return whose holds the sweeper has to look at."""
     rows = Hold.objects.filter(status=HoldStatus.OPEN, expires_at__lte=now)
     return list(rows.values_list("organization_id", flat=True).distinct())
-
-
-def closed_periods(
-    *, organization_id: UUID, instants: Sequence[datetime]
-) -> list[tuple[datetime, datetime, str]]:
-    """Return the closing or closed months that have one of these instants: from, until, name."""
-    rows = Period.objects.filter(
-        organization_id=organization_id, starts_at__lte=max(instants), ends_at__gt=min(instants)
-    ).exclude(state=PeriodState.OPEN)
-    return [(row.starts_at, row.ends_at, str(row)) for row in rows]
 
 
 def find_holds_by_reference(

@@ -42,10 +42,8 @@ def account(state: State, account_id: UUID, currency: str) -> BalanceState:
         raise errors.LedgerAccountsNotFound(
             "There is no such ledger account.", ledger_account=shown
         )
-    if balance.internal and not state.reach_internal:
-        raise errors.LedgerAccountReserved(
-            "This ledger account is posted to by Kassa's own acts only.", ledger_account=shown
-        )
+    if not state.reach_internal:
+        reachable(balance)
     if balance.status == AccountStatus.CLOSED:
         raise errors.LedgerAccountClosed("The ledger account is closed.", ledger_account=shown)
     if balance.status == AccountStatus.FROZEN:
@@ -53,6 +51,15 @@ def account(state: State, account_id: UUID, currency: str) -> BalanceState:
     raise errors.CurrencyMismatch(
         f"The ledger account is in {balance.currency}, not {currency}.", ledger_account=shown
     )
+
+
+def reachable(balance: BalanceState) -> None:
+    """:raises LedgerAccountReserved: if only Kassa's own acts post to the account"""
+    if balance.internal:
+        raise errors.LedgerAccountReserved(
+            "This ledger account is posted to by Kassa's own acts only.",
+            ledger_account=encode_id("la", balance.id),
+        )
 
 
 def outflow(balance: BalanceState, amount: int) -> None:
@@ -89,25 +96,36 @@ def open_month(state: State, at: datetime) -> None:
 
 
 def lowest(
-    later: LaterBalances, balance: BalanceState, at: datetime, *, now: datetime | None
+    later: LaterBalances,
+    balance: BalanceState,
+    at: datetime,
+    *,
+    now: datetime | None,
+    freed: int = 0,
 ) -> tuple[int, datetime]:
     """
     Return the lowest balance from `at` on, and from when on it stands.
 
-    What holds reserve is taken off from now on: it was free in the past.
+    What holds reserve, but for what is `freed`, is taken off from now on: it was free in the past.
     """
     found: tuple[int, datetime] | None = None
     for place in range(bisect_left(later.instants, at), len(later.instants)):
         low = later.lows[place]
         if now is not None and later.instants[place] >= now:
-            low -= balance.pending_out
+            low -= balance.pending_out - freed
         if found is None or low < found[0]:
             found = (low, later.lows_at[place])
     return found if found is not None else (balance.available, at)
 
 
 def history(
-    later: LaterBalances, balance: BalanceState, amount: int, at: datetime, *, now: datetime | None
+    later: LaterBalances,
+    balance: BalanceState,
+    amount: int,
+    at: datetime,
+    *,
+    now: datetime | None,
+    freed: int = 0,
 ) -> None:
     """
     Check an outflow that is dated before other postings against every later balance.
@@ -115,7 +133,7 @@ def history(
     :raises LaterBalanceBelowFloor: if one of them would have been below the floor
     """
     floor = balance.min_available_minor
-    low, low_at = lowest(later, balance, at, now=now)
+    low, low_at = lowest(later, balance, at, now=now, freed=freed)
     if floor is not None and low - amount < floor:
         raise errors.LaterBalanceBelowFloor(
             "Dated so early, this would take a later balance below the floor.",

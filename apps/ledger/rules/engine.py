@@ -312,9 +312,10 @@ def _effective(work: _Work, asked: datetime | None, *balances: BalanceState) -> 
     """
     at = work.now if asked is None else asked
     if asked is None and at is not None:
+        now = at
         for balance in balances:
             latest = balance.latest_effective_at
-            if latest is not None and at < latest <= at + CLOCK_SKEW:
+            if latest is not None and at < latest <= now + CLOCK_SKEW:
                 at = latest
     if work.state.closed and at is not None:
         checks.open_month(work.state, at)
@@ -322,13 +323,17 @@ def _effective(work: _Work, asked: datetime | None, *balances: BalanceState) -> 
 
 
 def _check_later(
-    work: _Work, balance: BalanceState, amount_minor: int, at: datetime | None
+    work: _Work, balance: BalanceState, amount_minor: int, at: datetime | None, *, freed: int = 0
 ) -> None:
-    """Check a debit (> 0) or credit (< 0) against every balance from `at` on."""
+    """
+    Check a debit (> 0) or credit (< 0) against every balance from `at` on.
+
+    `freed` is what is reserved on the account for this very amount, and no longer.
+    """
     later = work.later.get(balance.id)
     leaves = amount_minor if balance.credit_normal else -amount_minor
     if later is not None and leaves > 0 and at is not None:
-        checks.history(later, balance, leaves, at, now=work.now)
+        checks.history(later, balance, leaves, at, now=work.now, freed=freed)
 
 
 def _post(work: _Work, balance: BalanceState, amount_minor: int, at: datetime | None) -> PostedLine:
@@ -370,8 +375,10 @@ def _change_later(
 
 
 def _place_hold(work: _Work, command: PlaceHold) -> Outcome:
-    if command.reference in work.state.known_holds:
-        return _replay_hold(work, command)
+    known = work.state.known_holds.get(command.reference or "")
+    # One that ended, if only a moment ago in this batch, stands in nobody's way.
+    if known is not None and work.holds[known].status == HoldStatus.OPEN:
+        return _replay_hold(command, work.holds[known])
     debit, credit = command.debit_account_id, command.credit_account_id
     legs = [
         (debit, command.amount_minor, command.currency),
@@ -399,8 +406,7 @@ def _place_hold(work: _Work, command: PlaceHold) -> Outcome:
     return Outcome(command, "held", after=after, hold=copy(work.holds[command.id]))
 
 
-def _replay_hold(work: _Work, command: PlaceHold) -> Outcome:
-    hold = work.holds[work.state.known_holds[command.reference or ""]]
+def _replay_hold(command: PlaceHold, hold: HoldState) -> Outcome:
     asked = (
         command.debit_account_id, command.credit_account_id, command.amount_minor,
         command.currency, command.multi_capture,
@@ -424,6 +430,9 @@ def _open_hold(work: _Work, hold_id: UUID) -> HoldState:
     hold = work.holds.get(hold_id)
     if hold is None:
         raise errors.HoldNotFound("There is no such hold.", hold=encode_id("ho", hold_id))
+    if not work.state.reach_internal:
+        for account_id in (hold.debit_account_id, hold.credit_account_id):
+            checks.reachable(work.balances[account_id])
     if hold.status == HoldStatus.CAPTURED:
         raise errors.HoldAlreadyCaptured("The hold was captured.", hold=encode_id("ho", hold_id))
     if hold.status == HoldStatus.VOIDED:
@@ -450,8 +459,7 @@ def _capture_hold(work: _Work, command: CaptureHold) -> Outcome:
     known = work.known.get(command.reference) if command.reference else None
     hold = work.holds.get(command.hold_id)
     if known is not None and hold is not None:
-        amount = hold.amount_minor if command.amount_minor is None else command.amount_minor
-        return _replay(command, known, _hold_legs(hold, amount))
+        return _replay_capture(command, known, hold)
     hold = _open_hold(work, command.hold_id)
     if _is_expired(work, hold):
         raise errors.HoldExpired("The hold has expired.", hold=encode_id("ho", hold.id))
@@ -469,10 +477,11 @@ def _capture_hold(work: _Work, command: CaptureHold) -> Outcome:
     ends = not hold.multi_capture or amount in {0, left}
     accounts = (work.balances[hold.debit_account_id], work.balances[hold.credit_account_id])
     at = _effective(work, command.effective_at, *accounts)
+    freed = left if ends else amount
     if amount and command.effective_at is not None:
         for balance, signed in zip(accounts, (amount, -amount), strict=True):
-            _check_later(work, balance, signed, at)
-    debit, credit = _release(work, hold, left if ends else amount)
+            _check_later(work, balance, signed, at, freed=freed)
+    debit, credit = _release(work, hold, freed)
     lines = (_post(work, debit, amount, at), _post(work, credit, -amount, at)) if amount else ()
     hold.captured_minor += amount
     hold.event_sequence += 1
@@ -483,6 +492,14 @@ def _capture_hold(work: _Work, command: CaptureHold) -> Outcome:
     entry_id = command.entry_id if amount else None
     after = _after(debit, credit)
     return Outcome(command, "posted", entry_id, lines, None, at, after, copy(hold))
+
+
+def _replay_capture(command: CaptureHold, known: KnownEntry, hold: HoldState) -> Outcome:
+    amount = command.amount_minor
+    if amount is None:
+        # All that was left then is the answer, if it is one that could have been given.
+        amount = min(hold.amount_minor, abs(known.legs[0][1]))
+    return _replay(command, known, _hold_legs(hold, amount))
 
 
 def _hold_legs(hold: HoldState, amount: int) -> tuple[tuple[UUID, int, str], ...]:

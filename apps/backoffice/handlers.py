@@ -1,0 +1,12 @@
+"""What the back office hears from below: the acts that apps.approvals asks people about."""
+
+from apps.backoffice import operations
+from apps.ledger import registry as ledger
+
+
+def register() -> None:
+    """Register the acts on the ledger's months, and who asks for them."""
+    operations.register_period_acts()
+    ledger.register_period_requests(
+        close=operations.request_period_close, reopen=operations.request_period_reopen
+    )

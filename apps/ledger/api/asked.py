@@ -1,0 +1,158 @@
+"""What reads through time are asked with: instants, months, clocks, and where a page goes on."""
+
+import re
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from typing import Any, Final
+from uuid import UUID
+
+from rest_framework.request import Request
+
+from apps.core.api.fields import StrictSerializer
+from apps.core.api.pagination import (
+    check_query,
+    invalid_cursor,
+    page_limit,
+    read_place,
+    sign_place,
+)
+from apps.core.api.problems import ApiProblem
+from apps.ledger import queries
+from apps.ledger.queries import Position
+
+YEAR_MIN: Final = 1970
+YEAR_MAX: Final = 2199
+PAGING: Final = ("limit", "after")
+PAGING_TOLD: Final = {
+    "limit": "How many at most, 1 to 100.",
+    "after": "A cursor: go on from where a page ended.",
+}
+
+_MONTH: Final = re.compile(r"(\d{4})-(0[1-9]|1[0-2])", re.ASCII)
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_TICK: Final = timedelta(microseconds=1)
+_PLACE: Final = struct.Struct(">qq")
+
+
+def read_query(
+    request: Request, shape: type[StrictSerializer], *, more: Sequence[str] = ()
+) -> dict[str, Any]:
+    """
+    Return the query's values as the shape reads them; other names than its own are refused.
+
+    :raises ApiProblem: `invalid_request` (400)
+    """
+    names = list(shape().fields)
+    check_query(request, [*names, *more])
+    given = {name: request.query_params[name] for name in names if name in request.query_params}
+    asked = shape(data=given)
+    asked.is_valid(raise_exception=True)
+    values: dict[str, Any] = asked.validated_data
+    return values
+
+
+def read_month(text: str) -> date:
+    """
+    Return the first day of a month written as 2026-06.
+
+    :raises ApiProblem: `invalid_request` (400)
+    """
+    match = _MONTH.fullmatch(text)
+    if match is None or not YEAR_MIN <= int(match[1]) <= YEAR_MAX:
+        raise ApiProblem("invalid_request", "A period is a month such as 2026-06.")
+    return date(int(match[1]), int(match[2]), 1)
+
+
+@dataclass(frozen=True, slots=True)
+class AccountPage[Row]:
+    """A part of a list that has one row per account, in the order of codes."""
+
+    rows: Sequence[Row]
+    next: str | None
+
+
+def page_of_accounts[Row](
+    request: Request, rows: Sequence[Row], *, id_of: str = "account_id"
+) -> AccountPage[Row]:
+    """
+    Return the rows after the cursor's account; all rows are given, since totals are over all.
+
+    :raises ApiProblem: `invalid_request` or `invalid_cursor` (400)
+    """
+    limit = page_limit(request)
+    start = 0
+    if after := request.query_params.get("after"):
+        place = read_place(request, after)
+        ids = [getattr(row, id_of).bytes for row in rows]
+        if place not in ids:
+            raise ApiProblem("invalid_cursor", "This cursor was not made for this list.")
+        start = ids.index(place) + 1
+    page = rows[start : start + limit]
+    has_more = start + limit < len(rows)
+    return AccountPage(
+        page, sign_place(request, getattr(page[-1], id_of).bytes) if has_more else None
+    )
+
+
+def read_position(request: Request) -> Position | None:
+    """
+    Return where a page of a statement goes on.
+
+    :raises ApiProblem: `invalid_cursor` (400)
+    """
+    after = request.query_params.get("after")
+    if after is None:
+        return None
+    place = read_place(request, after)
+    if len(place) != _PLACE.size:
+        raise invalid_cursor()
+    ticks, version = _PLACE.unpack(place)
+    return Position(_EPOCH + ticks * _TICK, version)
+
+
+def sign_position(request: Request, position: Position | None) -> str | None:
+    """Return the cursor of a place in a statement."""
+    if position is None:
+        return None
+    return sign_place(request, _PLACE.pack((position.at - _EPOCH) // _TICK, position.version))
+
+
+def span_of(
+    organization_id: UUID, asked: dict[str, Any], *, now: datetime
+) -> tuple[datetime, datetime]:
+    """
+    Return `since` and `until`: of a period, or as given; by default the current month until now.
+
+    :raises ApiProblem: `invalid_request` (400)
+    """
+    if "period" in asked:
+        if "since" in asked or "until" in asked:
+            raise ApiProblem("invalid_request", "Give a period, or since and until, not both.")
+        month = read_month(asked["period"])
+        view = queries.view_period(organization_id=organization_id, month=month)
+        return view.starts_at, view.ends_at
+    until: datetime = asked.get("until", now)
+    since = asked.get("since")
+    if since is None:
+        month = queries.month_of(organization_id=organization_id, at=until)
+        since, _ = queries.period_bounds(organization_id=organization_id, month=month)
+    if since > until:
+        raise ApiProblem("invalid_request", "since lies after until.")
+    return since, until
+
+
+def instant_of(organization_id: UUID, asked: dict[str, Any], *, now: datetime) -> datetime:
+    """
+    Return `at`, or the last instant of a period; by default now.
+
+    :raises ApiProblem: `invalid_request` (400)
+    """
+    if "period" not in asked:
+        at: datetime = asked.get("at", now)
+        return at
+    if "at" in asked:
+        raise ApiProblem("invalid_request", "Give a period or at, not both.")
+    month = read_month(asked["period"])
+    return queries.view_period(organization_id=organization_id, month=month).ends_at - _TICK

@@ -1,0 +1,102 @@
+"""Balances as of an instant over the API. Amounts are minor units."""
+
+from typing import ClassVar, Final
+
+from rest_framework import serializers
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from apps.core import clock
+from apps.core.api.fields import CodeField, IdField, InstantField, StrictSerializer, TextField
+from apps.core.api.problems import ApiProblem
+from apps.core.api.views import ApiView, Shape, get_caller
+from apps.ledger import queries
+from apps.ledger.api.asked import PAGING, PAGING_TOLD, page_of_accounts, read_query
+from apps.ledger.api.serializers import EffectiveField
+
+READ: Final = "ledger:read"
+CLOCKS: Final = ("effective", "recorded")
+CLOCK_TOLD: Final = "effective (business time, the default) or recorded (what the books said then)."
+
+
+class AskBalances(StrictSerializer):
+    ledger_account = IdField("la", required=False)
+    code_prefix = TextField(200, required=False)
+    clock = CodeField(CLOCKS, required=False, default="effective")
+    at = EffectiveField(required=False)
+
+
+class BalanceAt(StrictSerializer):
+    ledger_account = IdField("la", source="account_id")
+    code = serializers.CharField()
+    type = serializers.CharField()
+    currency = serializers.CharField()
+    posted = serializers.IntegerField(help_text="On the account's normal side.")
+
+
+class BalanceTotal(StrictSerializer):
+    type = serializers.CharField()
+    currency = serializers.CharField()
+    posted = serializers.IntegerField(help_text="On the normal side of accounts of this type.")
+
+
+class Balances(StrictSerializer):
+    at = InstantField(help_text="Inclusive.")
+    clock = serializers.CharField()
+    data = BalanceAt(many=True)  # type: ignore[assignment]  # as every list names its rows
+    totals = BalanceTotal(many=True, help_text="Over the whole branch, not only this page.")
+    has_more = serializers.BooleanField()
+    next = serializers.CharField(allow_null=True)
+
+
+class BalanceCollection(ApiView):
+    """GET /v1/balances"""
+
+    scopes: ClassVar = {"GET": READ}
+    shapes: ClassVar = {
+        "GET": Shape(
+            response=Balances,
+            summary="Read balances as of an instant, of one account or a branch of the tree",
+            query={
+                "ledger_account": "Only this account.",
+                "code_prefix": "Only the account of this code and those below it.",
+                "clock": CLOCK_TOLD,
+                "at": "The instant, inclusive; now by default.",
+                **PAGING_TOLD,
+            },
+        )
+    }
+
+    def get(self, request: Request) -> Response:
+        asked = read_query(request, AskBalances, more=PAGING)
+        if "ledger_account" in asked and "code_prefix" in asked:
+            raise ApiProblem("invalid_request", "Give ledger_account or code_prefix, not both.")
+        at = asked.get("at") or clock.now()
+        found = queries.list_balances_at(
+            organization_id=get_caller(request).organization_id,
+            at=at,
+            clock=asked["clock"],
+            account_id=asked.get("ledger_account"),
+            code_prefix=asked.get("code_prefix", ""),
+        )
+        page = page_of_accounts(request, found)
+        shown = {
+            "at": at,
+            "clock": asked["clock"],
+            "data": page.rows,
+            "totals": _totals(found),
+            "has_more": page.next is not None,
+            "next": page.next,
+        }
+        return Response(Balances(shown).data)
+
+
+def _totals(found: list[queries.BalanceAt]) -> list[dict[str, object]]:
+    sums: dict[tuple[str, str], int] = {}
+    for one in found:
+        key = (one.currency, one.type)
+        sums[key] = sums.get(key, 0) + one.posted
+    return [
+        {"currency": currency, "type": type_, "posted": posted}
+        for (currency, type_), posted in sorted(sums.items())
+    ]

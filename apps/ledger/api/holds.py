@@ -1,0 +1,274 @@
+"""Holds over the API: money reserved, captured in whole or part, given up."""
+
+from typing import Any, ClassVar, Final
+from uuid import UUID
+
+from django.http import HttpResponse
+from rest_framework import serializers
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from apps.core import clock
+from apps.core.api.fields import (
+    AMOUNT_MAX,
+    AmountField,
+    CurrencyField,
+    IdField,
+    InstantField,
+    IntegerField,
+    MetadataField,
+    TextField,
+    TruthField,
+)
+from apps.core.api.fields import StrictSerializer as Strict
+from apps.core.api.pagination import check_query, list_page
+from apps.core.api.problems import ApiProblem
+from apps.core.api.views import ApiView, Shape, get_caller, require_idempotency_key, resource
+from apps.core.ids import decode_id
+from apps.ledger import operations, queries
+from apps.ledger.api.serializers import EffectiveField, TransferBalance, ViewedPage
+from apps.ledger.operations import CaptureRequest, HoldRequest, HoldResult
+from apps.ledger.queries import HoldView
+from apps.ledger.rules import BalanceAfter, HoldStatus
+
+READ: Final = "ledger:read"
+WRITE: Final = "holds:write"
+_DRY_RUN: Final = "Say what would happen, and do nothing: no key is needed, and none is used."
+
+
+class PlaceHold(Strict):
+    debit_account = IdField("la", source="debit_account_id", help_text="Whose money is reserved.")
+    credit_account = IdField("la", source="credit_account_id", help_text="For whom.")
+    amount = AmountField(source="amount_minor")
+    currency = CurrencyField()
+    reference = TextField(255, required=False)
+    expires_at = InstantField(required=False, help_text="From then on it is over; later than now.")
+    multi_capture = TruthField(
+        required=False, help_text="Captured in parts until it is used up; else once."
+    )
+    metadata = MetadataField()
+    dry_run = TruthField(required=False, help_text=_DRY_RUN)
+
+
+class CaptureHold(Strict):
+    amount = IntegerField(
+        least=0, most=AMOUNT_MAX, required=False, source="amount_minor",
+        help_text="All that is left without it; 0 releases all.",
+    )  # fmt: skip
+    description = TextField(500, required=False, allow_blank=True)
+    effective_at = EffectiveField(required=False)
+    metadata = MetadataField()
+    dry_run = TruthField(required=False, help_text=_DRY_RUN)
+
+
+class VoidHold(Strict):
+    dry_run = TruthField(required=False, help_text=_DRY_RUN)
+
+
+class Hold(Strict):
+    id = IdField("ho")
+    debit_account = IdField("la", source="debit_account_id")
+    credit_account = IdField("la", source="credit_account_id")
+    amount = serializers.IntegerField(source="amount_minor")
+    currency = serializers.CharField()
+    captured = serializers.IntegerField(source="captured_minor")
+    remaining = serializers.IntegerField(
+        source="remaining_minor", help_text="What it still reserves; 0 once it has ended."
+    )
+    status = serializers.CharField(help_text="open, captured, voided or expired")
+    multi_capture = serializers.BooleanField()
+    reference = serializers.CharField(allow_null=True)
+    expires_at = InstantField(allow_null=True)
+    created_at = InstantField()
+    metadata = MetadataField()
+
+
+class ListedHold(Hold):
+    class Meta:
+        list_serializer_class = ViewedPage
+
+
+class HoldAct(Strict):
+    hold = Hold(allow_null=True, help_text="As it is now; null where a dry run made none.")
+    journal_entry = IdField("je", allow_null=True, help_text="What a capture posted.")
+    balances = TransferBalance(many=True, help_text="Right after; empty in a replay.")
+    dry_run = serializers.BooleanField()
+
+
+class HoldCollection(ApiView):
+    """POST and GET /v1/holds"""
+
+    scopes: ClassVar = {"POST": WRITE, "GET": READ}
+    shapes: ClassVar = {
+        "POST": Shape(
+            request=PlaceHold, response=HoldAct, status=201, summary="Reserve money of an account"
+        ),
+        "GET": Shape(
+            response=Hold,
+            page=True,
+            summary="List holds",
+            query={
+                "ledger_account": "Only holds on this account's money.",
+                "status": "open, captured, voided or expired, as it was last recorded.",
+                "reference": "Only holds with this reference.",
+            },
+        ),
+    }
+
+    def post(self, request: Request) -> Response:
+        caller, now = get_caller(request), clock.now()
+        body = PlaceHold(data=request.data)
+        body.is_valid(raise_exception=True)
+        asked = dict(body.validated_data)
+        dry_run = asked.pop("dry_run", False)
+        if (expires_at := asked.get("expires_at")) is not None and expires_at <= now:
+            raise ApiProblem(
+                "invalid_request",
+                "The request is malformed.",
+                errors=[{"pointer": "/expires_at", "detail": "This is not later than now."}],
+            )
+        hold = HoldRequest(**asked)
+        if dry_run:
+            balances = operations.preview_hold(
+                organization_id=caller.organization_id, hold=hold, now=now
+            )
+            return Response(_preview(None, balances))
+
+        result = operations.place_hold(
+            organization_id=caller.organization_id,
+            hold=hold,
+            idempotency_key=require_idempotency_key(request),
+            actor=caller.actor,
+            now=now,
+        )
+
+        return Response(_act(caller.organization_id, result), status=201)
+
+    def get(self, request: Request) -> Response:
+        asked, now = request.query_params, clock.now()
+        rows = queries.holds(organization_id=get_caller(request).organization_id)
+        if account := asked.get("ledger_account"):
+            rows = rows.filter(debit_account_id=decode_id("la", account))
+        if status := asked.get("status"):
+            if status not in set(HoldStatus):
+                raise ApiProblem("invalid_request", "status is open, captured, voided or expired.")
+            rows = rows.filter(status=status)
+        if reference := asked.get("reference"):
+            rows = rows.filter(reference=reference)
+
+        def view(page: list[Any]) -> list[HoldView]:
+            return [queries.view_hold(row, now=now) for row in page]
+
+        return list_page(
+            request,
+            rows,
+            ListedHold,
+            filters=("ledger_account", "status", "reference"),
+            context={"view": view},
+        )
+
+
+class HoldResource(ApiView):
+    """GET /v1/holds/{id}"""
+
+    scopes: ClassVar = {"GET": READ}
+    shapes: ClassVar = {"GET": Shape(response=Hold, summary="Read a hold")}
+
+    def get(self, request: Request, hold_id: str) -> Response | HttpResponse:
+        check_query(request, ())
+        view = queries.get_hold(
+            organization_id=get_caller(request).organization_id,
+            hold_id=decode_id("ho", hold_id),
+            now=clock.now(),
+        )
+        return resource(request, Hold(view).data)
+
+
+class HoldCapture(ApiView):
+    """POST /v1/holds/{id}/capture"""
+
+    scopes: ClassVar = {"POST": WRITE}
+    shapes: ClassVar = {
+        "POST": Shape(
+            request=CaptureHold,
+            response=HoldAct,
+            summary="Post what a hold reserved, in whole or in part",
+        )
+    }
+
+    def post(self, request: Request, hold_id: str) -> Response:
+        caller, id_ = get_caller(request), decode_id("ho", hold_id)
+        body = CaptureHold(data=request.data)
+        body.is_valid(raise_exception=True)
+        asked = dict(body.validated_data)
+        dry_run = asked.pop("dry_run", False)
+        capture = CaptureRequest(**asked)
+        if dry_run:
+            balances = operations.preview_capture(
+                organization_id=caller.organization_id, hold_id=id_, capture=capture,
+                now=clock.now(),
+            )  # fmt: skip
+            return Response(_preview(_view(caller.organization_id, id_), balances))
+
+        result = operations.capture_hold(
+            organization_id=caller.organization_id,
+            hold_id=id_,
+            capture=capture,
+            idempotency_key=require_idempotency_key(request),
+            actor=caller.actor,
+            now=clock.now(),
+        )
+
+        return Response(_act(caller.organization_id, result))
+
+
+class HoldVoid(ApiView):
+    """POST /v1/holds/{id}/void"""
+
+    scopes: ClassVar = {"POST": WRITE}
+    shapes: ClassVar = {
+        "POST": Shape(
+            request=VoidHold, response=HoldAct, summary="Give up what a hold still reserves"
+        )
+    }
+
+    def post(self, request: Request, hold_id: str) -> Response:
+        caller, id_ = get_caller(request), decode_id("ho", hold_id)
+        body = VoidHold(data=request.data)
+        body.is_valid(raise_exception=True)
+        if body.validated_data.get("dry_run", False):
+            balances = operations.preview_void(
+                organization_id=caller.organization_id, hold_id=id_, now=clock.now()
+            )
+            return Response(_preview(_view(caller.organization_id, id_), balances))
+
+        result = operations.void_hold(
+            organization_id=caller.organization_id,
+            hold_id=id_,
+            idempotency_key=require_idempotency_key(request),
+            actor=caller.actor,
+            now=clock.now(),
+        )
+
+        return Response(_act(caller.organization_id, result))
+
+
+def _view(organization_id: UUID, hold_id: UUID) -> HoldView:
+    return queries.get_hold(organization_id=organization_id, hold_id=hold_id, now=clock.now())
+
+
+def _act(organization_id: UUID, result: HoldResult) -> dict[str, Any]:
+    printed = HoldAct(
+        {
+            "hold": _view(organization_id, result.hold_id),
+            "journal_entry": result.entry_id,
+            "balances": result.balances,
+            "dry_run": False,
+        }
+    )
+    return dict(printed.data)
+
+
+def _preview(hold: HoldView | None, balances: tuple[BalanceAfter, ...]) -> dict[str, Any]:
+    printed = HoldAct({"hold": hold, "journal_entry": None, "balances": balances, "dry_run": True})
+    return dict(printed.data)

@@ -1,0 +1,170 @@
+"""Accounting periods over the API: to read them, and to ask two people to close one."""
+
+from typing import ClassVar, Final
+
+from django.http import HttpResponse
+from rest_framework import serializers
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from apps.core import clock
+from apps.core.api.fields import IdField, InstantField, StrictSerializer, TextField
+from apps.core.api.pagination import check_query
+from apps.core.api.views import ApiView, Shape, get_caller, require_idempotency_key, resource
+from apps.ledger import queries, registry
+from apps.ledger.api.asked import read_month
+from apps.ledger.queries import PeriodView
+from apps.ledger.registry import PeriodRequest
+
+READ: Final = "ledger:read"
+WRITE: Final = "periods:write"
+REASON_LENGTH_MAX: Final = 500
+
+
+class Period(StrictSerializer):
+    period = serializers.CharField(help_text="The month, as 2026-06.")
+    starts_at = InstantField(help_text="The month's first instant in the organisation's zone.")
+    ends_at = InstantField(help_text="The next month's first instant.")
+    state = serializers.CharField(help_text="open, closing or closed")
+    closings = serializers.IntegerField(help_text="How often it was closed.")
+    closed_at = InstantField(allow_null=True)
+
+
+class PeriodList(StrictSerializer):
+    data = Period(many=True)  # type: ignore[assignment]  # as every list names its rows
+    has_more = serializers.BooleanField()
+    next = serializers.CharField(allow_null=True)
+    previous = serializers.CharField(allow_null=True)
+
+
+class Blocker(StrictSerializer):
+    code = serializers.CharField()
+    detail = serializers.CharField(source="text")
+
+
+class PeriodWithBlockers(Period):
+    blockers = Blocker(many=True, help_text="What keeps it from being closed now.")
+
+
+class AskForPeriod(StrictSerializer):
+    reason = TextField(REASON_LENGTH_MAX, help_text="Goes to the audit trail.")
+
+
+class Approval(StrictSerializer):
+    id = IdField("apr", source="approval_id")
+    state = serializers.CharField()
+
+
+class PeriodAskedFor(Period):
+    approval = Approval(help_text="What waits for a second person.")
+
+
+def _shown(view: PeriodView) -> dict[str, object]:
+    row = view.row
+    return {
+        "period": view.name,
+        "starts_at": view.starts_at,
+        "ends_at": view.ends_at,
+        "state": view.state,
+        "closings": row.closings if row else 0,
+        "closed_at": row.closed_at if row else None,
+    }
+
+
+class PeriodCollection(ApiView):
+    """GET /v1/periods"""
+
+    scopes: ClassVar = {"GET": READ}
+    shapes: ClassVar = {
+        "GET": Shape(
+            response=PeriodList,
+            summary="List every month from the first entry on, newest first, on one page",
+        )
+    }
+
+    def get(self, request: Request) -> Response:
+        check_query(request, ())
+        found = queries.list_periods(
+            organization_id=get_caller(request).organization_id, now=clock.now()
+        )
+        shown = {
+            "data": [_shown(view) for view in found],
+            "has_more": False,
+            "next": None,
+            "previous": None,
+        }
+        return Response(PeriodList(shown).data)
+
+
+class PeriodResource(ApiView):
+    """GET /v1/periods/{month}"""
+
+    scopes: ClassVar = {"GET": READ}
+    shapes: ClassVar = {
+        "GET": Shape(
+            response=PeriodWithBlockers, summary="Read a month, and what keeps it from being closed"
+        )
+    }
+
+    def get(self, request: Request, month: str) -> Response | HttpResponse:
+        check_query(request, ())
+        organization_id = get_caller(request).organization_id
+        day = read_month(month)
+        view = queries.view_period(organization_id=organization_id, month=day)
+        blockers = queries.period_blockers(
+            organization_id=organization_id, month=day, now=clock.now()
+        )
+        return resource(request, PeriodWithBlockers({**_shown(view), "blockers": blockers}).data)
+
+
+def _ask(request: Request, month: str, ask: PeriodRequest) -> Response:
+    caller = get_caller(request)
+    body = AskForPeriod(data=request.data)
+    body.is_valid(raise_exception=True)
+    day = read_month(month)
+
+    asked = ask(
+        organization_id=caller.organization_id,
+        month=day,
+        reason=body.validated_data["reason"],
+        idempotency_key=require_idempotency_key(request),
+        actor=caller.actor,
+        now=clock.now(),
+    )
+
+    view = queries.view_period(organization_id=caller.organization_id, month=day)
+    return Response(PeriodAskedFor({**_shown(view), "approval": asked}).data, status=202)
+
+
+class PeriodClose(ApiView):
+    """POST /v1/periods/{month}/close"""
+
+    scopes: ClassVar = {"POST": WRITE}
+    shapes: ClassVar = {
+        "POST": Shape(
+            request=AskForPeriod,
+            response=PeriodAskedFor,
+            status=202,
+            summary="Ask for a month to be closed; it is once a second person agrees",
+        )
+    }
+
+    def post(self, request: Request, month: str) -> Response:
+        return _ask(request, month, registry.request_close())
+
+
+class PeriodReopen(ApiView):
+    """POST /v1/periods/{month}/reopen"""
+
+    scopes: ClassVar = {"POST": WRITE}
+    shapes: ClassVar = {
+        "POST": Shape(
+            request=AskForPeriod,
+            response=PeriodAskedFor,
+            status=202,
+            summary="Ask for the last closed month to be opened again; a second person decides",
+        )
+    }
+
+    def post(self, request: Request, month: str) -> Response:
+        return _ask(request, month, registry.request_reopen())

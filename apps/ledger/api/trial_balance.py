@@ -1,0 +1,166 @@
+"""Trial balance and balance sheet over the API. Amounts are minor units."""
+
+from typing import ClassVar, Final
+
+from rest_framework import serializers
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from apps.core import clock
+from apps.core.api.fields import CurrencyField, IdField, InstantField, StrictSerializer, TextField
+from apps.core.api.problems import ApiProblem
+from apps.core.api.views import ApiView, Shape, get_caller
+from apps.ledger import queries
+from apps.ledger.api.asked import (
+    PAGING,
+    PAGING_TOLD,
+    instant_of,
+    page_of_accounts,
+    read_month,
+    read_query,
+)
+from apps.ledger.api.serializers import EffectiveField
+from apps.ledger.queries import TICK
+
+READ: Final = "ledger:read"
+
+
+class AskTrialBalance(StrictSerializer):
+    period = TextField(7, required=False)
+    at = EffectiveField(required=False)
+    currency = CurrencyField(required=False)
+    code_prefix = TextField(200, required=False)
+
+
+class TrialBalanceLine(StrictSerializer):
+    ledger_account = IdField("la", source="account_id")
+    code = serializers.CharField()
+    type = serializers.CharField()
+    currency = serializers.CharField()
+    opening = serializers.IntegerField(help_text="Debits less credits before the period.")
+    debits = serializers.IntegerField(help_text="Of the period.")
+    credits = serializers.IntegerField(help_text="Of the period, positive.")
+    closing = serializers.IntegerField(help_text="Debits less credits after it.")
+
+
+class TrialBalanceTotal(StrictSerializer):
+    currency = serializers.CharField()
+    opening = serializers.IntegerField()
+    debits = serializers.IntegerField()
+    credits = serializers.IntegerField()
+    closing = serializers.IntegerField()
+    balanced = serializers.BooleanField(
+        source="is_balanced", help_text="Always true of the whole tree; of a branch it need not be."
+    )
+
+
+class TrialBalance(StrictSerializer):
+    period = serializers.CharField(allow_null=True, help_text="The month, as 2026-06.")
+    state = serializers.CharField(
+        allow_null=True, help_text="The month's: closed is what was stored as it was closed."
+    )
+    at = InstantField(allow_null=True, help_text="Inclusive; without a period.")
+    data = TrialBalanceLine(many=True)  # type: ignore[assignment]  # as every list names its rows
+    totals = TrialBalanceTotal(many=True, help_text="Over every line, not only this page's.")
+    has_more = serializers.BooleanField()
+    next = serializers.CharField(allow_null=True)
+
+
+class TrialBalanceResource(ApiView):
+    """GET /v1/trial-balance"""
+
+    scopes: ClassVar = {"GET": READ}
+    shapes: ClassVar = {
+        "GET": Shape(
+            response=TrialBalance,
+            summary="Read the trial balance of a month, or of everything up to an instant",
+            query={
+                "period": "A month such as 2026-06, in the organisation's zone.",
+                "at": "Everything up to this instant, inclusive; now by default.",
+                "currency": "Only this currency.",
+                "code_prefix": "Only the account of this code and those below it.",
+                **PAGING_TOLD,
+            },
+        )
+    }
+
+    def get(self, request: Request) -> Response:
+        asked = read_query(request, AskTrialBalance, more=PAGING)
+        if "period" in asked and "at" in asked:
+            raise ApiProblem("invalid_request", "Give a period or at, not both.")
+        organization_id = get_caller(request).organization_id
+        narrowed = {
+            "currency": asked.get("currency", ""),
+            "code_prefix": asked.get("code_prefix", ""),
+        }
+        shown: dict[str, object] = {"period": None, "state": None, "at": None}
+        if "period" in asked:
+            month = read_month(asked["period"])
+            view = queries.view_period(organization_id=organization_id, month=month)
+            shown |= {"period": view.name, "state": view.state}
+            lines = queries.period_movements(
+                organization_id=organization_id, month=month, **narrowed
+            )
+        else:
+            shown["at"] = at = asked.get("at") or clock.now()
+            lines = queries.movements_between(
+                organization_id=organization_id, since=None, until=at + TICK, **narrowed
+            )
+        page = page_of_accounts(request, lines)
+        shown |= {
+            "data": page.rows,
+            "totals": queries.movement_totals(lines),
+            "has_more": page.next is not None,
+            "next": page.next,
+        }
+        return Response(TrialBalance(shown).data)
+
+
+class AskBalanceSheet(StrictSerializer):
+    period = TextField(7, required=False)
+    at = EffectiveField(required=False)
+    currency = CurrencyField(required=False)
+
+
+class CurrencySheet(StrictSerializer):
+    currency = serializers.CharField()
+    assets = serializers.IntegerField()
+    liabilities = serializers.IntegerField()
+    equity = serializers.IntegerField()
+    income = serializers.IntegerField()
+    expenses = serializers.IntegerField()
+    result = serializers.IntegerField(help_text="Income less expenses since the books began.")
+    balanced = serializers.BooleanField(
+        source="is_balanced", help_text="Assets are liabilities, equity and result together."
+    )
+
+
+class BalanceSheet(StrictSerializer):
+    at = InstantField(help_text="Inclusive.")
+    data = CurrencySheet(many=True)  # type: ignore[assignment]  # as every list names its rows
+
+
+class BalanceSheetResource(ApiView):
+    """GET /v1/balance-sheet"""
+
+    scopes: ClassVar = {"GET": READ}
+    shapes: ClassVar = {
+        "GET": Shape(
+            response=BalanceSheet,
+            summary="Read the balance sheet of each currency as of an instant",
+            query={
+                "period": "As of the end of a month such as 2026-06.",
+                "at": "The instant, inclusive; now by default.",
+                "currency": "Only this currency.",
+            },
+        )
+    }
+
+    def get(self, request: Request) -> Response:
+        asked = read_query(request, AskBalanceSheet)
+        organization_id = get_caller(request).organization_id
+        at = instant_of(organization_id, asked, now=clock.now())
+        sheets = queries.balance_sheets(
+            organization_id=organization_id, at=at, currency=asked.get("currency", "")
+        )
+        return Response(BalanceSheet({"at": at, "data": sheets}).data)

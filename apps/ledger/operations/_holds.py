@@ -1,0 +1,208 @@
+"""A client's own holds: placed, captured in whole or part, given up; and those that expired."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from apps.core import idempotency, transactions
+from apps.core.actors import Actor
+from apps.core.ids import new_id
+from apps.ledger.operations import _engine
+from apps.ledger.operations._origin import Origin
+from apps.ledger.rules import BalanceAfter, CaptureHold, Command, Outcome, PlaceHold, VoidHold
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HoldRequest:
+    """A hold as a client asks for it: `amount_minor` > 0 of the debited account is reserved."""
+
+    debit_account_id: UUID
+    credit_account_id: UUID
+    amount_minor: int
+    currency: str
+    reference: str | None = None
+    expires_at: datetime | None = None
+    multi_capture: bool = False
+    metadata: Mapping[str, object] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CaptureRequest:
+    """What of a hold is posted: all that is left without an amount, nothing with 0."""
+
+    amount_minor: int | None = None
+    description: str = ""
+    effective_at: datetime | None = None
+    metadata: Mapping[str, object] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HoldResult:
+    """The hold, the entry that this act posted, and the balances right after; in a replay none."""
+
+    hold_id: UUID
+    entry_id: UUID | None = None
+    balances: tuple[BalanceAfter, ...] = ()
+
+
+@transactions.outermost
+def place_hold(
+    *,
+    organization_id: UUID,
+    hold: HoldRequest,
+    idempotency_key: str,
+    actor: Actor,
+    now: datetime,
+) -> HoldResult:
+    """
+    Reserve money of a client's account.
+
+    Replaying the key, or asking again under the reference of a hold that is open, answers that one.
+
+    :raises InsufficientFunds: if the floor would be broken
+    :raises LedgerAccountReserved: if an account is posted to by Kassa's own acts only
+    :raises ReferenceReused: if an open hold of other terms has the reference
+    """
+    parts = [
+        hold.debit_account_id, hold.credit_account_id, hold.amount_minor, hold.currency,
+        hold.reference, hold.expires_at, hold.multi_capture, hold.metadata or {},
+    ]  # fmt: skip
+    claim = idempotency.claim(organization_id, idempotency_key, "place_hold", parts, prefix="ho")
+    if claim.replayed:
+        return HoldResult(claim.resource_id)
+    outcome = _run(organization_id, _placed(claim.resource_id, hold), actor=actor, now=now)
+    stands = outcome.hold.id if outcome.hold is not None else claim.resource_id
+    if stands != claim.resource_id:
+        # Its reference stood for an open hold already: from now on the key stands for that one too.
+        idempotency.answer_with(organization_id, idempotency_key, stands)
+    return HoldResult(stands, None, outcome.balances)
+
+
+@transactions.outermost
+def capture_hold(
+    *,
+    organization_id: UUID,
+    hold_id: UUID,
+    capture: CaptureRequest,
+    idempotency_key: str,
+    actor: Actor,
+    now: datetime,
+) -> HoldResult:
+    """
+    Post what a hold reserved, in whole or in part; the rest is free unless it is `multi_capture`.
+
+    Replaying the key answers the hold as it is now.
+
+    :raises HoldNotFound: if the organisation has no such hold
+    :raises HoldAlreadyCaptured, HoldAlreadyVoided, HoldExpired: if it has ended
+    :raises CaptureExceedsHold: if more is asked than it still reserves
+    """
+    parts = [
+        hold_id, capture.amount_minor, capture.description, capture.effective_at,
+        capture.metadata or {},
+    ]  # fmt: skip
+    claim = idempotency.claim(organization_id, idempotency_key, "capture_hold", parts, prefix="je")
+    if claim.replayed:
+        return HoldResult(hold_id)
+    command = _captured(claim.resource_id, hold_id, capture)
+    outcome = _run(organization_id, command, actor=actor, now=now)
+    return HoldResult(hold_id, outcome.entry_id, outcome.balances)
+
+
+@transactions.outermost
+def void_hold(
+    *, organization_id: UUID, hold_id: UUID, idempotency_key: str, actor: Actor, now: datetime
+) -> HoldResult:
+    """
+    Give up what a hold still reserves.
+
+    Replaying the key answers the hold as it is now.
+
+    :raises HoldNotFound: if the organisation has no such hold
+    :raises HoldAlreadyCaptured, HoldAlreadyVoided, HoldExpired: if it has ended
+    """
+    claim = idempotency.claim(organization_id, idempotency_key, "void_hold", hold_id, prefix="ho")
+    if claim.replayed:
+        return HoldResult(hold_id)
+    outcome = _run(organization_id, VoidHold(hold_id=hold_id), actor=actor, now=now)
+    return HoldResult(hold_id, None, outcome.balances)
+
+
+def preview_hold(
+    *, organization_id: UUID, hold: HoldRequest, now: datetime
+) -> tuple[BalanceAfter, ...]:
+    """
+    Return the balances that placing the hold would leave, and write nothing.
+
+    :raises Refusal: as `place_hold` does
+    """
+    return _preview(organization_id, _placed(new_id(), hold), now=now).balances
+
+
+def preview_capture(
+    *, organization_id: UUID, hold_id: UUID, capture: CaptureRequest, now: datetime
+) -> tuple[BalanceAfter, ...]:
+    """
+    Return the balances that capturing the hold would leave, and write nothing.
+
+    :raises Refusal: as `capture_hold` does
+    """
+    return _preview(organization_id, _captured(new_id(), hold_id, capture), now=now).balances
+
+
+def preview_void(
+    *, organization_id: UUID, hold_id: UUID, now: datetime
+) -> tuple[BalanceAfter, ...]:
+    """
+    Return the balances that giving up the hold would leave, and write nothing.
+
+    :raises Refusal: as `void_hold` does
+    """
+    return _preview(organization_id, VoidHold(hold_id=hold_id), now=now).balances
+
+
+def _placed(id_: UUID, hold: HoldRequest) -> PlaceHold:
+    return PlaceHold(
+        id=id_,
+        debit_account_id=hold.debit_account_id,
+        credit_account_id=hold.credit_account_id,
+        amount_minor=hold.amount_minor,
+        currency=hold.currency,
+        reference=hold.reference,
+        expires_at=hold.expires_at,
+        multi_capture=hold.multi_capture,
+        metadata=hold.metadata,
+    )
+
+
+def _captured(entry_id: UUID, hold_id: UUID, capture: CaptureRequest) -> CaptureHold:
+    return CaptureHold(
+        hold_id=hold_id,
+        entry_id=entry_id,
+        kind="capture",
+        amount_minor=capture.amount_minor,
+        description=capture.description,
+        effective_at=capture.effective_at,
+        metadata=capture.metadata,
+    )
+
+
+def _run(organization_id: UUID, command: Command, *, actor: Actor, now: datetime) -> Outcome:
+    [outcome] = _engine.run(
+        organization_id=organization_id,
+        commands=[command],
+        origins=[Origin.of(actor)],
+        now=now,
+        atomic=True,
+        reach_internal=False,
+    )
+    return outcome
+
+
+def _preview(organization_id: UUID, command: Command, *, now: datetime) -> Outcome:
+    _, [outcome] = _engine.preview(
+        organization_id=organization_id, commands=[command], now=now, reach_internal=False
+    )
+    _engine.raise_first([outcome])
+    return outcome

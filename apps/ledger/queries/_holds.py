@@ -1,0 +1,111 @@
+"""Holds as they are shown, and an account's balance together with them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from django.db.models import QuerySet
+
+from apps.core import transactions
+from apps.ledger import errors
+from apps.ledger.models import Hold, HoldEvent
+from apps.ledger.queries._balances import BalanceView, get_balance
+from apps.ledger.rules import HoldStatus
+
+OPEN_HOLDS_MAX = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class HoldView:
+    """
+    A hold as it stands at an instant: past its time it is expired, whether or not it was swept.
+
+    `remaining_minor` is what it still reserves of `debit_account_id`; 0 once it has ended.
+    """
+
+    id: UUID
+    debit_account_id: UUID
+    credit_account_id: UUID
+    currency: str
+    amount_minor: int
+    captured_minor: int
+    remaining_minor: int
+    status: str
+    multi_capture: bool
+    reference: str | None
+    expires_at: datetime | None
+    created_at: datetime
+    metadata: Mapping[str, object]
+
+
+def get_hold(*, organization_id: UUID, hold_id: UUID, now: datetime) -> HoldView:
+    """
+    Return one hold.
+
+    :raises HoldNotFound: if the organisation has no such hold
+    """
+    row = Hold.objects.filter(organization_id=organization_id, id=hold_id).first()
+    if row is None:
+        raise errors.HoldNotFound("There is no such hold.")
+    return view_hold(row, now=now)
+
+
+def holds(*, organization_id: UUID) -> QuerySet[Hold]:
+    """Return the organisation's holds, for a page of them."""
+    return Hold.objects.filter(organization_id=organization_id)
+
+
+def hold_entries(*, organization_id: UUID, hold_id: UUID) -> list[UUID]:
+    """Return the journal entries that captures of a hold posted, the first one first."""
+    rows = HoldEvent.objects.filter(
+        organization_id=organization_id, hold_id=hold_id, entry_id__isnull=False
+    )
+    return [entry_id for entry_id in rows.order_by("id").values_list("entry_id", flat=True)
+            if entry_id is not None]  # fmt: skip
+
+
+def balance_with_holds(
+    *, organization_id: UUID, account_id: UUID, now: datetime
+) -> tuple[BalanceView, list[HoldView], bool]:
+    """
+    Return an account's balance, the open holds on its money, and whether there are more of them.
+
+    One read as of one instant: what the holds reserve is what the balance says is pending out.
+
+    :raises LedgerAccountNotFound: if the organisation has no such account
+    """
+    with transactions.snapshot():
+        balance = get_balance(organization_id=organization_id, account_id=account_id)
+        rows = Hold.objects.filter(
+            organization_id=organization_id, status=HoldStatus.OPEN,
+            **{"credit_account_id" if balance.type in _DEBIT_NORMAL else "debit_account_id":
+               account_id},
+        ).order_by("-id")[: OPEN_HOLDS_MAX + 1]  # fmt: skip
+        found = [view_hold(row, now=now) for row in rows]
+    return balance, found[:OPEN_HOLDS_MAX], len(found) > OPEN_HOLDS_MAX
+
+
+_DEBIT_NORMAL = frozenset({"asset", "expense"})
+
+
+def view_hold(row: Hold, *, now: datetime) -> HoldView:
+    """Return the hold as it is shown at `now`."""
+    status = row.status
+    if status == HoldStatus.OPEN and row.expires_at is not None and row.expires_at <= now:
+        status = HoldStatus.EXPIRED
+    return HoldView(
+        id=row.id,
+        debit_account_id=row.debit_account_id,
+        credit_account_id=row.credit_account_id,
+        currency=row.currency,
+        amount_minor=row.amount_minor,
+        captured_minor=row.captured_minor,
+        remaining_minor=row.amount_minor - row.captured_minor if status == HoldStatus.OPEN else 0,
+        status=status,
+        multi_capture=row.multi_capture,
+        reference=row.reference,
+        expires_at=row.expires_at,
+        created_at=row.created_at,
+        metadata=row.metadata,
+    )

@@ -1,0 +1,354 @@
+"""Accounting periods: months in the organisation's zone, closed in order (ADR 0071)."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from typing import Final
+from uuid import UUID
+
+from django.db import connection
+from django.db.models import Min, QuerySet
+
+from apps.accounts import queries as accounts
+from apps.core.wall_clock import day_of, first_instant_at
+from apps.ledger import errors
+from apps.ledger.models import LedgerAccount, MonthlyTotal, Period, PeriodBalance
+from apps.ledger.queries import _history_sql as sql
+from apps.ledger.queries._trial_balance import AccountMovement, movements_between
+from apps.ledger.rules.months import first_of, next_month
+from apps.ledger.states import PeriodState
+
+# Requests under way carry the instant they began with, and that may be of last month.
+CLOSES_AFTER: Final = timedelta(hours=1)
+
+# Of the accounts with postings that no total counts: their earliest, and how many entries.
+_UNSEALED: Final = """
+    WITH {asked}
+    SELECT MIN(p.effective_at), COUNT(DISTINCT p.entry_id) FILTER (WHERE p.effective_at < %(until)s)
+      FROM asked s
+      JOIN ledger_posting p ON p.organization_id = %(org)s
+       AND p.account_id = s.id AND p.account_version > s.sealed
+     WHERE s.version > s.sealed
+"""
+# A transaction holds a lock on its own number from when it gets one until what it wrote is visible.
+# `pg_snapshot_xmin` would say the same of the whole server, and wait for other databases. Locks
+# show the lower half of a number; the difference to the newest one tells the rest. A lock without a
+# backend is of a prepared transaction, or of one that ended this moment: it counts.
+_OLDEST: Final = """
+    SELECT COALESCE(MIN(newest.number + ((l.transactionid::text::bigint - newest.number
+                        + 6442450944) & 4294967295) - 2147483648), MIN(newest.number))
+      FROM (SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint AS number) AS newest
+      LEFT JOIN (pg_locks l LEFT JOIN pg_stat_activity a ON a.pid = l.pid)
+        ON l.locktype = 'transactionid' AND l.mode = 'ExclusiveLock' AND l.granted
+       AND (a.pid IS NULL
+            OR a.datid = (SELECT oid FROM pg_database WHERE datname = current_database()))
+"""
+_FIRST_OF_MONTH: Final = """
+    SELECT MIN(effective_at) FROM ledger_posting
+     WHERE organization_id = %s AND effective_at >= %s AND effective_at < %s
+"""
+
+
+# --- Months and instants ------------------------------------------------------------------------
+
+
+def period_bounds(*, organization_id: UUID, month: date) -> tuple[datetime, datetime]:
+    """Return the month's first instant in the organisation's zone, and the next month's."""
+    zone = accounts.get_organization(organization_id=organization_id).time_zone
+    return (
+        first_instant_at(day=month, at=time.min, zone=zone),
+        first_instant_at(day=next_month(month), at=time.min, zone=zone),
+    )
+
+
+def month_of(*, organization_id: UUID, at: datetime) -> date:
+    """Return the first day of the month that it is in the organisation's zone."""
+    zone = accounts.get_organization(organization_id=organization_id).time_zone
+    return first_of(day_of(instant=at, zone=zone))
+
+
+def closed_periods(
+    *, organization_id: UUID, instants: Sequence[datetime]
+) -> list[tuple[datetime, datetime, str]]:
+    """
+    Return the closing or closed months that have one of these instants: from, until, name.
+
+    What lies before the first of them counts as closed with it: its opening balances stand on it.
+    """
+    rows = _not_open(organization_id).filter(ends_at__gt=min(instants))
+    start = datetime.min.replace(tzinfo=UTC)
+    found = []
+    for row in rows:
+        found.append((start, row.ends_at, str(row)))
+        start = row.ends_at
+    return found
+
+
+def find_closed_periods(
+    *, organization_id: UUID, instants: Sequence[datetime]
+) -> dict[datetime, Period]:
+    """Return, by instant, the first closing or closed period that an entry of it would change."""
+    rows = list(_not_open(organization_id).filter(ends_at__gt=min(instants))) if instants else []
+    covering = {at: next((row for row in rows if at < row.ends_at), None) for at in instants}
+    return {at: row for at, row in covering.items() if row is not None}
+
+
+def first_open_instant(*, organization_id: UUID, at: datetime) -> datetime:
+    """
+    Return `at`, or where that is closed the first instant of the oldest open period after it.
+
+    For facts that come late, such as a bank's line of a month that was closed meanwhile.
+    """
+    last = last_closed(organization_id=organization_id)
+    return at if last is None else max(at, last.ends_at)
+
+
+def last_closed(*, organization_id: UUID) -> Period | None:
+    """Return the latest month that is closing or closed: all before it are closed too."""
+    return _not_open(organization_id).last()
+
+
+def _not_open(organization_id: UUID) -> QuerySet[Period]:
+    rows = Period.objects.filter(organization_id=organization_id)
+    return rows.exclude(state=PeriodState.OPEN).order_by("month")
+
+
+# --- Rows ---------------------------------------------------------------------------------------
+
+
+def find_period(*, organization_id: UUID, month: date) -> Period | None:
+    """Return the row of a month, if somebody ever asked to close it."""
+    return Period.objects.filter(organization_id=organization_id, month=month).first()
+
+
+def get_period(*, organization_id: UUID, period_id: UUID) -> Period:
+    """
+    Return one period, unlocked.
+
+    :raises PeriodNotFound: if the organisation has no such period
+    """
+    found = Period.objects.filter(organization_id=organization_id, id=period_id).first()
+    if found is None:
+        raise errors.PeriodNotFound("There is no such period.")
+    return found
+
+
+def periods(*, organization_id: UUID, ids: Collection[UUID]) -> list[Period]:
+    """Return these periods, in the order of months."""
+    rows = Period.objects.filter(organization_id=organization_id, id__in=ids)
+    return list(rows.order_by("month"))
+
+
+def lock_periods(*, organization_id: UUID) -> dict[UUID, Period]:
+    """Return every period of the organisation, locked in the order of months."""
+    # All of them: whether a month is in turn depends on its neighbors, and a close of one month
+    # and the opening of the one before must not pass each other. No posting waits for these.
+    rows = (
+        Period.objects.select_for_update(no_key=True)
+        .filter(organization_id=organization_id)
+        .order_by("month")
+    )
+    return {row.id: row for row in rows}
+
+
+def list_closing() -> list[tuple[UUID, UUID]]:
+    """Return the organisation and id of every period that is on its way to be closed."""
+    rows = Period.objects.filter(state=PeriodState.CLOSING).order_by("organization_id", "month")
+    return list(rows.values_list("organization_id", "id"))
+
+
+# --- What stands in the way ---------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Blocker:
+    """One thing that stands in the way of a close: its code, and in words what is missing."""
+
+    code: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class PeriodView:
+    """A month as it stands, whether or not there is a row of it."""
+
+    organization_id: UUID
+    month: date
+    starts_at: datetime
+    ends_at: datetime
+    state: str
+    row: Period | None = None
+
+    @property
+    def name(self) -> str:
+        return f"{self.month:%Y-%m}"
+
+
+def view_period(*, organization_id: UUID, month: date) -> PeriodView:
+    """Return a month as it stands; one before the first closed month is closed with it."""
+    row = find_period(organization_id=organization_id, month=month)
+    if row is not None:
+        return _of_row(row)
+    starts_at, ends_at = period_bounds(organization_id=organization_id, month=month)
+    last = last_closed(organization_id=organization_id)
+    is_before = last is not None and month < last.month
+    state = PeriodState.CLOSED if is_before else PeriodState.OPEN
+    return PeriodView(organization_id, month, starts_at, ends_at, state.value)
+
+
+def list_periods(*, organization_id: UUID, now: datetime) -> list[PeriodView]:
+    """Return every month from the first entry's to the current one, newest first."""
+    rows = {row.month: row for row in Period.objects.filter(organization_id=organization_id)}
+    current = month_of(organization_id=organization_id, at=now)
+    begun = first_entry_month(organization_id=organization_id)
+    months = [min({*rows, begun or current, current})]
+    while months[-1] < max({*rows, current}):
+        months.append(next_month(months[-1]))
+    return [
+        _of_row(rows[month])
+        if month in rows
+        else view_period(organization_id=organization_id, month=month)
+        for month in reversed(months)
+    ]
+
+
+def _of_row(row: Period) -> PeriodView:
+    return PeriodView(
+        row.organization_id, row.month, row.starts_at, row.ends_at, row.state, row=row
+    )
+
+
+def first_entry_month(*, organization_id: UUID) -> date | None:
+    """Return the month, in the organisation's zone, of the earliest business time there is."""
+    totals = MonthlyTotal.objects.filter(organization_id=organization_id, clock="effective")
+    month = totals.aggregate(first=Min("month"))["first"]
+    earliest, _ = _unsealed(organization_id, until=datetime.max.replace(tzinfo=UTC))
+    if month is not None:
+        start = datetime.combine(month, time.min, tzinfo=UTC)
+        end = datetime.combine(next_month(month), time.min, tzinfo=UTC)
+        with connection.cursor() as cursor:
+            cursor.execute(_FIRST_OF_MONTH, [organization_id, start, end])
+            [sealed] = cursor.fetchone() or [None]
+        earliest = min(at for at in (earliest, sealed) if at is not None)
+    return earliest and month_of(organization_id=organization_id, at=earliest)
+
+
+def next_to_close(*, organization_id: UUID) -> date | None:
+    """Return the month in turn: after the last closed one, else the first with an entry."""
+    last = last_closed(organization_id=organization_id)
+    if last is not None:
+        return next_month(last.month)
+    return first_entry_month(organization_id=organization_id)
+
+
+def period_blockers(*, organization_id: UUID, month: date, now: datetime) -> list[Blocker]:
+    """Return what keeps a month from being closed now; nothing where it is closed already."""
+    view = view_period(organization_id=organization_id, month=month)
+    if view.state == PeriodState.CLOSED:
+        return []
+    found = []
+    if now < view.ends_at + CLOSES_AFTER:
+        found.append(Blocker("period_not_over", "The month is not over for an hour yet."))
+    turn = next_to_close(organization_id=organization_id)
+    if view.state == PeriodState.OPEN and turn is not None and turn < month:
+        found.append(Blocker("period_out_of_order", f"{turn:%B %Y} comes first: it is open."))
+    if unsealed := count_unsealed(organization_id=organization_id, until=view.ends_at):
+        found.append(
+            Blocker(
+                "entries_unsealed",
+                f"{unsealed:,} entries up to its end are not in the audit chain yet.",
+            )
+        )
+    row = view.row
+    if row is not None and row.closing_after and oldest_transaction() < row.closing_after:
+        found.append(
+            Blocker(
+                "transactions_open",
+                "A transaction is under way that may have begun to post before the month froze.",
+            )
+        )
+    return found
+
+
+def count_unsealed(*, organization_id: UUID, until: datetime) -> int:
+    """Return how many entries that are effective before `until` no total counts yet."""
+    _, entries = _unsealed(organization_id, until=until)
+    return entries
+
+
+def _unsealed(organization_id: UUID, *, until: datetime) -> tuple[datetime | None, int]:
+    statement = _UNSEALED.format(asked=sql.filled(sql.ASKED_OF_MANY))
+    with connection.cursor() as cursor:
+        cursor.execute(
+            statement,
+            {"org": organization_id, "branch": "", "below": "", "currency": "", "until": until},
+        )
+        earliest, entries = cursor.fetchone() or (None, 0)
+        return earliest, entries
+
+
+def own_transaction() -> int:
+    """Return the number of this transaction, which it gets now if it had none."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_current_xact_id()::text::bigint")
+        [number] = cursor.fetchone() or [0]
+        return int(number)
+
+
+def oldest_transaction() -> int:
+    """Return the lowest number among the transactions under way that may write to this database."""
+    with connection.cursor() as cursor:
+        cursor.execute(_OLDEST)
+        [number] = cursor.fetchone() or [0]
+        return int(number)
+
+
+# --- The trial balance of a month ---------------------------------------------------------------
+
+
+def period_movements(
+    *, organization_id: UUID, month: date, code_prefix: str = "", currency: str = ""
+) -> list[AccountMovement]:
+    """Return a month's trial balance: the one stored with its close, or as it stands by now."""
+    view = view_period(organization_id=organization_id, month=month)
+    if view.row is not None and view.state == PeriodState.CLOSED:
+        lines = stored_movements(view.row)
+        branch = code_prefix.rstrip(":")
+        return [
+            line
+            for line in lines
+            if (not currency or line.currency == currency)
+            and (not branch or line.code == branch or line.code.startswith(f"{branch}:"))
+        ]
+    return movements_between(
+        organization_id=organization_id,
+        since=view.starts_at,
+        until=view.ends_at,
+        code_prefix=code_prefix,
+        currency=currency,
+    )
+
+
+def stored_movements(period: Period, *, closing: int | None = None) -> list[AccountMovement]:
+    """Return the trial balance stored at one closing of a period, by default the last."""
+    stored = PeriodBalance.objects.filter(
+        organization_id=period.organization_id,
+        month=period.month,
+        closing=period.closings if closing is None else closing,
+    )
+    rows = {row.account_id: row for row in stored}
+    named = LedgerAccount.objects.filter(
+        organization_id=period.organization_id, id__in=list(rows)
+    ).order_by("code")
+    return [
+        AccountMovement(
+            account.id,
+            account.code,
+            account.type,
+            account.currency,
+            rows[account.id].opening_minor,
+            rows[account.id].debits_minor,
+            rows[account.id].credits_minor,
+        )
+        for account in named
+    ]

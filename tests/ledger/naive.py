@@ -1,0 +1,447 @@
+"""
+The ledger's rules said once more, as plainly as can be, to compare the engine with.
+
+Nothing is kept but what happened: every balance is summed from the first posting on, at every
+instant that anybody asks about, and every hold is looked at each time.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from copy import copy
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from itertools import pairwise
+from uuid import UUID
+
+from apps.ledger import rules
+from apps.ledger.operations import _engine
+from apps.ledger.rules import (
+    BalanceState,
+    CaptureHold,
+    Command,
+    ExpireHold,
+    HoldState,
+    KnownEntry,
+    LaterBalances,
+    Outcome,
+    PlaceHold,
+    PostEntry,
+    State,
+    Transfer,
+    VoidHold,
+)
+
+SKEW = timedelta(seconds=5)
+
+
+class No(Exception):
+    """A command is refused; the text is the code."""
+
+
+@dataclass
+class Account:
+    id: UUID
+    currency: str
+    credit_normal: bool
+    floor: int | None
+    status: str = "open"
+
+    def side(self, amount: int) -> int:
+        return -amount if self.credit_normal else amount
+
+
+@dataclass
+class Result:
+    """What became of a command, in the words that `of` finds for the engine's outcome."""
+
+    status: str
+    code: str | None = None
+    lines: tuple = ()
+    after: dict[UUID, tuple[int, int, int]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, outcome: Outcome) -> "Result":
+        return cls(
+            outcome.status,
+            outcome.refusal.code if outcome.refusal is not None else None,
+            tuple(tuple(line) for line in outcome.lines),
+            {
+                after.id: (after.version, after.posted, after.available)
+                for after in outcome.balances
+            },
+        )
+
+
+@dataclass
+class Books:
+    accounts: dict[UUID, Account]
+    postings: dict[UUID, list[tuple[datetime, int]]]
+    holds: dict[UUID, HoldState] = field(default_factory=dict)
+    entries: dict[str, tuple[tuple[UUID, int, str], ...]] = field(default_factory=dict)
+    closed: list[tuple[datetime, datetime, str]] = field(default_factory=list)
+    now: datetime | None = None
+
+    @classmethod
+    def of(cls, accounts: Iterable[Account]) -> "Books":
+        known = {account.id: account for account in accounts}
+        return cls(known, {id_: [] for id_ in known})
+
+    def copy(self) -> "Books":
+        return Books(
+            {id_: copy(account) for id_, account in self.accounts.items()},
+            {id_: list(postings) for id_, postings in self.postings.items()},
+            {id_: copy(hold) for id_, hold in self.holds.items()},
+            dict(self.entries),
+            list(self.closed),
+            self.now,
+        )
+
+    # --- What stands ----------------------------------------------------------------------------
+
+    def posted(self, account: Account, at: datetime | None = None) -> int:
+        """On the normal side, up to and including the instant."""
+        told = self.postings[account.id]
+        return account.side(sum(amount for when, amount in told if at is None or when <= at))
+
+    def pending_out(self, account: Account) -> int:
+        return sum(
+            hold.amount_minor - hold.captured_minor
+            for hold in self.holds.values()
+            if hold.status == "open"
+            and account.id == (hold.debit_account_id if account.credit_normal
+                               else hold.credit_account_id)
+        )  # fmt: skip
+
+    def available(self, account: Account) -> int:
+        return self.posted(account) - self.pending_out(account)
+
+    def lowest(self, account: Account, at: datetime, *, pending: int) -> int:
+        """The lowest balance from the instant on; what is reserved is taken off from now on."""
+        instants = {at, *(when for when, _ in self.postings[account.id] if when > at)}
+        if self.now >= at:
+            instants.add(self.now)
+        return min(
+            self.posted(account, instant) - (pending if instant >= self.now else 0)
+            for instant in instants
+        )
+
+    def latest(self, account: Account) -> datetime | None:
+        return max((when for when, _ in self.postings[account.id]), default=None)
+
+    # --- What is decided ------------------------------------------------------------------------
+
+    def apply(self, commands: Sequence[Command], now: datetime) -> list[Result]:
+        self.now = now
+        results: list[Result] = []
+        chain: list[Command] = []
+        for command in commands:
+            chain.append(command)
+            if not command.linked:
+                results += self._chain(chain)
+                chain = []
+        return results + self._chain(chain)
+
+    def _chain(self, chain: Sequence[Command]) -> list[Result]:
+        before = self.copy() if len(chain) > 1 else None
+        results = []
+        for place, command in enumerate(chain):
+            try:
+                results.append(self._one(command))
+            except No as no:
+                if before is not None:
+                    self.__dict__.update(before.__dict__)
+                results = [Result("refused", "linked_command_failed") for _ in chain]
+                results[place] = Result("refused", str(no))
+                return results
+        return results
+
+    def _one(self, command: Command) -> Result:
+        match command:
+            case Transfer():
+                return self._transfer(command)
+            case PostEntry():
+                return self._entry(command)
+            case PlaceHold():
+                return self._place(command)
+            case CaptureHold():
+                return self._capture(command)
+            case VoidHold():
+                return self._end(self._open(command.hold_id), "voided")
+            case ExpireHold():
+                hold = self._open(command.hold_id)
+                if hold.expires_at is None or hold.expires_at > self.now:
+                    raise No("hold_not_expired")
+                return self._end(hold, "expired")
+        raise AssertionError(command)
+
+    def _transfer(self, command: Transfer) -> Result:
+        amount = command.amount_minor
+        known = self.entries.get(command.reference or "")
+        if known is not None:
+            if command.up_to:
+                amount = min(amount, abs(known[0][1]))
+            return self._replay(known, self._legs(command, amount))
+        balances = self._usable(self._legs(command, amount))
+        at = self._effective(command.effective_at, balances)
+        if command.up_to:
+            amount = self._most(command, balances, at) or amount
+        legs = self._legs(command, amount)
+        # Both accounts are asked for funds before either is for its past.
+        self._check(legs, at, force=True)
+        return self._post(command.reference, legs, at, force=command.force)
+
+    @staticmethod
+    def _legs(command: Transfer | PlaceHold, amount: int) -> tuple:
+        return (
+            (command.debit_account_id, amount, command.currency),
+            (command.credit_account_id, -amount, command.currency),
+        )
+
+    def _most(self, command: Transfer, balances: Sequence[Account], at: datetime) -> int:
+        most = command.amount_minor
+        for account, sign in zip(balances, (1, -1), strict=True):
+            if account.floor is not None and account.side(sign) < 0:
+                most = min(most, self.available(account) - account.floor)
+                if not command.force:
+                    pending = self.pending_out(account)
+                    low = self.lowest(account, at, pending=pending)
+                    most = min(most, low - account.floor)
+        return max(most, 0)
+
+    def _entry(self, command: PostEntry) -> Result:
+        legs = tuple(
+            (leg.account_id, leg.amount_minor, leg.currency or command.currency)
+            for leg in command.legs
+        )
+        known = self.entries.get(command.reference or "")
+        if known is not None:
+            return self._replay(known, legs)
+        at = self._effective(command.effective_at, self._usable(legs))
+        return self._post(command.reference, legs, at, force=command.force)
+
+    def _place(self, command: PlaceHold) -> Result:
+        legs = self._legs(command, command.amount_minor)
+        for hold in self.holds.values():
+            if command.reference and hold.reference == command.reference and hold.status == "open":
+                asked = (*legs, command.multi_capture)
+                amount = hold.amount_minor
+                stands = (
+                    (hold.debit_account_id, amount, hold.currency),
+                    (hold.credit_account_id, -amount, hold.currency),
+                    hold.multi_capture,
+                )
+                if asked != stands:
+                    raise No("reference_reused")
+                return Result("replayed")
+        balances = self._usable(legs)
+        self._check(legs, self._effective(None, balances), force=False)
+        self.holds[command.id] = HoldState(
+            id=command.id,
+            debit_account_id=command.debit_account_id,
+            credit_account_id=command.credit_account_id,
+            currency=command.currency,
+            amount_minor=command.amount_minor,
+            expires_at=command.expires_at,
+            reference=command.reference,
+            multi_capture=command.multi_capture,
+        )
+        return Result("held", after=self._after(legs))
+
+    def _capture(self, command: CaptureHold) -> Result:
+        hold = self.holds.get(command.hold_id)
+        known = self.entries.get(command.reference or "")
+        if hold is None:
+            raise No("hold_not_found")
+        if known is not None:
+            most = min(hold.amount_minor, abs(known[0][1]))
+            amount = most if command.amount_minor is None else command.amount_minor
+            return self._replay(known, self._hold_legs(hold, amount))
+        self._open(hold.id)
+        if hold.expires_at is not None and hold.expires_at <= self.now:
+            raise No("hold_expired")
+        left = hold.amount_minor - hold.captured_minor
+        amount = left if command.amount_minor is None else command.amount_minor
+        if amount > left:
+            raise No("capture_exceeds_hold")
+        legs = self._hold_legs(hold, amount)
+        at = self._effective(command.effective_at, [self.accounts[id_] for id_, *_ in legs])
+        ends = not hold.multi_capture or amount in {0, left}
+        if amount and command.effective_at is not None:
+            self._check_capture(legs, at, freed=left if ends else amount)
+        hold.captured_minor += amount
+        if ends:
+            hold.status = "captured"
+        lines = self._write(legs, at) if amount else ()
+        if command.reference and amount:
+            self.entries[command.reference] = legs
+        return Result("posted", lines=lines, after=self._after(legs))
+
+    def _check_capture(self, legs: tuple, at: datetime, *, freed: int) -> None:
+        for id_, signed, _ in legs:
+            account = self.accounts[id_]
+            if account.side(signed) < 0:
+                pending = self.pending_out(account) - freed
+                self._check_history(account, abs(signed), at, pending)
+
+    def _open(self, hold_id: UUID) -> HoldState:
+        hold = self.holds.get(hold_id)
+        if hold is None:
+            raise No("hold_not_found")
+        if hold.status == "expired":
+            raise No("hold_expired")
+        if hold.status != "open":
+            raise No(f"hold_already_{hold.status}")
+        return hold
+
+    def _end(self, hold: HoldState, status: str) -> Result:
+        hold.status = status
+        return Result(status, after=self._after(self._hold_legs(hold, 1)))
+
+    @staticmethod
+    def _hold_legs(hold: HoldState, amount: int) -> tuple:
+        return (
+            (hold.debit_account_id, amount, hold.currency),
+            (hold.credit_account_id, -amount, hold.currency),
+        )
+
+    @staticmethod
+    def _replay(known: tuple, legs: tuple) -> Result:
+        if known != legs:
+            raise No("reference_reused")
+        return Result("replayed")
+
+    def _usable(self, legs: tuple) -> list[Account]:
+        found = []
+        for id_, _, currency in legs:
+            account = self.accounts.get(id_)
+            if account is None:
+                raise No("unknown_ledger_account")
+            if account.status != "open":
+                raise No(f"ledger_account_{account.status}")
+            if account.currency != currency:
+                raise No("currency_mismatch")
+            if account in found:
+                raise No("same_ledger_account")
+            found.append(account)
+        return found
+
+    def _effective(self, asked: datetime | None, balances: Sequence[Account]) -> datetime:
+        at = asked or self.now
+        if asked is None:
+            seen = [self.latest(account) for account in balances]
+            at = max([at, *(when for when in seen if when and when <= self.now + SKEW)])
+        if any(since <= at < until for since, until, _ in self.closed):
+            raise No("period_closed")
+        return at
+
+    def _post(self, reference: str | None, legs: tuple, at: datetime, *, force: bool) -> Result:
+        self._check(legs, at, force=force)
+        lines = self._write(legs, at)
+        if reference:
+            self.entries[reference] = legs
+        return Result("posted", lines=lines, after=self._after(legs))
+
+    def _check(self, legs: tuple, at: datetime, *, force: bool) -> None:
+        leaving = [
+            (self.accounts[id_], abs(amount))
+            for id_, amount, _ in legs
+            if self.accounts[id_].side(amount) < 0 and self.accounts[id_].floor is not None
+        ]
+        for account, amount in leaving:
+            if self.available(account) - amount < account.floor:
+                raise No("insufficient_funds")
+            if not force:
+                self._check_history(account, amount, at, self.pending_out(account))
+
+    def _check_history(self, account: Account, amount: int, at: datetime, pending: int) -> None:
+        if account.floor is None:
+            return
+        if self.lowest(account, at, pending=pending) - amount < account.floor:
+            raise No("later_balance_below_floor")
+
+    def _write(self, legs: tuple, at: datetime) -> tuple:
+        for id_, amount, _ in legs:
+            self.postings[id_].append((at, amount))
+        return tuple(
+            (id_, amount, currency, *self._stands(self.accounts[id_]))
+            for id_, amount, currency in legs
+        )
+
+    def _stands(self, account: Account) -> tuple[int, int, int]:
+        return len(self.postings[account.id]), self.posted(account), self.available(account)
+
+    def _after(self, legs: tuple) -> dict[UUID, tuple[int, int, int]]:
+        return {id_: self._stands(self.accounts[id_]) for id_, *_ in legs}
+
+    # --- The same for the engine ----------------------------------------------------------------
+
+    def state(self, commands: Sequence[Command], now: datetime) -> State:
+        """What the engine decides over, as its shell would read it of these books."""
+        accounts, held = rules.touched(commands)
+        holds = {id_: copy(self.holds[id_]) for id_ in held if id_ in self.holds}
+        for hold in holds.values():
+            accounts |= {hold.debit_account_id, hold.credit_account_id}
+        balances = {id_: self.balance(id_) for id_ in accounts if id_ in self.accounts}
+        wanted = {command.reference for command in commands if getattr(command, "reference", None)}
+        standing = {
+            hold.reference: copy(hold)
+            for hold in self.holds.values()
+            if hold.reference in wanted and hold.status == "open"
+        }
+        instants = _engine._back_dated(commands, balances, holds, now=now)
+        return State(
+            balances,
+            holds | {hold.id: hold for hold in standing.values()},
+            {text: KnownEntry(UUID(int=0), self.entries[text])
+             for text in wanted & self.entries.keys()},
+            {reference: hold.id for reference, hold in standing.items()},
+            now=now,
+            later={id_: self.later(id_, ats) for id_, ats in instants.items()},
+            closed=list(self.closed),
+        )  # fmt: skip
+
+    def balance(self, id_: UUID) -> BalanceState:
+        account, amounts = self.accounts[id_], [amount for _, amount in self.postings[id_]]
+        open_ = [hold for hold in self.holds.values() if hold.status == "open"]
+        return BalanceState(
+            id=id_,
+            currency=account.currency,
+            credit_normal=account.credit_normal,
+            status=account.status,
+            min_available_minor=account.floor,
+            posted_debits=sum(amount for amount in amounts if amount > 0),
+            posted_credits=-sum(amount for amount in amounts if amount < 0),
+            pending_debits=sum(h.remaining_minor for h in open_ if h.debit_account_id == id_),
+            pending_credits=sum(h.remaining_minor for h in open_ if h.credit_account_id == id_),
+            version=len(amounts),
+            latest_effective_at=self.latest(account),
+        )
+
+    def later(self, id_: UUID, instants: Sequence[datetime]) -> LaterBalances:
+        return later_balances(
+            [(at, self.accounts[id_].side(amount)) for at, amount in self.postings[id_]], instants
+        )
+
+
+def later_balances(
+    history: Sequence[tuple[datetime, int]], instants: Sequence[datetime]
+) -> LaterBalances:
+    """Sum the balance anew at each instant; return the lowest from each one asked to the next."""
+    found = LaterBalances([], [], [])
+    for since, until in pairwise([*instants, None]):
+        within = {since} | {at for at, _ in history if at > since and (until is None or at < until)}
+        low, low_at = min(
+            (sum(amount for when, amount in history if when <= at), at) for at in within
+        )
+        found.instants.append(since)
+        found.lows.append(low)
+        found.lows_at.append(low_at)
+    return found
+
+
+def differences(books: Books, balances: Mapping[UUID, BalanceState]) -> list[str]:
+    """Say where the engine's balances are not what the books sum up to."""
+    return [
+        f"{id_}: {balance} is not {books.balance(id_)}"
+        for id_, balance in balances.items()
+        if balance != books.balance(id_)
+    ]

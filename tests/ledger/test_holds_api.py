@@ -1,0 +1,376 @@
+"""Holds, reversals, dry runs and floors over the API."""
+
+from datetime import timedelta
+
+import pytest
+from django.test import Client
+
+from apps.accounts.api.authentication import forget_cached_keys
+from apps.accounts.models import Organization
+from apps.core import clock
+from apps.core.ids import encode_id
+from apps.core.invariants import breaches
+from apps.core.models import AuditEvent
+from apps.ledger.models import Hold, JournalEntry, Posting
+from tests.accounts.factories import create_organization, issue_key
+from tests.ledger.factories import balance, fund, open_account
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+SCOPES = ("ledger:read", "ledger:write", "holds:write", "transfers:write")
+
+
+class Api:
+    """A client of one organisation, with its key."""
+
+    def __init__(self, organization, *more: str):
+        forget_cached_keys()
+        self.token = issue_key(organization, *SCOPES, *more).token
+        self.name = f"{organization.id}-{more}"
+        self.count = 0
+
+    def _headers(self):
+        self.count += 1
+        return {
+            "Authorization": f"Bearer {self.token}",
+            "Idempotency-Key": f"{self.name}-{self.count}",
+        }
+
+    def post(self, path, body, *, key: str | None = None):
+        headers = self._headers() | ({"Idempotency-Key": key} if key else {})
+        return Client().post(f"/v1/{path}", body, content_type="application/json", headers=headers)
+
+    def get(self, path):
+        return Client().get(f"/v1/{path}", headers=self._headers())
+
+
+@pytest.fixture
+def books():
+    organization = create_organization()
+    ann = open_account(organization.id, "wallets:ann:EUR")
+    bob = open_account(organization.id, "wallets:bob:EUR")
+    fund(organization.id, ann, 100_00, at=clock.now() - timedelta(hours=1))
+    return Api(organization, "history:write"), organization.id, ann, bob
+
+
+def moved(ann, bob, amount, **more):
+    return {
+        "debit_account": encode_id("la", ann),
+        "credit_account": encode_id("la", bob),
+        "amount": amount,
+        "currency": "EUR",
+        **more,
+    }
+
+
+class TestHolds:
+    def test_are_placed_captured_in_part_and_the_rest_is_free(self, books):
+        api, organization, ann, bob = books
+
+        placed = api.post("holds", moved(ann, bob, 15))
+        hold = placed.json()["hold"]["id"]
+        captured = api.post(f"holds/{hold}/capture", {"amount": 13})
+
+        assert placed.status_code == 201
+        assert placed.json()["balances"][0]["available"] == 100_00 - 15
+        assert captured.status_code == 200
+        assert (
+            captured.json()["hold"] | {"status": "captured", "captured": 13, "remaining": 0}
+            == (captured.json()["hold"])
+        )
+        assert balance(organization, ann).available == 100_00 - 13
+        assert api.get(f"journal-entries/{captured.json()['journal_entry']}").status_code == 200
+        for act, body in (("capture", {}), ("void", {})):
+            again = api.post(f"holds/{hold}/{act}", body)
+            assert (again.status_code, again.json()["code"]) == (409, "hold_already_captured")
+        assert breaches() == []
+
+    def test_are_captured_in_parts_until_used_up(self, books):
+        api, organization, ann, bob = books
+        hold = api.post("holds", moved(ann, bob, 10_000, multi_capture=True)).json()["hold"]["id"]
+
+        parts = [api.post(f"holds/{hold}/capture", {"amount": 5_000}) for _ in range(2)]
+        more = api.post(f"holds/{hold}/capture", {"amount": 1})
+
+        assert [part.json()["hold"]["status"] for part in parts] == ["open", "captured"]
+        assert (more.status_code, more.json()["code"]) == (409, "hold_already_captured")
+        assert balance(organization, ann).pending_out == balance(organization, bob).pending_in == 0
+        assert balance(organization, bob).posted == 10_000
+        assert breaches() == []
+
+    def test_a_replay_answers_the_hold_as_it_is_now(self, books):
+        api, organization, ann, bob = books
+        first = api.post("holds", moved(ann, bob, 10), key="h-1")
+        hold = first.json()["hold"]["id"]
+        api.post(f"holds/{hold}/void", {}, key="v-1")
+
+        again = api.post("holds", moved(ann, bob, 10), key="h-1")
+        voided = api.post(f"holds/{hold}/void", {}, key="v-1")
+
+        assert (again.status_code, again.headers["Idempotent-Replayed"]) == (201, "true")
+        assert again.json()["hold"]["id"] == hold
+        assert again.json()["hold"]["status"] == voided.json()["hold"]["status"] == "voided"
+        assert Hold.objects.count() == 1
+        assert balance(organization, ann).available == 100_00
+
+    def test_without_funds_is_refused_and_moves_nothing(self, books):
+        api, organization, ann, bob = books
+
+        refused = api.post("holds", moved(ann, bob, 100_01))
+
+        assert (refused.status_code, refused.json()["code"]) == (422, "insufficient_funds")
+        assert not Hold.objects.exists()
+        assert balance(organization, ann).pending_out == 0
+
+    def test_that_expired_are_over_whether_or_not_swept(self, books, monkeypatch):
+        api, _, ann, bob = books
+        soon = clock.now() + timedelta(seconds=1)
+        hold = api.post("holds", moved(ann, bob, 100_00, expires_at=soon.isoformat())).json()
+        hold_id = hold["hold"]["id"]
+        monkeypatch.setattr(clock, "now", lambda: soon)
+
+        shown = api.get(f"holds/{hold_id}")
+        late = api.post(f"holds/{hold_id}/capture", {})
+        # Its money is free again: the next one that needs it releases it first.
+        moved_on = api.post("transfers", moved(ann, bob, 100_00))
+
+        assert shown.json()["status"] == "expired"
+        assert (late.status_code, late.json()["code"]) == (409, "hold_expired")
+        assert moved_on.status_code == 201
+        assert Hold.objects.get().status == "expired"
+        assert breaches() == []
+
+    def test_of_one_reference_are_one_while_it_is_open(self, books):
+        api, _, ann, bob = books
+
+        first = api.post("holds", moved(ann, bob, 10, reference="order-1"))
+        second = api.post("holds", moved(ann, bob, 10, reference="order-1"))
+        other = api.post("holds", moved(ann, bob, 11, reference="order-1"))
+
+        assert second.json()["hold"]["id"] == first.json()["hold"]["id"]
+        assert (other.status_code, other.json()["code"]) == (422, "reference_reused")
+
+    def test_are_read_with_the_balance_at_once(self, books):
+        api, _, ann, bob = books
+        ids = [api.post("holds", moved(ann, bob, n)).json()["hold"]["id"] for n in (5, 7)]
+
+        shown = api.get(f"ledger-accounts/{encode_id('la', ann)}?expand[]=holds").json()
+
+        assert [hold["id"] for hold in shown["holds"]] == ids[::-1]
+        assert shown["pending_out"] == sum(hold["remaining"] for hold in shown["holds"]) == 12
+        assert not shown["has_more_holds"]
+        assert api.get(f"holds?ledger_account={encode_id('la', ann)}&status=open").json()["data"]
+
+    def test_of_another_organisation_are_not_there(self, books):
+        api, _, ann, bob = books
+        hold = api.post("holds", moved(ann, bob, 5)).json()["hold"]["id"]
+        stranger = Api(create_organization())
+
+        answers = [
+            stranger.get(f"holds/{hold}"),
+            stranger.post(f"holds/{hold}/capture", {}),
+            stranger.post(f"holds/{hold}/void", {}),
+        ]
+
+        assert {answer.status_code for answer in answers} == {404}
+        assert Hold.objects.get().status == "open"
+
+    def test_of_kassas_own_acts_are_out_of_reach(self, books):
+        api, organization, ann, _ = books
+        transit = open_account(organization, "payouts:in_transit:EUR", floor=None, internal=True)
+
+        refused = api.post("holds", moved(ann, transit, 5))
+
+        assert (refused.status_code, refused.json()["code"]) == (422, "ledger_account_reserved")
+
+    @pytest.mark.parametrize(
+        ("body", "pointer"),
+        [
+            ({"amount": 0}, "/amount"),
+            ({"amount": 10.0}, "/amount"),
+            ({"expires_at": "2020-01-01T00:00:00Z"}, "/expires_at"),
+            ({"multi_capture": 1}, "/multi_capture"),
+            ({"surprise": 1}, "/surprise"),
+        ],
+    )
+    def test_of_a_wrong_shape_name_the_field(self, books, body, pointer):
+        api, _, ann, bob = books
+
+        refused = api.post("holds", moved(ann, bob, 5) | body)
+
+        assert refused.status_code == 400
+        assert refused.json()["errors"][0]["pointer"] == pointer
+        assert not Hold.objects.exists()
+
+
+def rows() -> tuple[int, int, int]:
+    return JournalEntry.objects.count(), Posting.objects.count(), Hold.objects.count()
+
+
+class TestDryRuns:
+    def test_say_what_would_happen_and_do_nothing(self, books):
+        api, organization, ann, bob = books
+        hold = api.post("holds", moved(ann, bob, 20)).json()["hold"]["id"]
+        entry = api.post("transfers", moved(ann, bob, 5)).json()["id"]
+        before = rows()
+
+        answers = {
+            "transfer": api.post("transfers", moved(ann, bob, 30, dry_run=True)),
+            "batch": api.post(
+                "transfers/batch", {"dry_run": True, "transfers": [moved(ann, bob, 30)]}
+            ),
+            "hold": api.post("holds", moved(ann, bob, 30, dry_run=True)),
+            "capture": api.post(f"holds/{hold}/capture", {"dry_run": True}),
+            "void": api.post(f"holds/{hold}/void", {"dry_run": True}),
+            "reversal": api.post(f"journal-entries/{entry}/reversal", {"dry_run": True}),
+        }
+
+        assert {name: answer.status_code for name, answer in answers.items()} == dict.fromkeys(
+            answers, 200
+        )
+        # The hold takes 20, the transfer took 5.
+        left = 100_00 - 25
+        available = {
+            name: answer.json()["balances"][0]["available"] for name, answer in answers.items()
+        }
+        assert available == {
+            "transfer": left - 30,
+            "batch": left - 30,
+            "hold": left - 30,
+            "capture": left,
+            "void": left + 20,
+            "reversal": left + 5,
+        }
+        assert all(answer.json()["dry_run"] for answer in answers.values())
+        assert rows() == before
+        assert balance(organization, ann).available == left
+
+    def test_are_refused_as_the_real_one_would_be(self, books):
+        api, _, ann, bob = books
+
+        refused = api.post("transfers", moved(ann, bob, 100_01, dry_run=True))
+
+        assert (refused.status_code, refused.json()["code"]) == (422, "insufficient_funds")
+
+
+class TestReversals:
+    def test_undo_an_entry_once(self, books):
+        api, organization, ann, bob = books
+        entry = api.post("transfers", moved(ann, bob, 30_00)).json()["id"]
+        assert api.get(f"journal-entries/{entry}/reversal").json()["reversible"]
+
+        first = api.post(f"journal-entries/{entry}/reversal", {"reason": "by mistake"}, key="r")
+        replay = api.post(f"journal-entries/{entry}/reversal", {"reason": "by mistake"}, key="r")
+        second = api.post(f"journal-entries/{entry}/reversal", {})
+
+        assert first.status_code == replay.status_code == 201
+        assert replay.json()["journal_entries"] == first.json()["journal_entries"]
+        assert (second.status_code, second.json()["code"]) == (409, "already_reversed")
+        why = api.get(f"journal-entries/{entry}/reversal").json()
+        assert (why["reversible"], why["code"]) == (False, "already_reversed")
+        assert balance(organization, ann).available == 100_00
+        assert breaches() == []
+
+    def test_of_a_set_are_all_or_none(self, books):
+        api, organization, ann, bob = books
+        cleo = open_account(organization, "wallets:cleo:EUR")
+        entries = [
+            api.post("transfers", moved(ann, bob, 30_00)).json()["id"],
+            api.post("transfers", moved(ann, bob, 20_00)).json()["id"],
+        ]
+        api.post("transfers", moved(bob, cleo, 40_00))
+
+        refused = api.post("journal-entries/reversals", {"journal_entries": entries})
+        one = api.post("journal-entries/reversals", {"journal_entries": entries[:1] * 2})
+
+        assert (refused.status_code, refused.json()["code"]) == (422, "insufficient_funds")
+        assert (one.json()["code"], one.json()["index"]) == ("insufficient_funds", 0) or (
+            one.json()["code"], one.json()["index"]
+        ) == ("already_reversed", 1)  # fmt: skip
+        assert balance(organization, bob).available == 10_00
+        api.post("transfers", moved(cleo, bob, 40_00))
+        both = api.post("journal-entries/reversals", {"journal_entries": entries})
+        assert both.status_code == 201
+        assert balance(organization, ann).available == 100_00
+
+    def test_at_the_original_time_are_checked_against_every_later_balance(self, books):
+        api, _, ann, bob = books
+        yesterday = (clock.now() + timedelta(hours=1)).isoformat()
+        entry = api.post("transfers", moved(ann, bob, 30_00, effective_at=yesterday)).json()["id"]
+
+        undone = api.post(f"journal-entries/{entry}/reversal", {"at": "original"})
+
+        assert undone.status_code == 201
+        reversal = api.get(f"journal-entries/{undone.json()['journal_entries'][0]}").json()
+        original = api.get(f"journal-entries/{entry}").json()
+        assert reversal["effective_at"] == original["effective_at"]
+
+
+class TestFloors:
+    def test_change_at_run_time_and_count_holds(self, books):
+        api, organization, ann, bob = books
+        api.post("holds", moved(ann, bob, 40_00))
+        account = f"ledger-accounts/{encode_id('la', ann)}"
+
+        too_high = api.post(account, {"min_available": 60_01, "reason": "reserve"})
+        raised = api.post(account, {"min_available": 60_00, "reason": "reserve"})
+        short = api.post("transfers", moved(ann, bob, 1))
+        lent = api.post(account, {"min_available": -10_00, "reason": "credit line"})
+        gone = api.post("transfers", moved(ann, bob, 70_00))
+        beyond = api.post("transfers", moved(ann, bob, 1))
+
+        assert (too_high.status_code, too_high.json()["code"]) == (422, "floor_above_available")
+        assert raised.json()["min_available"] == 60_00
+        assert short.json()["code"] == beyond.json()["code"] == "insufficient_funds"
+        assert (lent.status_code, gone.status_code) == (200, 201)
+        assert balance(organization, ann).available == -10_00
+        assert breaches() == []
+
+    def test_and_a_frozen_or_closed_account_takes_nothing(self, books):
+        api, _, ann, bob = books
+        account = f"ledger-accounts/{encode_id('la', ann)}"
+
+        closed = api.post(account, {"status": "closed", "reason": "left"})
+        frozen = api.post(account, {"status": "frozen", "reason": "asked by the bank"})
+        refused = api.post("transfers", moved(ann, bob, 1))
+
+        assert (closed.status_code, closed.json()["code"]) == (409, "ledger_account_not_empty")
+        assert frozen.json()["status"] == "frozen"
+        assert refused.json()["code"] == "ledger_account_frozen"
+
+    def test_of_kassas_own_accounts_are_out_of_reach(self, books):
+        api, organization, _, _ = books
+        own = open_account(organization, "customers:cus_x:available:EUR")
+
+        refused = api.post(
+            f"ledger-accounts/{encode_id('la', own)}", {"min_available": -1, "reason": "x"}
+        )
+
+        assert (refused.status_code, refused.json()["code"]) == (422, "ledger_code_reserved")
+
+
+class TestForce:
+    def test_needs_its_scope_and_is_audited(self, books):
+        api, organization, ann, bob = books
+        early = (clock.now() - timedelta(days=400)).isoformat()
+
+        plain = api.post("transfers", moved(ann, bob, 10, effective_at=early))
+        forced = api.post("transfers", moved(ann, bob, 10, effective_at=early, force=True))
+        without = Api(Organization.objects.get(id=organization)).post(
+            "transfers", moved(ann, bob, 10, effective_at=early, force=True)
+        )
+
+        assert (plain.status_code, plain.json()["code"]) == (422, "later_balance_below_floor")
+        assert forced.status_code == 201
+        assert (without.status_code, without.json()["code"]) == (403, "insufficient_scope")
+        assert AuditEvent.objects.filter(act="ledger.force_transfer").count() == 1
+
+    def test_up_to_moves_what_the_floor_allows(self, books):
+        api, _, ann, bob = books
+
+        most = api.post("transfers", moved(ann, bob, 150_00, up_to=True), key="u")
+        replay = api.post("transfers", moved(ann, bob, 150_00, up_to=True), key="u")
+        nothing = api.post("transfers", moved(ann, bob, 1, up_to=True))
+
+        assert most.json()["amount"] == replay.json()["amount"] == 100_00
+        assert (nothing.status_code, nothing.json()["code"]) == (422, "insufficient_funds")

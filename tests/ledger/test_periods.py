@@ -1,0 +1,477 @@
+"""Closing a month, and opening it again."""
+
+import threading
+import time
+from contextlib import contextmanager
+from datetime import UTC, date, datetime, timedelta
+from functools import partial
+
+import psycopg
+import pytest
+from django.db import IntegrityError, connection
+
+from apps.accounts.models import Organization
+from apps.core.actors import Actor
+from apps.core.errors import Refusal
+from apps.core.models import AuditEvent, OutboxEvent
+from apps.ledger import errors, operations, queries, tasks
+from apps.ledger.models import Period, PeriodBalance
+from tests.ledger.factories import committed, create_organization, open_account, post_transfer
+from tests.ledger.histories import Move, seal, write_history
+from tests.support import race, wait_until
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+MAY, JUNE, JULY = date(2026, 5, 1), date(2026, 6, 1), date(2026, 7, 1)
+# June ends at midnight in Berlin, which is 22:00 of UTC.
+JUNE_ENDS = datetime(2026, 6, 30, 22, tzinfo=UTC)
+IN_JUNE = datetime(2026, 6, 15, 12, tzinfo=UTC)
+LATER = datetime(2026, 8, 3, 9, tzinfo=UTC)
+MARA, ANTON = "staff:mara", "staff:anton"
+ACTOR = Actor(kind="staff", id="anton", principal=ANTON)
+
+
+class Books:
+    """An organisation in Berlin with a bank, two wallets, and an entry in June."""
+
+    def __init__(self, *, first: datetime = IN_JUNE) -> None:
+        self.id = create_organization()
+        Organization.objects.filter(id=self.id).update(time_zone="Europe/Berlin")
+        self.bank = open_account(self.id, "bank:ba_1:EUR", type_="asset", floor=None)
+        self.ann = open_account(self.id, "wallets:ann:EUR", floor=None)
+        self.bob = open_account(self.id, "wallets:bob:EUR", floor=None)
+        write_history(self.id, [Move(self.bank, self.ann, 100_00, first, first)])
+        seal(self.id)
+
+    def post(self, amount: int, at: datetime, *, key: str):
+        return post_transfer(self.id, self.ann, self.bob, amount, key=key, effective_at=at)
+
+    @committed
+    def begin(self, month: date = JUNE, *, now: datetime = LATER, by=(MARA, ANTON)) -> Period:
+        period = operations.prepare_close(organization_id=self.id, month=month, now=now)
+        return operations.begin_closing(
+            organization_id=self.id, period_id=period.id, requested_by=by[0], approved_by=by[1],
+            reason="June is done", actor=ACTOR, now=now,
+        )  # fmt: skip
+
+    def finish(self, month: date = JUNE) -> str:
+        row = self.period(month)
+        return operations.finish_closing(organization_id=self.id, period_id=row.id, now=LATER).state
+
+    def close(self, month: date = JUNE) -> Period:
+        self.begin(month)
+        # What others do on this server may hold it up for a moment.
+        wait_until(lambda: self.finish(month) == "closed")
+        return self.period(month)
+
+    @committed
+    def reopen(self, month: date = JUNE, *, by=(MARA, ANTON)) -> Period:
+        period = operations.prepare_reopen(organization_id=self.id, month=month)
+        return operations.reopen_period(
+            organization_id=self.id, period_id=period.id, requested_by=by[0], approved_by=by[1],
+            reason="An invoice came late", actor=ACTOR, now=LATER,
+        )  # fmt: skip
+
+    def period(self, month: date = JUNE) -> Period:
+        return queries.find_period(organization_id=self.id, month=month)
+
+    def stored(self, month: date = JUNE, closing: int | None = None) -> dict:
+        lines = queries.stored_movements(self.period(month), closing=closing)
+        return {line.account_id: (line.opening, line.debits, line.credits) for line in lines}
+
+    def events(self) -> list[str]:
+        rows = OutboxEvent.objects.filter(organization_id=self.id, aggregate_type="period")
+        return [row.name for row in rows.order_by("sequence")]
+
+
+@pytest.fixture
+def books() -> Books:
+    return Books()
+
+
+@contextmanager
+def a_connection():
+    """Open one more connection to the test's database, in a transaction of its own."""
+    settings = connection.get_connection_params()
+    settings = {
+        name: settings[name] for name in ("host", "port", "user", "password") if name in settings
+    }
+    with psycopg.connect(dbname=connection.settings_dict["NAME"], **settings) as other:
+        yield other
+
+
+def insert_entry(cursor, books: Books, amount: int, at: datetime, *, id_: str) -> None:
+    """Post in SQL, round the engine: only the trigger looks at the month."""
+    cursor.execute(
+        "INSERT INTO ledger_journal_entry (id, organization_id, kind, description, effective_at,"
+        " recorded_at, actor, metadata) VALUES (%s, %s, 'x', '', %s, now(), 'psql', '{}')",
+        [id_, books.id, at],
+    )
+    cursor.execute(
+        "INSERT INTO ledger_posting (organization_id, entry_id, number, account_id, amount_minor,"
+        " currency, account_version, balance_after_minor, effective_at, recorded_at)"
+        " SELECT e.organization_id, e.id, n, a, m, 'EUR',"
+        "        1 + (SELECT version FROM ledger_balance WHERE id = a), 0, e.effective_at,"
+        "        e.recorded_at"
+        "   FROM ledger_journal_entry e, unnest(ARRAY[1, 2], ARRAY[%s, %s]::uuid[], ARRAY[%s, %s])"
+        "        AS p(n, a, m)"
+        "  WHERE e.organization_id = %s AND e.id = %s",
+        [books.bank, books.ann, amount, -amount, books.id, id_],
+    )
+    cursor.execute(
+        "UPDATE ledger_balance SET version = version + 1, posted_debits = posted_debits"
+        " + CASE WHEN id = %s THEN %s ELSE 0 END, posted_credits = posted_credits"
+        " + CASE WHEN id = %s THEN %s ELSE 0 END WHERE id IN (%s, %s)",
+        [books.bank, amount, books.ann, amount, books.bank, books.ann],
+    )
+
+
+class TestClosing:
+    def test_freezes_the_month_and_stores_its_trial_balance(self, books):
+        books.post(30_00, IN_JUNE, key="a")
+        books.post(5_00, JUNE_ENDS, key="july")
+        seal(books.id)
+
+        period = books.close()
+
+        assert (period.state, period.closings) == ("closed", 1)
+        assert (period.requested_by, period.approved_by) == (MARA, ANTON)
+        assert books.stored() == {
+            books.bank: (0, 100_00, 0),
+            books.ann: (0, 30_00, 100_00),
+            books.bob: (0, 0, 30_00),
+        }
+        assert books.events() == ["ledger.period.frozen", "ledger.period.closed"]
+        trail = AuditEvent.objects.filter(act="ledger.close_period").order_by("id")
+        assert [row.after["state"] for row in trail] == ["closing", "closed"]
+        assert trail[0].reason == "June is done"
+
+    def test_carries_balances_into_the_next_month(self, books):
+        books.close()
+        books.post(1_00, JUNE_ENDS, key="july")
+        seal(books.id)
+
+        books.close(JULY)
+
+        assert books.stored(JULY)[books.ann] == (-100_00, 1_00, 0)
+
+    def test_is_done_once_however_often_it_is_finished(self, books):
+        period = books.close()
+        before = list(PeriodBalance.objects.values_list("account_id", "closing"))
+
+        assert books.finish() == "closed"
+        tasks.close_periods("now", LATER)
+
+        assert books.period().event_sequence == period.event_sequence
+        assert list(PeriodBalance.objects.values_list("account_id", "closing")) == before
+
+    @pytest.mark.parametrize("late", [timedelta(0), timedelta(minutes=59, seconds=59)])
+    def test_of_a_month_that_is_not_over_for_an_hour_is_refused(self, books, late):
+        with pytest.raises(errors.PeriodNotOver) as refused:
+            books.begin(now=JUNE_ENDS + late)
+
+        assert refused.value.details["closes_at"] == "2026-06-30T23:00:00+00:00"
+        assert books.events() == []
+        assert books.post(1, IN_JUNE, key="a").entry_id
+
+    def test_an_hour_after_its_end_is_possible(self, books):
+        assert books.begin(now=JUNE_ENDS + timedelta(hours=1)).state == "closing"
+
+    def test_goes_in_the_order_of_months(self, books):
+        with pytest.raises(errors.PeriodOutOfOrder) as refused:
+            books.begin(JULY)
+
+        assert refused.value.details == {"period": "2026-06"}
+        books.close()
+        assert books.close(JULY).state == "closed"
+
+    def test_of_a_month_before_the_closed_one_is_refused_as_it_is_closed_with_it(self, books):
+        books.close()
+
+        with pytest.raises(errors.PeriodClosedAlready):
+            books.begin(MAY)
+        view = queries.view_period(organization_id=books.id, month=MAY)
+        assert view.state == "closed"
+
+    def test_wants_two_people(self, books):
+        with pytest.raises(errors.TwoPeopleNeeded):
+            books.begin(by=(MARA, MARA))
+
+        assert books.period() is None
+
+    def test_twice_is_refused(self, books):
+        books.close()
+
+        with pytest.raises(errors.PeriodClosedAlready):
+            books.begin()
+
+    def test_waits_until_every_entry_of_it_is_sealed(self, books):
+        books.post(30_00, IN_JUNE, key="a")
+
+        books.begin()
+        for _ in range(3):
+            assert books.finish() == "closing"
+        told = queries.period_blockers(organization_id=books.id, month=JUNE, now=LATER)
+        assert [blocker.code for blocker in told][:1] == ["entries_unsealed"]
+
+        seal(books.id)
+        wait_until(lambda: books.finish() == "closed")
+        assert books.stored()[books.bob] == (0, 0, 30_00)
+
+    def test_of_two_that_close_at_once_one_does(self, books):
+        outcomes = race(books.begin, books.begin)
+
+        [refused] = [outcome for outcome in outcomes if isinstance(outcome, Refusal)]
+        assert isinstance(refused, errors.PeriodClosing | errors.PeriodClosedAlready)
+        assert books.events().count("ledger.period.frozen") == 1
+
+    def test_lost_after_its_first_step_is_taken_up_by_the_job(self, books):
+        with a_connection() as other:
+            other.execute("SELECT pg_current_xact_id()")
+            books.begin()
+            assert books.period().state == "closing"
+
+        def closed() -> bool:
+            tasks.close_periods("now", LATER)
+            return books.period().state == "closed"
+
+        wait_until(closed)
+
+
+class TestAClosedMonth:
+    def test_takes_no_entry_and_neither_does_what_lies_before(self, books):
+        books.close()
+
+        for number, at in enumerate([IN_JUNE, datetime(2025, 1, 1, tzinfo=UTC)]):
+            with pytest.raises(errors.PeriodClosed) as refused:
+                books.post(1, at, key=f"k{number}")
+            assert refused.value.details["period"] == "2026-06"
+        assert queries.get_balance(organization_id=books.id, account_id=books.bob).posted == 0
+        assert books.post(1, JUNE_ENDS, key="july").entry_id
+
+    @pytest.mark.parametrize(
+        ("at", "is_taken"),
+        [
+            (JUNE_ENDS - timedelta(microseconds=1), False),
+            (datetime(2020, 1, 1, tzinfo=UTC), False),
+            (JUNE_ENDS, True),
+        ],
+    )
+    def test_is_kept_by_postgres_itself(self, books, at, is_taken):
+        books.close()
+
+        with a_connection() as other, other.cursor() as cursor:
+            if is_taken:
+                insert_entry(cursor, books, 5, at, id_="0197a000-0000-7000-8000-000000000001")
+            else:
+                with pytest.raises(psycopg.errors.CheckViolation) as refused:
+                    insert_entry(cursor, books, 5, at, id_="0197a000-0000-7000-8000-000000000001")
+                name = refused.value.diag.constraint_name
+                assert name == "journal_entry_is_in_an_open_period"
+
+    def test_cannot_go_straight_from_open_to_closed_in_sql(self, books):
+        books.close()
+        books.reopen()
+
+        with pytest.raises(IntegrityError), connection.cursor() as cursor:
+            cursor.execute(
+                "UPDATE ledger_period SET state = 'closed', closed_at = now(), requested_by = 'a',"
+                " approved_by = 'b'"
+            )
+
+    def test_is_where_late_facts_begin(self, books):
+        books.close()
+
+        def from_(at: datetime) -> datetime:
+            return queries.first_open_instant(organization_id=books.id, at=at)
+
+        assert from_(IN_JUNE) == from_(datetime(2020, 1, 1, tzinfo=UTC)) == JUNE_ENDS
+        assert from_(LATER) == LATER
+        found = queries.find_closed_periods(organization_id=books.id, instants=[IN_JUNE, LATER])
+        assert {at: str(period) for at, period in found.items()} == {IN_JUNE: "2026-06"}
+
+
+class TestCallOff:
+    def call_off(self, books, key="k"):
+        return operations.call_off_closing(
+            organization_id=books.id, period_id=books.period().id, reason="Not yet",
+            idempotency_key=key, actor=Actor.job("tests"), now=LATER,
+        )  # fmt: skip
+
+    def test_lets_the_month_take_entries_again(self, books):
+        books.post(1, IN_JUNE, key="unsealed")
+        books.begin()
+        with pytest.raises(errors.PeriodClosed):
+            books.post(1, IN_JUNE, key="refused")
+
+        assert self.call_off(books).state == "open"
+
+        assert books.post(1, IN_JUNE, key="taken").entry_id
+        assert books.events() == ["ledger.period.frozen", "ledger.period.reopened"]
+        assert not PeriodBalance.objects.exists()
+
+    def test_again_with_its_key_does_nothing(self, books):
+        books.post(1, IN_JUNE, key="unsealed")
+        books.begin()
+        self.call_off(books)
+        books.begin()
+
+        assert self.call_off(books).state == "closing"
+
+    def test_of_a_closed_month_is_refused(self, books):
+        books.close()
+
+        with pytest.raises(errors.PeriodNotClosed):
+            self.call_off(books)
+        assert books.period().state == "closed"
+
+
+class TestReopening:
+    def test_lets_entries_in_and_keeps_what_was_stored(self, books):
+        books.close()
+        first = books.stored()
+
+        books.reopen()
+        books.post(7_00, IN_JUNE, key="late invoice")
+        seal(books.id)
+        books.close()
+
+        assert books.period().closings == 2
+        assert books.stored(closing=1) == first
+        assert books.stored()[books.bob] == (0, 0, 7_00)
+        assert books.events() == [
+            "ledger.period.frozen",
+            "ledger.period.closed",
+            "ledger.period.reopened",
+            "ledger.period.frozen",
+            "ledger.period.closed",
+        ]
+
+    def test_goes_from_the_last_month_back(self, books):
+        books.close()
+        books.close(JULY)
+
+        with pytest.raises(errors.PeriodOutOfOrder) as refused:
+            books.reopen()
+
+        assert refused.value.details == {"period": "2026-07"}
+        books.reopen(JULY)
+        assert books.reopen().state == "open"
+
+    def test_of_an_open_month_is_refused(self, books):
+        with pytest.raises(errors.PeriodNotFound):
+            books.reopen()
+        books.close()
+        books.reopen()
+        with pytest.raises(errors.PeriodNotClosed):
+            books.reopen()
+
+    def test_wants_two_people(self, books):
+        books.close()
+
+        with pytest.raises(errors.TwoPeopleNeeded):
+            books.reopen(by=(MARA, MARA))
+        assert books.period().state == "closed"
+
+
+class TestAPostingUnderWayAsTheMonthFreezes:
+    """It is in the stored trial balance, or it is refused; there is no third."""
+
+    def test_that_was_written_before_is_waited_for(self, books):
+        with a_connection() as other, other.cursor() as cursor:
+            insert_entry(cursor, books, 5, IN_JUNE, id_="0197a000-0000-7000-8000-000000000001")
+            books.begin()
+
+            assert [books.finish() for _ in range(3)] == ["closing"] * 3
+            told = queries.period_blockers(organization_id=books.id, month=JUNE, now=LATER)
+            assert [blocker.code for blocker in told] == ["transactions_open"]
+            other.commit()
+
+        assert books.finish() == "closing", "it is not sealed yet"
+        seal(books.id)
+        wait_until(lambda: books.finish() == "closed")
+        assert books.stored()[books.bank] == (0, 100_00 + 5, 0)
+
+    def test_that_began_while_the_closing_was_uncommitted_is_waited_for_as_well(self, books):
+        """Its number is above that of the transaction that said closing, which it cannot see."""
+        said, go_on = threading.Event(), threading.Event()
+
+        @committed
+        def begin() -> Period:
+            period = operations.prepare_close(organization_id=books.id, month=JUNE, now=LATER)
+            begun = operations.begin_closing(
+                organization_id=books.id, period_id=period.id, requested_by=MARA,
+                approved_by=ANTON, reason="June is done", actor=ACTOR, now=LATER,
+            )  # fmt: skip
+            said.set()
+            assert go_on.wait(30)
+            return begun
+
+        def post() -> None:
+            assert said.wait(30)
+            with a_connection() as other, other.cursor() as cursor:
+                insert_entry(cursor, books, 5, IN_JUNE, id_="0197a000-0000-7000-8000-000000000001")
+                go_on.set()
+                wait_until(lambda: books.period() is not None and books.period().state == "closing")
+                assert [books.finish() for _ in range(3)] == ["closing"] * 3
+                other.commit()
+
+        race(begin, post)
+
+        seal(books.id)
+        wait_until(lambda: books.finish() == "closed")
+        assert books.stored()[books.bank] == (0, 100_00 + 5, 0)
+
+    def test_is_in_the_trial_balance_or_refused_however_they_meet(self):
+        taken = kept_out = 0
+        for run in range(20):
+            books = Books()
+
+            def post(n: int, books: Books = books, run: int = run) -> int:
+                time.sleep((n * 7 + run) % 10 / 1000)
+                books.post(n, IN_JUNE, key=f"k{n}")
+                return n
+
+            def close(books: Books = books) -> None:
+                time.sleep(0.004)
+                books.begin()
+                while books.finish() != "closed":
+                    seal(books.id)
+
+            outcomes = race(close, *(partial(post, n) for n in range(1, 6)))[1:]
+
+            posted = [outcome for outcome in outcomes if not isinstance(outcome, Refusal)]
+            refused = [outcome for outcome in outcomes if isinstance(outcome, Refusal)]
+            assert {type(refusal) for refusal in refused} <= {errors.PeriodClosed}
+            stored = books.stored().get(books.bob, (0, 0, 0))
+            assert stored == (0, 0, sum(posted)), (run, outcomes)
+            found = queries.movements_between(
+                organization_id=books.id, since=None, until=JUNE_ENDS, code_prefix="wallets:bob"
+            )
+            assert sum(line.credits for line in found) == sum(posted)
+            taken, kept_out = taken + len(posted), kept_out + len(refused)
+        # Both ends of the race were met, or the test says nothing.
+        assert taken > 0
+        assert kept_out > 0
+
+
+class TestListPeriods:
+    def test_goes_from_the_first_entry_to_now(self, books):
+        books.close()
+
+        found = queries.list_periods(organization_id=books.id, now=LATER)
+
+        assert [(view.name, view.state) for view in found] == [
+            ("2026-08", "open"),
+            ("2026-07", "open"),
+            ("2026-06", "closed"),
+        ]
+        assert found[2].ends_at == JUNE_ENDS
+        assert queries.next_to_close(organization_id=books.id) == JULY
+
+    def test_of_books_without_an_entry_is_the_current_month(self):
+        organization = create_organization()
+
+        [view] = queries.list_periods(organization_id=organization, now=LATER)
+
+        assert (view.name, view.state) == ("2026-08", "open")

@@ -1,0 +1,288 @@
+"""Balances as of an instant, statements, periods and trial balances over HTTP."""
+
+from datetime import UTC, date, datetime
+
+import pytest
+
+from apps.accounts.api.authentication import forget_cached_keys
+from apps.approvals import operations as approvals
+from apps.approvals.models import ApprovalRequest
+from apps.approvals.states import Verdict
+from apps.core import clock
+from apps.core.ids import decode_id
+from apps.ledger import operations, queries
+from tests.accounts.factories import create_organization, issue_key
+from tests.ledger.clients import SCOPES, ApiClient, code_of, printed
+from tests.ledger.factories import open_account
+from tests.ledger.histories import Move, seal, write_history
+from tests.payouts import people
+from tests.support import wait_until
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+MAY = datetime(2026, 5, 31, 12, tzinfo=UTC)
+JUNE = datetime(2026, 6, 15, 12, tzinfo=UTC)
+LATE = datetime(2026, 6, 30, 12, tzinfo=UTC)
+JULY = datetime(2026, 7, 1, 9, tzinfo=UTC)
+
+
+class TimedClient(ApiClient):
+    """A bank and two wallets; 100.00 came in May, 30.00 moved in June, 5.00 late for June."""
+
+    def __init__(self, *scopes: str) -> None:
+        forget_cached_keys()
+        owner = create_organization()
+        self.organization = owner.id
+        self.token = issue_key(owner, *(scopes or (*SCOPES, "periods:write"))).token
+        self.bank = open_account(self.organization, "bank:ba_1:EUR", type_="asset", floor=None)
+        self.ann = open_account(self.organization, "wallets:ann:EUR", floor=None)
+        self.bob = open_account(self.organization, "wallets:bob:EUR", floor=None)
+        self.fees = open_account(self.organization, "fees:f:EUR", type_="income", floor=None)
+        write_history(
+            self.organization,
+            [
+                Move(self.bank, self.ann, 100_00, MAY, MAY),
+                Move(self.ann, self.bob, 30_00, JUNE, JUNE),
+                Move(self.ann, self.fees, 5_00, LATE, JULY, kind="fee"),
+            ],
+        )
+        seal(self.organization)
+
+
+@pytest.fixture
+def api():
+    return TimedClient()
+
+
+class TestBalances:
+    def test_are_those_of_the_instant_by_the_clock_asked_for(self, api):
+        def posted(**query: str) -> int:
+            [row] = api.get("/v1/balances", ledger_account=printed(api.ann), **query).json()["data"]
+            return row["posted"]
+
+        assert posted() == 65_00
+        assert posted(at="2026-06-30T12:00:00Z") == 65_00
+        assert posted(at="2026-06-30T11:59:59Z") == 70_00
+        assert posted(at="2026-06-30T12:00:00Z", clock="recorded") == 70_00
+        assert posted(at="2026-05-01T00:00:00+02:00") == 0
+
+    def test_of_a_branch_are_listed_and_summed(self, api):
+        answer = api.get("/v1/balances", code_prefix="wallets:", limit="1").json()
+
+        assert [row["code"] for row in answer["data"]] == ["wallets:ann:EUR"]
+        assert answer["totals"] == [{"type": "liability", "currency": "EUR", "posted": 95_00}]
+        assert answer["has_more"] is True
+        rest = api.get("/v1/balances", code_prefix="wallets:", after=answer["next"]).json()
+        assert [row["code"] for row in rest["data"]] == ["wallets:bob:EUR"]
+        assert rest["next"] is None
+
+    @pytest.mark.parametrize(
+        "query",
+        [
+            {"clock": "lunar"},
+            {"at": "yesterday"},
+            {"at": "0001-01-01T00:00:00Z"},
+            {"colour": "red"},
+            {"ledger_account": "la_x"},
+            {"limit": "0"},
+        ],
+    )
+    def test_asked_for_wrongly_are_refused(self, api, query):
+        assert api.get("/v1/balances", **query).status_code == 400
+
+    def test_of_somebody_elses_account_are_not_found(self, api):
+        other = TimedClient()
+
+        answer = api.get("/v1/balances", ledger_account=printed(other.ann))
+
+        assert code_of(answer) == (404, "ledger_account_not_found")
+        assert api.get("/v1/balances", after="x").status_code == 400
+
+    def test_want_the_scope(self):
+        assert code_of(TimedClient("transfers:write").get("/v1/balances"))[0] == 403
+
+
+class TestStatement:
+    def test_opens_runs_and_closes(self, api):
+        answer = api.get(
+            f"/v1/ledger-accounts/{printed(api.ann)}/statement", period="2026-06"
+        ).json()
+
+        assert (answer["opening_balance"], answer["closing_balance"]) == (100_00, 65_00)
+        assert [(line["amount"], line["balance"]) for line in answer["data"]] == [
+            (30_00, 70_00),
+            (5_00, 65_00),
+        ]
+        assert answer["since"] == "2026-06-01T00:00:00Z"
+
+    def test_by_the_recorded_clock_holds_what_was_recorded(self, api):
+        answer = api.get(
+            f"/v1/ledger-accounts/{printed(api.ann)}/statement", period="2026-06", clock="recorded"
+        ).json()
+
+        assert [line["amount"] for line in answer["data"]] == [30_00]
+        assert answer["closing_balance"] == 70_00
+
+    @pytest.mark.parametrize("clock", ["effective", "recorded"])
+    def test_goes_on_from_its_cursor(self, api, clock):
+        path = f"/v1/ledger-accounts/{printed(api.ann)}/statement"
+        query = {"since": "2026-01-01T00:00:00Z", "clock": clock, "limit": "2"}
+
+        first = api.get(path, **query).json()
+        second = api.get(path, **query, after=first["next"]).json()
+
+        amounts = [line["amount"] for line in [*first["data"], *second["data"]]]
+        assert amounts == [-100_00, 30_00, 5_00]
+        assert [line["balance"] for line in second["data"]] == [65_00]
+        assert (second["has_more"], second["next"]) == (False, None)
+
+    def test_of_one_kind_is_narrowed(self, api):
+        answer = api.get(
+            f"/v1/ledger-accounts/{printed(api.ann)}/statement",
+            since="2026-01-01T00:00:00Z", kind="fee",
+        ).json()  # fmt: skip
+
+        assert [(line["kind"], line["balance"]) for line in answer["data"]] == [("fee", 65_00)]
+
+    def test_asked_for_wrongly_is_refused(self, api):
+        path = f"/v1/ledger-accounts/{printed(api.ann)}/statement"
+
+        for query in (
+            {"period": "2026-13"},
+            {"period": "June"},
+            {"period": "2026-06", "since": "2026-06-01T00:00:00Z"},
+            {"since": "2027-06-01T00:00:00Z", "until": "2026-06-01T00:00:00Z"},
+            {"after": "x"},
+        ):
+            assert api.get(path, **query).status_code == 400, query
+        other = TimedClient()
+        answer = api.get(f"/v1/ledger-accounts/{printed(other.ann)}/statement")
+        assert code_of(answer) == (404, "ledger_account_not_found")
+
+
+class TestTrialBalance:
+    def test_of_a_month_opens_moves_and_closes(self, api):
+        answer = api.get("/v1/trial-balance", period="2026-06").json()
+
+        lines = {
+            row["code"]: (row["opening"], row["debits"], row["credits"], row["closing"])
+            for row in answer["data"]
+        }
+        assert lines["wallets:ann:EUR"] == (-100_00, 35_00, 0, -65_00)
+        assert lines["bank:ba_1:EUR"] == (100_00, 0, 0, 100_00)
+        assert answer["totals"] == [
+            {
+                "currency": "EUR",
+                "opening": 0,
+                "debits": 35_00,
+                "credits": 35_00,
+                "closing": 0,
+                "balanced": True,
+            }
+        ]
+        assert answer["state"] == "open"
+
+    def test_up_to_an_instant_counts_all_as_moved(self, api):
+        answer = api.get("/v1/trial-balance", at="2026-05-31T12:00:00Z", limit="1").json()
+
+        [row] = answer["data"]
+        assert (row["code"], row["debits"], row["closing"]) == ("bank:ba_1:EUR", 100_00, 100_00)
+        rest = api.get("/v1/trial-balance", at="2026-05-31T12:00:00Z", after=answer["next"]).json()
+        assert [row["code"] for row in rest["data"]] == ["wallets:ann:EUR"]
+
+    def test_of_both_a_month_and_an_instant_is_refused(self, api):
+        answer = api.get("/v1/trial-balance", at="2026-05-31T12:00:00Z", period="2026-06")
+
+        assert code_of(answer) == (400, "invalid_request")
+
+
+class TestBalanceSheet:
+    def test_balances(self, api):
+        [sheet] = api.get("/v1/balance-sheet", period="2026-06").json()["data"]
+
+        assert sheet == {
+            "currency": "EUR",
+            "assets": 100_00,
+            "liabilities": 95_00,
+            "equity": 0,
+            "income": 5_00,
+            "expenses": 0,
+            "result": 5_00,
+            "balanced": True,
+        }
+
+
+class TestPeriods:
+    def test_are_listed_from_the_first_entry_on(self, api):
+        answer = api.get("/v1/periods").json()
+
+        assert [row["period"] for row in answer["data"]][-2:] == ["2026-06", "2026-05"]
+        assert {row["state"] for row in answer["data"]} == {"open"}
+
+    def test_say_what_keeps_them_open(self, api):
+        answer = api.get("/v1/periods/2026-06").json()
+
+        assert [blocker["code"] for blocker in answer["blockers"]] == ["period_out_of_order"]
+        assert api.get("/v1/periods/2026-05").json()["blockers"] == []
+        assert api.get("/v1/periods/junk").status_code == 400
+
+    def test_are_closed_by_asking_and_by_another_person(self, api):
+        answer = api.post("/v1/periods/2026-05/close", {"reason": "May is done"}, key="close")
+
+        assert answer.status_code == 202
+        assert answer.json()["approval"]["state"] == "open"
+        assert answer.json()["state"] == "open"
+        again = api.post("/v1/periods/2026-05/close", {"reason": "May is done"}, key="close")
+        assert again.json()["approval"] == answer.json()["approval"]
+        assert ApprovalRequest.objects.count() == 1
+
+        approvals.decide_approval(
+            organization_id=api.organization,
+            request_id=decode_id("apr", answer.json()["approval"]["id"]),
+            verdict=Verdict.APPROVE,
+            reason="Looked at it",
+            idempotency_key="yes",
+            actor=people.approver(),
+            now=clock.now(),
+        )
+
+        def closed() -> bool:
+            for owner, period in queries.list_closing():
+                operations.finish_closing(organization_id=owner, period_id=period, now=clock.now())
+            return api.get("/v1/periods/2026-05").json()["state"] == "closed"
+
+        wait_until(closed)
+        stored = api.get("/v1/trial-balance", period="2026-05").json()
+        assert (stored["state"], stored["totals"][0]["debits"]) == ("closed", 100_00)
+        reopened = api.post("/v1/periods/2026-05/reopen", {"reason": "A late fact"}, key="re")
+        assert reopened.status_code == 202
+
+    @pytest.mark.parametrize(
+        ("path", "body", "expected"),
+        [
+            ("2026-06/close", {"reason": "June is done"}, (409, "period_out_of_order")),
+            ("2199-01/close", {"reason": "Not yet"}, (422, "period_not_over")),
+            ("2026-05/reopen", {"reason": "A late fact"}, (404, "period_not_found")),
+            ("2026-05/close", {}, (400, "invalid_request")),
+            ("may/close", {"reason": "May is done"}, (400, "invalid_request")),
+        ],
+    )
+    def test_that_may_not_be_closed_are_refused(self, api, path, body, expected):
+        assert code_of(api.post(f"/v1/periods/{path}", body)) == expected
+        assert not ApprovalRequest.objects.exists()
+
+    def test_want_a_scope_of_their_own(self):
+        api = TimedClient("ledger:read")
+
+        answer = api.post("/v1/periods/2026-05/close", {"reason": "May is done"})
+
+        assert answer.status_code == 403
+        assert api.get("/v1/periods").status_code == 200
+
+    def test_of_another_organisation_are_its_own(self, api):
+        other = TimedClient()
+        api.post("/v1/periods/2026-05/close", {"reason": "May is done"})
+
+        assert other.get("/v1/periods/2026-05").json()["closings"] == 0
+        view = queries.find_period(organization_id=other.organization, month=date(2026, 5, 1))
+        assert view is None

@@ -1,0 +1,188 @@
+"""Commands as a machine or a seeded run of random choices wishes for them."""
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from hypothesis import strategies as st
+
+from apps.ledger.rules import (
+    CaptureHold,
+    Command,
+    ExpireHold,
+    Leg,
+    PlaceHold,
+    PostEntry,
+    Transfer,
+    VoidHold,
+)
+
+START = datetime(2026, 11, 2, 9, 30, tzinfo=UTC)
+
+# Code, type, floor: both normal sides, with and without a floor, in two currencies.
+SPECS = (
+    ("wallets:ann:EUR", "liability", 0),
+    ("wallets:bob:EUR", "liability", -500),
+    ("tills:one:EUR", "asset", 0),
+    ("vaults:one:EUR", "asset", None),
+    ("wallets:ann:USD", "liability", 0),
+    ("vaults:one:USD", "asset", None),
+)
+_EUR, _USD = range(4), range(4, 6)
+# Mostly such as can be posted; an account with itself, and two currencies, now and then.
+PAIRS = [
+    *((a, b) for a in _EUR for b in _EUR if a != b),
+    *[(a, b) for a in _USD for b in _USD if a != b] * 2,
+    (0, 0),
+    (0, 4),
+]
+AMOUNTS = (1, 2, 7, 30, 100, 100, 250, 600)
+# Fixed instants, so that some are equal; and such as depend on the clock's own.
+FIXED = [START + timedelta(hours=hours) for hours in (-960, -240, -24, -1, 0, 1, 24, 240)]
+NEAR = [timedelta(seconds=seconds) for seconds in (-60, -1, 0, 2, 4, 6, 3600)]
+TICKS = [timedelta(seconds=seconds) for seconds in (-2, 0, 1, 3, 60, 3600, 86400)]
+REFERENCES = (None, None, None, None, "r-1", "r-2", "r-3")
+SEPTEMBER = (datetime(2026, 9, 1, tzinfo=UTC), datetime(2026, 10, 1, tzinfo=UTC), "2026-09")
+OCTOBER = (datetime(2026, 10, 1, tzinfo=UTC), datetime(2026, 11, 1, tzinfo=UTC), "2026-10")
+
+
+@dataclass(frozen=True)
+class Wish:
+    """One command; accounts, holds and times are still places in what the machine knows."""
+
+    kind: str
+    pair: tuple[int, int] = (0, 1)
+    amount: int | None = None
+    when: datetime | timedelta | None = None
+    reference: str | None = None
+    flags: frozenset[str] = frozenset()
+    hold: int = 0
+
+
+@dataclass(frozen=True)
+class Chooser:
+    """Where choices come from: Hypothesis, which shrinks them, or a seeded `random`."""
+
+    pick: Callable[[Sequence[Any]], Any]
+
+    @classmethod
+    def of(cls, rng: random.Random) -> "Chooser":
+        return cls(rng.choice)
+
+    def flags(self, **odds: int) -> frozenset[str]:
+        """Each flag once in so many times."""
+        return frozenset(name for name, n in odds.items() if self.pick(range(n)) == n - 1)
+
+    def when(self) -> datetime | timedelta | None:
+        return self.pick([None, None, None, *FIXED, *NEAR])
+
+
+def transfer(choose: Chooser, *, linked: bool = False) -> Wish:
+    return Wish(
+        "transfer",
+        choose.pick(PAIRS),
+        choose.pick(AMOUNTS),
+        choose.when(),
+        choose.pick(REFERENCES),
+        choose.flags(up_to=6, force=8) | (frozenset({"linked"}) if linked else frozenset()),
+    )
+
+
+def entry(choose: Chooser) -> Wish:
+    """Three accounts of which one is passed through, so the legs are netted."""
+    return Wish(
+        "entry", choose.pick(PAIRS[:12]), choose.pick(AMOUNTS), choose.when(),
+        choose.pick(REFERENCES), choose.flags(force=8),
+    )  # fmt: skip
+
+
+def place(choose: Chooser) -> Wish:
+    return Wish(
+        "place", choose.pick(PAIRS), choose.pick(AMOUNTS),
+        choose.pick([None, None, *NEAR]), choose.pick((None, None, "h-1", "h-2")),
+        choose.flags(multi_capture=2),
+    )  # fmt: skip
+
+
+def capture(choose: Chooser) -> Wish:
+    return Wish(
+        "capture", (0, 1), choose.pick([None, None, 0, 1, 7, 50, 300]), choose.when(),
+        choose.pick(REFERENCES), hold=choose.pick(range(6)),
+    )  # fmt: skip
+
+
+def end(choose: Chooser) -> Wish:
+    return Wish(choose.pick(["void", "expire"]), hold=choose.pick(range(6)))
+
+
+def anything(choose: Chooser, *, linked: bool = False) -> Wish:
+    make = choose.pick([transfer, transfer, transfer, entry, place, place, capture, capture, end])
+    wish = make(choose)
+    flags = wish.flags | (frozenset({"linked"}) if linked else frozenset())
+    return Wish(**{**wish.__dict__, "flags": flags})
+
+
+def several(choose: Chooser) -> list[Wish]:
+    """A batch, some of it linked; its last chain may be left open."""
+    return [
+        anything(choose, linked=choose.pick(range(4)) == 0) for _ in range(choose.pick((2, 3, 5)))
+    ]
+
+
+def drawn(make: Callable[[Chooser], Any]) -> st.SearchStrategy[Any]:
+    @st.composite
+    def strategy(draw: Callable[..., Any]) -> Any:
+        return make(Chooser(lambda options: draw(st.sampled_from(list(options)))))
+
+    return strategy()
+
+
+def command_of(
+    wish: Wish, *, ids: Sequence[UUID], holds: Sequence[UUID], now: datetime, new: UUID
+) -> Command:
+    """Return the command a wish stands for, for accounts and holds of these ids, newest first."""
+    linked, currency = "linked" in wish.flags, SPECS[wish.pair[0]][0][-3:]
+    at = now + wish.when if isinstance(wish.when, timedelta) else wish.when
+    debit, credit = (ids[place] for place in wish.pair)
+    # A hold that nobody placed, where there are not so many.
+    hold = holds[wish.hold] if wish.hold < len(holds) else UUID(int=wish.hold)
+    match wish.kind:
+        case "transfer":
+            return Transfer(
+                id=new, debit_account_id=debit, credit_account_id=credit,
+                amount_minor=wish.amount, currency=currency, reference=wish.reference,
+                effective_at=at, up_to="up_to" in wish.flags, force="force" in wish.flags,
+                linked=linked,
+            )  # fmt: skip
+        case "entry":
+            third = next(id_ for place, id_ in enumerate(ids) if place not in wish.pair)
+            return PostEntry(
+                id=new,
+                legs=(
+                    Leg(debit, wish.amount + 1),
+                    Leg(credit, -wish.amount),
+                    Leg(third, -1),
+                ),
+                currency=currency, kind="adjustment", reference=wish.reference, effective_at=at,
+                force="force" in wish.flags, linked=linked,
+            )  # fmt: skip
+        case "place":
+            return PlaceHold(
+                id=new, debit_account_id=debit, credit_account_id=credit,
+                amount_minor=wish.amount, currency=currency, reference=wish.reference,
+                expires_at=at, multi_capture="multi_capture" in wish.flags, linked=linked,
+            )  # fmt: skip
+        case "capture":
+            # Its reference is of this hold: no other command posts the same.
+            reference = f"{wish.reference}-{hold}" if wish.reference else None
+            return CaptureHold(
+                hold_id=hold, entry_id=new, kind="capture", amount_minor=wish.amount,
+                reference=reference, effective_at=at, linked=linked,
+            )  # fmt: skip
+        case "void":
+            return VoidHold(hold_id=hold, linked=linked)
+        case _:
+            return ExpireHold(hold_id=hold, linked=linked)
