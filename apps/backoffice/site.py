@@ -56,6 +56,7 @@ _GROUPS: Final = (
             ("Trial balance", "balance", ":trial_balance"),
             ("Periods", "calendar_month", "ledger.period"),
             ("Balance monitors", "notifications", "ledger.balancemonitor"),
+            ("Audit chains", "link", "ledger.chainhead"),
         ),
     ),
     (

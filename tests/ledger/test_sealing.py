@@ -26,6 +26,7 @@ from apps.ledger.models import (
 )
 from apps.ledger.operations import _sealing
 from apps.ledger.rules import Leg, PostEntry, chain
+from tests.accounts.factories import create_staff
 from tests.ledger.factories import (
     NOW,
     committed,
@@ -237,6 +238,17 @@ class TestSealInOrder:
         operations.seal_in_order(organization_id=organization, entry_ids=ids, now=NOW)
 
         assert links(organization) == list(enumerate(ids, 1))
+        assert_sealed(organization)
+
+    def test_is_passed_over_by_the_feed(self, books):
+        organization, ann, bob = books
+        first = JournalEntry.objects.earliest("id").id
+        operations.seal_in_order(organization_id=organization, entry_ids=[first], now=NOW)
+        [second] = post(organization, move(ann, bob, 1))
+
+        assert seal(organization) == 1
+
+        assert links(organization) == [(1, first), (2, second.entry_id)]
         assert_sealed(organization)
 
     def test_refuses_an_entry_that_is_not_there(self, books):
@@ -463,3 +475,31 @@ def test_the_content_is_what_the_rule_says():
         '[["a:b","asset",5,"EUR",1,5],["c","income",-5,"EUR",9,5]]]'
     )
     assert chain.link(b"x", 4, content) == hashlib.sha256(b"x" + text).digest()
+
+
+class TestChainScreen:
+    def test_shows_how_far_the_chain_has_come(self, books, client):
+        organization, ann, bob = books
+        seal(organization)
+        post(organization, move(ann, bob, 1))
+        call_command("verify_ledger", quiet=True)
+        head = ChainHead.objects.get()
+        staff = create_staff("finance_approver", organizations=[], sees_all=True)
+        client.force_login(staff)
+
+        listed = client.get("/admin/ledger/chainhead/").content.decode()
+        shown = client.get(f"/admin/ledger/chainhead/{head.id}/").content.decode()
+
+        assert bytes(head.hash).hex()[:8] in listed
+        assert bytes(head.hash).hex() in shown
+        assert encode_id("je", entry_of(organization, 1)) in shown
+        assert "Last verified" in shown
+
+    def test_is_closed_to_support(self, books, client):
+        client.force_login(create_staff("support", organizations=[], sees_all=True))
+
+        assert client.get("/admin/ledger/chainhead/").status_code == 403
+
+
+def entry_of(organization, position):
+    return ChainLink.objects.get(organization_id=organization, position=position).entry_id

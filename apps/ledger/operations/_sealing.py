@@ -55,14 +55,19 @@ def seal_entries(*, organization_id: UUID, now: datetime, limit: int = PORTION) 
     and those that the relay has not numbered yet wait for it. Call it until it returns 0.
     """
     head = queries.lock_chain_head(organization_id=organization_id)
-    entry_ids: tuple[UUID, ...] = ()
+    entry_ids: list[UUID] = []
     while not entry_ids:
         portion = queries.find_waiting_portion(
             organization_id=organization_id, after=head.feed_position, limit=limit
         )
         if portion is None:
             break
-        head.feed_position, entry_ids = portion.feed_position, portion.entry_ids
+        head.feed_position = portion.feed_position
+        # Some may have been sealed in another order than the feed's, by `seal_in_order`.
+        known = queries.list_chain_positions(
+            organization_id=organization_id, entry_ids=portion.entry_ids
+        )
+        entry_ids = [id_ for id_ in portion.entry_ids if id_ not in known]
     append(head=head, entry_ids=entry_ids, now=now)
     return len(entry_ids)
 
@@ -72,7 +77,8 @@ def seal_in_order(*, organization_id: UUID, entry_ids: Sequence[UUID], now: date
     """
     Seal these entries in this order: for such as were made without events, and for tests.
 
-    An entry that is sealed already, or has an event that will seal it, is not for here.
+    The feed passes over them if it comes to them later. An account's entries have to be sealed in
+    the order of its versions, and none of them twice.
 
     :raises InvariantBroken: if an entry is not there
     """

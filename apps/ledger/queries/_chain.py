@@ -18,6 +18,10 @@ from apps.ledger.rules import chain
 from apps.ledger.rules.chain import EntryContent, SealedPosting
 
 _PORTION: Final = 10_000
+_POSITIONS: Final = """
+    SELECT entry_id, position FROM ledger_chain_link
+     WHERE organization_id = %(org)s AND entry_id = ANY(%(ids)s::uuid[])
+"""
 _ENTRIES: Final = """
     SELECT e.id, e.kind, e.reference, e.description,
            (EXTRACT(EPOCH FROM e.effective_at) * 1000000)::bigint,
@@ -82,8 +86,8 @@ def list_chain_positions(*, organization_id: UUID, entry_ids: Iterable[UUID]) ->
     wanted = list(entry_ids)
     if not wanted:
         return {}
-    rows = ChainLink.objects.filter(organization_id=organization_id, entry_id__in=wanted)
-    return dict(rows.values_list("entry_id", "position"))
+    values = {"org": organization_id, "ids": statements.uuids(wanted)}
+    return dict(statements.run(_POSITIONS, values))
 
 
 def list_contents(

@@ -1,0 +1,120 @@
+"""What the application's role may do with the books, tried as that role."""
+
+import contextlib
+
+import pytest
+from django.core.management import call_command
+from django.db import ProgrammingError, connection
+
+from apps.core import outbox
+from apps.core.ids import new_id
+from apps.ledger import operations
+from apps.ledger.models import ChainLink, JournalEntry
+from apps.ledger.rules import CaptureHold, PlaceHold
+from tests.ledger.factories import (
+    NOW,
+    create_organization,
+    fund,
+    move,
+    open_account,
+    post,
+    post_transfer,
+)
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+APPEND_ONLY = (
+    "ledger_journal_entry",
+    "ledger_posting",
+    "ledger_hold_event",
+    "ledger_chain_link",
+    "ledger_entry_metadata",
+    "ledger_fx_transfer",
+    "ledger_period_balance",
+    "ledger_transfer_batch",
+)
+CHANGING = (
+    "ledger_account",
+    "ledger_balance",
+    "ledger_balance_monitor",
+    "ledger_chain_head",
+    "ledger_hold",
+    "ledger_monthly_total",
+    "ledger_period",
+)
+
+
+@pytest.fixture
+def role():
+    """Make a role as production has it: no owner of anything, with rights of its own."""
+    name = f"web_of_{connection.settings_dict['NAME']}"
+    with connection.cursor() as cursor:
+        cursor.execute(f"CREATE ROLE {name}")
+        cursor.execute(f"GRANT {name} TO CURRENT_USER WITH SET TRUE")
+        cursor.execute(f"GRANT USAGE ON SCHEMA public TO {name}")
+        # More than it may have: the command takes away what is too much.
+        cursor.execute(f"GRANT ALL ON ALL TABLES IN SCHEMA public TO {name}")
+    call_command("grant_ledger", role=name)
+    yield name
+    with connection.cursor() as cursor:
+        cursor.execute(f"DROP OWNED BY {name}")
+        cursor.execute(f"DROP ROLE {name}")
+
+
+@contextlib.contextmanager
+def acting_as(role):
+    with connection.cursor() as cursor:
+        cursor.execute(f"SET ROLE {role}")
+        try:
+            yield cursor
+        finally:
+            cursor.execute("RESET ROLE")
+
+
+def test_all_tables_are_one_or_the_other():
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT relname FROM pg_class WHERE relkind = 'r' AND relname ~ '^ledger_'")
+        assert {name for (name,) in cursor.fetchall()} == {*APPEND_ONLY, *CHANGING}
+
+
+def test_opens_posts_holds_and_seals(role):
+    organization = create_organization()
+    with acting_as(role):
+        ann = open_account(organization, "customers:cus_ann:available:EUR")
+        bob = open_account(organization, "customers:cus_bob:available:EUR")
+        fund(organization, ann, 100)
+        post_transfer(organization, ann, bob, 10, key="k")
+        post(organization, *(move(ann, bob, cents) for cents in (1, 2)))
+        hold = PlaceHold(id=new_id(), debit_account_id=ann, credit_account_id=bob,
+                         amount_minor=5, currency="EUR")  # fmt: skip
+        post(organization, hold)
+        post(organization, CaptureHold(hold_id=hold.id, entry_id=new_id(), kind="x"))
+        outbox.relay_organization(organization_id=organization)
+
+        assert operations.seal_entries(organization_id=organization, now=NOW) == 5
+
+    assert ChainLink.objects.count() == JournalEntry.objects.count() == 5
+
+
+@pytest.mark.parametrize("table", [*APPEND_ONLY, *CHANGING])
+def test_removes_nothing(role, table):
+    for statement in (f"DELETE FROM {table}", f"TRUNCATE {table}"):
+        with acting_as(role) as cursor, pytest.raises(ProgrammingError, match="permission denied"):
+            cursor.execute(statement)
+
+
+@pytest.mark.parametrize("table", APPEND_ONLY)
+def test_changes_nothing_that_was_written(role, table):
+    change = f"UPDATE {table} SET organization_id = organization_id"
+    with acting_as(role) as cursor, pytest.raises(ProgrammingError, match="permission denied"):
+        cursor.execute(change)
+
+
+def test_switches_no_guard_off(role):
+    for statement in (
+        "SET session_replication_role = replica",
+        "ALTER TABLE ledger_posting DISABLE TRIGGER ALL",
+        "DROP TABLE ledger_posting",
+    ):
+        with acting_as(role) as cursor, pytest.raises(ProgrammingError):
+            cursor.execute(statement)
