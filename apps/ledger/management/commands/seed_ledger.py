@@ -21,6 +21,8 @@ _ENDED_BY_CTRL_C = 130
 _EVENT_DAYS = 90
 # The planner hears of the new rows when there are this many times as many as it knew.
 _ANALYZE_GROWTH = 4
+# Of so few entries it need not hear at once: autovacuum tells it soon enough.
+_ANALYZE_MIN = 10_000
 
 
 class Command(BaseCommand):
@@ -83,7 +85,8 @@ class Command(BaseCommand):
         done = first = operations.seed_entries(plan=plan, limit=0)
         while done < plan.entries:
             done = operations.seed_entries(plan=plan, limit=chunk)
-            if done > _ANALYZE_GROWTH * analyzed or done == plan.entries:
+            is_due = done > _ANALYZE_GROWTH * analyzed or done == plan.entries
+            if is_due and done > _ANALYZE_MIN:
                 operations.analyze_seeded()
                 analyzed = done
             rate = 2 * (done - first) / (time.perf_counter() - started)
