@@ -56,7 +56,10 @@ def _find() -> dict[UUID, list[UUID]]:
     found = {}
     for organization_id in Organization.objects.filter(mode="live").values_list("id", flat=True):
         views = queries.list_balances(organization_id=organization_id)
-        wallets = [view.account_id for view in views if view.code.startswith("wallets:")]
+        # A short history leaves some without money.
+        wallets = [
+            view.account_id for view in views if view.code.startswith("wallets:") and view.available
+        ]
         if wallets:
             found[organization_id] = wallets
     return found

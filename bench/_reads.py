@@ -20,60 +20,47 @@ from apps.ledger import queries
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What one call is about."""
+    """What one call is about: an account, and a month in the middle of the history."""
 
     organization_id: UUID
     account_id: UUID
+    since: datetime
+    until: datetime
 
-
-def _past(subject: Subject) -> datetime:
-    """Return an instant in the middle of a month, some way back from the account's newest."""
-    latest = queries.latest_business_time(
-        organization_id=subject.organization_id, account_id=subject.account_id
-    )
-    return (latest or clock.now()) - timedelta(days=45)
+    @property
+    def at(self) -> datetime:
+        """An instant inside of the month: nothing that is summed by months ends there."""
+        return self.since + (self.until - self.since) / 2
 
 
 def _statement(subject: Subject) -> object:
-    at = _past(subject)
     return queries.get_statement(
-        organization_id=subject.organization_id,
-        account_id=subject.account_id,
-        since=at - timedelta(days=30),
-        until=at,
-    )
+        organization_id=subject.organization_id, account_id=subject.account_id,
+        since=subject.since, until=subject.until,
+    )  # fmt: skip
 
 
-def _statement_as_recorded(subject: Subject) -> object:
-    at = _past(subject)
-    return queries.get_statement(
-        organization_id=subject.organization_id,
-        account_id=subject.account_id,
-        since=at - timedelta(days=30),
-        until=at,
-        clock="recorded",
-    )
-
-
-def _balance_at(subject: Subject) -> object:
+def _balance_as_of(subject: Subject) -> object:
     return queries.list_balances_at(
-        organization_id=subject.organization_id, account_id=subject.account_id, at=_past(subject)
+        organization_id=subject.organization_id, account_id=subject.account_id, at=subject.at
     )
 
 
-def _tree_at(subject: Subject) -> object:
-    return queries.list_balances_at(organization_id=subject.organization_id, at=_past(subject))
-
-
-def _month(subject: Subject) -> object:
-    at = _past(subject)
-    return queries.movements_between(
-        organization_id=subject.organization_id, since=at - timedelta(days=30), until=at
-    )
+def _balance_as_recorded(subject: Subject) -> object:
+    return queries.list_balances_at(
+        organization_id=subject.organization_id, account_id=subject.account_id, at=subject.at,
+        clock="recorded",
+    )  # fmt: skip
 
 
 def _trial_balance(subject: Subject) -> object:
-    return queries.trial_balance(organization_id=subject.organization_id)
+    return queries.movements_between(
+        organization_id=subject.organization_id, since=subject.since, until=subject.until
+    )
+
+
+def _balance_sheet(subject: Subject) -> object:
+    return queries.balance_sheets(organization_id=subject.organization_id, at=subject.at)
 
 
 def _entries_of_account(subject: Subject) -> object:
@@ -85,11 +72,10 @@ def _entries_of_account(subject: Subject) -> object:
 
 READS: Final[Mapping[str, Callable[[Subject], object]]] = {
     "statement": _statement,
-    "statement_as_recorded": _statement_as_recorded,
-    "balance_at": _balance_at,
-    "tree_at": _tree_at,
-    "trial_balance_of_30_days": _month,
+    "balance_as_of": _balance_as_of,
+    "balance_as_recorded": _balance_as_recorded,
     "trial_balance": _trial_balance,
+    "balance_sheet": _balance_sheet,
     "entries_of_account": _entries_of_account,
 }
 
@@ -110,8 +96,11 @@ def _choose(count: int) -> list[Subject]:
     [organization_id] = Organization.objects.filter(mode="live").values_list("id", flat=True)
     views = queries.list_balances(organization_id=organization_id)
     views.sort(key=lambda view: -view.version)
+    until = (clock.now() - timedelta(days=300)).replace(day=1, hour=0, minute=0, second=0)
+    since = (until - timedelta(days=1)).replace(day=1)
     return [
-        Subject(organization_id, view.account_id) for view in [*views[: count - 5], *views[-5:]]
+        Subject(organization_id, view.account_id, since, until)
+        for view in [*views[: count - 5], *views[-5:]]
     ]
 
 

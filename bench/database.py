@@ -88,9 +88,13 @@ def settle(name: str) -> None:
 
 
 def manage(name: str, *arguments: str) -> None:
-    """Run one of Kassa's commands on a database."""
+    """Run one of Kassa's commands on a database; standard output is left to the table."""
     subprocess.run(
-        [sys.executable, "manage.py", *arguments], cwd=ROOT, env=environment(name), check=True
+        [sys.executable, "manage.py", *arguments],
+        cwd=ROOT,
+        env=environment(name),
+        stdout=sys.stderr,
+        check=True,
     )
 
 

@@ -117,6 +117,8 @@ def drive(port: int, tenants: Sequence[Books], order: Order) -> Load:
     if set(statuses) != {"201"}:
         msg = f"Not every answer was 201: {statuses}\n{refused}"
         raise RuntimeError(msg)
+    if not load.per_second:
+        raise RuntimeError("Fewer than two answers came within the round: it is too short.")
     return load
 
 

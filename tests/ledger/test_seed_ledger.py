@@ -13,7 +13,7 @@ from apps.core.ids import decode_id, encode_id
 from apps.core.invariants import breaches
 from apps.core.models import OutboxEvent
 from apps.ledger import operations
-from apps.ledger.models import Balance, JournalEntry, LedgerAccount, Posting
+from apps.ledger.models import Balance, ChainLink, JournalEntry, LedgerAccount, Posting
 from tests.ledger.factories import create_organization, fund, open_account
 from tests.support import running
 
@@ -31,8 +31,10 @@ def seed(organization_id, *, postings: int = POSTINGS, **more: object) -> None:
 
 
 def plan(organization_id, **more: object) -> operations.SeedPlan:
-    asked = {"postings": POSTINGS, "accounts": 40, "months": 24, "seed": 1, **more}
-    made = operations.plan_seeding(organization_id=organization_id, now=clock.now(), **asked)
+    asked = {"postings": POSTINGS, "accounts": 40, "months": 24, "seed": 1, "event_days": 90}
+    made = operations.plan_seeding(
+        organization_id=organization_id, now=clock.now(), **(asked | more)
+    )
     operations.relay_opened()
     return made
 
@@ -108,6 +110,15 @@ class TestSeededBooks:
             Posting.objects.values_list("account_id").annotate(latest=Max("effective_at"))
         )
         assert latest == dict(Balance.objects.values_list("id", "latest_effective_at"))
+
+    def test_can_be_sealed_whole_where_all_have_their_events(self, capsys):
+        seed(create_organization(), event_days=1_000)
+
+        call_command("seal_ledger")
+        call_command("verify_ledger")
+
+        assert ChainLink.objects.count() == JournalEntry.objects.count() == 1_000
+        assert "1,000 entries, 2,000 postings recomputed" in capsys.readouterr().out
 
     def test_can_be_posted_to(self):
         organization = create_organization()

@@ -33,8 +33,6 @@ SEED_ACTOR: Final = Actor.job("seed_ledger")
 CURRENCY: Final = "EUR"
 BANKS: Final = tuple(f"bank:seed_{number}:{CURRENCY}" for number in (1, 2, 3))
 FEES: Final = f"fees:seed:{CURRENCY}"
-# As long as events are kept (events.md); older entries had theirs.
-_EVENT_DAYS: Final = 90
 _DAYS_A_MONTH: Final = 30.4375
 
 # The wallets come first, then the banks, then the fees: `place` counts from 1 in this order. All
@@ -158,7 +156,10 @@ _WRITE: Final = """
      WHERE b.organization_id = %(org)s AND b.id = moved.account_id
 """
 # The plans of the first chunk were made for empty tables.
-_ANALYZE: Final = "ANALYZE ledger_account, ledger_balance, ledger_journal_entry, ledger_posting"
+_ANALYZE: Final = """
+    ANALYZE ledger_account, ledger_balance, ledger_journal_entry, ledger_posting,
+            core_outbox_batch, core_outbox_event, core_feed_head
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,18 +171,27 @@ class SeedPlan:
     seed: int
     starts_at: datetime
     ends_at: datetime
+    events_from: datetime
     account_ids: tuple[UUID, ...]
 
 
 @transactions.outermost
 def plan_seeding(
-    *, organization_id: UUID, postings: int, accounts: int, months: int, seed: int, now: datetime
+    *,
+    organization_id: UUID,
+    postings: int,
+    accounts: int,
+    months: int,
+    seed: int,
+    event_days: int,
+    now: datetime,
 ) -> SeedPlan:
     """
     Open the accounts of a made-up history, or find the plan of one that was begun.
 
     `accounts` counts wallets; the history ends at the `now` of the first run. `postings` is rounded
-    up to an even number.
+    up to an even number. Entries of the last `event_days` have their events; those of older ones
+    count as retired. What is to be sealed afterwards needs all of them: the feed leads to it.
 
     :raises StateConflict: in production, or if the organisation holds entries of anybody else, or
         if what was begun was begun with other numbers
@@ -193,7 +203,13 @@ def plan_seeding(
     strangers = JournalEntry.objects.filter(organization_id=organization_id)
     if strangers.exclude(actor=str(SEED_ACTOR)).exists():
         raise StateConflict("This organisation holds entries that were not made up.")
-    asked = {"postings": postings, "accounts": accounts, "months": months, "seed": seed}
+    asked = {
+        "postings": postings,
+        "accounts": accounts,
+        "months": months,
+        "seed": seed,
+        "event_days": event_days,
+    }
     wallets = [f"wallets:s_{number}:{CURRENCY}" for number in range(1, accounts + 1)]
     opened = open_accounts(
         organization_id=organization_id,
@@ -211,6 +227,7 @@ def plan_seeding(
         seed=seed,
         starts_at=ends_at - timedelta(days=months * _DAYS_A_MONTH),
         ends_at=ends_at,
+        events_from=ends_at - timedelta(days=event_days),
         account_ids=tuple(opened[code] for code in (*wallets, *BANKS, FEES)),
     )
 
@@ -238,8 +255,6 @@ def _keep_plan(organization_id: UUID, asked: dict[str, int], now: datetime) -> d
 def seed_entries(*, plan: SeedPlan, limit: int) -> int:
     """
     Write the next entries of the plan, at most `limit`; return how many there are then.
-
-    Older than ninety days before the end they have no events, as if those had been retired.
 
     :raises StateConflict: if events of the organisation wait for the relay
     """
@@ -277,7 +292,7 @@ def _parameters(plan: SeedPlan, *, first: int, last: int, position: int) -> dict
         "seed": plan.seed,
         "starts_at": plan.starts_at,
         "seconds": (plan.ends_at - plan.starts_at).total_seconds(),
-        "events_from": plan.ends_at - timedelta(days=_EVENT_DAYS),
+        "events_from": plan.events_from,
         "position": position,
         "actor": str(SEED_ACTOR),
         "currency": CURRENCY,

@@ -17,8 +17,12 @@ from apps.ledger import operations
 from apps.ledger.operations import SEED_ACTOR, SeedPlan
 
 _ENDED_BY_CTRL_C = 130
+# As long as events are kept (events.md).
+_EVENT_DAYS = 90
 # The planner hears of the new rows when there are this many times as many as it knew.
 _ANALYZE_GROWTH = 4
+# Of so few entries it need not hear at once: autovacuum tells it soon enough.
+_ANALYZE_MIN = 10_000
 
 
 class Command(BaseCommand):
@@ -36,6 +40,12 @@ class Command(BaseCommand):
         parser.add_argument("--accounts", type=int, default=10_000, help="Wallets.")
         parser.add_argument("--months", type=int, default=24, help="How long the history is.")
         parser.add_argument("--seed", type=int, default=1, help="Another one draws other entries.")
+        parser.add_argument(
+            "--event-days",
+            type=int,
+            default=_EVENT_DAYS,
+            help="Entries of the last so many days have their events. To be sealed, all need one.",
+        )
         parser.add_argument("--chunk", type=int, default=50_000, help="Entries per transaction.")
 
     @override
@@ -46,6 +56,7 @@ class Command(BaseCommand):
         accounts: int = 10_000,
         months: int = 24,
         seed: int = 1,
+        event_days: int = _EVENT_DAYS,
         chunk: int = 50_000,
         organization: str | None = None,
         name: str | None = None,
@@ -58,6 +69,7 @@ class Command(BaseCommand):
                 accounts=accounts,
                 months=months,
                 seed=seed,
+                event_days=event_days,
                 now=clock.now(),
             )
             operations.relay_opened()
@@ -73,7 +85,8 @@ class Command(BaseCommand):
         done = first = operations.seed_entries(plan=plan, limit=0)
         while done < plan.entries:
             done = operations.seed_entries(plan=plan, limit=chunk)
-            if done > _ANALYZE_GROWTH * analyzed or done == plan.entries:
+            is_due = done > _ANALYZE_GROWTH * analyzed or done == plan.entries
+            if is_due and done > _ANALYZE_MIN:
                 operations.analyze_seeded()
                 analyzed = done
             rate = 2 * (done - first) / (time.perf_counter() - started)
