@@ -9,7 +9,8 @@ from django.test.utils import CaptureQueriesContext
 
 from apps.ledger.models import EntryMetadata, JournalEntry, MonthlyTotal, Posting
 from apps.ledger.queries import Ask, Place, Search, Window, list_entries, list_postings
-from apps.ledger.queries import _lanes as lanes
+from apps.ledger.queries import _bounds as bounds
+from apps.ledger.queries._account_lane import _version_ranges
 from tests.ledger.clients import ApiClient, printed
 from tests.ledger.factories import NOW, create_organization, move, open_account, post
 
@@ -162,21 +163,22 @@ FILTERS = {
 
 
 class TestEveryLane:
-    @pytest.mark.parametrize("bounds", ["wide", "narrow"])
+    @pytest.mark.parametrize("width", ["wide", "narrow"])
     @pytest.mark.parametrize("whose", ["all", "one account's"])
-    def test_gives_what_is_meant_page_by_page(self, books, bounds, whose, monkeypatch):
+    def test_gives_what_is_meant_page_by_page(self, books, width, whose, monkeypatch):
         organization, ann, _ = books
-        if bounds == "narrow":
+        if width == "narrow":
             # Every page looks at three rows, knows two candidates, and goes one step in time.
-            monkeypatch.setattr(lanes, "SCAN_ROWS_MAX", 3)
-            monkeypatch.setattr(lanes, "CANDIDATES_MAX", 2)
-            monkeypatch.setattr(lanes, "_PATIENCE_SECONDS", 0)
-            monkeypatch.setattr(lanes, "_STEP_FIRST", timedelta(days=9))
-            monkeypatch.setattr(lanes, "LOOK_UPS_MAX", 0)
-            monkeypatch.setattr(lanes, "_EARLIEST", NOW - timedelta(days=60))
+            monkeypatch.setattr(bounds, "SCAN_ROWS_MAX", 3)
+            monkeypatch.setattr(bounds, "CANDIDATES_MAX", 2)
+            monkeypatch.setattr(bounds, "PATIENCE_SECONDS", 0)
+            monkeypatch.setattr(bounds, "STEP_FIRST", timedelta(days=9))
+            monkeypatch.setattr(bounds, "LOOK_UPS_MAX", 0)
+            monkeypatch.setattr(bounds, "EARLIEST", NOW - timedelta(days=60))
         total, rows = 0, Rows(organization)
 
-        for window, more, limit in product(WINDOWS.values(), FILTERS.values(), (3, 100)):
+        limit = 3 if width == "narrow" else 8
+        for window, more in product(WINDOWS.values(), FILTERS.values()):
             search = Search(
                 organization_id=organization,
                 now=NOW,
@@ -190,12 +192,12 @@ class TestEveryLane:
 
     def test_of_an_account_is_narrowed_by_its_sealed_months(self, books, monkeypatch):
         organization, ann, _ = books
-        monkeypatch.setattr(lanes, "SCAN_ROWS_MAX", 3)
+        monkeypatch.setattr(bounds, "SCAN_ROWS_MAX", 3)
         seal(organization, ann, versions=20)
         window = Window(NOW - timedelta(hours=901), NOW - timedelta(hours=899))
         search = Search(organization_id=organization, now=NOW, account_id=ann, effective=window)
 
-        assert lanes._version_ranges(search, ann) == [(1, 19), (21, ROWS)]
+        assert _version_ranges(search, ann) == [(1, 19), (21, ROWS)]
         assert check(search, 2) == 5
 
     def test_of_an_account_finds_its_recorded_window_by_bisection(self, books):
@@ -208,9 +210,7 @@ class TestEveryLane:
                 recorded=Window(instants[at], instants[-1]),
             )  # fmt: skip
 
-            assert lanes._version_ranges(search, ann) == (
-                [(at + 1, ROWS - 1)] if at + 1 < ROWS else []
-            )
+            assert _version_ranges(search, ann) == ([(at + 1, ROWS - 1)] if at + 1 < ROWS else [])
             assert check(search, 4) == ROWS - 1 - at
 
 

@@ -8,8 +8,10 @@ from operator import attrgetter
 from uuid import UUID
 
 from apps.ledger.models import JournalEntry, LedgerAccount, Posting
+from apps.ledger.queries._account_lane import scan_account
+from apps.ledger.queries._entry_lanes import scan_entries
 from apps.ledger.queries._journal import EntryView, view_entries
-from apps.ledger.queries._lanes import has_amount, scan_account, scan_entries
+from apps.ledger.queries._matching import has_amount
 from apps.ledger.queries._search import Ask, Found, Place, Scanned, Search, cut
 
 

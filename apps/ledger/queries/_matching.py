@@ -1,0 +1,116 @@
+"""What a row has to match to be found, and which few entries a search names by itself."""
+
+import json
+from typing import Any, Final
+from uuid import UUID
+
+from django.db.models import Exists, F, JSONField, OuterRef, Q, QuerySet, Subquery
+from django.db.models.functions import Coalesce
+
+from apps.ledger.models import EntryMetadata, JournalEntry, Posting
+from apps.ledger.queries import _bounds as bounds
+from apps.ledger.queries._search import Search
+
+_INDEXES_OF_TEXTS: Final = frozenset({"entry_metadata", "later_entry_metadata"})
+
+
+def matching_entries(search: Search) -> QuerySet[JournalEntry]:
+    """Return the organisation's entries that match, but for account and amount."""
+    rows = JournalEntry.objects.filter(_within(search), organization_id=search.organization_id)
+    if search.kind is not None:
+        rows = rows.filter(kind=search.kind)
+    if search.metadata:
+        rows = rows.annotate(current=current_metadata()).filter(
+            Q(current__contains=dict(search.metadata))
+        )
+    return rows
+
+
+def current_metadata() -> Coalesce:
+    """Return an entry's metadata as it is now: the newest annotation's, or else its own."""
+    newest = EntryMetadata.objects.filter(
+        organization_id=OuterRef("organization_id"), entry_id=OuterRef("id")
+    ).order_by("-number")
+    return Coalesce(
+        Subquery(newest.values("metadata")[:1]), F("metadata"), output_field=JSONField()
+    )
+
+
+def matching_postings(search: Search) -> QuerySet[Posting]:
+    rows = Posting.objects.filter(
+        _within(search), has_amount(search), organization_id=search.organization_id
+    )
+    if search.kind is None and not search.metadata:
+        return rows
+    return rows.filter(Exists(matching_entries(search).filter(id=OuterRef("entry_id"))))
+
+
+def has_amount(search: Search) -> Q:
+    """Return the condition on a posting's amount, whose sign is its side."""
+    least = 1 if search.amount_min is None else search.amount_min
+    most = search.amount_max
+    if not search.has_amount:
+        return Q()
+    if most is None:
+        return Q(amount_minor__gte=least) | Q(amount_minor__lte=-least)
+    return Q(amount_minor__range=(least, most)) | Q(amount_minor__range=(-most, -least))
+
+
+def _within(search: Search) -> Q:
+    condition = Q()
+    windows = {"effective_at": search.effective, "recorded_at": search.recorded}
+    for name, window in windows.items():
+        if window.starts_at is not None:
+            condition &= Q(**{f"{name}__gte": window.starts_at})
+        if window.ends_at is not None:
+            condition &= Q(**{f"{name}__lt": window.ends_at})
+    return condition
+
+
+def _with_metadata(search: Search) -> list[UUID] | None:
+    """
+    Return the entries that have, or had, this metadata; None if that does not narrow the search.
+
+    Asked for without an order, so that Postgres is free to look them up by what they are. Whether
+    it is their metadata now is for the caller to see.
+    """
+    if not search.metadata:
+        return None
+    wanted = {
+        "organization_id": search.organization_id,
+        "metadata__contains": dict(search.metadata),
+    }
+    # Partial indexes: a row without metadata has none to be found by.
+    own = JournalEntry.objects.filter(**wanted).exclude(metadata={})
+    later = EntryMetadata.objects.filter(**wanted).exclude(metadata={})
+    found: list[UUID] = []
+    for ids in (own.values_list("id", flat=True), later.values_list("entry_id", flat=True)):
+        some = ids[: bounds.CANDIDATES_MAX + 1]
+        if _is_common(some):
+            return None
+        found += some
+    return found if len(found) <= bounds.CANDIDATES_MAX else None
+
+
+def _is_common(rows: QuerySet[Any, Any]) -> bool:
+    """
+    Say whether Postgres would look up many rows in an index of texts.
+
+    That index is one for all organisations. What a large one has everywhere would be looked up for
+    a small one that hardly has it; only the planner's own figures tell that before.
+    """
+    todo = [json.loads(rows.explain(format="json"))[0]["Plan"]]
+    while todo:
+        node = todo.pop()
+        if node.get("Index Name") in _INDEXES_OF_TEXTS and node["Plan Rows"] > bounds.LOOK_UPS_MAX:
+            return True
+        todo += node.get("Plans", [])
+    return False
+
+
+def named_entries(search: Search) -> list[UUID] | None:
+    """Return the few entries that a reference or metadata name; None if nothing names them."""
+    if search.reference is None:
+        return _with_metadata(search)
+    named = matching_entries(search).filter(reference=search.reference)
+    return list(named.values_list("id", flat=True))
