@@ -54,6 +54,7 @@ _GROUPS: Final = (
             ("Ledger accounts", "account_tree", "ledger.ledgeraccount"),
             ("Journal", "menu_book", "ledger.journalentry"),
             ("Trial balance", "balance", ":trial_balance"),
+            ("Periods", "calendar_month", "ledger.period"),
             ("Balance monitors", "notifications", "ledger.balancemonitor"),
         ),
     ),

@@ -1,14 +1,15 @@
 """The pages of the site that belong to no single model."""
 
 import json
-from collections.abc import Callable, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, date, datetime, timedelta
 from typing import Any, Protocol
 from urllib.parse import urlencode
 
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
+from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from apps.accounts.models import Organization
@@ -16,8 +17,9 @@ from apps.backoffice import queries
 from apps.core import clock
 from apps.core.admin_base import CapabilityMissing, RecordAdmin, Table, cells, lists
 from apps.core.errors import Refusal
-from apps.core.ids import decode_id
+from apps.core.ids import decode_id, encode_id
 from apps.core.money import exponent
+from apps.ledger import queries as ledger
 
 HITS_MAX = 5
 
@@ -182,19 +184,105 @@ def trial_balance(site: Site, request: HttpRequest) -> HttpResponse:
     if not request.user.has_perm("ledger.view_ledger"):
         raise CapabilityMissing("ledger.view_ledger")
     organization = chosen_organization(site, request)
-    balances = (
-        queries.trial_balances(organization_id=organization.id) if organization is not None else []
-    )
+    month = _month(request.GET.get("period", ""))
+    asked = {
+        "period": f"{month:%Y-%m}" if month else "",
+        "currency": lists.typed(request.GET.get("currency", ""))[:3].upper(),
+        "code": lists.typed(request.GET.get("code", "")),
+    }
     context = {
         **site.each_context(request),
         "title": "Trial balance",
         "organizations": site.organizations(request),
         "chosen": str(organization.id) if organization else "",
+        "asked": asked,
         "as_of": cells.instant(clock.now(), zone=organization.time_zone if organization else "UTC"),
-        "balances": [(balance, _balance_table(balance)) for balance in balances],
+        **(_month_of(organization, month, asked) if month and organization else {}),
     }
+    if month is None and organization is not None:
+        context["balances"] = [
+            (balance, balance.residue == 0, _balance_table(balance))
+            for balance in queries.trial_balances(organization_id=organization.id)
+            if asked["currency"] in {"", balance.currency}
+        ]
     request.current_app = site.name
     return TemplateResponse(request, "kassa/trial_balance.html", context)
+
+
+def _month(text: str) -> date | None:
+    try:
+        month = datetime.strptime(text, "%Y-%m").replace(tzinfo=UTC).date()
+    except ValueError:
+        return None
+    return month if 1970 <= month.year < 2200 else None  # noqa: PLR2004  (years anybody meant)
+
+
+def _month_of(organization: Organization, month: date, asked: Mapping[str, str]) -> dict[str, Any]:
+    """Return a month's trial balance, with what moved in it between two balances."""
+    view = ledger.view_period(organization_id=organization.id, month=month)
+    found = queries.month_trial_balances(
+        view, currency=asked["currency"], code_prefix=asked["code"]
+    )
+    is_whole = not asked["code"]
+    return {
+        "month": f"{month:%B %Y}",
+        "state": cells.state(view.state, tone="good" if view.state == "closed" else ""),
+        "is_stored": view.state == "closed" and view.row is not None,
+        "is_whole": is_whole,
+        "balances": [
+            (one.total, one.total.is_balanced, _movement_table(one, asked["period"]))
+            for one in found
+        ],
+    }
+
+
+def _movement_table(one: queries.CurrencyMovement, period: str) -> Table:
+    currency = one.total.currency
+
+    def row(branch: queries.MovedBranch) -> list[SafeString | str]:
+        return [
+            cells.link(_drill(branch, currency, period), branch.code),
+            cells.text(branch.type) if branch.type else "",
+            cells.number(branch.accounts),
+            cells.amount(branch.opening, currency),
+            cells.amount(branch.debits, currency) if branch.debits else "",
+            cells.amount(branch.credits, currency) if branch.credits else "",
+            cells.amount(branch.closing, currency),
+        ]
+
+    rows: list[list[SafeString | str]] = []
+    for at, branch in enumerate(one.branches):
+        rows.append(row(branch))
+        is_last = at + 1 == len(one.branches) or one.branches[at + 1].root != branch.root
+        subtotal = one.subtotal(branch.root) if is_last else None
+        if subtotal is not None:
+            rows.append([format_html("<b>{}</b>", cell) if cell else "" for cell in row(subtotal)])
+    total = one.total
+    return Table(
+        "",
+        ("Account", "Type", ">Accounts", ">Opening", ">Debits", ">Credits", ">Closing"),
+        rows,
+        totals=[
+            "Sum",
+            "",
+            "",
+            cells.amount(total.opening, currency),
+            cells.amount(total.debits, currency),
+            cells.amount(total.credits, currency),
+            cells.amount(total.closing, currency),
+        ],
+    )
+
+
+def _drill(branch: queries.MovedBranch, currency: str, period: str) -> str:
+    """Return where a line comes from: an account's statement of the month, or the accounts."""
+    if branch.account_id is not None:
+        url = reverse(
+            "admin:ledger_ledgeraccount_change", args=[encode_id("la", branch.account_id)]
+        )
+        return f"{url}?{urlencode({'period': period})}#statement"
+    query = urlencode({"code": branch.prefix, "currency": currency})
+    return f"{reverse('admin:ledger_ledgeraccount_changelist')}?{query}"
 
 
 def _balance_table(balance: queries.CurrencyBalance) -> Table:

@@ -1,5 +1,5 @@
 """Staff screens of the ledger: read, never written. See the package's modules, one per subject."""
 
-from apps.ledger.admin import _books, _monitors
+from apps.ledger.admin import _accounts, _journal, _monitors, _periods
 
-__all__ = ["_books", "_monitors"]
+__all__ = ["_accounts", "_journal", "_monitors", "_periods"]

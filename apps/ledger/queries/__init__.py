@@ -84,7 +84,10 @@ from apps.ledger.queries._locks import (
     read_expired_holds,
     read_holds,
 )
-from apps.ledger.queries._metadata import MetadataVersion, list_entry_metadata
+from apps.ledger.queries._metadata import (
+    MetadataVersion,
+    list_entry_metadata,
+)
 from apps.ledger.queries._monitors import (
     get_monitor,
     monitors,
@@ -93,6 +96,7 @@ from apps.ledger.queries._periods import (
     CLOSES_AFTER,
     Blocker,
     PeriodView,
+    blockers_of,
     closed_periods,
     count_unsealed,
     find_closed_periods,
@@ -104,6 +108,7 @@ from apps.ledger.queries._periods import (
     list_periods,
     lock_periods,
     month_of,
+    movements_of,
     next_to_close,
     oldest_transaction,
     own_transaction,
@@ -135,6 +140,12 @@ from apps.ledger.queries._statement import (
     Statement,
     StatementLine,
     get_statement,
+    latest_business_time,
+)
+from apps.ledger.queries._tree import (
+    Branch,
+    Level,
+    list_levels,
 )
 from apps.ledger.queries._trial_balance import (
     AccountMovement,
@@ -156,6 +167,7 @@ __all__ = [
     "BalanceSheet",
     "BalanceView",
     "Blocker",
+    "Branch",
     "ChainFault",
     "ChainStatus",
     "Clock",
@@ -164,6 +176,7 @@ __all__ = [
     "Found",
     "FoundPosting",
     "HoldView",
+    "Level",
     "MetadataVersion",
     "OpenHold",
     "PeriodView",
@@ -184,6 +197,7 @@ __all__ = [
     "accounts_of_entries",
     "balance_sheets",
     "balance_with_holds",
+    "blockers_of",
     "chain_status",
     "chain_subject",
     "closed_periods",
@@ -216,6 +230,7 @@ __all__ = [
     "holds",
     "last_closed",
     "later_balances",
+    "latest_business_time",
     "list_balances",
     "list_balances_at",
     "list_chain_positions",
@@ -224,6 +239,7 @@ __all__ = [
     "list_contents",
     "list_entries",
     "list_entry_metadata",
+    "list_levels",
     "list_links",
     "list_open_holds",
     "list_organizations_to_seal",
@@ -239,6 +255,7 @@ __all__ = [
     "month_of",
     "movement_totals",
     "movements_between",
+    "movements_of",
     "next_to_close",
     "oldest_transaction",
     "organizations_with_expired_holds",

@@ -54,7 +54,10 @@ _FIRST_OF_MONTH: Final = """
 
 def period_bounds(*, organization_id: UUID, month: date) -> tuple[datetime, datetime]:
     """Return the month's first instant in the organisation's zone, and the next month's."""
-    zone = accounts.get_organization(organization_id=organization_id).time_zone
+    return _bounds(month, accounts.get_organization(organization_id=organization_id).time_zone)
+
+
+def _bounds(month: date, zone: str) -> tuple[datetime, datetime]:
     return (
         first_instant_at(day=month, at=time.min, zone=zone),
         first_instant_at(day=next_month(month), at=time.min, zone=zone),
@@ -189,27 +192,37 @@ def view_period(*, organization_id: UUID, month: date) -> PeriodView:
     row = find_period(organization_id=organization_id, month=month)
     if row is not None:
         return _of_row(row)
-    starts_at, ends_at = period_bounds(organization_id=organization_id, month=month)
+    zone = accounts.get_organization(organization_id=organization_id).time_zone
     last = last_closed(organization_id=organization_id)
-    is_before = last is not None and month < last.month
-    state = PeriodState.CLOSED if is_before else PeriodState.OPEN
-    return PeriodView(organization_id, month, starts_at, ends_at, state.value)
+    return _without_row(
+        organization_id, month, zone, is_before=last is not None and month < last.month
+    )
 
 
 def list_periods(*, organization_id: UUID, now: datetime) -> list[PeriodView]:
     """Return every month from the first entry's to the current one, newest first."""
+    zone = accounts.get_organization(organization_id=organization_id).time_zone
     rows = {row.month: row for row in Period.objects.filter(organization_id=organization_id)}
-    current = month_of(organization_id=organization_id, at=now)
-    begun = first_entry_month(organization_id=organization_id)
-    months = [min({*rows, begun or current, current})]
+    closed = max(
+        (month for month, row in rows.items() if row.state != PeriodState.OPEN), default=date.min
+    )
+    current = first_of(day_of(instant=now, zone=zone))
+    first = first_entry_at(organization_id=organization_id)
+    begun = first_of(day_of(instant=first, zone=zone)) if first else current
+    months = [min({*rows, begun, current})]
     while months[-1] < max({*rows, current}):
         months.append(next_month(months[-1]))
     return [
         _of_row(rows[month])
         if month in rows
-        else view_period(organization_id=organization_id, month=month)
+        else _without_row(organization_id, month, zone, is_before=month < closed)
         for month in reversed(months)
     ]
+
+
+def _without_row(organization_id: UUID, month: date, zone: str, *, is_before: bool) -> PeriodView:
+    state = PeriodState.CLOSED if is_before else PeriodState.OPEN
+    return PeriodView(organization_id, month, *_bounds(month, zone), state.value)
 
 
 def _of_row(row: Period) -> PeriodView:
@@ -218,19 +231,19 @@ def _of_row(row: Period) -> PeriodView:
     )
 
 
-def first_entry_month(*, organization_id: UUID) -> date | None:
-    """Return the month, in the organisation's zone, of the earliest business time there is."""
+def first_entry_at(*, organization_id: UUID) -> datetime | None:
+    """Return the earliest business time that anything was posted with."""
     totals = MonthlyTotal.objects.filter(organization_id=organization_id, clock="effective")
     month = totals.aggregate(first=Min("month"))["first"]
     earliest, _ = _unsealed(organization_id, until=datetime.max.replace(tzinfo=UTC))
-    if month is not None:
-        start = datetime.combine(month, time.min, tzinfo=UTC)
-        end = datetime.combine(next_month(month), time.min, tzinfo=UTC)
-        with connection.cursor() as cursor:
-            cursor.execute(_FIRST_OF_MONTH, [organization_id, start, end])
-            [sealed] = cursor.fetchone() or [None]
-        earliest = min(at for at in (earliest, sealed) if at is not None)
-    return earliest and month_of(organization_id=organization_id, at=earliest)
+    if month is None:
+        return earliest
+    start = datetime.combine(month, time.min, tzinfo=UTC)
+    end = datetime.combine(next_month(month), time.min, tzinfo=UTC)
+    with connection.cursor() as cursor:
+        cursor.execute(_FIRST_OF_MONTH, [organization_id, start, end])
+        [sealed] = cursor.fetchone() or [None]
+    return min(at for at in (earliest, sealed) if at is not None)
 
 
 def next_to_close(*, organization_id: UUID) -> date | None:
@@ -238,21 +251,29 @@ def next_to_close(*, organization_id: UUID) -> date | None:
     last = last_closed(organization_id=organization_id)
     if last is not None:
         return next_month(last.month)
-    return first_entry_month(organization_id=organization_id)
+    first = first_entry_at(organization_id=organization_id)
+    return None if first is None else month_of(organization_id=organization_id, at=first)
 
 
 def period_blockers(*, organization_id: UUID, month: date, now: datetime) -> list[Blocker]:
     """Return what keeps a month from being closed now; nothing where it is closed already."""
     view = view_period(organization_id=organization_id, month=month)
+    turn = (
+        next_to_close(organization_id=organization_id) if view.state == PeriodState.OPEN else None
+    )
+    return blockers_of(view, turn=turn, now=now)
+
+
+def blockers_of(view: PeriodView, *, turn: date | None, now: datetime) -> list[Blocker]:
+    """Return the same of a month that was read before, `turn` being the month to close next."""
     if view.state == PeriodState.CLOSED:
         return []
     found = []
     if now < view.ends_at + CLOSES_AFTER:
         found.append(Blocker("period_not_over", "The month is not over for an hour yet."))
-    turn = next_to_close(organization_id=organization_id)
-    if view.state == PeriodState.OPEN and turn is not None and turn < month:
+    if view.state == PeriodState.OPEN and turn is not None and turn < view.month:
         found.append(Blocker("period_out_of_order", f"{turn:%B %Y} comes first: it is open."))
-    if unsealed := count_unsealed(organization_id=organization_id, until=view.ends_at):
+    if unsealed := count_unsealed(organization_id=view.organization_id, until=view.ends_at):
         found.append(
             Blocker(
                 "entries_unsealed",
@@ -311,6 +332,13 @@ def period_movements(
 ) -> list[AccountMovement]:
     """Return a month's trial balance: the one stored with its close, or as it stands by now."""
     view = view_period(organization_id=organization_id, month=month)
+    return movements_of(view, code_prefix=code_prefix, currency=currency)
+
+
+def movements_of(
+    view: PeriodView, *, code_prefix: str = "", currency: str = ""
+) -> list[AccountMovement]:
+    """Return the same of a month that was read before."""
     if view.row is not None and view.state == PeriodState.CLOSED:
         lines = stored_movements(view.row)
         branch = code_prefix.rstrip(":")
@@ -321,7 +349,7 @@ def period_movements(
             and (not branch or line.code == branch or line.code.startswith(f"{branch}:"))
         ]
     return movements_between(
-        organization_id=organization_id,
+        organization_id=view.organization_id,
         since=view.starts_at,
         until=view.ends_at,
         code_prefix=code_prefix,

@@ -109,6 +109,12 @@ def get_statement(
     return Statement(*accounts.rows[0], clock, since, until, opening, closing, lines, following)
 
 
+def latest_business_time(*, organization_id: UUID, account_id: UUID) -> datetime | None:
+    """Return the latest business time that was posted to an account, if anything was."""
+    rows = Balance.objects.filter(organization_id=organization_id, id=account_id)
+    return rows.values_list("latest_effective_at", flat=True).first()
+
+
 type _Page = tuple[int, int, list[StatementLine], Position | None]
 
 

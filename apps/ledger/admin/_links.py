@@ -1,0 +1,35 @@
+"""Codes as people read them, and links from one screen of the books to another."""
+
+from uuid import UUID
+
+from django.urls import reverse
+from django.utils.safestring import SafeString
+
+from apps.core.admin_base import cells
+from apps.core.ids import encode_id
+
+ID_LENGTH_MIN = 20
+
+
+def short_code(code: str) -> str:
+    """Return a code with the ids in it cut: `customers:cus_01m8…z3kq:available:EUR`."""
+    return ":".join(
+        part if len(part) < ID_LENGTH_MIN else f"{part[:8]}…{part[-4:]}" for part in code.split(":")
+    )
+
+
+def account_link(account_id: UUID, code: str) -> SafeString:
+    """Link to an account's statement."""
+    url = reverse("admin:ledger_ledgeraccount_change", args=[encode_id("la", account_id)])
+    return cells.link(url, short_code(code))
+
+
+def entry_link(entry_id: UUID) -> SafeString:
+    """Link to a journal entry."""
+    url = reverse("admin:ledger_journalentry_change", args=[encode_id("je", entry_id)])
+    return cells.short_id("je", entry_id, url=url)
+
+
+def branch_of(code: str) -> str:
+    """Return a code without the ids in it: whose it is stands on the entry's own page."""
+    return ":".join(part for part in code.split(":") if len(part) < ID_LENGTH_MIN)

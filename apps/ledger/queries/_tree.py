@@ -1,0 +1,112 @@
+"""The tree of codes: what stands under each branch, one level at a time."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+from uuid import UUID
+
+from django.db import connection
+
+SEGMENTS_MAX: Final = 100
+
+# The segments of each asked level by their rank; of a level with too many only the first, and the
+# one that is opened further.
+_LEVELS: Final = """
+    WITH level AS (
+        SELECT * FROM unnest(%(prefixes)s::text[], %(opened)s::text[], %(depths)s::int[],
+                             %(after)s::text[]) AS l(prefix, opened, depth, after)
+    ), segment AS (
+        SELECT l.prefix, l.opened, split_part(a.code, ':', l.depth + 1) AS name, a.currency,
+               COUNT(*) AS accounts, SUM(b.posted_debits - b.posted_credits)::bigint AS net,
+               COUNT(*) FILTER (WHERE split_part(a.code, ':', l.depth + 2) <> '') AS below,
+               MIN(a.id::text) FILTER (WHERE split_part(a.code, ':', l.depth + 2) = '') AS leaf,
+               string_agg(DISTINCT a.type, ' ' ORDER BY a.type) AS types
+          FROM level l
+          JOIN ledger_account a ON a.organization_id = %(org)s
+           AND (l.prefix = '' OR starts_with(a.code, l.prefix || ':'))
+           AND split_part(a.code, ':', l.depth + 1) > l.after
+          JOIN ledger_balance b ON b.organization_id = a.organization_id AND b.id = a.id
+         GROUP BY l.prefix, l.opened, name, a.currency
+    ), ranked AS (
+        SELECT *, dense_rank() OVER (PARTITION BY prefix ORDER BY name) AS rank FROM segment
+    )
+    SELECT prefix, name, currency, accounts, net, below, leaf, types, rank
+      FROM ranked WHERE rank <= %(most)s OR name = opened
+     ORDER BY prefix, name, currency
+"""
+
+
+@dataclass(slots=True)
+class Branch:
+    """One segment of a code with all that lies under it; sums are debits less credits."""
+
+    path: str
+    accounts: int = 0
+    types: frozenset[str] = frozenset()
+    sums: dict[str, int] = field(default_factory=dict)
+    has_branches: bool = False
+    account_id: UUID | None = None
+
+    @property
+    def name(self) -> str:
+        return self.path.rpartition(":")[2]
+
+
+@dataclass(slots=True)
+class Level:
+    """The branches right under one; `has_more` says that only the first are here."""
+
+    branches: list[Branch] = field(default_factory=list)
+    has_more: bool = False
+
+
+def list_levels(
+    *, organization_id: UUID, path: str = "", after: str = "", most: int = SEGMENTS_MAX
+) -> Mapping[str, Level]:
+    """
+    Return the level under each step of `path`, from the root (an empty text) on, in one read.
+
+    The last level begins after the segment `after`. A branch that is an account and has others
+    below it carries both.
+    """
+    steps = path.split(":") if path else []
+    prefixes = [":".join(steps[:depth]) for depth in range(len(steps) + 1)]
+    values: dict[str, Any] = {
+        "org": organization_id,
+        "prefixes": prefixes,
+        "opened": [*steps, ""],
+        "depths": list(range(len(prefixes))),
+        "after": [""] * len(steps) + [after],
+        "most": most + 1,
+    }
+    levels = {prefix: Level() for prefix in prefixes}
+    with connection.cursor() as cursor:
+        cursor.execute(_LEVELS, values)
+        rows = cursor.fetchall()
+    for prefix, name, currency, accounts, net, below, leaf, types, rank in rows:
+        level = levels[prefix]
+        if rank > most:
+            level.has_more = True
+            if name not in steps:
+                continue
+        branch_path = f"{prefix}:{name}" if prefix else name
+        if not level.branches or level.branches[-1].path != branch_path:
+            level.branches.append(Branch(branch_path))
+        branch = level.branches[-1]
+        branch.accounts += accounts
+        branch.types |= frozenset(types.split())
+        branch.sums[currency] = branch.sums.get(currency, 0) + net
+        branch.has_branches |= below > 0
+        branch.account_id = UUID(leaf) if leaf else branch.account_id
+    _keep_opened(levels, prefixes, steps)
+    return levels
+
+
+def _keep_opened(
+    levels: Mapping[str, Level], prefixes: Sequence[str], steps: Sequence[str]
+) -> None:
+    """Of a level with too many branches above the opened one, keep that one alone."""
+    for prefix, opened in zip(prefixes, steps, strict=False):
+        level = levels[prefix]
+        if level.has_more:
+            level.branches = [one for one in level.branches if one.name == opened]
