@@ -9,10 +9,12 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
 from apps.accounts.models import Organization
+from apps.core import clock
 from apps.ledger import queries
 
 
@@ -24,9 +26,49 @@ class Subject:
     account_id: UUID
 
 
-def _statement(subject: Subject) -> object:
-    return queries.account_statement(
+def _past(subject: Subject) -> datetime:
+    """Return an instant in the middle of a month, some way back from the account's newest."""
+    latest = queries.latest_business_time(
         organization_id=subject.organization_id, account_id=subject.account_id
+    )
+    return (latest or clock.now()) - timedelta(days=45)
+
+
+def _statement(subject: Subject) -> object:
+    at = _past(subject)
+    return queries.get_statement(
+        organization_id=subject.organization_id,
+        account_id=subject.account_id,
+        since=at - timedelta(days=30),
+        until=at,
+    )
+
+
+def _statement_as_recorded(subject: Subject) -> object:
+    at = _past(subject)
+    return queries.get_statement(
+        organization_id=subject.organization_id,
+        account_id=subject.account_id,
+        since=at - timedelta(days=30),
+        until=at,
+        clock="recorded",
+    )
+
+
+def _balance_at(subject: Subject) -> object:
+    return queries.list_balances_at(
+        organization_id=subject.organization_id, account_id=subject.account_id, at=_past(subject)
+    )
+
+
+def _tree_at(subject: Subject) -> object:
+    return queries.list_balances_at(organization_id=subject.organization_id, at=_past(subject))
+
+
+def _month(subject: Subject) -> object:
+    at = _past(subject)
+    return queries.movements_between(
+        organization_id=subject.organization_id, since=at - timedelta(days=30), until=at
     )
 
 
@@ -43,6 +85,10 @@ def _entries_of_account(subject: Subject) -> object:
 
 READS: Final[Mapping[str, Callable[[Subject], object]]] = {
     "statement": _statement,
+    "statement_as_recorded": _statement_as_recorded,
+    "balance_at": _balance_at,
+    "tree_at": _tree_at,
+    "trial_balance_of_30_days": _month,
     "trial_balance": _trial_balance,
     "entries_of_account": _entries_of_account,
 }

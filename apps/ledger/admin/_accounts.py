@@ -76,7 +76,7 @@ class LedgerAccountAdmin(RecordAdmin[LedgerAccount]):
 
     @shown("Code")
     def whole_code(self, obj: LedgerAccount) -> SafeString:
-        return cells.cut(obj.code, head=16, tail=12)
+        return cells.cut(obj.code, head=9, tail=8)
 
     @shown("Type")
     def kind(self, obj: LedgerAccount) -> SafeString:
@@ -199,13 +199,15 @@ def _tree(organization: Organization, request: HttpRequest) -> dict[str, Any]:
             ("Branch", "Type", ">Accounts", ">Debit", ">Credit"),
             rows("", 0),
             empty=_why_empty(path),
-            totals=["Sum", "", "", *_sides(_added(sums))] if sums and not path else (),
+            totals=["Sum", "", "", *(cells.amounts(_added(sums, sign)) for sign in (1, -1))]
+            if sums
+            else (),
         ),
         "more": link(under=path, **{"from": last[-1].name})
         if last and levels[path].has_more
         else "",
         "list_url": link(code=f"{path}:" if path else "", flat="1"),
-        "path": path,
+        "path": short_code(path),
     }
 
 
@@ -253,11 +255,12 @@ def _sides(sums: Mapping[str, int]) -> tuple[SafeString | str, SafeString | str]
     )
 
 
-def _added(sums: Sequence[Mapping[str, int]]) -> dict[str, int]:
+def _added(sums: Sequence[Mapping[str, int]], sign: int) -> dict[str, int]:
+    """Add up one side of the branches; where the books are right both come to the same."""
     total: dict[str, int] = {}
     for one in sums:
         for currency, net in one.items():
-            total[currency] = total.get(currency, 0) + net
+            total[currency] = total.get(currency, 0) + max(sign * net, 0)
     return total
 
 

@@ -179,10 +179,10 @@ class PeriodAdmin(RecordAdmin[Period]):
             note="Another person decides. From then on no entry is taken before the month's end.",
         ),
         Act(
-            name="call_off",
+            name="stop",
             capability="ledger.close_period",
             operation=operations.call_off_closing,
-            label=lambda period: _month_words("Call off the close of", period),
+            label=lambda period: _month_words("Stop closing", period),
             off=_call_off_is_off,
             done=lambda period: f"It is {period.state} again and takes entries.",
         ),

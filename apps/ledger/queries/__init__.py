@@ -57,7 +57,6 @@ from apps.ledger.queries._holds import (
 from apps.ledger.queries._journal import (
     EntryView,
     PostingView,
-    account_statement,
     accounts_of_entries,
     entry_amounts,
     get_entry,
@@ -192,7 +191,6 @@ __all__ = [
     "Window",
     "account_ids",
     "account_sides",
-    "account_statement",
     "accounts",
     "accounts_of_entries",
     "balance_sheets",

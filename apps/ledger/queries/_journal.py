@@ -7,7 +7,6 @@ from uuid import UUID
 
 from apps.ledger import errors
 from apps.ledger.models import EntryMetadata, JournalEntry, LedgerAccount, Posting
-from apps.ledger.queries._statement import StatementLine
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,34 +130,6 @@ def _entry_view(
         metadata=metadata,
         postings=tuple(postings),
     )
-
-
-def account_statement(
-    *, organization_id: UUID, account_id: UUID, before_version: int | None = None, limit: int = 50
-) -> list[StatementLine]:
-    """Return an account's postings in the order they were recorded, newest first."""
-    postings = Posting.objects.filter(organization_id=organization_id, account_id=account_id)
-    if before_version is not None:
-        postings = postings.filter(account_version__lt=before_version)
-    page = list(postings.order_by("-account_version")[:limit])
-    rows = JournalEntry.objects.filter(
-        organization_id=organization_id, id__in=[posting.entry_id for posting in page]
-    )
-    by_id = {row.id: row for row in rows}
-    return [
-        StatementLine(
-            entry_id=posting.entry_id,
-            kind=by_id[posting.entry_id].kind,
-            reference=by_id[posting.entry_id].reference,
-            description=by_id[posting.entry_id].description,
-            effective_at=by_id[posting.entry_id].effective_at,
-            recorded_at=by_id[posting.entry_id].recorded_at,
-            amount_minor=posting.amount_minor,
-            balance_after_minor=posting.balance_after_minor,
-            account_version=posting.account_version,
-        )
-        for posting in page
-    ]
 
 
 def entry_amounts(*, organization_id: UUID, entry_ids: Sequence[UUID]) -> dict[UUID, int]:

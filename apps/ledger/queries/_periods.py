@@ -270,7 +270,7 @@ def blockers_of(view: PeriodView, *, turn: date | None, now: datetime) -> list[B
         return []
     found = []
     if now < view.ends_at + CLOSES_AFTER:
-        found.append(Blocker("period_not_over", "The month is not over for an hour yet."))
+        found.append(Blocker("period_not_over", "It is not over, or for less than an hour."))
     if view.state == PeriodState.OPEN and turn is not None and turn < view.month:
         found.append(Blocker("period_out_of_order", f"{turn:%B %Y} comes first: it is open."))
     if unsealed := count_unsealed(organization_id=view.organization_id, until=view.ends_at):
