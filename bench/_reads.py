@@ -77,10 +77,10 @@ def _trial_balance(subject: Subject) -> object:
 
 
 def _entries_of_account(subject: Subject) -> object:
-    rows = queries.entries(organization_id=subject.organization_id, account_id=subject.account_id)
-    return queries.view_entries(
-        organization_id=subject.organization_id, entries=rows.order_by("-id")[:50]
+    search = queries.Search(
+        organization_id=subject.organization_id, now=clock.now(), account_id=subject.account_id
     )
+    return queries.list_entries(search=search, ask=queries.Ask(50))
 
 
 READS: Final[Mapping[str, Callable[[Subject], object]]] = {
