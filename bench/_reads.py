@@ -63,11 +63,21 @@ def _balance_sheet(subject: Subject) -> object:
     return queries.balance_sheets(organization_id=subject.organization_id, at=subject.at)
 
 
+def _whole_tree(subject: Subject) -> object:
+    return queries.list_balances_at(organization_id=subject.organization_id, at=subject.at)
+
+
 def _entries_of_account(subject: Subject) -> object:
-    rows = queries.entries(organization_id=subject.organization_id, account_id=subject.account_id)
-    return queries.view_entries(
-        organization_id=subject.organization_id, entries=rows.order_by("-id")[:50]
-    )
+    return _search(subject, account_id=subject.account_id)
+
+
+def _entries_of_a_month(subject: Subject) -> object:
+    return _search(subject, effective=(subject.since, subject.until))
+
+
+def _search(subject: Subject, **asked: Any) -> object:  # noqa: ANN401  (a search's own fields)
+    search = queries.Search(organization_id=subject.organization_id, now=clock.now(), **asked)
+    return queries.list_entries(search=search, ask=queries.Ask(50))
 
 
 READS: Final[Mapping[str, Callable[[Subject], object]]] = {
@@ -76,7 +86,9 @@ READS: Final[Mapping[str, Callable[[Subject], object]]] = {
     "balance_as_recorded": _balance_as_recorded,
     "trial_balance": _trial_balance,
     "balance_sheet": _balance_sheet,
+    "balances_of_all_as_of": _whole_tree,
     "entries_of_account": _entries_of_account,
+    "entries_of_a_month": _entries_of_a_month,
 }
 
 
