@@ -72,7 +72,7 @@ def _entries_of_account(subject: Subject) -> object:
 
 
 def _entries_of_a_month(subject: Subject) -> object:
-    return _search(subject, effective=(subject.since, subject.until))
+    return _search(subject, effective=queries.Window(subject.since, subject.until))
 
 
 def _search(subject: Subject, **asked: Any) -> object:  # noqa: ANN401  (a search's own fields)
