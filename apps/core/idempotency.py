@@ -152,7 +152,7 @@ def refuse_many(organization_id: UUID, refused: Sequence[tuple[str, Refusal]]) -
     kept = [(key, refusal) for key, refusal in refused if _is_stored(refusal)]
     if not kept:
         return
-    statements.run(
+    statements.send(
         _REFUSE,
         {
             "org": organization_id,

@@ -140,7 +140,7 @@ def _flush() -> None:
     places = {kind: place for place, kind in enumerate(kinds, 1)}
     batch_id, *ids = new_ids(1 + len(published))
     is_public = any(kind.public for kind in kinds)
-    statements.run(
+    statements.send(
         _WRITE,
         {
             "batch": batch_id,

@@ -128,12 +128,27 @@ def run(statement: str, values: Mapping[str, object]) -> list[tuple[Any, ...]]:
     connection.ensure_connection()
     connection.validate_no_broken_transaction()
     cursor = psycopg.Cursor(connection.connection)
+    _execute(cursor, statement, values)
+    return cursor.fetchall() if cursor.description else []
+
+
+def send(statement: str, values: Mapping[str, object]) -> None:
+    """
+    Run one statement that answers nothing; in a pipeline it is not waited for.
+
+    Errors are Django's: here, or where a pipeline ends.
+    """
+    connection.ensure_connection()
+    connection.validate_no_broken_transaction()
+    _execute(psycopg.Cursor(connection.connection), statement, values)
+
+
+def _execute(cursor: psycopg.Cursor[Any], statement: str, values: Mapping[str, object]) -> None:
     if connection.execute_wrappers or connection.queries_logged:
         _run_watched(cursor, statement, values)
-    else:
-        with connection.wrap_database_errors:
-            cursor.execute(statement, values, binary=True)
-    return cursor.fetchall() if cursor.description else []
+        return
+    with connection.wrap_database_errors:
+        cursor.execute(statement, values, binary=True)
 
 
 def _run_watched(cursor: psycopg.Cursor[Any], statement: str, values: Mapping[str, object]) -> None:

@@ -9,7 +9,7 @@ other way, and no savepoint.
 import random
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import wraps
@@ -62,6 +62,7 @@ class Unit:
     events: list[object] = field(default_factory=list)
     resolvable: bool = False
     committing: bool = False
+    pipeline: ExitStack = field(default_factory=ExitStack)
 
 
 _current: ContextVar[Unit | None] = ContextVar("kassa_unit", default=None)
@@ -113,7 +114,7 @@ def outermost[**P, R](operation: Callable[P, R]) -> Callable[P, R]:
 def _run_once[R](unit: Unit, body: Callable[[], R]) -> R:
     token = _current.set(unit)
     try:
-        with transaction.atomic(durable=True):  # noqa: TID251  (the one place)
+        with unit.pipeline, transaction.atomic(durable=True):  # noqa: TID251  (the one place)
             result = body()
             for step in unit.before_commit:
                 step()
@@ -121,6 +122,17 @@ def _run_once[R](unit: Unit, body: Callable[[], R]) -> R:
         return result
     finally:
         _current.reset(token)
+
+
+def pipeline_until_commit() -> None:
+    """
+    Send what this operation still writes together with its COMMIT, in one trip to Postgres.
+
+    From here on a statement's fault shows at the COMMIT, which then was not carried out, and a row
+    count means nothing; asking for rows still waits for them. For the hottest path, whose last
+    statements answer nothing.
+    """
+    current().pipeline.enter_context(connection.connection.pipeline())
 
 
 def _record_refusal(unit: Unit, refusal: Refusal) -> bool:
@@ -200,6 +212,18 @@ def refuse_inside() -> None:
     if blocks and not getattr(blocks[-1], "_from_testcase", False):
         msg = "An outermost operation is not called inside a transaction."
         raise RuntimeError(msg)
+
+
+def release_connection() -> None:
+    """
+    Give a pooled connection back, where this thread holds one and is in no transaction.
+
+    For a thread that is about to wait for another one, which needs a connection to go on: threads
+    that wait with a connection in hand can keep the pool from the one they wait for.
+    """
+    is_pooled = bool(connection.settings_dict["OPTIONS"].get("pool"))
+    if is_pooled and connection.connection is not None and not connection.in_atomic_block:
+        connection.close()
 
 
 def required[**P, R](operation: Callable[P, R]) -> Callable[P, R]:

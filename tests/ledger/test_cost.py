@@ -27,6 +27,7 @@ from tests.ledger.factories import (
     post,
     post_transfer,
 )
+from tests.support import wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -168,6 +169,9 @@ class TestBalances:
         )
         ids, rng = list(opened.values()), random.Random(1)
 
+        # What an earlier test killed may still be ending here, in an older transaction.
+        wait_until(nobody_else_is_in_a_transaction)
+
         # More updates than the pages have room for. A page frees itself once nobody on the server
         # is in an older transaction: other tests are, so one round of some must find them away.
         for turn in range(12):
@@ -180,6 +184,16 @@ class TestBalances:
                 break
 
         assert ratio >= 0.95
+
+
+def nobody_else_is_in_a_transaction() -> bool:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database()"
+            " AND pid <> pg_backend_pid() AND (backend_xmin IS NOT NULL"
+            " OR backend_xid IS NOT NULL))"
+        )
+        return cursor.fetchone()[0]
 
 
 def updates_of(table: str) -> tuple[int, int]:

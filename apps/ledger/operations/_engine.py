@@ -66,9 +66,12 @@ def run(
     now: datetime,
     atomic: bool,
     reach_internal: bool,
+    is_last: bool = False,
 ) -> list[Outcome]:
     """
     Lock what the commands name, decide, and write what was decided.
+
+    `is_last`: what is written goes out with the COMMIT, since nothing after it asks for rows.
 
     :raises Refusal: in `atomic` mode, the first refused command's own
     """
@@ -77,6 +80,8 @@ def run(
     _release_expired(organization_id, state, outcomes)
     if atomic:
         raise_first(outcomes)
+    if is_last:
+        transactions.pipeline_until_commit()
     _writing.write(
         organization_id=organization_id,
         before=state.balances,

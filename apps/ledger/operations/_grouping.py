@@ -87,6 +87,8 @@ def submit(ticket: Ticket) -> Answer:
         else:
             queue.append(ticket)
     if queue is not None:
+        # Whoever writes needs a connection, which this thread must not keep from it.
+        transactions.release_connection()
         ticket.turn.acquire()
     if queue is None or ticket.leads:
         _write(ticket)
@@ -165,6 +167,7 @@ def _post(*, organization_id: UUID, group: Sequence[Ticket]) -> list[Answer]:
             now=max(ticket.now for ticket in fresh),
             atomic=False,
             reach_internal=False,
+            is_last=True,
         )
         for ticket, outcome in zip(fresh, outcomes, strict=True):
             answers[ticket.asked.key] = _decided(organization_id, ticket, outcome)

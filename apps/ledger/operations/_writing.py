@@ -95,7 +95,7 @@ def write(
     ]
     if changed:
         # Where only holds changed, nothing is posted and the statement changes balances alone.
-        statements.run(
+        statements.send(
             _WRITE,
             {
                 "org": organization_id,
