@@ -24,6 +24,7 @@ class Subject:
 
     organization_id: UUID
     account_id: UUID
+    turn: int
     since: datetime
     until: datetime
 
@@ -37,6 +38,13 @@ def _statement(subject: Subject) -> object:
     return queries.get_statement(
         organization_id=subject.organization_id, account_id=subject.account_id,
         since=subject.since, until=subject.until,
+    )  # fmt: skip
+
+
+def _statement_as_recorded(subject: Subject) -> object:
+    return queries.get_statement(
+        organization_id=subject.organization_id, account_id=subject.account_id,
+        since=subject.since, until=subject.until, clock="recorded",
     )  # fmt: skip
 
 
@@ -80,8 +88,32 @@ def _search(subject: Subject, **asked: Any) -> object:  # noqa: ANN401  (a searc
     return queries.list_entries(search=search, ask=queries.Ask(50))
 
 
+def _search_account(subject: Subject) -> object:
+    window = queries.Window(subject.since, subject.until)
+    return _search(subject, account_id=subject.account_id, effective=window)
+
+
+def _search_amount(subject: Subject) -> object:
+    # What seeded pay-ins come to lies between 20,000 and 282,143: few are exactly one amount.
+    return _search(subject, amount_min=50_000 + subject.turn, amount_max=50_000 + subject.turn)
+
+
+def _search_kind(subject: Subject) -> object:
+    window = queries.Window(subject.since, subject.until)
+    return _search(subject, kind="payout", recorded=window)
+
+
+def _search_metadata(subject: Subject) -> object:
+    return _search(subject, metadata={"order": f"ord_{997 * subject.turn}"})
+
+
+def _search_reference(subject: Subject) -> object:
+    return _search(subject, reference=f"seed-out-{997 * subject.turn}")
+
+
 READS: Final[Mapping[str, Callable[[Subject], object]]] = {
     "statement": _statement,
+    "statement_as_recorded": _statement_as_recorded,
     "balance_as_of": _balance_as_of,
     "balance_as_recorded": _balance_as_recorded,
     "trial_balance": _trial_balance,
@@ -89,6 +121,11 @@ READS: Final[Mapping[str, Callable[[Subject], object]]] = {
     "balances_of_all_as_of": _whole_tree,
     "entries_of_account": _entries_of_account,
     "entries_of_a_month": _entries_of_a_month,
+    "search_account": _search_account,
+    "search_amount": _search_amount,
+    "search_kind": _search_kind,
+    "search_metadata": _search_metadata,
+    "search_reference": _search_reference,
 }
 
 
@@ -111,8 +148,8 @@ def _choose(count: int) -> list[Subject]:
     until = (clock.now() - timedelta(days=300)).replace(day=1, hour=0, minute=0, second=0)
     since = (until - timedelta(days=1)).replace(day=1)
     return [
-        Subject(organization_id, view.account_id, since, until)
-        for view in [*views[: count - 5], *views[-5:]]
+        Subject(organization_id, view.account_id, turn, since, until)
+        for turn, view in enumerate([*views[: count - 5], *views[-5:]])
     ]
 
 
