@@ -7,10 +7,10 @@ PORT ?= 8000
 # Five processes start at once: without cached bytecode each would compile every library anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help install services stop reset run test check bench journey screenshots requirements shell
+.PHONY: help install services stop reset run test test-serializable soak check bench journey screenshots requirements shell
 
 help: ## Show this list
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r name what; do printf '%-14s%s\n' "$$name" "$$what"; done
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r name what; do printf '%-19s%s\n' "$$name" "$$what"; done
 
 install: ## Make .venv with what requirements/dev.txt pins
 	@dev/bootstrap
@@ -30,6 +30,12 @@ run: install ## Run Kassa with its demo organization: web, workers, beat, sandbo
 
 test: services ## Run every test; T="tests/ledger -k race" chooses
 	$(BIN)/pytest -n 2 --dist worksteal $(T)
+
+test-serializable: services ## The ledger's tests, every transaction SERIALIZABLE
+	KASSA_ISOLATION=serializable $(BIN)/pytest -n 2 --dist worksteal $(or $(T),tests/ledger)
+
+soak: services ## Long runs under load, some minutes
+	$(BIN)/pytest -m soak $(T)
 
 check: services ## Lint, types, import contracts, migrations, OpenAPI drift, deploy settings
 	$(BIN)/ruff check .

@@ -398,7 +398,7 @@ race(*(
     partial(move_back_and_forth, organization, (ann, bob), (euros, dollars),
             worker=f"{worker}-{n}", forth=n % 2 == 0, rounds=rounds)
     for n in range(threads)
-), seconds=90)
+), seconds=400)
 print("moved all", flush=True)
 """
 
@@ -467,6 +467,7 @@ class TestCase11:
         self.in_processes(wallets, processes=2, threads=10, rounds=ROUNDS // 4)
 
     @pytest.mark.soak
+    @pytest.mark.timeout(600)
     def test_twenty_processes_meet_no_deadlock(self, wallets):
         self.in_processes(wallets, processes=20, threads=2, rounds=ROUNDS // 4)
 
@@ -475,8 +476,9 @@ class TestCase11:
             ids = map(str, wallets)
             arguments = (*ids, f"p{number}", str(threads), str(rounds))
             with running("-c", MOVES_BACK_AND_FORTH, *arguments) as process:
-                told, _ = process.communicate(timeout=110)
-                return told.strip() if process.returncode == 0 else f"FAILED {told}"
+                told, _ = process.communicate(timeout=500)
+                # Before that there may be what it logged.
+                return told.strip().rpartition("\n")[2] if process.returncode == 0 else told
 
         with ThreadPoolExecutor(processes) as pool:
             assert list(pool.map(work, range(processes))) == ["moved all"] * processes

@@ -553,4 +553,4 @@ class TestEngine:
     @pytest.mark.soak
     @pytest.mark.timeout(600)
     def test_does_so_for_long(self):
-        drive(40, 60)
+        drive(100, 60)
