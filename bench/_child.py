@@ -13,8 +13,12 @@ import sys
 if __name__ == "__main__":
     import django
 
+    from config.memory import settle
+
     django.setup()
     run = importlib.import_module(sys.argv[1]).prepare(json.loads(sys.stdin.readline()))
+    # As every process that serves does once it has started.
+    settle()
     print("ready", flush=True)
     sys.stdin.readline()
     print(json.dumps(run()), flush=True)

@@ -8,6 +8,7 @@ from django.conf import settings
 
 from apps.core import context
 from config.errors import start_reporting
+from config.memory import settle
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings.local")
 
@@ -25,6 +26,13 @@ def _keep_our_logging(**_: object) -> None:
 @signals.beat_init.connect
 def _start_reporting(**_: object) -> None:
     start_reporting(dsn=settings.SENTRY_DSN, environment=settings.SENTRY_ENVIRONMENT)
+
+
+# A prefork worker's tasks run in its children, those of a pool of threads in itself.
+@signals.worker_process_init.connect
+@signals.worker_ready.connect
+def _settle(**_: object) -> None:
+    settle()
 
 
 @signals.task_prerun.connect

@@ -8,6 +8,7 @@ from django.core.wsgi import get_wsgi_application
 from sentry_sdk.integrations.wsgi import SentryWsgiMiddleware
 
 from config.errors import start_reporting
+from config.memory import settle
 
 if TYPE_CHECKING:
     from config.express import Application
@@ -29,3 +30,4 @@ def make_application() -> "Application":
 
 
 application = make_application()
+settle()

@@ -209,7 +209,7 @@ def _amount(outcome: Outcome) -> int | None:
 
 def _last_balances(outcomes: Sequence[Outcome]) -> tuple[BalanceAfter, ...]:
     """Return each account that the batch posted to, as it was after its last posting."""
-    last = {line[0]: line for outcome in outcomes for line in outcome.lines}
+    last = {line[0].int: line for outcome in outcomes for line in outcome.lines}
     return tuple(BalanceAfter(line[0], line[3], line[4], line[5]) for line in last.values())
 
 

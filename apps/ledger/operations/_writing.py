@@ -186,14 +186,16 @@ def _entry_events(
     organization_id: UUID, posted: Sequence[tuple[Outcome, Origin]], now: datetime
 ) -> list[Published]:
     """Return the event of each entry, its data written as `JournalEntryPosted.data` would."""
-    accounts = {line[0]: encode_id("la", line[0]) for o, _ in posted for line in o.lines}
+    # By the integer in an id, whose hash is not computed in Python.
+    ids = {line[0].int: line[0] for outcome, _ in posted for line in outcome.lines}
+    accounts = {number: encode_id("la", id_) for number, id_ in ids.items()}
     printed = {at: _printed(at) for at in {o.effective_at or now for o, _ in posted}}
     taken = []
     for outcome, origin in posted:
         command = _posting_command(outcome)
         postings = ",".join(
             [
-                f'{{"ledger_account":"{accounts[line[0]]}","amount":{line[1]},'
+                f'{{"ledger_account":"{accounts[line[0].int]}","amount":{line[1]},'
                 f'"currency":"{line[2]}"}}'
                 for line in outcome.lines
             ]

@@ -79,7 +79,7 @@ def touched(commands: Sequence[Command]) -> tuple[set[UUID], set[UUID]]:
 class _Work:
     """A state of which an account, a hold or a history is copied as it is first changed."""
 
-    __slots__ = ("_our_later", "_ours", "balances", "holds", "known", "later", "now", "state")
+    __slots__ = ("_our_later", "balances", "holds", "known", "later", "now", "state")
 
     def __init__(self, state: State) -> None:
         self.state = State(
@@ -97,15 +97,13 @@ class _Work:
         self.known = self.state.known
         self.later = self.state.later
         self.now = state.now
-        self._ours: set[UUID] = set()
         self._our_later: set[UUID] = set()
 
     def own(self, balance: BalanceState) -> BalanceState:
         """Return the account's copy that may be changed."""
-        if balance.id in self._ours:
+        if balance.owner is self:
             return balance
-        self._ours.add(balance.id)
-        mine = self.balances[balance.id] = balance.copy()
+        mine = self.balances[balance.id] = balance.copy(owner=self)
         return mine
 
     def own_later(self, account_id: UUID) -> LaterBalances | None:

@@ -75,6 +75,8 @@ class BalanceState:
     version: int = 0
     latest_effective_at: datetime | None = None
     monitored: bool = False
+    # Whose copy this is: who decides over a batch changes its own copies and no others.
+    owner: object = field(default=None, compare=False, repr=False)
 
     @property
     def posted(self) -> int:
@@ -95,12 +97,12 @@ class BalanceState:
         """What may leave now: pending out is taken off, pending in is not added."""
         return self.posted - self.pending_out
 
-    def copy(self) -> "BalanceState":
+    def copy(self, *, owner: object = None) -> "BalanceState":
         # Called for every account of a batch; the standard library's copy takes thrice as long.
         return BalanceState(
             self.id, self.currency, self.credit_normal, self.status, self.min_available_minor,
             self.internal, self.posted_debits, self.posted_credits, self.pending_debits,
-            self.pending_credits, self.version, self.latest_effective_at, self.monitored,
+            self.pending_credits, self.version, self.latest_effective_at, self.monitored, owner,
         )  # fmt: skip
 
 
