@@ -1,0 +1,191 @@
+"""A hold is over by the clock: whether a sweeper ran makes no difference to who needs its money."""
+
+from datetime import timedelta
+from functools import partial
+
+import pytest
+from django.db import connection
+
+from apps.core.ids import new_id
+from apps.core.invariants import breaches
+from apps.ledger import operations
+from apps.ledger.errors import HoldExpired, InsufficientFunds
+from apps.ledger.models import Hold
+from apps.ledger.operations import TransferRequest, _engine
+from apps.ledger.rules import PlaceHold, VoidHold
+from tests.ledger.factories import (
+    ACTOR,
+    NOW,
+    balance,
+    create_organization,
+    fund,
+    move,
+    open_account,
+    post,
+    post_transfer,
+)
+from tests.ledger.rows import fingerprints
+from tests.ledger.test_grouping import Asking, is_waiting, sql
+from tests.support import wait_until
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+HOUR = timedelta(hours=1)
+
+
+@pytest.fixture
+def books():
+    organization = create_organization()
+    ann = open_account(organization, "wallets:ann:EUR")
+    bob = open_account(organization, "wallets:bob:EUR")
+    fund(organization, ann, 100, at=NOW - 9 * HOUR)
+    return organization, ann, bob
+
+
+def hold_over(organization, debit, credit, amount=60):
+    """Place a hold whose time is over, and that no sweeper has come to."""
+    command = PlaceHold(
+        id=new_id(), debit_account_id=debit, credit_account_id=credit, amount_minor=amount,
+        currency="EUR", expires_at=NOW,
+    )  # fmt: skip
+    post(organization, command)
+    return command.id
+
+
+def dry(organization, debit, credit, amount, **more):
+    """What a transfer would do, and that asking wrote nothing."""
+    request = TransferRequest(
+        debit_account_id=debit, credit_account_id=credit, amount_minor=amount, currency="EUR",
+        **more,
+    )  # fmt: skip
+    before = fingerprints()
+    [outcome] = operations.preview_transfers(
+        organization_id=organization, transfers=[request], mode="atomic", now=NOW
+    )
+    assert fingerprints() == before
+    return outcome
+
+
+class TestItsMoney:
+    @pytest.mark.parametrize(
+        "more", [{}, {"effective_at": NOW - HOUR}, {"up_to": True}], ids=["now", "past", "up_to"]
+    )
+    def test_is_free_to_whoever_needs_it(self, books, more):
+        organization, ann, bob = books
+        hold = hold_over(organization, ann, bob)
+        told = dry(organization, ann, bob, 100, **more)
+
+        done = post_transfer(organization, ann, bob, 100, key="k", **more).outcome
+
+        assert told.balances == done.balances
+        assert [line.amount_minor for line in done.lines] == [100, -100]
+        assert Hold.objects.get(id=hold).status == "expired"
+        assert balance(organization, ann).available == 0
+        assert breaches() == []
+
+    def test_is_free_where_money_leaves_by_credit(self, books):
+        organization, _, bob = books
+        till = open_account(organization, "tills:one:EUR", type_="asset")
+        vault = open_account(organization, "vaults:one:EUR", type_="asset", floor=None)
+        post(organization, move(till, bob, 100))
+        hold_over(organization, vault, till)
+
+        told = dry(organization, vault, till, 100)
+        done = post_transfer(organization, vault, till, 100, key="k").outcome
+
+        assert told.balances == done.balances
+        assert balance(organization, till).available == 0
+        assert breaches() == []
+
+    def test_stays_reserved_where_it_is_not_needed(self, books):
+        organization, ann, bob = books
+        hold = hold_over(organization, ann, bob)
+
+        told = dry(organization, ann, bob, 40)
+        done = post_transfer(organization, ann, bob, 40, key="k").outcome
+
+        assert told.balances == done.balances
+        assert done.balances[0].available == 0
+        assert Hold.objects.get(id=hold).status == "open"
+
+    def test_that_does_not_suffice_is_refused_with_what_there_is(self, books):
+        organization, ann, bob = books
+        hold_over(organization, ann, bob)
+
+        with pytest.raises(InsufficientFunds) as told:
+            dry(organization, ann, bob, 101)
+        with pytest.raises(InsufficientFunds) as done:
+            post_transfer(organization, ann, bob, 101, key="k")
+
+        assert told.value.details == done.value.details
+        assert done.value.details["available"] == 100
+
+    def test_is_waited_for_while_somebody_else_is_ending_the_hold(self, books):
+        organization, ann, bob = books
+        hold = hold_over(organization, ann, bob)
+        other = connection.copy()
+        other.set_autocommit(False)
+        with other.cursor() as cursor:
+            cursor.execute("SELECT FROM ledger_hold WHERE id = %s FOR NO KEY UPDATE", [hold])
+        asked = Asking(partial(post_transfer, organization, ann, bob, 100, key="k"))
+        wait_until(is_waiting)
+        other.rollback()
+        other.close()
+
+        assert asked.ended().fault is None
+        assert balance(organization, bob).available == 100
+        assert sql("SELECT status FROM ledger_hold") == [("expired",)]
+
+
+class TestADryRun:
+    def test_of_giving_it_up_answers_as_the_real_one(self, books):
+        organization, ann, bob = books
+        hold = hold_over(organization, ann, bob)
+
+        told = operations.preview_void(organization_id=organization, hold_id=hold, now=NOW)
+        done = operations.void_hold(
+            organization_id=organization, hold_id=hold, idempotency_key="v", actor=ACTOR, now=NOW
+        )
+
+        assert told == done.balances
+
+    def test_of_capturing_it_answers_as_the_real_one(self, books):
+        organization, ann, bob = books
+        hold = hold_over(organization, ann, bob)
+        asked = {
+            "organization_id": organization, "hold_id": hold, "now": NOW,
+            "capture": operations.CaptureRequest(),
+        }  # fmt: skip
+
+        with pytest.raises(HoldExpired):
+            operations.preview_capture(**asked)
+        with pytest.raises(HoldExpired):
+            operations.capture_hold(**asked, idempotency_key="c", actor=ACTOR)
+
+
+class TestItsReference:
+    def test_is_free_in_the_batch_that_ends_it(self, books):
+        organization, ann, bob = books
+        first, second = (
+            PlaceHold(
+                id=new_id(), debit_account_id=ann, credit_account_id=bob, amount_minor=60,
+                currency="EUR", reference="order-1",
+            )
+            for _ in range(2)
+        )  # fmt: skip
+        post(organization, first)
+        commands = [VoidHold(hold_id=first.id), second]
+        _, told = _engine.preview(
+            organization_id=organization, commands=commands, now=NOW, reach_internal=True
+        )
+
+        done = post(organization, *commands)
+
+        assert [outcome.status for outcome in told] == ["voided", "held"]
+        assert [outcome.status for outcome in done] == ["voided", "held"]
+        assert dict(Hold.objects.values_list("id", "status")) == {
+            first.id: "voided",
+            second.id: "open",
+        }
+        assert balance(organization, ann).available == 40
+        assert breaches() == []
