@@ -122,7 +122,7 @@ for _kind in (_Uuids, _Int8s, _Int4s, _Texts, _Instants):
 
 def run(statement: str, values: Mapping[str, object]) -> list[tuple[Any, ...]]:
     """
-    Run one statement on Django's connection and return its rows; an empty list if it has none.
+    Run one statement that answers rows, on Django's connection, and return them.
 
     Errors are Django's, as from its own cursor, and so is whatever watches or logs statements.
     """
@@ -130,7 +130,9 @@ def run(statement: str, values: Mapping[str, object]) -> list[tuple[Any, ...]]:
     connection.validate_no_broken_transaction()
     cursor = psycopg.Cursor(connection.connection)
     _execute(cursor, statement, values)
-    return cursor.fetchall() if cursor.description else []
+    # In a pipeline this is what waits for the answer.
+    with connection.wrap_database_errors:
+        return cursor.fetchall()
 
 
 def send(statement: str, values: Mapping[str, object]) -> None:

@@ -1,4 +1,4 @@
-"""Jobs of the ledger: sealing after the fact, and the second step of closing a month."""
+"""Jobs of the ledger: sealing, ending holds whose time is over, the second step of a close."""
 
 import time
 from datetime import datetime
@@ -19,6 +19,7 @@ SECONDS_MAX: Final = 45.0
 def register() -> None:
     """Declare the app's jobs; called when the app is ready."""
     jobs.declare(kind="ledger.seal", schedule=jobs.Every(minutes=1), run=seal_due)
+    jobs.declare(kind="ledger.expire_holds", schedule=jobs.Every(minutes=1), run=expire_due)
     jobs.declare(kind="ledger.close_periods", schedule=jobs.Every(minutes=1), run=close_periods)
 
 
@@ -37,6 +38,28 @@ def _seal_portion(organization_id: UUID, now: datetime) -> bool:
     # of entries that wait for an hour.
     except Exception:
         log.exception("entries_not_sealed", organization_id=str(organization_id))
+        return False
+
+
+def expire_due(_period: str, now: datetime) -> None:
+    """
+    Release the holds whose time is over, a portion of each organisation in turn.
+
+    Nothing depends on it but what is shown: an act decides by the clock, and where funds lack such
+    holds are released at once.
+    """
+    deadline = time.monotonic() + SECONDS_MAX
+    waiting = queries.organizations_with_expired_holds(now=now)
+    while waiting and time.monotonic() < deadline:
+        waiting = [id_ for id_ in waiting if _expire_portion(id_, now)]
+
+
+def _expire_portion(organization_id: UUID, now: datetime) -> bool:
+    try:
+        return operations.expire_holds(organization_id=organization_id, now=now) > 0
+    # The boundary: one organisation's fault must not keep the others' money reserved.
+    except Exception:
+        log.exception("holds_not_expired", organization_id=str(organization_id))
         return False
 
 

@@ -165,13 +165,19 @@ class Books:
             case CaptureHold():
                 return self._capture(command)
             case VoidHold():
-                return self._end(self._open(command.hold_id), "voided")
+                return self._void(command)
             case ExpireHold():
                 hold = self._open(command.hold_id)
                 if hold.expires_at is None or hold.expires_at > self.now:
                     raise No("hold_not_expired")
                 return self._end(hold, "expired")
         raise AssertionError(command)
+
+    def _void(self, command: VoidHold) -> Result:
+        hold = self._open(command.hold_id)
+        if hold.expires_at is not None and hold.expires_at <= self.now:
+            raise No("hold_expired")
+        return self._end(hold, "voided")
 
     def _transfer(self, command: Transfer) -> Result:
         amount = command.amount_minor

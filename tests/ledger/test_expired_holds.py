@@ -8,10 +8,11 @@ from django.db import connection
 
 from apps.core.ids import new_id
 from apps.core.invariants import breaches
-from apps.ledger import operations
+from apps.core.models import OutboxEvent
+from apps.ledger import operations, tasks
 from apps.ledger.errors import HoldExpired, InsufficientFunds
 from apps.ledger.models import Hold
-from apps.ledger.operations import TransferRequest, _engine
+from apps.ledger.operations import HoldRequest, TransferRequest, _engine
 from apps.ledger.rules import PlaceHold, VoidHold
 from tests.ledger.factories import (
     ACTOR,
@@ -140,14 +141,15 @@ class TestItsMoney:
 class TestADryRun:
     def test_of_giving_it_up_answers_as_the_real_one(self, books):
         organization, ann, bob = books
-        hold = hold_over(organization, ann, bob)
+        asked = {
+            "organization_id": organization, "hold_id": hold_over(organization, ann, bob),
+            "now": NOW,
+        }  # fmt: skip
 
-        told = operations.preview_void(organization_id=organization, hold_id=hold, now=NOW)
-        done = operations.void_hold(
-            organization_id=organization, hold_id=hold, idempotency_key="v", actor=ACTOR, now=NOW
-        )
-
-        assert told == done.balances
+        with pytest.raises(HoldExpired):
+            operations.preview_void(**asked)
+        with pytest.raises(HoldExpired):
+            operations.void_hold(**asked, idempotency_key="v", actor=ACTOR)
 
     def test_of_capturing_it_answers_as_the_real_one(self, books):
         organization, ann, bob = books
@@ -163,7 +165,49 @@ class TestADryRun:
             operations.capture_hold(**asked, idempotency_key="c", actor=ACTOR)
 
 
+class TestTheSweeper:
+    def test_releases_what_is_over_and_leaves_the_rest(self, books):
+        organization, ann, bob = books
+        over = hold_over(organization, ann, bob)
+        lasting = PlaceHold(
+            id=new_id(), debit_account_id=ann, credit_account_id=bob, amount_minor=10,
+            currency="EUR", expires_at=NOW + HOUR,
+        )  # fmt: skip
+        post(organization, lasting)
+
+        tasks.expire_due("", NOW)
+        tasks.expire_due("", NOW)
+
+        assert dict(Hold.objects.values_list("id", "status")) == {
+            over: "expired",
+            lasting.id: "open",
+        }
+        assert balance(organization, ann).available == 90
+        assert OutboxEvent.objects.filter(name="ledger.hold.expired").count() == 1
+        assert breaches() == []
+
+
 class TestItsReference:
+    def test_is_free_once_its_time_is_over(self, books):
+        organization, ann, bob = books
+        asked = {"debit_account_id": ann, "credit_account_id": bob, "currency": "EUR"}
+        first = PlaceHold(
+            id=new_id(), amount_minor=60, reference="order-1", expires_at=NOW, **asked
+        )
+        post(organization, first)
+        again = HoldRequest(amount_minor=70, reference="order-1", **asked)
+
+        told = operations.preview_hold(organization_id=organization, hold=again, now=NOW)
+        done = operations.place_hold(
+            organization_id=organization, hold=again, idempotency_key="h", actor=ACTOR, now=NOW
+        )
+
+        assert done.hold_id != first.id
+        assert told == done.balances
+        assert balance(organization, ann).available == 30
+        assert Hold.objects.get(id=first.id).status == "expired"
+        assert breaches() == []
+
     def test_is_free_in_the_batch_that_ends_it(self, books):
         organization, ann, bob = books
         first, second = (

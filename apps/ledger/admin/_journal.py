@@ -93,9 +93,7 @@ class JournalEntryAdmin(RecordAdmin[JournalEntry]):
 
     @shown("Amount", align="end")
     def moved(self, obj: JournalEntry) -> SafeString:
-        postings = _entry(obj).postings
-        total = sum(posting.amount_minor for posting in postings if posting.amount_minor > 0)
-        return cells.amount(total, postings[0].currency)
+        return cells.amounts(_debits(_entry(obj).postings))
 
     def who(self, obj: JournalEntry) -> SafeString:
         return cells.text(getattr(obj, "person", "") or obj.actor.split(":")[0].replace("_", " "))
@@ -138,6 +136,14 @@ def _side(amount_minor: int, currency: str) -> SafeString | str:
 
 
 def _totals(postings: Sequence[Any]) -> list[SafeString | str]:
-    total = sum(posting.amount_minor for posting in postings if posting.amount_minor > 0)
-    shown = cells.amount(total, postings[0].currency)
+    shown = cells.amounts(_debits(postings))
     return ["Sum", shown, shown, ""]
+
+
+def _debits(postings: Sequence[Any]) -> dict[str, int]:
+    """Return what an entry moves, per currency: its debits, which its credits equal."""
+    sums: dict[str, int] = {}
+    for posting in postings:
+        if posting.amount_minor > 0:
+            sums[posting.currency] = sums.get(posting.currency, 0) + posting.amount_minor
+    return sums

@@ -109,7 +109,7 @@ class HoldCollection(ApiView):
             summary="List holds",
             query={
                 "ledger_account": "Only holds on this account's money.",
-                "status": "open, captured, voided or expired, as it was last recorded.",
+                "status": "open, captured, voided or expired, as of now.",
                 "reference": "Only holds with this reference.",
             },
         ),
@@ -152,7 +152,7 @@ class HoldCollection(ApiView):
         if status := asked.get("status"):
             if status not in set(HoldStatus):
                 raise ApiProblem("invalid_request", "status is open, captured, voided or expired.")
-            rows = rows.filter(status=status)
+            rows = queries.holds_in(rows, status=status, now=now)
         if reference := asked.get("reference"):
             rows = rows.filter(reference=reference)
 

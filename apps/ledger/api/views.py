@@ -138,6 +138,8 @@ class LedgerAccountResource(ApiView):
         body = serializers.ChangeLedgerAccount(data=request.data)
         body.is_valid(raise_exception=True)
         asked = body.validated_data
+        if not asked.keys() & {"status", "min_available"}:
+            raise ApiProblem("invalid_request", "Give status, min_available, or both.")
 
         operations.change_client_account(
             organization_id=caller.organization_id,

@@ -204,7 +204,9 @@ def change_client_account(
     :raises FloorAboveAvailable: if less is available than the new floor
     :raises LedgerAccountNotEmpty: if it is to be closed and something is posted or reserved on it
     """
-    parts = [account_id, change.status, change.sets_floor, change.min_available_minor]
+    parts = [
+        account_id, change.status, change.sets_floor, change.min_available_minor, change.reason,
+    ]  # fmt: skip
     claim = idempotency.claim(
         organization_id, idempotency_key, "change_client_account", parts, prefix="la"
     )

@@ -76,6 +76,9 @@ def run(
     :raises Refusal: in `atomic` mode, the first refused command's own
     """
     state = _lock(organization_id, commands, now=now, reach_internal=reach_internal)
+    stale = _over(state)
+    if stale:
+        raise _after_release(organization_id, _accounts_of(stale.values()), now)
     after, outcomes = rules.apply(state, commands)
     _release_expired(organization_id, state, outcomes)
     if atomic:
@@ -118,7 +121,7 @@ def preview(
         short = _short_of_money(state, rules.apply(state, commands)[1])
         expired = queries.read_expired_holds(
             organization_id=organization_id, account_ids=short, now=now
-        )
+        ) | _over(state)
         if expired:
             # What `run` would release first; nothing else sees these holds.
             missing = [id_ for id_ in _accounts_of(expired.values()) if id_ not in state.balances]
@@ -214,6 +217,29 @@ def _complete(
     )
 
 
+def _over(state: State) -> dict[UUID, HoldState]:
+    """Return the holds whose reference is asked for again, and whose time is over."""
+    now = state.now
+    return {
+        id_: state.holds[id_]
+        for id_ in state.known_holds.values()
+        if now is not None
+        and (expires_at := state.holds[id_].expires_at) is not None
+        and expires_at <= now
+    }
+
+
+def _after_release(
+    organization_id: UUID, account_ids: Iterable[UUID], now: datetime
+) -> transactions.RunAgainAfter:
+    """Return what ends this transaction, has expired holds released in another, and tries anew."""
+    return transactions.RunAgainAfter(
+        partial(
+            expire_holds, organization_id=organization_id, account_ids=set(account_ids), now=now
+        )
+    )
+
+
 def _back_dated(
     commands: Sequence[Command],
     balances: Mapping[UUID, BalanceState],
@@ -257,9 +283,7 @@ def _release_expired(organization_id: UUID, state: State, outcomes: Sequence[Out
     if not short or now is None:
         return
     if queries.read_expired_holds(organization_id=organization_id, account_ids=short, now=now):
-        raise transactions.RunAgainAfter(
-            partial(expire_holds, organization_id=organization_id, account_ids=short, now=now)
-        )
+        raise _after_release(organization_id, short, now)
 
 
 def _short_of_money(state: State, outcomes: Sequence[Outcome]) -> set[UUID]:

@@ -8,6 +8,7 @@ from uuid import UUID
 from apps.core import idempotency, transactions
 from apps.core.actors import Actor
 from apps.core.ids import new_id
+from apps.ledger import queries
 from apps.ledger.operations import _engine
 from apps.ledger.operations._origin import Origin
 from apps.ledger.rules import BalanceAfter, CaptureHold, Command, Outcome, PlaceHold, VoidHold
@@ -39,7 +40,7 @@ class CaptureRequest:
 
 @dataclass(frozen=True, slots=True)
 class HoldResult:
-    """The hold, the entry that this act posted, and the balances right after; in a replay none."""
+    """The hold, the entry that this act posted, and the balances right after (in a replay none)."""
 
     hold_id: UUID
     entry_id: UUID | None = None
@@ -104,7 +105,9 @@ def capture_hold(
     ]  # fmt: skip
     claim = idempotency.claim(organization_id, idempotency_key, "capture_hold", parts, prefix="je")
     if claim.replayed:
-        return HoldResult(hold_id)
+        posted = queries.hold_entries(organization_id=organization_id, hold_id=hold_id)
+        # A capture of 0 posted nothing, and its key stands for no entry.
+        return HoldResult(hold_id, claim.resource_id if claim.resource_id in posted else None)
     command = _captured(claim.resource_id, hold_id, capture)
     outcome = _run(organization_id, command, actor=actor, now=now)
     return HoldResult(hold_id, outcome.entry_id, outcome.balances)

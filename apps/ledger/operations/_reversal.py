@@ -95,7 +95,13 @@ def reverse_entries(
     :raises LedgerAccountReserved: if one is on an account that only Kassa's own acts post to
     """
     claim = idempotency.claim(
-        organization_id, idempotency_key, "reverse_entries", list(entry_ids), at, prefix="tb"
+        organization_id,
+        idempotency_key,
+        "reverse_entries",
+        list(entry_ids),
+        at,
+        reason,
+        prefix="tb",
     )
     if claim.replayed:
         batch = TransferBatch.objects.get(organization_id=organization_id, id=claim.resource_id)

@@ -102,8 +102,8 @@ def append(*, head: ChainHead, entry_ids: Sequence[UUID], now: datetime) -> None
             "ids": statements.uuids(entry_ids),
             "hashes": hashes,
         }
-        statements.run(_LINKS, values)
-        statements.run(_TOTALS, {name: values[name] for name in ("org", "ids")})
+        statements.send(_LINKS, values)
+        statements.send(_TOTALS, {name: values[name] for name in ("org", "ids")})
         head.position += len(entry_ids)
         head.hash, head.sealed_at = hashes[-1], now
     head.save(update_fields=["position", "hash", "feed_position", "sealed_at"])

@@ -52,6 +52,7 @@ from apps.ledger.queries._holds import (
     get_hold,
     hold_entries,
     holds,
+    holds_in,
     view_hold,
 )
 from apps.ledger.queries._journal import (
@@ -226,6 +227,7 @@ __all__ = [
     "hold_entries",
     "hold_state",
     "holds",
+    "holds_in",
     "last_closed",
     "later_balances",
     "latest_business_time",

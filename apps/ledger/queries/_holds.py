@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 
 from apps.core import transactions
 from apps.ledger import errors
@@ -56,6 +56,17 @@ def holds(*, organization_id: UUID) -> QuerySet[Hold]:
     return Hold.objects.filter(organization_id=organization_id)
 
 
+def holds_in(rows: QuerySet[Hold], *, status: str, now: datetime) -> QuerySet[Hold]:
+    """Narrow holds to those that are in a state at `now`: past its time one is expired."""
+    over = Q(status=HoldStatus.OPEN, expires_at__lte=now)
+    match status:
+        case HoldStatus.OPEN:
+            return rows.filter(status=HoldStatus.OPEN).exclude(over)
+        case HoldStatus.EXPIRED:
+            return rows.filter(Q(status=HoldStatus.EXPIRED) | over)
+    return rows.filter(status=status)
+
+
 def hold_entries(*, organization_id: UUID, hold_id: UUID) -> list[UUID]:
     """Return the journal entries that captures of a hold posted, the first one first."""
     rows = HoldEvent.objects.filter(
@@ -71,7 +82,8 @@ def balance_with_holds(
     """
     Return an account's balance, the open holds on its money, and whether there are more of them.
 
-    One read as of one instant: what the holds reserve is what the balance says is pending out.
+    One read as of one instant: what the holds reserve is what the balance says is pending out,
+    but for those whose time has been over for the minute or so until they are swept.
 
     :raises LedgerAccountNotFound: if the organisation has no such account
     """

@@ -374,7 +374,8 @@ def _change_later(
 
 def _place_hold(work: _Work, command: PlaceHold) -> Outcome:
     known = work.state.known_holds.get(command.reference or "")
-    # One that ended, if only a moment ago in this batch, stands in nobody's way.
+    # One that ended, if only a moment ago in this batch, stands in nobody's way. One whose time was
+    # over before the batch has ended by now: the shell sees to that.
     if known is not None and work.holds[known].status == HoldStatus.OPEN:
         return _replay_hold(command, work.holds[known])
     debit, credit = command.debit_account_id, command.credit_account_id
@@ -425,6 +426,14 @@ def _after(*balances: BalanceState) -> tuple[BalanceAfter, ...]:
 
 
 def _open_hold(work: _Work, hold_id: UUID) -> HoldState:
+    """Return a hold that can be captured or given up, or refuse with what became of it."""
+    hold = _standing_hold(work, hold_id)
+    if _is_expired(work, hold):
+        raise errors.HoldExpired("The hold has expired.", hold=encode_id("ho", hold.id))
+    return hold
+
+
+def _standing_hold(work: _Work, hold_id: UUID) -> HoldState:
     hold = work.holds.get(hold_id)
     if hold is None:
         raise errors.HoldNotFound("There is no such hold.", hold=encode_id("ho", hold_id))
@@ -459,8 +468,6 @@ def _capture_hold(work: _Work, command: CaptureHold) -> Outcome:
     if known is not None and hold is not None:
         return _replay_capture(command, known, hold)
     hold = _open_hold(work, command.hold_id)
-    if _is_expired(work, hold):
-        raise errors.HoldExpired("The hold has expired.", hold=encode_id("ho", hold.id))
     left = hold.remaining_minor
     amount = left if command.amount_minor is None else command.amount_minor
     if amount > left:
@@ -516,7 +523,7 @@ def _void_hold(work: _Work, command: VoidHold) -> Outcome:
 
 
 def _expire_hold(work: _Work, command: ExpireHold) -> Outcome:
-    hold = _open_hold(work, command.hold_id)
+    hold = _standing_hold(work, command.hold_id)
     if not _is_expired(work, hold):
         raise errors.HoldNotExpired("The hold's time is not over.", hold=encode_id("ho", hold.id))
     debit, credit = _release(work, hold, hold.remaining_minor)
