@@ -19,12 +19,14 @@ def record(
     reason: str = "",
     before: Mapping[str, object] | None = None,
     after: Mapping[str, object] | None = None,
+    request_id: str | None = None,
 ) -> None:
     """
     Write one row of the trail in the transaction of the act.
 
     `act` is the capability's name (`payouts.cancel_payout`); `before` and `after` are masked
-    values. The organisation is the subject's, where it has one.
+    values. The organisation is the subject's, where it has one. `request_id` is the current one,
+    unless the row is written on behalf of another request.
     """
     transactions.current()
     kind, id_ = subject if isinstance(subject, tuple) else (subject._meta.label_lower, subject.pk)
@@ -37,7 +39,7 @@ def record(
         subject_type=kind,
         subject_id=str(id_),
         reason=reason,
-        request_id=context.current().request_id,
+        request_id=context.current().request_id if request_id is None else request_id,
         before=before,
         after=after,
     )

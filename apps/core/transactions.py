@@ -7,6 +7,7 @@ other way, and no savepoint.
 """
 
 import random
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -115,9 +116,15 @@ def _run_once[R](unit: Unit, body: Callable[[], R]) -> R:
     token = _current.set(unit)
     try:
         with unit.pipeline, transaction.atomic(durable=True):  # noqa: TID251  (the one place)
-            result = body()
-            for step in unit.before_commit:
-                step()
+            try:
+                result = body()
+                for step in unit.before_commit:
+                    step()
+            except BaseException:
+                # Before the ROLLBACK, which would meet the statements behind the one that failed,
+                # and leave a connection in pipeline mode to whoever gets it next.
+                unit.pipeline.__exit__(*sys.exc_info())
+                raise
             unit.committing = True
         return result
     finally:

@@ -74,7 +74,8 @@ class TestHolds:
 
         assert placed.status_code == 201
         assert placed.json()["balances"][0]["available"] == 100_00 - 15
-        assert captured.status_code == 200
+        assert captured.status_code == replayed.status_code == 200
+        assert replayed.json()["journal_entry"] == captured.json()["journal_entry"]
         assert (
             captured.json()["hold"] | {"status": "captured", "captured": 13, "remaining": 0}
             == (captured.json()["hold"])

@@ -83,7 +83,7 @@ def exchange(
     sold, bought = _commands(organization_id, claim.resource_id, fx, quoted, now)
     # Both at once: the engine locks all four balances ascending in one statement, so exchanges of
     # one pair of currencies in both directions wait for each other and never deadlock.
-    post(organization_id=organization_id, commands=[sold, bought], actor=actor, now=now)
+    outcomes = post(organization_id=organization_id, commands=[sold, bought], actor=actor, now=now)
     row = FxTransfer.objects.create(
         id=claim.resource_id,
         organization_id=organization_id,
@@ -102,7 +102,7 @@ def exchange(
         reference=fx.reference,
         description=fx.description,
         metadata=dict(fx.metadata),
-        effective_at=fx.effective_at or now,
+        effective_at=max(outcome.effective_at or now for outcome in outcomes),
         created_at=now,
     )
     outbox.publish(_posted(row), actor=actor, now=now)

@@ -87,9 +87,7 @@ def submit(ticket: Ticket) -> Answer:
         else:
             queue.append(ticket)
     if queue is not None:
-        # Whoever writes needs a connection, which this thread must not keep from it.
-        transactions.release_connection()
-        ticket.turn.acquire()
+        _wait(ticket)
     if queue is None or ticket.leads:
         _write(ticket)
     if ticket.fault is not None:
@@ -102,6 +100,35 @@ def submit(ticket: Ticket) -> Answer:
     return ticket.answer
 
 
+def _wait(ticket: Ticket) -> None:
+    """Wait for the ticket's turn; a thread that ends meanwhile leaves no queue without writer."""
+    try:
+        # Whoever writes needs a connection, which this thread must not keep from it.
+        transactions.release_connection()
+        ticket.turn.acquire()
+    except BaseException:
+        with _lock:
+            queue = _queues.get(ticket.organization_id, [])
+            if ticket in queue:
+                queue.remove(ticket)
+        if ticket.leads:
+            _hand_on(ticket.organization_id)
+        raise
+
+
+def _hand_on(organization_id: UUID) -> None:
+    """Let the first of those who wait write next; with nobody there, whoever comes does at once."""
+    with _lock:
+        waiting = _queues[organization_id]
+        heir = waiting.pop(0) if waiting else None
+        if heir is None:
+            del _queues[organization_id]
+        else:
+            heir.leads = True
+    if heir is not None:
+        heir.turn.release()
+
+
 def _write(leader: Ticket) -> None:
     """Answer the leader's ticket and all that have gathered, and hand the pen on."""
     organization_id = leader.organization_id
@@ -112,14 +139,7 @@ def _write(leader: Ticket) -> None:
     try:
         _answer(organization_id, group)
     finally:
-        with _lock:
-            waiting = _queues[organization_id]
-            heir = waiting.pop(0) if waiting else None
-            if heir is None:
-                del _queues[organization_id]
-        if heir is not None:
-            heir.leads = True
-            heir.turn.release()
+        _hand_on(organization_id)
         for ticket in group[1:]:
             ticket.turn.release()
 
@@ -136,11 +156,32 @@ def _answer(organization_id: UUID, group: Sequence[Ticket]) -> None:
             return
         # One of them is to blame and is not known: each for itself.
         log.warning("group_split", size=len(group), fault=type(fault).__name__)
-        for ticket in group:
-            _answer(organization_id, [ticket])
+        _answer_singly(organization_id, group)
         return
     for ticket, answer in zip(group, answers, strict=True):
         ticket.answer = answer
+
+
+def _answer_singly(organization_id: UUID, group: Sequence[Ticket]) -> None:
+    """
+    Answer each for itself.
+
+    Where somebody sits on an account's row, two waits show which account it is that both named;
+    the others that name it are told so and do not wait as long one after the other.
+    """
+    suspects: set[UUID] = set()
+    stuck: dict[UUID, Exception] = {}
+    for ticket in group:
+        accounts = {ticket.command.debit_account_id, ticket.command.credit_account_id}
+        ticket.fault = next((stuck[id_] for id_ in accounts if id_ in stuck), None)
+        if ticket.fault is not None:
+            continue
+        _answer(organization_id, [ticket])
+        if ticket.fault is None:
+            suspects -= accounts
+        elif _is_timeout(ticket.fault):
+            stuck |= dict.fromkeys(accounts & suspects, ticket.fault)
+            suspects |= accounts
 
 
 def _is_away(fault: Exception) -> bool:
@@ -149,10 +190,18 @@ def _is_away(fault: Exception) -> bool:
     return is_database and not transactions.sqlstate(fault)
 
 
+def _is_timeout(fault: Exception) -> bool:
+    """Whether a lock, a statement or the transaction took longer than it may."""
+    return transactions.sqlstate(fault) in {"55P03", "57014", "25P04"}
+
+
 @transactions.outermost
 def _post(*, organization_id: UUID, group: Sequence[Ticket]) -> list[Answer]:
     """Post a group in one transaction; every request is refused, replayed or posted by itself."""
-    firsts = list({ticket.asked.key: ticket for ticket in reversed(group)}.values())[::-1]
+    by_key: dict[str, Ticket] = {}
+    for ticket in group:
+        by_key.setdefault(ticket.asked.key, ticket)
+    firsts = list(by_key.values())
     claims = idempotency.claim_many(organization_id, [ticket.asked for ticket in firsts])
     answers = {
         ticket.asked.key: _claimed(claim) for ticket, claim in zip(firsts, claims, strict=True)
@@ -179,7 +228,6 @@ def _post(*, organization_id: UUID, group: Sequence[Ticket]) -> list[Answer]:
                 if outcome.refusal is not None
             ],
         )
-    by_key = {ticket.asked.key: ticket for ticket in firsts}
     return [
         _of_key(ticket, first=by_key[ticket.asked.key], answer=answers[ticket.asked.key])
         for ticket in group
@@ -201,12 +249,18 @@ def _decided(organization_id: UUID, ticket: Ticket, outcome: Outcome) -> Answer:
     if entry_id != ticket.asked.resource_id:
         # Its reference stood for an entry already: from now on the key stands for that one too.
         idempotency.answer_with(organization_id, ticket.asked.key, entry_id)
-    record_force(organization_id, outcome, ticket.actor)
+    record_force(organization_id, outcome, ticket.actor, request_id=ticket.origin.request_id)
     return Answer(entry_id, outcome)
 
 
-def record_force(organization_id: UUID, outcome: Outcome, actor: Actor) -> None:
-    """Leave the audit row of a transfer that was forced; others leave none."""
+def record_force(
+    organization_id: UUID, outcome: Outcome, actor: Actor, *, request_id: str | None = None
+) -> None:
+    """
+    Leave the audit row of a transfer that was forced; others leave none.
+
+    `request_id` is that of the request it is of, where another one's thread writes it.
+    """
     command = outcome.command
     if not isinstance(command, Transfer) or not command.force or not outcome.lines:
         return
@@ -216,6 +270,7 @@ def record_force(organization_id: UUID, outcome: Outcome, actor: Actor) -> None:
         organization_id=organization_id,
         actor=actor,
         reason="Asked for with force.",
+        request_id=request_id,
         after={
             "journal_entry": encode_id("je", command.id),
             "effective_at": str(outcome.effective_at),

@@ -1,6 +1,7 @@
 """Undoing entries by new ones: each once, for ever; a set of them all or none."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
@@ -108,14 +109,16 @@ def reverse_entries(
         return ReversalResult(tuple(id_ for id_ in batch.entry_ids if id_ is not None))
     entries = _lock(organization_id, entry_ids)
     commands = _opposites(entries, at)
-    outcomes = _engine.run(
-        organization_id=organization_id,
-        commands=commands,
-        origins=[Origin.of(actor)],
-        now=now,
-        atomic=True,
-        reach_internal=False,
-    )
+    order = _newest_first(entries)
+    with _index_of(order):
+        outcomes = _engine.run(
+            organization_id=organization_id,
+            commands=[commands[place] for place in order],
+            origins=[Origin.of(actor)],
+            now=now,
+            atomic=True,
+            reach_internal=False,
+        )
     for entry, command in zip(entries, commands, strict=True):
         _record(organization_id, entry, command.id, reason=reason, actor=actor)
     TransferBatch.objects.create(
@@ -142,11 +145,13 @@ def preview_reversal(
     """
     found = {id_: queries.get_entry(organization_id=organization_id, entry_id=id_)
              for id_ in entry_ids}  # fmt: skip
-    commands = _opposites([found[id_] for id_ in entry_ids], at)
+    entries = [found[id_] for id_ in entry_ids]
+    commands, order = _opposites(entries, at), _newest_first(entries)
     _, outcomes = _engine.preview(
-        organization_id=organization_id, commands=commands, now=now, reach_internal=False
+        organization_id=organization_id, commands=[commands[place] for place in order], now=now
     )
-    _engine.raise_first(outcomes)
+    with _index_of(order):
+        _engine.raise_first(outcomes)
     return ReversalResult(
         (), tuple({after.id: after for o in outcomes for after in o.balances}.values())
     )
@@ -166,6 +171,28 @@ def can_reverse(
     except Refusal as refusal:
         return refusal
     return None
+
+
+def _newest_first(entries: Sequence[EntryView]) -> list[int]:
+    """
+    Return the places of these entries, the newest first.
+
+    Undone in that order a set is netted as a whole: what passed money on is undone before what
+    brought it, whatever the order they are named in.
+    """
+    return sorted(range(len(entries)), key=lambda place: entries[place].id, reverse=True)
+
+
+@contextmanager
+def _index_of(order: Sequence[int]) -> Iterator[None]:
+    """Have a refusal's `index` say the place that the client gave the entry."""
+    try:
+        yield
+    except Refusal as refusal:
+        index = refusal.details.get("index")
+        if isinstance(index, int):
+            refusal.details["index"] = order[index]
+        raise
 
 
 def _lock(organization_id: UUID, entry_ids: Sequence[UUID]) -> list[EntryView]:

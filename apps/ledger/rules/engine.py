@@ -144,10 +144,10 @@ def _snapshot(work: _Work, chain: Sequence[Command]) -> Callable[[], None]:
         if isinstance(command, Transfer | PostEntry | CaptureHold) and command.reference
     } - work.known.keys()
     held_references = {
-        command.reference
+        command.reference: work.state.known_holds.get(command.reference)
         for command in chain
         if isinstance(command, PlaceHold) and command.reference
-    } - work.state.known_holds.keys()
+    }
 
     def undo() -> None:
         work.balances.update(balances)
@@ -157,8 +157,10 @@ def _snapshot(work: _Work, chain: Sequence[Command]) -> Callable[[], None]:
             work.holds.pop(id_, None)
         for reference in references:
             work.known.pop(reference, None)
-        for reference in held_references:
+        for reference, hold_id in held_references.items():
             work.state.known_holds.pop(reference, None)
+            if hold_id is not None:
+                work.state.known_holds[reference] = hold_id
 
     return undo
 

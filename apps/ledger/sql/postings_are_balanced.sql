@@ -14,8 +14,8 @@ IF NOT FOUND THEN
       INTO bad
       FROM written w
      WHERE w.entry_id IN (SELECT entry_id FROM written
-                           GROUP BY entry_id HAVING MIN(currency) <> MAX(currency))
-     GROUP BY w.entry_id, w.currency HAVING SUM(w.amount_minor) <> 0
+                           GROUP BY organization_id, entry_id HAVING MIN(currency) <> MAX(currency))
+     GROUP BY w.organization_id, w.entry_id, w.currency HAVING SUM(w.amount_minor) <> 0
      LIMIT 1;
 END IF;
 IF FOUND THEN
@@ -56,7 +56,7 @@ SELECT p.month, w.entry_id INTO bad
   JOIN written w
     ON w.organization_id = p.organization_id
    AND w.effective_at < p.ends_at
- WHERE p.state <> 'open' AND p.organization_id IN (SELECT organization_id FROM written LIMIT 1)
+ WHERE p.state <> 'open'
  LIMIT 1;
 IF FOUND THEN
     RAISE EXCEPTION 'journal entry % is of %, which is closed', bad.entry_id, bad.month
