@@ -261,8 +261,10 @@ class EngineMachine(RuleBasedStateMachine):
             for told in (dried, answer):
                 assert {b.id: (b.version, b.posted, b.available) for b in told.balances} == after
             self.reversed |= set(ids)
-            for id_, result in zip(answer.entry_ids, expected, strict=True):
-                self.entries[id_] = tuple(line[:3] for line in result.lines)
+            order = sorted(range(len(ids)), key=lambda place: ids[place], reverse=True)
+            for place, result in zip(order, expected, strict=True):
+                entry_id = answer.entry_ids[place]
+                self.entries[entry_id] = tuple(line[:3] for line in result.lines)
         self.compare()
 
     def expect_reversals(self, ids, at):
@@ -276,12 +278,15 @@ class EngineMachine(RuleBasedStateMachine):
             if rows[id_].reverses_id is not None:
                 return place, "not_reversible"
             seen.add(id_)
-        commands = [
-            self.opposite(id_, rows[id_].effective_at if at == "original" else None) for id_ in ids
-        ]
+        # The newest is undone first, whatever the order they are named in.
+        order = sorted(range(len(ids)), key=lambda place: ids[place], reverse=True)
+        times = [rows[id_].effective_at if at == "original" else None for id_ in ids]
+        commands = [self.opposite(ids[place], times[place]) for place in order]
         expected = self.expect(commands, atomic=True)
-        refused = any(result.code for result in expected)
-        return guilty(expected) if refused else expected
+        if any(result.code for result in expected):
+            index, code = guilty(expected)
+            return (None if index is None else order[index]), code
+        return expected
 
     def opposite(self, entry_id, at=None) -> PostEntry:
         legs = self.entries[entry_id]
@@ -403,6 +408,10 @@ class EngineMachine(RuleBasedStateMachine):
 
     def expect(self, commands, *, atomic) -> list[Result]:
         """Take the step in the books, the core beside them; what it must come out as."""
+        # A hold that is over, and whose reference is asked for again, ends first of all.
+        wanted = {c.reference for c in commands if isinstance(c, PlaceHold) and c.reference}
+        stale = [hold for hold in self.over(self.books.accounts) if hold.reference in wanted]
+        self.release(self.over(_engine._accounts_of(stale)))
         now, trial = self.core.now, self.books.copy()
         short = {
             id_

@@ -22,6 +22,7 @@ from apps.ledger.rules import (
     Command,
     ExpireHold,
     HoldState,
+    HoldStatus,
     Outcome,
     PlaceHold,
     PostEntry,
@@ -119,23 +120,34 @@ def preview(
     """
     with transactions.snapshot():
         state = _read(organization_id, commands, now=now, reach_internal=reach_internal)
+        # What `run` would release in transactions of their own, in this order.
+        stale = _over(state)
+        if stale:
+            state = _released(organization_id, state, _accounts_of(stale.values()))
         short = _short_of_money(state, rules.apply(state, commands)[1])
-        expired = queries.read_expired_holds(
-            organization_id=organization_id, account_ids=short, now=now
-        ) | _over(state)
-        if expired:
-            # What `run` would release first; nothing else sees these holds.
-            missing = [id_ for id_ in _accounts_of(expired.values()) if id_ not in state.balances]
-            state.balances |= queries.read_balances(
-                organization_id=organization_id, account_ids=missing
-            )
-            state.holds |= expired
-            # Its own act, whoever asks: a hold of Kassa's own may be in the way of a client's.
-            state, _ = rules.apply(
-                replace(state, reach_internal=True), [ExpireHold(hold_id=id_) for id_ in expired]
-            )
-            state.reach_internal = reach_internal
+        if short:
+            state = _released(organization_id, state, short)
         return rules.apply(state, commands)
+
+
+def _released(organization_id: UUID, state: State, account_ids: Iterable[UUID]) -> State:
+    """Return the state after the holds on these accounts ended whose time is over."""
+    if state.now is None:
+        return state
+    found = queries.read_expired_holds(
+        organization_id=organization_id, account_ids=account_ids, now=state.now
+    )
+    # Some may have been released in this state already, and still are open in their rows.
+    ended = {id_ for id_, hold in state.holds.items() if hold.status != HoldStatus.OPEN}
+    expired = {id_: hold for id_, hold in found.items() if id_ not in ended}
+    missing = [id_ for id_ in _accounts_of(expired.values()) if id_ not in state.balances]
+    state.balances |= queries.read_balances(organization_id=organization_id, account_ids=missing)
+    state.holds |= expired
+    # Its own act, whoever asks: a hold of Kassa's own may be in the way of a client's.
+    after, _ = rules.apply(
+        replace(state, reach_internal=True), [ExpireHold(hold_id=id_) for id_ in expired]
+    )
+    return replace(after, reach_internal=state.reach_internal)
 
 
 def raise_first(outcomes: Sequence[Outcome]) -> None:
