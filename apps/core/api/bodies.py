@@ -8,9 +8,6 @@ from django.http import HttpRequest
 from apps.core import strict_json
 from apps.core.api.problems import ApiProblem
 
-BULK_BYTES_MAX: Final = 16 * 1024 * 1024
-BULK_NODES_MAX: Final = 250_000
-
 _JSON: Final = re.compile(r'application/json(?:\s*;\s*charset="?utf-8"?)?\s*', re.IGNORECASE)
 
 
