@@ -31,9 +31,9 @@ class TestSplit:
         assert sum(split(amount, weights)) == amount
 
     @given(any_amount, any_weights)
-    def test_is_less_than_a_unit_off_what_is_exact(self, amount, weights):
+    def test_is_at_most_a_unit_off_what_is_exact(self, amount, weights):
         for share, weight in zip(split(amount, weights), weights, strict=True):
-            assert abs(share - Fraction(amount * weight, sum(weights))) < 1
+            assert abs(share - Fraction(amount * weight, sum(weights))) <= 1
             assert weight or not share
 
     @pytest.mark.parametrize(("amount", "weights"), [(-1, [1]), (1, []), (1, [0]), (1, [2, -1])])
@@ -70,10 +70,10 @@ class TestSplitByBasisPoints:
             split_by_basis_points(amount, shares)
 
     @given(any_amount, any_shares())
-    def test_adds_up_and_is_less_than_a_unit_off(self, amount, shares):
+    def test_adds_up_and_is_at_most_a_unit_off(self, amount, shares):
         parts, left = split_by_basis_points(amount, shares)
 
         assert sum(parts) + left == amount
         assert left >= 0
         for part, share in zip(parts, shares, strict=True):
-            assert abs(part - Fraction(amount * share, WHOLE_BASIS_POINTS)) < 1
+            assert abs(part - Fraction(amount * share, WHOLE_BASIS_POINTS)) <= 1
