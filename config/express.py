@@ -1,65 +1,78 @@
 """
-The express lane: the hottest routes, answered without Django's handler and middleware.
+The express lane: the hottest route, answered without Django's handler and middleware.
 
-Those cost more than all else a lean view does. The lane takes what is plainly a request for one of
-its routes and hands everything else, a strange host or an address that wants TLS included, to
-Django untouched. Its answers are the same, header by header, and so is its log line: a test sends
-every kind of request both ways (tests/config/test_express.py).
+Those cost more than all else its view does. The lane takes what is plainly a request for its route
+and leaves everything else, a strange host or an address that wants TLS included, to Django. It
+answers many requests by turns on one thread, which costs a third less than a thread for each
+(docs/adr/0091-one-thread-for-many-requests.md). Its answers are the same, header by header, and so
+is its log line: a test sends every kind of request both ways (tests/config/test_express.py).
 """
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
 
 from django.conf import settings
 from django.core.exceptions import DisallowedHost
 from django.core.handlers.wsgi import WSGIRequest
-from django.db import close_old_connections
+from django.db import close_old_connections, connection
 from django.http import HttpResponse
 from django.middleware.clickjacking import XFrameOptionsMiddleware
 from django.middleware.security import SecurityMiddleware
 from django.utils.log import log_response
 
+from apps.core import context
 from apps.core.api.headers import add_headers
-from apps.core.api.views import LeanApiView
-from apps.ledger.api.views import TransferBatchCollection, TransferCollection
+from apps.core.api.views import GatheringApiView
+from apps.ledger.api.views import TransferCollection
 from config.logging import log_request
 from config.middleware import API_CONTENT_POLICY, begin_request
 
-type StartResponse = Callable[[str, list[tuple[str, str]]], object]
-# The second argument is `StartResponse`; each framework has a type of its own for it.
-type Application = Callable[[dict[str, Any], Any], Iterable[bytes]]
+type Environ = dict[str, Any]
 
-# The routes as the URL configuration has them, which is also how the log names them.
-ROUTES: Final[Mapping[str, type[LeanApiView]]] = {
-    "v1/transfers": TransferCollection,
-    "v1/transfers/batch": TransferBatchCollection,
-}
+# As the URL configuration has it, which is also how the log names it.
+ROUTE: Final = "v1/transfers"
+VIEW: Final[type[GatheringApiView[Any]]] = TransferCollection
 _HOSTS_MAX: Final = 100
 _BAD_REQUEST: Final = 400
 
 
-class ExpressLane:
-    """A WSGI application that answers POSTs to its routes, and asks `django` about all others."""
+class Answer(NamedTuple):
+    """An answer as the server sends it."""
 
-    def __init__(self, django: Application, routes: Mapping[str, type[LeanApiView]]) -> None:
-        self._django = django
-        self._routes = {f"/{route}": (route, view) for route, view in routes.items()}
+    status: int
+    headers: list[tuple[str, str]]
+    body: bytes
+
+
+class ExpressLane:
+    """Answers POSTs to its route, many at a time."""
+
+    def __init__(self) -> None:
         self._hosts: set[str] = set()
         self._fixed: dict[bool, list[tuple[str, str]]] = {}
 
-    def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
-        found = self._routes.get(environ["PATH_INFO"])
-        if found is None or environ["REQUEST_METHOD"] != "POST" or environ["QUERY_STRING"]:
-            return self._django(environ, start_response)
-        request = WSGIRequest(environ)
-        if not self._is_plain(request):
-            return self._django(environ, start_response)
-        route, view = found
-        try:
-            return self._answer(request, start_response, route, view)
-        finally:
-            # What the signal at a request's end does for Django.
+    @staticmethod
+    def takes(*, method: str, path: str, query: str) -> bool:
+        """Say whether a request may be one for the lane."""
+        return path == f"/{ROUTE}" and method == "POST" and not query
+
+    def answer(self, environs: Sequence[Environ]) -> list[Answer | None]:
+        """Answer each request, given as WSGI has it; None for one that is Django's."""
+        requests = [WSGIRequest(environ) for environ in environs]
+        plain = [
+            (begin_request(request.META), request)
+            for request in requests
+            if self._is_plain(request)
+        ]
+        responses = VIEW().post_many(plain)
+        if connection.errors_occurred:
+            # What the signal at a request's end does for Django; one that works is kept for more.
             close_old_connections()
+        answers = {
+            id(request): self._finish(begun, request, response)
+            for (begun, request), response in zip(plain, responses, strict=True)
+        }
+        return [answers.get(id(request)) for request in requests]
 
     def _is_plain(self, request: WSGIRequest) -> bool:
         """Say whether Django's middleware would let the request pass to its view."""
@@ -83,31 +96,25 @@ class ExpressLane:
             self._hosts.add(host)
         return True
 
-    def _answer(
-        self,
-        request: WSGIRequest,
-        start_response: StartResponse,
-        route: str,
-        view: type[LeanApiView],
-    ) -> list[bytes]:
-        begun = begin_request(request.META)
-        response = view().dispatch(request)
+    def _finish(
+        self, begun: context.RequestContext, request: WSGIRequest, response: HttpResponse
+    ) -> Answer:
+        context.resume(begun)
         add_headers(request, response)
         content = response.content
+        status = response.status_code
+        if status >= _BAD_REQUEST:
+            log_response(
+                "%s: %s", response.reason_phrase, request.path, response=response, request=request
+            )
+        log_request(begun, method="POST", route=ROUTE, status=status)
         headers = [
             *response.items(),
             *self._fixed_headers(request),
             ("Content-Length", str(len(content))),
             ("Request-Id", begun.request_id),
         ]
-        status = response.status_code
-        if status >= _BAD_REQUEST:
-            log_response(
-                "%s: %s", response.reason_phrase, request.path, response=response, request=request
-            )
-        log_request(begun, method="POST", route=route, status=status)
-        start_response(f"{status} {response.reason_phrase}", headers)
-        return [content]
+        return Answer(status, headers, content)
 
     def _fixed_headers(self, request: WSGIRequest) -> list[tuple[str, str]]:
         """Return what the middleware adds to every answer alike, asked once for each scheme."""

@@ -1,5 +1,5 @@
 """
-The HTTP server: granian's WSGI workers, with our limits (docs/adr/0005-granian.md).
+The HTTP server: granian's RSGI workers, with our limits (docs/adr/0005-granian.md).
 
 It is started before Django has any settings, so the environment is read here too.
 """
@@ -8,7 +8,7 @@ import logging
 import multiprocessing
 import os
 
-from granian.constants import HTTPModes, Interfaces
+from granian.constants import HTTPModes, Interfaces, Loops
 from granian.http import HTTP1Settings
 from granian.server.mp import MPServer
 
@@ -24,21 +24,20 @@ _HEADERS_MS_MAX = 10_000
 
 
 def make_server() -> MPServer:
-    """Return the server as the environment wants it: KASSA_BIND, WEB_CONCURRENCY, WEB_THREADS."""
+    """Return the server as the environment wants it: KASSA_BIND and WEB_CONCURRENCY."""
     host, _, port = os.environ.get("KASSA_BIND", "127.0.0.1:8000").rpartition(":")
     return MPServer(
-        "config.wsgi:application",
+        "config.rsgi:application",
         address=host.strip("[]"),
         port=int(port),
-        interface=Interfaces.WSGI,
+        interface=Interfaces.RSGI,
+        # Named, so that another one which happens to be installed changes nothing: uvloop costs the
+        # same (docs/adr/0091).
+        loop=Loops.asyncio,
         # A second protocol is a second reading of a request, and proxies speak the first to us.
         http=HTTPModes.http1,
         websockets=False,
         workers=int(os.environ.get("WEB_CONCURRENCY", str(os.cpu_count() or 1))),
-        # A request waits for Postgres, and group commit needs callers at once; no more than the
-        # pool has connections and waiters (40), or a cold start turns some away.
-        blocking_threads=int(os.environ.get("WEB_THREADS", "32")),
-        blocking_threads_idle_timeout=300,
         backlog=512,
         backpressure=512,
         http1_settings=HTTP1Settings(
@@ -58,11 +57,8 @@ def make_server() -> MPServer:
 
 
 def _is_news(record: logging.LogRecord) -> bool:
-    # Threads outnumber cores because they wait for Postgres and for each other, and what a replaced
-    # process may lose is in the ADR: neither is worth a warning at each start.
-    return not str(record.msg).startswith(
-        ("Configuration allows spawning up to", "Workers respawn is configured")
-    )
+    # What a replaced process may lose is in the ADR: not worth a warning at each start.
+    return not str(record.msg).startswith("Workers respawn is configured")
 
 
 if __name__ == "__main__":

@@ -31,3 +31,8 @@ def begin(*, request_id: str = "", traceparent: str = "", is_given: bool = False
     fresh = RequestContext(request_id, traceparent, is_given)
     _current.set(fresh)
     return fresh
+
+
+def resume(known: RequestContext) -> None:
+    """Go on in the context of a request, for a thread that serves several by turns."""
+    _current.set(known)

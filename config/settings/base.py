@@ -69,7 +69,6 @@ MIDDLEWARE = [
 ]
 
 ROOT_URLCONF = "config.urls"
-WSGI_APPLICATION = "config.wsgi.application"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 TEMPLATES = [
@@ -164,6 +163,9 @@ API_IN_FLIGHT_MAX = env.int("API_IN_FLIGHT_MAX", default=20)
 API_ORGANIZATION_FACTOR = 4
 # Among so many processes the limits are shared out where they cannot be counted together.
 WEB_PROCESSES = env.int("WEB_CONCURRENCY", default=os.cpu_count() or 1)
+# Threads of each: no more than its pool has connections and waiters (40), or a cold start turns
+# some away.
+WEB_THREADS = env.int("WEB_THREADS", default=32)
 
 # --- REST -------------------------------------------------------------------------------------
 

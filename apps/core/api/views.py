@@ -1,14 +1,15 @@
 """
-The bases of every API view: `ApiView`, and `LeanApiView` for the hottest routes.
+The bases of every API view: `ApiView`, and `LeanApiView` and `GatheringApiView` for the hottest.
 
-Both authenticate, check the scope and answer every refusal as a problem document. A method without
+All authenticate, check the scope and answer every refusal as a problem document. A method without
 a declared scope does not exist.
 """
 
 import hashlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Final, cast, override
+from uuid import UUID
 
 import msgspec
 from django.http import HttpRequest, HttpResponse
@@ -22,10 +23,11 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from apps.core import strict_json
+from apps.core import context, strict_json
 from apps.core.api import limits, problems
 from apps.core.api.bodies import read_json
 from apps.core.api.caller import (
+    Caller,
     authenticate,
     declare_scopes,
     get_caller,
@@ -33,9 +35,11 @@ from apps.core.api.caller import (
 )
 from apps.core.api.problems import ApiProblem
 from apps.core.api.schema import ApiSchema, Shape
+from apps.core.context import RequestContext
 
 __all__ = [
     "ApiView",
+    "GatheringApiView",
     "LeanApiView",
     "Shape",
     "answer",
@@ -200,13 +204,8 @@ class LeanApiView(ApiView):
     @override
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         try:
-            caller = authenticate(request)
-            method = request.method or ""
-            if method not in self.scopes:
-                return problems.respond(self._no_such_method(), request)
-            require_scope(caller, self.scopes[method])
-            limits.admit(request, caller)
-            handler: Callable[..., HttpResponse] = getattr(self, method.lower())
+            caller = self._admit(request)
+            handler: Callable[..., HttpResponse] = getattr(self, (request.method or "").lower())
             return handler(request, caller, *args, **kwargs)
         # The boundary: whatever it was is answered as a problem, and a fault is reported.
         except Exception as fault:  # noqa: BLE001
@@ -214,12 +213,80 @@ class LeanApiView(ApiView):
         finally:
             limits.release(request)
 
-    def _no_such_method(self) -> ApiProblem:
-        return ApiProblem(
-            "method_not_allowed",
-            "This resource does not have that method.",
-            headers={"Allow": ", ".join(self.scopes)},
-        )
+    def _admit(self, request: HttpRequest) -> Caller:
+        caller = authenticate(request)
+        method = request.method or ""
+        if method not in self.scopes:
+            raise ApiProblem(
+                "method_not_allowed",
+                "This resource does not have that method.",
+                headers={"Allow": ", ".join(self.scopes)},
+            )
+        require_scope(caller, self.scopes[method])
+        limits.admit(request, caller)
+        return caller
+
+
+class GatheringApiView[Asked](LeanApiView):
+    """
+    A lean view whose POST takes three steps, so that one thread may serve many requests by turns.
+
+    `ask` reads one request, `do` does what several of one organization asked for, and `show`
+    answers one of them. What `ask` answers at once needs no more than that.
+    """
+
+    def ask(self, request: HttpRequest, caller: Caller) -> Asked | HttpResponse:
+        """Read the request; return what it asks for, or its answer."""
+        raise NotImplementedError
+
+    def do(self, organization_id: UUID, asked: Sequence[Asked]) -> None:
+        """Do what was asked for, all of it for one organization."""
+        raise NotImplementedError
+
+    def show(self, asked: Asked) -> HttpResponse:
+        """Answer what was asked for, or raise what it met."""
+        raise NotImplementedError
+
+    def post(self, request: HttpRequest, caller: Caller) -> HttpResponse:
+        """Answer one request."""
+        asked = self.ask(request, caller)
+        if isinstance(asked, HttpResponse):
+            return asked
+        self.do(caller.organization_id, [asked])
+        return self.show(asked)
+
+    def post_many(
+        self, requests: Sequence[tuple[RequestContext, HttpRequest]]
+    ) -> list[HttpResponse]:
+        """Answer many POSTs as `dispatch` answers one, each in its own context."""
+        answers: dict[int, HttpResponse] = {}
+        asked: dict[UUID, dict[int, Asked]] = {}
+        try:
+            for place, (begun, request) in enumerate(requests):
+                context.resume(begun)
+                try:
+                    caller = self._admit(request)
+                    one = self.ask(request, caller)
+                # Each has its own boundary: a fault of one is not another's.
+                except Exception as fault:  # noqa: BLE001
+                    answers[place] = problems.respond(fault, request)
+                    continue
+                if isinstance(one, HttpResponse):
+                    answers[place] = one
+                else:
+                    asked.setdefault(caller.organization_id, {})[place] = one
+            for organization_id, places in asked.items():
+                self.do(organization_id, list(places.values()))
+                for place, one in places.items():
+                    context.resume(requests[place][0])
+                    try:
+                        answers[place] = self.show(one)
+                    except Exception as fault:  # noqa: BLE001 - see above
+                        answers[place] = problems.respond(fault, requests[place][1])
+        finally:
+            for _begun, request in requests:
+                limits.release(request)
+        return [answers[place] for place in range(len(requests))]
 
 
 def answer(data: object, *, status: int = 200) -> HttpResponse:

@@ -1,6 +1,7 @@
 """Views of the ledger: translate in, one call, translate out."""
 
-from typing import Any, ClassVar, Final, cast
+from collections.abc import Sequence
+from typing import Any, ClassVar, Final, NamedTuple, cast, override
 from uuid import UUID
 
 from django.http import HttpRequest, HttpResponse
@@ -14,6 +15,7 @@ from apps.core.api.pagination import check_query, list_page
 from apps.core.api.problems import ApiProblem
 from apps.core.api.views import (
     ApiView,
+    GatheringApiView,
     LeanApiView,
     Shape,
     answer,
@@ -159,7 +161,15 @@ class LedgerAccountResource(ApiView):
         return Response(serializers.LedgerAccount(view).data)
 
 
-class TransferCollection(LeanApiView):
+class AskedTransfer(NamedTuple):
+    """A transfer as one request asks for it, and where its result will be found."""
+
+    organization_id: UUID
+    transfer: TransferRequest
+    ticket: operations.Ticket
+
+
+class TransferCollection(GatheringApiView[AskedTransfer]):
     """POST /v1/transfers"""
 
     scopes: ClassVar = {"POST": TRANSFER}
@@ -172,31 +182,39 @@ class TransferCollection(LeanApiView):
         )
     }
 
-    def post(self, request: HttpRequest, caller: Caller) -> HttpResponse:
-        asked, dry_run = lean.read_transfer(read_raw_json(request))
-        if asked.force:
+    @override
+    def ask(self, request: HttpRequest, caller: Caller) -> AskedTransfer | HttpResponse:
+        transfer, dry_run = lean.read_transfer(read_raw_json(request))
+        if transfer.force:
             require_scope(caller, FORCE)
         if dry_run:
-            [outcome] = operations.preview_transfers(
-                organization_id=caller.organization_id,
-                transfers=[asked],
-                mode="atomic",
-                now=clock.now(),
-            )
-            shown = _shown(caller.organization_id, asked, outcome, outcome.entry_id)
-            made = shown["id"] if outcome.status == "replayed" else None
-            return answer(lean.print_transfer(asked, shown | {"id": made, "dry_run": True}))
-
-        result = operations.post_transfer(
-            organization_id=caller.organization_id,
-            transfer=asked,
+            return _preview(caller.organization_id, transfer)
+        ticket = operations.ask_transfer(
+            transfer=transfer,
             idempotency_key=require_idempotency_key(request),
             actor=caller.actor,
             now=clock.now(),
         )
+        return AskedTransfer(caller.organization_id, transfer, ticket)
 
-        shown = _shown(caller.organization_id, asked, result.outcome, result.entry_id)
-        return answer(lean.print_transfer(asked, shown), status=201)
+    @override
+    def do(self, organization_id: UUID, asked: Sequence[AskedTransfer]) -> None:
+        operations.post_asked(organization_id=organization_id, asked=[one.ticket for one in asked])
+
+    @override
+    def show(self, asked: AskedTransfer) -> HttpResponse:
+        result = operations.take_result(asked.ticket)
+        shown = _shown(asked.organization_id, asked.transfer, result.outcome, result.entry_id)
+        return answer(lean.print_transfer(asked.transfer, shown), status=201)
+
+
+def _preview(organization_id: UUID, transfer: TransferRequest) -> HttpResponse:
+    [outcome] = operations.preview_transfers(
+        organization_id=organization_id, transfers=[transfer], mode="atomic", now=clock.now()
+    )
+    shown = _shown(organization_id, transfer, outcome, outcome.entry_id)
+    made = shown["id"] if outcome.status == "replayed" else None
+    return answer(lean.print_transfer(transfer, shown | {"id": made, "dry_run": True}))
 
 
 def _shown(

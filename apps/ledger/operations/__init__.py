@@ -19,6 +19,7 @@ from apps.ledger.operations._fx import (
     FxRequest,
     exchange,
 )
+from apps.ledger.operations._grouping import Ticket
 from apps.ledger.operations._holds import (
     CaptureRequest,
     HoldRequest,
@@ -50,10 +51,13 @@ from apps.ledger.operations._posting import (
     BatchResult,
     TransferRequest,
     TransferResult,
+    ask_transfer,
+    post_asked,
     post_transfer,
     post_transfers,
     preview_batch,
     preview_transfers,
+    take_result,
 )
 from apps.ledger.operations._reversal import (
     ReversalResult,
@@ -89,10 +93,12 @@ __all__ = [
     "MonitorTerms",
     "ReversalResult",
     "SeedPlan",
+    "Ticket",
     "TransferRequest",
     "TransferResult",
     "analyze_seeded",
     "annotate_entry",
+    "ask_transfer",
     "begin_closing",
     "call_off_closing",
     "can_reverse",
@@ -110,6 +116,7 @@ __all__ = [
     "place_hold",
     "plan_seeding",
     "post",
+    "post_asked",
     "post_entry",
     "post_transfer",
     "post_transfers",
@@ -131,5 +138,6 @@ __all__ = [
     "seal_in_order",
     "seed_entries",
     "set_account_status",
+    "take_result",
     "void_hold",
 ]

@@ -1,11 +1,11 @@
 """
 Group commit: what threads of one process ask for at once is posted as one batch.
 
-Whoever asks while nobody writes for that organisation writes, at once and alone. Who asks
-meanwhile waits in its queue, and when the writer is done the first of them takes all that have
-gathered as one batch: one transaction, one COMMIT, each request with its own idempotency row,
-outcome and answer. There is no timer and no thread of its own: an idle system posts at once, a busy
-one fills batches by itself (ledger.md, section 2).
+Whoever asks while nobody writes for that organisation writes, at once. Who asks meanwhile waits in
+its queue, and when the writer is done the first of them takes all that have gathered as one batch:
+one transaction, one COMMIT, each request with its own idempotency row, outcome and answer. There is
+no timer and no thread of its own: an idle system posts at once, a busy one fills batches by itself
+(ledger.md, section 2). A thread may bring several requests: the web server's lane does.
 """
 
 import threading
@@ -44,17 +44,11 @@ class Answer:
 
 
 class Ticket:
-    """One request's transfer, waiting for its answer."""
+    """One request's transfer: what was asked, and what it was answered."""
 
-    __slots__ = (
-        "actor", "answer", "asked", "command", "fault", "leads", "now", "organization_id",
-        "origin", "turn",
-    )  # fmt: skip
+    __slots__ = ("actor", "answer", "asked", "command", "fault", "now", "origin")
 
-    def __init__(
-        self, organization_id: UUID, asked: Asked, command: Transfer, actor: Actor, now: datetime
-    ) -> None:
-        self.organization_id = organization_id
+    def __init__(self, asked: Asked, command: Transfer, actor: Actor, now: datetime) -> None:
         self.asked = asked
         self.command = command
         self.actor = actor
@@ -62,57 +56,69 @@ class Ticket:
         self.now = now
         self.answer: Answer | None = None
         self.fault: Exception | None = None
+
+    def taken(self) -> Answer:
+        """
+        Return the answer, in the context of the request that it is for.
+
+        :raises Exception: whatever kept the transfer from being answered
+        """
+        if self.fault is not None:
+            raise self.fault
+        if self.answer is None:
+            # The thread that wrote for this one was ended in the middle: the outcome is unknown.
+            msg = "The transaction's outcome is unknown."
+            raise OperationalError(msg)
+        context.current().replayed = self.answer.replayed
+        return self.answer
+
+
+class _Caller:
+    """One thread and the tickets it brought, waiting for their answers."""
+
+    __slots__ = ("leads", "tickets", "turn")
+
+    def __init__(self, tickets: Sequence[Ticket]) -> None:
+        self.tickets = tickets
         self.leads = False
-        # Held until it is this request's turn: to take its answer, or to write.
+        # Held until it is this thread's turn: to take its answers, or to write.
         self.turn = threading.Lock()
         self.turn.acquire()
 
 
-_queues: dict[UUID, list[Ticket]] = {}
+_queues: dict[UUID, list[_Caller]] = {}
 _lock: Final = threading.Lock()
 
 
-def submit(ticket: Ticket) -> Answer:
-    """
-    Have the ticket's transfer posted, by this thread or by another one, and return its answer.
-
-    :raises Exception: whatever kept it from being answered
-    """
+def submit(organization_id: UUID, tickets: Sequence[Ticket]) -> None:
+    """Have the tickets' transfers posted, by this thread or by another one."""
     transactions.refuse_inside()
-    context.current().replayed = False
+    caller = _Caller(tickets)
     with _lock:
-        queue = _queues.get(ticket.organization_id)
+        queue = _queues.get(organization_id)
         if queue is None:
-            _queues[ticket.organization_id] = []
+            _queues[organization_id] = []
         else:
-            queue.append(ticket)
+            queue.append(caller)
     if queue is not None:
-        _wait(ticket)
-    if queue is None or ticket.leads:
-        _write(ticket)
-    if ticket.fault is not None:
-        raise ticket.fault
-    if ticket.answer is None:
-        # The thread that wrote for this one was ended in the middle: the outcome is unknown.
-        msg = "The transaction's outcome is unknown."
-        raise OperationalError(msg)
-    context.current().replayed = ticket.answer.replayed
-    return ticket.answer
+        _wait(organization_id, caller)
+    if queue is None or caller.leads:
+        _write(organization_id, caller)
 
 
-def _wait(ticket: Ticket) -> None:
-    """Wait for the ticket's turn; a thread that ends meanwhile leaves no queue without writer."""
+def _wait(organization_id: UUID, caller: _Caller) -> None:
+    """Wait for the caller's turn; a thread that ends meanwhile leaves no queue without writer."""
     try:
         # Whoever writes needs a connection, which this thread must not keep from it.
         transactions.release_connection()
-        ticket.turn.acquire()
+        caller.turn.acquire()
     except BaseException:
         with _lock:
-            queue = _queues.get(ticket.organization_id, [])
-            if ticket in queue:
-                queue.remove(ticket)
-        if ticket.leads:
-            _hand_on(ticket.organization_id)
+            queue = _queues.get(organization_id, [])
+            if caller in queue:
+                queue.remove(caller)
+        if caller.leads:
+            _hand_on(organization_id)
         raise
 
 
@@ -129,19 +135,20 @@ def _hand_on(organization_id: UUID) -> None:
         heir.turn.release()
 
 
-def _write(leader: Ticket) -> None:
-    """Answer the leader's ticket and all that have gathered, and hand the pen on."""
-    organization_id = leader.organization_id
+def _write(organization_id: UUID, leader: _Caller) -> None:
+    """Answer the leader's tickets and all that have gathered, and hand the pen on."""
+    callers, size = [leader], len(leader.tickets)
     with _lock:
         waiting = _queues[organization_id]
-        group = [leader, *waiting[: GROUP_MAX - 1]]
-        del waiting[: GROUP_MAX - 1]
+        while waiting and size + len(waiting[0].tickets) <= GROUP_MAX:
+            callers.append(waiting.pop(0))
+            size += len(callers[-1].tickets)
     try:
-        _answer(organization_id, group)
+        _answer(organization_id, [ticket for caller in callers for ticket in caller.tickets])
     finally:
         _hand_on(organization_id)
-        for ticket in group[1:]:
-            ticket.turn.release()
+        for caller in callers[1:]:
+            caller.turn.release()
 
 
 def _answer(organization_id: UUID, group: Sequence[Ticket]) -> None:

@@ -13,7 +13,7 @@ from apps.core.ids import new_ids
 from apps.ledger import queries
 from apps.ledger.models import TransferBatch
 from apps.ledger.operations import _engine, _grouping
-from apps.ledger.operations._grouping import Answer, Ticket
+from apps.ledger.operations._grouping import Ticket
 from apps.ledger.operations._origin import Origin
 from apps.ledger.rules import BalanceAfter, Outcome, Transfer
 
@@ -83,14 +83,36 @@ def post_transfer(
     :raises LedgerAccountReserved: if an account is posted to by Kassa's own acts only
     :raises ReferenceReused: if the reference stands for another entry
     """
+    asked = ask_transfer(transfer=transfer, idempotency_key=idempotency_key, actor=actor, now=now)
+    post_asked(organization_id=organization_id, asked=[asked])
+    return take_result(asked)
+
+
+def ask_transfer(
+    *, transfer: TransferRequest, idempotency_key: str, actor: Actor, now: datetime
+) -> Ticket:
+    """
+    Return what `post_asked` takes, made in the context of the request that asks for it.
+
+    Many requests of one organisation may be asked for, posted by one call, and each told its own
+    result by `take_result` in its own context again: as `post_transfer` would have done with each.
+    """
     asked = idempotency.asked(idempotency_key, "post_transfer", _parts(transfer), prefix="je")
-    answer = _grouping.submit(
-        Ticket(organization_id, asked, _command(asked.resource_id, transfer), actor, now)
-    )
-    return _result(answer)
+    return Ticket(asked, _command(asked.resource_id, transfer), actor, now)
 
 
-def _result(answer: Answer) -> TransferResult:
+def post_asked(*, organization_id: UUID, asked: Sequence[Ticket]) -> None:
+    """Post the transfers of several requests of one organisation. An outermost operation."""
+    _grouping.submit(organization_id, asked)
+
+
+def take_result(asked: Ticket) -> TransferResult:
+    """
+    Return what became of one of them.
+
+    :raises Refusal: as `post_transfer` does, if it was refused
+    """
+    answer = asked.taken()
     if answer.refusal is not None:
         raise answer.refusal
     return TransferResult(answer.entry_id, answer.outcome)

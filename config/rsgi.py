@@ -1,4 +1,4 @@
-"""What the HTTP server loads."""
+"""What the HTTP server loads: Django and the express lane, behind one front."""
 
 import os
 from typing import TYPE_CHECKING
@@ -11,23 +11,24 @@ from config.errors import start_reporting
 from config.memory import settle
 
 if TYPE_CHECKING:
-    from config.express import Application
+    from config.front import Application, Front
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings.local")
 
 
-def make_application() -> "Application":
-    """Return Django with the express lane before it."""
+def make_front() -> "Front":
+    """Return the application, Django set up and its views loaded."""
     django = get_wsgi_application()
-    from config.express import ROUTES, ExpressLane  # noqa: PLC0415  (views need Django set up)
+    from config.express import ExpressLane  # noqa: PLC0415  (views need Django set up)
+    from config.front import Front  # noqa: PLC0415
 
     start_reporting(dsn=settings.SENTRY_DSN, environment=settings.SENTRY_ENVIRONMENT)
-    application: Application = ExpressLane(django, ROUTES)
+    application: Application = django
     if settings.SENTRY_DSN:
         # Keeps the traces of two requests apart, as it does by itself round Django's handler.
         application = SentryWsgiMiddleware(application)
-    return application
+    return Front(application, ExpressLane(), threads=settings.WEB_THREADS)
 
 
-application = make_application()
+application = make_front()
 settle()
