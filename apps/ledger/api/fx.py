@@ -124,7 +124,7 @@ class FxTransferResource(ApiView):
     """GET /v1/fx-transfers/{id}"""
 
     scopes: ClassVar = {"GET": READ}
-    shapes: ClassVar = {"GET": Shape(response=FxTransfer, summary="Read an FX transfer")}
+    shapes: ClassVar = {"GET": Shape(response=FxTransfer, summary="Read an FX transfer", etag=True)}
 
     def get(self, request: Request, fx_transfer_id: str) -> Response | HttpResponse:
         check_query(request, ())

@@ -26,14 +26,13 @@ from apps.core.api.problems import ApiProblem
 from apps.core.api.views import ApiView, Shape, get_caller, require_idempotency_key, resource
 from apps.core.ids import decode_id
 from apps.ledger import operations, queries
-from apps.ledger.api.serializers import EffectiveField, TransferBalance, ViewedPage
+from apps.ledger.api.serializers import DRY_RUN, EffectiveField, Hold, TransferBalance, ViewedPage
 from apps.ledger.operations import CaptureRequest, HoldRequest, HoldResult
 from apps.ledger.queries import HoldView
 from apps.ledger.rules import BalanceAfter, HoldStatus
 
 READ: Final = "ledger:read"
 WRITE: Final = "holds:write"
-_DRY_RUN: Final = "Say what would happen, and do nothing: no key is needed, and none is used."
 
 
 class PlaceHold(Strict):
@@ -47,7 +46,7 @@ class PlaceHold(Strict):
         required=False, help_text="Captured in parts until it is used up; else once."
     )
     metadata = MetadataField()
-    dry_run = TruthField(required=False, help_text=_DRY_RUN)
+    dry_run = TruthField(required=False, help_text=DRY_RUN)
 
 
 class CaptureHold(Strict):
@@ -58,29 +57,11 @@ class CaptureHold(Strict):
     description = TextField(500, required=False, allow_blank=True)
     effective_at = EffectiveField(required=False)
     metadata = MetadataField()
-    dry_run = TruthField(required=False, help_text=_DRY_RUN)
+    dry_run = TruthField(required=False, help_text=DRY_RUN)
 
 
 class VoidHold(Strict):
-    dry_run = TruthField(required=False, help_text=_DRY_RUN)
-
-
-class Hold(Strict):
-    id = IdField("ho")
-    debit_account = IdField("la", source="debit_account_id")
-    credit_account = IdField("la", source="credit_account_id")
-    amount = serializers.IntegerField(source="amount_minor")
-    currency = serializers.CharField()
-    captured = serializers.IntegerField(source="captured_minor")
-    remaining = serializers.IntegerField(
-        source="remaining_minor", help_text="What it still reserves; 0 once it has ended."
-    )
-    status = serializers.CharField(help_text="open, captured, voided or expired")
-    multi_capture = serializers.BooleanField()
-    reference = serializers.CharField(allow_null=True)
-    expires_at = InstantField(allow_null=True)
-    created_at = InstantField()
-    metadata = MetadataField()
+    dry_run = TruthField(required=False, help_text=DRY_RUN)
 
 
 class ListedHold(Hold):
@@ -172,7 +153,7 @@ class HoldResource(ApiView):
     """GET /v1/holds/{id}"""
 
     scopes: ClassVar = {"GET": READ}
-    shapes: ClassVar = {"GET": Shape(response=Hold, summary="Read a hold")}
+    shapes: ClassVar = {"GET": Shape(response=Hold, summary="Read a hold", etag=True)}
 
     def get(self, request: Request, hold_id: str) -> Response | HttpResponse:
         check_query(request, ())

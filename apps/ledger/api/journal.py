@@ -206,7 +206,9 @@ class JournalEntryResource(ApiView):
     """GET /v1/journal-entries/{id}"""
 
     scopes: ClassVar = {"GET": READ}
-    shapes: ClassVar = {"GET": Shape(response=JournalEntry, summary="Read a journal entry")}
+    shapes: ClassVar = {
+        "GET": Shape(response=JournalEntry, summary="Read a journal entry", etag=True)
+    }
 
     def get(self, request: Request, entry_id: str) -> Response | HttpResponse:
         check_query(request, ())

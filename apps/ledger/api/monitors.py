@@ -112,7 +112,7 @@ class BalanceMonitorResource(ApiView):
 
     scopes: ClassVar = {"GET": READ, "DELETE": WRITE}
     shapes: ClassVar = {
-        "GET": Shape(response=BalanceMonitor, summary="Read a balance monitor"),
+        "GET": Shape(response=BalanceMonitor, summary="Read a balance monitor", etag=True),
         "DELETE": Shape(
             response=BalanceMonitor, summary="Call a monitor off for good; its record stays"
         ),

@@ -102,7 +102,9 @@ class PeriodResource(ApiView):
     scopes: ClassVar = {"GET": READ}
     shapes: ClassVar = {
         "GET": Shape(
-            response=PeriodWithBlockers, summary="Read a month, and what keeps it from being closed"
+            response=PeriodWithBlockers,
+            summary="Read a month, and what keeps it from being closed",
+            etag=True,
         )
     }
 

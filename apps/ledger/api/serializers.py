@@ -65,10 +65,26 @@ class LedgerAccount(StrictSerializer):
     version = serializers.IntegerField(help_text="How many postings there were.")
 
 
-class LedgerAccountWithHolds(LedgerAccount):
-    holds = serializers.ListField(
-        child=serializers.DictField(), required=False, help_text="With expand[]=holds: up to 1000."
+class Hold(StrictSerializer):
+    id = IdField("ho")
+    debit_account = IdField("la", source="debit_account_id")
+    credit_account = IdField("la", source="credit_account_id")
+    amount = serializers.IntegerField(source="amount_minor")
+    currency = serializers.CharField()
+    captured = serializers.IntegerField(source="captured_minor")
+    remaining = serializers.IntegerField(
+        source="remaining_minor", help_text="What it still reserves; 0 once it has ended."
     )
+    status = serializers.CharField(help_text="open, captured, voided or expired")
+    multi_capture = serializers.BooleanField()
+    reference = serializers.CharField(allow_null=True)
+    expires_at = InstantField(allow_null=True)
+    created_at = InstantField()
+    metadata = MetadataField()
+
+
+class LedgerAccountWithHolds(LedgerAccount):
+    holds = Hold(many=True, required=False, help_text="With expand[]=holds: up to 1000.")
     has_more_holds = serializers.BooleanField(required=False)
 
 

@@ -20,7 +20,11 @@ class TransferResource(ApiView):
 
     scopes: ClassVar = {"GET": READ}
     shapes: ClassVar = {
-        "GET": Shape(response=Transfer, summary="Read a transfer, with the balances that stand now")
+        "GET": Shape(
+            response=Transfer,
+            summary="Read a transfer, with the balances that stand now",
+            etag=True,
+        )
     }
 
     def get(self, request: Request, transfer_id: str) -> Response | HttpResponse:

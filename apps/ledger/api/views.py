@@ -24,7 +24,6 @@ from apps.core.api.views import (
 from apps.core.ids import decode_id
 from apps.ledger import operations, queries
 from apps.ledger.api import lean, serializers
-from apps.ledger.api.holds import Hold
 from apps.ledger.operations import AccountChange, TransferRequest
 from apps.ledger.rules import AccountStatus, Outcome
 
@@ -107,6 +106,7 @@ class LedgerAccountResource(ApiView):
             response=serializers.LedgerAccountWithHolds,
             summary="Read an account's balance, and with it what is reserved",
             query={"expand[]": "holds: the open holds on its money, of the same instant."},
+            etag=True,
         ),
         "POST": Shape(
             request=serializers.ChangeLedgerAccount,
@@ -128,7 +128,7 @@ class LedgerAccountResource(ApiView):
             organization_id=organization_id, account_id=id_, now=clock.now()
         )
         shown = serializers.LedgerAccount(view).data | {
-            "holds": Hold(holds, many=True).data,
+            "holds": serializers.Hold(holds, many=True).data,
             "has_more_holds": has_more,
         }
         return resource(request, shown)
