@@ -159,7 +159,7 @@ class BatchOutcome(StrictSerializer):
     amount = serializers.IntegerField(allow_null=True, help_text="What was moved.")
     code = serializers.CharField(allow_null=True)
     detail = serializers.CharField(allow_null=True)
-    details = serializers.JSONField(allow_null=True)
+    details = serializers.DictField(allow_null=True, help_text="Ids and numbers that help.")
 
 
 class TransferBatch(StrictSerializer):
