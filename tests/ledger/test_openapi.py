@@ -8,6 +8,7 @@ from apps.core import clock
 from apps.core.api.fields import print_instant
 from apps.core.ids import decode_id
 from apps.ledger import operations, queries
+from apps.ledger.api import examples
 from tests.ledger import documents
 from tests.ledger.clients import SCOPES, printed
 from tests.ledger.documents import JudgedClient
@@ -217,3 +218,60 @@ def _reads_through_time(story):
     api.get("/v1/periods/2026-05", headers={"If-None-Match": month.headers["ETag"]})
     story.close("2026-05")
     api.post("/v1/periods/2026-05/reopen", {"reason": "A late fact"})
+
+
+class TestExamples:
+    def test_are_given_of_every_operation_and_fit_what_they_are_examples_of(self):
+        for operation in documents.operations():
+            contents = [operation["requestBody"]["content"]] if "requestBody" in operation else []
+            contents += [
+                answer["content"]
+                for status, answer in operation["responses"].items()
+                if int(status) < 300 and not answer["description"].startswith("A dry run")
+            ]
+            for content in contents:
+                [media] = content.values()
+                [example] = media["examples"].values()
+                assert documents.faults(media["schema"], example["value"]) == [], operation
+
+    def test_of_entries_and_transfers_balance(self):
+        found = examples.POST_ENTRY.request["postings"]
+
+        assert sum(posting["amount"] for posting in found) == 0
+        assert examples.POST_ENTRY.response["postings"] == [
+            posting | {"code": shown["code"], "version": shown["version"]}
+            | {"balance_after": shown["balance_after"]}
+            for posting, shown in zip(found, examples.POST_ENTRY.response["postings"], strict=True)
+        ]  # fmt: skip
+
+
+class TestTheDocument:
+    def test_names_each_operation_once(self):
+        names = [operation["operationId"] for operation in documents.operations()]
+
+        assert len(names) == len(set(names))
+        assert "delete_balance_monitors_one" in names
+
+    def test_wants_no_key_where_a_dry_run_is_offered(self):
+        wants_none = {
+            operation["operationId"]
+            for operation in documents.operations()
+            if "requestBody" in operation and not documents.needs_key(operation)
+        }
+
+        assert wants_none == {
+            "post_transfers",
+            "post_transfers_batch",
+            "post_journal_entries",
+            "post_journal_entries_reversal",
+            "post_journal_entries_reversals",
+            "post_holds",
+            "post_holds_capture",
+            "post_holds_void",
+        }
+
+    def test_says_of_a_delete_that_it_reads_no_body(self):
+        deleted = documents.operation_of("delete", "/v1/balance-monitors/bm_x")
+
+        assert {"413", "415"}.isdisjoint(deleted["responses"])
+        assert "requestBody" not in deleted

@@ -32,10 +32,11 @@ from apps.core.api.caller import (
     require_scope,
 )
 from apps.core.api.problems import ApiProblem
-from apps.core.api.schema import ApiSchema, Shape
+from apps.core.api.schema import ApiSchema, Example, Shape
 
 __all__ = [
     "ApiView",
+    "Example",
     "LeanApiView",
     "Shape",
     "answer",

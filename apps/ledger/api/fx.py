@@ -23,6 +23,7 @@ from apps.core.api.pagination import check_query, list_page
 from apps.core.api.views import ApiView, Shape, get_caller, require_idempotency_key, resource
 from apps.core.ids import decode_id
 from apps.ledger import operations, queries
+from apps.ledger.api import examples
 from apps.ledger.api.serializers import EffectiveField
 from apps.ledger.operations import FxRequest
 from apps.ledger.rules import RATE_DECIMALS_MAX, RATE_DIGITS_MAX
@@ -88,12 +89,14 @@ class FxTransferCollection(ApiView):
             response=FxTransfer,
             status=201,
             summary="Change money at a quoted rate, through your own liquidity",
+            example=examples.EXCHANGE,
         ),
         "GET": Shape(
             response=FxTransfer,
             page=True,
             summary="List FX transfers",
             query={"reference": "Only the one with this reference."},
+            example=examples.LIST_EXCHANGES,
         ),
     }
 
@@ -124,7 +127,14 @@ class FxTransferResource(ApiView):
     """GET /v1/fx-transfers/{id}"""
 
     scopes: ClassVar = {"GET": READ}
-    shapes: ClassVar = {"GET": Shape(response=FxTransfer, summary="Read an FX transfer", etag=True)}
+    shapes: ClassVar = {
+        "GET": Shape(
+            response=FxTransfer,
+            summary="Read an FX transfer",
+            etag=True,
+            example=examples.READ_EXCHANGE,
+        )
+    }
 
     def get(self, request: Request, fx_transfer_id: str) -> Response | HttpResponse:
         check_query(request, ())

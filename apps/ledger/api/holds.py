@@ -26,6 +26,7 @@ from apps.core.api.problems import ApiProblem
 from apps.core.api.views import ApiView, Shape, get_caller, require_idempotency_key, resource
 from apps.core.ids import decode_id
 from apps.ledger import operations, queries
+from apps.ledger.api import examples
 from apps.ledger.api.serializers import DRY_RUN, EffectiveField, Hold, TransferBalance, ViewedPage
 from apps.ledger.operations import CaptureRequest, HoldRequest, HoldResult
 from apps.ledger.queries import HoldView
@@ -82,7 +83,11 @@ class HoldCollection(ApiView):
     scopes: ClassVar = {"POST": WRITE, "GET": READ}
     shapes: ClassVar = {
         "POST": Shape(
-            request=PlaceHold, response=HoldAct, status=201, summary="Reserve money of an account"
+            request=PlaceHold,
+            response=HoldAct,
+            status=201,
+            summary="Reserve money of an account",
+            example=examples.PLACE_HOLD,
         ),
         "GET": Shape(
             response=Hold,
@@ -93,6 +98,7 @@ class HoldCollection(ApiView):
                 "status": "open, captured, voided or expired, as of now.",
                 "reference": "Only holds with this reference.",
             },
+            example=examples.LIST_HOLDS,
         ),
     }
 
@@ -153,7 +159,14 @@ class HoldResource(ApiView):
     """GET /v1/holds/{id}"""
 
     scopes: ClassVar = {"GET": READ}
-    shapes: ClassVar = {"GET": Shape(response=Hold, summary="Read a hold", etag=True)}
+    shapes: ClassVar = {
+        "GET": Shape(
+            response=Hold,
+            summary="Read a hold",
+            etag=True,
+            example=examples.READ_HOLD,
+        )
+    }
 
     def get(self, request: Request, hold_id: str) -> Response | HttpResponse:
         check_query(request, ())
@@ -174,6 +187,7 @@ class HoldCapture(ApiView):
             request=CaptureHold,
             response=HoldAct,
             summary="Post what a hold reserved, in whole or in part",
+            example=examples.CAPTURE_HOLD,
         )
     }
 
@@ -209,7 +223,10 @@ class HoldVoid(ApiView):
     scopes: ClassVar = {"POST": WRITE}
     shapes: ClassVar = {
         "POST": Shape(
-            request=VoidHold, response=HoldAct, summary="Give up what a hold still reserves"
+            request=VoidHold,
+            response=HoldAct,
+            summary="Give up what a hold still reserves",
+            example=examples.VOID_HOLD,
         )
     }
 

@@ -24,6 +24,7 @@ from apps.core.api.pagination import check_query
 from apps.core.api.views import ApiView, Shape, get_caller, require_idempotency_key, resource
 from apps.core.ids import decode_id
 from apps.ledger import operations, queries
+from apps.ledger.api import examples
 from apps.ledger.api._searching import QUERY, answer_found, read_ask, read_search
 from apps.ledger.api.serializers import EffectiveField
 from apps.ledger.operations import EntryRequest
@@ -122,12 +123,14 @@ class JournalEntryCollection(ApiView):
             response=PostedJournalEntry,
             status=201,
             summary="Post a journal entry over several ledger accounts",
+            example=examples.POST_ENTRY,
         ),
         "GET": Shape(
             response=JournalEntry,
             page=True,
             summary="Find journal entries, with their postings",
             query=QUERY,
+            example=examples.LIST_ENTRIES,
         ),
     }
 
@@ -207,7 +210,12 @@ class JournalEntryResource(ApiView):
 
     scopes: ClassVar = {"GET": READ}
     shapes: ClassVar = {
-        "GET": Shape(response=JournalEntry, summary="Read a journal entry", etag=True)
+        "GET": Shape(
+            response=JournalEntry,
+            summary="Read a journal entry",
+            etag=True,
+            example=examples.READ_ENTRY,
+        )
     }
 
     def get(self, request: Request, entry_id: str) -> Response | HttpResponse:
@@ -224,7 +232,13 @@ class PostingCollection(ApiView):
 
     scopes: ClassVar = {"GET": READ}
     shapes: ClassVar = {
-        "GET": Shape(response=Posting, page=True, summary="Find postings", query=QUERY)
+        "GET": Shape(
+            response=Posting,
+            page=True,
+            summary="Find postings",
+            query=QUERY,
+            example=examples.LIST_POSTINGS,
+        )
     }
 
     def get(self, request: Request) -> Response:

@@ -15,6 +15,7 @@ from apps.core.api.problems import ApiProblem
 from apps.core.api.views import ApiView, Shape, get_caller, require_idempotency_key
 from apps.core.ids import decode_id
 from apps.ledger import operations
+from apps.ledger.api import examples
 from apps.ledger.api.serializers import TransferBalance
 from apps.ledger.operations import ReversalResult
 
@@ -70,11 +71,13 @@ class EntryReversal(ApiView):
             response=Reversal,
             status=201,
             summary="Undo a journal entry by a new one",
+            example=examples.REVERSE_ENTRY,
         ),
         "GET": Shape(
             response=Reversibility,
             summary="Say whether a journal entry can be undone, and why not",
             query={"at": "now (default) or original: the business time it would have."},
+            example=examples.CAN_REVERSE,
         ),
     }
 
@@ -112,6 +115,7 @@ class EntryReversals(ApiView):
             response=Reversal,
             status=201,
             summary="Undo up to 100 journal entries, all or none",
+            example=examples.REVERSE_ENTRIES,
         )
     }
 

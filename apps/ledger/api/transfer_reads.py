@@ -10,6 +10,7 @@ from apps.core.api.pagination import check_query
 from apps.core.api.views import ApiView, Shape, get_caller, resource
 from apps.core.ids import decode_id
 from apps.ledger import queries
+from apps.ledger.api import examples
 from apps.ledger.api.serializers import Transfer
 
 READ: Final = "ledger:read"
@@ -24,6 +25,7 @@ class TransferResource(ApiView):
             response=Transfer,
             summary="Read a transfer, with the balances that stand now",
             etag=True,
+            example=examples.READ_TRANSFER,
         )
     }
 

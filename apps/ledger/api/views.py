@@ -23,7 +23,7 @@ from apps.core.api.views import (
 )
 from apps.core.ids import decode_id
 from apps.ledger import operations, queries
-from apps.ledger.api import lean, serializers
+from apps.ledger.api import examples, lean, serializers
 from apps.ledger.operations import AccountChange, TransferRequest
 from apps.ledger.rules import AccountStatus, Outcome
 
@@ -44,12 +44,14 @@ class LedgerAccountCollection(ApiView):
             response=serializers.LedgerAccount,
             status=201,
             summary="Open a ledger account",
+            example=examples.OPEN_ACCOUNT,
         ),
         "GET": Shape(
             response=serializers.LedgerAccount,
             page=True,
             summary="List ledger accounts with their balances",
             query={"code": "Only this code.", "code_prefix": "Only this branch of the tree."},
+            example=examples.LIST_ACCOUNTS,
         ),
     }
 
@@ -107,11 +109,13 @@ class LedgerAccountResource(ApiView):
             summary="Read an account's balance, and with it what is reserved",
             query={"expand[]": "holds: the open holds on its money, of the same instant."},
             etag=True,
+            example=examples.READ_ACCOUNT,
         ),
         "POST": Shape(
             request=serializers.ChangeLedgerAccount,
             response=serializers.LedgerAccount,
             summary="Change an account's floor, freeze, open or close it",
+            example=examples.CHANGE_ACCOUNT,
         ),
     }
 
@@ -169,6 +173,7 @@ class TransferCollection(LeanApiView):
             response=serializers.Transfer,
             status=201,
             summary="Move money from one ledger account to another",
+            example=examples.POST_TRANSFER,
         )
     }
 
@@ -238,6 +243,7 @@ class TransferBatchCollection(LeanApiView):
             response=serializers.TransferBatch,
             status=201,
             summary="Move money by up to 10,000 transfers, all or none, or each for itself",
+            example=examples.POST_BATCH,
         )
     }
     body_bytes_max: ClassVar = 16 * 2**20
