@@ -73,7 +73,7 @@ class ListedHold(Hold):
 class HoldAct(Strict):
     hold = Hold(allow_null=True, help_text="As it is now; null where a dry run made none.")
     journal_entry = IdField("je", allow_null=True, help_text="What a capture posted.")
-    balances = TransferBalance(many=True, help_text="Right after; empty in a replay.")
+    balances = TransferBalance(many=True, help_text="Right after; in a replay, now.")
     dry_run = serializers.BooleanField()
 
 
@@ -116,10 +116,11 @@ class HoldCollection(ApiView):
             )
         hold = HoldRequest(**asked)
         if dry_run:
-            balances = operations.preview_hold(
+            found = operations.preview_hold(
                 organization_id=caller.organization_id, hold=hold, now=now
             )
-            return Response(_preview(None, balances))
+            stands = _view(caller.organization_id, found.hold_id) if found.hold_id else None
+            return Response(_preview(stands, found.balances))
 
         result = operations.place_hold(
             organization_id=caller.organization_id,

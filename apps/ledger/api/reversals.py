@@ -51,7 +51,7 @@ class Reversal(Strict):
     journal_entries = serializers.ListField(
         child=IdField("je"), help_text="The new entries, in the order asked; none in a dry run."
     )
-    balances = TransferBalance(many=True, help_text="Right after; empty in a replay.")
+    balances = TransferBalance(many=True, help_text="Right after; in a replay, now.")
     dry_run = serializers.BooleanField()
 
 

@@ -11,7 +11,7 @@ from django.db.models import QuerySet, Sum
 
 from apps.ledger import errors
 from apps.ledger.models import Balance, Hold, LedgerAccount
-from apps.ledger.rules import BalanceState
+from apps.ledger.rules import BalanceAfter, BalanceState
 
 _TRIAL_BALANCE: Final = """
     SELECT a.code, a.type, a.currency, b.posted_debits, b.posted_credits
@@ -73,6 +73,19 @@ def list_balances(
     rows = Balance.objects.filter(organization_id=organization_id, id__in=list(by_id))
     views = [_view(by_id[row.id], row) for row in rows]
     return sorted(views, key=lambda view: view.code)
+
+
+def balances_now(*, organization_id: UUID, account_ids: Iterable[UUID]) -> tuple[BalanceAfter, ...]:
+    """Return these accounts as they stand, in their order; what a replay answers."""
+    ids = list(account_ids)
+    found = {
+        view.account_id: view for view in list_balances(organization_id=organization_id, ids=ids)
+    }
+    return tuple(
+        BalanceAfter(id_, found[id_].version, found[id_].posted, found[id_].available)
+        for id_ in ids
+        if id_ in found
+    )
 
 
 def view_balances(accounts: Iterable[LedgerAccount]) -> list[BalanceView]:
