@@ -184,6 +184,7 @@ def _holds(story):
 
 def _exchanges(story):
     api = story.judged
+    api.post("/v1/fx-transfers", story.exchanged(dry_run=True))
     made = api.post("/v1/fx-transfers", story.exchanged(reference="fx-1"))
     path = f"/v1/fx-transfers/{made.json()['id']}"
     api.get(path, headers={"If-None-Match": api.get(path).headers["ETag"]})
@@ -268,6 +269,7 @@ class TestTheDocument:
             "post_holds",
             "post_holds_capture",
             "post_holds_void",
+            "post_fx_transfers",
         }
 
     def test_says_of_a_delete_that_it_reads_no_body(self):

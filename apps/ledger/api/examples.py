@@ -345,7 +345,14 @@ _exchange: Final = {
     "created_at": _MORNING,
     "metadata": {},
 }
-EXCHANGE: Final = Example(request=_quoted, response=_exchange)
+EXCHANGE: Final = Example(
+    request=_quoted,
+    response={
+        **_exchange,
+        "balances": [_after(_ANN, 2, 90_00), _after(_DOLLARS, 1, 10_84)],
+        "dry_run": False,
+    },
+)
 LIST_EXCHANGES: Final = Example(response=_page(_exchange))
 READ_EXCHANGE: Final = Example(response=_exchange)
 

@@ -16,8 +16,11 @@ from apps.ledger.operations._engine import (
 )
 from apps.ledger.operations._entries import EntryRequest, post_entry, preview_entry
 from apps.ledger.operations._fx import (
+    FxPreview,
     FxRequest,
+    FxResult,
     exchange,
+    preview_exchange,
 )
 from apps.ledger.operations._holds import (
     CaptureRequest,
@@ -83,7 +86,9 @@ __all__ = [
     "BatchResult",
     "CaptureRequest",
     "EntryRequest",
+    "FxPreview",
     "FxRequest",
+    "FxResult",
     "HoldRequest",
     "HoldResult",
     "MonitorTerms",
@@ -118,6 +123,7 @@ __all__ = [
     "preview_batch",
     "preview_capture",
     "preview_entry",
+    "preview_exchange",
     "preview_hold",
     "preview_reversal",
     "preview_transfers",

@@ -83,6 +83,15 @@ def open_accounts(
     return {code: account.id for code, account in found.items()}
 
 
+def standing_accounts(*, organization_id: UUID, accounts: Sequence[AccountSpec]) -> dict[str, UUID]:
+    """
+    Return the ids, by code, of those of these accounts that stand; for a dry run, which opens none.
+
+    :raises LedgerAccountDiffers: if one stands with another type or currency
+    """
+    return {code: row.id for code, row in _find(organization_id, accounts).items()}
+
+
 @transactions.outermost
 def open_client_account(
     *,
