@@ -16,7 +16,7 @@ from apps.core.api.views import ApiView, Shape, get_caller, require_idempotency_
 from apps.core.ids import decode_id
 from apps.ledger import operations
 from apps.ledger.api import examples
-from apps.ledger.api.serializers import TransferBalance
+from apps.ledger.api.serializers import DRY_RUN, TransferBalance
 from apps.ledger.operations import ReversalResult
 
 READ: Final = "ledger:read"
@@ -31,9 +31,7 @@ class _Terms(Strict):
         help_text="The reversal's business time: now, or that of the entry.",
     )  # fmt: skip
     reason = TextField(500, required=False, allow_blank=True, default="")
-    dry_run = TruthField(
-        required=False, help_text="Say what would happen, and do nothing: no key is needed."
-    )
+    dry_run = TruthField(required=False, help_text=DRY_RUN)
 
 
 class ReverseEntry(_Terms):

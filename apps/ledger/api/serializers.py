@@ -21,6 +21,11 @@ from apps.ledger.rules import AccountStatus, AccountType
 
 BATCH_MAX: Final = 10_000
 DRY_RUN: Final = "Say what would happen, and do nothing: no key is needed, and none is used."
+FORCE: Final = "history:write"
+FORCED: Final = (
+    "Dated in the past, it may take a balance of then below its floor, never today's. Needs the"
+    f" scope {FORCE}."
+)
 _FLOOR_MAX: Final = 10**13
 
 
@@ -107,11 +112,7 @@ class _Transfer(StrictSerializer):
     effective_at = EffectiveField(required=False, help_text="Business time; now without it.")
     metadata = MetadataField()
     up_to = TruthField(required=False, help_text="As much of the amount as the floors allow.")
-    force = TruthField(
-        required=False,
-        help_text="Dated in the past, it may take a balance of then below its floor, never"
-        " today's. Needs the scope history:write.",
-    )
+    force = TruthField(required=False, help_text=FORCED)
 
 
 class PostTransfer(_Transfer):

@@ -30,8 +30,7 @@ from apps.ledger.rules import AccountStatus, Outcome
 READ: Final = "ledger:read"
 WRITE: Final = "ledger:write"
 TRANSFER: Final = "transfers:write"
-FORCE: Final = "history:write"
-declare_scopes({"force": FORCE})
+declare_scopes({"force": serializers.FORCE})
 
 
 class LedgerAccountCollection(ApiView):
@@ -180,7 +179,7 @@ class TransferCollection(LeanApiView):
     def post(self, request: HttpRequest, caller: Caller) -> HttpResponse:
         asked, dry_run = lean.read_transfer(read_raw_json(request))
         if asked.force:
-            require_scope(caller, FORCE)
+            require_scope(caller, serializers.FORCE)
         if dry_run:
             [outcome] = operations.preview_transfers(
                 organization_id=caller.organization_id,
@@ -256,7 +255,7 @@ class TransferBatchCollection(LeanApiView):
             nodes_max=self.body_nodes_max,
         )
         if any(transfer.force for transfer in transfers):
-            require_scope(caller, FORCE)
+            require_scope(caller, serializers.FORCE)
         if dry_run:
             preview = operations.preview_batch(
                 organization_id=caller.organization_id,
