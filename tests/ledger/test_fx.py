@@ -28,7 +28,7 @@ from apps.ledger.errors import (
     ReferenceReused,
 )
 from apps.ledger.models import FxTransfer, JournalEntry, LedgerAccount
-from apps.ledger.operations import FxRequest
+from apps.ledger.operations import AccountSpec, FxRequest
 from tests.ledger.clients import ApiClient, code_of, pointers, printed
 from tests.ledger.factories import (
     ACTOR,
@@ -119,8 +119,9 @@ class TestExchange:
         assert LedgerAccount.objects.filter(code__startswith="liquidity:").count() == 2
         with pytest.raises(LedgerCodeReserved):
             operations.open_client_account(
-                organization_id=organization, code="liquidity:GBP", type_="equity", currency="GBP",
-                min_available_minor=None, idempotency_key="k", actor=ACTOR, now=NOW,
+                organization_id=organization,
+                account=AccountSpec("liquidity:GBP", "equity", "GBP"),
+                idempotency_key="k", actor=ACTOR, now=NOW,
             )  # fmt: skip
         liquidity = LedgerAccount.objects.get(code="liquidity:USD").id
         with pytest.raises(LedgerAccountReserved):

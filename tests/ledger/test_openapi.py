@@ -116,11 +116,16 @@ def _accounts(story):
     api = story.judged
     opened = api.post(
         "/v1/ledger-accounts",
-        {"code": "wallets:ann:USD", "type": "liability", "currency": "USD"},
+        {
+            "code": "wallets:ann:USD",
+            "type": "liability",
+            "currency": "USD",
+            "metadata": {"plan": "gold"},
+        },
     )
     story.dollars = decode_id("la", opened.json()["id"])
     path = f"/v1/ledger-accounts/{opened.json()['id']}"
-    api.get("/v1/ledger-accounts", code="wallets:ann:USD", limit="1")
+    api.get("/v1/ledger-accounts", code="wallets:ann:USD", status="open", limit="1")
     shown = api.get(path)
     api.get(path, headers={"If-None-Match": shown.headers["ETag"]})
     api.post(path, {"min_available": -5_00, "reason": "A credit line"})
@@ -135,6 +140,7 @@ def _transfers(story):
     posted = api.post("/v1/transfers", story.moved(5_00, reference="order-1", metadata={"a": "b"}))
     path = f"/v1/transfers/{posted.json()['id']}"
     api.get(path, headers={"If-None-Match": api.get(path).headers["ETag"]})
+    api.get("/v1/transfers", reference="order-1")
     batch = {"mode": "independent", "transfers": [story.moved(1), story.moved(10**10)]}
     api.post("/v1/transfers/batch", {**batch, "dry_run": True})
     outcomes = api.post("/v1/transfers/batch", batch).json()["outcomes"]

@@ -53,6 +53,7 @@ _account: Final = {
     "pending_in": 0,
     "available": 100_00,
     "version": 1,
+    "metadata": {"plan": "gold"},
 }
 _hold: Final = {
     "id": _HOLD,
@@ -70,7 +71,12 @@ _hold: Final = {
     "metadata": {},
 }
 OPEN_ACCOUNT: Final = Example(
-    request={"code": "wallets:ann:EUR", "type": "liability", "currency": "EUR"},
+    request={
+        "code": "wallets:ann:EUR",
+        "type": "liability",
+        "currency": "EUR",
+        "metadata": {"plan": "gold"},
+    },
     response={**_account, "posted": 0, "available": 0, "version": 0},
 )
 LIST_ACCOUNTS: Final = Example(response=_page(_account))
@@ -135,6 +141,7 @@ _transfer: Final = {
     "dry_run": False,
 }
 POST_TRANSFER: Final = Example(request=_asked, response=_transfer)
+LIST_TRANSFERS: Final = Example(response=_page(_transfer))
 READ_TRANSFER: Final = Example(response=_transfer)
 POST_BATCH: Final = Example(
     request={

@@ -21,13 +21,22 @@ from apps.core.api.fields import (
     TextField,
     TruthField,
 )
-from apps.core.api.pagination import check_query, list_page
+from apps.core.api.pagination import PAGING_NAMES, check_query, list_page
 from apps.core.api.views import ApiView, Shape, get_caller, require_idempotency_key, resource
 from apps.core.ids import decode_id
 from apps.ledger import operations, queries
 from apps.ledger.api import examples
+from apps.ledger.api._searching import (
+    CREATED,
+    CREATED_TOLD,
+    EFFECTIVE,
+    EFFECTIVE_TOLD,
+    read_window,
+)
+from apps.ledger.api.asked import read_query
 from apps.ledger.api.serializers import DRY_RUN, EffectiveField, TransferBalance
 from apps.ledger.operations import FxRequest, FxResult
+from apps.ledger.queries import FxSearch
 from apps.ledger.rules import RATE_DECIMALS_MAX, RATE_DIGITS_MAX
 
 READ: Final = "ledger:read"
@@ -93,6 +102,11 @@ class PostedFxTransfer(FxTransfer):
     dry_run = serializers.BooleanField()
 
 
+class AskFxTransfers(StrictSerializer):
+    reference = TextField(255, required=False)
+    currency = CurrencyField(required=False)
+
+
 class FxTransferCollection(ApiView):
     """POST and GET /v1/fx-transfers"""
 
@@ -109,7 +123,12 @@ class FxTransferCollection(ApiView):
             response=FxTransfer,
             page=True,
             summary="List FX transfers",
-            query={"reference": "Only the one with this reference."},
+            query={
+                "reference": "Only the one with this reference.",
+                "currency": "Only those that sold or bought this currency.",
+                **EFFECTIVE_TOLD,
+                **CREATED_TOLD,
+            },
             example=examples.LIST_EXCHANGES,
         ),
     }
@@ -135,11 +154,17 @@ class FxTransferCollection(ApiView):
         return Response(_posted(caller.organization_id, result), status=201)
 
     def get(self, request: Request) -> Response:
+        windows = (*EFFECTIVE, *CREATED)
+        asked = read_query(request, AskFxTransfers, more=[*PAGING_NAMES, *windows])
         rows = queries.fx_transfers(
             organization_id=get_caller(request).organization_id,
-            reference=request.query_params.get("reference"),
+            search=FxSearch(
+                **asked,
+                effective=read_window(request, *EFFECTIVE),
+                created=read_window(request, *CREATED),
+            ),
         )
-        return list_page(request, rows, FxTransfer, filters=("reference",))
+        return list_page(request, rows, FxTransfer, filters=(*AskFxTransfers().fields, *windows))
 
 
 class FxTransferResource(ApiView):

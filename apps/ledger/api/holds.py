@@ -12,6 +12,7 @@ from apps.core import clock
 from apps.core.api.fields import (
     AMOUNT_MAX,
     AmountField,
+    CodeField,
     CurrencyField,
     IdField,
     InstantField,
@@ -21,15 +22,24 @@ from apps.core.api.fields import (
     TruthField,
 )
 from apps.core.api.fields import StrictSerializer as Strict
-from apps.core.api.pagination import check_query, list_page
+from apps.core.api.pagination import PAGING_NAMES, check_query, list_page
 from apps.core.api.problems import ApiProblem
 from apps.core.api.views import ApiView, Shape, get_caller, require_idempotency_key, resource
 from apps.core.ids import decode_id
 from apps.ledger import operations, queries
 from apps.ledger.api import examples
+from apps.ledger.api._searching import (
+    CREATED,
+    CREATED_TOLD,
+    METADATA_TOLD,
+    metadata_names,
+    read_metadata,
+    read_window,
+)
+from apps.ledger.api.asked import read_query
 from apps.ledger.api.serializers import DRY_RUN, EffectiveField, Hold, TransferBalance, ViewedPage
 from apps.ledger.operations import CaptureRequest, HoldRequest, HoldResult
-from apps.ledger.queries import HoldView
+from apps.ledger.queries import HoldSearch, HoldView
 from apps.ledger.rules import BalanceAfter, HoldStatus
 
 READ: Final = "ledger:read"
@@ -65,6 +75,12 @@ class VoidHold(Strict):
     dry_run = TruthField(required=False, help_text=DRY_RUN)
 
 
+class AskHolds(Strict):
+    ledger_account = IdField("la", required=False)
+    status = CodeField([status.value for status in HoldStatus], required=False)
+    reference = TextField(255, required=False)
+
+
 class ListedHold(Hold):
     class Meta:
         list_serializer_class = ViewedPage
@@ -97,6 +113,8 @@ class HoldCollection(ApiView):
                 "ledger_account": "Only holds on this account's money.",
                 "status": "open, captured, voided or expired, as of now.",
                 "reference": "Only holds with this reference.",
+                **METADATA_TOLD,
+                **CREATED_TOLD,
             },
             example=examples.LIST_HOLDS,
         ),
@@ -133,16 +151,19 @@ class HoldCollection(ApiView):
         return Response(_act(caller.organization_id, result), status=201)
 
     def get(self, request: Request) -> Response:
-        asked, now = request.query_params, clock.now()
-        rows = queries.holds(organization_id=get_caller(request).organization_id)
-        if account := asked.get("ledger_account"):
-            rows = rows.filter(debit_account_id=decode_id("la", account))
-        if status := asked.get("status"):
-            if status not in set(HoldStatus):
-                raise ApiProblem("invalid_request", "status is open, captured, voided or expired.")
-            rows = queries.holds_in(rows, status=status, now=now)
-        if reference := asked.get("reference"):
-            rows = rows.filter(reference=reference)
+        now, names = clock.now(), [*CREATED, *metadata_names(request)]
+        asked = read_query(request, AskHolds, more=[*PAGING_NAMES, *names])
+        rows = queries.holds(
+            organization_id=get_caller(request).organization_id,
+            search=HoldSearch(
+                account_id=asked.get("ledger_account"),
+                status=asked.get("status"),
+                reference=asked.get("reference"),
+                metadata=read_metadata(request),
+                created=read_window(request, *CREATED),
+            ),
+            now=now,
+        )
 
         def view(page: list[Any]) -> list[HoldView]:
             return [queries.view_hold(row, now=now) for row in page]
@@ -151,7 +172,7 @@ class HoldCollection(ApiView):
             request,
             rows,
             ListedHold,
-            filters=("ledger_account", "status", "reference"),
+            filters=(*AskHolds().fields, *names),
             context={"view": view},
         )
 

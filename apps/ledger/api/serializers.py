@@ -54,6 +54,15 @@ class OpenLedgerAccount(StrictSerializer):
         least=-_FLOOR_MAX, most=0, required=False, allow_null=True, default=0,
         help_text="The floor of available; null is none, negative a credit line.",
     )  # fmt: skip
+    metadata = MetadataField()
+
+
+class AskLedgerAccounts(StrictSerializer):
+    code = TextField(200, required=False)
+    code_prefix = TextField(200, required=False)
+    type = CodeField([kind.value for kind in AccountType], required=False)
+    currency = CurrencyField(required=False)
+    status = CodeField([status.value for status in AccountStatus], required=False)
 
 
 class LedgerAccount(StrictSerializer):
@@ -68,6 +77,7 @@ class LedgerAccount(StrictSerializer):
     pending_in = serializers.IntegerField()
     available = serializers.IntegerField()
     version = serializers.IntegerField(help_text="How many postings there were.")
+    metadata = MetadataField()
 
 
 class Hold(StrictSerializer):
@@ -99,6 +109,7 @@ class ChangeLedgerAccount(StrictSerializer):
         help_text="The floor of available; null is none, negative a credit line.",
     )  # fmt: skip
     status = CodeField([status.value for status in AccountStatus], required=False)
+    metadata = MetadataField(help_text="In place of all it has; an empty object takes all away.")
     reason = TextField(500, help_text="Goes to the audit trail.")
 
 

@@ -10,7 +10,7 @@ from rest_framework.response import Response
 from apps.core import clock
 from apps.core.api.bodies import read_raw_json
 from apps.core.api.caller import Caller, declare_scopes, require_scope
-from apps.core.api.pagination import check_query, list_page
+from apps.core.api.pagination import PAGING_NAMES, check_query, list_page
 from apps.core.api.problems import ApiProblem
 from apps.core.api.views import (
     ApiView,
@@ -23,8 +23,11 @@ from apps.core.api.views import (
 )
 from apps.core.ids import decode_id
 from apps.ledger import operations, queries
-from apps.ledger.api import examples, lean, serializers
-from apps.ledger.operations import AccountChange, TransferRequest
+from apps.ledger.api import examples, lean, serializers, transfer_reads
+from apps.ledger.api._searching import METADATA_TOLD, metadata_names, read_metadata
+from apps.ledger.api.asked import read_query
+from apps.ledger.operations import AccountChange, AccountSpec, TransferRequest
+from apps.ledger.queries import AccountSearch
 from apps.ledger.rules import AccountStatus, Outcome
 
 READ: Final = "ledger:read"
@@ -49,7 +52,14 @@ class LedgerAccountCollection(ApiView):
             response=serializers.LedgerAccount,
             page=True,
             summary="List ledger accounts with their balances",
-            query={"code": "Only this code.", "code_prefix": "Only this branch of the tree."},
+            query={
+                "code": "Only this code.",
+                "code_prefix": "Only the account of this code and those below it.",
+                "type": "Only accounts of this type.",
+                "currency": "Only accounts in this currency.",
+                "status": "open, frozen or closed.",
+                **METADATA_TOLD,
+            },
             example=examples.LIST_ACCOUNTS,
         ),
     }
@@ -62,10 +72,13 @@ class LedgerAccountCollection(ApiView):
 
         account_id = operations.open_client_account(
             organization_id=caller.organization_id,
-            code=asked["code"],
-            type_=asked["type"],
-            currency=asked["currency"],
-            min_available_minor=asked["min_available"],
+            account=AccountSpec(
+                asked["code"],
+                asked["type"],
+                asked["currency"],
+                asked["min_available"],
+                metadata=asked.get("metadata", {}),
+            ),
             idempotency_key=require_idempotency_key(request),
             actor=caller.actor,
             now=clock.now(),
@@ -76,11 +89,12 @@ class LedgerAccountCollection(ApiView):
 
     def get(self, request: Request) -> Response:
         organization_id = get_caller(request).organization_id
-        rows = queries.accounts(organization_id=organization_id)
-        if code := request.query_params.get("code"):
-            rows = rows.filter(code=code)
-        if prefix := request.query_params.get("code_prefix"):
-            rows = rows.filter(code__startswith=prefix)
+        names = metadata_names(request)
+        asked = read_query(request, serializers.AskLedgerAccounts, more=[*PAGING_NAMES, *names])
+        rows = queries.accounts(
+            organization_id=organization_id,
+            search=AccountSearch(**asked, metadata=read_metadata(request)),
+        )
 
         def view(page: list[Any]) -> list[queries.BalanceView]:
             found = queries.list_balances(
@@ -93,7 +107,7 @@ class LedgerAccountCollection(ApiView):
             request,
             rows,
             serializers.ListedAccount,
-            filters=("code", "code_prefix"),
+            filters=(*serializers.AskLedgerAccounts().fields, *names),
             context={"view": view},
         )
 
@@ -113,7 +127,7 @@ class LedgerAccountResource(ApiView):
         "POST": Shape(
             request=serializers.ChangeLedgerAccount,
             response=serializers.LedgerAccount,
-            summary="Change an account's floor, freeze, open or close it",
+            summary="Change an account's floor or metadata, freeze, open or close it",
             example=examples.CHANGE_ACCOUNT,
         ),
     }
@@ -141,8 +155,8 @@ class LedgerAccountResource(ApiView):
         body = serializers.ChangeLedgerAccount(data=request.data)
         body.is_valid(raise_exception=True)
         asked = body.validated_data
-        if not asked.keys() & {"status", "min_available"}:
-            raise ApiProblem("invalid_request", "Give status, min_available, or both.")
+        if not asked.keys() & {"status", "min_available", "metadata"}:
+            raise ApiProblem("invalid_request", "Give status, min_available or metadata.")
 
         operations.change_client_account(
             organization_id=caller.organization_id,
@@ -151,6 +165,7 @@ class LedgerAccountResource(ApiView):
                 status=AccountStatus(asked["status"]) if "status" in asked else None,
                 sets_floor="min_available" in asked,
                 min_available_minor=asked.get("min_available"),
+                metadata=asked.get("metadata"),
                 reason=asked["reason"],
             ),
             idempotency_key=require_idempotency_key(request),
@@ -163,9 +178,9 @@ class LedgerAccountResource(ApiView):
 
 
 class TransferCollection(LeanApiView):
-    """POST /v1/transfers"""
+    """POST and GET /v1/transfers"""
 
-    scopes: ClassVar = {"POST": TRANSFER}
+    scopes: ClassVar = {"POST": TRANSFER, "GET": READ}
     shapes: ClassVar = {
         "POST": Shape(
             request=serializers.PostTransfer,
@@ -173,7 +188,14 @@ class TransferCollection(LeanApiView):
             status=201,
             summary="Move money from one ledger account to another",
             example=examples.POST_TRANSFER,
-        )
+        ),
+        "GET": Shape(
+            response=serializers.Transfer,
+            page=True,
+            summary="Find transfers, with the balances that stand now",
+            query=transfer_reads.QUERY,
+            example=examples.LIST_TRANSFERS,
+        ),
     }
 
     def post(self, request: HttpRequest, caller: Caller) -> HttpResponse:
@@ -201,6 +223,11 @@ class TransferCollection(LeanApiView):
 
         shown = _shown(caller.organization_id, asked, result.outcome, result.entry_id)
         return answer(lean.print_transfer(asked, shown), status=201)
+
+    def get(self, request: HttpRequest, caller: Caller) -> HttpResponse:
+        return answer(
+            transfer_reads.list_transfers(Request(request), organization_id=caller.organization_id)
+        )
 
 
 def _shown(
