@@ -290,7 +290,8 @@ class TestWhatIsDjangos:
             ({"HTTP_HOST": "testserver,evil.example"}, 400),
             ({"HTTP_HOST": ""}, 400),
             ({"HTTP_X_FORWARDED_HOST": "evil.example"}, 201),
-            ({"REQUEST_METHOD": "GET"}, 405),
+            # A list that this key may not read.
+            ({"REQUEST_METHOD": "GET"}, 403),
             ({"REQUEST_METHOD": "PUT"}, 405),
             ({"REQUEST_METHOD": "OPTIONS"}, 405),
             ({"REQUEST_METHOD": "post"}, 201),
