@@ -3,6 +3,7 @@
 from datetime import timedelta
 
 import pytest
+from django import test as django_test
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
@@ -445,6 +446,11 @@ class TestTransfers:
             {"after": cursor, "ledger_account": printed(api.ann)},
         ):
             assert code_of(api.get("/v1/transfers", **query)) == (400, "invalid_cursor")
+
+    def test_are_asked_for_by_their_head(self, api):
+        headed = django_test.Client(headers=api.headers).head("/v1/transfers")
+
+        assert (headed.status_code, headed.content) == (200, b"")
 
     def test_need_the_scope_that_reads(self):
         api = ApiClient("transfers:write")

@@ -111,6 +111,16 @@ class TestAnswers:
 
         assert story.judged.post(f"/v1/{path}", asked).status_code == status
 
+    def test_that_come_again_are_as_the_document_has_them(self):
+        story = Story()
+
+        for asked, status in ((story.moved(1), 201), (story.moved(1, currency="USD"), 422)):
+            first = story.judged.post("/v1/transfers", asked)
+            again = story.judged.post("/v1/transfers", asked, again=True)
+            assert (first.status_code, again.status_code) == (status, status)
+            assert "Idempotent-Replayed" not in first.headers
+            assert again.headers["Idempotent-Replayed"] == "true"
+
 
 def _accounts(story):
     api = story.judged

@@ -57,7 +57,11 @@ _WRITE_ERRORS: Final = (409, 422)
 _BODY_ERRORS: Final = (413, 415)
 _VERBS: Final[Mapping[str, str]] = {"GET": "get", "PATCH": "change", "DELETE": "delete"}
 _DRY_RUN: Final = "dry_run"
+_DRY_STATUS: Final = 200
+_DRY: Final = "A dry run: what would be answered. Nothing is done."
+_DONE_OR_DRY: Final = "What was done, or in a dry run what would be."
 _KEY: Final = "1 to 255 visible ASCII characters; the same key again is a retry."
+_REPLAYED: Final = "true: the key was used before, and this is how that request ended."
 _KEY_UNLESS_DRY: Final = " Required, but for a dry run, which needs none and uses none."
 _PAGING: Final = (
     ("limit", int, "How many at most, 1 to 100."),
@@ -142,12 +146,10 @@ class ApiSchema(AutoSchema):
     def get_response_serializers(self) -> Any:
         shape = self._shape()
         answered = _page(shape) if shape.page else shape.response
-        answers: dict[Any, Any] = {}
-        if shape.has_dry_run and shape.status != 200:  # noqa: PLR2004 - of a dry run
-            answers[200] = OpenApiResponse(
-                response=answered, description="A dry run: what would be answered. Nothing is done."
-            )
-        answers[shape.status] = answered
+        answers: dict[Any, Any] = {shape.status: answered}
+        if shape.has_dry_run:
+            told = _DONE_OR_DRY if shape.status == _DRY_STATUS else _DRY
+            answers[_DRY_STATUS] = OpenApiResponse(response=answered, description=told)
         if shape.etag:
             answers[304] = OpenApiResponse(description="It is what the client has already.")
         return answers | {
@@ -203,7 +205,10 @@ class ApiSchema(AutoSchema):
             ]
         if self.method == "POST":
             told = _KEY + _KEY_UNLESS_DRY if shape.has_dry_run else _KEY
-            headers.append(_header("Idempotency-Key", told, required=not shape.has_dry_run))
+            headers += [
+                _header("Idempotency-Key", told, required=not shape.has_dry_run),
+                _header("Idempotent-Replayed", _REPLAYED, response=[shape.status, *_WRITE_ERRORS]),
+            ]
         return headers
 
 

@@ -202,7 +202,7 @@ class LeanApiView(ApiView):
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         try:
             caller = authenticate(request)
-            method = request.method or ""
+            method = "GET" if request.method == "HEAD" else request.method or ""
             if method not in self.scopes:
                 return problems.respond(self._no_such_method(), request)
             require_scope(caller, self.scopes[method])
