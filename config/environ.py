@@ -33,9 +33,11 @@ class Scope(Protocol):
     headers: Headers
 
 
-def make_environ(scope: Scope, body: BinaryIO, length: int) -> dict[str, Any]:
+def make_environ(scope: Scope, body: BinaryIO, length: int, *, arrived: float) -> dict[str, Any]:
     """
     Return the environment of a request whose body of so many bytes is here already.
+
+    `arrived` is when it was, on the monotonic clock: what waits for a thread waits since then.
 
     A name with an underscore is not kept: in an environment it could not be told from the same
     name with a hyphen, which a proxy of ours may have set (PEP 3333 has one form for both).
@@ -52,6 +54,7 @@ def make_environ(scope: Scope, body: BinaryIO, length: int) -> dict[str, Any]:
         "SERVER_PORT": port,
         "SERVER_PROTOCOL": f"HTTP/{scope.http_version}",
         "REMOTE_ADDR": scope.client.rpartition(":")[0].strip("[]"),
+        "kassa.arrived": arrived,
         "wsgi.version": (1, 0),
         "wsgi.url_scheme": scope.scheme,
         "wsgi.input": body,

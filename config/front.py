@@ -10,6 +10,7 @@ import asyncio
 import io
 import tempfile
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -69,7 +70,7 @@ class Wire(Protocol):
 class _Gathered:
     """A request of the lane that waits for its answer."""
 
-    __slots__ = ("answered", "body", "length", "scope")
+    __slots__ = ("answered", "arrived", "body", "length", "scope")
 
     def __init__(
         self, scope: Scope, body: BinaryIO, length: int, answered: asyncio.Future[Answer | None]
@@ -78,6 +79,7 @@ class _Gathered:
         self.body = body
         self.length = length
         self.answered = answered
+        self.arrived = time.monotonic()
 
 
 class _Refused(Exception):
@@ -133,9 +135,8 @@ class Front:
                 wire.response_bytes(*answer)
                 return
             body.seek(0)
-        answer = await self._loop.run_in_executor(
-            self._for_django, self._call, make_environ(scope, body, length), wire
-        )
+        environ = make_environ(scope, body, length, arrived=time.monotonic())
+        answer = await self._loop.run_in_executor(self._for_django, self._call, environ, wire)
         if answer is not None:
             wire.response_bytes(*answer)
 
@@ -176,7 +177,10 @@ class Front:
         answers: Sequence[Answer | None] | Exception
         try:
             answers = self._lane.answer(
-                [make_environ(one.scope, one.body, one.length) for one in batch]
+                [
+                    make_environ(one.scope, one.body, one.length, arrived=one.arrived)
+                    for one in batch
+                ]
             )
         # The boundary: views answer their own faults, so this one is of the lane itself.
         except Exception as fault:

@@ -50,6 +50,7 @@ def begin_request(environ: Mapping[str, Any]) -> context.RequestContext:
         request_id=given or os.urandom(16).hex(),
         traceparent=_accept(_TRACEPARENT, environ.get("HTTP_TRACEPARENT")),
         is_given=bool(given),
+        arrived=environ.get("kassa.arrived"),
     )
 
 

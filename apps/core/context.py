@@ -26,9 +26,21 @@ def current() -> RequestContext:
     return found if found is not None else begin()
 
 
-def begin(*, request_id: str = "", traceparent: str = "", is_given: bool = False) -> RequestContext:
-    """Begin a context. A middleware or task wrapper calls this once per request or task."""
+def begin(
+    *,
+    request_id: str = "",
+    traceparent: str = "",
+    is_given: bool = False,
+    arrived: float | None = None,
+) -> RequestContext:
+    """
+    Begin a context. A middleware or task wrapper calls this once per request or task.
+
+    `arrived` is when it came, on the monotonic clock, if it has waited for its turn since.
+    """
     fresh = RequestContext(request_id, traceparent, is_given)
+    if arrived is not None:
+        fresh.started = arrived
     _current.set(fresh)
     return fresh
 

@@ -75,7 +75,7 @@ class HoldExpired(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class LedgerAccountChanged(Event):
-    """A ledger account's floor or status changed."""
+    """A ledger account's floor, status or metadata changed."""
 
     name: ClassVar[str] = "ledger.ledger_account.changed"
     aggregate_type: ClassVar[str] = "ledger_account"

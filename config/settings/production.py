@@ -22,8 +22,6 @@ SECURE_HSTS_PRELOAD = True
 # The proxy overwrites this header, whatever a client sent.
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 USE_X_FORWARDED_HOST = False
-# To WSGI `X_Forwarded_For` is `X-Forwarded-For`, so a proxy of ours must let no such name through.
-PROXIES_DROP_UNDERSCORES = env.bool("PROXIES_DROP_UNDERSCORES", default=False)
 
 # --- Cookies ----------------------------------------------------------------------------------
 

@@ -15,8 +15,9 @@ from apps.accounts.api.authentication import forget_cached_keys
 from apps.core import context
 from apps.core.api import limits
 from apps.core.ids import encode_id
+from apps.core.models import OutboxEvent
 from apps.ledger import operations, queries
-from config.express import ROUTES, ExpressLane
+from config.express import ROUTE, VIEW, ExpressLane
 from tests.accounts.factories import create_customer, create_organization, issue_key
 from tests.ledger.factories import fund
 
@@ -37,18 +38,13 @@ class Both:
         self.ann, self.bob = (self._customer() for _ in range(2))
         fund(self.organization.id, self.ann, 1_000_00)
         self.django = WSGIHandler()
-        self.refused: list[dict] = []
-        self.lane = ExpressLane(self._never, ROUTES)
-        self.falling_back = ExpressLane(self.django, ROUTES)
+        self.lane = ExpressLane()
         self.keys = 0
 
     def _customer(self):
         customer = create_customer(self.organization, currencies=["EUR"])
         code = f"customers:{encode_id('cus', customer.id)}:available:EUR"
         return queries.account_ids(organization_id=self.organization.id, codes=[code])[code]
-
-    def _never(self, environ, _start_response):
-        raise AssertionError("The lane handed this request to Django.")
 
     def transfer(self, **more):
         return {
@@ -86,16 +82,24 @@ class Both:
         self.keys += 1
         return f"key-{self.keys}"
 
-    def ask(self, application, environ):
-        """Return status, headers and body of one answer."""
+    def by_django(self, environ):
+        """Return status, headers and body of Django's answer."""
         came: list = []
-        body = application(environ, lambda status, headers: came.extend([status, headers]))
+        body = self.django(environ, lambda status, headers: came.extend([status, headers]))
         content = b"".join(body)
-        if hasattr(body, "close"):
-            body.close()
-        names = [name for name, _value in came[1]]
-        assert len(names) == len(set(names))
-        return came[0], dict(came[1]), content
+        body.close()
+        status, headers = came
+        return read_answer(int(status.split(" ", 1)[0]), headers, content)
+
+    def by_lane(self, *environs):
+        """Return the lane's answers; it must have taken the requests."""
+        return [read_answer(*answer) for answer in self.lane.answer(environs)]
+
+
+def read_answer(status, headers, content):
+    names = [name for name, _value in headers]
+    assert len(names) == len(set(names))
+    return HTTPStatus(status), dict(headers), content
 
 
 @pytest.fixture
@@ -117,42 +121,45 @@ def without_own(answer):
     return status, kept | {"has": sorted(OWN & headers.keys())}, document
 
 
-def assert_same(both, *, lane=True, **changes):
-    by_django = both.ask(both.django, both.environ(**changes))
-    by_lane = both.ask(both.lane if lane else both.falling_back, both.environ(**changes))
+def assert_same(both, **changes):
+    by_django = both.by_django(both.environ(**changes))
+    [by_lane] = both.by_lane(both.environ(**changes))
     assert without_own(by_lane) == without_own(by_django)
-    if lane:
-        assert int(by_lane[1]["Content-Length"]) == len(by_lane[2])
+    assert int(by_lane[1]["Content-Length"]) == len(by_lane[2])
     return by_lane
 
 
-@pytest.mark.parametrize(("route", "view"), ROUTES.items())
-def test_its_routes_are_those_of_the_url_configuration(route, view):
-    match = resolve(f"/{route}")
+def assert_left_to_django(both, **changes):
+    """Assert that the lane does not take the request, and return what Django answers to it."""
+    environ = both.environ(**changes)
+    told = {"method": environ["REQUEST_METHOD"], "path": environ["PATH_INFO"]}
+    if both.lane.takes(**told, query=environ["QUERY_STRING"]):
+        assert both.lane.answer([environ]) == [None]
+        # Nothing of it was read.
+        assert environ["wsgi.input"].tell() == 0
+    return both.by_django(environ)
 
-    assert (match.func.view_class, match.route) == (view, route)
+
+def test_its_route_is_that_of_the_url_configuration():
+    match = resolve(f"/{ROUTE}")
+
+    assert (match.func.view_class, match.route) == (VIEW, ROUTE)
 
 
 class TestGoodRequests:
     def test_a_transfer(self, both):
         status, headers, content = assert_same(both)
 
-        assert status == "201 Created"
+        assert status == HTTPStatus.CREATED
         assert headers["Content-Security-Policy"] == "default-src 'none'; frame-ancestors 'none'"
         assert json.loads(content)["balances"][1]["posted"] == 2_00
 
-    def test_a_batch(self, both):
-        body = {"transfers": [both.transfer(), both.transfer(description="é")]}
-
-        assert assert_same(both, body=body, path="/v1/transfers/batch")[0] == "201 Created"
-
     def test_a_replay(self, both):
         key = both.fresh_key()
-        first = both.ask(both.django, both.environ(key=key))
+        first = both.by_django(both.environ(key=key))
 
-        by_django, by_lane = (
-            both.ask(application, both.environ(key=key)) for application in (both.django, both.lane)
-        )
+        by_django = both.by_django(both.environ(key=key))
+        [by_lane] = both.by_lane(both.environ(key=key))
 
         assert by_lane[2] == by_django[2] == first[2]
         assert without_own(by_lane) == without_own(by_django)
@@ -162,7 +169,8 @@ class TestGoodRequests:
         _status, headers, _content = assert_same(both, HTTP_REQUEST_ID="abc-12345")
 
         assert headers["Request-Id"] == "abc-12345"
-        assert both.ask(both.lane, both.environ(HTTP_REQUEST_ID="a b"))[1]["Request-Id"] != "a b"
+        [other] = both.by_lane(both.environ(HTTP_REQUEST_ID="a b"))
+        assert other[1]["Request-Id"] != "a b"
 
     def test_a_trace(self, both):
         trace = f"00-{'a' * 32}-{'b' * 16}-01"
@@ -172,7 +180,7 @@ class TestGoodRequests:
         assert context.current().traceparent == trace
 
     def test_a_chunked_body(self, both):
-        assert assert_same(both, CONTENT_LENGTH=None)[0] == "201 Created"
+        assert assert_same(both, CONTENT_LENGTH=None)[0] == HTTPStatus.CREATED
 
 
 class TestBadRequests:
@@ -210,51 +218,47 @@ class TestBadRequests:
             ({"body": b"x" * (1024 * 1024 + 1)}, 413),
             ({"body": b"x" * (1024 * 1024 + 1), "CONTENT_LENGTH": None}, 413),
             ({"body": b'{"debit_account": "je_00000000000000000000000000"}'}, 404),
-            ({"path": "/v1/transfers/batch"}, 400),
-            ({"path": "/v1/transfers/batch", "body": b'{"transfers": []}'}, 400),
         ],
         ids=lambda value: ascii(value)[:60],
     )
     def test_is_refused_alike(self, both, changes, status):
         answer = assert_same(both, **changes)
 
-        assert int(answer[0].split()[0]) == status
+        assert answer[0] == status
 
     def test_a_wrong_secret_an_unknown_key_and_a_missing_scope(self, both):
         mistyped = both.token[:-1] + ("0" if both.token[-1] != "0" else "1")
 
-        assert assert_same(both, HTTP_AUTHORIZATION=f"Bearer {mistyped}")[0].startswith("401")
-        assert assert_same(both, HTTP_AUTHORIZATION=f"Bearer {both.weak_token}")[0] == (
-            "403 Forbidden"
-        )
+        for token, status in ((mistyped, 401), (both.weak_token, 403)):
+            assert assert_same(both, HTTP_AUTHORIZATION=f"Bearer {token}")[0] == status
 
     def test_what_a_rule_refuses(self, both):
         poor = both.transfer(amount=5_000_00)
 
-        assert assert_same(both, body=poor)[0].startswith("422")
-        both.ask(both.django, both.environ(body=poor, key="the-same"))
+        assert assert_same(both, body=poor)[0] == HTTPStatus.UNPROCESSABLE_ENTITY
+        both.by_django(both.environ(body=poor, key="the-same"))
         assert "Idempotent-Replayed" in assert_same(both, body=poor, key="the-same")[1]
 
     def test_past_the_rate(self, both, settings):
         settings.API_RATE_PER_SECOND, settings.API_RATE_BURST = 0.001, 4
         for _ in range(2):
-            assert assert_same(both)[0] == "201 Created"
+            assert assert_same(both)[0] == HTTPStatus.CREATED
 
         status, headers, _content = assert_same(both)
 
-        assert status == "429 Too Many Requests"
+        assert status == HTTPStatus.TOO_MANY_REQUESTS
         assert headers["Retry-After"]
 
     def test_too_many_at_once(self, both, settings):
         settings.API_IN_FLIGHT_MAX = settings.WEB_PROCESSES = 1
-        caller = both.ask(both.lane, both.environ())
+        [admitted] = both.by_lane(both.environ())
         limits._in_flight.update({str(key): 1 for key in self.keys(both)})
 
         answer = assert_same(both)
         limits._in_flight.clear()
 
-        assert caller[0] == "201 Created"
-        assert answer[0] == "429 Too Many Requests"
+        assert admitted[0] == HTTPStatus.CREATED
+        assert answer[0] == HTTPStatus.TOO_MANY_REQUESTS
 
     def keys(self, both):
         from apps.accounts.models import ApiKey  # noqa: PLC0415
@@ -270,11 +274,11 @@ class TestFaults:
         def fail(**_):
             raise ValueError("The driver's own words.")
 
-        monkeypatch.setattr(operations, "post_transfer", fail)
+        monkeypatch.setattr(operations, "take_result", fail)
         answer = assert_same(both)
         got_request_exception.disconnect(receiver)
 
-        assert answer[0] == "500 Internal Server Error"
+        assert answer[0] == HTTPStatus.INTERNAL_SERVER_ERROR
         assert b"driver" not in answer[2]
         assert seen == ["/v1/transfers"] * 2
         assert not limits._in_flight
@@ -290,7 +294,8 @@ class TestWhatIsDjangos:
             ({"HTTP_HOST": "testserver,evil.example"}, 400),
             ({"HTTP_HOST": ""}, 400),
             ({"HTTP_X_FORWARDED_HOST": "evil.example"}, 201),
-            ({"REQUEST_METHOD": "GET"}, 405),
+            # A list that this key may not read.
+            ({"REQUEST_METHOD": "GET"}, 403),
             ({"REQUEST_METHOD": "PUT"}, 405),
             ({"REQUEST_METHOD": "OPTIONS"}, 405),
             ({"REQUEST_METHOD": "post"}, 201),
@@ -304,25 +309,87 @@ class TestWhatIsDjangos:
         ids=ascii,
     )
     def test_is_answered_by_django(self, both, changes, status):
-        handed_on = []
-
-        def django(environ, start_response):
-            handed_on.append(environ)
-            return both.django(environ, start_response)
-
-        answer = both.ask(ExpressLane(django, ROUTES), both.environ(**changes))
-
-        assert handed_on
-        assert int(answer[0].split()[0]) == status
+        assert assert_left_to_django(both, **changes)[0] == status
 
     def test_without_a_host_the_servers_own_name_is_asked(self, both):
-        assert assert_same(both, HTTP_HOST=None)[0] == "201 Created"
+        assert assert_same(both, HTTP_HOST=None)[0] == HTTPStatus.CREATED
         for odd in ({"HTTP_HOST": None, "SERVER_NAME": "x"}, {"HTTP_HOST": ""}):
-            assert assert_same(both, lane=False, **odd)[0].startswith("400")
+            assert assert_left_to_django(both, **odd)[0] == HTTPStatus.BAD_REQUEST
 
     def test_a_host_that_was_refused_is_not_remembered(self, both):
-        for host in ("evil.example", "testserver", "evil.example"):
-            assert_same(both, lane=False, HTTP_HOST=host)
+        for _ in range(2):
+            refused = assert_left_to_django(both, HTTP_HOST="evil.example")
+            assert refused[0] == HTTPStatus.BAD_REQUEST
+            assert assert_same(both, HTTP_HOST="testserver")[0] == HTTPStatus.CREATED
+
+
+class TestMany:
+    """What has gathered is answered by turns, and each is told its own."""
+
+    def test_each_has_its_own_answer_request_id_and_log_line(self, both, caplog):
+        caplog.set_level(logging.INFO)
+        ids = [f"own-{number:05}" for number in range(5)]
+        bodies = [
+            both.transfer(),
+            b"{",
+            both.transfer(amount=5_000_00),
+            both.transfer(dry_run=True),
+            both.transfer(),
+        ]
+
+        answers = both.by_lane(
+            *(
+                both.environ(body, HTTP_REQUEST_ID=id_)
+                for body, id_ in zip(bodies, ids, strict=True)
+            )
+        )
+
+        assert [answer[0] for answer in answers] == [201, 400, 422, 200, 201]
+        assert [answer[1]["Request-Id"] for answer in answers] == ids
+        said = [record.msg for record in caplog.records if record.name == "kassa.request"]
+        assert [(line["request_id"], line["status"]) for line in said] == [
+            (id_, answer[0]) for id_, answer in zip(ids, answers, strict=True)
+        ]
+        assert [json.loads(answers[place][2])["balances"][1]["posted"] for place in (0, 4)] == [
+            1_00,
+            2_00,
+        ]
+        made = OutboxEvent.objects.filter(request_id__in=ids).values_list("request_id", flat=True)
+        assert set(made) == {ids[0], ids[4]}
+
+    def test_the_same_key_twice_is_posted_once(self, both):
+        first, second = both.by_lane(*(both.environ(key="twice") for _ in range(2)))
+
+        assert (first[0], second[0]) == (201, 201)
+        assert json.loads(first[2])["id"] == json.loads(second[2])["id"]
+        assert "Idempotent-Replayed" not in first[1]
+        assert second[1]["Idempotent-Replayed"] == "true"
+
+    def test_of_several_organizations_each_moves_its_own_money(self, both):
+        other = Both()
+
+        answers = both.by_lane(both.environ(), other.environ(key="other"), both.environ())
+
+        assert [answer[0] for answer in answers] == [201, 201, 201]
+        [foreign] = both.by_lane(
+            other.environ(key="foreign", HTTP_AUTHORIZATION=f"Bearer {both.token}")
+        )
+        assert json.loads(foreign[2])["code"] == "ledger_account_not_found"
+
+    def test_what_is_djangos_among_them_is_left_and_the_rest_answered(self, both):
+        answers = both.lane.answer(
+            [both.environ(), both.environ(HTTP_HOST="evil.example"), both.environ()]
+        )
+
+        assert [answer and answer.status for answer in answers] == [201, None, 201]
+
+    def test_a_key_beyond_its_rate_is_refused_from_there_on(self, both, settings):
+        settings.API_RATE_PER_SECOND, settings.API_RATE_BURST = 0.001, 3
+
+        answers = both.by_lane(*(both.environ() for _ in range(5)))
+
+        assert [answer[0] for answer in answers] == [201, 201, 201, 429, 429]
+        assert not limits._in_flight
 
 
 class TestInProduction:
@@ -343,12 +410,13 @@ class TestInProduction:
         assert headers["Strict-Transport-Security"].startswith("max-age=63072000; includeSub")
         for host in ("api.kassa.example", "kassa.example:8443"):
             assert_same(both, **secure | {"HTTP_HOST": host})
-        assert_same(both, lane=False, **secure | {"HTTP_HOST": "kassa.evil"})
+        evil = assert_left_to_django(both, **secure | {"HTTP_HOST": "kassa.evil"})
+        assert evil[0] == HTTPStatus.BAD_REQUEST
 
     def test_plain_http_is_sent_to_tls(self, both):
-        answer = assert_same(both, lane=False, HTTP_HOST="api.kassa.example")
+        answer = assert_left_to_django(both, HTTP_HOST="api.kassa.example")
 
-        assert answer[0] == f"301 {HTTPStatus.MOVED_PERMANENTLY.phrase}"
+        assert answer[0] == HTTPStatus.MOVED_PERMANENTLY
 
 
 class TestLog:

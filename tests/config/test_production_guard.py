@@ -18,8 +18,6 @@ def _safe_settings(**changes: object) -> dict[str, object]:
         "REDIS_URL": "redis://broker/0",
         "KASSA_FAILPOINTS": "",
         "WEBHOOK_ALLOW_NETWORKS": [],
-        "OWN_PROXIES": 1,
-        "PROXIES_DROP_UNDERSCORES": True,
         **changes,
     }
 
@@ -36,7 +34,6 @@ def test_starts_on_drawn_secrets_and_given_addresses():
         ({"SECRET_KEY": "django-insecure-" + "f3b1" * 20}, "SECRET_KEY looks typed"),
         ({"SECRET_KEY_FALLBACKS": ["changeme" * 10]}, "SECRET_KEY looks typed"),
         ({"KASSA_PEPPERS": []}, "KASSA_PEPPERS is missing"),
-        ({"PROXIES_DROP_UNDERSCORES": False}, "PROXIES_DROP_UNDERSCORES is not confirmed"),
         ({"KASSA_KEY_FILE": ""}, "KASSA_KEY_FILE is missing"),
         ({"DEBUG": True}, "DEBUG is not for production"),
         ({"ALLOWED_HOSTS": ["*"]}, "ALLOWED_HOSTS has a wildcard"),

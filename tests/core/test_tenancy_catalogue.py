@@ -116,6 +116,8 @@ INDEX_EXCEPTIONS = {
     "payout_held",
     # Texts are looked up by what they are; the organization is compared on the few rows found.
     "entry_metadata",
+    "hold_metadata",
+    "ledger_account_metadata",
     "later_entry_metadata",
 }
 

@@ -223,9 +223,12 @@ class EngineMachine(RuleBasedStateMachine):
             self.agree([expected.code] * 3, [dried.code, answer.code, again.code])
         else:
             after = {b.id: (b.version, b.posted, b.available) for b in answer.balances}
-            self.agree(expected.after, after)
-            assert {b.id: (b.version, b.posted, b.available) for b in dried} == after
-            assert again.hold_id == answer.hold_id
+            if expected.status != "replayed":
+                self.agree(expected.after, after)
+            told = dried if isinstance(dried, tuple) else dried.balances
+            assert {b.id: (b.version, b.posted, b.available) for b in told} == after
+            # Nothing happened in between: what stands now is what stood right after.
+            assert again == answer
             if isinstance(command, PlaceHold) and expected.status == "held":
                 # The books know it by the id that the operation gave it.
                 self.books.holds[answer.hold_id] = self.books.holds.pop(command.id)

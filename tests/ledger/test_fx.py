@@ -28,7 +28,7 @@ from apps.ledger.errors import (
     ReferenceReused,
 )
 from apps.ledger.models import FxTransfer, JournalEntry, LedgerAccount
-from apps.ledger.operations import FxRequest
+from apps.ledger.operations import AccountSpec, FxRequest
 from tests.ledger.clients import ApiClient, code_of, pointers, printed
 from tests.ledger.factories import (
     ACTOR,
@@ -38,6 +38,7 @@ from tests.ledger.factories import (
     fund,
     open_account,
 )
+from tests.ledger.rows import fingerprints
 from tests.support import race
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -58,13 +59,14 @@ def exchange(organization, source, target, amount=100_00, *, key="k-1", **more):
         "sold_currency": "EUR", "bought_currency": "USD", "rate": Decimal("1.08456"),
         "source": "ecb", "quoted_at": NOW,
     }  # fmt: skip
-    return operations.exchange(
+    result = operations.exchange(
         organization_id=organization,
         fx=FxRequest(**(asked | more)),
         idempotency_key=key,
         actor=ACTOR,
         now=NOW,
     )
+    return result.fx_transfer_id
 
 
 def position(organization, currency) -> int:
@@ -117,8 +119,9 @@ class TestExchange:
         assert LedgerAccount.objects.filter(code__startswith="liquidity:").count() == 2
         with pytest.raises(LedgerCodeReserved):
             operations.open_client_account(
-                organization_id=organization, code="liquidity:GBP", type_="equity", currency="GBP",
-                min_available_minor=None, idempotency_key="k", actor=ACTOR, now=NOW,
+                organization_id=organization,
+                account=AccountSpec("liquidity:GBP", "equity", "GBP"),
+                idempotency_key="k", actor=ACTOR, now=NOW,
             )  # fmt: skip
         liquidity = LedgerAccount.objects.get(code="liquidity:USD").id
         with pytest.raises(LedgerAccountReserved):
@@ -178,7 +181,7 @@ class TestReplay:
             idempotency_key="k-1", actor=ACTOR, now=NOW + timedelta(days=1),
         )  # fmt: skip
 
-        assert again == first
+        assert again.fx_transfer_id == first
         assert FxTransfer.objects.count() == 1
 
     def test_with_another_rate_is_refused_and_names_the_first(self, books):
@@ -272,6 +275,11 @@ class TestApi:
             10_84, "1.08456", "0.56",
         )  # fmt: skip
         assert answer["metadata"] == {"a": "b"}
+        assert [(one["ledger_account"], one["available"]) for one in answer.pop("balances")] == [
+            (printed(api.ann), 90_00),
+            (printed(api.dollars), 10_84),
+        ]
+        assert answer.pop("dry_run") is False
         assert api.get(f"/v1/fx-transfers/{answer['id']}").json() == answer
         assert api.get("/v1/fx-transfers").json()["data"] == [answer]
         assert api.get("/v1/fx-transfers", reference="fx-1").json()["data"] == [answer]
@@ -305,7 +313,53 @@ class TestApi:
         ],
     )
     def test_answers_its_refusals(self, api, more, code):
-        assert code_of(api.post("/v1/fx-transfers", self.body(api, **more))) == (422, code)
+        body = self.body(api, **more)
+
+        real = api.post("/v1/fx-transfers", body)
+        replay = api.post("/v1/fx-transfers", body)
+        dry = api.post("/v1/fx-transfers", body | {"dry_run": True}, key=None)
+
+        assert code_of(real) == code_of(replay) == code_of(dry) == (422, code)
+        # One thing was asked for, so there is no place of it among others.
+        assert not any("index" in refused.json() for refused in (real, replay, dry))
+
+    def test_dry_says_what_would_happen_and_writes_nothing(self, api):
+        body = self.body(api, metadata={"a": "b"}, description="Trip")
+        before = fingerprints("ledger_", "core_")
+
+        dry = api.post("/v1/fx-transfers", body | {"dry_run": True}, key=None)
+
+        assert dry.status_code == 200
+        assert fingerprints("ledger_", "core_") == before
+        real = api.post("/v1/fx-transfers", body)
+        made = ("id", "sold_entry", "bought_entry", "created_at", "effective_at", "dry_run")
+        assert {name: dry.json()[name] for name in made if name != "effective_at"} == {
+            "id": None, "sold_entry": None, "bought_entry": None, "created_at": None,
+            "dry_run": True,
+        }  # fmt: skip
+        told, done = dry.json(), real.json()
+        for answer in (told, done):
+            for name in made:
+                del answer[name]
+        assert told == done
+        # The second one finds liquidity open; the same is said of it as is done.
+        before = fingerprints("ledger_", "core_")
+        told = api.post("/v1/fx-transfers", body | {"dry_run": True}, key=None).json()
+        assert fingerprints("ledger_", "core_") == before
+        done = api.post("/v1/fx-transfers", body, key="k-2").json()
+        assert told["balances"] == done["balances"]
+        assert breaches() == []
+
+    def test_dry_of_a_reference_that_stands_answers_what_stands(self, api):
+        body = self.body(api, reference="fx-1")
+        made = api.post("/v1/fx-transfers", body).json()
+
+        dry = api.post("/v1/fx-transfers", body | {"dry_run": True}, key=None)
+        other = api.post("/v1/fx-transfers", body | {"dry_run": True, "amount": 1}, key=None)
+
+        assert dry.json() == made | {"dry_run": True}
+        assert code_of(other) == (422, "reference_reused")
+        assert FxTransfer.objects.count() == 1
 
     def test_of_another_organization_is_not_there(self, api):
         id_ = api.post("/v1/fx-transfers", self.body(api)).json()["id"]
@@ -313,8 +367,9 @@ class TestApi:
 
         assert code_of(other.get(f"/v1/fx-transfers/{id_}")) == (404, "fx_transfer_not_found")
         assert other.get("/v1/fx-transfers").json()["data"] == []
-        stolen = other.post("/v1/fx-transfers", self.body(api))
-        assert code_of(stolen) == (422, "unknown_ledger_account")
+        for more in ({}, {"dry_run": True}):
+            stolen = other.post("/v1/fx-transfers", self.body(api, **more))
+            assert code_of(stolen) == (422, "unknown_ledger_account")
 
     def test_needs_its_scope(self):
         response = ApiClient("ledger:read", "transfers:write").post("/v1/fx-transfers", {})

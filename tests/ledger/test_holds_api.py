@@ -63,6 +63,15 @@ def moved(ann, bob, amount, **more):
     }
 
 
+def first_balances(ann, bob) -> list[dict]:
+    """Return how Ann's and Bob's accounts are printed before anything of theirs moved."""
+    return [
+        {"ledger_account": encode_id("la", account), "version": version}
+        | {"posted": posted, "available": posted}
+        for account, version, posted in ((ann, 1, 100_00), (bob, 0, 0))
+    ]
+
+
 class TestHolds:
     def test_are_placed_captured_in_part_and_the_rest_is_free(self, books):
         api, organization, ann, bob = books
@@ -75,7 +84,7 @@ class TestHolds:
         assert placed.status_code == 201
         assert placed.json()["balances"][0]["available"] == 100_00 - 15
         assert captured.status_code == replayed.status_code == 200
-        assert replayed.json()["journal_entry"] == captured.json()["journal_entry"]
+        assert replayed.json() == captured.json()
         assert (
             captured.json()["hold"] | {"status": "captured", "captured": 13, "remaining": 0}
             == (captured.json()["hold"])
@@ -112,6 +121,7 @@ class TestHolds:
         assert (again.status_code, again.headers["Idempotent-Replayed"]) == (201, "true")
         assert again.json()["hold"]["id"] == hold
         assert again.json()["hold"]["status"] == voided.json()["hold"]["status"] == "voided"
+        assert again.json()["balances"] == voided.json()["balances"] == first_balances(ann, bob)
         assert Hold.objects.count() == 1
         assert balance(organization, ann).available == 100_00
 
@@ -147,9 +157,11 @@ class TestHolds:
 
         first = api.post("holds", moved(ann, bob, 10, reference="order-1"))
         second = api.post("holds", moved(ann, bob, 10, reference="order-1"))
+        dry = api.post("holds", moved(ann, bob, 10, reference="order-1", dry_run=True))
         other = api.post("holds", moved(ann, bob, 11, reference="order-1"))
 
-        assert second.json()["hold"]["id"] == first.json()["hold"]["id"]
+        assert second.json() == first.json()
+        assert dry.json() == first.json() | {"dry_run": True}
         assert (other.status_code, other.json()["code"]) == (422, "reference_reused")
 
     def test_are_read_with_the_balance_at_once(self, books):
@@ -266,7 +278,11 @@ class TestReversals:
         second = api.post(f"journal-entries/{entry}/reversal", {})
 
         assert first.status_code == replay.status_code == 201
-        assert replay.json()["journal_entries"] == first.json()["journal_entries"]
+        assert replay.json() == first.json() | {"balances": replay.json()["balances"]}
+        assert {one["ledger_account"]: one["available"] for one in replay.json()["balances"]} == {
+            encode_id("la", ann): 100_00,
+            encode_id("la", bob): 0,
+        }
         assert (second.status_code, second.json()["code"]) == (409, "already_reversed")
         why = api.get(f"journal-entries/{entry}/reversal").json()
         assert (why["reversible"], why["code"]) == (False, "already_reversed")

@@ -8,7 +8,7 @@ from apps.core.errors import Refusal
 from apps.core.idempotency import IdempotencyKeyReused
 from apps.core.ids import encode_id
 from apps.core.invariants import breaches
-from apps.core.models import IdempotencyKey, OutboxEvent
+from apps.core.models import AuditEvent, IdempotencyKey, OutboxEvent
 from apps.ledger import operations, queries
 from apps.ledger.errors import (
     CurrencyMismatch,
@@ -23,7 +23,7 @@ from apps.ledger.errors import (
 from apps.ledger.models import JournalEntry, Posting
 from apps.ledger.operations import EntryRequest
 from apps.ledger.rules import Leg
-from tests.ledger.clients import ApiClient, code_of, pointers, printed
+from tests.ledger.clients import SCOPES, ApiClient, code_of, pointers, printed
 from tests.ledger.factories import (
     ACTOR,
     NOW,
@@ -32,6 +32,7 @@ from tests.ledger.factories import (
     fund,
     open_account,
 )
+from tests.ledger.rows import fingerprints
 from tests.support import race
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -299,3 +300,48 @@ class TestApi:
         assert api.post("/v1/journal-entries", self.body(api), key=None).status_code == 400
         response = ApiClient("ledger:read", "ledger:write").post("/v1/journal-entries", {})
         assert code_of(response) == (403, "insufficient_scope")
+
+    def test_forced_breaks_a_balance_of_the_past_and_is_audited(self):
+        api = ApiClient(*SCOPES, "history:write")
+        # Ann's money came later than that.
+        body = self.body(api, effective_at="2026-10-01T00:00:00Z")
+        before = fingerprints("ledger_", "core_")
+
+        plain = api.post("/v1/journal-entries", body | {"dry_run": True}, key=None)
+        dry = api.post("/v1/journal-entries", body | {"dry_run": True, "force": True}, key=None)
+
+        assert code_of(plain) == (422, "later_balance_below_floor")
+        assert (dry.status_code, dry.json()["postings"][0]["balance_after"]) == (200, 100_00 - 5)
+        assert fingerprints("ledger_", "core_") == before
+        real, replay = (api.post("/v1/journal-entries", body | {"force": True}) for _ in range(2))
+        assert (real.status_code, replay.json()) == (201, real.json())
+        [audited] = AuditEvent.objects.filter(act="ledger.force_entry")
+        assert audited.after["journal_entry"] == real.json()["id"]
+        assert balance(api.organization, api.ann).available == 100_00 - 5
+        assert breaches() == []
+
+    def test_forced_never_breaks_the_floor_of_today(self):
+        api = ApiClient(*SCOPES, "history:write")
+        body = self.body(api, effective_at="2026-10-01T00:00:00Z", force=True)
+        body["postings"][0]["amount"], body["postings"][1]["amount"] = 100_01, -100_01
+
+        assert code_of(api.post("/v1/journal-entries", body)) == (422, "insufficient_funds")
+        assert not AuditEvent.objects.filter(act="ledger.force_entry").exists()
+        assert balance(api.organization, api.ann).available == 100_00
+
+    def test_forced_without_its_scope_is_refused_dry_or_real(self, api):
+        body = self.body(api, effective_at="2026-10-01T00:00:00Z", force=True)
+
+        for more in ({}, {"dry_run": True}):
+            refused = api.post("/v1/journal-entries", body | more)
+            assert code_of(refused) == (403, "insufficient_scope")
+
+        assert JournalEntry.objects.filter(kind="entry").count() == 0
+
+    def test_with_the_key_of_one_that_was_not_forced_is_another_request(self):
+        api = ApiClient(*SCOPES, "history:write")
+        api.post("/v1/journal-entries", self.body(api))
+
+        reused = api.post("/v1/journal-entries", self.body(api, force=True))
+
+        assert code_of(reused) == (422, "idempotency_key_reused")

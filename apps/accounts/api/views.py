@@ -24,7 +24,9 @@ class Me(ApiView):
 
     scopes: ClassVar = {"GET": None}
     shapes: ClassVar = {
-        "GET": Shape(response=serializers.Me, summary="Whose key this is, and what it may do")
+        "GET": Shape(
+            response=serializers.Me, summary="Whose key this is, and what it may do", etag=True
+        )
     }
 
     def get(self, request: Request) -> Response | HttpResponse:
@@ -91,7 +93,7 @@ class CustomerResource(ApiView):
 
     scopes: ClassVar = {"GET": READ, "PATCH": WRITE}
     shapes: ClassVar = {
-        "GET": Shape(response=serializers.Customer, summary="Read a customer"),
+        "GET": Shape(response=serializers.Customer, summary="Read a customer", etag=True),
         "PATCH": Shape(
             request=serializers.ChangeCustomer,
             response=serializers.Customer,

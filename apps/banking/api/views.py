@@ -60,7 +60,9 @@ class BankFileResource(ApiView):
 
     scopes: ClassVar = {"GET": "bank_files:read"}
     shapes: ClassVar = {
-        "GET": Shape(response=serializers.BankFile, summary="Read what became of a bank file")
+        "GET": Shape(
+            response=serializers.BankFile, summary="Read what became of a bank file", etag=True
+        )
     }
 
     def get(self, request: Request, bank_file_id: str) -> Response | HttpResponse:
@@ -118,7 +120,7 @@ class BankStatementResource(ApiView):
 
     scopes: ClassVar = {"GET": "bank_statements:read"}
     shapes: ClassVar = {
-        "GET": Shape(response=serializers.BankStatement, summary="Read a statement")
+        "GET": Shape(response=serializers.BankStatement, summary="Read a statement", etag=True)
     }
 
     def get(self, request: Request, statement_id: str) -> Response | HttpResponse:
@@ -167,7 +169,9 @@ class BankLineResource(ApiView):
     """GET /v1/bank_lines/{id}"""
 
     scopes: ClassVar = {"GET": "bank_lines:read"}
-    shapes: ClassVar = {"GET": Shape(response=serializers.BankLine, summary="Read a bank line")}
+    shapes: ClassVar = {
+        "GET": Shape(response=serializers.BankLine, summary="Read a bank line", etag=True)
+    }
 
     def get(self, request: Request, line_id: str) -> Response | HttpResponse:
         check_query(request, ())

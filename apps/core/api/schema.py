@@ -13,7 +13,12 @@ from drf_spectacular.extensions import (
     OpenApiSerializerFieldExtension,
 )
 from drf_spectacular.openapi import AutoSchema
-from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, inline_serializer
+from drf_spectacular.utils import (
+    OpenApiExample,
+    OpenApiParameter,
+    OpenApiResponse,
+    inline_serializer,
+)
 from rest_framework import serializers
 
 
@@ -48,7 +53,16 @@ _ERRORS: Final[Mapping[int, str]] = {
     429: "Too many requests.",
     503: "We cannot answer just now.",
 }
-_WRITE_ERRORS: Final = (409, 413, 415, 422)
+_WRITE_ERRORS: Final = (409, 422)
+_BODY_ERRORS: Final = (413, 415)
+_VERBS: Final[Mapping[str, str]] = {"GET": "get", "PATCH": "change", "DELETE": "delete"}
+_DRY_RUN: Final = "dry_run"
+_DRY_STATUS: Final = 200
+_DRY: Final = "A dry run: what would be answered. Nothing is done."
+_DONE_OR_DRY: Final = "What was done, or in a dry run what would be."
+_KEY: Final = "1 to 255 visible ASCII characters; the same key again is a retry."
+_REPLAYED: Final = "true: the key was used before, and this is how that request ended."
+_KEY_UNLESS_DRY: Final = " Required, but for a dry run, which needs none and uses none."
 _PAGING: Final = (
     ("limit", int, "How many at most, 1 to 100."),
     ("after", str, "A cursor: go on to older ones."),
@@ -59,12 +73,21 @@ type SerializerClass = type[serializers.Serializer[Any]]
 
 
 @dataclass(frozen=True, slots=True)
+class Example:
+    """One call as it could be made: the JSON that is sent, if any, and the one that is answered."""
+
+    response: Mapping[str, Any]
+    request: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Shape:
     """
     What one method reads and answers.
 
     `page` makes the answer a list of `response`; `query` are the names it reads from the URL, each
-    with its meaning.
+    with its meaning. `etag`: it answers by `resource`, and 304 to who has the answer already. A
+    request that knows `dry_run` is answered 200 then, and needs no Idempotency-Key.
     """
 
     request: SerializerClass | None = None
@@ -73,6 +96,12 @@ class Shape:
     page: bool = False
     summary: str = ""
     query: Mapping[str, str] | None = None
+    etag: bool = False
+    example: Example | None = None
+
+    @property
+    def has_dry_run(self) -> bool:
+        return self.request is not None and _DRY_RUN in self.request().fields
 
 
 class ApiSchema(AutoSchema):
@@ -95,7 +124,7 @@ class ApiSchema(AutoSchema):
     def get_operation_id(self) -> str:
         steps = self.path.removeprefix("/v1/").replace("-", "_").split("/")
         shape = self._shape()
-        verb = "list" if shape.page else {"GET": "get", "PATCH": "change"}.get(self.method, "post")
+        verb = "list" if shape.page else _VERBS.get(self.method, "post")
         return "_".join([verb, *(step for step in steps if step and not step.startswith("{"))]) + (
             "_one" if "{" in steps[-1] else ""
         )
@@ -116,17 +145,43 @@ class ApiSchema(AutoSchema):
     @override
     def get_response_serializers(self) -> Any:
         shape = self._shape()
-        writes = _WRITE_ERRORS if self.method != "GET" else ()
-        return {
-            shape.status: _page(shape) if shape.page else shape.response,
-            **{
-                (status, "application/problem+json"): OpenApiResponse(
-                    response=Problem, description=description
-                )
-                for status, description in _ERRORS.items()
-                if status not in _WRITE_ERRORS or status in writes
-            },
+        answered = _page(shape) if shape.page else shape.response
+        answers: dict[Any, Any] = {shape.status: answered}
+        if shape.has_dry_run:
+            told = _DONE_OR_DRY if shape.status == _DRY_STATUS else _DRY
+            answers[_DRY_STATUS] = OpenApiResponse(response=answered, description=told)
+        if shape.etag:
+            answers[304] = OpenApiResponse(description="It is what the client has already.")
+        return answers | {
+            (status, "application/problem+json"): OpenApiResponse(
+                response=Problem, description=description
+            )
+            for status, description in _ERRORS.items()
+            if self._can_answer(status)
         }
+
+    def _can_answer(self, status: int) -> bool:
+        if status in _WRITE_ERRORS:
+            return self.method != "GET"
+        # Only a body can be too large, or of another type.
+        return status not in _BODY_ERRORS or self._shape().request is not None
+
+    @override
+    def get_examples(self) -> list[OpenApiExample]:
+        shape = self._shape()
+        if shape.example is None:
+            return []
+        found = [
+            OpenApiExample(
+                "Answer",
+                value=shape.example.response,
+                response_only=True,
+                status_codes=[str(shape.status)],
+            )
+        ]
+        if shape.example.request is not None:
+            found.append(OpenApiExample("Request", value=shape.example.request, request_only=True))
+        return found
 
     @override
     def get_override_parameters(self) -> list[Any]:
@@ -139,17 +194,35 @@ class ApiSchema(AutoSchema):
             parameters += [
                 OpenApiParameter(name, kind, description=text) for name, kind, text in _PAGING
             ]
+        return parameters + self._headers(shape)
+
+    def _headers(self, shape: Shape) -> list[OpenApiParameter]:
+        headers = []
+        if shape.etag:
+            headers += [
+                _header("If-None-Match", "The ETag of an answer: if it is still so, 304 comes."),
+                _header("ETag", "Changes with whatever the answer shows.", response=[200, 304]),
+            ]
         if self.method == "POST":
-            parameters.append(
-                OpenApiParameter(
-                    "Idempotency-Key",
-                    str,
-                    OpenApiParameter.HEADER,
-                    required=True,
-                    description="1 to 255 visible ASCII characters; the same key again is a retry.",
-                )
-            )
-        return parameters
+            told = _KEY + _KEY_UNLESS_DRY if shape.has_dry_run else _KEY
+            headers += [
+                _header("Idempotency-Key", told, required=not shape.has_dry_run),
+                _header("Idempotent-Replayed", _REPLAYED, response=[shape.status, *_WRITE_ERRORS]),
+            ]
+        return headers
+
+
+def _header(
+    name: str, description: str, *, required: bool = False, response: list[int] | None = None
+) -> OpenApiParameter:
+    return OpenApiParameter(
+        name,
+        str,
+        OpenApiParameter.HEADER,
+        required=required,
+        description=description,
+        response=[] if response is None else list(response),
+    )
 
 
 def _page(shape: Shape) -> Any:  # noqa: ANN401 - a serializer class made on the spot

@@ -34,11 +34,12 @@ from apps.core.api.caller import (
     require_scope,
 )
 from apps.core.api.problems import ApiProblem
-from apps.core.api.schema import ApiSchema, Shape
+from apps.core.api.schema import ApiSchema, Example, Shape
 from apps.core.context import RequestContext
 
 __all__ = [
     "ApiView",
+    "Example",
     "GatheringApiView",
     "LeanApiView",
     "Shape",
@@ -205,7 +206,7 @@ class LeanApiView(ApiView):
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         try:
             caller = self._admit(request)
-            handler: Callable[..., HttpResponse] = getattr(self, (request.method or "").lower())
+            handler: Callable[..., HttpResponse] = getattr(self, _method(request).lower())
             return handler(request, caller, *args, **kwargs)
         # The boundary: whatever it was is answered as a problem, and a fault is reported.
         except Exception as fault:  # noqa: BLE001
@@ -215,7 +216,7 @@ class LeanApiView(ApiView):
 
     def _admit(self, request: HttpRequest) -> Caller:
         caller = authenticate(request)
-        method = request.method or ""
+        method = _method(request)
         if method not in self.scopes:
             raise ApiProblem(
                 "method_not_allowed",
@@ -225,6 +226,10 @@ class LeanApiView(ApiView):
         require_scope(caller, self.scopes[method])
         limits.admit(request, caller)
         return caller
+
+
+def _method(request: HttpRequest) -> str:
+    return "GET" if request.method == "HEAD" else request.method or ""
 
 
 class GatheringApiView[Asked](LeanApiView):

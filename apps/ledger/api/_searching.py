@@ -31,15 +31,25 @@ from apps.ledger.queries import Ask, Found, Place, Search, Window
 
 AMOUNT_DAYS_MAX: Final = 31
 METADATA_NAMES_MAX: Final = 10
-_METADATA: Final = re.compile(r"metadata\[(.*)\]", re.DOTALL)
+_METADATA: Final = re.compile(r"metadata\[.*\]", re.DOTALL)
 _TEXTS: Final = ("ledger_account", "reference", "kind")
-_INSTANTS: Final = ("effective_from", "effective_before", "created_from", "created_before")
 _AMOUNTS: Final = ("amount", "amount_min", "amount_max")
-NAMES: Final = (*_TEXTS, *_INSTANTS, *_AMOUNTS)
+CREATED: Final = ("created_from", "created_before")
+EFFECTIVE: Final = ("effective_from", "effective_before")
+NAMES: Final = (*_TEXTS, *EFFECTIVE, *CREATED, *_AMOUNTS)
 
 _IN_A_WINDOW: Final = (
     f" Amounts have no index: give a ledger_account, or a window of at most {AMOUNT_DAYS_MAX} days."
 )
+METADATA_TOLD: Final = {"metadata[key]": "Only those whose metadata has this value under this key."}
+CREATED_TOLD: Final = {
+    "created_from": "Only those made at this instant or later.",
+    "created_before": "Only those made before this instant.",
+}
+EFFECTIVE_TOLD: Final = {
+    "effective_from": "Only those effective at this instant or later.",
+    "effective_before": "Only those effective before this instant.",
+}
 QUERY: Final[Mapping[str, str]] = {
     "ledger_account": "Only what touches this account; sorted by the account's versions.",
     "reference": "Only the entry with this reference.",
@@ -55,20 +65,14 @@ QUERY: Final[Mapping[str, str]] = {
 }
 
 
-def read_search(request: Request) -> Search:
+def read_search(request: Request, *, kind: str | None = None) -> Search:
     """
-    Return what a request looks for.
+    Return what a request looks for; with `kind` among entries of that kind, and it names none.
 
     :raises ApiProblem: `invalid_request` (400), with the `parameter` that is wrong
     """
-    metadata = {
-        match[1]: name
-        for name in request.query_params
-        if (match := _METADATA.fullmatch(name)) is not None
-    }
-    check_query(request, {*PAGING_NAMES, *NAMES, *metadata.values()})
-    if len(metadata) > METADATA_NAMES_MAX:
-        raise _wrong("metadata", f"metadata is given for at most {METADATA_NAMES_MAX} keys.")
+    names = NAMES if kind is None else [name for name in NAMES if name != "kind"]
+    check_query(request, {*PAGING_NAMES, *names, *metadata_names(request)})
     account = request.query_params.get("ledger_account")
     least, most = _amounts(request)
     search = Search(
@@ -76,20 +80,37 @@ def read_search(request: Request) -> Search:
         now=clock.now(),
         account_id=None if account is None else decode_id("la", account),
         reference=request.query_params.get("reference"),
-        kind=request.query_params.get("kind"),
-        metadata={
-            _metadata_text(name, key, METADATA_KEY_BYTES_MAX): _metadata_text(
-                name, request.query_params[name], METADATA_VALUE_BYTES_MAX
-            )
-            for key, name in metadata.items()
-        },
-        effective=_window(request, "effective_from", "effective_before"),
-        recorded=_window(request, "created_from", "created_before"),
+        kind=kind or request.query_params.get("kind"),
+        metadata=read_metadata(request),
+        effective=read_window(request, "effective_from", "effective_before"),
+        recorded=read_window(request, "created_from", "created_before"),
         amount_min=least,
         amount_max=most,
     )
     _check_amount(request, search)
     return search
+
+
+def metadata_names(request: Request) -> list[str]:
+    """Return the query names of a request that ask for metadata, such as `metadata[order]`."""
+    return [name for name in request.query_params if _METADATA.fullmatch(name) is not None]
+
+
+def read_metadata(request: Request) -> dict[str, str]:
+    """
+    Return the metadata that a request asks for.
+
+    :raises ApiProblem: `invalid_request` (400), with the `parameter` that is wrong
+    """
+    names = metadata_names(request)
+    if len(names) > METADATA_NAMES_MAX:
+        raise _wrong("metadata", f"metadata is given for at most {METADATA_NAMES_MAX} keys.")
+    return {
+        _metadata_text(name, name[len("metadata[") : -1], METADATA_KEY_BYTES_MAX): _metadata_text(
+            name, request.query_params[name], METADATA_VALUE_BYTES_MAX
+        )
+        for name in names
+    }
 
 
 def read_ask(request: Request, search: Search) -> Ask:
@@ -136,7 +157,12 @@ def _metadata_text(name: str, text: str, bytes_max: int) -> str:
         raise _wrong(name, f"{name} has a character that is not allowed.") from None
 
 
-def _window(request: Request, from_name: str, before_name: str) -> Window:
+def read_window(request: Request, from_name: str, before_name: str) -> Window:
+    """
+    Return the span of time that a request asks for.
+
+    :raises ApiProblem: `invalid_request` (400), with the `parameter` that is wrong
+    """
     window = Window(_instant(request, from_name), _instant(request, before_name))
     length = _length(window)
     if length is not None and length < timedelta(0):

@@ -11,6 +11,7 @@ from apps.core.api.fields import CodeField, IdField, InstantField, StrictSeriali
 from apps.core.api.problems import ApiProblem
 from apps.core.api.views import ApiView, Shape, get_caller
 from apps.ledger import queries
+from apps.ledger.api import examples
 from apps.ledger.api.asked import PAGING, PAGING_TOLD, page_of_accounts, read_query
 from apps.ledger.api.serializers import EffectiveField
 
@@ -64,6 +65,7 @@ class BalanceCollection(ApiView):
                 "at": "The instant, inclusive; now by default.",
                 **PAGING_TOLD,
             },
+            example=examples.BALANCES,
         )
     }
 

@@ -18,6 +18,7 @@ from apps.core.api.pagination import (
 from apps.core.api.views import ApiView, Shape, get_caller, require_idempotency_key
 from apps.core.ids import decode_id
 from apps.ledger import operations, queries
+from apps.ledger.api import examples
 from apps.ledger.api.journal import JournalEntry
 
 READ: Final = "ledger:read"
@@ -46,9 +47,13 @@ class EntryMetadataCollection(ApiView):
             response=JournalEntry,
             status=201,
             summary="Give a journal entry other metadata; the entry itself stays",
+            example=examples.ANNOTATE_ENTRY,
         ),
         "GET": Shape(
-            response=EntryMetadata, page=True, summary="List what an entry's metadata was, and is"
+            response=EntryMetadata,
+            page=True,
+            summary="List what an entry's metadata was, and is",
+            example=examples.LIST_METADATA,
         ),
     }
 

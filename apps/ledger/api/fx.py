@@ -1,6 +1,7 @@
 """Changing money over the API. Amounts are minor units; a rate is a decimal in a text."""
 
-from typing import ClassVar, Final
+from dataclasses import asdict
+from typing import Any, ClassVar, Final
 from uuid import UUID
 
 from django.http import HttpResponse
@@ -18,13 +19,24 @@ from apps.core.api.fields import (
     MetadataField,
     StrictSerializer,
     TextField,
+    TruthField,
 )
-from apps.core.api.pagination import check_query, list_page
+from apps.core.api.pagination import PAGING_NAMES, check_query, list_page
 from apps.core.api.views import ApiView, Shape, get_caller, require_idempotency_key, resource
 from apps.core.ids import decode_id
 from apps.ledger import operations, queries
-from apps.ledger.api.serializers import EffectiveField
-from apps.ledger.operations import FxRequest
+from apps.ledger.api import examples
+from apps.ledger.api._searching import (
+    CREATED,
+    CREATED_TOLD,
+    EFFECTIVE,
+    EFFECTIVE_TOLD,
+    read_window,
+)
+from apps.ledger.api.asked import read_query
+from apps.ledger.api.serializers import DRY_RUN, EffectiveField, TransferBalance
+from apps.ledger.operations import FxRequest, FxResult
+from apps.ledger.queries import FxSearch
 from apps.ledger.rules import RATE_DECIMALS_MAX, RATE_DIGITS_MAX
 
 READ: Final = "ledger:read"
@@ -50,6 +62,7 @@ class PostFxTransfer(StrictSerializer):
     description = TextField(500, required=False, allow_blank=True)
     effective_at = EffectiveField(required=False)
     metadata = MetadataField()
+    dry_run = TruthField(required=False, help_text=DRY_RUN)
 
 
 class FxTransfer(StrictSerializer):
@@ -78,6 +91,22 @@ class FxTransfer(StrictSerializer):
     metadata = MetadataField()
 
 
+class PostedFxTransfer(FxTransfer):
+    id = IdField("fx", allow_null=True, help_text="null in a dry run.")
+    sold_entry = IdField("je", source="sold_entry_id", allow_null=True)
+    bought_entry = IdField("je", source="bought_entry_id", allow_null=True)
+    created_at = InstantField(allow_null=True, help_text="null in a dry run.")
+    balances = TransferBalance(
+        many=True, help_text="Of the two accounts, right after; in a replay, now."
+    )
+    dry_run = serializers.BooleanField()
+
+
+class AskFxTransfers(StrictSerializer):
+    reference = TextField(255, required=False)
+    currency = CurrencyField(required=False)
+
+
 class FxTransferCollection(ApiView):
     """POST and GET /v1/fx-transfers"""
 
@@ -85,15 +114,22 @@ class FxTransferCollection(ApiView):
     shapes: ClassVar = {
         "POST": Shape(
             request=PostFxTransfer,
-            response=FxTransfer,
+            response=PostedFxTransfer,
             status=201,
             summary="Change money at a quoted rate, through your own liquidity",
+            example=examples.EXCHANGE,
         ),
         "GET": Shape(
             response=FxTransfer,
             page=True,
             summary="List FX transfers",
-            query={"reference": "Only the one with this reference."},
+            query={
+                "reference": "Only the one with this reference.",
+                "currency": "Only those that sold or bought this currency.",
+                **EFFECTIVE_TOLD,
+                **CREATED_TOLD,
+            },
+            example=examples.LIST_EXCHANGES,
         ),
     }
 
@@ -101,36 +137,81 @@ class FxTransferCollection(ApiView):
         caller = get_caller(request)
         body = PostFxTransfer(data=request.data)
         body.is_valid(raise_exception=True)
+        asked = dict(body.validated_data)
+        dry_run = asked.pop("dry_run", False)
+        fx = FxRequest(**asked)
+        if dry_run:
+            return Response(_dry(caller.organization_id, fx))
 
-        fx_transfer_id = operations.exchange(
+        result = operations.exchange(
             organization_id=caller.organization_id,
-            fx=FxRequest(**body.validated_data),
+            fx=fx,
             idempotency_key=require_idempotency_key(request),
             actor=caller.actor,
             now=clock.now(),
         )
 
-        return Response(_shown(caller.organization_id, fx_transfer_id), status=201)
+        return Response(_posted(caller.organization_id, result), status=201)
 
     def get(self, request: Request) -> Response:
+        windows = (*EFFECTIVE, *CREATED)
+        asked = read_query(request, AskFxTransfers, more=[*PAGING_NAMES, *windows])
         rows = queries.fx_transfers(
             organization_id=get_caller(request).organization_id,
-            reference=request.query_params.get("reference"),
+            search=FxSearch(
+                **asked,
+                effective=read_window(request, *EFFECTIVE),
+                created=read_window(request, *CREATED),
+            ),
         )
-        return list_page(request, rows, FxTransfer, filters=("reference",))
+        return list_page(request, rows, FxTransfer, filters=(*AskFxTransfers().fields, *windows))
 
 
 class FxTransferResource(ApiView):
     """GET /v1/fx-transfers/{id}"""
 
     scopes: ClassVar = {"GET": READ}
-    shapes: ClassVar = {"GET": Shape(response=FxTransfer, summary="Read an FX transfer")}
+    shapes: ClassVar = {
+        "GET": Shape(
+            response=FxTransfer,
+            summary="Read an FX transfer",
+            etag=True,
+            example=examples.READ_EXCHANGE,
+        )
+    }
 
     def get(self, request: Request, fx_transfer_id: str) -> Response | HttpResponse:
         check_query(request, ())
         return resource(
             request, _shown(get_caller(request).organization_id, decode_id("fx", fx_transfer_id))
         )
+
+
+def _dry(organization_id: UUID, fx: FxRequest) -> dict[str, Any]:
+    """Return an exchange as it would stand; one whose reference stands already as it does."""
+    found = operations.preview_exchange(organization_id=organization_id, fx=fx, now=clock.now())
+    if isinstance(found, FxResult):
+        return _posted(organization_id, found, dry_run=True)
+    would_be = {
+        **asdict(fx),
+        "id": None,
+        "bought_minor": found.quoted.bought_minor,
+        "remainder_minor": found.quoted.remainder_minor,
+        "sold_entry_id": None,
+        "bought_entry_id": None,
+        "effective_at": found.effective_at,
+        "created_at": None,
+        "balances": found.balances,
+        "dry_run": True,
+    }
+    return dict(PostedFxTransfer(would_be).data)
+
+
+def _posted(organization_id: UUID, result: FxResult, *, dry_run: bool = False) -> dict[str, Any]:
+    return _shown(organization_id, result.fx_transfer_id) | {
+        "balances": TransferBalance(result.balances, many=True).data,
+        "dry_run": dry_run,
+    }
 
 
 def _shown(organization_id: UUID, fx_transfer_id: UUID) -> dict[str, object]:

@@ -12,6 +12,7 @@ from apps.core import clock
 from apps.core.api.fields import (
     AMOUNT_MAX,
     AmountField,
+    CodeField,
     CurrencyField,
     IdField,
     InstantField,
@@ -21,19 +22,28 @@ from apps.core.api.fields import (
     TruthField,
 )
 from apps.core.api.fields import StrictSerializer as Strict
-from apps.core.api.pagination import check_query, list_page
+from apps.core.api.pagination import PAGING_NAMES, check_query, list_page
 from apps.core.api.problems import ApiProblem
 from apps.core.api.views import ApiView, Shape, get_caller, require_idempotency_key, resource
 from apps.core.ids import decode_id
 from apps.ledger import operations, queries
-from apps.ledger.api.serializers import EffectiveField, TransferBalance, ViewedPage
+from apps.ledger.api import examples
+from apps.ledger.api._searching import (
+    CREATED,
+    CREATED_TOLD,
+    METADATA_TOLD,
+    metadata_names,
+    read_metadata,
+    read_window,
+)
+from apps.ledger.api.asked import read_query
+from apps.ledger.api.serializers import DRY_RUN, EffectiveField, Hold, TransferBalance, ViewedPage
 from apps.ledger.operations import CaptureRequest, HoldRequest, HoldResult
-from apps.ledger.queries import HoldView
+from apps.ledger.queries import HoldSearch, HoldView
 from apps.ledger.rules import BalanceAfter, HoldStatus
 
 READ: Final = "ledger:read"
 WRITE: Final = "holds:write"
-_DRY_RUN: Final = "Say what would happen, and do nothing: no key is needed, and none is used."
 
 
 class PlaceHold(Strict):
@@ -47,7 +57,7 @@ class PlaceHold(Strict):
         required=False, help_text="Captured in parts until it is used up; else once."
     )
     metadata = MetadataField()
-    dry_run = TruthField(required=False, help_text=_DRY_RUN)
+    dry_run = TruthField(required=False, help_text=DRY_RUN)
 
 
 class CaptureHold(Strict):
@@ -58,29 +68,17 @@ class CaptureHold(Strict):
     description = TextField(500, required=False, allow_blank=True)
     effective_at = EffectiveField(required=False)
     metadata = MetadataField()
-    dry_run = TruthField(required=False, help_text=_DRY_RUN)
+    dry_run = TruthField(required=False, help_text=DRY_RUN)
 
 
 class VoidHold(Strict):
-    dry_run = TruthField(required=False, help_text=_DRY_RUN)
+    dry_run = TruthField(required=False, help_text=DRY_RUN)
 
 
-class Hold(Strict):
-    id = IdField("ho")
-    debit_account = IdField("la", source="debit_account_id")
-    credit_account = IdField("la", source="credit_account_id")
-    amount = serializers.IntegerField(source="amount_minor")
-    currency = serializers.CharField()
-    captured = serializers.IntegerField(source="captured_minor")
-    remaining = serializers.IntegerField(
-        source="remaining_minor", help_text="What it still reserves; 0 once it has ended."
-    )
-    status = serializers.CharField(help_text="open, captured, voided or expired")
-    multi_capture = serializers.BooleanField()
-    reference = serializers.CharField(allow_null=True)
-    expires_at = InstantField(allow_null=True)
-    created_at = InstantField()
-    metadata = MetadataField()
+class AskHolds(Strict):
+    ledger_account = IdField("la", required=False)
+    status = CodeField([status.value for status in HoldStatus], required=False)
+    reference = TextField(255, required=False)
 
 
 class ListedHold(Hold):
@@ -91,7 +89,7 @@ class ListedHold(Hold):
 class HoldAct(Strict):
     hold = Hold(allow_null=True, help_text="As it is now; null where a dry run made none.")
     journal_entry = IdField("je", allow_null=True, help_text="What a capture posted.")
-    balances = TransferBalance(many=True, help_text="Right after; empty in a replay.")
+    balances = TransferBalance(many=True, help_text="Right after; in a replay, now.")
     dry_run = serializers.BooleanField()
 
 
@@ -101,7 +99,11 @@ class HoldCollection(ApiView):
     scopes: ClassVar = {"POST": WRITE, "GET": READ}
     shapes: ClassVar = {
         "POST": Shape(
-            request=PlaceHold, response=HoldAct, status=201, summary="Reserve money of an account"
+            request=PlaceHold,
+            response=HoldAct,
+            status=201,
+            summary="Reserve money of an account",
+            example=examples.PLACE_HOLD,
         ),
         "GET": Shape(
             response=Hold,
@@ -111,7 +113,10 @@ class HoldCollection(ApiView):
                 "ledger_account": "Only holds on this account's money.",
                 "status": "open, captured, voided or expired, as of now.",
                 "reference": "Only holds with this reference.",
+                **METADATA_TOLD,
+                **CREATED_TOLD,
             },
+            example=examples.LIST_HOLDS,
         ),
     }
 
@@ -129,10 +134,11 @@ class HoldCollection(ApiView):
             )
         hold = HoldRequest(**asked)
         if dry_run:
-            balances = operations.preview_hold(
+            found = operations.preview_hold(
                 organization_id=caller.organization_id, hold=hold, now=now
             )
-            return Response(_preview(None, balances))
+            stands = _view(caller.organization_id, found.hold_id) if found.hold_id else None
+            return Response(_preview(stands, found.balances))
 
         result = operations.place_hold(
             organization_id=caller.organization_id,
@@ -145,16 +151,19 @@ class HoldCollection(ApiView):
         return Response(_act(caller.organization_id, result), status=201)
 
     def get(self, request: Request) -> Response:
-        asked, now = request.query_params, clock.now()
-        rows = queries.holds(organization_id=get_caller(request).organization_id)
-        if account := asked.get("ledger_account"):
-            rows = rows.filter(debit_account_id=decode_id("la", account))
-        if status := asked.get("status"):
-            if status not in set(HoldStatus):
-                raise ApiProblem("invalid_request", "status is open, captured, voided or expired.")
-            rows = queries.holds_in(rows, status=status, now=now)
-        if reference := asked.get("reference"):
-            rows = rows.filter(reference=reference)
+        now, names = clock.now(), [*CREATED, *metadata_names(request)]
+        asked = read_query(request, AskHolds, more=[*PAGING_NAMES, *names])
+        rows = queries.holds(
+            organization_id=get_caller(request).organization_id,
+            search=HoldSearch(
+                account_id=asked.get("ledger_account"),
+                status=asked.get("status"),
+                reference=asked.get("reference"),
+                metadata=read_metadata(request),
+                created=read_window(request, *CREATED),
+            ),
+            now=now,
+        )
 
         def view(page: list[Any]) -> list[HoldView]:
             return [queries.view_hold(row, now=now) for row in page]
@@ -163,7 +172,7 @@ class HoldCollection(ApiView):
             request,
             rows,
             ListedHold,
-            filters=("ledger_account", "status", "reference"),
+            filters=(*AskHolds().fields, *names),
             context={"view": view},
         )
 
@@ -172,7 +181,14 @@ class HoldResource(ApiView):
     """GET /v1/holds/{id}"""
 
     scopes: ClassVar = {"GET": READ}
-    shapes: ClassVar = {"GET": Shape(response=Hold, summary="Read a hold")}
+    shapes: ClassVar = {
+        "GET": Shape(
+            response=Hold,
+            summary="Read a hold",
+            etag=True,
+            example=examples.READ_HOLD,
+        )
+    }
 
     def get(self, request: Request, hold_id: str) -> Response | HttpResponse:
         check_query(request, ())
@@ -193,6 +209,7 @@ class HoldCapture(ApiView):
             request=CaptureHold,
             response=HoldAct,
             summary="Post what a hold reserved, in whole or in part",
+            example=examples.CAPTURE_HOLD,
         )
     }
 
@@ -228,7 +245,10 @@ class HoldVoid(ApiView):
     scopes: ClassVar = {"POST": WRITE}
     shapes: ClassVar = {
         "POST": Shape(
-            request=VoidHold, response=HoldAct, summary="Give up what a hold still reserves"
+            request=VoidHold,
+            response=HoldAct,
+            summary="Give up what a hold still reserves",
+            example=examples.VOID_HOLD,
         )
     }
 

@@ -9,6 +9,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from apps.core import clock
+from apps.core.api.caller import require_scope
 from apps.core.api.fields import (
     AMOUNT_MAX,
     CurrencyField,
@@ -24,8 +25,9 @@ from apps.core.api.pagination import check_query
 from apps.core.api.views import ApiView, Shape, get_caller, require_idempotency_key, resource
 from apps.core.ids import decode_id
 from apps.ledger import operations, queries
+from apps.ledger.api import examples
 from apps.ledger.api._searching import QUERY, answer_found, read_ask, read_search
-from apps.ledger.api.serializers import EffectiveField
+from apps.ledger.api.serializers import DRY_RUN, FORCE, FORCED, EffectiveField
 from apps.ledger.operations import EntryRequest
 from apps.ledger.rules import Leg
 
@@ -101,9 +103,8 @@ class PostJournalEntry(StrictSerializer):
     description = TextField(500, required=False, allow_blank=True)
     effective_at = EffectiveField(required=False, help_text="Business time; now without it.")
     metadata = MetadataField()
-    dry_run = TruthField(
-        required=False, help_text="Say what would happen, and do nothing: no key is needed."
-    )
+    force = TruthField(required=False, help_text=FORCED)
+    dry_run = TruthField(required=False, help_text=DRY_RUN)
 
 
 class PostedJournalEntry(JournalEntry):
@@ -122,12 +123,14 @@ class JournalEntryCollection(ApiView):
             response=PostedJournalEntry,
             status=201,
             summary="Post a journal entry over several ledger accounts",
+            example=examples.POST_ENTRY,
         ),
         "GET": Shape(
             response=JournalEntry,
             page=True,
             summary="Find journal entries, with their postings",
             query=QUERY,
+            example=examples.LIST_ENTRIES,
         ),
     }
 
@@ -139,6 +142,8 @@ class JournalEntryCollection(ApiView):
         dry_run = asked.pop("dry_run", False)
         legs = tuple(Leg(**posting) for posting in asked.pop("postings"))
         entry = EntryRequest(legs=legs, **asked)
+        if entry.force:
+            require_scope(caller, FORCE)
         if dry_run:
             return Response(_dry(caller.organization_id, entry), status=200)
 
@@ -206,7 +211,14 @@ class JournalEntryResource(ApiView):
     """GET /v1/journal-entries/{id}"""
 
     scopes: ClassVar = {"GET": READ}
-    shapes: ClassVar = {"GET": Shape(response=JournalEntry, summary="Read a journal entry")}
+    shapes: ClassVar = {
+        "GET": Shape(
+            response=JournalEntry,
+            summary="Read a journal entry",
+            etag=True,
+            example=examples.READ_ENTRY,
+        )
+    }
 
     def get(self, request: Request, entry_id: str) -> Response | HttpResponse:
         check_query(request, ())
@@ -222,7 +234,13 @@ class PostingCollection(ApiView):
 
     scopes: ClassVar = {"GET": READ}
     shapes: ClassVar = {
-        "GET": Shape(response=Posting, page=True, summary="Find postings", query=QUERY)
+        "GET": Shape(
+            response=Posting,
+            page=True,
+            summary="Find postings",
+            query=QUERY,
+            example=examples.LIST_POSTINGS,
+        )
     }
 
     def get(self, request: Request) -> Response:

@@ -16,6 +16,7 @@ from apps.core.api.problems import ApiProblem
 from apps.core.api.views import ApiView, Shape, get_caller, require_idempotency_key, resource
 from apps.core.ids import decode_id
 from apps.ledger import operations, queries
+from apps.ledger.api import examples
 from apps.ledger.operations import MonitorTerms
 from apps.ledger.rules import COUNTER_MAX, MonitorDirection, MonitorMeasure
 
@@ -60,6 +61,7 @@ class BalanceMonitorCollection(ApiView):
             response=BalanceMonitor,
             status=201,
             summary="Be told when an account's balance crosses a threshold",
+            example=examples.CREATE_MONITOR,
         ),
         "GET": Shape(
             response=BalanceMonitor,
@@ -69,6 +71,7 @@ class BalanceMonitorCollection(ApiView):
                 "ledger_account": "Only monitors of this account.",
                 "active": "true or false: only those that watch, or that were called off.",
             },
+            example=examples.LIST_MONITORS,
         ),
     }
 
@@ -112,9 +115,16 @@ class BalanceMonitorResource(ApiView):
 
     scopes: ClassVar = {"GET": READ, "DELETE": WRITE}
     shapes: ClassVar = {
-        "GET": Shape(response=BalanceMonitor, summary="Read a balance monitor"),
+        "GET": Shape(
+            response=BalanceMonitor,
+            summary="Read a balance monitor",
+            etag=True,
+            example=examples.READ_MONITOR,
+        ),
         "DELETE": Shape(
-            response=BalanceMonitor, summary="Call a monitor off for good; its record stays"
+            response=BalanceMonitor,
+            summary="Call a monitor off for good; its record stays",
+            example=examples.DELETE_MONITOR,
         ),
     }
 

@@ -12,6 +12,7 @@ from apps.core.api.fields import IdField, InstantField, StrictSerializer, TextFi
 from apps.core.api.pagination import check_query
 from apps.core.api.views import ApiView, Shape, get_caller, require_idempotency_key, resource
 from apps.ledger import queries, registry
+from apps.ledger.api import examples
 from apps.ledger.api.asked import read_month
 from apps.ledger.queries import PeriodView
 from apps.ledger.registry import PeriodRequest
@@ -79,6 +80,7 @@ class PeriodCollection(ApiView):
         "GET": Shape(
             response=PeriodList,
             summary="List every month from the first entry on, newest first, on one page",
+            example=examples.LIST_PERIODS,
         )
     }
 
@@ -102,7 +104,10 @@ class PeriodResource(ApiView):
     scopes: ClassVar = {"GET": READ}
     shapes: ClassVar = {
         "GET": Shape(
-            response=PeriodWithBlockers, summary="Read a month, and what keeps it from being closed"
+            response=PeriodWithBlockers,
+            summary="Read a month, and what keeps it from being closed",
+            etag=True,
+            example=examples.READ_PERIOD,
         )
     }
 
@@ -146,6 +151,7 @@ class PeriodClose(ApiView):
             response=PeriodAskedFor,
             status=202,
             summary="Ask for a month to be closed; it is once a second person agrees",
+            example=examples.CLOSE_PERIOD,
         )
     }
 
@@ -163,6 +169,7 @@ class PeriodReopen(ApiView):
             response=PeriodAskedFor,
             status=202,
             summary="Ask for the last closed month to be opened again; a second person decides",
+            example=examples.REOPEN_PERIOD,
         )
     }
 

@@ -15,7 +15,8 @@ from apps.core.api.problems import ApiProblem
 from apps.core.api.views import ApiView, Shape, get_caller, require_idempotency_key
 from apps.core.ids import decode_id
 from apps.ledger import operations
-from apps.ledger.api.serializers import TransferBalance
+from apps.ledger.api import examples
+from apps.ledger.api.serializers import DRY_RUN, TransferBalance
 from apps.ledger.operations import ReversalResult
 
 READ: Final = "ledger:read"
@@ -30,9 +31,7 @@ class _Terms(Strict):
         help_text="The reversal's business time: now, or that of the entry.",
     )  # fmt: skip
     reason = TextField(500, required=False, allow_blank=True, default="")
-    dry_run = TruthField(
-        required=False, help_text="Say what would happen, and do nothing: no key is needed."
-    )
+    dry_run = TruthField(required=False, help_text=DRY_RUN)
 
 
 class ReverseEntry(_Terms):
@@ -50,7 +49,7 @@ class Reversal(Strict):
     journal_entries = serializers.ListField(
         child=IdField("je"), help_text="The new entries, in the order asked; none in a dry run."
     )
-    balances = TransferBalance(many=True, help_text="Right after; empty in a replay.")
+    balances = TransferBalance(many=True, help_text="Right after; in a replay, now.")
     dry_run = serializers.BooleanField()
 
 
@@ -70,11 +69,13 @@ class EntryReversal(ApiView):
             response=Reversal,
             status=201,
             summary="Undo a journal entry by a new one",
+            example=examples.REVERSE_ENTRY,
         ),
         "GET": Shape(
             response=Reversibility,
             summary="Say whether a journal entry can be undone, and why not",
             query={"at": "now (default) or original: the business time it would have."},
+            example=examples.CAN_REVERSE,
         ),
     }
 
@@ -112,6 +113,7 @@ class EntryReversals(ApiView):
             response=Reversal,
             status=201,
             summary="Undo up to 100 journal entries, all or none",
+            example=examples.REVERSE_ENTRIES,
         )
     }
 

@@ -21,6 +21,11 @@ from apps.ledger.rules import AccountStatus, AccountType
 
 BATCH_MAX: Final = 10_000
 DRY_RUN: Final = "Say what would happen, and do nothing: no key is needed, and none is used."
+FORCE: Final = "history:write"
+FORCED: Final = (
+    "Dated in the past, it may take a balance of then below its floor, never today's. Needs the"
+    f" scope {FORCE}."
+)
 _FLOOR_MAX: Final = 10**13
 
 
@@ -49,6 +54,15 @@ class OpenLedgerAccount(StrictSerializer):
         least=-_FLOOR_MAX, most=0, required=False, allow_null=True, default=0,
         help_text="The floor of available; null is none, negative a credit line.",
     )  # fmt: skip
+    metadata = MetadataField()
+
+
+class AskLedgerAccounts(StrictSerializer):
+    code = TextField(200, required=False)
+    code_prefix = TextField(200, required=False)
+    type = CodeField([kind.value for kind in AccountType], required=False)
+    currency = CurrencyField(required=False)
+    status = CodeField([status.value for status in AccountStatus], required=False)
 
 
 class LedgerAccount(StrictSerializer):
@@ -63,12 +77,29 @@ class LedgerAccount(StrictSerializer):
     pending_in = serializers.IntegerField()
     available = serializers.IntegerField()
     version = serializers.IntegerField(help_text="How many postings there were.")
+    metadata = MetadataField()
+
+
+class Hold(StrictSerializer):
+    id = IdField("ho")
+    debit_account = IdField("la", source="debit_account_id")
+    credit_account = IdField("la", source="credit_account_id")
+    amount = serializers.IntegerField(source="amount_minor")
+    currency = serializers.CharField()
+    captured = serializers.IntegerField(source="captured_minor")
+    remaining = serializers.IntegerField(
+        source="remaining_minor", help_text="What it still reserves; 0 once it has ended."
+    )
+    status = serializers.CharField(help_text="open, captured, voided or expired")
+    multi_capture = serializers.BooleanField()
+    reference = serializers.CharField(allow_null=True)
+    expires_at = InstantField(allow_null=True)
+    created_at = InstantField()
+    metadata = MetadataField()
 
 
 class LedgerAccountWithHolds(LedgerAccount):
-    holds = serializers.ListField(
-        child=serializers.DictField(), required=False, help_text="With expand[]=holds: up to 1000."
-    )
+    holds = Hold(many=True, required=False, help_text="With expand[]=holds: up to 1000.")
     has_more_holds = serializers.BooleanField(required=False)
 
 
@@ -78,6 +109,7 @@ class ChangeLedgerAccount(StrictSerializer):
         help_text="The floor of available; null is none, negative a credit line.",
     )  # fmt: skip
     status = CodeField([status.value for status in AccountStatus], required=False)
+    metadata = MetadataField(help_text="In place of all it has; an empty object takes all away.")
     reason = TextField(500, help_text="Goes to the audit trail.")
 
 
@@ -91,11 +123,7 @@ class _Transfer(StrictSerializer):
     effective_at = EffectiveField(required=False, help_text="Business time; now without it.")
     metadata = MetadataField()
     up_to = TruthField(required=False, help_text="As much of the amount as the floors allow.")
-    force = TruthField(
-        required=False,
-        help_text="Dated in the past, it may take a balance of then below its floor, never"
-        " today's. Needs the scope history:write.",
-    )
+    force = TruthField(required=False, help_text=FORCED)
 
 
 class PostTransfer(_Transfer):
@@ -143,7 +171,7 @@ class BatchOutcome(StrictSerializer):
     amount = serializers.IntegerField(allow_null=True, help_text="What was moved.")
     code = serializers.CharField(allow_null=True)
     detail = serializers.CharField(allow_null=True)
-    details = serializers.JSONField(allow_null=True)
+    details = serializers.DictField(allow_null=True, help_text="Ids and numbers that help.")
 
 
 class TransferBatch(StrictSerializer):

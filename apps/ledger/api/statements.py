@@ -12,6 +12,7 @@ from apps.core.api.pagination import page_limit
 from apps.core.api.views import ApiView, Shape, get_caller
 from apps.core.ids import decode_id
 from apps.ledger import queries
+from apps.ledger.api import examples
 from apps.ledger.api.asked import (
     PAGING,
     PAGING_TOLD,
@@ -85,6 +86,7 @@ class StatementResource(ApiView):
                 " short and still have a next one.",
                 **PAGING_TOLD,
             },
+            example=examples.STATEMENT,
         )
     }
 

@@ -1,6 +1,8 @@
-"""Reading a transfer back: the journal entry that it made, in the transfer's own shape."""
+"""Reading transfers back: the journal entries that they made, in a transfer's own shape."""
 
-from typing import ClassVar, Final
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Final
+from uuid import UUID
 
 from django.http import HttpResponse
 from rest_framework.request import Request
@@ -10,9 +12,15 @@ from apps.core.api.pagination import check_query
 from apps.core.api.views import ApiView, Shape, get_caller, resource
 from apps.core.ids import decode_id
 from apps.ledger import queries
+from apps.ledger.api import examples
+from apps.ledger.api._searching import QUERY as JOURNAL_QUERY
+from apps.ledger.api._searching import answer_found, read_ask, read_search
 from apps.ledger.api.serializers import Transfer
+from apps.ledger.queries import EntryView, Found
+from apps.ledger.rules import BalanceAfter
 
 READ: Final = "ledger:read"
+QUERY: Final = {name: told for name, told in JOURNAL_QUERY.items() if name != "kind"}
 
 
 class TransferResource(ApiView):
@@ -20,7 +28,12 @@ class TransferResource(ApiView):
 
     scopes: ClassVar = {"GET": READ}
     shapes: ClassVar = {
-        "GET": Shape(response=Transfer, summary="Read a transfer, with the balances that stand now")
+        "GET": Shape(
+            response=Transfer,
+            summary="Read a transfer, with the balances that stand now",
+            etag=True,
+            example=examples.READ_TRANSFER,
+        )
     }
 
     def get(self, request: Request, transfer_id: str) -> Response | HttpResponse:
@@ -29,30 +42,44 @@ class TransferResource(ApiView):
         entry = queries.get_transfer(
             organization_id=organization_id, entry_id=decode_id("je", transfer_id)
         )
-        debit, credit = entry.postings
-        balances = queries.list_balances(
-            organization_id=organization_id, ids=[debit.account_id, credit.account_id]
-        )
-        shown = {
-            "id": entry.id,
-            "debit_account": debit.account_id,
-            "credit_account": credit.account_id,
-            "amount": debit.amount_minor,
-            "currency": debit.currency,
-            "reference": entry.reference,
-            "description": entry.description,
-            "effective_at": entry.effective_at,
-            "metadata": entry.metadata,
-            "balances": [
-                {
-                    "id": view.account_id,
-                    "version": view.version,
-                    "posted": view.posted,
-                    "available": view.available,
-                }
-                # As a transfer answers them: the debited account's first.
-                for view in sorted(balances, key=lambda view: view.account_id != debit.account_id)
-            ],
-            "dry_run": False,
-        }
+        [shown] = _shown(organization_id, [entry])
         return resource(request, Transfer(shown).data)
+
+
+def list_transfers(request: Request, *, organization_id: UUID) -> object:
+    """
+    Return the page of transfers that a request asks for.
+
+    :raises ApiProblem: `invalid_request` or `invalid_cursor` (400)
+    """
+    search = read_search(request, kind="transfer")
+    found = queries.list_entries(search=search, ask=read_ask(request, search))
+    rows = _shown(organization_id, found.rows)
+    page: object = answer_found(request, Found(rows, found.older, found.newer), Transfer).data
+    return page
+
+
+def _shown(organization_id: UUID, entries: Sequence[EntryView]) -> list[dict[str, Any]]:
+    """Return transfers as they are printed; their balances are of one read for all of them."""
+    touched = {posting.account_id for entry in entries for posting in entry.postings}
+    views = queries.balances_now(organization_id=organization_id, account_ids=touched)
+    balances = {view.id: view for view in views}
+    return [_transfer(entry, balances) for entry in entries]
+
+
+def _transfer(entry: EntryView, balances: Mapping[UUID, BalanceAfter]) -> dict[str, Any]:
+    debit, credit = entry.postings
+    return {
+        "id": entry.id,
+        "debit_account": debit.account_id,
+        "credit_account": credit.account_id,
+        "amount": debit.amount_minor,
+        "currency": debit.currency,
+        "reference": entry.reference,
+        "description": entry.description,
+        "effective_at": entry.effective_at,
+        "metadata": entry.metadata,
+        # As a transfer answers them: the debited account's first.
+        "balances": [balances[debit.account_id], balances[credit.account_id]],
+        "dry_run": False,
+    }

@@ -11,6 +11,7 @@ from apps.core.api.fields import CurrencyField, IdField, InstantField, StrictSer
 from apps.core.api.problems import ApiProblem
 from apps.core.api.views import ApiView, Shape, get_caller
 from apps.ledger import queries
+from apps.ledger.api import examples
 from apps.ledger.api.asked import (
     PAGING,
     PAGING_TOLD,
@@ -81,6 +82,7 @@ class TrialBalanceResource(ApiView):
                 "code_prefix": "Only the account of this code and those below it.",
                 **PAGING_TOLD,
             },
+            example=examples.TRIAL_BALANCE,
         )
     }
 
@@ -153,6 +155,7 @@ class BalanceSheetResource(ApiView):
                 "at": "The instant, inclusive; now by default.",
                 "currency": "Only this currency.",
             },
+            example=examples.BALANCE_SHEET,
         )
     }
 

@@ -11,7 +11,7 @@ from rest_framework.response import Response
 from apps.core import clock
 from apps.core.api.bodies import read_raw_json
 from apps.core.api.caller import Caller, declare_scopes, require_scope
-from apps.core.api.pagination import check_query, list_page
+from apps.core.api.pagination import PAGING_NAMES, check_query, list_page
 from apps.core.api.problems import ApiProblem
 from apps.core.api.views import (
     ApiView,
@@ -25,16 +25,17 @@ from apps.core.api.views import (
 )
 from apps.core.ids import decode_id
 from apps.ledger import operations, queries
-from apps.ledger.api import lean, serializers
-from apps.ledger.api.holds import Hold
-from apps.ledger.operations import AccountChange, TransferRequest
+from apps.ledger.api import examples, lean, serializers, transfer_reads
+from apps.ledger.api._searching import METADATA_TOLD, metadata_names, read_metadata
+from apps.ledger.api.asked import read_query
+from apps.ledger.operations import AccountChange, AccountSpec, TransferRequest
+from apps.ledger.queries import AccountSearch
 from apps.ledger.rules import AccountStatus, Outcome
 
 READ: Final = "ledger:read"
 WRITE: Final = "ledger:write"
 TRANSFER: Final = "transfers:write"
-FORCE: Final = "history:write"
-declare_scopes({"force": FORCE})
+declare_scopes({"force": serializers.FORCE})
 
 
 class LedgerAccountCollection(ApiView):
@@ -47,12 +48,21 @@ class LedgerAccountCollection(ApiView):
             response=serializers.LedgerAccount,
             status=201,
             summary="Open a ledger account",
+            example=examples.OPEN_ACCOUNT,
         ),
         "GET": Shape(
             response=serializers.LedgerAccount,
             page=True,
             summary="List ledger accounts with their balances",
-            query={"code": "Only this code.", "code_prefix": "Only this branch of the tree."},
+            query={
+                "code": "Only this code.",
+                "code_prefix": "Only the account of this code and those below it.",
+                "type": "Only accounts of this type.",
+                "currency": "Only accounts in this currency.",
+                "status": "open, frozen or closed.",
+                **METADATA_TOLD,
+            },
+            example=examples.LIST_ACCOUNTS,
         ),
     }
 
@@ -64,10 +74,13 @@ class LedgerAccountCollection(ApiView):
 
         account_id = operations.open_client_account(
             organization_id=caller.organization_id,
-            code=asked["code"],
-            type_=asked["type"],
-            currency=asked["currency"],
-            min_available_minor=asked["min_available"],
+            account=AccountSpec(
+                asked["code"],
+                asked["type"],
+                asked["currency"],
+                asked["min_available"],
+                metadata=asked.get("metadata", {}),
+            ),
             idempotency_key=require_idempotency_key(request),
             actor=caller.actor,
             now=clock.now(),
@@ -78,11 +91,12 @@ class LedgerAccountCollection(ApiView):
 
     def get(self, request: Request) -> Response:
         organization_id = get_caller(request).organization_id
-        rows = queries.accounts(organization_id=organization_id)
-        if code := request.query_params.get("code"):
-            rows = rows.filter(code=code)
-        if prefix := request.query_params.get("code_prefix"):
-            rows = rows.filter(code__startswith=prefix)
+        names = metadata_names(request)
+        asked = read_query(request, serializers.AskLedgerAccounts, more=[*PAGING_NAMES, *names])
+        rows = queries.accounts(
+            organization_id=organization_id,
+            search=AccountSearch(**asked, metadata=read_metadata(request)),
+        )
 
         def view(page: list[Any]) -> list[queries.BalanceView]:
             found = queries.list_balances(
@@ -95,7 +109,7 @@ class LedgerAccountCollection(ApiView):
             request,
             rows,
             serializers.ListedAccount,
-            filters=("code", "code_prefix"),
+            filters=(*serializers.AskLedgerAccounts().fields, *names),
             context={"view": view},
         )
 
@@ -109,11 +123,14 @@ class LedgerAccountResource(ApiView):
             response=serializers.LedgerAccountWithHolds,
             summary="Read an account's balance, and with it what is reserved",
             query={"expand[]": "holds: the open holds on its money, of the same instant."},
+            etag=True,
+            example=examples.READ_ACCOUNT,
         ),
         "POST": Shape(
             request=serializers.ChangeLedgerAccount,
             response=serializers.LedgerAccount,
-            summary="Change an account's floor, freeze, open or close it",
+            summary="Change an account's floor or metadata, freeze, open or close it",
+            example=examples.CHANGE_ACCOUNT,
         ),
     }
 
@@ -130,7 +147,7 @@ class LedgerAccountResource(ApiView):
             organization_id=organization_id, account_id=id_, now=clock.now()
         )
         shown = serializers.LedgerAccount(view).data | {
-            "holds": Hold(holds, many=True).data,
+            "holds": serializers.Hold(holds, many=True).data,
             "has_more_holds": has_more,
         }
         return resource(request, shown)
@@ -140,8 +157,8 @@ class LedgerAccountResource(ApiView):
         body = serializers.ChangeLedgerAccount(data=request.data)
         body.is_valid(raise_exception=True)
         asked = body.validated_data
-        if not asked.keys() & {"status", "min_available"}:
-            raise ApiProblem("invalid_request", "Give status, min_available, or both.")
+        if not asked.keys() & {"status", "min_available", "metadata"}:
+            raise ApiProblem("invalid_request", "Give status, min_available or metadata.")
 
         operations.change_client_account(
             organization_id=caller.organization_id,
@@ -150,6 +167,7 @@ class LedgerAccountResource(ApiView):
                 status=AccountStatus(asked["status"]) if "status" in asked else None,
                 sets_floor="min_available" in asked,
                 min_available_minor=asked.get("min_available"),
+                metadata=asked.get("metadata"),
                 reason=asked["reason"],
             ),
             idempotency_key=require_idempotency_key(request),
@@ -170,23 +188,31 @@ class AskedTransfer(NamedTuple):
 
 
 class TransferCollection(GatheringApiView[AskedTransfer]):
-    """POST /v1/transfers"""
+    """POST and GET /v1/transfers"""
 
-    scopes: ClassVar = {"POST": TRANSFER}
+    scopes: ClassVar = {"POST": TRANSFER, "GET": READ}
     shapes: ClassVar = {
         "POST": Shape(
             request=serializers.PostTransfer,
             response=serializers.Transfer,
             status=201,
             summary="Move money from one ledger account to another",
-        )
+            example=examples.POST_TRANSFER,
+        ),
+        "GET": Shape(
+            response=serializers.Transfer,
+            page=True,
+            summary="Find transfers, with the balances that stand now",
+            query=transfer_reads.QUERY,
+            example=examples.LIST_TRANSFERS,
+        ),
     }
 
     @override
     def ask(self, request: HttpRequest, caller: Caller) -> AskedTransfer | HttpResponse:
         transfer, dry_run = lean.read_transfer(read_raw_json(request))
         if transfer.force:
-            require_scope(caller, FORCE)
+            require_scope(caller, serializers.FORCE)
         if dry_run:
             return _preview(caller.organization_id, transfer)
         ticket = operations.ask_transfer(
@@ -206,6 +232,11 @@ class TransferCollection(GatheringApiView[AskedTransfer]):
         result = operations.take_result(asked.ticket)
         shown = _shown(asked.organization_id, asked.transfer, result.outcome, result.entry_id)
         return answer(lean.print_transfer(asked.transfer, shown), status=201)
+
+    def get(self, request: HttpRequest, caller: Caller) -> HttpResponse:
+        return answer(
+            transfer_reads.list_transfers(Request(request), organization_id=caller.organization_id)
+        )
 
 
 def _preview(organization_id: UUID, transfer: TransferRequest) -> HttpResponse:
@@ -256,6 +287,7 @@ class TransferBatchCollection(LeanApiView):
             response=serializers.TransferBatch,
             status=201,
             summary="Move money by up to 10,000 transfers, all or none, or each for itself",
+            example=examples.POST_BATCH,
         )
     }
     body_bytes_max: ClassVar = 16 * 2**20
@@ -268,7 +300,7 @@ class TransferBatchCollection(LeanApiView):
             nodes_max=self.body_nodes_max,
         )
         if any(transfer.force for transfer in transfers):
-            require_scope(caller, FORCE)
+            require_scope(caller, serializers.FORCE)
         if dry_run:
             preview = operations.preview_batch(
                 organization_id=caller.organization_id,

@@ -2,6 +2,7 @@
 
 from typing import ClassVar, override
 
+from django.contrib.postgres.indexes import GinIndex
 from django.db import models
 from django.db.models import F, Q
 
@@ -23,6 +24,14 @@ class LedgerAccount(OrganizationOwned):
 
     class Meta:
         db_table = "ledger_account"
+        indexes: ClassVar = [
+            GinIndex(
+                name="ledger_account_metadata",
+                fields=["metadata"],
+                opclasses=["jsonb_path_ops"],
+                condition=~Q(metadata={}),
+            ),
+        ]
         constraints: ClassVar = [
             OwnedKey(name="ledger_account_key"),
             models.UniqueConstraint(

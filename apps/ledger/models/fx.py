@@ -40,6 +40,10 @@ class FxTransfer(OrganizationOwned):
 
     class Meta:
         db_table = "ledger_fx_transfer"
+        indexes: ClassVar = [
+            models.Index(name="fx_transfer_created", fields=["organization", "created_at"]),
+            models.Index(name="fx_transfer_effective", fields=["organization", "effective_at"]),
+        ]
         constraints: ClassVar = [
             OwnedKey(name="fx_transfer_key"),
             SameOrganization(name="fx_transfer_owns_its_source", field="from_account"),

@@ -2,6 +2,7 @@
 
 from typing import ClassVar
 
+from django.contrib.postgres.indexes import GinIndex
 from django.db import models
 from django.db.models import F, Q
 from django.db.models.functions import Now
@@ -46,6 +47,21 @@ class Hold(OrganizationOwned):
                 name="hold_expiring",
                 fields=["organization", "expires_at"],
                 condition=Q(status="open", expires_at__isnull=False),
+            ),
+            # What lists of them name; a page of one goes by the ids, newest first.
+            models.Index(name="hold_of_debit", fields=["organization", "debit_account", "id"]),
+            models.Index(name="hold_of_credit", fields=["organization", "credit_account", "id"]),
+            models.Index(
+                name="hold_of_reference",
+                fields=["organization", "reference", "id"],
+                condition=Q(reference__isnull=False),
+            ),
+            models.Index(name="hold_created", fields=["organization", "created_at"]),
+            GinIndex(
+                name="hold_metadata",
+                fields=["metadata"],
+                opclasses=["jsonb_path_ops"],
+                condition=~Q(metadata={}),
             ),
         ]
         constraints: ClassVar = [

@@ -16,8 +16,11 @@ from apps.ledger.operations._engine import (
 )
 from apps.ledger.operations._entries import EntryRequest, post_entry, preview_entry
 from apps.ledger.operations._fx import (
+    FxPreview,
     FxRequest,
+    FxResult,
     exchange,
+    preview_exchange,
 )
 from apps.ledger.operations._grouping import Ticket
 from apps.ledger.operations._holds import (
@@ -87,7 +90,9 @@ __all__ = [
     "BatchResult",
     "CaptureRequest",
     "EntryRequest",
+    "FxPreview",
     "FxRequest",
+    "FxResult",
     "HoldRequest",
     "HoldResult",
     "MonitorTerms",
@@ -125,6 +130,7 @@ __all__ = [
     "preview_batch",
     "preview_capture",
     "preview_entry",
+    "preview_exchange",
     "preview_hold",
     "preview_reversal",
     "preview_transfers",

@@ -1,7 +1,7 @@
 """Opening ledger accounts, and freezing or closing them."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from operator import attrgetter
 from typing import Final
@@ -37,6 +37,7 @@ class AccountSpec:
     What an account is to be. `min_available_minor` is its floor (None: none, 0: no overdraft).
 
     An `internal` account is posted to by Kassa's own acts only; API transfers do not reach it.
+    `metadata` is a client's own, and of an account that stands already it is left as it is.
     """
 
     code: str
@@ -44,6 +45,7 @@ class AccountSpec:
     currency: str
     min_available_minor: int | None = None
     internal: bool = True
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
 
 @transactions.required
@@ -67,6 +69,7 @@ def open_accounts(
             code=spec.code,
             type=AccountType(spec.type),
             currency=spec.currency,
+            metadata=dict(spec.metadata),
             created_at=now,
         )
         for spec in missing
@@ -83,14 +86,20 @@ def open_accounts(
     return {code: account.id for code, account in found.items()}
 
 
+def standing_accounts(*, organization_id: UUID, accounts: Sequence[AccountSpec]) -> dict[str, UUID]:
+    """
+    Return the ids, by code, of those of these accounts that stand; for a dry run, which opens none.
+
+    :raises LedgerAccountDiffers: if one stands with another type or currency
+    """
+    return {code: row.id for code, row in _find(organization_id, accounts).items()}
+
+
 @transactions.outermost
 def open_client_account(
     *,
     organization_id: UUID,
-    code: str,
-    type_: str,
-    currency: str,
-    min_available_minor: int | None,
+    account: AccountSpec,
     idempotency_key: str,
     actor: Actor,
     now: datetime,
@@ -103,33 +112,43 @@ def open_client_account(
     :raises LedgerCodeReserved: if the code lies in a branch that Kassa keeps
     :raises LedgerCodeTaken: if an account with this code stands already
     """
-    parts = [code, type_, currency, min_available_minor]
     claim = idempotency.claim(
-        organization_id, idempotency_key, "open_client_account", parts, prefix="la"
+        organization_id, idempotency_key, "open_client_account", _parts(account), prefix="la"
     )
     if claim.replayed:
         return claim.resource_id
-    if code.split(":", maxsplit=1)[0] in RESERVED_BRANCHES:
-        raise errors.LedgerCodeReserved("Codes of this branch are Kassa's own.", ledger_code=code)
-    account = LedgerAccount(
+    if account.code.split(":", maxsplit=1)[0] in RESERVED_BRANCHES:
+        raise errors.LedgerCodeReserved(
+            "Codes of this branch are Kassa's own.", ledger_code=account.code
+        )
+    row = LedgerAccount(
         id=claim.resource_id,
         organization_id=organization_id,
-        code=code,
-        type=AccountType(type_),
-        currency=currency,
+        code=account.code,
+        type=AccountType(account.type),
+        currency=account.currency,
+        metadata=dict(account.metadata),
         created_at=now,
     )
-    LedgerAccount.objects.bulk_create([account], ignore_conflicts=True)
-    standing = LedgerAccount.objects.get(organization_id=organization_id, code=code)
-    if standing.id != account.id:
+    LedgerAccount.objects.bulk_create([row], ignore_conflicts=True)
+    standing = LedgerAccount.objects.get(organization_id=organization_id, code=account.code)
+    if standing.id != row.id:
         raise errors.LedgerCodeTaken(
             "A ledger account with this code stands already.",
             ledger_account=encode_id("la", standing.id),
         )
-    spec = AccountSpec(code, type_, currency, min_available_minor, internal=False)
-    Balance.objects.bulk_create([_balance(account, spec)])
-    _publish_opened(account, actor, now)
-    return account.id
+    Balance.objects.bulk_create([_balance(row, replace(account, internal=False))])
+    _publish_opened(row, actor, now)
+    return row.id
+
+
+def _parts(account: AccountSpec) -> list[object]:
+    """Return what makes two requests the same one."""
+    parts: list[object] = [
+        account.code, account.type, account.currency, account.min_available_minor,
+    ]  # fmt: skip
+    # Left out where there is none: keys of requests that did not know it still fit.
+    return [*parts, dict(account.metadata)] if account.metadata else parts
 
 
 def _find(organization_id: UUID, accounts: Sequence[AccountSpec]) -> dict[str, LedgerAccount]:
@@ -176,12 +195,17 @@ def _publish_opened(account: LedgerAccount, actor: Actor, now: datetime) -> None
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccountChange:
-    """What is to change of an account: its status where it is given, its floor where asked."""
+    """
+    What is to change of an account: its status and metadata where given, its floor where asked.
+
+    Metadata takes the place of all it had.
+    """
 
     reason: str
     status: AccountStatus | None = None
     sets_floor: bool = False
     min_available_minor: int | None = None
+    metadata: Mapping[str, str] | None = None
 
 
 @transactions.outermost
@@ -195,7 +219,7 @@ def change_client_account(
     now: datetime,
 ) -> None:
     """
-    Change the floor or the status of a client's own account, from the next posting on.
+    Change floor, status or metadata of a client's own account, from the next posting on.
 
     The floor counts what holds reserve. Replaying the key changes nothing.
 
@@ -204,9 +228,12 @@ def change_client_account(
     :raises FloorAboveAvailable: if less is available than the new floor
     :raises LedgerAccountNotEmpty: if it is to be closed and something is posted or reserved on it
     """
-    parts = [
+    parts: list[object] = [
         account_id, change.status, change.sets_floor, change.min_available_minor, change.reason,
     ]  # fmt: skip
+    if change.metadata is not None:
+        # Left out otherwise: keys of requests that did not know it still fit.
+        parts.append(dict(change.metadata))
     claim = idempotency.claim(
         organization_id, idempotency_key, "change_client_account", parts, prefix="la"
     )
@@ -234,7 +261,7 @@ def change_account(
     now: datetime,
 ) -> None:
     """
-    Change an account's floor or status, under the lock that every posting takes.
+    Change an account's floor, status or metadata, under the lock that every posting takes.
 
     :raises LedgerAccountNotFound, FloorAboveAvailable, LedgerAccountNotEmpty: see
         `change_client_account`
@@ -263,18 +290,16 @@ def change_account(
             pending_out=balance.pending_out,
             pending_in=balance.pending_in,
         )
-    if (status, floor) == (balance.status, balance.min_available_minor):
+    row = LedgerAccount.objects.get(organization_id=organization_id, id=account_id)
+    metadata = row.metadata if change.metadata is None else dict(change.metadata)
+    standing = (balance.status, balance.min_available_minor, row.metadata)
+    if (status, floor, metadata) == standing:
         return
-    sequence = (
-        LedgerAccount.objects.filter(organization_id=organization_id, id=account_id)
-        .values_list("event_sequence", flat=True)
-        .get()
-    )
     Balance.objects.filter(organization_id=organization_id, id=account_id).update(
         status=status, min_available_minor=floor
     )
     LedgerAccount.objects.filter(organization_id=organization_id, id=account_id).update(
-        event_sequence=sequence + 1
+        metadata=metadata, event_sequence=row.event_sequence + 1
     )
     audit.record(
         "ledger.change_account",
@@ -282,14 +307,14 @@ def change_account(
         organization_id=organization_id,
         actor=actor,
         reason=change.reason,
-        before={"status": balance.status, "min_available": balance.min_available_minor},
-        after={"status": status, "min_available": floor},
+        before=_told(*standing),
+        after=_told(status, floor, metadata),
     )
     outbox.publish(
         events.LedgerAccountChanged(
             organization_id=organization_id,
             aggregate_id=shown,
-            sequence=sequence + 1,
+            sequence=row.event_sequence + 1,
             occurred_at=now,
             status=status,
             min_available=floor,
@@ -297,6 +322,11 @@ def change_account(
         actor=actor,
         now=now,
     )
+
+
+def _told(status: str, floor: int | None, metadata: Mapping[str, str]) -> dict[str, object]:
+    """Return what an account is like, for the audit trail; what a client writes is the client's."""
+    return {"status": status, "min_available": floor, "metadata_keys": sorted(metadata)}
 
 
 @transactions.required

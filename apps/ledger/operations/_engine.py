@@ -112,14 +112,17 @@ def preview(
     commands: Sequence[Command],
     now: datetime,
     reach_internal: bool = False,
+    opened: Iterable[BalanceState] = (),
 ) -> tuple[State, list[Outcome]]:
     """
     Return what `run` would decide, by the same rules over the same rows, without a lock.
 
-    It reads as of one instant in a transaction that Postgres lets write nothing.
+    It reads as of one instant in a transaction that Postgres lets write nothing. `opened` are
+    accounts that the act would open first.
     """
     with transactions.snapshot():
         state = _read(organization_id, commands, now=now, reach_internal=reach_internal)
+        state.balances |= {balance.id: balance for balance in opened}
         # What `run` would release in transactions of their own, in this order.
         stale = _over(state)
         if stale:

@@ -10,7 +10,7 @@ from apps.core import idempotency, transactions
 from apps.core.actors import Actor
 from apps.core.ids import new_id
 from apps.ledger import rules
-from apps.ledger.operations import _engine
+from apps.ledger.operations import _engine, _grouping
 from apps.ledger.operations._origin import Origin
 from apps.ledger.rules import Leg, Outcome, PostEntry
 
@@ -26,6 +26,7 @@ class EntryRequest:
     description: str = ""
     effective_at: datetime | None = None
     metadata: Mapping[str, object] = field(default_factory=dict)
+    force: bool = False
 
 
 @transactions.outermost
@@ -40,7 +41,9 @@ def post_entry(
     """
     Post one of a client's entries, over as many accounts as it has legs; return its id.
 
-    Replaying the key, or asking again under the same reference, answers the entry that stands.
+    With `force` a back-dated one may break a balance of the past, never today's floor; that is
+    audited. Replaying the key, or asking again under the same reference, answers the entry that
+    stands.
 
     :raises EntryNotBalanced: if the legs do not sum to zero in each currency
     :raises SameLedgerAccount: if an account is named twice
@@ -48,18 +51,11 @@ def post_entry(
     :raises LedgerAccountReserved: if an account is posted to by Kassa's own acts only
     :raises CurrencyMismatch: if a leg is not in its account's currency
     :raises InsufficientFunds: if an account's floor would be broken
+    :raises LaterBalanceBelowFloor: if a balance after its time would be, and it is not forced
     :raises ReferenceReused: if the reference stands for another entry
     """
     claim = idempotency.claim(
-        organization_id,
-        idempotency_key,
-        "post_entry",
-        [list(leg) for leg in entry.legs],
-        entry.reference,
-        entry.description,
-        entry.effective_at,
-        dict(entry.metadata),
-        prefix="je",
+        organization_id, idempotency_key, "post_entry", *_parts(entry), prefix="je"
     )
     if claim.replayed:
         return claim.resource_id
@@ -71,6 +67,7 @@ def post_entry(
         atomic=True,
         reach_internal=False,
     )
+    _grouping.record_force(organization_id, outcome, actor)
     entry_id = outcome.entry_id or claim.resource_id
     if entry_id != claim.resource_id:
         # Its reference stood for an entry already: from now on the key stands for that one too.
@@ -91,6 +88,19 @@ def preview_entry(*, organization_id: UUID, entry: EntryRequest, now: datetime) 
     return outcomes[0]
 
 
+def _parts(entry: EntryRequest) -> list[object]:
+    """Return what makes two requests the same one."""
+    parts: list[object] = [
+        [list(leg) for leg in entry.legs],
+        entry.reference,
+        entry.description,
+        entry.effective_at,
+        dict(entry.metadata),
+    ]
+    # Left out where it is not asked for: keys of requests that did not know it still fit.
+    return [*parts, entry.force] if entry.force else parts
+
+
 def _command(id_: UUID, entry: EntryRequest) -> PostEntry:
     rules.check_balanced(entry.legs)
     return PostEntry(
@@ -102,4 +112,5 @@ def _command(id_: UUID, entry: EntryRequest) -> PostEntry:
         description=entry.description,
         effective_at=entry.effective_at,
         metadata=entry.metadata,
+        force=entry.force,
     )

@@ -1,6 +1,7 @@
 """Changing money: two linked transfers through the organisation's own liquidity."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
@@ -9,12 +10,22 @@ from uuid import UUID
 
 from apps.core import idempotency, outbox, transactions
 from apps.core.actors import Actor
+from apps.core.errors import Refusal
 from apps.core.ids import encode_id, new_id
 from apps.ledger import errors, events, queries, rules
 from apps.ledger.models import FxTransfer
-from apps.ledger.operations._accounts import AccountSpec, open_accounts
-from apps.ledger.operations._engine import post
-from apps.ledger.rules import RESERVED_REFERENCES, AccountType, Leg, PostEntry, Quote
+from apps.ledger.operations import _engine
+from apps.ledger.operations._accounts import AccountSpec, open_accounts, standing_accounts
+from apps.ledger.rules import (
+    RESERVED_REFERENCES,
+    AccountType,
+    BalanceAfter,
+    BalanceState,
+    Leg,
+    Outcome,
+    PostEntry,
+    Quote,
+)
 
 _KIND: Final = "fx"
 
@@ -45,12 +56,29 @@ class FxRequest:
     metadata: Mapping[str, object] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class FxResult:
+    """The FX transfer, and the balances of its two accounts right after; in a replay, now."""
+
+    fx_transfer_id: UUID
+    balances: tuple[BalanceAfter, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FxPreview:
+    """What an exchange would come to: its quote, its business time, and its accounts' balances."""
+
+    quoted: Quote
+    effective_at: datetime
+    balances: tuple[BalanceAfter, ...]
+
+
 @transactions.outermost
 def exchange(
     *, organization_id: UUID, fx: FxRequest, idempotency_key: str, actor: Actor, now: datetime
-) -> UUID:
+) -> FxResult:
     """
-    Sell an amount of one currency for another, and return the FX transfer's id.
+    Sell an amount of one currency for another.
 
     The bought amount is rounded down: the remainder stays with `liquidity:<currency>`, an account
     of the organisation's own position, opened when it is first needed. Both transfers are posted
@@ -67,23 +95,22 @@ def exchange(
     """
     claim = idempotency.claim(organization_id, idempotency_key, "exchange", _parts(fx), prefix="fx")
     if claim.replayed:
-        return claim.resource_id
+        return _replayed(organization_id, claim.resource_id, fx)
     known = _standing(organization_id, fx)
     if known is not None:
         # Its reference stood already: from now on the key stands for that FX transfer too.
         idempotency.answer_with(organization_id, idempotency_key, known)
-        return known
-    rules.check_fresh(quoted_at=fx.quoted_at, now=now)
-    quoted = rules.quote(
-        sold_minor=fx.sold_minor,
-        sold_currency=fx.sold_currency,
-        bought_currency=fx.bought_currency,
-        rate=fx.rate,
-    )
-    sold, bought = _commands(organization_id, claim.resource_id, fx, quoted, now)
+        return _replayed(organization_id, known, fx)
+    quoted = _quote(fx, now)
+    sides = _reachable(organization_id, fx)
+    liquidity = open_accounts(organization_id=organization_id, accounts=_liquidity(fx), now=now)
+    sold, bought = _commands(claim.resource_id, fx, quoted, sides=sides, liquidity=liquidity)
     # Both at once: the engine locks all four balances ascending in one statement, so exchanges of
     # one pair of currencies in both directions wait for each other and never deadlock.
-    outcomes = post(organization_id=organization_id, commands=[sold, bought], actor=actor, now=now)
+    with _of_the_whole():
+        outcomes = _engine.post(
+            organization_id=organization_id, commands=[sold, bought], actor=actor, now=now
+        )
     row = FxTransfer.objects.create(
         id=claim.resource_id,
         organization_id=organization_id,
@@ -102,11 +129,80 @@ def exchange(
         reference=fx.reference,
         description=fx.description,
         metadata=dict(fx.metadata),
-        effective_at=max(outcome.effective_at or now for outcome in outcomes),
+        effective_at=_effective_at(outcomes, now),
         created_at=now,
     )
     outbox.publish(_posted(row), actor=actor, now=now)
-    return row.id
+    return FxResult(row.id, _balances_of(outcomes, fx))
+
+
+def preview_exchange(
+    *, organization_id: UUID, fx: FxRequest, now: datetime
+) -> FxPreview | FxResult:
+    """
+    Return what `exchange` would come to, and write nothing; or what stands already.
+
+    :raises Refusal: as `exchange` does
+    """
+    known = _standing(organization_id, fx)
+    if known is not None:
+        return _replayed(organization_id, known, fx)
+    quoted = _quote(fx, now)
+    sides = _reachable(organization_id, fx)
+    accounts = _liquidity(fx)
+    liquidity = standing_accounts(organization_id=organization_id, accounts=accounts)
+    missing = {spec.code: _new_balance(spec) for spec in accounts if spec.code not in liquidity}
+    liquidity |= {code: balance.id for code, balance in missing.items()}
+    sold, bought = _commands(new_id(), fx, quoted, sides=sides, liquidity=liquidity)
+    _, outcomes = _engine.preview(
+        organization_id=organization_id,
+        commands=[sold, bought],
+        now=now,
+        reach_internal=True,
+        opened=missing.values(),
+    )
+    with _of_the_whole():
+        _engine.raise_first(outcomes)
+    return FxPreview(quoted, _effective_at(outcomes, now), _balances_of(outcomes, fx))
+
+
+def _replayed(organization_id: UUID, fx_transfer_id: UUID, fx: FxRequest) -> FxResult:
+    return FxResult(
+        fx_transfer_id,
+        queries.balances_now(
+            organization_id=organization_id, account_ids=[fx.from_account_id, fx.to_account_id]
+        ),
+    )
+
+
+def _quote(fx: FxRequest, now: datetime) -> Quote:
+    rules.check_fresh(quoted_at=fx.quoted_at, now=now)
+    return rules.quote(
+        sold_minor=fx.sold_minor,
+        sold_currency=fx.sold_currency,
+        bought_currency=fx.bought_currency,
+        rate=fx.rate,
+    )
+
+
+@contextmanager
+def _of_the_whole() -> Iterator[None]:
+    """Take the place of a command out of a refusal: the client asked for one thing."""
+    try:
+        yield
+    except Refusal as refusal:
+        refusal.details.pop("index", None)
+        raise
+
+
+def _effective_at(outcomes: Sequence[Outcome], now: datetime) -> datetime:
+    return max(outcome.effective_at or now for outcome in outcomes)
+
+
+def _balances_of(outcomes: Sequence[Outcome], fx: FxRequest) -> tuple[BalanceAfter, ...]:
+    """Return the client's two accounts right after; liquidity is read where it is asked for."""
+    after = {balance.id: balance for outcome in outcomes for balance in outcome.balances}
+    return after[fx.from_account_id], after[fx.to_account_id]
 
 
 def _parts(fx: FxRequest) -> dict[str, object]:
@@ -146,32 +242,48 @@ def _standing(organization_id: UUID, fx: FxRequest) -> UUID | None:
     return known.id
 
 
+def _liquidity(fx: FxRequest) -> list[AccountSpec]:
+    """
+    Return the organisation's own position in both currencies.
+
+    Credit-normal: above zero is what it owns of a currency, below zero what it has still to buy.
+    There is no floor, since a position may be short.
+    """
+    return [
+        AccountSpec(_liquidity_code(currency), AccountType.EQUITY, currency)
+        for currency in (fx.sold_currency, fx.bought_currency)
+    ]
+
+
+def _liquidity_code(currency: str) -> str:
+    return f"liquidity:{currency}"
+
+
+def _new_balance(spec: AccountSpec) -> BalanceState:
+    """Return the balance of an account that an exchange would open."""
+    return BalanceState(id=new_id(), currency=spec.currency, credit_normal=True)
+
+
 def _commands(
-    organization_id: UUID, fx_id: UUID, fx: FxRequest, quoted: Quote, now: datetime
+    fx_id: UUID,
+    fx: FxRequest,
+    quoted: Quote,
+    *,
+    sides: Mapping[UUID, bool],
+    liquidity: Mapping[str, UUID],
 ) -> tuple[PostEntry, PostEntry]:
     """Return the two linked transfers: one currency into liquidity, the other out of it."""
-    credit_normal = _reachable(organization_id, fx)
-    codes = {
-        currency: f"liquidity:{currency}" for currency in (fx.sold_currency, fx.bought_currency)
-    }
-    # Credit-normal: above zero is what the organisation itself owns of a currency, below zero what
-    # it has still to buy. There is no floor, since a position may be short.
-    opened = open_accounts(
-        organization_id=organization_id,
-        accounts=[AccountSpec(code, AccountType.EQUITY, c) for c, code in codes.items()],
-        now=now,
-    )
     # What leaves an account is a debit where credits are normal, and a credit elsewhere.
     debit = {True: 1, False: -1}
     sold_legs = _legs(
         fx.from_account_id,
-        opened[codes[fx.sold_currency]],
-        debit[credit_normal.get(fx.from_account_id, True)] * fx.sold_minor,
+        liquidity[_liquidity_code(fx.sold_currency)],
+        debit[sides.get(fx.from_account_id, True)] * fx.sold_minor,
     )
     bought_legs = _legs(
         fx.to_account_id,
-        opened[codes[fx.bought_currency]],
-        -debit[credit_normal.get(fx.to_account_id, True)] * quoted.bought_minor,
+        liquidity[_liquidity_code(fx.bought_currency)],
+        -debit[sides.get(fx.to_account_id, True)] * quoted.bought_minor,
     )
     sold = PostEntry(
         id=new_id(),

@@ -25,7 +25,7 @@ from apps.core.idempotency import Asked, Claim
 from apps.core.ids import encode_id
 from apps.ledger.operations import _engine
 from apps.ledger.operations._origin import Origin
-from apps.ledger.rules import Outcome, Transfer
+from apps.ledger.rules import Outcome, PostEntry, Transfer
 
 log = structlog.get_logger(__name__)
 
@@ -264,15 +264,15 @@ def record_force(
     organization_id: UUID, outcome: Outcome, actor: Actor, *, request_id: str | None = None
 ) -> None:
     """
-    Leave the audit row of a transfer that was forced; others leave none.
+    Leave the audit row of a transfer or an entry that was forced; others leave none.
 
     `request_id` is that of the request it is of, where another one's thread writes it.
     """
     command = outcome.command
-    if not isinstance(command, Transfer) or not command.force or not outcome.lines:
+    if not isinstance(command, Transfer | PostEntry) or not command.force or not outcome.lines:
         return
     audit.record(
-        "ledger.force_transfer",
+        "ledger.force_transfer" if isinstance(command, Transfer) else "ledger.force_entry",
         ("ledger.journalentry", str(outcome.entry_id)),
         organization_id=organization_id,
         actor=actor,

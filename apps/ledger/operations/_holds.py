@@ -11,7 +11,15 @@ from apps.core.ids import new_id
 from apps.ledger import queries
 from apps.ledger.operations import _engine
 from apps.ledger.operations._origin import Origin
-from apps.ledger.rules import BalanceAfter, CaptureHold, Command, Outcome, PlaceHold, VoidHold
+from apps.ledger.rules import (
+    BalanceAfter,
+    CaptureHold,
+    Command,
+    HoldState,
+    Outcome,
+    PlaceHold,
+    VoidHold,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,11 +48,19 @@ class CaptureRequest:
 
 @dataclass(frozen=True, slots=True)
 class HoldResult:
-    """The hold, the entry that this act posted, and the balances right after (in a replay none)."""
+    """The hold, the entry that this act posted, and the balances right after; in a replay, now."""
 
     hold_id: UUID
     entry_id: UUID | None = None
     balances: tuple[BalanceAfter, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class HoldPreview:
+    """The hold that stands already for what was asked, if one does, and the balances after."""
+
+    hold_id: UUID | None
+    balances: tuple[BalanceAfter, ...]
 
 
 @transactions.outermost
@@ -71,12 +87,13 @@ def place_hold(
     ]  # fmt: skip
     claim = idempotency.claim(organization_id, idempotency_key, "place_hold", parts, prefix="ho")
     if claim.replayed:
-        return HoldResult(claim.resource_id)
+        return _replayed(organization_id, claim.resource_id)
     outcome = _run(organization_id, _placed(claim.resource_id, hold), actor=actor, now=now)
     stands = outcome.hold.id if outcome.hold is not None else claim.resource_id
     if stands != claim.resource_id:
         # Its reference stood for an open hold already: from now on the key stands for that one too.
         idempotency.answer_with(organization_id, idempotency_key, stands)
+        return _replayed(organization_id, stands)
     return HoldResult(stands, None, outcome.balances)
 
 
@@ -107,7 +124,9 @@ def capture_hold(
     if claim.replayed:
         posted = queries.hold_entries(organization_id=organization_id, hold_id=hold_id)
         # A capture of 0 posted nothing, and its key stands for no entry.
-        return HoldResult(hold_id, claim.resource_id if claim.resource_id in posted else None)
+        return _replayed(
+            organization_id, hold_id, claim.resource_id if claim.resource_id in posted else None
+        )
     command = _captured(claim.resource_id, hold_id, capture)
     outcome = _run(organization_id, command, actor=actor, now=now)
     return HoldResult(hold_id, outcome.entry_id, outcome.balances)
@@ -127,20 +146,23 @@ def void_hold(
     """
     claim = idempotency.claim(organization_id, idempotency_key, "void_hold", hold_id, prefix="ho")
     if claim.replayed:
-        return HoldResult(hold_id)
+        return _replayed(organization_id, hold_id)
     outcome = _run(organization_id, VoidHold(hold_id=hold_id), actor=actor, now=now)
     return HoldResult(hold_id, None, outcome.balances)
 
 
-def preview_hold(
-    *, organization_id: UUID, hold: HoldRequest, now: datetime
-) -> tuple[BalanceAfter, ...]:
+def preview_hold(*, organization_id: UUID, hold: HoldRequest, now: datetime) -> HoldPreview:
     """
     Return the balances that placing the hold would leave, and write nothing.
 
+    Where its reference stands for an open hold, that is the one that would be answered.
+
     :raises Refusal: as `place_hold` does
     """
-    return _preview(organization_id, _placed(new_id(), hold), now=now).balances
+    outcome = _preview(organization_id, _placed(new_id(), hold), now=now)
+    if outcome.status == "replayed" and outcome.hold is not None:
+        return HoldPreview(outcome.hold.id, _balances_of(organization_id, outcome.hold))
+    return HoldPreview(None, outcome.balances)
 
 
 def preview_capture(
@@ -163,6 +185,19 @@ def preview_void(
     :raises Refusal: as `void_hold` does
     """
     return _preview(organization_id, VoidHold(hold_id=hold_id), now=now).balances
+
+
+def _replayed(organization_id: UUID, hold_id: UUID, entry_id: UUID | None = None) -> HoldResult:
+    """Return what an act made, with the balances as they stand."""
+    [hold] = queries.read_holds(organization_id=organization_id, hold_ids=[hold_id]).values()
+    return HoldResult(hold_id, entry_id, _balances_of(organization_id, hold))
+
+
+def _balances_of(organization_id: UUID, hold: HoldState) -> tuple[BalanceAfter, ...]:
+    return queries.balances_now(
+        organization_id=organization_id,
+        account_ids=[hold.debit_account_id, hold.credit_account_id],
+    )
 
 
 def _placed(id_: UUID, hold: HoldRequest) -> PlaceHold:

@@ -26,7 +26,7 @@ transactions.run_again_on_unique("journal_entry_is_reversed_once")
 
 @dataclass(frozen=True, slots=True)
 class ReversalResult:
-    """The entries that undid the asked ones, in their order, and the balances right after."""
+    """The entries that undid the asked ones, in their order; balances right after, or now."""
 
     entry_ids: tuple[UUID, ...]
     balances: tuple[BalanceAfter, ...] = ()
@@ -87,7 +87,7 @@ def reverse_entries(
     Undo a set of a client's entries, all or none; each is undone once, for ever.
 
     `original` gives each reversal the business time of its entry, and then every later balance is
-    checked. Replaying the key answers the reversals that stand.
+    checked. Replaying the key answers the reversals that stand, and balances as they are now.
 
     :raises JournalEntryNotFound: if the organisation has no such entry
     :raises AlreadyReversed, NotReversible: if one of them cannot be undone; `index` says which
@@ -105,8 +105,7 @@ def reverse_entries(
         prefix="tb",
     )
     if claim.replayed:
-        batch = TransferBatch.objects.get(organization_id=organization_id, id=claim.resource_id)
-        return ReversalResult(tuple(id_ for id_ in batch.entry_ids if id_ is not None))
+        return _replayed(organization_id, claim.resource_id)
     entries = _lock(organization_id, entry_ids)
     commands = _opposites(entries, at)
     order = _newest_first(entries)
@@ -132,6 +131,16 @@ def reverse_entries(
     return ReversalResult(
         tuple(command.id for command in commands),
         tuple({after.id: after for o in outcomes for after in o.balances}.values()),
+    )
+
+
+def _replayed(organization_id: UUID, batch_id: UUID) -> ReversalResult:
+    batch = TransferBatch.objects.get(organization_id=organization_id, id=batch_id)
+    made = [id_ for id_ in batch.entry_ids if id_ is not None]
+    touched = queries.accounts_of_entries(organization_id=organization_id, entry_ids=made)
+    return ReversalResult(
+        tuple(made),
+        queries.balances_now(organization_id=organization_id, account_ids=sorted(touched)),
     )
 
 

@@ -1,11 +1,12 @@
 """Reads of the books, and the only place that locks them (`_locks`)."""
 
+from apps.ledger.queries._accounts import AccountSearch, accounts
 from apps.ledger.queries._balances import (
     BalanceView,
     OpenHold,
     TrialBalanceLine,
     account_ids,
-    accounts,
+    balances_now,
     currency_totals,
     get_balance,
     has_holds,
@@ -35,6 +36,7 @@ from apps.ledger.queries._export import (
 )
 from apps.ledger.queries._fx import (
     AccountSide,
+    FxSearch,
     account_sides,
     find_fx_transfer,
     fx_transfers,
@@ -47,12 +49,12 @@ from apps.ledger.queries._history import (
     list_balances_at,
 )
 from apps.ledger.queries._holds import (
+    HoldSearch,
     HoldView,
     balance_with_holds,
     get_hold,
     hold_entries,
     holds,
-    holds_in,
     view_hold,
 )
 from apps.ledger.queries._journal import (
@@ -161,6 +163,7 @@ __all__ = [
     "TICK",
     "VERIFIED",
     "AccountMovement",
+    "AccountSearch",
     "AccountSide",
     "Ask",
     "BalanceAt",
@@ -175,6 +178,8 @@ __all__ = [
     "EntryView",
     "Found",
     "FoundPosting",
+    "FxSearch",
+    "HoldSearch",
     "HoldView",
     "Level",
     "MetadataVersion",
@@ -196,6 +201,7 @@ __all__ = [
     "accounts_of_entries",
     "balance_sheets",
     "balance_with_holds",
+    "balances_now",
     "blockers_of",
     "chain_status",
     "chain_subject",
@@ -227,7 +233,6 @@ __all__ = [
     "hold_entries",
     "hold_state",
     "holds",
-    "holds_in",
     "last_closed",
     "later_balances",
     "latest_business_time",

@@ -1,17 +1,18 @@
 """What stands on accounts now."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 from uuid import UUID
 
 from django.db import connection
-from django.db.models import QuerySet, Sum
+from django.db.models import Sum
 
 from apps.ledger import errors
 from apps.ledger.models import Balance, Hold, LedgerAccount
-from apps.ledger.rules import BalanceState
+from apps.ledger.queries._accounts import in_branch
+from apps.ledger.rules import BalanceAfter, BalanceState
 
 _TRIAL_BALANCE: Final = """
     SELECT a.code, a.type, a.currency, b.posted_debits, b.posted_credits
@@ -43,6 +44,7 @@ class BalanceView:
     pending_in: int
     available: int
     version: int
+    metadata: Mapping[str, str]
 
 
 def get_balance(*, organization_id: UUID, account_id: UUID) -> BalanceView:
@@ -68,11 +70,24 @@ def list_balances(
     if ids is not None:
         accounts = accounts.filter(id__in=ids)
     if code_prefix is not None:
-        accounts = accounts.filter(code__startswith=code_prefix)
+        accounts = accounts.filter(in_branch(code_prefix))
     by_id = {account.id: account for account in accounts}
     rows = Balance.objects.filter(organization_id=organization_id, id__in=list(by_id))
     views = [_view(by_id[row.id], row) for row in rows]
     return sorted(views, key=lambda view: view.code)
+
+
+def balances_now(*, organization_id: UUID, account_ids: Iterable[UUID]) -> tuple[BalanceAfter, ...]:
+    """Return these accounts as they stand, in their order; what a replay answers."""
+    ids = list(account_ids)
+    found = {
+        view.account_id: view for view in list_balances(organization_id=organization_id, ids=ids)
+    }
+    return tuple(
+        BalanceAfter(id_, found[id_].version, found[id_].posted, found[id_].available)
+        for id_ in ids
+        if id_ in found
+    )
 
 
 def view_balances(accounts: Iterable[LedgerAccount]) -> list[BalanceView]:
@@ -104,6 +119,7 @@ def _view(account: LedgerAccount, row: Balance) -> BalanceView:
         pending_in=state.pending_in,
         available=state.available,
         version=row.version,
+        metadata=account.metadata,
     )
 
 
@@ -135,11 +151,6 @@ def trial_balance_totals(lines: Iterable[TrialBalanceLine]) -> dict[str, tuple[i
         debit, credit = totals.get(line.currency, (0, 0))
         totals[line.currency] = (debit + line.debit, credit + line.credit)
     return totals
-
-
-def accounts(*, organization_id: UUID) -> QuerySet[LedgerAccount]:
-    """Return the organisation's ledger accounts, for a page of them."""
-    return LedgerAccount.objects.filter(organization_id=organization_id)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,13 +1,14 @@
 """Money that was changed from one currency to another."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from uuid import UUID
 
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 
 from apps.ledger import errors
 from apps.ledger.models import Balance, FxTransfer
+from apps.ledger.queries._search import Window, during
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,8 @@ def get_fx_transfer(*, organization_id: UUID, fx_transfer_id: UUID) -> FxTransfe
 
     :raises FxTransferNotFound: if the organisation has no such FX transfer
     """
-    found = fx_transfers(organization_id=organization_id).filter(id=fx_transfer_id).first()
+    rows = FxTransfer.objects.filter(organization_id=organization_id)
+    found = rows.filter(id=fx_transfer_id).first()
     if found is None:
         raise errors.FxTransferNotFound("There is no such FX transfer.")
     return found
@@ -39,10 +41,29 @@ def get_fx_transfer(*, organization_id: UUID, fx_transfer_id: UUID) -> FxTransfe
 
 def find_fx_transfer(*, organization_id: UUID, reference: str) -> FxTransfer | None:
     """Return the FX transfer that stands under this reference, or None."""
-    return fx_transfers(organization_id=organization_id, reference=reference).first()
-
-
-def fx_transfers(*, organization_id: UUID, reference: str | None = None) -> QuerySet[FxTransfer]:
-    """Return the organisation's FX transfers, or the one with a reference, for a page of them."""
     rows = FxTransfer.objects.filter(organization_id=organization_id)
-    return rows if reference is None else rows.filter(reference=reference)
+    return rows.filter(reference=reference).first()
+
+
+@dataclass(frozen=True, slots=True)
+class FxSearch:
+    """What FX transfers are looked for; a currency is the sold or the bought one."""
+
+    reference: str | None = None
+    currency: str | None = None
+    effective: Window = field(default_factory=Window)
+    created: Window = field(default_factory=Window)
+
+
+def fx_transfers(*, organization_id: UUID, search: FxSearch) -> QuerySet[FxTransfer]:
+    """Return the organisation's FX transfers that match, for a page of them."""
+    rows = FxTransfer.objects.filter(
+        during("effective_at", search.effective),
+        during("created_at", search.created),
+        organization_id=organization_id,
+    )
+    if search.reference is not None:
+        rows = rows.filter(reference=search.reference)
+    if search.currency is not None:
+        rows = rows.filter(Q(sold_currency=search.currency) | Q(bought_currency=search.currency))
+    return rows

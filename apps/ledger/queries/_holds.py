@@ -1,7 +1,7 @@
 """Holds as they are shown, and an account's balance together with them."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
 
@@ -9,8 +9,9 @@ from django.db.models import Q, QuerySet
 
 from apps.core import transactions
 from apps.ledger import errors
-from apps.ledger.models import Hold, HoldEvent
+from apps.ledger.models import Balance, Hold, HoldEvent
 from apps.ledger.queries._balances import BalanceView, get_balance
+from apps.ledger.queries._search import Window, during
 from apps.ledger.rules import HoldStatus
 
 OPEN_HOLDS_MAX = 1000
@@ -51,12 +52,44 @@ def get_hold(*, organization_id: UUID, hold_id: UUID, now: datetime) -> HoldView
     return view_hold(row, now=now)
 
 
-def holds(*, organization_id: UUID) -> QuerySet[Hold]:
-    """Return the organisation's holds, for a page of them."""
-    return Hold.objects.filter(organization_id=organization_id)
+@dataclass(frozen=True, slots=True)
+class HoldSearch:
+    """What holds are looked for; everything named has to match, metadata by containment."""
+
+    account_id: UUID | None = None
+    status: str | None = None
+    reference: str | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    created: Window = field(default_factory=Window)
 
 
-def holds_in(rows: QuerySet[Hold], *, status: str, now: datetime) -> QuerySet[Hold]:
+def holds(*, organization_id: UUID, search: HoldSearch, now: datetime) -> QuerySet[Hold]:
+    """Return the organisation's holds that match, for a page of them."""
+    rows = Hold.objects.filter(
+        during("created_at", search.created), organization_id=organization_id
+    )
+    if search.account_id is not None:
+        rows = _on_money_of(rows, organization_id, search.account_id)
+    if search.status is not None:
+        rows = _in_state(rows, status=search.status, now=now)
+    if search.reference is not None:
+        rows = rows.filter(reference=search.reference)
+    if search.metadata:
+        # The index is of those that have some: a row without is not to be found by it.
+        rows = rows.filter(metadata__contains=dict(search.metadata)).exclude(metadata={})
+    return rows
+
+
+def _on_money_of(rows: QuerySet[Hold], organization_id: UUID, account_id: UUID) -> QuerySet[Hold]:
+    """Narrow holds to those that reserve money of an account: what leaves its normal side."""
+    sides = Balance.objects.filter(organization_id=organization_id, id=account_id)
+    for credit_normal in sides.values_list("credit_normal", flat=True):
+        name = "debit_account_id" if credit_normal else "credit_account_id"
+        return rows.filter(**{name: account_id})
+    return rows.none()
+
+
+def _in_state(rows: QuerySet[Hold], *, status: str, now: datetime) -> QuerySet[Hold]:
     """Narrow holds to those that are in a state at `now`: past its time one is expired."""
     over = Q(status=HoldStatus.OPEN, expires_at__lte=now)
     match status:

@@ -9,7 +9,7 @@ from django.db.models.functions import Coalesce
 
 from apps.ledger.models import EntryMetadata, JournalEntry, Posting
 from apps.ledger.queries import _bounds as bounds
-from apps.ledger.queries._search import Search
+from apps.ledger.queries._search import Search, during
 
 _INDEXES_OF_TEXTS: Final = frozenset({"entry_metadata", "later_entry_metadata"})
 
@@ -57,14 +57,7 @@ def has_amount(search: Search) -> Q:
 
 
 def _within(search: Search) -> Q:
-    condition = Q()
-    windows = {"effective_at": search.effective, "recorded_at": search.recorded}
-    for name, window in windows.items():
-        if window.starts_at is not None:
-            condition &= Q(**{f"{name}__gte": window.starts_at})
-        if window.ends_at is not None:
-            condition &= Q(**{f"{name}__lt": window.ends_at})
-    return condition
+    return during("effective_at", search.effective) & during("recorded_at", search.recorded)
 
 
 def _with_metadata(search: Search) -> list[UUID] | None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import Any, Final
 from uuid import UUID
 
@@ -67,9 +68,9 @@ def list_levels(
     Return the level under each step of `path`, from the root (an empty text) on, in one read.
 
     The last level begins after the segment `after`. A branch that is an account and has others
-    below it carries both.
+    below it carries both. A step without a name is none, and ends the path.
     """
-    steps = path.split(":") if path else []
+    steps = list(takewhile(bool, path.split(":")))
     prefixes = [":".join(steps[:depth]) for depth in range(len(steps) + 1)]
     values: dict[str, Any] = {
         "org": organization_id,

@@ -66,7 +66,9 @@ class VirtualReferenceResource(ApiView):
 
     scopes: ClassVar = {"GET": "virtual_references:read"}
     shapes: ClassVar = {
-        "GET": Shape(response=serializers.VirtualReference, summary="Read a virtual reference")
+        "GET": Shape(
+            response=serializers.VirtualReference, summary="Read a virtual reference", etag=True
+        )
     }
 
     def get(self, request: Request, reference_id: str) -> Response | HttpResponse:
@@ -104,7 +106,9 @@ class PaymentResource(ApiView):
     """GET /v1/payments/{id}"""
 
     scopes: ClassVar = {"GET": "payments:read"}
-    shapes: ClassVar = {"GET": Shape(response=serializers.Payment, summary="Read a payment")}
+    shapes: ClassVar = {
+        "GET": Shape(response=serializers.Payment, summary="Read a payment", etag=True)
+    }
 
     def get(self, request: Request, payment_id: str) -> Response | HttpResponse:
         check_query(request, ())

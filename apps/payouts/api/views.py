@@ -77,7 +77,7 @@ class DestinationResource(ApiView):
 
     scopes: ClassVar = {"GET": READ}
     shapes: ClassVar = {
-        "GET": Shape(response=serializers.Destination, summary="Read a destination")
+        "GET": Shape(response=serializers.Destination, summary="Read a destination", etag=True)
     }
 
     def get(self, request: Request, destination_id: str) -> Response | HttpResponse:
@@ -184,7 +184,9 @@ class PayoutResource(ApiView):
     """GET /v1/payouts/{id}"""
 
     scopes: ClassVar = {"GET": READ}
-    shapes: ClassVar = {"GET": Shape(response=serializers.Payout, summary="Read a payout")}
+    shapes: ClassVar = {
+        "GET": Shape(response=serializers.Payout, summary="Read a payout", etag=True)
+    }
 
     def get(self, request: Request, payout_id: str) -> Response | HttpResponse:
         check_query(request, ())

@@ -41,7 +41,7 @@ class MatchResource(ApiView):
     """GET /v1/matches/{id}"""
 
     scopes: ClassVar = {"GET": "matches:read"}
-    shapes: ClassVar = {"GET": Shape(response=serializers.Match, summary="Read a match")}
+    shapes: ClassVar = {"GET": Shape(response=serializers.Match, summary="Read a match", etag=True)}
 
     def get(self, request: Request, match_id: str) -> Response | HttpResponse:
         check_query(request, ())
@@ -81,7 +81,7 @@ class BreakResource(ApiView):
     """GET /v1/breaks/{id}"""
 
     scopes: ClassVar = {"GET": "breaks:read"}
-    shapes: ClassVar = {"GET": Shape(response=serializers.Break, summary="Read a break")}
+    shapes: ClassVar = {"GET": Shape(response=serializers.Break, summary="Read a break", etag=True)}
 
     def get(self, request: Request, break_id: str) -> Response | HttpResponse:
         check_query(request, ())

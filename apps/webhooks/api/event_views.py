@@ -63,7 +63,9 @@ class EventResource(ApiView):
     """GET /v1/events/{id}"""
 
     scopes: ClassVar = {"GET": READ}
-    shapes: ClassVar = {"GET": Shape(response=serializers.Event, summary="Read an event")}
+    shapes: ClassVar = {
+        "GET": Shape(response=serializers.Event, summary="Read an event", etag=True)
+    }
 
     def get(self, request: Request, event_id: str) -> Response | HttpResponse:
         check_query(request, ())

@@ -73,7 +73,7 @@ class EndpointResource(ApiView):
 
     scopes: ClassVar = {"GET": READ, "PATCH": WRITE, "DELETE": WRITE}
     shapes: ClassVar = {
-        "GET": Shape(response=serializers.Endpoint, summary="Read an endpoint"),
+        "GET": Shape(response=serializers.Endpoint, summary="Read an endpoint", etag=True),
         "PATCH": Shape(
             request=serializers.ChangeEndpoint,
             response=serializers.Endpoint,
@@ -282,7 +282,9 @@ class DeliveryResource(ApiView):
     """GET /v1/webhook_deliveries/{id}"""
 
     scopes: ClassVar = {"GET": READ}
-    shapes: ClassVar = {"GET": Shape(response=serializers.Delivery, summary="Read a delivery")}
+    shapes: ClassVar = {
+        "GET": Shape(response=serializers.Delivery, summary="Read a delivery", etag=True)
+    }
 
     def get(self, request: Request, delivery_id: str) -> Response | HttpResponse:
         check_query(request, ())

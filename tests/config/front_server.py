@@ -1,0 +1,82 @@
+"""
+A server as ours, with a small application where Django would be: `python -m … PORT FILE`.
+
+The application answers in ways that our pages do not, or do only with much before them. It writes
+into the file what became of a long answer.
+"""
+
+import multiprocessing
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from granian.constants import HTTPModes, Interfaces, Loops
+from granian.server.mp import MPServer
+
+
+class Parts:
+    """An answer in parts without a declared length, as a long export is."""
+
+    def __init__(self, count: int) -> None:
+        self._parts = iter([b"x" * 100_000] * count)
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        return next(self._parts)
+
+    def close(self) -> None:
+        with Path(os.environ["FRONT_SAID"]).open("a") as said:
+            said.write("closed\n")
+
+
+def small_application(environ: dict[str, Any], start_response: Any) -> Any:
+    path = environ["PATH_INFO"]
+    if path == "/parts":
+        start_response("200 OK", [("Content-Type", "text/csv")])
+        return Parts(int(environ["QUERY_STRING"]))
+    if path == "/nothing":
+        start_response("204 No Content", [])
+        return []
+    if path == "/fault":
+        raise RuntimeError("The application's own fault.")
+    taken = environ["wsgi.input"].read()
+    asked = f"{path} {len(taken)} {environ.get('CONTENT_LENGTH', '-')} "
+    said = asked + " ".join(
+        f"{name}={value}" for name, value in sorted(environ.items()) if name.startswith("HTTP_X")
+    )
+    body = said.encode("latin-1")
+    start_response("200 OK", [("Content-Length", str(len(body)))])
+    return [body]
+
+
+def make_front() -> Any:
+    import django  # noqa: PLC0415  only the server's child has settings
+
+    django.setup()
+    from config import front  # noqa: PLC0415
+    from config.express import ExpressLane  # noqa: PLC0415
+
+    front._BODY_SECONDS_MAX = 1.0
+    front.BODY_BYTES_MAX = 3 * 2**20
+    return front.Front(small_application, ExpressLane(), threads=4)
+
+
+if __name__ == "__main__":
+    multiprocessing.set_start_method("spawn")
+    os.environ["FRONT_SAID"] = sys.argv[2]
+    MPServer(
+        "tests.config.front_server:make_front",
+        address="127.0.0.1",
+        port=int(sys.argv[1]),
+        interface=Interfaces.RSGI,
+        loop=Loops.asyncio,
+        http=HTTPModes.http1,
+        websockets=False,
+        workers=1,
+        log_access=False,
+        factory=True,
+    ).serve()

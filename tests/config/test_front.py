@@ -1,0 +1,197 @@
+"""The front on the wire: how bodies come in, and how answers that are not short go out."""
+
+import contextlib
+import re
+import socket
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.config.test_server import free_port
+from tests.support import running, wait_until
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+HOST = b"Host: localhost\r\n"
+
+
+@dataclass
+class Server:
+    port: int
+    said: Path
+
+    def connect(self) -> socket.socket:
+        wire = socket.create_connection(("127.0.0.1", self.port))
+        wire.settimeout(10)
+        return wire
+
+    def ask(self, raw: bytes, *, method: str = "") -> tuple[int, bytes, bytes]:
+        """Return status, headers and body of the answer to one request."""
+        with self.connect() as wire:
+            wire.sendall(raw)
+            return read(wire, bodiless=method == "HEAD")
+
+
+def read(wire: socket.socket, *, bodiless: bool = False) -> tuple[int, bytes, bytes]:
+    came = b""
+    while b"\r\n\r\n" not in came:
+        part = wire.recv(65536)
+        if not part:
+            raise ConnectionResetError(came)
+        came += part
+    head, _, body = came.partition(b"\r\n\r\n")
+    length = re.search(rb"content-length: (\d+)", head, re.IGNORECASE)
+    while not bodiless and length and len(body) < int(length[1]):
+        body += wire.recv(65536)
+    while (
+        not bodiless and b"transfer-encoding: chunked" in head and not body.endswith(b"0\r\n\r\n")
+    ):
+        body += wire.recv(65536)
+    return int(head.split()[1]), head.lower(), body
+
+
+def post(path: bytes, *headers: bytes, body: bytes = b"") -> bytes:
+    lines = b"".join(header + b"\r\n" for header in headers)
+    return b"POST " + path + b" HTTP/1.1\r\n" + HOST + lines + b"\r\n" + body
+
+
+def get(path: bytes, *headers: bytes, method: bytes = b"GET") -> bytes:
+    lines = b"".join(header + b"\r\n" for header in headers)
+    return method + b" " + path + b" HTTP/1.1\r\n" + HOST + lines + b"\r\n"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory) -> Iterator[Server]:
+    server = Server(free_port(), tmp_path_factory.mktemp("front") / "said")
+    server.said.touch()
+    arguments = ("-m", "tests.config.front_server", str(server.port), str(server.said))
+    with running(*arguments, KASSA_ROLE="web"):
+        wait_until(lambda: is_there(server), seconds=60)
+        yield server
+
+
+def is_there(server: Server) -> bool:
+    with contextlib.suppress(OSError):
+        return server.ask(get(b"/there"))[0] == 200
+    return False
+
+
+class TestBodies:
+    def test_a_short_one_a_long_one_and_one_in_chunks_arrive_whole(self, server):
+        for length in (0, 1, 2**20, 2**20 + 1, 3 * 2**20):
+            declared = b"Content-Length: %d" % length
+            answer = server.ask(post(b"/taken", declared, body=b"b" * length))
+            assert answer[::2] == (200, b"/taken %d %d " % (length, length))
+
+        chunked = b"3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n"
+        answer = server.ask(post(b"/taken", b"Transfer-Encoding: chunked", body=chunked))
+        assert answer[::2] == (200, b"/taken 5 5 ")
+
+    def test_none_is_none(self, server):
+        assert server.ask(get(b"/taken"))[::2] == (200, b"/taken 0 - ")
+
+    def test_one_that_is_too_long_is_413_before_it_is_read(self, server):
+        assert server.ask(post(b"/taken", b"Content-Length: 3145729"))[0] == 413
+
+    def test_one_that_grows_too_long_in_chunks_is_413(self, server):
+        part = b"100000\r\n" + b"c" * 2**20 + b"\r\n"
+        with server.connect() as wire, contextlib.suppress(ConnectionError):
+            wire.sendall(post(b"/taken", b"Transfer-Encoding: chunked"))
+            for _ in range(4):
+                wire.sendall(part)
+        with server.connect() as wire:
+            wire.sendall(post(b"/taken", b"Transfer-Encoding: chunked"))
+            for _ in range(3):
+                wire.sendall(part)
+            wire.sendall(b"1\r\nc\r\n")
+            assert read(wire)[0] == 413
+
+    @pytest.mark.parametrize("path", [b"/taken", b"/v1/transfers"])
+    def test_one_that_breaks_off_is_answered_by_nobody(self, server, path):
+        with server.connect() as wire:
+            wire.sendall(post(path, b"Content-Length: 10", body=b"abc"))
+            wire.shutdown(socket.SHUT_WR)
+            came = wire.recv(65536)
+
+        assert not came.startswith(b"HTTP/1.1 2")
+        assert is_there(server)
+
+    @pytest.mark.parametrize("path", [b"/taken", b"/v1/transfers"])
+    def test_one_that_does_not_come_is_408_and_holds_nobody_up(self, server, path):
+        slow = [server.connect() for _ in range(20)]
+        for wire in slow:
+            wire.sendall(post(path, b"Content-Length: 10", body=b"abc"))
+
+        # There are four threads, and twenty who are slow.
+        began = time.monotonic()
+        assert is_there(server)
+        assert time.monotonic() - began < 0.9
+        for wire in slow:
+            assert read(wire)[0] == 408
+            wire.close()
+
+
+class TestAnswers:
+    def test_in_parts_arrives_whole_and_is_closed(self, server):
+        closed = server.said.read_text().count("closed")
+
+        status, head, body = server.ask(get(b"/parts?30"))
+
+        assert status == 200
+        assert b"transfer-encoding: chunked" in head
+        assert body.count(b"x") == 3_000_000
+        wait_until(lambda: server.said.read_text().count("closed") == closed + 1)
+
+    def test_in_parts_to_a_client_that_goes_away_is_closed_too(self, server):
+        closed = server.said.read_text().count("closed")
+        with server.connect() as wire:
+            wire.sendall(get(b"/parts?100000"))
+            assert wire.recv(1000).startswith(b"HTTP/1.1 200")
+
+        wait_until(lambda: server.said.read_text().count("closed") == closed + 1)
+        assert is_there(server)
+
+    def test_a_client_that_goes_away_before_its_answer_disturbs_nobody(self, server):
+        for path in (b"/taken", b"/v1/transfers"):
+            for _ in range(20):
+                with server.connect() as wire:
+                    wire.sendall(post(path, b"Content-Length: 2", body=b"{}"))
+
+        assert is_there(server)
+
+    def test_to_head_and_without_a_body(self, server):
+        status, head, body = server.ask(get(b"/taken", method=b"HEAD"), method="HEAD")
+        assert (status, body) == (200, b"")
+        assert b"content-length: 11" in head
+
+        status, head, body = server.ask(get(b"/nothing"))
+        assert (status, body) == (204, b"")
+        assert b"transfer-encoding" not in head
+
+    def test_a_fault_past_every_handler_is_500_without_a_word_of_it(self, server):
+        status, _head, body = server.ask(get(b"/fault"))
+
+        assert status == 500
+        assert b"own fault" not in body
+
+
+class TestNames:
+    def test_with_an_underscore_is_not_taken_for_the_one_with_a_hyphen(self, server):
+        answer = server.ask(
+            get(b"/taken", b"X_Forwarded_For: 6.6.6.6", b"X-Forwarded-For: 1.1.1.1")
+        )
+
+        assert answer[2] == b"/taken 0 - HTTP_X_FORWARDED_FOR=1.1.1.1"
+
+    def test_on_two_lines_is_one_list(self, server):
+        answer = server.ask(
+            get(b"/taken", b"X-Forwarded-For: 1.1.1.1", b"X-Forwarded-For: 2.2.2.2")
+        )
+
+        assert answer[2] == b"/taken 0 - HTTP_X_FORWARDED_FOR=1.1.1.1,2.2.2.2"
+
+    def test_of_a_path_beyond_ascii(self, server):
+        assert server.ask(get(b"/r%C3%A9sum%C3%A9%20x"))[2] == "/résumé x 0 - ".encode()

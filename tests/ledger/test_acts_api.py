@@ -1,0 +1,437 @@
+"""What every act of the ledger's API has in common: keys, chains, bad input, tenancy, dry runs."""
+
+import pytest
+
+from apps.core.ids import encode_id
+from apps.core.invariants import breaches
+from apps.core.models import AuditEvent, IdempotencyKey
+from apps.ledger import operations
+from apps.ledger.errors import LedgerAccountDiffers
+from apps.ledger.models import Hold, JournalEntry, LedgerAccount, Posting
+from apps.ledger.operations import AccountSpec
+from tests.ledger.clients import SCOPES, ApiClient, code_of, pointers, printed
+from tests.ledger.factories import (
+    NOW,
+    balance,
+    committed,
+    create_organization,
+    open_account,
+)
+from tests.ledger.rows import fingerprints
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+ALL_SCOPES = (*SCOPES, "holds:write", "history:write", "periods:write")
+
+
+class Client(ApiClient):
+    """A client with every scope of the ledger, an open hold of 20.00 and a transfer of 5.00."""
+
+    def __init__(self, *scopes: str) -> None:
+        super().__init__(*(scopes or ALL_SCOPES))
+        self.dollars = open_account(self.organization, "wallets:ann:USD")
+
+    def begin(self) -> None:
+        held = self.post("/v1/holds", self.moved(20_00), key="begin-1").json()
+        posted = self.post("/v1/transfers", self.moved(5_00), key="begin-2").json()
+        self.hold, self.entry = held["hold"]["id"], posted["id"]
+
+    def moved(self, amount: int, **more: object) -> dict[str, object]:
+        return {
+            "debit_account": printed(self.ann),
+            "credit_account": printed(self.bob),
+            "amount": amount,
+            "currency": "EUR",
+            **more,
+        }
+
+    def path(self, name: str) -> str:
+        """Return the path of an act on what the client began with."""
+        account = printed(self.ann)
+        return {
+            "account": f"/v1/ledger-accounts/{account}",
+            "capture": f"/v1/holds/{self.hold}/capture",
+            "void": f"/v1/holds/{self.hold}/void",
+            "reversal": f"/v1/journal-entries/{self.entry}/reversal",
+            "reversals": "/v1/journal-entries/reversals",
+            "annotate": f"/v1/journal-entries/{self.entry}/metadata",
+        }.get(name, f"/v1/{name}")
+
+    def body(self, name: str) -> dict[str, object]:
+        """Return a body that the act accepts."""
+        posting = {"ledger_account": printed(self.ann), "amount": 1, "currency": "EUR"}
+        other = {"ledger_account": printed(self.bob), "amount": -1, "currency": "EUR"}
+        bodies: dict[str, dict[str, object]] = {
+            "account": {"status": "frozen", "reason": "Asked by the bank"},
+            "annotate": {"metadata": {"a": "b"}},
+            "reversals": {"journal_entries": [self.entry]},
+            "transfers": self.moved(1),
+            "transfers/batch": {"transfers": [self.moved(1)]},
+            "holds": self.moved(1),
+            "journal-entries": {"postings": [posting, other]},
+            "ledger-accounts": {"code": "shops:s", "type": "liability", "currency": "EUR"},
+            "balance-monitors": {
+                "ledger_account": printed(self.ann),
+                "measure": "available",
+                "direction": "below",
+                "threshold": 1,
+            },
+            "fx-transfers": {
+                "from_account": printed(self.ann),
+                "to_account": printed(self.dollars),
+                "amount": 10_00,
+                "currency": "EUR",
+                "bought_currency": "USD",
+                "rate": "1.1",
+                "source": "ecb",
+                "quoted_at": "2026-11-02T09:30:00Z",
+            },
+            "periods/2026-05/close": {"reason": "It is over"},
+            "periods/2026-05/reopen": {"reason": "A late fact"},
+        }
+        return bodies.get(name, {})
+
+
+@pytest.fixture
+def api():
+    api = Client()
+    api.begin()
+    return api
+
+
+ACTS = (
+    "account",
+    "annotate",
+    "balance-monitors",
+    "capture",
+    "fx-transfers",
+    "holds",
+    "journal-entries",
+    "ledger-accounts",
+    "periods/2026-05/close",
+    "periods/2026-05/reopen",
+    "reversal",
+    "reversals",
+    "transfers",
+    "transfers/batch",
+    "void",
+)
+
+
+class TestKeys:
+    @pytest.mark.parametrize("act", ACTS)
+    def test_that_are_missing_or_malformed_are_400_and_nothing_is_written(self, api, act):
+        before = fingerprints("ledger_", "core_", "approvals_")
+
+        missing = api.post(api.path(act), api.body(act), key=None)
+        malformed = [api.post(api.path(act), api.body(act), key=key) for key in ("a b", "k" * 256)]
+
+        assert code_of(missing) == (400, "idempotency_key_missing")
+        assert [code_of(one) for one in malformed] == [(400, "idempotency_key_invalid")] * 2
+        assert fingerprints("ledger_", "core_", "approvals_") == before
+
+    @pytest.mark.parametrize(
+        ("act", "status"),
+        [("account", 200), ("annotate", 201), ("capture", 200), ("holds", 201),
+         ("journal-entries", 201), ("reversal", 201), ("reversals", 201), ("transfers", 201),
+         ("transfers/batch", 201), ("void", 200)],
+    )  # fmt: skip
+    def test_of_an_act_answer_the_first_one_again_and_no_other_request(self, api, act, status):
+        first = api.post(api.path(act), api.body(act), key="k")
+        entries = JournalEntry.objects.count()
+        replay = api.post(api.path(act), api.body(act), key="k")
+        other = api.post("/v1/transfers", api.moved(7), key="k")
+
+        assert (first.status_code, replay.status_code) == (status, status)
+        assert replay["Idempotent-Replayed"] == "true"
+        assert "Idempotent-Replayed" not in first
+        assert code_of(other) == (422, "idempotency_key_reused")
+        assert JournalEntry.objects.count() == entries
+        assert breaches() == []
+
+
+class TestLinkedTransfers:
+    def batch(self, api, mode, *transfers):
+        return api.post("/v1/transfers/batch", {"mode": mode, "transfers": list(transfers)})
+
+    def test_of_an_independent_batch_fall_together_and_leave_the_others(self, api):
+        response = self.batch(
+            api, "independent",
+            api.moved(1_00),
+            api.moved(2_00, linked=True),
+            api.moved(1_000_00, linked=True),
+            api.moved(3_00),
+            api.moved(4_00, linked=True),
+            api.moved(5_00),
+        )  # fmt: skip
+
+        outcomes = response.json()["outcomes"]
+        assert response.status_code == 201
+        assert [(one["status"], one["code"]) for one in outcomes] == [
+            ("posted", None),
+            ("refused", "linked_command_failed"),
+            # The guilty one has its own code.
+            ("refused", "insufficient_funds"),
+            ("refused", "linked_command_failed"),
+            ("posted", None),
+            ("posted", None),
+        ]
+        assert (response.json()["posted"], response.json()["refused"]) == (3, 3)
+        # 5.00 went before.
+        assert balance(api.organization, api.bob).posted == 5_00 + 1_00 + 4_00 + 5_00
+        assert breaches() == []
+
+    def test_of_an_independent_batch_all_stand_if_none_is_refused(self, api):
+        response = self.batch(api, "independent", api.moved(2_00, linked=True), api.moved(3_00))
+        replay = self.batch(api, "independent", api.moved(2_00, linked=True), api.moved(3_00))
+
+        assert [one["status"] for one in response.json()["outcomes"]] == ["posted"] * 2
+        assert replay.json() == response.json()
+        assert balance(api.organization, api.bob).posted == 5_00 + 2_00 + 3_00
+
+    def test_of_an_atomic_batch_refuse_all_of_it_by_the_guilty_one(self, api):
+        before = JournalEntry.objects.count(), Posting.objects.count()
+
+        transfers = [
+            api.moved(1_00),
+            api.moved(2_00, linked=True),
+            api.moved(3_00, linked=True),
+            api.moved(1_000_00),
+        ]
+        refused = self.batch(api, "atomic", *transfers)
+        replay = self.batch(api, "atomic", *transfers)
+
+        assert code_of(refused) == code_of(replay) == (422, "insufficient_funds")
+        assert refused.json()["index"] == replay.json()["index"] == 3
+        assert (JournalEntry.objects.count(), Posting.objects.count()) == before
+        assert balance(api.organization, api.bob).posted == 5_00
+
+    def test_of_a_dry_run_answer_what_the_real_one_does(self, api):
+        body = {
+            "mode": "independent",
+            "transfers": [api.moved(2_00, linked=True), api.moved(1_000_00), api.moved(1_00)],
+        }
+        before = fingerprints("ledger_", "core_")
+
+        dry = api.post("/v1/transfers/batch", body | {"dry_run": True}, key=None)
+
+        assert fingerprints("ledger_", "core_") == before
+        real = api.post("/v1/transfers/batch", body)
+        told, done = dry.json()["outcomes"], real.json()["outcomes"]
+        assert [one["code"] for one in told] == [one["code"] for one in done]
+        assert [one["code"] for one in done] == [
+            "linked_command_failed", "insufficient_funds", None,
+        ]  # fmt: skip
+        assert dry.json()["balances"] == real.json()["balances"]
+
+
+class TestBadInput:
+    @pytest.mark.parametrize(
+        ("act", "more", "pointer"),
+        [
+            *(("capture", {"amount": amount}, "/amount")
+              for amount in (-1, "10", 10.0, True, 2**63, None)),
+            ("capture", {"effective_at": "yesterday"}, "/effective_at"),
+            ("capture", {"effective_at": "1815-12-10T00:00:00Z"}, "/effective_at"),
+            ("capture", {"description": "x" * 501}, "/description"),
+            ("capture", {"metadata": {"a": 1}}, "/metadata/a"),
+            ("capture", {"dry_run": 1}, "/dry_run"),
+            ("capture", {"surprise": 1}, "/surprise"),
+            ("void", {"dry_run": "yes"}, "/dry_run"),
+            ("void", {"reason": "x"}, "/reason"),
+            ("reversal", {"at": "later"}, "/at"),
+            ("reversal", {"reason": "x" * 501}, "/reason"),
+            ("reversal", {"dry_run": None}, "/dry_run"),
+            ("reversal", {"surprise": 1}, "/surprise"),
+            ("reversals", {"journal_entries": []}, "/journal_entries"),
+            ("reversals", {"journal_entries": "je_x"}, "/journal_entries"),
+            ("reversals", {"journal_entries": ["je_x"]}, "/journal_entries/0"),
+            ("account", {"status": "shut"}, "/status"),
+            *(("account", {"min_available": floor}, "/min_available")
+              for floor in ("0", 0.0, True, 10**13 + 1, -(10**13) - 1)),
+            ("account", {"reason": ""}, "/reason"),
+            ("account", {"currency": "USD"}, "/currency"),
+        ],
+    )  # fmt: skip
+    def test_is_400_naming_the_field_and_changes_nothing(self, api, act, more, pointer):
+        before = fingerprints("ledger_", "core_")
+
+        refused = api.post(api.path(act), api.body(act) | more)
+
+        assert (code_of(refused), pointers(refused)) == ((400, "invalid_request"), [pointer])
+        assert fingerprints("ledger_", "core_") == before
+
+    def test_of_an_account_change_without_a_change_or_a_reason_is_400(self, api):
+        nothing = api.post(api.path("account"), {"reason": "None"})
+        unexplained = api.post(api.path("account"), {"status": "frozen"})
+
+        assert code_of(nothing) == (400, "invalid_request")
+        assert pointers(unexplained) == ["/reason"]
+        assert balance(api.organization, api.ann).status == "open"
+
+    @pytest.mark.parametrize(
+        ("path", "status"),
+        [
+            ("holds/ho_x/capture", 400),
+            ("holds/ho_x/void", 400),
+            ("journal-entries/je_x/reversal", 400),
+            ("ledger-accounts/la_x", 400),
+            # An id of another kind is the id of nothing here.
+            ("holds/je_01kb1mzxe5f0q8w3v6y2n4r7ta/capture", 404),
+            ("journal-entries/ho_01kb1mzxe5f0q8w3v6y2n4r7ta/reversal", 404),
+            ("ledger-accounts/je_01kb1mzxe5f0q8w3v6y2n4r7ta", 404),
+        ],
+    )
+    def test_in_a_path_is_400_malformed_and_404_of_another_kind(self, api, path, status):
+        body = api.body("account") if path.startswith("ledger") else {}
+
+        assert api.post(f"/v1/{path}", body).status_code == status
+
+
+class TestTenancy:
+    @pytest.mark.parametrize(
+        ("act", "code"),
+        [
+            ("capture", "hold_not_found"),
+            ("void", "hold_not_found"),
+            ("reversal", "journal_entry_not_found"),
+            ("reversals", "journal_entry_not_found"),
+            ("annotate", "journal_entry_not_found"),
+            ("account", "ledger_account_not_found"),
+        ],
+    )
+    def test_another_organizations_is_404_dry_or_real_and_stays(self, api, act, code):
+        stranger = Client()
+        before = fingerprints("ledger_", "core_outbox", "core_audit")
+
+        answers = [stranger.post(api.path(act), api.body(act))]
+        if act in {"capture", "void", "reversal", "reversals"}:
+            answers.append(stranger.post(api.path(act), api.body(act) | {"dry_run": True}))
+
+        assert [code_of(answer) for answer in answers] == [(404, code)] * len(answers)
+        assert fingerprints("ledger_", "core_outbox", "core_audit") == before
+        assert not IdempotencyKey.objects.filter(organization_id=stranger.organization,
+                                                 refusal_code=None).exists()  # fmt: skip
+
+    def test_a_set_with_one_of_another_organization_is_not_undone_at_all(self, api):
+        stranger = Client()
+        stranger.begin()
+
+        refused = stranger.post(
+            "/v1/journal-entries/reversals", {"journal_entries": [stranger.entry, api.entry]}
+        )
+
+        assert code_of(refused) == (404, "journal_entry_not_found")
+        assert not JournalEntry.objects.filter(kind="reversal").exists()
+
+    @pytest.mark.parametrize(
+        "act", ["account", "annotate", "capture", "fx-transfers", "holds", "reversal", "reversals",
+                "void", "periods/2026-05/close"],
+    )  # fmt: skip
+    def test_a_key_without_the_scope_is_403_and_changes_nothing(self, api, act):
+        reader = Client("ledger:read")
+        before = fingerprints("ledger_")
+
+        assert code_of(reader.post(api.path(act), api.body(act))) == (403, "insufficient_scope")
+        assert fingerprints("ledger_") == before
+
+
+class TestDryRuns:
+    @pytest.mark.parametrize(
+        ("act", "more"),
+        [
+            ("capture", {}),
+            ("capture", {"amount": 13_00}),
+            ("capture", {"amount": 0}),
+            ("void", {}),
+            ("reversal", {}),
+            ("reversal", {"at": "original", "reason": "Sent back"}),
+            ("reversals", {}),
+        ],
+    )
+    def test_answer_what_the_real_run_does_and_write_nothing(self, api, act, more):
+        body = api.body(act) | more
+        before = fingerprints()
+
+        dry = api.post(api.path(act), body | {"dry_run": True}, key=None)
+
+        assert fingerprints() == before
+        real = api.post(api.path(act), body)
+        assert (dry.status_code, dry.json()["dry_run"]) == (200, True)
+        assert dry.json()["balances"] == real.json()["balances"] != []
+        assert fingerprints() != before
+        assert breaches() == []
+
+    @pytest.mark.parametrize(
+        ("act", "more", "refusal"),
+        [
+            ("capture", {"amount": 20_01}, (422, "capture_exceeds_hold")),
+            ("reversal", {}, (422, "insufficient_funds")),
+            ("reversals", {}, (422, "insufficient_funds")),
+        ],
+    )
+    def test_are_refused_as_the_real_run_is(self, api, act, more, refusal):
+        back = {"debit_account": printed(api.bob), "credit_account": printed(api.ann)}
+        api.post("/v1/transfers", api.moved(5_00) | back, key="back")
+        body = api.body(act) | more
+        before = fingerprints("ledger_", "core_")
+
+        dry = api.post(api.path(act), body | {"dry_run": True}, key=None)
+
+        assert fingerprints("ledger_", "core_") == before
+        assert code_of(dry) == code_of(api.post(api.path(act), body)) == refusal
+        assert Hold.objects.get().captured_minor == 0
+
+    @pytest.mark.parametrize("act", ["capture", "void"])
+    def test_of_a_hold_that_ended_say_so(self, api, act):
+        api.post(api.path("void"), {}, key="void")
+
+        dry = api.post(api.path(act), {"dry_run": True}, key=None)
+
+        assert code_of(dry) == (409, "hold_already_voided")
+
+    def test_of_an_entry_that_was_reversed_say_so(self, api):
+        api.post(api.path("reversal"), {}, key="first")
+
+        dry = api.post(api.path("reversal"), {"dry_run": True}, key=None)
+
+        assert code_of(dry) == (409, "already_reversed")
+        assert AuditEvent.objects.filter(act="ledger.reverse_entry").count() == 1
+
+
+class TestAccountsThatDiffer:
+    @pytest.mark.parametrize(("type_", "currency"), [("asset", "EUR"), ("liability", "USD")])
+    def test_are_refused_and_nothing_of_the_set_is_opened(self, type_, currency):
+        organization = create_organization()
+        standing = open_account(organization, "wallets:ann:EUR")
+        before = fingerprints("ledger_", "core_", locks=False)
+
+        with pytest.raises(LedgerAccountDiffers) as refused:
+            committed(operations.open_accounts)(
+                organization_id=organization,
+                accounts=[
+                    AccountSpec("wallets:ann:EUR", type_, currency),
+                    AccountSpec("wallets:bob:EUR", "liability", "EUR"),
+                ],
+                now=NOW,
+            )
+
+        assert refused.value.code == "ledger_account_differs"
+        assert refused.value.details == {
+            "ledger_code": "wallets:ann:EUR",
+            "ledger_account": encode_id("la", standing),
+        }
+        assert fingerprints("ledger_", "core_", locks=False) == before
+        assert [row.id for row in LedgerAccount.objects.all()] == [standing]
+
+    def test_of_another_organization_are_its_own(self):
+        open_account(create_organization(), "wallets:ann:EUR")
+        other = create_organization("Other")
+
+        opened = committed(operations.open_accounts)(
+            organization_id=other,
+            accounts=[AccountSpec("wallets:ann:EUR", "asset", "EUR")],
+            now=NOW,
+        )
+
+        assert balance(other, opened["wallets:ann:EUR"]).type == "asset"
