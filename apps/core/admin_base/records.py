@@ -16,7 +16,9 @@ from apps.core.admin_base._theme import ThemeModelAdmin
 from apps.core.admin_base.acts import (
     Act,
     CapabilityMissing,
+    PreviewForm,
     fresh_form,
+    seen_form,
     status_of,
     uuid_or_none,
 )
@@ -366,14 +368,21 @@ class RecordAdmin[M: Model](ThemeModelAdmin[M]):
     def _act(self, request: HttpRequest, act: Act, obj: M | None) -> HttpResponse:
         self._refuse_stranger(request)
         act.refuse_stranger(obj, request.user)
+        if obj is not None:
+            self.prepare(request, [obj])
         form = act.bind(request, obj)
         if request.method != "POST" or not form.is_valid():
             return self._act_page(request, act, obj, form, status=400 if form.is_bound else 200)
         try:
+            if act.preview and isinstance(form, PreviewForm) and not form.was_previewed:
+                preview = act.preview(obj, form)
+                return self._act_page(request, act, obj, seen_form(form), preview=preview)
             result = act.run(form, user=request.user, subject=obj)
         except Refusal as refusal:
             # Read again: what refused it may be what changed meanwhile.
             obj = obj and self._found(request, self.key_of(obj))
+            if obj is not None:
+                self.prepare(request, [obj])
             return self._act_page(
                 request,
                 act,
@@ -400,10 +409,10 @@ class RecordAdmin[M: Model](ThemeModelAdmin[M]):
         form: Any,  # noqa: ANN401  (an ActForm; the stubs make its fields opaque)
         *,
         refusal: Refusal | None = None,
+        preview: Sequence[Table] = (),
         status: int = 200,
     ) -> HttpResponse:
-        if obj is not None:
-            self.prepare(request, [obj])
+        is_open = act.preview is None or getattr(form, "was_previewed", False)
         context = {
             **self.admin_site.each_context(request),
             "title": act.label(obj),
@@ -411,6 +420,8 @@ class RecordAdmin[M: Model](ThemeModelAdmin[M]):
             "facts": self.get_act_facts(request, obj) if obj is not None else [],
             "form": form,
             "refusal": refusal,
+            "preview": preview,
+            "button": act.label(obj) if is_open else "Preview",
             "off": act.why_off(obj, request.user) if refusal is None else "",
             "back_url": self.after_act(request, obj),
         }

@@ -16,6 +16,7 @@ from apps.accounts.models import Organization
 from apps.core.admin_base import Filter, Keyset, RecordAdmin, Table, cells, lists, shown, zone_of
 from apps.core.wall_clock import day_of, first_instant_at
 from apps.ledger import queries
+from apps.ledger.admin._corrections import ADJUST, ADJUST_ANYWHERE
 from apps.ledger.admin._links import account_link, entry_link, short_code
 from apps.ledger.models import LedgerAccount
 from apps.ledger.queries import BalanceView, Branch, Position, Statement
@@ -47,6 +48,7 @@ class LedgerAccountAdmin(RecordAdmin[LedgerAccount]):
         lists.exact("currency", "Currency", placeholder="EUR"),
     )
     facts = ("id", "whole_code", "kind", "posted", "pending_out", "pending_in", "floor", "status")
+    acts = (ADJUST, ADJUST_ANYWHERE)
 
     @override
     def headline(self, obj: LedgerAccount) -> str:
@@ -126,6 +128,7 @@ class LedgerAccountAdmin(RecordAdmin[LedgerAccount]):
             "organizations": site.organizations(request),
             "chosen": str(organization.id) if organization else "",
             "tree": _tree(organization, request) if organization else None,
+            "acts": self._buttons(request, None),
             **(extra_context or {}),
         }
         request.current_app = site.name

@@ -11,6 +11,7 @@ from django.utils.safestring import SafeString
 from apps.core import clock
 from apps.core.admin_base import Filter, RecordAdmin, Table, cells, lists, shown
 from apps.ledger import queries
+from apps.ledger.admin._corrections import ADJUST, ADJUST_ANYWHERE, REVERSE, debits
 from apps.ledger.admin._links import account_link, branch_of, entry_link
 from apps.ledger.models import JournalEntry
 from apps.ledger.queries import EntryView
@@ -45,6 +46,7 @@ class JournalEntryAdmin(RecordAdmin[JournalEntry]):
         lists.exact("kind", "Kind", placeholder="transfer"),
         lists.since("effective_at", "Business time", now=clock.now, default=""),
     )
+    acts = (REVERSE, ADJUST, ADJUST_ANYWHERE)
 
     @override
     def scope(self, request: HttpRequest, rows: QuerySet[JournalEntry]) -> QuerySet[JournalEntry]:
@@ -93,7 +95,7 @@ class JournalEntryAdmin(RecordAdmin[JournalEntry]):
 
     @shown("Amount", align="end")
     def moved(self, obj: JournalEntry) -> SafeString:
-        return cells.amounts(_debits(_entry(obj).postings))
+        return cells.amounts(debits(_entry(obj).postings))
 
     def who(self, obj: JournalEntry) -> SafeString:
         return cells.text(getattr(obj, "person", "") or obj.actor.split(":")[0].replace("_", " "))
@@ -136,14 +138,5 @@ def _side(amount_minor: int, currency: str) -> SafeString | str:
 
 
 def _totals(postings: Sequence[Any]) -> list[SafeString | str]:
-    shown = cells.amounts(_debits(postings))
+    shown = cells.amounts(debits(postings))
     return ["Sum", shown, shown, ""]
-
-
-def _debits(postings: Sequence[Any]) -> dict[str, int]:
-    """Return what an entry moves, per currency: its debits, which its credits equal."""
-    sums: dict[str, int] = {}
-    for posting in postings:
-        if posting.amount_minor > 0:
-            sums[posting.currency] = sums.get(posting.currency, 0) + posting.amount_minor
-    return sums

@@ -10,6 +10,15 @@ from apps.ledger.operations._accounts import (
     set_account_status,
 )
 from apps.ledger.operations._annotating import annotate_entry
+from apps.ledger.operations._by_hand import (
+    adjust,
+    prepare_adjustment,
+    prepare_reversal,
+    preview_adjustment,
+    preview_reversal_by_hand,
+    reverse_by_hand,
+    why_not_reversed,
+)
 from apps.ledger.operations._engine import (
     expire_holds,
     post,
@@ -57,6 +66,7 @@ from apps.ledger.operations._posting import (
 )
 from apps.ledger.operations._reversal import (
     ReversalResult,
+    ReversalTime,
     can_reverse,
     preview_reversal,
     reverse_entries,
@@ -88,9 +98,11 @@ __all__ = [
     "HoldResult",
     "MonitorTerms",
     "ReversalResult",
+    "ReversalTime",
     "SeedPlan",
     "TransferRequest",
     "TransferResult",
+    "adjust",
     "analyze_seeded",
     "annotate_entry",
     "begin_closing",
@@ -113,18 +125,23 @@ __all__ = [
     "post_entry",
     "post_transfer",
     "post_transfers",
+    "prepare_adjustment",
     "prepare_close",
     "prepare_reopen",
+    "prepare_reversal",
+    "preview_adjustment",
     "preview_batch",
     "preview_capture",
     "preview_entry",
     "preview_hold",
     "preview_reversal",
+    "preview_reversal_by_hand",
     "preview_transfers",
     "preview_void",
     "record_verification",
     "relay_opened",
     "reopen_period",
+    "reverse_by_hand",
     "reverse_entries",
     "reverse_entry",
     "seal_entries",
@@ -132,4 +149,5 @@ __all__ = [
     "seed_entries",
     "set_account_status",
     "void_hold",
+    "why_not_reversed",
 ]

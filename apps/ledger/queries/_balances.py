@@ -7,11 +7,11 @@ from typing import Final
 from uuid import UUID
 
 from django.db import connection
-from django.db.models import QuerySet, Sum
+from django.db.models import Exists, OuterRef, QuerySet, Sum
 
 from apps.ledger import errors
 from apps.ledger.models import Balance, Hold, LedgerAccount
-from apps.ledger.rules import BalanceState
+from apps.ledger.rules import AccountType, BalanceState
 
 _TRIAL_BALANCE: Final = """
     SELECT a.code, a.type, a.currency, b.posted_debits, b.posted_credits
@@ -26,6 +26,20 @@ def account_ids(*, organization_id: UUID, codes: Iterable[str]) -> dict[str, UUI
     """Return the ids of these codes; a code that is not there is missing from the answer."""
     rows = LedgerAccount.objects.filter(organization_id=organization_id, code__in=list(codes))
     return dict(rows.values_list("code", "id"))
+
+
+def codes_of(*, organization_id: UUID, account_ids: Iterable[UUID]) -> dict[UUID, str]:
+    """
+    Return the codes of these accounts.
+
+    :raises LedgerAccountNotFound: if the organisation lacks one
+    """
+    wanted = set(account_ids)
+    rows = LedgerAccount.objects.filter(organization_id=organization_id, id__in=wanted)
+    found = dict(rows.values_list("id", "code"))
+    if wanted - found.keys():
+        raise errors.LedgerAccountNotFound("There is no such ledger account.")
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +154,21 @@ def trial_balance_totals(lines: Iterable[TrialBalanceLine]) -> dict[str, tuple[i
 def accounts(*, organization_id: UUID) -> QuerySet[LedgerAccount]:
     """Return the organisation's ledger accounts, for a page of them."""
     return LedgerAccount.objects.filter(organization_id=organization_id)
+
+
+def accounts_of_facts(
+    *, organization_id: UUID, account_ids: Iterable[UUID]
+) -> QuerySet[LedgerAccount]:
+    """Return the assets and liabilities among these accounts that only Kassa's own acts post to."""
+    internal = Balance.objects.filter(
+        organization_id=organization_id, id=OuterRef("id"), internal=True
+    )
+    return LedgerAccount.objects.filter(
+        Exists(internal),
+        organization_id=organization_id,
+        id__in=list(account_ids),
+        type__in=[AccountType.ASSET, AccountType.LIABILITY],
+    ).order_by("code")
 
 
 @dataclass(frozen=True, slots=True)
