@@ -1,5 +1,6 @@
 """The screens of the books: the tree of accounts, statements, months, trial balances."""
 
+import re
 from datetime import UTC, date, datetime
 
 import pytest
@@ -7,15 +8,15 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
-from apps.accounts.models import Staff
+from apps.accounts.models import Organization, Staff
 from apps.approvals.models import ApprovalRequest
 from apps.core import clock
 from apps.core.actors import Actor
 from apps.core.ids import encode_id, new_id
 from apps.ledger import operations, queries
-from apps.ledger.models import Period
+from apps.ledger.models import JournalEntry, Period
 from tests.accounts import factories as accounts
-from tests.ledger.factories import committed, create_organization, open_account
+from tests.ledger.factories import committed, create_organization, move, open_account, post
 from tests.ledger.histories import Move, seal, write_history
 from tests.support import wait_until
 
@@ -140,7 +141,126 @@ class TestAnAccount:
             assert house.page(url, period="2026-06", after=after)
 
 
+class TestTheJournal:
+    """Its filters: a row is shown exactly if all of them fit it."""
+
+    @staticmethod
+    def shown(house, **query):
+        """Return which of the three entries are shown: the payment, the gift, the fee."""
+        text = house.page("ledger/journalentry/", **query)
+        rows = JournalEntry.objects.filter(organization_id=house.id).order_by("id")
+        ids = (encode_id("je", row.id) for row in rows)
+        return "".join(
+            name
+            for name, id_ in zip("pgf", ids, strict=True)
+            if f"/admin/ledger/journalentry/{id_}/" in text
+        )
+
+    @pytest.mark.parametrize(
+        ("query", "found"),
+        [
+            ({}, "pgf"),
+            ({"kind": "fee"}, "f"),
+            ({"account": "customers:bob:available:EUR"}, "g"),
+            ({"account": "customers:ann:available:EUR", "amount_from": "30"}, "pg"),
+            ({"account": "bank:ba_1:EUR", "amount_to": "99.99"}, ""),
+            ({"by": "job:"}, "pgf"),
+            ({"by": "staff:"}, ""),
+            ({"actor": "job:tests"}, "pgf"),
+            ({"actor": "job:test"}, ""),
+            ({"reference": "none"}, ""),
+            ({"effective_from": "2026-06-15"}, "gf"),
+            ({"effective_until": "2026-06-14"}, "p"),
+            ({"effective_from": "2026-05-31", "effective_until": "2026-05-31"}, "p"),
+            ({"recorded_from": "2026-06-15"}, "gf"),
+            ({"recorded_until": "2026-05-31", "kind": "transfer"}, "p"),
+        ],
+    )
+    def test_shows_what_fits_its_filters(self, house, query, found):
+        assert self.shown(house, **query) == found
+        assert house.asked <= QUERIES_MAX + 4
+
+    def test_looks_for_an_amount_of_a_currency_in_a_month(self, house):
+        june = {"effective_from": "2026-06-01", "effective_until": "2026-06-30"}
+        query = {"currency": "EUR", "amount_from": "5.00", "amount_to": "29.99"}
+
+        assert self.shown(house, **query, **june) == "f"
+        assert self.shown(house, **query | {"currency": "USD"}, **june) == ""
+
+        text = house.page("ledger/journalentry/", **query, effective_until="2026-06-30")
+        assert "Amounts are looked for on one account, or in 31 days" in text
+        assert "here from 31 May 2026 on" in text
+
+    @pytest.mark.parametrize(
+        ("query", "said"),
+        [
+            ({"amount_from": "5"}, "of a currency, or of an account"),
+            ({"amount_from": "x", "currency": "EUR"}, "not a plain decimal amount"),
+            ({"amount_from": "0", "currency": "EUR"}, "more than zero"),
+            ({"currency": "XXQ"}, "XXQ is no currency"),
+            ({"account": "fees:none"}, "There is no account fees:none"),
+            ({"effective_from": "yesterday"}, "no day such as"),
+            ({"recorded_from": "2026-06-02", "recorded_until": "2026-06-01"}, "not before"),
+        ],
+    )
+    def test_says_what_means_nothing_and_shows_no_row(self, house, query, said):
+        assert self.shown(house, **query) == ""
+        text = house.page("ledger/journalentry/", **query).replace("&#x27;", "'")
+        assert said in text
+
+    def test_is_walked_page_by_page(self, house):
+        owner = create_organization()
+        ann, bob = (open_account(owner, f"wallets:{who}:EUR", floor=None) for who in "ab")
+        write_history(owner, [Move(ann, bob, 1_00, JUNE, JUNE) for _ in range(120)])
+        seen, query = [], {"account": "wallets:a:EUR", "organization": str(owner)}
+        after = ""
+        while True:
+            text = house.page("ledger/journalentry/", **query, after=after)
+            seen += re.findall(r'href="/admin/ledger/journalentry/(je_\w+)/"', text)
+            older = re.search(r'rel="next" href="\?[^"]*after=([\w-]+)', text)
+            if older is None:
+                break
+            after = older[1]
+        newer = re.search(r'rel="prev" href="\?[^"]*before=([\w-]+)', text)
+        back = house.page("ledger/journalentry/", **query, before=newer[1])
+
+        assert len(seen) == len(set(seen)) == 120
+        assert re.findall(r'href="/admin/ledger/journalentry/(je_\w+)/"', back) == seen[50:100]
+
+    @pytest.mark.parametrize("after", ["x", "%%%", "WyJ4Il0", "\x00"])
+    def test_shows_its_first_page_for_a_place_that_is_not_its_own(self, house, after):
+        assert self.shown(house, kind="fee", after=after) == "f"
+
+    def test_is_searched_in_one_organization_that_one_sees(self, house):
+        other = House()
+
+        assert self.shown(other, kind="fee", organization=str(other.id)) == "f"
+        assert self.shown(house, kind="fee", organization=str(other.id)) == ""
+        narrow = accounts.create_staff(
+            "finance_maker",
+            organizations=[Organization.objects.get(id=other.id)],
+            sees_all=False,
+        )
+        house.client = House.signed_in(narrow)
+        assert self.shown(house, kind="fee", organization=str(house.id)) == ""
+
+
 class TestAJournalEntry:
+    def test_shows_its_seal_once_it_has_one(self, house):
+        owner = create_organization()
+        ann, bob = (open_account(owner, f"wallets:{who}:EUR", floor=None) for who in "ab")
+        post(owner, move(ann, bob, 10_00))
+        [entry] = JournalEntry.objects.filter(organization_id=owner)
+        url = f"ledger/journalentry/{encode_id('je', entry.id)}/"
+        assert "not yet sealed" in house.page(url)
+
+        operations.seal_in_order(organization_id=owner, entry_ids=[entry.id], now=clock.now())
+
+        text = house.page(url)
+        [(position, _, hash_)] = queries.list_links(organization_id=owner, after=0, limit=5)
+        assert position == 1
+        assert hash_.hex() in text
+
     def test_is_looked_for_within_the_organizations_one_sees(self, house):
         owner = encode_id("la", house.ann)
         with CaptureQueriesContext(connection) as asked:

@@ -221,9 +221,7 @@ class RecordAdmin[M: Model](ThemeModelAdmin[M]):
         """Show one page of rows."""
         self._refuse_stranger(request)
         rows, chosen = self._narrow(request)
-        page, previous, following = self.keyset.page(
-            rows, after=request.GET.get("after", ""), before=request.GET.get("before", "")
-        )
+        page, previous, following = self.get_page(request, rows)
         self.prepare(request, page)
         columns = [self.column(str(name)) for name in self.get_list_display(request)]
         context = {
@@ -241,7 +239,7 @@ class RecordAdmin[M: Model](ThemeModelAdmin[M]):
             "previous": _query(request, before=previous) if previous else "",
             "following": _query(request, after=following) if following else "",
             "first": _query(request) if request.GET.get("after") else "",
-            "total": self._total(request, rows, page, previous, following),
+            "total": self.total(request, rows, page, previous, following),
             "count_url": _query(request, count="1"),
             "acts": self._buttons(request, None),
             **self.list_extra(request),
@@ -249,6 +247,11 @@ class RecordAdmin[M: Model](ThemeModelAdmin[M]):
         }
         request.current_app = self.admin_site.name
         return TemplateResponse(request, self.list_template, self._with_screen(context))
+
+    def get_page(self, request: HttpRequest, rows: QuerySet[M]) -> tuple[list[M], str, str]:
+        """Return a page of the rows, and the keys of the pages before and after it."""
+        query = request.GET
+        return self.keyset.page(rows, after=query.get("after", ""), before=query.get("before", ""))
 
     def get_filters(self, request: HttpRequest) -> list[Filter]:
         """Return the filters offered: the screen's own, and whose rows where there is choice."""
@@ -279,9 +282,10 @@ class RecordAdmin[M: Model](ThemeModelAdmin[M]):
                 rows = _applied(filter_, rows, value)
         return rows, chosen
 
-    def _total(
+    def total(
         self, request: HttpRequest, rows: QuerySet[M], page: list[M], previous: str, following: str
     ) -> str:
+        """Return how many rows there are, as far as one knows; empty where it is to be asked."""
         if request.GET.get("count"):
             counted, more = count_bounded(rows)
             return f"{counted:,}+ rows" if more else f"{counted:,} rows"
