@@ -412,10 +412,10 @@ class CurrencyBalance:
         return self.debit - self.credit
 
 
-def trial_balances(*, organization_id: UUID) -> list[CurrencyBalance]:
+def trial_balances(*, organization_id: UUID, code_prefix: str = "") -> list[CurrencyBalance]:
     """Return the trial balance per currency, accounts of one kind in one line."""
     by_currency: dict[str, list[ledger.TrialBalanceLine]] = {}
-    for line in ledger.trial_balance(organization_id=organization_id):
+    for line in ledger.trial_balance(organization_id=organization_id, code_prefix=code_prefix):
         by_currency.setdefault(line.currency, []).append(line)
     return [
         CurrencyBalance(

@@ -15,6 +15,7 @@ from uuid import UUID, uuid4
 from django import forms
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, QueryDict
+from django.http.response import HttpResponseBase
 
 from apps.core import clock
 from apps.core.actors import Actor
@@ -126,7 +127,8 @@ class Act:
     `off` says in words why it is not possible now, or nothing; `label` names act and amount;
     `done` says what is true afterwards. `subject` is the operation's name for the row's id.
     `on_list` is an act without a row, such as an import. `preview` returns what would happen, or
-    raises what the operation would say; its form is a `PreviewForm`.
+    raises what the operation would say; its form is a `PreviewForm`. `answer` makes the response
+    of what the operation returned, where that is a file and not a changed row.
     """
 
     name: str
@@ -139,6 +141,7 @@ class Act:
     done: Callable[[Any], str] = lambda _result: "Done."
     more: Callable[[Any, Mapping[str, Any]], Mapping[str, Any]] = lambda _row, _cleaned: {}
     preview: Callable[[Any, Any], Sequence[Table]] | None = None
+    answer: Callable[[Any], HttpResponseBase] | None = None
     presets: tuple[str, ...] = ()
     is_dangerous: bool = False
     on_list: bool = False
@@ -169,13 +172,15 @@ class Act:
         return self.off(subject, user)
 
     def bind(self, request: HttpRequest, subject: Any) -> ActForm:  # noqa: ANN401
-        """Return the form: as sent, or as it opens, with a fresh token."""
+        """Return the form: as sent, or as a link opens it, with a fresh token."""
         if request.method == "POST":
             return self.form(request.POST, request.FILES, user=request.user, subject=subject)
+        own = self.form.declared_fields.keys() - PreviewForm.declared_fields.keys()
+        linked = {name: request.GET[name] for name in own if name in request.GET}
         return self.form(
             user=request.user,
             subject=subject,
-            initial={"form_token": uuid4(), "expected_version": version_of(subject)},
+            initial=linked | {"form_token": uuid4(), "expected_version": version_of(subject)},
         )
 
     def run(self, form: ActForm, *, user: Any, subject: Any) -> Any:  # noqa: ANN401

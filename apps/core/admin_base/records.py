@@ -7,6 +7,7 @@ from django.contrib import messages
 from django.core.exceptions import ImproperlyConfigured, ValidationError
 from django.db.models import Model, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http.response import HttpResponseBase
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils.safestring import SafeString
@@ -353,11 +354,11 @@ class RecordAdmin[M: Model](ThemeModelAdmin[M]):
 
     # --- Acts ----------------------------------------------------------------------------------
 
-    def list_act_view(self, request: HttpRequest, act: str) -> HttpResponse:
+    def list_act_view(self, request: HttpRequest, act: str) -> HttpResponseBase:
         """Show and run an act that has no row."""
         return self._act(request, self._named(act, on_list=True), None)
 
-    def act_view(self, request: HttpRequest, object_id: str, act: str) -> HttpResponse:
+    def act_view(self, request: HttpRequest, object_id: str, act: str) -> HttpResponseBase:
         """Show and run an act on one row."""
         self._refuse_stranger(request)
         found = self._named(act, on_list=False)
@@ -369,7 +370,7 @@ class RecordAdmin[M: Model](ThemeModelAdmin[M]):
                 return act
         raise Http404("There is no such act.")
 
-    def _act(self, request: HttpRequest, act: Act, obj: M | None) -> HttpResponse:
+    def _act(self, request: HttpRequest, act: Act, obj: M | None) -> HttpResponseBase:
         self._refuse_stranger(request)
         act.refuse_stranger(obj, request.user)
         if obj is not None:
@@ -395,6 +396,8 @@ class RecordAdmin[M: Model](ThemeModelAdmin[M]):
                 refusal=refusal,
                 status=status_of(refusal),
             )
+        if act.answer is not None:
+            return act.answer(result)
         messages.success(request, act.done(result))
         return HttpResponseRedirect(self.after_act(request, obj))
 

@@ -85,6 +85,12 @@ from apps.ledger.operations._seeding import (
     relay_opened,
     seed_entries,
 )
+from apps.ledger.operations._statement_export import (
+    StatementExport,
+    StatementTerms,
+    begin_statement_export,
+    write_statement_export,
+)
 
 __all__ = [
     "SEED_ACTOR",
@@ -100,12 +106,15 @@ __all__ = [
     "ReversalResult",
     "ReversalTime",
     "SeedPlan",
+    "StatementExport",
+    "StatementTerms",
     "TransferRequest",
     "TransferResult",
     "adjust",
     "analyze_seeded",
     "annotate_entry",
     "begin_closing",
+    "begin_statement_export",
     "call_off_closing",
     "can_reverse",
     "capture_hold",
@@ -150,4 +159,5 @@ __all__ = [
     "set_account_status",
     "void_hold",
     "why_not_reversed",
+    "write_statement_export",
 ]
