@@ -110,7 +110,7 @@ class CustomerAdmin(RecordAdmin[Customer]):
         page = queries.customer_page(customer=obj, limit=ROWS_SHOWN)
         return [
             _balances(page),
-            *([_holds(page)] if page.holds else []),
+            *([_holds(page, zone=zone_of(obj))] if page.holds else []),
             _payouts(page, zone=zone_of(obj)),
             _payments(page, zone=zone_of(obj)),
             _destinations(page, zone=zone_of(obj)),
@@ -162,14 +162,14 @@ def _short_code(code: str) -> str:
     return ":".join(part for part in code.split(":") if not part.startswith("cus_"))
 
 
-def _holds(page: queries.CustomerPage) -> Table:
+def _holds(page: queries.CustomerPage, *, zone: str) -> Table:
     return Table(
         "Held",
         ("Reserved for", "Since", ">Amount"),
         [
             [
                 cells.cut(hold.reference or encode_id("ho", hold.id), head=14),
-                cells.instant(hold.created_at),
+                cells.instant(hold.created_at, zone=zone),
                 cells.amount(hold.amount_minor, hold.currency),
             ]
             for hold in page.holds
@@ -281,6 +281,7 @@ class CorrectionAdmin(RecordAdmin[Correction]):
         "kind",
         "undoes",
         "became",
+        "decided_in",
         "asked_by",
         "requested_at",
         "agreed_by",
@@ -304,6 +305,10 @@ class CorrectionAdmin(RecordAdmin[Correction]):
     )
 
     @override
+    def headline(self, obj: Correction) -> str:
+        return f"{obj.get_kind_display()} of {money_words(queries.sums_moved(obj))}"
+
+    @override
     def prepare(self, request: HttpRequest, rows: Sequence[Correction]) -> None:
         names = people({who for row in rows for who in (row.requested_by, row.approved_by)})
         for row in rows:
@@ -315,6 +320,11 @@ class CorrectionAdmin(RecordAdmin[Correction]):
 
     def undoes(self, obj: Correction) -> SafeString:
         return cells.row_link("ledger_journalentry", "je", obj.entry_id)
+
+    @shown("Decided in")
+    def decided_in(self, obj: Correction) -> SafeString:
+        request_id = queries.find_approval_of(obj)
+        return cells.row_link("approvals_approvalrequest", "apr", request_id)
 
     @shown("Posted as")
     def became(self, obj: Correction) -> SafeString:

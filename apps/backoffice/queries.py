@@ -575,6 +575,16 @@ def corrections(*, organization_id: UUID, ids: Collection[UUID]) -> list[Correct
     return list(Correction.objects.filter(organization_id=organization_id, id__in=ids))
 
 
+def find_approval_of(correction: Correction) -> UUID | None:
+    """Return the newest request about this correction."""
+    rows = ApprovalRequest.objects.filter(
+        organization_id=correction.organization_id,
+        subject_type="correction",
+        subject_id=correction.id,
+    )
+    return rows.order_by("-id").values_list("id", flat=True).first()
+
+
 def sums_moved(correction: Correction) -> dict[str, int]:
     """Return what it moves per currency: its debits, which its credits equal."""
     sums: dict[str, int] = {}

@@ -71,13 +71,19 @@ def home(site: Site, request: HttpRequest) -> TemplateResponse:
         "tiles": queries.list_tiles(glance),
         "money": _money(glance, now),
         "states": _states(glance, now),
-        "as_of": cells.instant(now, zone=chosen[0].time_zone if chosen else "UTC"),
+        "as_of": cells.instant(now, zone=_shared_zone(chosen or seen)),
         "organizations": seen,
         "chosen": wanted if chosen else "",
         "has_roles": bool(getattr(request.user, "role_names", frozenset)()),
     }
     request.current_app = site.name
     return TemplateResponse(request, "kassa/home.html", context)
+
+
+def _shared_zone(organizations: Sequence[Organization]) -> str:
+    """Return the zone of all of them, or UTC where they have several."""
+    zones = {one.time_zone for one in organizations}
+    return zones.pop() if len(zones) == 1 else "UTC"
 
 
 DAYS = 30

@@ -25,7 +25,7 @@ from apps.ledger.queries import BalanceView, EntryView, PostingView
 from apps.ledger.registry import AskedFor
 from apps.ledger.rules import BalanceAfter, Leg
 
-POSTINGS_SHOWN: Final = 6
+POSTINGS_SHOWN: Final = 5
 ORGANIZATIONS_MAX: Final = 20
 
 type _Row = tuple[str, str, str]
@@ -97,7 +97,7 @@ class PostingsWidget(forms.Widget):
         attrs: Mapping[str, Any] | None = None,
         renderer: Any = None,
     ) -> SafeString:
-        rows: list[_Row] = list(value or ())
+        rows: list[_Row] = [row for row in value or () if any(row)]
         rows += [("", "", "")] * max(1, POSTINGS_SHOWN - len(rows))
         context = {"name": name, "rows": rows, "id": (attrs or {}).get("id", f"id_{name}")}
         return render_to_string("kassa/_postings.html", context)

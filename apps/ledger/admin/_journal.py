@@ -154,6 +154,7 @@ class JournalEntryAdmin(RecordAdmin[JournalEntry]):
                 row.view = view  # type: ignore[attr-defined]  # attached for the cells
         self.admin_site.name_people(request, rows)  # type: ignore[attr-defined]  # our site's
 
+    @shown("Kind")
     def what(self, obj: JournalEntry) -> SafeString:
         return cells.code(obj.kind)
 
