@@ -301,6 +301,21 @@ class TestAStatementAsAFile:
 
 
 class TestAnAccount:
+    def test_leads_to_its_entries_in_the_journal(self, house):
+        text = house.page(f"ledger/ledgeraccount/{encode_id('la', house.fees)}/")
+
+        query = f"?organization={house.id}&amp;account={encode_id('la', house.fees)}"
+        assert f"/admin/ledger/journalentry/{query}" in text
+
+    def test_of_a_bank_says_why_nobody_adjusts_it_by_hand(self, house):
+        bank = open_account(house.id, "bank:ba_2:EUR", type_="asset", floor=None, internal=True)
+        fees = open_account(house.id, "fees:g:EUR", type_="income", floor=None, internal=True)
+        why = "bank:ba_2:EUR is moved by Kassa&#x27;s own acts only."
+
+        assert why in house.page(f"ledger/ledgeraccount/{encode_id('la', bank)}/")
+        text = house.page(f"ledger/ledgeraccount/{encode_id('la', fees)}/")
+        assert f"/admin/ledger/ledgeraccount/{encode_id('la', fees)}/act/adjust/" in text
+
     def test_shows_the_month_of_its_latest_posting(self, house):
         text = house.page(f"ledger/ledgeraccount/{encode_id('la', house.ann)}/")
 

@@ -15,9 +15,11 @@ from apps.approvals.models import ApprovalRequest
 from apps.approvals.rules import Policy
 from apps.approvals.states import Verdict
 from apps.backoffice import errors, operations
+from apps.backoffice.invariants import INVARIANTS
 from apps.backoffice.models import Correction
 from apps.core.actors import Actor
 from apps.core.ids import encode_id
+from apps.core.invariants import check
 from apps.core.models import AuditEvent
 from apps.ledger import errors as ledger_errors
 from apps.ledger import operations as ledger
@@ -110,7 +112,10 @@ UNTOUCHED = (70_00, 30_00, 0, 2)
 
 @pytest.fixture
 def house():
-    return House()
+    """Return the house; whatever a test does in it, what must hold of corrections holds after."""
+    made = House()
+    yield made
+    assert [breach for _, breach in check(INVARIANTS) if breach] == []
 
 
 class TestRequestReversal:
@@ -468,6 +473,42 @@ class TestTheTable:
             connection.cursor() as cursor,
         ):
             cursor.execute("UPDATE backoffice_correction SET state = 'waiting', closed_at = NULL")
+
+
+class TestTheInvariants:
+    """Each names the row that breaks it; what breaks them is put back after."""
+
+    @pytest.mark.parametrize(
+        ("change", "name"),
+        [
+            ("legs = '[]'", "correction_posted_what_was_asked_for"),
+            ("entry_id = posted_id", "correction_posted_undoes_its_entry"),
+            (
+                "state = 'waiting', closed_at = NULL, posted_id = NULL, approved_by = ''",
+                "correction_waits_for_somebody",
+            ),
+        ],
+    )
+    def test_name_what_somebody_changed_past_every_guard(self, house, change, name):
+        house.decide(house.reverse())
+        row = Correction.objects.get()
+
+        self.forge(change)
+
+        breaches = {key: breach for key, breach in check(INVARIANTS) if breach}
+        assert set(breaches) == {name}
+        assert breaches[name].rows[0]["id"] == row.id
+        self.forge("", row)
+
+    @staticmethod
+    def forge(change, row=None):
+        with connection.cursor() as cursor:
+            cursor.execute("SET session_replication_role = replica")
+            if row is None:
+                cursor.execute(f"UPDATE backoffice_correction SET {change}")
+            else:
+                row.save()
+            cursor.execute("SET session_replication_role = DEFAULT")
 
 
 class TestTheLedger:

@@ -316,6 +316,13 @@ def _reverse_is_off(entry: JournalEntry, _user: Any) -> str:  # noqa: ANN401  (t
     return refusal.message if refusal is not None else ""
 
 
+def _adjust_is_off(row: Any, _user: Any) -> str:  # noqa: ANN401  (an entry or an account)
+    if not isinstance(row, LedgerAccount):
+        return ""
+    refusal = operations.why_not_adjusted(organization_id=row.organization_id, account_id=row.id)
+    return refusal.message if refusal is not None else ""
+
+
 _ANOTHER_DECIDES: Final = "Another person decides; nothing is posted before."
 _PRESETS: Final = ("Posted twice.", "Posted to the wrong account.", "The amount was wrong.")
 
@@ -340,6 +347,7 @@ ADJUST: Final = Act(
     operation=request_adjustment,
     form=AdjustForm,
     label=lambda row: f"Adjust {'this account' if isinstance(row, LedgerAccount) else 'by hand'}",
+    off=_adjust_is_off,
     done=_asked,
     preview=_preview_adjustment,
     note=f"A new entry, written by hand. {_ANOTHER_DECIDES}",

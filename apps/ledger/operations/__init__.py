@@ -17,6 +17,7 @@ from apps.ledger.operations._by_hand import (
     preview_adjustment,
     preview_reversal_by_hand,
     reverse_by_hand,
+    why_not_adjusted,
     why_not_reversed,
 )
 from apps.ledger.operations._engine import (
@@ -158,6 +159,7 @@ __all__ = [
     "seed_entries",
     "set_account_status",
     "void_hold",
+    "why_not_adjusted",
     "why_not_reversed",
     "write_statement_export",
 ]

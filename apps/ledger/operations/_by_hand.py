@@ -130,6 +130,15 @@ def prepare_adjustment(*, organization_id: UUID, entry: EntryRequest) -> None:
     _refuse_out_of_reach(organization_id, {leg.account_id for leg in entry.legs})
 
 
+def why_not_adjusted(*, organization_id: UUID, account_id: UUID) -> Refusal | None:
+    """Return what any adjustment of this account is refused with, or None."""
+    try:
+        _refuse_out_of_reach(organization_id, [account_id])
+    except Refusal as refusal:
+        return refusal
+    return None
+
+
 @transactions.required
 def adjust(
     *,
