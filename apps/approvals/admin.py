@@ -26,6 +26,7 @@ from apps.core.admin_base import (
     lists,
     people,
     shown,
+    zone_of,
 )
 
 if TYPE_CHECKING:
@@ -170,8 +171,9 @@ class ApprovalRequestAdmin(RecordAdmin[ApprovalRequest]):
             if name != "title" and text
         ]
         steps = [f"{step.count} {step.role}" for step in steps_from_json(obj.steps)]
+        whose = Fact("Organization", cells.text(obj.organization))
         asked = Fact("Asks for", cells.words([step.replace("_", " ") for step in steps]))
-        return [*told, asked, *super().get_facts(request, obj)]
+        return [*told, whose, asked, *super().get_facts(request, obj)]
 
     @override
     def get_tables(self, request: HttpRequest, obj: ApprovalRequest) -> list[Table]:
@@ -190,7 +192,7 @@ class ApprovalRequestAdmin(RecordAdmin[ApprovalRequest]):
                         cells.text(names.get(decision.decided_by, decision.decided_by)),
                         cells.state(decision.verdict, label=decision.get_verdict_display()),
                         cells.text(decision.reason),
-                        cells.instant(decision.decided_at),
+                        cells.instant(decision.decided_at, zone=zone_of(obj)),
                     ]
                     for decision in decisions
                 ],
@@ -202,7 +204,9 @@ class ApprovalRequestAdmin(RecordAdmin[ApprovalRequest]):
                 [
                     [cells.text(name.replace("_", " ")), _agreed(name, value, snapshot, linked)]
                     for name, value in snapshot.items()
-                    if value not in {None, ""} and not name.endswith("digest")
+                    if value not in {None, ""}
+                    and not name.endswith("digest")
+                    and name != "organization"
                 ],
                 note="As it was when it was asked for."
                 if is_same
@@ -213,6 +217,7 @@ class ApprovalRequestAdmin(RecordAdmin[ApprovalRequest]):
 
 _MONEY = frozenset({"amount", "fee", "total"})
 _DIGEST_LENGTH = 64
+_WORD_LENGTH_MAX = 26
 
 
 def _agreed(
@@ -226,7 +231,12 @@ def _agreed(
     if name in _MONEY and isinstance(value, int) and isinstance(currency, str):
         return cells.amount(value, currency)
     text = str(value)
-    return cells.cut(text) if len(text) == _DIGEST_LENGTH else linked(text)
+    if len(text) == _DIGEST_LENGTH:
+        return cells.cut(text)
+    is_technical = len(text) > _WORD_LENGTH_MAX and " " not in text
+    shown = linked(text)
+    # What has no page of its own, such as an account's code, is cut and copied whole.
+    return cells.cut(text, head=14, tail=13) if is_technical and shown == text else shown
 
 
 def _asked_of(user: Any) -> Q:  # noqa: ANN401  (the signed-in person)

@@ -1,6 +1,7 @@
-"""The customer's page: one page for one call, over every app that knows the customer."""
+"""The customer's page, over every app that knows the customer, and corrections of the books."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar, override
 
 from cryptography.exceptions import InvalidTag
@@ -10,11 +11,13 @@ from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.safestring import SafeString
 
-from apps.accounts import operations
+from apps.accounts import operations as customers
 from apps.accounts import queries as accounts
 from apps.accounts.models import Customer
 from apps.accounts.states import CustomerState
-from apps.backoffice import queries
+from apps.backoffice import operations, queries
+from apps.backoffice.models import Correction, CorrectionKind
+from apps.backoffice.states import CorrectionState
 from apps.core import encryption
 from apps.core.admin_base import (
     Act,
@@ -24,6 +27,7 @@ from apps.core.admin_base import (
     Table,
     cells,
     lists,
+    people,
     shown,
     zone_of,
 )
@@ -54,7 +58,7 @@ class CustomerAdmin(RecordAdmin[Customer]):
         Act(
             name="freeze",
             capability="accounts.freeze_customer",
-            operation=operations.freeze_customer,
+            operation=customers.freeze_customer,
             label=lambda _customer: "Freeze this customer",
             off=_freeze_is_off,
             done=lambda _result: "Frozen. Nothing of theirs leaves until two people lift it.",
@@ -106,7 +110,7 @@ class CustomerAdmin(RecordAdmin[Customer]):
         page = queries.customer_page(customer=obj, limit=ROWS_SHOWN)
         return [
             _balances(page),
-            *([_holds(page)] if page.holds else []),
+            *([_holds(page, zone=zone_of(obj))] if page.holds else []),
             _payouts(page, zone=zone_of(obj)),
             _payments(page, zone=zone_of(obj)),
             _destinations(page, zone=zone_of(obj)),
@@ -158,14 +162,14 @@ def _short_code(code: str) -> str:
     return ":".join(part for part in code.split(":") if not part.startswith("cus_"))
 
 
-def _holds(page: queries.CustomerPage) -> Table:
+def _holds(page: queries.CustomerPage, *, zone: str) -> Table:
     return Table(
         "Held",
         ("Reserved for", "Since", ">Amount"),
         [
             [
                 cells.cut(hold.reference or encode_id("ho", hold.id), head=14),
-                cells.instant(hold.created_at),
+                cells.instant(hold.created_at, zone=zone),
                 cells.amount(hold.amount_minor, hold.currency),
             ]
             for hold in page.holds
@@ -241,3 +245,127 @@ def _more(rows: Sequence[object]) -> str:
 def money_words(amounts: dict[str, int]) -> str:
     """Return amounts per currency as one text."""
     return ", ".join(format_minor(amount, currency) for currency, amount in amounts.items())
+
+
+# --- Corrections --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CorrectionAct(Act):
+    """An act on a correction: what one must hold is what asking for it took."""
+
+    @override
+    def needed(self, subject: Correction) -> str:
+        return operations.ACTS[subject.kind]
+
+
+def _withdraw_is_off(correction: Correction, _user: Any) -> str:  # noqa: ANN401
+    if correction.state == CorrectionState.WAITING:
+        return ""
+    return f"It was {correction.state} already."
+
+
+@admin.register(Correction)
+class CorrectionAdmin(RecordAdmin[Correction]):
+    """What people asked to have corrected in the books."""
+
+    view_capability = "ledger.view_ledger"
+    prefix = "cor"
+    intro = "Entries that people asked for by hand. Another person decides, in Approvals."
+    empty = "Nobody has asked for a correction. One begins on the page of an entry, or in Journal."
+    tones: ClassVar[Mapping[str, str]] = {"waiting": "busy", "dropped": "flat"}
+    search_hint = "cor_…"
+    list_display = ("id", "kind", "moves", "state", "asked_by", "requested_at", "became")
+    facts = (
+        "id",
+        "kind",
+        "undoes",
+        "became",
+        "decided_in",
+        "asked_by",
+        "requested_at",
+        "agreed_by",
+        "closed_at",
+        "reason",
+    )
+    filters: ClassVar[Sequence[Filter]] = (
+        lists.choice("state", CorrectionState.choices),
+        lists.choice("kind", CorrectionKind.choices),
+    )
+    acts = (
+        CorrectionAct(
+            name="withdraw",
+            capability="ledger.adjust",
+            operation=operations.withdraw_correction,
+            label=lambda _correction: "Withdraw the request",
+            off=_withdraw_is_off,
+            done=lambda correction: f"It is {correction.state}; nothing was posted.",
+            is_dangerous=True,
+        ),
+    )
+
+    @override
+    def headline(self, obj: Correction) -> str:
+        return f"{obj.get_kind_display()} of {money_words(queries.sums_moved(obj))}"
+
+    @override
+    def prepare(self, request: HttpRequest, rows: Sequence[Correction]) -> None:
+        names = people({who for row in rows for who in (row.requested_by, row.approved_by)})
+        for row in rows:
+            row.people = names  # type: ignore[attr-defined]  # attached for the cells
+
+    @shown("Amount", align="end")
+    def moves(self, obj: Correction) -> SafeString:
+        return cells.amounts(queries.sums_moved(obj))
+
+    def undoes(self, obj: Correction) -> SafeString:
+        return cells.row_link("ledger_journalentry", "je", obj.entry_id)
+
+    @shown("Decided in")
+    def decided_in(self, obj: Correction) -> SafeString:
+        request_id = queries.find_approval_of(obj)
+        return cells.row_link("approvals_approvalrequest", "apr", request_id)
+
+    @shown("Posted as")
+    def became(self, obj: Correction) -> SafeString:
+        return cells.row_link("ledger_journalentry", "je", obj.posted_id)
+
+    def asked_by(self, obj: Correction) -> SafeString:
+        return _person(obj, obj.requested_by)
+
+    def agreed_by(self, obj: Correction) -> SafeString:
+        return _person(obj, obj.approved_by)
+
+    @override
+    def get_tables(self, request: HttpRequest, obj: Correction) -> list[Table]:
+        moved = cells.amounts(queries.sums_moved(obj))
+        return [
+            Table(
+                "Postings",
+                ("Account", ">Debit", ">Credit"),
+                [
+                    [
+                        _account(leg),
+                        _side(leg["amount_minor"], leg["currency"]),
+                        _side(-leg["amount_minor"], leg["currency"]),
+                    ]
+                    for leg in obj.legs
+                ],
+                totals=["Sum", moved, moved],
+                note="As they were asked for.",
+            )
+        ]
+
+
+def _person(obj: Correction, principal: str) -> SafeString:
+    names: Mapping[str, str] = obj.people  # type: ignore[attr-defined]  # attached by prepare
+    return cells.text(names.get(principal, principal))
+
+
+def _account(leg: Mapping[str, Any]) -> SafeString:
+    url = reverse("admin:ledger_ledgeraccount_change", args=[leg["account"]])
+    return cells.cut(leg["code"], url=url, head=24, tail=16)
+
+
+def _side(amount_minor: int, currency: str) -> SafeString | str:
+    return cells.amount(amount_minor, currency) if amount_minor > 0 else ""

@@ -5,8 +5,12 @@ from apps.ledger import registry as ledger
 
 
 def register() -> None:
-    """Register the acts on the ledger's months, and who asks for them."""
+    """Register the acts on the ledger's months and entries, and who asks for them."""
     operations.register_period_acts()
+    operations.register_correction_acts()
     ledger.register_period_requests(
         close=operations.request_period_close, reopen=operations.request_period_reopen
+    )
+    ledger.register_correction_requests(
+        reverse=operations.request_reversal, adjust=operations.request_adjustment
     )

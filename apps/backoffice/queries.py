@@ -1,6 +1,6 @@
 """What a person needs to see at a glance. Every count has a bound; nothing here is written."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Any, Final
@@ -15,7 +15,9 @@ from apps.accounts.models import Customer, Organization
 from apps.accounts.queries import for_staff
 from apps.approvals.models import ApprovalRequest
 from apps.approvals.states import RequestState
-from apps.backoffice.models import DailyMetric, InvariantCheck
+from apps.backoffice.errors import CorrectionNotFound
+from apps.backoffice.models import Correction, DailyMetric, InvariantCheck
+from apps.backoffice.states import CorrectionState
 from apps.banking.models import BankLine
 from apps.core.ids import encode_id
 from apps.core.money import format_minor
@@ -410,10 +412,10 @@ class CurrencyBalance:
         return self.debit - self.credit
 
 
-def trial_balances(*, organization_id: UUID) -> list[CurrencyBalance]:
+def trial_balances(*, organization_id: UUID, code_prefix: str = "") -> list[CurrencyBalance]:
     """Return the trial balance per currency, accounts of one kind in one line."""
     by_currency: dict[str, list[ledger.TrialBalanceLine]] = {}
-    for line in ledger.trial_balance(organization_id=organization_id):
+    for line in ledger.trial_balance(organization_id=organization_id, code_prefix=code_prefix):
         by_currency.setdefault(line.currency, []).append(line)
     return [
         CurrencyBalance(
@@ -530,3 +532,63 @@ def _moved_branches(lines: Iterable[ledger.AccountMovement]) -> list[MovedBranch
 
 def _without_ids(code: str) -> str:
     return ":".join("*" if len(part) >= _ID_LENGTH_MIN else part for part in code.split(":"))
+
+
+# --- Corrections --------------------------------------------------------------------------------
+
+
+def get_correction(*, organization_id: UUID, correction_id: UUID) -> Correction:
+    """
+    Return one correction, unlocked.
+
+    :raises CorrectionNotFound: if the organization has no such correction
+    """
+    found = Correction.objects.filter(organization_id=organization_id, id=correction_id).first()
+    if found is None:
+        raise CorrectionNotFound("There is no such correction.")
+    return found
+
+
+def get_correction_for_update(*, organization_id: UUID, correction_id: UUID) -> Correction:
+    """
+    Return one correction, locked.
+
+    :raises CorrectionNotFound: if the organization has no such correction
+    """
+    # Serializes the decision about it with its being taken back.
+    rows = Correction.objects.select_for_update(no_key=True)
+    found = rows.filter(organization_id=organization_id, id=correction_id).first()
+    if found is None:
+        raise CorrectionNotFound("There is no such correction.")
+    return found
+
+
+def find_waiting_reversal(*, organization_id: UUID, entry_id: UUID) -> Correction | None:
+    """Return what waits to undo this entry, if anything does."""
+    return Correction.objects.filter(
+        organization_id=organization_id, entry_id=entry_id, state=CorrectionState.WAITING
+    ).first()
+
+
+def corrections(*, organization_id: UUID, ids: Collection[UUID]) -> list[Correction]:
+    """Return these corrections."""
+    return list(Correction.objects.filter(organization_id=organization_id, id__in=ids))
+
+
+def find_approval_of(correction: Correction) -> UUID | None:
+    """Return the newest request about this correction."""
+    rows = ApprovalRequest.objects.filter(
+        organization_id=correction.organization_id,
+        subject_type="correction",
+        subject_id=correction.id,
+    )
+    return rows.order_by("-id").values_list("id", flat=True).first()
+
+
+def sums_moved(correction: Correction) -> dict[str, int]:
+    """Return what it moves per currency: its debits, which its credits equal."""
+    sums: dict[str, int] = {}
+    for leg in correction.legs:
+        if leg["amount_minor"] > 0:
+            sums[leg["currency"]] = sums.get(leg["currency"], 0) + leg["amount_minor"]
+    return sums

@@ -53,6 +53,7 @@ _GROUPS: Final = (
         (
             ("Ledger accounts", "account_tree", "ledger.ledgeraccount"),
             ("Journal", "menu_book", "ledger.journalentry"),
+            ("Corrections", "edit_note", "backoffice.correction"),
             ("Trial balance", "balance", ":trial_balance"),
             ("Periods", "calendar_month", "ledger.period"),
             ("Balance monitors", "notifications", "ledger.balancemonitor"),

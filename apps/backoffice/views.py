@@ -71,13 +71,19 @@ def home(site: Site, request: HttpRequest) -> TemplateResponse:
         "tiles": queries.list_tiles(glance),
         "money": _money(glance, now),
         "states": _states(glance, now),
-        "as_of": cells.instant(now, zone=chosen[0].time_zone if chosen else "UTC"),
+        "as_of": cells.instant(now, zone=_shared_zone(chosen or seen)),
         "organizations": seen,
         "chosen": wanted if chosen else "",
         "has_roles": bool(getattr(request.user, "role_names", frozenset)()),
     }
     request.current_app = site.name
     return TemplateResponse(request, "kassa/home.html", context)
+
+
+def _shared_zone(organizations: Sequence[Organization]) -> str:
+    """Return the zone of all of them, or UTC where they have several."""
+    zones = {one.time_zone for one in organizations}
+    return zones.pop() if len(zones) == 1 else "UTC"
 
 
 DAYS = 30
@@ -196,13 +202,16 @@ def trial_balance(site: Site, request: HttpRequest) -> HttpResponse:
         "organizations": site.organizations(request),
         "chosen": str(organization.id) if organization else "",
         "asked": asked,
+        "is_whole": not asked["code"],
         "as_of": cells.instant(clock.now(), zone=organization.time_zone if organization else "UTC"),
         **(_month_of(organization, month, asked) if month and organization else {}),
     }
     if month is None and organization is not None:
         context["balances"] = [
             (balance, balance.residue == 0, _balance_table(balance))
-            for balance in queries.trial_balances(organization_id=organization.id)
+            for balance in queries.trial_balances(
+                organization_id=organization.id, code_prefix=asked["code"]
+            )
             if asked["currency"] in {"", balance.currency}
         ]
     request.current_app = site.name
@@ -223,12 +232,10 @@ def _month_of(organization: Organization, month: date, asked: Mapping[str, str])
     found = queries.month_trial_balances(
         view, currency=asked["currency"], code_prefix=asked["code"]
     )
-    is_whole = not asked["code"]
     return {
         "month": f"{month:%B %Y}",
         "state": cells.state(view.state, tone="good" if view.state == "closed" else ""),
         "is_stored": view.state == "closed" and view.row is not None,
-        "is_whole": is_whole,
         "balances": [
             (one.total, one.total.is_balanced, _movement_table(one, asked["period"]))
             for one in found

@@ -234,7 +234,7 @@ class PeriodNotClosed(StateConflict):
 
 
 class TwoPeopleNeeded(RuleViolation):
-    """Who asked for a month to be closed or opened again does not agree to it as well."""
+    """Who asked for a month to be closed, or for a correction, does not agree to it as well."""
 
     code = "two_people_needed"
 

@@ -1,16 +1,19 @@
 """
-Who asks two people about a month: approvals lie above the ledger, which imports none of them.
+Who asks two people about the books: approvals lie above the ledger, which imports none of them.
 
-The back office registers both; the ledger's own screens and API only call them.
+The back office registers each; the ledger's own screens and API only call them.
 """
 
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 from uuid import UUID
 
 from apps.core.actors import Actor
 from apps.core.errors import InvariantBroken
+
+if TYPE_CHECKING:
+    from apps.ledger.operations import EntryRequest, ReversalTime
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +39,38 @@ class PeriodRequest(Protocol):
     ) -> AskedFor: ...
 
 
-_requests: dict[str, PeriodRequest] = {}
+class ReversalRequest(Protocol):
+    """Ask for an entry to be undone."""
+
+    def __call__(
+        self,
+        *,
+        organization_id: UUID,
+        entry_id: UUID,
+        at: "ReversalTime",
+        reason: str,
+        idempotency_key: str,
+        actor: Actor,
+        now: datetime,
+    ) -> AskedFor: ...
+
+
+class AdjustmentRequest(Protocol):
+    """Ask for an entry to be posted."""
+
+    def __call__(
+        self,
+        *,
+        organization_id: UUID,
+        entry: "EntryRequest",
+        reason: str,
+        idempotency_key: str,
+        actor: Actor,
+        now: datetime,
+    ) -> AskedFor: ...
+
+
+_requests: dict[str, Any] = {}
 
 
 def register_period_requests(*, close: PeriodRequest, reopen: PeriodRequest) -> None:
@@ -44,17 +78,30 @@ def register_period_requests(*, close: PeriodRequest, reopen: PeriodRequest) -> 
     _requests.update(close=close, reopen=reopen)
 
 
+def register_correction_requests(*, reverse: ReversalRequest, adjust: AdjustmentRequest) -> None:
+    """Have these called by who wants an entry undone, or one posted by hand."""
+    _requests.update(reverse=reverse, adjust=adjust)
+
+
 def request_close() -> PeriodRequest:
-    return _request("close")
+    return cast("PeriodRequest", _request("close"))
 
 
 def request_reopen() -> PeriodRequest:
-    return _request("reopen")
+    return cast("PeriodRequest", _request("reopen"))
 
 
-def _request(name: str) -> PeriodRequest:
+def request_reversal() -> ReversalRequest:
+    return cast("ReversalRequest", _request("reverse"))
+
+
+def request_adjustment() -> AdjustmentRequest:
+    return cast("AdjustmentRequest", _request("adjust"))
+
+
+def _request(name: str) -> object:
     try:
         return _requests[name]
     except KeyError:
-        msg = "No app above the ledger asks two people about its months."
+        msg = "No app above the ledger asks two people about its books."
         raise InvariantBroken(msg) from None

@@ -185,7 +185,9 @@ class PayoutAdmin(RecordAdmin[Payout]):
         shown_facts = super().get_facts(request, obj)
         if obj.hold_reasons:
             shown_facts.insert(2, Fact("Held because of", self.why(obj)))
-            shown_facts.insert(3, Fact("Held until", cells.instant(obj.available_at)))
+            shown_facts.insert(
+                3, Fact("Held until", cells.instant(obj.available_at, zone=zone_of(obj)))
+            )
         if obj.approval_request_id and request.user.has_perm("ledger.view_ledger"):
             link = cells.row_link("approvals_approvalrequest", "apr", obj.approval_request_id)
             shown_facts.append(Fact("Approval", link))

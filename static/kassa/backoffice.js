@@ -75,9 +75,10 @@ document.addEventListener("click", (event) => {
   reason.focus();
 });
 
-// A second click while the first is on its way would be the same act; it need not be sent.
+// A second click while the first is on its way would be the same act; it need not be sent. Where a
+// file is the answer the page stays, and may be asked for another one.
 document.addEventListener("submit", (event) => {
-  if (!event.target.matches("#act-form")) return;
+  if (!event.target.matches("#act-form:not([data-file])")) return;
   if (event.target.dataset.sent) event.preventDefault();
   event.target.dataset.sent = "1";
 });

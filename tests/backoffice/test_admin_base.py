@@ -9,9 +9,14 @@ from hypothesis import strategies as st
 
 from apps.accounts.models import Organization
 from apps.core import clock
-from apps.core.admin_base import Keyset, RecordAdmin, cells
+from apps.core.admin_base import Act, Keyset, RecordAdmin, cells
 from apps.core.admin_base._checks import _faults
 from apps.core.admin_base.lists import PAGE_ROWS, count_bounded
+
+# Its form would be sent again without what was seen: the act would never be done.
+SEES_AND_FORGETS = Act(
+    name="odd", capability="x.y", operation=print, label=str, preview=lambda _row, _form: []
+)
 
 
 @pytest.fixture
@@ -117,6 +122,7 @@ class TestChecks:
             ({"actions": ("delete",)}, "kassa.E014"),
             ({"view_capability": ""}, "kassa.E015"),
             ({"list_display": ("name_sealed",)}, "kassa.E016"),
+            ({"acts": (SEES_AND_FORGETS,)}, "kassa.E017"),
         ],
     )
     def test_refuse_what_could_write_past_an_operation(self, names, id_):

@@ -1,5 +1,8 @@
 """The screens of the books: the tree of accounts, statements, months, trial balances."""
 
+import csv
+import hashlib
+import io
 import re
 from datetime import UTC, date, datetime
 from html import unescape
@@ -10,15 +13,17 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils.html import strip_tags
 
-from apps.accounts.models import Staff
+from apps.accounts.models import Organization, Staff
 from apps.approvals.models import ApprovalRequest
 from apps.core import clock
 from apps.core.actors import Actor
 from apps.core.ids import encode_id, new_id
+from apps.core.models import AuditEvent
 from apps.ledger import operations, queries
-from apps.ledger.models import Period
+from apps.ledger.models import JournalEntry, Period
+from apps.ledger.operations import HoldRequest
 from tests.accounts import factories as accounts
-from tests.ledger.factories import committed, create_organization, open_account
+from tests.ledger.factories import committed, create_organization, move, open_account, post
 from tests.ledger.histories import Move, seal, write_history
 from tests.support import wait_until
 
@@ -114,7 +119,7 @@ class TestTheTreeOfAccounts:
     def test_opens_one_level_at_a_time(self, house):
         text = house.page("ledger/ledgeraccount/", under="customers")
         assert "ann" in text
-        assert "available" not in text
+        assert ":available" not in text
 
         text = house.page("ledger/ledgeraccount/", under="customers:bob:available")
         assert "USD" in text
@@ -141,8 +146,199 @@ class TestTheTreeOfAccounts:
             ["Sum", "", "", "100.00 EUR 0.00 USD", "100.00 EUR 0.00 USD"],
         ]
 
+    def test_shows_what_is_pending_and_available_beside_what_is_posted(self, house):
+        hold = HoldRequest(
+            debit_account_id=house.ann, credit_account_id=house.bob, amount_minor=20_00,
+            currency="EUR",
+        )  # fmt: skip
+        operations.place_hold(
+            organization_id=house.id, hold=hold, idempotency_key="hold",
+            actor=Actor.job("tests"), now=clock.now(),
+        )  # fmt: skip
+        levels = queries.list_levels(organization_id=house.id, path="customers")
+
+        whole, (ann, bob) = levels[""].branches[1], levels["customers"].branches
+        assert (whole.sums["EUR"], whole.sums["USD"]) == (-95_00, 0)
+        assert (whole.pending_out["EUR"], whole.pending_in["EUR"]) == (20_00, 20_00)
+        assert whole.available == {"EUR": 75_00, "USD": 0}
+        assert (ann.available["EUR"], ann.pending_out["EUR"]) == (45_00, 20_00)
+        assert (bob.available["EUR"], bob.pending_in["EUR"]) == (30_00, 20_00)
+        text = house.page("ledger/ledgeraccount/")
+        assert ">75.00&nbsp;" in text
+        assert ">20.00&nbsp;" in text
+
+    def test_adds_up_nothing_over_accounts_of_both_sides(self, house):
+        for code, type_ in (("mixed:a:EUR", "asset"), ("mixed:l:EUR", "liability")):
+            open_account(house.id, code, type_=type_, floor=None)
+
+        text = house.page("ledger/ledgeraccount/")
+
+        row = next(row for row in text.split("<tr>") if "?under=mixed" in row)
+        assert row.count('class="k-none"') >= 3
+
+
+class TestTheListOfAccounts:
+    @staticmethod
+    def codes(house, **query):
+        text = house.page("ledger/ledgeraccount/", **query)
+        found = re.findall(r"/admin/ledger/ledgeraccount/(la_\w+)/", text)
+        rows = {
+            encode_id("la", row.id): row.code for row in queries.accounts(organization_id=house.id)
+        }
+        return {rows[id_] for id_ in found if id_ in rows}
+
+    def test_is_narrowed_by_status(self, house):
+        assert self.codes(house, status="frozen") == set()
+        committed(operations.set_account_status)(
+            organization_id=house.id, account_id=house.bob, status="frozen",
+            reason="Asked for", actor=Actor.job("tests"),
+        )  # fmt: skip
+
+        assert self.codes(house, status="frozen") == {"customers:bob:available:EUR"}
+        assert "customers:bob:available:EUR" not in self.codes(house, status="open")
+
+    def test_is_narrowed_to_what_stands_at_its_floor(self, house):
+        full = open_account(house.id, "wallets:full:EUR", floor=0)
+        open_account(house.id, "wallets:empty:EUR", floor=0)
+        credit = open_account(house.id, "wallets:credit:EUR", floor=-10_00)
+        post(house.id, move(house.bank, full, 10_00), move(credit, house.bob, 10_00))
+
+        assert self.codes(house, floor="at") == {"wallets:empty:EUR", "wallets:credit:EUR"}
+        assert self.codes(house, floor="below") == set()
+
+
+class TestAStatementAsAFile:
+    """It is streamed, noted before and after, and no text in it is a formula."""
+
+    @pytest.fixture
+    def books(self):
+        owner = create_organization()
+        ann = open_account(owner, "wallets:ann:EUR", floor=None)
+        bob = open_account(owner, "wallets:bob:EUR", floor=None)
+        for number, text in enumerate(("=HYPERLINK(1)", " +1", "plain")):
+            post(
+                owner,
+                move(
+                    ann, bob, 1_00 + number, description=text, reference=f"@r{number}",
+                    effective_at=JUNE,
+                ),
+            )  # fmt: skip
+        return owner, ann
+
+    @staticmethod
+    def export(client, account, **fields):
+        url = f"/admin/ledger/ledgeraccount/{encode_id('la', account)}/act/export/"
+        sent = {
+            "period": "2026-06",
+            "clock": "effective",
+            "reason": "For the auditors",
+            "form_token": str(new_id()),
+        }
+        return client.post(url, sent | fields)
+
+    def test_holds_its_lines_as_text_and_numbers_as_numbers(self, books):
+        _, ann = books
+        answer = self.export(House.signed_in(accounts.create_staff("auditor")), ann)
+
+        assert answer["Content-Disposition"].endswith('-2026-06.csv"')
+        rows = list(csv.reader(io.StringIO(b"".join(answer.streaming_content).decode())))
+        assert rows[2] == ["opening", "0.00", "EUR", "0"]
+        assert rows[3] == ["closing", "-3.03", "EUR", "-303"]
+        lines = [dict(zip(rows[4], row, strict=True)) for row in rows[5:-1]]
+        assert [line["description"] for line in lines] == ["'=HYPERLINK(1)", "' +1", "plain"]
+        assert [line["reference"] for line in lines] == ["'@r0", "'@r1", "'@r2"]
+        assert [line["amount_minor"] for line in lines] == ["-100", "-101", "-102"]
+        assert [line["balance"] for line in lines] == ["-1.00", "-2.01", "-3.03"]
+        assert rows[-1] == ["rows", "3"]
+
+    def test_is_noted_before_its_first_byte_and_after_its_last(self, books):
+        _, ann = books
+        answer = self.export(House.signed_in(accounts.create_staff("auditor")), ann)
+        begun = AuditEvent.objects.get(act="core.export")
+        assert begun.reason == "For the auditors"
+        assert begun.after["since"] == "2026-06-01T00:00:00+00:00"
+
+        written = b"".join(answer.streaming_content)
+
+        ended = AuditEvent.objects.filter(act="core.export").latest("id")
+        assert ended.after["export"] == begun.after["export"]
+        assert ended.after["sha256"] == hashlib.sha256(written).hexdigest()
+        assert ended.after["lines"] == written.count(b"\r\n")
+
+    def test_that_breaks_off_has_no_second_note(self, books):
+        _, ann = books
+        answer = self.export(House.signed_in(accounts.create_staff("auditor")), ann)
+
+        lines = iter(answer.streaming_content)
+        next(lines)
+        answer.close()
+
+        assert AuditEvent.objects.filter(act="core.export").count() == 1
+
+    def test_is_read_a_page_at_a_time(self, books, monkeypatch):
+        from apps.ledger.operations import _statement_export  # noqa: PLC0415  (this test's bound)
+
+        monkeypatch.setattr(_statement_export, "PAGE_ROWS", 1)
+        _, ann = books
+
+        answer = self.export(
+            House.signed_in(accounts.create_staff("finance_maker")), ann, clock="recorded",
+            period=f"{clock.now():%Y-%m}",
+        )  # fmt: skip
+
+        rows = list(csv.reader(io.StringIO(b"".join(answer.streaming_content).decode())))
+        assert [row[9] for row in rows[5:-1]] == ["-100", "-101", "-102"]
+
+    def test_is_not_for_who_may_not_export(self, books):
+        _, ann = books
+        client = House.signed_in(accounts.create_staff("risk_analyst"))
+
+        assert self.export(client, ann).status_code == 403
+        assert not AuditEvent.objects.filter(act="core.export").exists()
+        page = client.get(f"/admin/ledger/ledgeraccount/{encode_id('la', ann)}/")
+        assert "/act/export/" not in page.content.decode()
+
+    def test_of_another_organizations_account_is_not_there(self, books):
+        _, ann = books
+        elsewhere = accounts.create_staff(
+            "auditor", organizations=[accounts.create_organization()], sees_all=False
+        )
+
+        assert self.export(House.signed_in(elsewhere), ann).status_code == 404
+        assert not AuditEvent.objects.filter(act="core.export").exists()
+
+    @pytest.mark.parametrize("period", ["", "2026", "2026-13", "9999-01"])
+    def test_wants_a_month(self, books, period):
+        _, ann = books
+        client = House.signed_in(accounts.create_staff("auditor"))
+
+        assert self.export(client, ann, period=period).status_code == 400
+        assert not AuditEvent.objects.filter(act="core.export").exists()
+
+    def test_opens_with_the_month_that_was_looked_at(self, house):
+        url = f"ledger/ledgeraccount/{encode_id('la', house.ann)}/"
+        text = house.page(url, period="2026-05", clock="recorded")
+        assert f"{url}act/export/?clock=recorded&amp;period=2026-05" in text
+
+        assert 'value="2026-05"' in house.page(f"{url}act/export/", period="2026-05")
+
 
 class TestAnAccount:
+    def test_leads_to_its_entries_in_the_journal(self, house):
+        text = house.page(f"ledger/ledgeraccount/{encode_id('la', house.fees)}/")
+
+        query = f"?organization={house.id}&amp;account={encode_id('la', house.fees)}"
+        assert f"/admin/ledger/journalentry/{query}" in text
+
+    def test_of_a_bank_says_why_nobody_adjusts_it_by_hand(self, house):
+        bank = open_account(house.id, "bank:ba_2:EUR", type_="asset", floor=None, internal=True)
+        fees = open_account(house.id, "fees:g:EUR", type_="income", floor=None, internal=True)
+        why = "bank:ba_2:EUR is moved by Kassa&#x27;s own acts only."
+
+        assert why in house.page(f"ledger/ledgeraccount/{encode_id('la', bank)}/")
+        text = house.page(f"ledger/ledgeraccount/{encode_id('la', fees)}/")
+        assert f"/admin/ledger/ledgeraccount/{encode_id('la', fees)}/act/adjust/" in text
+
     def test_shows_the_month_of_its_latest_posting(self, house):
         text = house.page(f"ledger/ledgeraccount/{encode_id('la', house.ann)}/")
 
@@ -169,7 +365,126 @@ class TestAnAccount:
             ]
 
 
+class TestTheJournal:
+    """Its filters: a row is shown exactly if all of them fit it."""
+
+    @staticmethod
+    def shown(house, **query):
+        """Return which of the three entries are shown: the payment, the gift, the fee."""
+        text = house.page("ledger/journalentry/", **query)
+        rows = JournalEntry.objects.filter(organization_id=house.id).order_by("id")
+        ids = (encode_id("je", row.id) for row in rows)
+        return "".join(
+            name
+            for name, id_ in zip("pgf", ids, strict=True)
+            if f"/admin/ledger/journalentry/{id_}/" in text
+        )
+
+    @pytest.mark.parametrize(
+        ("query", "found"),
+        [
+            ({}, "pgf"),
+            ({"kind": "fee"}, "f"),
+            ({"account": "customers:bob:available:EUR"}, "g"),
+            ({"account": "customers:ann:available:EUR", "amount_from": "30"}, "pg"),
+            ({"account": "bank:ba_1:EUR", "amount_to": "99.99"}, ""),
+            ({"by": "job:"}, "pgf"),
+            ({"by": "staff:"}, ""),
+            ({"actor": "job:tests"}, "pgf"),
+            ({"actor": "job:test"}, ""),
+            ({"reference": "none"}, ""),
+            ({"effective_from": "2026-06-15"}, "gf"),
+            ({"effective_until": "2026-06-14"}, "p"),
+            ({"effective_from": "2026-05-31", "effective_until": "2026-05-31"}, "p"),
+            ({"recorded_from": "2026-06-15"}, "gf"),
+            ({"recorded_until": "2026-05-31", "kind": "transfer"}, "p"),
+        ],
+    )
+    def test_shows_what_fits_its_filters(self, house, query, found):
+        assert self.shown(house, **query) == found
+        assert house.asked <= QUERIES_MAX + 4
+
+    def test_looks_for_an_amount_of_a_currency_in_a_month(self, house):
+        june = {"effective_from": "2026-06-01", "effective_until": "2026-06-30"}
+        query = {"currency": "EUR", "amount_from": "5.00", "amount_to": "29.99"}
+
+        assert self.shown(house, **query, **june) == "f"
+        assert self.shown(house, **query | {"currency": "USD"}, **june) == ""
+
+        text = house.page("ledger/journalentry/", **query, effective_until="2026-06-30")
+        assert "Amounts are looked for on one account, or in 31 days" in text
+        assert "here from 31 May 2026 on" in text
+
+    @pytest.mark.parametrize(
+        ("query", "said"),
+        [
+            ({"amount_from": "5"}, "of a currency, or of an account"),
+            ({"amount_from": "x", "currency": "EUR"}, "not a plain decimal amount"),
+            ({"amount_from": "0", "currency": "EUR"}, "more than zero"),
+            ({"currency": "XXQ"}, "XXQ is no currency"),
+            ({"account": "fees:none"}, "There is no account fees:none"),
+            ({"effective_from": "yesterday"}, "no day such as"),
+            ({"recorded_from": "2026-06-02", "recorded_until": "2026-06-01"}, "not before"),
+        ],
+    )
+    def test_says_what_means_nothing_and_shows_no_row(self, house, query, said):
+        assert self.shown(house, **query) == ""
+        text = house.page("ledger/journalentry/", **query).replace("&#x27;", "'")
+        assert said in text
+
+    def test_is_walked_page_by_page(self, house):
+        owner = create_organization()
+        ann, bob = (open_account(owner, f"wallets:{who}:EUR", floor=None) for who in "ab")
+        write_history(owner, [Move(ann, bob, 1_00, JUNE, JUNE) for _ in range(120)])
+        seen, query = [], {"account": "wallets:a:EUR", "organization": str(owner)}
+        after = ""
+        while True:
+            text = house.page("ledger/journalentry/", **query, after=after)
+            seen += re.findall(r'href="/admin/ledger/journalentry/(je_\w+)/"', text)
+            older = re.search(r'rel="next" href="\?[^"]*after=([\w-]+)', text)
+            if older is None:
+                break
+            after = older[1]
+        newer = re.search(r'rel="prev" href="\?[^"]*before=([\w-]+)', text)
+        back = house.page("ledger/journalentry/", **query, before=newer[1])
+
+        assert len(seen) == len(set(seen)) == 120
+        assert re.findall(r'href="/admin/ledger/journalentry/(je_\w+)/"', back) == seen[50:100]
+
+    @pytest.mark.parametrize("after", ["x", "%%%", "WyJ4Il0", "\x00"])
+    def test_shows_its_first_page_for_a_place_that_is_not_its_own(self, house, after):
+        assert self.shown(house, kind="fee", after=after) == "f"
+
+    def test_is_searched_in_one_organization_that_one_sees(self, house):
+        other = House()
+
+        assert self.shown(other, kind="fee", organization=str(other.id)) == "f"
+        assert self.shown(house, kind="fee", organization=str(other.id)) == ""
+        narrow = accounts.create_staff(
+            "finance_maker",
+            organizations=[Organization.objects.get(id=other.id)],
+            sees_all=False,
+        )
+        house.client = House.signed_in(narrow)
+        assert self.shown(house, kind="fee", organization=str(house.id)) == ""
+
+
 class TestAJournalEntry:
+    def test_shows_its_seal_once_it_has_one(self, house):
+        owner = create_organization()
+        ann, bob = (open_account(owner, f"wallets:{who}:EUR", floor=None) for who in "ab")
+        post(owner, move(ann, bob, 10_00))
+        [entry] = JournalEntry.objects.filter(organization_id=owner)
+        url = f"ledger/journalentry/{encode_id('je', entry.id)}/"
+        assert "not yet sealed" in house.page(url)
+
+        operations.seal_in_order(organization_id=owner, entry_ids=[entry.id], now=clock.now())
+
+        text = house.page(url)
+        [(position, _, hash_)] = queries.list_links(organization_id=owner, after=0, limit=5)
+        assert position == 1
+        assert hash_.hex() in text
+
     def test_is_looked_for_within_the_organizations_one_sees(self, house):
         owner = encode_id("la", house.ann)
         with CaptureQueriesContext(connection) as asked:
@@ -236,6 +551,18 @@ class TestPeriods:
         answer = house.client.get(f"/admin/ledger/period/{encode_id('per', period.id)}/act/close/")
 
         assert "It is closed already." in answer.content.decode()
+
+
+class TestTheTrialBalance:
+    def test_of_now_is_narrowed_to_a_branch(self, house):
+        text = house.page("trial-balance/", code="customers:")
+
+        assert "only the whole tree comes to zero" in text
+        assert "bank:ba_1" not in text
+        assert "95.00" in text
+
+    def test_of_a_branch_that_is_none_says_so(self, house):
+        assert "No account that moved fits this." in house.page("trial-balance/", code="nowhere:")
 
 
 class TestTheTrialBalanceOfAMonth:

@@ -169,10 +169,10 @@ class TestHome:
 
     def test_counts_what_waits_for_me_and_not_my_own(self, browse):
         own_is_left_out = browse("noor").get("/admin/").content.decode()
-        all_three = browse("anton").get("/admin/").content.decode()
+        all_four = browse("anton").get("/admin/").content.decode()
 
-        assert re.search(r"Waiting for me</span><b>2</b>", own_is_left_out)
-        assert re.search(r"Waiting for me</span><b>3</b>", all_three)
+        assert re.search(r"Waiting for me</span><b>3</b>", own_is_left_out)
+        assert re.search(r"Waiting for me</span><b>4</b>", all_four)
 
     def test_shows_an_admin_of_staff_no_money(self, browse):
         text = browse("bo").get("/admin/").content.decode()

@@ -10,13 +10,17 @@ from apps.accounts import operations as accounts
 from apps.accounts.models import Customer, Organization, Staff
 from apps.accounts.rules import CustomerDetails
 from apps.approvals import operations as approvals
+from apps.backoffice import operations as backoffice
 from apps.banking import operations as banking
 from apps.banking.models import BankAccount, LineQueue
 from apps.banking.operations import Holder
 from apps.core import clock, outbox, work
 from apps.core.actors import Actor
-from apps.core.ids import new_id
+from apps.core.ids import encode_id, new_id
 from apps.core.money import Money
+from apps.ledger import queries as books
+from apps.ledger.operations import EntryRequest
+from apps.ledger.rules import Leg
 from apps.payments import operations as payments
 from apps.payouts import operations as payouts
 from apps.payouts import queries as payout_queries
@@ -105,6 +109,7 @@ def build_lively(*, days: int = 30, seed: int = 7) -> House:
         debits = _pay_out_of(house, chance, moment) if back % 3 == 0 else []
         import_day(house, moment, [*_credits(house, chance), *debits])
     open_payouts(house, now)
+    ask_for_goodwill(house, now)
     deliver(chance)
     return house
 
@@ -335,6 +340,24 @@ def open_payouts(house: House, now: datetime) -> None:
     )
     denied = request(house, 1, 1_100_00, now=now)
     decide(house, denied, "anton", "deny", "Amount and invoice differ.", now=now)
+
+
+def ask_for_goodwill(house: House, now: datetime) -> None:
+    """Leave a correction of the books waiting: a fee given back by hand."""
+    fees = "fees:payouts:EUR"
+    theirs = f"customers:{encode_id('cus', house.customers[0].id)}:available:EUR"
+    ids = books.account_ids(organization_id=house.id, codes=[fees, theirs])
+    backoffice.request_adjustment(
+        organization_id=house.id,
+        entry=EntryRequest(
+            legs=(Leg(ids[fees], 5_00, "EUR"), Leg(ids[theirs], -5_00, "EUR")),
+            description="Fee given back for a late payout",
+        ),
+        reason="The payout came two days late, by our fault.",
+        idempotency_key="demo-goodwill",
+        actor=house.actor("mara"),
+        now=now,
+    )
 
 
 def decide(house: House, payout: Any, name: str, verdict: str, reason: str, *, now: Any) -> None:

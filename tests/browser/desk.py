@@ -31,15 +31,13 @@ class Desk:
     base: str
     complaints: list[str] = field(default_factory=list)
     expected: set[int] = field(default_factory=set)
+    takes_files: bool = False
 
     def watch(self) -> None:
         """Keep what must not happen: console errors, faults of pages, requests that fail."""
         self.page.on("console", self._heard)
         self.page.on("pageerror", lambda fault: self.complaints.append(f"page error: {fault}"))
-        self.page.on(
-            "requestfailed",
-            lambda request: self.complaints.append(f"failed: {request.url} {request.failure}"),
-        )
+        self.page.on("requestfailed", self._failed)
         self.page.on("response", self._answered)
 
     def _heard(self, message: Any) -> None:
@@ -48,6 +46,12 @@ class Desk:
             self.expected and "Failed to load resource" in message.text
         ):
             self.complaints.append(f"console {message.type}: {message.text}")
+
+    def _failed(self, request: Any) -> None:
+        # Where a file is the answer, the browser stays on the page and calls that an abort.
+        is_file = self.takes_files and request.is_navigation_request()
+        if not (is_file and request.failure == "net::ERR_ABORTED"):
+            self.complaints.append(f"failed: {request.url} {request.failure}")
 
     def _answered(self, response: Any) -> None:
         if response.status >= 400 and response.status not in self.expected:

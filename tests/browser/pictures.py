@@ -47,6 +47,7 @@ def take(browser: Browser, base: str) -> None:
     shoot(dark, "/admin/", "home-dark")
     shoot(light, "/admin/payouts/payout/", "payouts")
     shoot(light, "/admin/trial-balance/", "trial-balance")
+    shoot(light, "/admin/ledger/ledgeraccount/?under=customers", "ledger-accounts")
     shoot(dark, "/admin/banking/bankline/", "bank-lines-dark")
     light.go("/admin/approvals/approvalrequest/")
     light.page.get_by_role("link", name="Pay out 1,250.00 EUR").click()

@@ -1,10 +1,15 @@
 """What people do all day, done in a browser."""
 
+import csv
 import re
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import expect
 
+from apps.backoffice.models import Correction
+from apps.core.ids import encode_id
+from apps.core.models import AuditEvent
 from apps.payouts.models import Payout
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
@@ -68,6 +73,59 @@ def test_two_people_pay_out_what_one_asked_for(sit_down, house):
 
     expect(decider.page.get_by_text("It is approved now.")).to_be_visible()
     assert Payout.objects.get(pk=house.payouts["own"].pk).state == "scheduled"
+
+
+def test_two_people_correct_the_books_and_see_first_what_it_does(sit_down, house):
+    asker, decider = sit_down("mara"), sit_down("anton")
+    theirs = f"customers:{encode_id('cus', house.customers[1].id)}:available:EUR"
+
+    # Who asks writes two postings, and is shown what stands after them before anything is asked.
+    asker.go("/admin/ledger/journalentry/")
+    asker.page.get_by_role("link", name="Adjust the books").click()
+    for row, (account, side) in enumerate((("fees:payouts:EUR", "Debit"), (theirs, "Credit")), 1):
+        asker.page.get_by_label(f"Account, posting {row}").fill(account)
+        asker.page.get_by_label(f"{side}, posting {row}").fill("12.50")
+    asker.page.get_by_label("Description").fill("Fee given back")
+    asker.page.get_by_label("Reason").fill("The payout came two days late.")
+    asker.page.get_by_role("button", name="Preview").click()
+    preview = asker.page.get_by_role("region", name="What would be posted")
+    expect(preview).to_contain_text("\u221212.50")
+    assert not Correction.objects.filter(description="Fee given back").exists()
+    asker.shoot("adjust-preview")
+    asker.page.get_by_role("button", name="Adjust the books").click()
+    expect(asker.page.get_by_text("Asked; the request is open")).to_be_visible()
+
+    decider.go("/admin/approvals/approvalrequest/")
+    decider.page.get_by_role("link", name="Adjust the books by 12.50 EUR").click()
+    expect(decider.page.get_by_text("debit 12.50 EUR on fees:payouts:EUR")).to_be_visible()
+    decider.page.get_by_role("link", name=re.compile("^Approve")).click()
+    decider.page.get_by_label("Reason").fill("Looked at the payout.")
+    decider.page.get_by_role("button", name=re.compile("^Approve")).click()
+
+    expect(decider.page.get_by_text("It is approved now.")).to_be_visible()
+    correction = Correction.objects.get(description="Fee given back")
+    assert (correction.state, correction.posted_id is not None) == ("posted", True)
+    decider.go("/admin/ledger/journalentry/?kind=adjustment")
+    expect(decider.page.locator("#result_list tbody tr")).to_have_count(1)
+    decider.shoot("journal-found")
+
+
+def test_a_statement_is_taken_out_as_a_file(sit_down, house):
+    desk = sit_down("ada")
+    desk.go(
+        f"/admin/ledger/ledgeraccount/?code=customers:{encode_id('cus', house.customers[0].id)}"
+    )
+    desk.page.locator("#result_list tbody tr a").first.click()
+    desk.page.get_by_role("link", name="Export", exact=True).click()
+    desk.page.get_by_role("button", name="For the auditors.").click()
+    desk.takes_files = True
+    with desk.page.expect_download() as taken:
+        desk.page.get_by_role("button", name="Export the statement").click()
+
+    lines = list(csv.reader(Path(taken.value.path()).read_text().splitlines()))
+    assert taken.value.suggested_filename.startswith("statement-la_")
+    assert lines[-1] == ["rows", str(len(lines) - 6)]
+    assert AuditEvent.objects.filter(act="core.export").count() == 2
 
 
 def test_a_refused_act_keeps_what_was_typed(sit_down, house):

@@ -374,7 +374,7 @@ class TestMany:
         [foreign] = both.by_lane(
             other.environ(key="foreign", HTTP_AUTHORIZATION=f"Bearer {both.token}")
         )
-        assert json.loads(foreign[2])["code"] == "ledger_account_not_found"
+        assert json.loads(foreign[2])["code"] == "unknown_ledger_account"
 
     def test_what_is_djangos_among_them_is_left_and_the_rest_answered(self, both):
         answers = both.lane.answer(

@@ -17,6 +17,7 @@ TENANT = {
     "approvals_decision",
     "approvals_policy",
     "approvals_request",
+    "backoffice_correction",
     "backoffice_daily_metric",
     "banking_account",
     "banking_connection",

@@ -75,6 +75,8 @@ def expected_postings(rows: Rows, search: Search) -> list[Posting]:
             search.account_id in {None, posting.account_id}
             and search.reference in {None, entry.reference}
             and search.kind in {None, entry.kind}
+            and acted(search.actor, entry.actor)
+            and search.currency in {None, posting.currency}
             and dict(search.metadata).items() <= metadata.items()
             and inside(search.effective, entry.effective_at)
             and inside(search.recorded, entry.recorded_at)
@@ -94,6 +96,10 @@ def expected_postings(rows: Rows, search: Search) -> list[Posting]:
 
     found = sorted(filter(matches, rows.postings), key=lambda posting: posting.number)
     return sorted(found, key=newest_first, reverse=True)
+
+
+def acted(asked: str | None, actor: str) -> bool:
+    return asked is None or actor == asked or (asked[-1] == ":" and actor.startswith(asked))
 
 
 def inside(window: Window, instant: datetime) -> bool:
@@ -158,6 +164,11 @@ FILTERS = {
     "nothing": {"reference": "r-7", "kind": "fx"},
     "amount": {"amount_min": 102, "amount_max": 103},
     "least": {"amount_min": 104},
+    "actor": {"actor": "job:tests", "kind": "sweep"},
+    "half an actor": {"actor": "job:test"},
+    "kind of actor": {"actor": "job:"},
+    "currency": {"currency": "EUR", "amount_min": 103},
+    "another currency": {"currency": "USD"},
     "most": {"amount_max": 100, "metadata": {"odd": "1"}},
 }
 

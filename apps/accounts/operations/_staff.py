@@ -129,7 +129,7 @@ def grant_role(
     :raises RolePairRefused: if it does not go with a role already held
     :raises StaffNotFound: if there is no such person
     """
-    _require_three_people(staff_id, requested_by, actor)
+    _require_three_people(staff_id, requested_by, actor, capability="accounts.grant_role")
     staff = queries.get_staff_for_update(staff_id=staff_id)
     held = queries.list_roles(staff_id=staff_id)
     if role in held:
@@ -160,7 +160,7 @@ def revoke_role(
     :raises CapabilityMissing: if requester or decider is not an admin
     :raises StaffNotFound: if there is no such person
     """
-    _require_three_people(staff_id, requested_by, actor)
+    _require_three_people(staff_id, requested_by, actor, capability="accounts.revoke_role")
     staff = queries.get_staff_for_update(staff_id=staff_id)
     held = queries.list_roles(staff_id=staff_id)
     if role not in held:
@@ -213,11 +213,13 @@ def end_sessions(*, staff_id: UUID, reason: str, actor: Actor) -> None:
     audit.record("accounts.manage_staff", staff, actor=actor, reason=reason)
 
 
-def _require_three_people(staff_id: UUID, requested_by: Actor, actor: Actor) -> None:
+def _require_three_people(
+    staff_id: UUID, requested_by: Actor, actor: Actor, *, capability: str
+) -> None:
     if len({f"staff:{staff_id}", requested_by.principal, actor.principal}) != 3:  # noqa: PLR2004
         raise errors.OwnRole("Who asks, who decides and whose role it is are three people.")
     for person in (requested_by, actor):
-        queries.require_capability(actor=person, capability="accounts.grant_role")
+        queries.require_capability(actor=person, capability=capability)
 
 
 def _raise_access_version(staff: Staff) -> None:

@@ -1,5 +1,12 @@
 """Writes of the back office: figures and checks it keeps, and what it asks two people about."""
 
+from apps.backoffice.operations.corrections import (
+    ACTS,
+    register_correction_acts,
+    request_adjustment,
+    request_reversal,
+    withdraw_correction,
+)
 from apps.backoffice.operations.figures import check_invariants, roll_up, roll_up_since
 from apps.backoffice.operations.periods import (
     register_period_acts,
@@ -8,10 +15,15 @@ from apps.backoffice.operations.periods import (
 )
 
 __all__ = [
+    "ACTS",
     "check_invariants",
+    "register_correction_acts",
     "register_period_acts",
+    "request_adjustment",
     "request_period_close",
     "request_period_reopen",
+    "request_reversal",
     "roll_up",
     "roll_up_since",
+    "withdraw_correction",
 ]

@@ -14,18 +14,17 @@ import structlog
 
 from apps.accounts import queries as accounts
 from apps.accounts.roles import Role
-from apps.approvals import operations as approvals
 from apps.approvals import queries as requests
 from apps.approvals import registry
 from apps.approvals.registry import Act, Resolution
 from apps.approvals.rules import Facts, Policy, Step
 from apps.backoffice import errors
+from apps.backoffice.operations._asking import asked_before, open_request
 from apps.core import audit, idempotency, transactions
 from apps.core.actors import Actor
 from apps.core.ids import encode_id
 from apps.ledger import operations as ledger
 from apps.ledger import queries as books
-from apps.ledger.errors import TwoPeopleNeeded
 from apps.ledger.registry import AskedFor
 
 log = structlog.stdlib.get_logger("kassa.backoffice")
@@ -61,7 +60,7 @@ def request_period_close(
         organization_id, idempotency_key, "request_period_close", month, reason, prefix="apr"
     )
     if claim.replayed:
-        return _asked_before(organization_id, claim.resource_id)
+        return asked_before(organization_id, claim.resource_id)
     accounts.require_capability(actor=actor, capability=CLOSE_ACT, organization_id=organization_id)
     period = ledger.prepare_close(organization_id=organization_id, month=month, now=now)
     return _ask(
@@ -101,7 +100,7 @@ def request_period_reopen(
         organization_id, idempotency_key, "request_period_reopen", month, reason, prefix="apr"
     )
     if claim.replayed:
-        return _asked_before(organization_id, claim.resource_id)
+        return asked_before(organization_id, claim.resource_id)
     accounts.require_capability(actor=actor, capability=REOPEN_ACT, organization_id=organization_id)
     period = ledger.prepare_reopen(organization_id=organization_id, month=month)
     return _ask(
@@ -113,11 +112,6 @@ def request_period_reopen(
         actor=actor,
         now=now,
     )
-
-
-def _asked_before(organization_id: UUID, request_id: UUID) -> AskedFor:
-    request = requests.get_request(organization_id=organization_id, request_id=request_id)
-    return AskedFor(request.id, request.state)
 
 
 def _ask(
@@ -138,19 +132,14 @@ def _ask(
         raise errors.PeriodAskedForAlready(
             "This waits for a second person already.", approval=encode_id("apr", waiting.id)
         )
-    request = approvals.request_approval(
+    request = open_request(
+        act,
         organization_id=organization_id,
-        act=act,
         subject_id=period_id,
-        requester_principal=actor.principal,
+        idempotency_key=idempotency_key,
         actor=actor,
         now=now,
     )
-    if request is None:
-        # A policy that asks nobody cannot close a month: the ledger wants a second person.
-        raise TwoPeopleNeeded("The policy in force asks nobody else, and a month needs two.")
-    # The request has an id of its own, and from now on the key stands for it.
-    idempotency.answer_with(organization_id, idempotency_key, request.id)
     audit.record(
         act,
         ("ledger.period", str(period_id)),

@@ -4,6 +4,7 @@ from django.apps import apps
 from django.contrib import admin
 from django.core import checks
 
+from apps.core.admin_base.acts import PreviewForm
 from apps.core.admin_base.records import RecordAdmin
 
 _ALLOWED = "RecordAdmin, ReferenceAdmin or StaffAdmin"
@@ -28,6 +29,7 @@ def _faults(label: str, screen: object) -> list[checks.CheckMessage]:
         "kassa.E014": ("has actions, which run without a form", bool(screen.actions)),
         "kassa.E015": ("names no capability to see it", not screen.view_capability),
         "kassa.E016": ("shows a sealed column", _shows_sealed(screen)),
+        "kassa.E017": ("has an act whose preview its form does not carry", _forgets(screen)),
     }
     return [
         checks.Error(f"The screen of {label} {fault}.", id=id_)
@@ -44,6 +46,10 @@ def _shows_sealed(screen: RecordAdmin[object]) -> bool:  # type: ignore[type-var
     named = [*screen.list_display, *screen.facts, *screen.search_fields, *screen.keyset.columns]
     filtered = [filter_.name for filter_ in screen.filters]
     return any("sealed" in str(name) for name in [*named, *filtered])
+
+
+def _forgets(screen: RecordAdmin[object]) -> bool:  # type: ignore[type-var]  # any model
+    return any(act.preview and not issubclass(act.form, PreviewForm) for act in screen.acts)
 
 
 def register() -> None:

@@ -10,6 +10,7 @@ from django.db.models import Model
 from django.utils.safestring import SafeString
 
 from apps.core.admin_base import cells
+from apps.core.admin_base.pages import zone_of
 from apps.core.models import AuditEvent, OutboxEvent
 
 ROWS_MAX = 30
@@ -26,11 +27,12 @@ class Happening:
     who: str
     why: str
     is_event: bool
+    zone: str
 
     @property
     def when(self) -> SafeString:
         """Return the instant as a screen shows it."""
-        return cells.instant(self.at)
+        return cells.instant(self.at, zone=self.zone)
 
 
 def of(obj: Model, *, aggregate_type: str, key: str) -> list[Happening]:
@@ -52,6 +54,7 @@ def of(obj: Model, *, aggregate_type: str, key: str) -> list[Happening]:
         if aggregate_type
         else []
     )
+    zone = zone_of(obj)
     names = people([act.principal for act in acts] + [event.actor for event in events])
     lines = [
         Happening(
@@ -60,6 +63,7 @@ def of(obj: Model, *, aggregate_type: str, key: str) -> list[Happening]:
             who=names.get(act.principal, act.principal),
             why=act.reason,
             is_event=False,
+            zone=zone,
         )
         for act in acts
     ] + [
@@ -69,6 +73,7 @@ def of(obj: Model, *, aggregate_type: str, key: str) -> list[Happening]:
             who=names.get(event.actor, event.actor),
             why="",
             is_event=True,
+            zone=zone,
         )
         for event in events
     ]

@@ -2,21 +2,25 @@
 An act: a form that calls one operation, the one the API calls (ADR 0061).
 
 GET shows the facts and changes nothing. POST runs the operation in its own transaction, with the
-form's token as idempotency key, so that a double click gives the first outcome.
+form's token as idempotency key, so that a double click gives the first outcome. An act with a
+preview shows first what would happen; the same input sent again is then done.
 """
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, override
 from uuid import UUID, uuid4
 
 from django import forms
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, QueryDict
+from django.http.response import HttpResponseBase
 
 from apps.core import clock
 from apps.core.actors import Actor
+from apps.core.admin_base.pages import Table
+from apps.core.canonical import digest
 from apps.core.errors import (
     InvalidInput,
     NotFound,
@@ -82,6 +86,35 @@ class ActForm(forms.Form):
         return {name: found for name, found in self.cleaned_data.items() if name not in ours}
 
 
+class PreviewForm(ActForm):
+    """The form of an act with a preview: it also carries what was seen of it."""
+
+    previewed = forms.CharField(widget=forms.HiddenInput, required=False)
+
+    @property
+    def was_previewed(self) -> bool:
+        """Say whether what it holds is what a preview was shown of."""
+        return self.is_bound and self.data.get("previewed") == self.seen()
+
+    def seen(self) -> str:
+        """Return what stands for the input; the reason may still be put in other words."""
+        sent: Any = self.data
+        return digest(
+            {name: sent.getlist(name) for name in sent if name not in _NOT_PREVIEWED}
+        ).hex()
+
+    @override
+    def arguments(self) -> dict[str, Any]:
+        given = super().arguments()
+        given.pop("previewed")
+        return given
+
+
+_NOT_PREVIEWED: Final = frozenset(
+    {"csrfmiddlewaretoken", "form_token", "expected_version", "previewed", "reason"}
+)
+
+
 def _stays_on(_subject: Any, _user: Any) -> str:  # noqa: ANN401  (any app's row)
     return ""
 
@@ -93,7 +126,9 @@ class Act:
 
     `off` says in words why it is not possible now, or nothing; `label` names act and amount;
     `done` says what is true afterwards. `subject` is the operation's name for the row's id.
-    `on_list` is an act without a row, such as an import.
+    `on_list` is an act without a row, such as an import. `preview` returns what would happen, or
+    raises what the operation would say; its form is a `PreviewForm`. `answer` makes the response
+    of what the operation returned, where that is a file and not a changed row.
     """
 
     name: str
@@ -105,6 +140,8 @@ class Act:
     off: Callable[[Any, Any], str] = _stays_on
     done: Callable[[Any], str] = lambda _result: "Done."
     more: Callable[[Any, Mapping[str, Any]], Mapping[str, Any]] = lambda _row, _cleaned: {}
+    preview: Callable[[Any, Any], Sequence[Table]] | None = None
+    answer: Callable[[Any], HttpResponseBase] | None = None
     presets: tuple[str, ...] = ()
     is_dangerous: bool = False
     on_list: bool = False
@@ -135,13 +172,15 @@ class Act:
         return self.off(subject, user)
 
     def bind(self, request: HttpRequest, subject: Any) -> ActForm:  # noqa: ANN401
-        """Return the form: as sent, or as it opens, with a fresh token."""
+        """Return the form: as sent, or as a link opens it, with a fresh token."""
         if request.method == "POST":
             return self.form(request.POST, request.FILES, user=request.user, subject=subject)
+        own = self.form.declared_fields.keys() - PreviewForm.declared_fields.keys()
+        linked = {name: request.GET[name] for name in own if name in request.GET}
         return self.form(
             user=request.user,
             subject=subject,
-            initial={"form_token": uuid4(), "expected_version": version_of(subject)},
+            initial=linked | {"form_token": uuid4(), "expected_version": version_of(subject)},
         )
 
     def run(self, form: ActForm, *, user: Any, subject: Any) -> Any:  # noqa: ANN401
@@ -189,11 +228,23 @@ def fresh_form(form: ActForm, *, subject: Any) -> ActForm:  # noqa: ANN401  (any
 
     What was typed is kept; the version is the one of now.
     """
+    version = version_of(subject)
+    return _with_data(
+        form, form_token=str(uuid4()), expected_version="" if version is None else str(version)
+    )
+
+
+def seen_form(form: PreviewForm) -> ActForm:
+    """Return the same input, as one whose preview was shown."""
+    return _with_data(form, previewed=form.seen())
+
+
+def _with_data(form: ActForm, **changes: str) -> ActForm:
     sent = QueryDict(mutable=True)
     sent.update(form.data)
-    sent["form_token"] = str(uuid4())
-    sent["expected_version"] = "" if version_of(subject) is None else str(version_of(subject))
-    renewed = type(form)(sent, user=form.user, subject=subject)
+    for name, value in changes.items():
+        sent[name] = value
+    renewed = type(form)(sent, user=form.user, subject=form.subject)
     renewed.is_valid()
     return renewed
 

@@ -113,6 +113,7 @@ class Filter:
     default: str = ""
     placeholder: str = ""
     is_linked: bool = False
+    input_type: str = "text"
 
     def chosen(self, query: QueryDict) -> str:
         """Return what the page was opened with; an unknown choice is none."""
@@ -147,6 +148,27 @@ def exact(name: str, title: str, *, placeholder: str = "", lookup: str = "") -> 
 def linked(name: str, title: str) -> Filter:
     """Filter by the row that a link came from."""
     return Filter(name, title, lambda rows, id_: rows.filter(**{name: id_}), is_linked=True)
+
+
+def searched(
+    name: str,
+    title: str,
+    *,
+    placeholder: str = "",
+    choices: Sequence[tuple[str, str]] = (),
+    input_type: str = "text",
+    is_linked: bool = False,
+) -> Filter:
+    """Offer what the screen's own search reads; the rows themselves are left as they are."""
+    return Filter(
+        name,
+        title,
+        lambda rows, _value: rows,
+        choices,
+        placeholder=placeholder,
+        is_linked=is_linked,
+        input_type=input_type,
+    )
 
 
 def prefix(name: str, title: str, *, placeholder: str = "") -> Filter:

@@ -7,6 +7,7 @@ from django.contrib import messages
 from django.core.exceptions import ImproperlyConfigured, ValidationError
 from django.db.models import Model, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http.response import HttpResponseBase
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils.safestring import SafeString
@@ -16,7 +17,9 @@ from apps.core.admin_base._theme import ThemeModelAdmin
 from apps.core.admin_base.acts import (
     Act,
     CapabilityMissing,
+    PreviewForm,
     fresh_form,
+    seen_form,
     status_of,
     uuid_or_none,
 )
@@ -219,9 +222,7 @@ class RecordAdmin[M: Model](ThemeModelAdmin[M]):
         """Show one page of rows."""
         self._refuse_stranger(request)
         rows, chosen = self._narrow(request)
-        page, previous, following = self.keyset.page(
-            rows, after=request.GET.get("after", ""), before=request.GET.get("before", "")
-        )
+        page, previous, following = self.get_page(request, rows)
         self.prepare(request, page)
         columns = [self.column(str(name)) for name in self.get_list_display(request)]
         context = {
@@ -239,7 +240,7 @@ class RecordAdmin[M: Model](ThemeModelAdmin[M]):
             "previous": _query(request, before=previous) if previous else "",
             "following": _query(request, after=following) if following else "",
             "first": _query(request) if request.GET.get("after") else "",
-            "total": self._total(request, rows, page, previous, following),
+            "total": self.total(request, rows, page, previous, following),
             "count_url": _query(request, count="1"),
             "acts": self._buttons(request, None),
             **self.list_extra(request),
@@ -247,6 +248,11 @@ class RecordAdmin[M: Model](ThemeModelAdmin[M]):
         }
         request.current_app = self.admin_site.name
         return TemplateResponse(request, self.list_template, self._with_screen(context))
+
+    def get_page(self, request: HttpRequest, rows: QuerySet[M]) -> tuple[list[M], str, str]:
+        """Return a page of the rows, and the keys of the pages before and after it."""
+        query = request.GET
+        return self.keyset.page(rows, after=query.get("after", ""), before=query.get("before", ""))
 
     def get_filters(self, request: HttpRequest) -> list[Filter]:
         """Return the filters offered: the screen's own, and whose rows where there is choice."""
@@ -277,9 +283,10 @@ class RecordAdmin[M: Model](ThemeModelAdmin[M]):
                 rows = _applied(filter_, rows, value)
         return rows, chosen
 
-    def _total(
+    def total(
         self, request: HttpRequest, rows: QuerySet[M], page: list[M], previous: str, following: str
     ) -> str:
+        """Return how many rows there are, as far as one knows; empty where it is to be asked."""
         if request.GET.get("count"):
             counted, more = count_bounded(rows)
             return f"{counted:,}+ rows" if more else f"{counted:,} rows"
@@ -347,11 +354,11 @@ class RecordAdmin[M: Model](ThemeModelAdmin[M]):
 
     # --- Acts ----------------------------------------------------------------------------------
 
-    def list_act_view(self, request: HttpRequest, act: str) -> HttpResponse:
+    def list_act_view(self, request: HttpRequest, act: str) -> HttpResponseBase:
         """Show and run an act that has no row."""
         return self._act(request, self._named(act, on_list=True), None)
 
-    def act_view(self, request: HttpRequest, object_id: str, act: str) -> HttpResponse:
+    def act_view(self, request: HttpRequest, object_id: str, act: str) -> HttpResponseBase:
         """Show and run an act on one row."""
         self._refuse_stranger(request)
         found = self._named(act, on_list=False)
@@ -363,17 +370,24 @@ class RecordAdmin[M: Model](ThemeModelAdmin[M]):
                 return act
         raise Http404("There is no such act.")
 
-    def _act(self, request: HttpRequest, act: Act, obj: M | None) -> HttpResponse:
+    def _act(self, request: HttpRequest, act: Act, obj: M | None) -> HttpResponseBase:
         self._refuse_stranger(request)
         act.refuse_stranger(obj, request.user)
+        if obj is not None:
+            self.prepare(request, [obj])
         form = act.bind(request, obj)
         if request.method != "POST" or not form.is_valid():
             return self._act_page(request, act, obj, form, status=400 if form.is_bound else 200)
         try:
+            if act.preview and isinstance(form, PreviewForm) and not form.was_previewed:
+                preview = act.preview(obj, form)
+                return self._act_page(request, act, obj, seen_form(form), preview=preview)
             result = act.run(form, user=request.user, subject=obj)
         except Refusal as refusal:
             # Read again: what refused it may be what changed meanwhile.
             obj = obj and self._found(request, self.key_of(obj))
+            if obj is not None:
+                self.prepare(request, [obj])
             return self._act_page(
                 request,
                 act,
@@ -382,6 +396,8 @@ class RecordAdmin[M: Model](ThemeModelAdmin[M]):
                 refusal=refusal,
                 status=status_of(refusal),
             )
+        if act.answer is not None:
+            return act.answer(result)
         messages.success(request, act.done(result))
         return HttpResponseRedirect(self.after_act(request, obj))
 
@@ -400,10 +416,10 @@ class RecordAdmin[M: Model](ThemeModelAdmin[M]):
         form: Any,  # noqa: ANN401  (an ActForm; the stubs make its fields opaque)
         *,
         refusal: Refusal | None = None,
+        preview: Sequence[Table] = (),
         status: int = 200,
     ) -> HttpResponse:
-        if obj is not None:
-            self.prepare(request, [obj])
+        is_open = act.preview is None or getattr(form, "was_previewed", False)
         context = {
             **self.admin_site.each_context(request),
             "title": act.label(obj),
@@ -411,6 +427,8 @@ class RecordAdmin[M: Model](ThemeModelAdmin[M]):
             "facts": self.get_act_facts(request, obj) if obj is not None else [],
             "form": form,
             "refusal": refusal,
+            "preview": preview,
+            "button": act.label(obj) if is_open else "Preview",
             "off": act.why_off(obj, request.user) if refusal is None else "",
             "back_url": self.after_act(request, obj),
         }

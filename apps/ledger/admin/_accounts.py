@@ -1,29 +1,33 @@
 """Ledger accounts: a tree of codes, and an account's page, which is its statement."""
 
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, date, datetime, time
+from datetime import date, datetime, time
 from typing import Any, ClassVar, override
 
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
+from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.http import urlencode
 from django.utils.safestring import SafeString
 
 from apps.accounts.models import Organization
 from apps.core.admin_base import Filter, Keyset, RecordAdmin, Table, cells, lists, shown, zone_of
+from apps.core.ids import encode_id
 from apps.core.wall_clock import day_of, first_instant_at
 from apps.ledger import queries
+from apps.ledger.admin._corrections import ADJUST, ADJUST_ANYWHERE
+from apps.ledger.admin._exporting import EXPORT, month_of
 from apps.ledger.admin._links import account_link, entry_link, short_code
 from apps.ledger.models import LedgerAccount
 from apps.ledger.queries import BalanceView, Branch, Position, Statement
-from apps.ledger.rules import AccountType
+from apps.ledger.rules import CREDIT_NORMAL, AccountStatus, AccountType
 from apps.ledger.rules.months import first_of, next_month
 
 STATEMENT_ROWS = 50
-_FLAT = ("q", "code", "type", "currency", "after", "before", "flat")
+_FLAT = ("q", "code", "type", "currency", "status", "floor", "after", "before", "flat")
 _VERSION_DIGITS_MAX = 18
 
 
@@ -45,8 +49,21 @@ class LedgerAccountAdmin(RecordAdmin[LedgerAccount]):
         lists.prefix("code", "Code begins with", placeholder="customers:"),
         lists.choice("type", [(kind.value, kind.value) for kind in AccountType]),
         lists.exact("currency", "Currency", placeholder="EUR"),
+        Filter(
+            "status",
+            "Status",
+            lambda rows, status: rows.filter(queries.has_status(status)),
+            [(status.value, status.value.capitalize()) for status in AccountStatus],
+        ),
+        Filter(
+            "floor",
+            "Floor",
+            lambda rows, where: rows.filter(queries.stands_at_floor(is_below=where == "below")),
+            [("at", "At its floor"), ("below", "Below its floor")],
+        ),
     )
     facts = ("id", "whole_code", "kind", "posted", "pending_out", "pending_in", "floor", "status")
+    acts = (EXPORT, ADJUST, ADJUST_ANYWHERE)
 
     @override
     def headline(self, obj: LedgerAccount) -> str:
@@ -126,6 +143,7 @@ class LedgerAccountAdmin(RecordAdmin[LedgerAccount]):
             "organizations": site.organizations(request),
             "chosen": str(organization.id) if organization else "",
             "tree": _tree(organization, request) if organization else None,
+            "acts": self._buttons(request, None),
             **(extra_context or {}),
         }
         request.current_app = site.name
@@ -159,7 +177,19 @@ class LedgerAccountAdmin(RecordAdmin[LedgerAccount]):
             "statement": _statement_table(statement, zone=zone_of(obj)),
             "opening": cells.amount(statement.opening_minor, obj.currency),
             "closing": cells.amount(statement.closing_minor, obj.currency),
+            "journal_url": _journal_url(obj),
+            "export_url": f"{self.act_url(EXPORT, obj)}?{urlencode(query)}"
+            if EXPORT.is_offered(obj, request.user)
+            else "",
         }
+
+
+def _journal_url(obj: LedgerAccount) -> str:
+    """Return where every entry of this account is, newest first, to be searched further."""
+    query = urlencode(
+        {"organization": str(obj.organization_id), "account": encode_id("la", obj.id)}
+    )
+    return f"{reverse('admin:ledger_journalentry_changelist')}?{query}"
 
 
 def _view(obj: LedgerAccount) -> BalanceView:
@@ -196,10 +226,28 @@ def _tree(organization: Organization, request: HttpRequest) -> dict[str, Any]:
     return {
         "table": Table(
             "",
-            ("Branch", "Type", ">Accounts", ">Debit", ">Credit"),
+            (
+                "Branch",
+                "Type",
+                ">Accounts",
+                ">Posted, debit",
+                ">Posted, credit",
+                ">Pending out",
+                ">Pending in",
+                ">Available",
+            ),
             rows("", 0),
             empty=_why_empty(path),
-            totals=["Sum", "", "", *(cells.amounts(_added(sums, sign)) for sign in (1, -1))]
+            # Branches stand on either side; only what is posted adds up to something.
+            totals=[
+                "Sum",
+                "",
+                "",
+                *(cells.amounts(_added(sums, sign)) for sign in (1, -1)),
+                "",
+                "",
+                "",
+            ]
             if sums
             else (),
         ),
@@ -242,6 +290,7 @@ def _branch_row(
         cells.text(", ".join(sorted(branch.types))),
         cells.number(branch.accounts),
         *_sides(branch.sums),
+        *_reserved(branch),
     ]
 
 
@@ -253,6 +302,20 @@ def _sides(sums: Mapping[str, int]) -> tuple[SafeString | str, SafeString | str]
         cells.amounts(debits) if debits else "",
         cells.amounts(credits_) if credits_ else "",
     )
+
+
+def _reserved(branch: Branch) -> list[SafeString | str]:
+    """Draw what is pending and available, where the accounts of a branch are of one side."""
+    if 0 < len(branch.types & CREDIT_NORMAL) < len(branch.types):
+        return [cells.NONE] * 3
+    return [
+        cells.amounts({currency: sum_ for currency, sum_ in sums.items() if sum_ or not is_pending})
+        for sums, is_pending in (
+            (branch.pending_out, True),
+            (branch.pending_in, True),
+            (branch.available, False),
+        )
+    ]
 
 
 def _added(sums: Sequence[Mapping[str, int]], sign: int) -> dict[str, int]:
@@ -267,7 +330,7 @@ def _added(sums: Sequence[Mapping[str, int]], sign: int) -> dict[str, int]:
 def _asked(request: HttpRequest, obj: LedgerAccount) -> dict[str, Any]:
     """Return what the page was opened with; by default the month of the latest business time."""
     zone = zone_of(obj)
-    month = _month(request.GET.get("period", ""))
+    month = month_of(request.GET.get("period", ""))
     if month is None:
         latest = queries.latest_business_time(
             organization_id=obj.organization_id, account_id=obj.id
@@ -286,14 +349,6 @@ def _asked(request: HttpRequest, obj: LedgerAccount) -> dict[str, Any]:
         "since": first_instant_at(day=month, at=time.min, zone=zone),
         "until": first_instant_at(day=following, at=time.min, zone=zone),
     }
-
-
-def _month(text: str) -> date | None:
-    try:
-        month = datetime.strptime(text, "%Y-%m").replace(tzinfo=UTC).date()
-    except ValueError:
-        return None
-    return month if 1970 <= month.year < 2200 else None  # noqa: PLR2004  (years anybody meant)
 
 
 def _printed(position: Position) -> str:

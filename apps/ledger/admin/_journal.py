@@ -1,19 +1,28 @@
 """The journal: what moved money. A correction is a new entry."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, override
 
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
+from django.urls import reverse
+from django.utils.html import format_html
+from django.utils.http import urlencode
 from django.utils.safestring import SafeString
 
+from apps.accounts.models import Organization
 from apps.core import clock
-from apps.core.admin_base import Filter, RecordAdmin, Table, cells, lists, shown
+from apps.core.admin_base import Fact, Filter, RecordAdmin, Table, cells, shown
+from apps.core.admin_base.lists import PAGE_ROWS
 from apps.ledger import queries
+from apps.ledger.admin import _finding
+from apps.ledger.admin._corrections import ADJUST, ADJUST_ANYWHERE, REVERSE, debits
+from apps.ledger.admin._finding import Asked
 from apps.ledger.admin._links import account_link, branch_of, entry_link
 from apps.ledger.models import JournalEntry
-from apps.ledger.queries import EntryView
+from apps.ledger.queries import Ask, EntryView
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -41,10 +50,8 @@ class JournalEntryAdmin(RecordAdmin[JournalEntry]):
         "who",
         "reversal",
     )
-    filters: ClassVar[Sequence[Filter]] = (
-        lists.exact("kind", "Kind", placeholder="transfer"),
-        lists.since("effective_at", "Business time", now=clock.now, default=""),
-    )
+    filters: ClassVar[Sequence[Filter]] = _finding.FILTERS
+    acts = (REVERSE, ADJUST, ADJUST_ANYWHERE)
 
     @override
     def scope(self, request: HttpRequest, rows: QuerySet[JournalEntry]) -> QuerySet[JournalEntry]:
@@ -52,6 +59,74 @@ class JournalEntryAdmin(RecordAdmin[JournalEntry]):
         # and an id alone would be looked for in every row.
         seen = self.admin_site.organizations(request)  # type: ignore[attr-defined]  # our site's
         return super().scope(request, rows).filter(organization_id__in=[one.id for one in seen])
+
+    # --- What is looked for ---------------------------------------------------------------------
+
+    @override
+    def get_filters(self, request: HttpRequest) -> list[Filter]:
+        """Name the organization that is searched: a search is of one journal."""
+        own = super().get_filters(request)
+        if not _finding.is_asked(request.GET):
+            return own
+        return [
+            replace(one, default=one.choices[0][0]) if one.name == "organization" else one
+            for one in own
+        ]
+
+    @override
+    def get_page(
+        self, request: HttpRequest, rows: QuerySet[JournalEntry]
+    ) -> tuple[list[JournalEntry], str, str]:
+        organization, asked = self._searched(request)
+        if organization is None:
+            return super().get_page(request, rows)
+        if asked.search is None:
+            return [], "", ""
+        after, before = request.GET.get("after", ""), request.GET.get("before", "")
+        place = _finding.place_of(after or before, asked.search)
+        ask = Ask(PAGE_ROWS, place, newer=bool(before) and not after)
+        found = queries.list_entries(search=asked.search, ask=ask)
+        page = [_row(view, organization) for view in found.rows]
+        return page, _finding.printed(found.newer), _finding.printed(found.older)
+
+    def _searched(self, request: HttpRequest) -> tuple[Organization | None, Asked]:
+        """Return whose journal is searched, and for what; nobody's where the list is as it is."""
+        known: tuple[Organization | None, Asked] | None = getattr(request, "kassa_searched", None)
+        if known is None:
+            organization = self._organization(request)
+            asked = Asked(None)
+            if organization is not None:
+                asked = _finding.read(request.GET, organization, now=clock.now())
+            known = organization, asked
+            request.kassa_searched = known  # type: ignore[attr-defined]  # kept for the request
+        return known
+
+    def _organization(self, request: HttpRequest) -> Organization | None:
+        if request.GET.get("q") or not _finding.is_asked(request.GET):
+            return None
+        seen: list[Organization] = self.admin_site.organizations(request)  # type: ignore[attr-defined]  # our site's
+        wanted = request.GET.get("organization", "")
+        return next((one for one in seen if str(one.id) == wanted), seen[0] if seen else None)
+
+    @override
+    def total(
+        self,
+        request: HttpRequest,
+        rows: QuerySet[JournalEntry],
+        page: list[JournalEntry],
+        previous: str,
+        following: str,
+    ) -> str:
+        organization, _ = self._searched(request)
+        if organization is None or not (previous or following):
+            return super().total(request, rows, page, previous, following)
+        return f"{len(page):,} {'row' if len(page) == 1 else 'rows'} on this page"
+
+    @override
+    def list_extra(self, request: HttpRequest) -> dict[str, Any]:
+        return {"notice": self._searched(request)[1].notice}
+
+    # --- What is shown --------------------------------------------------------------------------
 
     @override
     def headline(self, obj: JournalEntry) -> str:
@@ -69,6 +144,9 @@ class JournalEntryAdmin(RecordAdmin[JournalEntry]):
     def prepare(self, request: HttpRequest, rows: Sequence[JournalEntry]) -> None:
         by_organization: dict[UUID, list[JournalEntry]] = {}
         for row in rows:
+            if hasattr(row, "view"):
+                # A search brought it along.
+                continue
             by_organization.setdefault(row.organization_id, []).append(row)
         for organization_id, own in by_organization.items():
             views = queries.view_entries(organization_id=organization_id, entries=own)
@@ -76,6 +154,7 @@ class JournalEntryAdmin(RecordAdmin[JournalEntry]):
                 row.view = view  # type: ignore[attr-defined]  # attached for the cells
         self.admin_site.name_people(request, rows)  # type: ignore[attr-defined]  # our site's
 
+    @shown("Kind")
     def what(self, obj: JournalEntry) -> SafeString:
         return cells.code(obj.kind)
 
@@ -93,16 +172,22 @@ class JournalEntryAdmin(RecordAdmin[JournalEntry]):
 
     @shown("Amount", align="end")
     def moved(self, obj: JournalEntry) -> SafeString:
-        return cells.amounts(_debits(_entry(obj).postings))
+        return cells.amounts(debits(_entry(obj).postings))
 
     def who(self, obj: JournalEntry) -> SafeString:
-        return cells.text(getattr(obj, "person", "") or obj.actor.split(":")[0].replace("_", " "))
+        query = urlencode({"organization": str(obj.organization_id), "actor": obj.actor})
+        words = getattr(obj, "person", "") or obj.actor.split(":")[0].replace("_", " ")
+        return cells.link(f"{reverse('admin:ledger_journalentry_changelist')}?{query}", words)
 
     def reversal(self, obj: JournalEntry) -> SafeString:
         view = _entry(obj)
         if view.reversed_by is not None:
             return entry_link(view.reversed_by)
         return entry_link(obj.reverses_id) if obj.reverses_id else cells.NONE
+
+    @override
+    def get_facts(self, request: HttpRequest, obj: JournalEntry) -> list[Fact]:
+        return [*super().get_facts(request, obj), Fact("Seal", _seal(obj), wide=True)]
 
     @override
     def get_tables(self, request: HttpRequest, obj: JournalEntry) -> list[Table]:
@@ -126,6 +211,32 @@ class JournalEntryAdmin(RecordAdmin[JournalEntry]):
         ]
 
 
+def _row(view: EntryView, organization: Organization) -> JournalEntry:
+    """Return a found entry as a row of the list; nothing more is read for it."""
+    row = JournalEntry(
+        id=view.id,
+        organization=organization,
+        kind=view.kind,
+        reference=view.reference,
+        description=view.description,
+        effective_at=view.effective_at,
+        recorded_at=view.recorded_at,
+        reverses_id=view.reverses,
+        actor=view.actor,
+    )
+    row.view = view  # type: ignore[attr-defined]  # attached for the cells
+    return row
+
+
+def _seal(obj: JournalEntry) -> SafeString:
+    """Show an entry's place in the audit chain and the hash there, or that it has none yet."""
+    link = queries.find_link(organization_id=obj.organization_id, entry_id=obj.id)
+    if link is None:
+        return cells.state("not_sealed", label="not yet sealed", tone="busy")
+    position, hash_ = link
+    return format_html("No. {} {}", cells.number(position), cells.code(hash_.hex()))
+
+
 def _entry(obj: JournalEntry) -> EntryView:
     view: EntryView = obj.view  # type: ignore[attr-defined]  # attached by prepare
     return view
@@ -136,14 +247,5 @@ def _side(amount_minor: int, currency: str) -> SafeString | str:
 
 
 def _totals(postings: Sequence[Any]) -> list[SafeString | str]:
-    shown = cells.amounts(_debits(postings))
+    shown = cells.amounts(debits(postings))
     return ["Sum", shown, shown, ""]
-
-
-def _debits(postings: Sequence[Any]) -> dict[str, int]:
-    """Return what an entry moves, per currency: its debits, which its credits equal."""
-    sums: dict[str, int] = {}
-    for posting in postings:
-        if posting.amount_minor > 0:
-            sums[posting.currency] = sums.get(posting.currency, 0) + posting.amount_minor
-    return sums

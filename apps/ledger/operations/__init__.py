@@ -10,6 +10,16 @@ from apps.ledger.operations._accounts import (
     set_account_status,
 )
 from apps.ledger.operations._annotating import annotate_entry
+from apps.ledger.operations._by_hand import (
+    adjust,
+    prepare_adjustment,
+    prepare_reversal,
+    preview_adjustment,
+    preview_reversal_by_hand,
+    reverse_by_hand,
+    why_not_adjusted,
+    why_not_reversed,
+)
 from apps.ledger.operations._engine import (
     expire_holds,
     post,
@@ -64,6 +74,7 @@ from apps.ledger.operations._posting import (
 )
 from apps.ledger.operations._reversal import (
     ReversalResult,
+    ReversalTime,
     can_reverse,
     preview_reversal,
     reverse_entries,
@@ -82,6 +93,12 @@ from apps.ledger.operations._seeding import (
     relay_opened,
     seed_entries,
 )
+from apps.ledger.operations._statement_export import (
+    StatementExport,
+    StatementTerms,
+    begin_statement_export,
+    write_statement_export,
+)
 
 __all__ = [
     "SEED_ACTOR",
@@ -97,14 +114,19 @@ __all__ = [
     "HoldResult",
     "MonitorTerms",
     "ReversalResult",
+    "ReversalTime",
     "SeedPlan",
+    "StatementExport",
+    "StatementTerms",
     "Ticket",
     "TransferRequest",
     "TransferResult",
+    "adjust",
     "analyze_seeded",
     "annotate_entry",
     "ask_transfer",
     "begin_closing",
+    "begin_statement_export",
     "call_off_closing",
     "can_reverse",
     "capture_hold",
@@ -125,19 +147,24 @@ __all__ = [
     "post_entry",
     "post_transfer",
     "post_transfers",
+    "prepare_adjustment",
     "prepare_close",
     "prepare_reopen",
+    "prepare_reversal",
+    "preview_adjustment",
     "preview_batch",
     "preview_capture",
     "preview_entry",
     "preview_exchange",
     "preview_hold",
     "preview_reversal",
+    "preview_reversal_by_hand",
     "preview_transfers",
     "preview_void",
     "record_verification",
     "relay_opened",
     "reopen_period",
+    "reverse_by_hand",
     "reverse_entries",
     "reverse_entry",
     "seal_entries",
@@ -146,4 +173,7 @@ __all__ = [
     "set_account_status",
     "take_result",
     "void_hold",
+    "why_not_adjusted",
+    "why_not_reversed",
+    "write_statement_export",
 ]

@@ -16,6 +16,7 @@ from apps.core.actors import Actor
 from apps.core.ids import encode_id, new_id
 from apps.ledger import errors, events, queries
 from apps.ledger.models import Period, PeriodBalance
+from apps.ledger.operations._by_hand import refuse_one_person
 from apps.ledger.queries import CLOSES_AFTER
 from apps.ledger.states import PeriodState
 
@@ -94,7 +95,7 @@ def begin_closing(
     :raises PeriodNotFound: if the organisation has no such period
     :raises Refusal: as `prepare_close`
     """
-    _refuse_one_person(requested_by, approved_by)
+    refuse_one_person(requested_by, approved_by)
     period = _locked(organization_id, period_id)
     _refuse_close(period, now=now)
     period.requested_by, period.approved_by = requested_by, approved_by
@@ -234,18 +235,13 @@ def reopen_period(
     :raises PeriodNotClosed: if it is not closed
     :raises PeriodOutOfOrder: if a later month is closed
     """
-    _refuse_one_person(requested_by, approved_by)
+    refuse_one_person(requested_by, approved_by)
     period = _locked(organization_id, period_id)
     _refuse_reopen(period)
     period.requested_by, period.approved_by = requested_by, approved_by
     period.closed_at = period.closing_after = None
     _move(period, PeriodState.OPEN, events.PeriodReopened, REOPEN, reason, actor, now)
     return period
-
-
-def _refuse_one_person(requested_by: str, approved_by: str) -> None:
-    if requested_by == approved_by:
-        raise errors.TwoPeopleNeeded("What one asked for, another agrees to.")
 
 
 def _locked(organization_id: UUID, period_id: UUID) -> Period:

@@ -40,25 +40,28 @@ def reverse_entry(
     reason: str,
     actor: Actor,
     now: datetime,
+    at: ReversalTime = "now",
     reference: str | None = None,
 ) -> UUID:
     """
     Post the opposite of an entry, and return the new entry's id; what other apps call.
 
     Floors are checked after all legs are netted, so a pass-through entry over an empty account
-    can be undone. With a `reference`, asking again answers the reversal that stands.
+    can be undone. With a `reference`, asking again answers the reversal that stands. `original`
+    gives it the business time of the entry, as in `reverse_entries`.
 
     :raises JournalEntryNotFound: if the organisation has no such entry
     :raises AlreadyReversed: if it was reversed, under another reference
     :raises NotReversible: if it is a reversal itself
     :raises ReferenceReused: if the reference stands for an entry that is not this reversal
     :raises InsufficientFunds: if the money was spent meanwhile
+    :raises PeriodClosed, LaterBalanceBelowFloor: as `reverse_entries` does, at the original's time
     """
     [entry] = _lock(organization_id, [entry_id])
     known = _standing(organization_id, entry, reference)
     if known is not None:
         return known
-    command = _opposite(entry, new_id(), at="now", reference=reference)
+    command = _opposite(entry, new_id(), at=at, reference=reference)
     [outcome] = _engine.post(
         organization_id=organization_id, commands=[command], actor=actor, now=now
     )
@@ -145,10 +148,17 @@ def _replayed(organization_id: UUID, batch_id: UUID) -> ReversalResult:
 
 
 def preview_reversal(
-    *, organization_id: UUID, entry_ids: Sequence[UUID], at: ReversalTime, now: datetime
+    *,
+    organization_id: UUID,
+    entry_ids: Sequence[UUID],
+    at: ReversalTime,
+    now: datetime,
+    reach_internal: bool = False,
 ) -> ReversalResult:
     """
     Return what `reverse_entries` would leave, and write nothing.
+
+    With `reach_internal`, what `reverse_entry` would: no account is out of reach.
 
     :raises Refusal: as `reverse_entries` does
     """
@@ -157,7 +167,10 @@ def preview_reversal(
     entries = [found[id_] for id_ in entry_ids]
     commands, order = _opposites(entries, at), _newest_first(entries)
     _, outcomes = _engine.preview(
-        organization_id=organization_id, commands=[commands[place] for place in order], now=now
+        organization_id=organization_id,
+        commands=[commands[place] for place in order],
+        now=now,
+        reach_internal=reach_internal,
     )
     with _index_of(order):
         _engine.raise_first(outcomes)
@@ -240,11 +253,21 @@ def _opposites(entries: Sequence[EntryView], at: ReversalTime) -> list[PostEntry
     return commands
 
 
-def _opposite(entry: EntryView, id_: UUID, *, at: ReversalTime, reference: str | None) -> PostEntry:
+def refuse_undone(entry: EntryView) -> None:
+    """
+    Refuse an entry that no reversal is for, whatever stands on its accounts.
+
+    :raises AlreadyReversed: if it was reversed
+    :raises NotReversible: if it is a reversal itself
+    """
     if entry.reversed_by is not None:
         raise _already(entry.reversed_by)
     if entry.reverses is not None:
         raise errors.NotReversible("A reversal is not reversed: post the entry again.")
+
+
+def _opposite(entry: EntryView, id_: UUID, *, at: ReversalTime, reference: str | None) -> PostEntry:
+    refuse_undone(entry)
     return PostEntry(
         id=id_,
         legs=tuple(Leg(p.account_id, -p.amount_minor, p.currency) for p in entry.postings),

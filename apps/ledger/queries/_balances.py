@@ -7,18 +7,19 @@ from typing import Final
 from uuid import UUID
 
 from django.db import connection
-from django.db.models import Sum
+from django.db.models import Exists, F, OuterRef, Q, QuerySet, Sum
 
 from apps.ledger import errors
 from apps.ledger.models import Balance, Hold, LedgerAccount
 from apps.ledger.queries._accounts import in_branch
-from apps.ledger.rules import BalanceAfter, BalanceState
+from apps.ledger.rules import AccountType, BalanceAfter, BalanceState
 
 _TRIAL_BALANCE: Final = """
     SELECT a.code, a.type, a.currency, b.posted_debits, b.posted_credits
       FROM ledger_account a
       JOIN ledger_balance b ON b.organization_id = a.organization_id AND b.id = a.id
-     WHERE a.organization_id = %s AND (b.posted_debits <> 0 OR b.posted_credits <> 0)
+     WHERE a.organization_id = %s AND starts_with(a.code, %s)
+       AND (b.posted_debits <> 0 OR b.posted_credits <> 0)
      ORDER BY a.currency, a.code
 """
 
@@ -27,6 +28,48 @@ def account_ids(*, organization_id: UUID, codes: Iterable[str]) -> dict[str, UUI
     """Return the ids of these codes; a code that is not there is missing from the answer."""
     rows = LedgerAccount.objects.filter(organization_id=organization_id, code__in=list(codes))
     return dict(rows.values_list("code", "id"))
+
+
+def has_status(status: str) -> Exists:
+    """Return the condition of ledger accounts with this status."""
+    return Exists(_own_balance().filter(status=status))
+
+
+def stands_at_floor(*, is_below: bool = False) -> Exists:
+    """
+    Return the condition of ledger accounts of which nothing more may leave.
+
+    `is_below` asks for less than the floor, which a CHECK refuses: such a row is a fault.
+    """
+    lookup = "lt" if is_below else "exact"
+    debit_floor = F("posted_credits") + F("pending_credits") + F("min_available_minor")
+    credit_floor = F("posted_debits") + F("pending_debits") + F("min_available_minor")
+    return Exists(
+        _own_balance()
+        .filter(min_available_minor__isnull=False)
+        .filter(
+            Q(credit_normal=False, **{f"posted_debits__{lookup}": debit_floor})
+            | Q(credit_normal=True, **{f"posted_credits__{lookup}": credit_floor})
+        )
+    )
+
+
+def _own_balance() -> QuerySet[Balance]:
+    return Balance.objects.filter(organization_id=OuterRef("organization_id"), id=OuterRef("id"))
+
+
+def codes_of(*, organization_id: UUID, account_ids: Iterable[UUID]) -> dict[UUID, str]:
+    """
+    Return the codes of these accounts.
+
+    :raises LedgerAccountNotFound: if the organisation lacks one
+    """
+    wanted = set(account_ids)
+    rows = LedgerAccount.objects.filter(organization_id=organization_id, id__in=wanted)
+    found = dict(rows.values_list("id", "code"))
+    if wanted - found.keys():
+        raise errors.LedgerAccountNotFound("There is no such ledger account.")
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,10 +177,14 @@ class TrialBalanceLine:
     credit: int
 
 
-def trial_balance(*, organization_id: UUID) -> list[TrialBalanceLine]:
-    """Return a line per account that ever moved; per currency debits equal credits."""
+def trial_balance(*, organization_id: UUID, code_prefix: str = "") -> list[TrialBalanceLine]:
+    """
+    Return a line per account that ever moved; per currency debits equal credits.
+
+    Of a branch of the tree only its own accounts: that alone need not come to zero.
+    """
     with connection.cursor() as cursor:
-        cursor.execute(_TRIAL_BALANCE, [organization_id])
+        cursor.execute(_TRIAL_BALANCE, [organization_id, code_prefix])
         return [
             TrialBalanceLine(code, type_, currency, max(dr - cr, 0), max(cr - dr, 0))
             for code, type_, currency, dr, cr in cursor.fetchall()
@@ -151,6 +198,21 @@ def trial_balance_totals(lines: Iterable[TrialBalanceLine]) -> dict[str, tuple[i
         debit, credit = totals.get(line.currency, (0, 0))
         totals[line.currency] = (debit + line.debit, credit + line.credit)
     return totals
+
+
+def accounts_of_facts(
+    *, organization_id: UUID, account_ids: Iterable[UUID]
+) -> QuerySet[LedgerAccount]:
+    """Return the assets and liabilities among these accounts that only Kassa's own acts post to."""
+    internal = Balance.objects.filter(
+        organization_id=organization_id, id=OuterRef("id"), internal=True
+    )
+    return LedgerAccount.objects.filter(
+        Exists(internal),
+        organization_id=organization_id,
+        id__in=list(account_ids),
+        type__in=[AccountType.ASSET, AccountType.LIABILITY],
+    ).order_by("code")
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,7 +35,8 @@ def scan_entries(search: Search, ask: Ask, *, inclusive: bool = False) -> Scanne
     if search.kind not in {None, "transfer"}:
         # Transfers are the many, and the index of kinds leaves them out.
         lane = lane.filter(kind=search.kind)
-    if not (search.metadata or search.has_amount or search.kind == "transfer"):
+    decides = search.metadata or search.actor or search.has_amount
+    if not (decides or search.kind == "transfer"):
         return Scanned(_entry_places(rows, search, ask, inclusive=inclusive))
     return _scan_portions(rows, lane, search, ask, inclusive=inclusive)
 

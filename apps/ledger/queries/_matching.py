@@ -19,6 +19,9 @@ def matching_entries(search: Search) -> QuerySet[JournalEntry]:
     rows = JournalEntry.objects.filter(_within(search), organization_id=search.organization_id)
     if search.kind is not None:
         rows = rows.filter(kind=search.kind)
+    if search.actor is not None:
+        lookup = "actor__startswith" if search.actor.endswith(":") else "actor"
+        rows = rows.filter(**{lookup: search.actor})
     if search.metadata:
         rows = rows.annotate(current=current_metadata()).filter(
             Q(current__contains=dict(search.metadata))
@@ -40,20 +43,23 @@ def matching_postings(search: Search) -> QuerySet[Posting]:
     rows = Posting.objects.filter(
         _within(search), has_amount(search), organization_id=search.organization_id
     )
-    if search.kind is None and not search.metadata:
+    if not search.asks_of_entries:
         return rows
     return rows.filter(Exists(matching_entries(search).filter(id=OuterRef("entry_id"))))
 
 
 def has_amount(search: Search) -> Q:
-    """Return the condition on a posting's amount, whose sign is its side."""
+    """Return the condition on a posting's amount, whose sign is its side, and its currency."""
     least = 1 if search.amount_min is None else search.amount_min
     most = search.amount_max
-    if not search.has_amount:
-        return Q()
+    currency = Q() if search.currency is None else Q(currency=search.currency)
+    if search.amount_min is None and most is None:
+        return currency
     if most is None:
-        return Q(amount_minor__gte=least) | Q(amount_minor__lte=-least)
-    return Q(amount_minor__range=(least, most)) | Q(amount_minor__range=(-most, -least))
+        return currency & (Q(amount_minor__gte=least) | Q(amount_minor__lte=-least))
+    return currency & (
+        Q(amount_minor__range=(least, most)) | Q(amount_minor__range=(-most, -least))
+    )
 
 
 def _within(search: Search) -> Q:

@@ -48,8 +48,9 @@ class Search:
     """
     What is looked for; everything named has to match.
 
-    Amounts are minor units and compared with a posting's amount without its sign. Metadata is what
-    an entry has now. An entry has an amount if one of the postings meant has it.
+    Amounts are minor units and compared with a posting's amount without its sign, in `currency` if
+    one is named. Metadata is what an entry has now. An entry has an amount if one of the postings
+    meant has it. An `actor` that ends with a colon is everybody of that kind: `staff:`.
     """
 
     organization_id: UUID
@@ -57,11 +58,13 @@ class Search:
     account_id: UUID | None = None
     reference: str | None = None
     kind: str | None = None
+    actor: str | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
     effective: Window = field(default_factory=Window)
     recorded: Window = field(default_factory=Window)
     amount_min: int | None = None
     amount_max: int | None = None
+    currency: str | None = None
 
     @property
     def order(self) -> Order:
@@ -74,7 +77,12 @@ class Search:
 
     @property
     def has_amount(self) -> bool:
-        return self.amount_min is not None or self.amount_max is not None
+        return not (self.amount_min is None and self.amount_max is None and self.currency is None)
+
+    @property
+    def asks_of_entries(self) -> bool:
+        """Say whether something is asked that stands on an entry alone, not on its postings."""
+        return bool(self.metadata) or self.kind is not None or self.actor is not None
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,14 @@ _LEVELS: Final = """
     ), segment AS (
         SELECT l.prefix, l.opened, split_part(a.code, ':', l.depth + 1) AS name, a.currency,
                COUNT(*) AS accounts, SUM(b.posted_debits - b.posted_credits)::bigint AS net,
+               SUM(CASE WHEN b.credit_normal THEN b.pending_debits ELSE b.pending_credits END
+                   )::bigint AS pending_out,
+               SUM(CASE WHEN b.credit_normal THEN b.pending_credits ELSE b.pending_debits END
+                   )::bigint AS pending_in,
+               SUM(CASE WHEN b.credit_normal
+                        THEN b.posted_credits - b.posted_debits - b.pending_debits
+                        ELSE b.posted_debits - b.posted_credits - b.pending_credits END
+                   )::bigint AS available,
                COUNT(*) FILTER (WHERE split_part(a.code, ':', l.depth + 2) <> '') AS below,
                MIN(a.id::text) FILTER (WHERE split_part(a.code, ':', l.depth + 2) = '') AS leaf,
                string_agg(DISTINCT a.type, ' ' ORDER BY a.type) AS types
@@ -31,7 +39,8 @@ _LEVELS: Final = """
     ), ranked AS (
         SELECT *, dense_rank() OVER (PARTITION BY prefix ORDER BY name) AS rank FROM segment
     )
-    SELECT prefix, name, currency, accounts, net, below, leaf, types, rank
+    SELECT prefix, name, currency, accounts, net, pending_out, pending_in, available, below, leaf,
+           types, rank
       FROM ranked WHERE rank <= %(most)s OR name = opened
      ORDER BY prefix, name, currency
 """
@@ -39,12 +48,20 @@ _LEVELS: Final = """
 
 @dataclass(slots=True)
 class Branch:
-    """One segment of a code with all that lies under it; sums are debits less credits."""
+    """
+    One segment of a code with all that lies under it.
+
+    Sums are debits less credits of what is posted. Pending and available are each account's own, on
+    its normal side: they say something where the accounts of a branch are of one side.
+    """
 
     path: str
     accounts: int = 0
     types: frozenset[str] = frozenset()
     sums: dict[str, int] = field(default_factory=dict)
+    pending_out: dict[str, int] = field(default_factory=dict)
+    pending_in: dict[str, int] = field(default_factory=dict)
+    available: dict[str, int] = field(default_factory=dict)
     has_branches: bool = False
     account_id: UUID | None = None
 
@@ -84,7 +101,7 @@ def list_levels(
     with connection.cursor() as cursor:
         cursor.execute(_LEVELS, values)
         rows = cursor.fetchall()
-    for prefix, name, currency, accounts, net, below, leaf, types, rank in rows:
+    for prefix, name, currency, accounts, net, *reserved, below, leaf, types, rank in rows:
         level = levels[prefix]
         if rank > most:
             level.has_more = True
@@ -96,7 +113,10 @@ def list_levels(
         branch = level.branches[-1]
         branch.accounts += accounts
         branch.types |= frozenset(types.split())
-        branch.sums[currency] = branch.sums.get(currency, 0) + net
+        # A row for each currency of a branch.
+        branch.sums[currency] = net
+        branch.pending_out[currency], branch.pending_in[currency] = reserved[:2]
+        branch.available[currency] = reserved[2]
         branch.has_branches |= below > 0
         branch.account_id = UUID(leaf) if leaf else branch.account_id
     _keep_opened(levels, prefixes, steps)

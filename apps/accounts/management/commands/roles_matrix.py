@@ -1,11 +1,21 @@
 """Print the table of roles as the page in `docs/`."""
 
 from collections.abc import Iterator
-from typing import Any, override
+from typing import Any, Final, override
 
 from django.core.management.base import BaseCommand
 
 from apps.accounts.roles import CAPABILITIES, Capability, Role
+
+_LEGEND: Final = (
+    "● does it alone, or decides what others ask for; ○ may only ask; ² is an act for two people,",
+    "† one for a second factor shown at most five minutes ago.",
+    "",
+    "The marks say what is decided; not all of it is asked yet. No act asks for the factor anew,",
+    "and one person is enough for `accounts.create_api_key`, `accounts.rotate_api_key`,",
+    "`payouts.void_batch` and `settlements.change_price_plan`. How many agree to a payout, or to",
+    "releasing a batch, is up to the approval policy; the one that ships asks nobody of a batch.",
+)
 
 
 class Command(BaseCommand):
@@ -22,8 +32,7 @@ def _lines() -> Iterator[str]:
     yield ""
     yield "Made from `apps/accounts/roles.py` by `manage.py roles_matrix`; a test compares them."
     yield ""
-    yield "● does it alone, or decides what others ask for; ○ may only ask; ² always two people;"
-    yield "† with a second factor shown at most five minutes ago."
+    yield from _LEGEND
     yield ""
     yield "| Capability | " + " | ".join(f"`{role}`" for role in Role) + " |"
     yield "|---" * (len(Role) + 1) + "|"

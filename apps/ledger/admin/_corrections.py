@@ -1,0 +1,366 @@
+"""Corrections by hand: an entry undone, or one posted, as two people want it (ADR 0072)."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, Final, cast, override
+from uuid import UUID
+
+from django import forms
+from django.core.exceptions import ValidationError
+from django.template.loader import render_to_string
+from django.utils.safestring import SafeString
+
+from apps.accounts.models import Organization
+from apps.core import clock
+from apps.core.actors import Actor
+from apps.core.admin_base import Act, PreviewForm, Table, cells, for_staff, lists
+from apps.core.errors import Refusal
+from apps.core.ids import decode_id
+from apps.core.money import format_minor, minor_from_decimal
+from apps.ledger import operations, queries, registry
+from apps.ledger.admin._links import account_link
+from apps.ledger.models import JournalEntry, LedgerAccount
+from apps.ledger.operations import EntryRequest, ReversalTime
+from apps.ledger.queries import BalanceView, EntryView, PostingView
+from apps.ledger.registry import AskedFor
+from apps.ledger.rules import BalanceAfter, Leg
+
+POSTINGS_SHOWN: Final = 5
+ORGANIZATIONS_MAX: Final = 20
+
+type _Row = tuple[str, str, str]
+
+
+def request_reversal(
+    *,
+    organization_id: UUID,
+    entry_id: UUID,
+    at: ReversalTime,
+    reason: str,
+    idempotency_key: str,
+    actor: Actor,
+    now: datetime,
+) -> AskedFor:
+    """Ask two people, through whoever registered to do so."""
+    return registry.request_reversal()(
+        organization_id=organization_id,
+        entry_id=entry_id,
+        at=at,
+        reason=reason,
+        idempotency_key=idempotency_key,
+        actor=actor,
+        now=now,
+    )
+
+
+def request_adjustment(
+    *,
+    organization_id: UUID,
+    entry: EntryRequest,
+    reason: str,
+    idempotency_key: str,
+    actor: Actor,
+    now: datetime,
+) -> AskedFor:
+    """Ask two people, through whoever registered to do so."""
+    return registry.request_adjustment()(
+        organization_id=organization_id,
+        entry=entry,
+        reason=reason,
+        idempotency_key=idempotency_key,
+        actor=actor,
+        now=now,
+    )
+
+
+# --- Forms --------------------------------------------------------------------------------------
+
+
+class ReverseForm(PreviewForm):
+    """Which business time the reversal gets."""
+
+    at = forms.ChoiceField(
+        label="Business time",
+        choices=[("now", "When it is agreed to"), ("original", "That of the entry")],
+        help_text="At the entry's own time, its month must be open and no later balance may break.",
+    )
+
+
+class PostingsWidget(forms.Widget):
+    """Rows of an account, a debit and a credit."""
+
+    @override
+    def render(
+        self,
+        name: str,
+        value: Any,
+        attrs: Mapping[str, Any] | None = None,
+        renderer: Any = None,
+    ) -> SafeString:
+        rows: list[_Row] = [row for row in value or () if any(row)]
+        rows += [("", "", "")] * max(1, POSTINGS_SHOWN - len(rows))
+        context = {"name": name, "rows": rows, "id": (attrs or {}).get("id", f"id_{name}")}
+        return render_to_string("kassa/_postings.html", context)
+
+    @override
+    def value_from_datadict(self, data: Any, files: Any, name: str) -> list[_Row]:
+        columns = [data.getlist(f"{name}_{part}") for part in ("account", "debit", "credit")]
+        return list(zip(*columns, strict=False))
+
+
+class PostingsField(forms.Field):
+    """The postings of an entry as people type them: rows that say something."""
+
+    widget = PostingsWidget
+
+    @override
+    def clean(self, value: Sequence[_Row]) -> list[_Row]:
+        typed = [tuple(lists.typed(text) for text in row) for row in value]
+        rows = [cast("_Row", row) for row in typed if any(row)]
+        for account, debit, credit in rows:
+            if not account or bool(debit) == bool(credit):
+                raise ValidationError("Each row names an account, and a debit or a credit.")
+        if len(rows) < 2:  # noqa: PLR2004  (what leaves one account arrives on another)
+            raise ValidationError("An entry has two postings or more.")
+        return rows
+
+
+class AdjustForm(PreviewForm):
+    """The entry to be posted; it opens with the accounts of the row it was opened from."""
+
+    postings = PostingsField(
+        help_text="Accounts by their whole code or la_… id. Debits equal credits per currency."
+    )
+    description = forms.CharField(max_length=500, help_text="Stands in the journal.")
+    reference = forms.CharField(
+        max_length=255, required=False, help_text="Optional; an entry is posted once under it."
+    )
+    effective_at = forms.DateTimeField(
+        label="Business time",
+        required=False,
+        widget=forms.DateTimeInput(attrs={"type": "datetime-local"}, format="%Y-%m-%dT%H:%M"),
+        help_text="UTC, in an open month. Empty: when it is agreed to.",
+    )
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
+        super().__init__(*args, **kwargs)
+        self.fields["postings"].initial = _opening_rows(self.subject)
+
+    def organization_id(self) -> UUID | None:
+        """Return whose books are adjusted."""
+        return cast("UUID", self.subject.organization_id)
+
+    @override
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or self.cleaned_data
+        organization_id = self.organization_id()
+        if organization_id is not None and "postings" in cleaned:
+            try:
+                self.legs = _legs(organization_id, cleaned["postings"])
+            except ValidationError as error:
+                self.add_error("postings", error)
+        return cleaned
+
+    @override
+    def arguments(self) -> dict[str, Any]:
+        given = super().arguments()
+        return {"reason": given["reason"], "entry": self.entry()}
+
+    def entry(self) -> EntryRequest:
+        """Return what is asked for."""
+        return EntryRequest(
+            legs=tuple(self.legs),
+            reference=self.cleaned_data["reference"] or None,
+            description=self.cleaned_data["description"],
+            effective_at=self.cleaned_data["effective_at"],
+        )
+
+
+class AdjustAnywhereForm(AdjustForm):
+    """The same, where no row says whose books they are."""
+
+    organization = forms.ChoiceField()
+
+    field_order = ("organization",)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
+        super().__init__(*args, **kwargs)
+        seen = for_staff(self.user, Organization.objects.order_by("id"), column="id")
+        choices = [(str(one.id), str(one)) for one in seen[:ORGANIZATIONS_MAX]]
+        self.fields["organization"].choices = choices  # type: ignore[attr-defined]  # choices
+
+    @override
+    def organization_id(self) -> UUID | None:
+        chosen = self.cleaned_data.get("organization")
+        return UUID(chosen) if chosen else None
+
+    @override
+    def arguments(self) -> dict[str, Any]:
+        return super().arguments() | {"organization_id": self.organization_id()}
+
+
+def _opening_rows(subject: Any) -> list[_Row]:  # noqa: ANN401  (an entry, an account, or none)
+    if isinstance(subject, LedgerAccount):
+        return [(subject.code, "", "")]
+    view: EntryView | None = getattr(subject, "view", None)
+    return [(posting.code, "", "") for posting in view.postings] if view is not None else []
+
+
+def _legs(organization_id: UUID, rows: Sequence[_Row]) -> list[Leg]:
+    """Return the postings that these rows mean, or say which of them means none."""
+    found = _accounts(organization_id, [account for account, _, _ in rows])
+    legs = []
+    for text, debit, credit in rows:
+        account = found.get(text)
+        if account is None:
+            msg = f"There is no account {text} in these books."
+            raise ValidationError(msg)
+        try:
+            amount = minor_from_decimal(debit or credit, account.currency)
+        except ValueError as error:
+            raise ValidationError(str(error)) from error
+        if amount <= 0:
+            raise ValidationError("An amount is more than zero; the side says which way it goes.")
+        legs.append(Leg(account.id, amount if debit else -amount, account.currency))
+    if len({leg.account_id for leg in legs}) < len(legs):
+        raise ValidationError("Each account stands in one row.")
+    return legs
+
+
+def _accounts(organization_id: UUID, texts: Sequence[str]) -> dict[str, LedgerAccount]:
+    ids: dict[UUID, str] = {}
+    for text in texts:
+        try:
+            ids[decode_id("la", text)] = text
+        except Refusal:
+            continue
+    rows = queries.accounts(organization_id=organization_id)
+    by_id = {ids[row.id]: row for row in rows.filter(id__in=list(ids))}
+    return by_id | {row.code: row for row in rows.filter(code__in=texts)}
+
+
+# --- What would happen --------------------------------------------------------------------------
+
+
+def _preview_reversal(entry: JournalEntry, form: ReverseForm) -> list[Table]:
+    found = operations.preview_reversal_by_hand(
+        organization_id=entry.organization_id,
+        entry_id=entry.id,
+        at=form.cleaned_data["at"],
+        now=clock.now(),
+    )
+    view: EntryView = entry.view  # type: ignore[attr-defined]  # attached by prepare
+    legs = [Leg(p.account_id, -p.amount_minor, p.currency) for p in view.postings]
+    return [_preview(entry.organization_id, legs, found.balances)]
+
+
+def _preview_adjustment(_subject: object, form: AdjustForm) -> list[Table]:
+    organization_id, entry = cast("UUID", form.organization_id()), form.entry()
+    outcome = operations.preview_adjustment(
+        organization_id=organization_id, entry=entry, now=clock.now()
+    )
+    return [_preview(organization_id, entry.legs, outcome.balances)]
+
+
+def _preview(organization_id: UUID, legs: Sequence[Leg], after: Sequence[BalanceAfter]) -> Table:
+    ids = [leg.account_id for leg in legs]
+    now = {
+        view.account_id: view
+        for view in queries.list_balances(organization_id=organization_id, ids=ids)
+    }
+    then = {balance.id: balance for balance in after}
+    return Table(
+        "What would be posted",
+        ("Account", ">Debit", ">Credit", ">Balance now", ">Balance then", ">Available then"),
+        [_previewed(leg, now[leg.account_id], then[leg.account_id]) for leg in legs],
+        note="As of now; nothing was written.",
+    )
+
+
+def _previewed(leg: Leg, now: BalanceView, then: BalanceAfter) -> list[SafeString | str]:
+    return [
+        account_link(leg.account_id, now.code),
+        cells.amount(leg.amount_minor, now.currency) if leg.amount_minor > 0 else "",
+        cells.amount(-leg.amount_minor, now.currency) if leg.amount_minor < 0 else "",
+        cells.amount(now.posted, now.currency),
+        cells.amount(then.posted, now.currency),
+        cells.amount(then.available, now.currency),
+    ]
+
+
+# --- Acts ---------------------------------------------------------------------------------------
+
+
+def debits(postings: Sequence[PostingView]) -> dict[str, int]:
+    """Return what an entry moves, per currency: its debits, which its credits equal."""
+    sums: dict[str, int] = {}
+    for posting in postings:
+        if posting.amount_minor > 0:
+            sums[posting.currency] = sums.get(posting.currency, 0) + posting.amount_minor
+    return sums
+
+
+def _asked(asked: AskedFor) -> str:
+    return f"Asked; the request is {asked.state} until another person decides it."
+
+
+def _reverse_words(entry: JournalEntry) -> str:
+    view: EntryView = entry.view  # type: ignore[attr-defined]  # attached by prepare
+    moved = sorted(debits(view.postings).items())
+    return f"Reverse {', '.join(format_minor(total, currency) for currency, total in moved)}"
+
+
+def _reverse_is_off(entry: JournalEntry, _user: Any) -> str:  # noqa: ANN401  (the signed-in person)
+    view: EntryView = entry.view  # type: ignore[attr-defined]  # attached by prepare
+    refusal = operations.why_not_reversed(organization_id=entry.organization_id, entry=view)
+    return refusal.message if refusal is not None else ""
+
+
+def _adjust_is_off(row: Any, _user: Any) -> str:  # noqa: ANN401  (an entry or an account)
+    if not isinstance(row, LedgerAccount):
+        return ""
+    refusal = operations.why_not_adjusted(organization_id=row.organization_id, account_id=row.id)
+    return refusal.message if refusal is not None else ""
+
+
+_ANOTHER_DECIDES: Final = "Another person decides; nothing is posted before."
+_PRESETS: Final = ("Posted twice.", "Posted to the wrong account.", "The amount was wrong.")
+
+REVERSE: Final = Act(
+    name="reverse",
+    capability="ledger.reverse_entry",
+    operation=request_reversal,
+    subject="entry_id",
+    form=ReverseForm,
+    label=_reverse_words,
+    off=_reverse_is_off,
+    done=_asked,
+    preview=_preview_reversal,
+    presets=_PRESETS,
+    is_dangerous=True,
+    note=f"A new entry takes this one back, once for ever. {_ANOTHER_DECIDES}",
+)
+
+ADJUST: Final = Act(
+    name="adjust",
+    capability="ledger.adjust",
+    operation=request_adjustment,
+    form=AdjustForm,
+    label=lambda row: f"Adjust {'this account' if isinstance(row, LedgerAccount) else 'by hand'}",
+    off=_adjust_is_off,
+    done=_asked,
+    preview=_preview_adjustment,
+    note=f"A new entry, written by hand. {_ANOTHER_DECIDES}",
+)
+
+ADJUST_ANYWHERE: Final = Act(
+    name="adjust",
+    capability="ledger.adjust",
+    operation=request_adjustment,
+    form=AdjustAnywhereForm,
+    label=lambda _none: "Adjust the books",
+    done=_asked,
+    preview=_preview_adjustment,
+    on_list=True,
+    note=f"A new entry, written by hand. {_ANOTHER_DECIDES}",
+)

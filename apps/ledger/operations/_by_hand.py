@@ -1,0 +1,219 @@
+"""
+Corrections by hand: an entry undone, or posted, as one person asked and another agreed (ADR 0072).
+
+Of the accounts that only Kassa's own acts post to they reach income, expense and equity. What else
+those hold stands for a fact elsewhere, such as a bank's line or a payout on its way, and whatever
+made the entry has an act of its own that takes it back.
+"""
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Final
+from uuid import UUID
+
+from apps.core import audit, transactions
+from apps.core.actors import Actor
+from apps.core.errors import Refusal
+from apps.core.ids import encode_id, new_id
+from apps.ledger import errors, queries, rules
+from apps.ledger.operations import _engine
+from apps.ledger.operations._entries import EntryRequest
+from apps.ledger.operations._reversal import (
+    ReversalResult,
+    ReversalTime,
+    preview_reversal,
+    refuse_undone,
+    reverse_entry,
+)
+from apps.ledger.queries import EntryView
+from apps.ledger.rules import Outcome, PostEntry
+
+ADJUSTMENT: Final = "adjustment"
+
+
+def refuse_one_person(requested_by: str, approved_by: str) -> None:
+    """
+    Refuse what takes two people, if both are one.
+
+    :raises TwoPeopleNeeded: if they are
+    """
+    if requested_by == approved_by:
+        raise errors.TwoPeopleNeeded("What one asked for, another agrees to.")
+
+
+# --- An entry undone ----------------------------------------------------------------------------
+
+
+def prepare_reversal(*, organization_id: UUID, entry_id: UUID) -> EntryView:
+    """
+    Return an entry that may be reversed by hand, whether or not the money is still there.
+
+    :raises JournalEntryNotFound: if the organisation has no such entry
+    :raises AlreadyReversed: if it was reversed
+    :raises NotReversible: if it is a reversal itself
+    :raises LedgerAccountReserved: if it is on an account that no correction by hand reaches
+    """
+    entry = queries.get_entry(organization_id=organization_id, entry_id=entry_id)
+    _refuse_reversal(organization_id, entry)
+    return entry
+
+
+def why_not_reversed(*, organization_id: UUID, entry: EntryView) -> Refusal | None:
+    """Return what `prepare_reversal` would refuse this entry with, or None."""
+    try:
+        _refuse_reversal(organization_id, entry)
+    except Refusal as refusal:
+        return refusal
+    return None
+
+
+@transactions.required
+def reverse_by_hand(
+    *,
+    organization_id: UUID,
+    entry_id: UUID,
+    at: ReversalTime,
+    requested_by: str,
+    approved_by: str,
+    reason: str,
+    actor: Actor,
+    now: datetime,
+) -> UUID:
+    """
+    Post the opposite of an entry as two people want it, and return the new entry's id.
+
+    :raises TwoPeopleNeeded: if both are one person
+    :raises Refusal: as `prepare_reversal` and `reverse_entry`
+    """
+    refuse_one_person(requested_by, approved_by)
+    prepare_reversal(organization_id=organization_id, entry_id=entry_id)
+    return reverse_entry(
+        organization_id=organization_id,
+        entry_id=entry_id,
+        at=at,
+        reason=reason,
+        actor=actor,
+        now=now,
+    )
+
+
+def preview_reversal_by_hand(
+    *, organization_id: UUID, entry_id: UUID, at: ReversalTime, now: datetime
+) -> ReversalResult:
+    """
+    Return what `reverse_by_hand` would leave, and write nothing.
+
+    :raises Refusal: the one that it would be refused with
+    """
+    prepare_reversal(organization_id=organization_id, entry_id=entry_id)
+    return preview_reversal(
+        organization_id=organization_id, entry_ids=[entry_id], at=at, now=now, reach_internal=True
+    )
+
+
+def _refuse_reversal(organization_id: UUID, entry: EntryView) -> None:
+    refuse_undone(entry)
+    _refuse_out_of_reach(organization_id, {posting.account_id for posting in entry.postings})
+
+
+# --- An entry posted ----------------------------------------------------------------------------
+
+
+def prepare_adjustment(*, organization_id: UUID, entry: EntryRequest) -> None:
+    """
+    Refuse an entry that may not be posted by hand, whatever stands on its accounts.
+
+    :raises EntryNotBalanced: if the legs do not sum to zero in each currency
+    :raises LedgerAccountReserved: if it is on an account that no correction by hand reaches
+    """
+    rules.check_balanced(entry.legs)
+    _refuse_out_of_reach(organization_id, {leg.account_id for leg in entry.legs})
+
+
+def why_not_adjusted(*, organization_id: UUID, account_id: UUID) -> Refusal | None:
+    """Return what any adjustment of this account is refused with, or None."""
+    try:
+        _refuse_out_of_reach(organization_id, [account_id])
+    except Refusal as refusal:
+        return refusal
+    return None
+
+
+@transactions.required
+def adjust(
+    *,
+    organization_id: UUID,
+    entry: EntryRequest,
+    requested_by: str,
+    approved_by: str,
+    reason: str,
+    actor: Actor,
+    now: datetime,
+) -> UUID:
+    """
+    Post an entry as two people want it, of the kind `adjustment`, and return its id.
+
+    :raises TwoPeopleNeeded: if both are one person
+    :raises ReferenceReused: if the reference stands for an entry already, be it the same
+    :raises Refusal: as `prepare_adjustment` and `post`
+    """
+    refuse_one_person(requested_by, approved_by)
+    prepare_adjustment(organization_id=organization_id, entry=entry)
+    command = _adjustment(entry)
+    [outcome] = _engine.post(
+        organization_id=organization_id, commands=[command], actor=actor, now=now
+    )
+    if outcome.entry_id is not None and outcome.entry_id != command.id:
+        # Two people agreed that something moves; to be told that it had moved is no answer.
+        raise errors.ReferenceReused(
+            "This reference stands for another journal entry.",
+            journal_entry=encode_id("je", outcome.entry_id),
+        )
+    audit.record(
+        "ledger.adjust",
+        ("ledger.journalentry", str(command.id)),
+        organization_id=organization_id,
+        actor=actor,
+        reason=reason,
+    )
+    return command.id
+
+
+def preview_adjustment(*, organization_id: UUID, entry: EntryRequest, now: datetime) -> Outcome:
+    """
+    Return what `adjust` would do, by the same path, and write nothing.
+
+    :raises Refusal: the one that it would be refused with
+    """
+    prepare_adjustment(organization_id=organization_id, entry=entry)
+    _, outcomes = _engine.preview(
+        organization_id=organization_id,
+        commands=[_adjustment(entry)],
+        now=now,
+        reach_internal=True,
+    )
+    _engine.raise_first(outcomes)
+    return outcomes[0]
+
+
+def _adjustment(entry: EntryRequest) -> PostEntry:
+    return PostEntry(
+        id=new_id(),
+        legs=entry.legs,
+        currency=entry.legs[0].currency,
+        kind=ADJUSTMENT,
+        reference=entry.reference,
+        description=entry.description,
+        effective_at=entry.effective_at,
+        metadata=entry.metadata,
+    )
+
+
+def _refuse_out_of_reach(organization_id: UUID, account_ids: Iterable[UUID]) -> None:
+    for account in queries.accounts_of_facts(
+        organization_id=organization_id, account_ids=account_ids
+    ):
+        raise errors.LedgerAccountReserved(
+            f"What stands on {account.code} is moved by Kassa's own acts only.",
+            ledger_account=encode_id("la", account.id),
+        )
