@@ -15,7 +15,7 @@ from apps.accounts import queries as accounts
 from apps.accounts.models import Customer
 from apps.accounts.states import CustomerState
 from apps.backoffice import queries
-from apps.core import encryption
+from apps.core import clock, encryption
 from apps.core.admin_base import (
     Act,
     Fact,
@@ -103,7 +103,7 @@ class CustomerAdmin(RecordAdmin[Customer]):
 
     @override
     def get_tables(self, request: HttpRequest, obj: Customer) -> list[Table]:
-        page = queries.customer_page(customer=obj, limit=ROWS_SHOWN)
+        page = queries.customer_page(customer=obj, limit=ROWS_SHOWN, now=clock.now())
         return [
             _balances(page),
             *([_holds(page)] if page.holds else []),
@@ -166,7 +166,7 @@ def _holds(page: queries.CustomerPage) -> Table:
             [
                 cells.cut(hold.reference or encode_id("ho", hold.id), head=14),
                 cells.instant(hold.created_at),
-                cells.amount(hold.amount_minor, hold.currency),
+                cells.amount(hold.remaining_minor, hold.currency),
             ]
             for hold in page.holds
         ],

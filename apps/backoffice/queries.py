@@ -346,13 +346,13 @@ class CustomerPage:
     """What the apps know of one customer."""
 
     balances: Sequence[ledger.BalanceView]
-    holds: Sequence[ledger.OpenHold]
+    holds: Sequence[ledger.HoldView]
     payouts: Sequence[Payout]
     payments: Sequence[Payment]
     destinations: Sequence[tuple[Destination, DestinationVersion]]
 
 
-def customer_page(*, customer: Customer, limit: int) -> CustomerPage:
+def customer_page(*, customer: Customer, limit: int, now: datetime) -> CustomerPage:
     """Return the customer's money, newest payouts and payments, and destinations."""
     owner = customer.organization_id
     prefix = f"customers:{encode_id('cus', customer.id)}:"
@@ -364,7 +364,10 @@ def customer_page(*, customer: Customer, limit: int) -> CustomerPage:
     return CustomerPage(
         balances=balances,
         holds=ledger.list_open_holds(
-            organization_id=owner, account_ids=[one.account_id for one in balances]
+            organization_id=owner,
+            account_ids=[one.account_id for one in balances],
+            now=now,
+            limit=limit,
         ),
         payouts=list(
             payouts.list_payouts(organization_id=owner, customer_id=customer.id).select_related(

@@ -1,6 +1,5 @@
 """Money: a whole number of minor units and its currency. No float, ever."""
 
-import re
 from dataclasses import dataclass
 from typing import Final, override
 
@@ -11,8 +10,6 @@ EXPONENTS: Final[dict[str, int]] = {
     currency.code: currency.exponent for currency in Currency if currency.exponent is not None
 }
 AMOUNT_MAX: Final = 10**13
-# A plain decimal as XML Schema has it; no exponent, no separators, ASCII digits only.
-_DECIMAL: Final = re.compile(r"([+-]?)([0-9]*)(?:\.([0-9]*))?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,28 +41,6 @@ def exponent(currency: str) -> int:
     except KeyError:
         msg = f"{currency!r} is not an ISO 4217 currency."
         raise ValueError(msg) from None
-
-
-def minor_from_decimal(text: str, currency: str) -> int:
-    """
-    Return the minor units of a decimal text: ``"10.50"`` in EUR is 1050.
-
-    Zeros beyond the currency's decimals change no value and are read over: banks write 10.50000.
-
-    :raises ValueError: if it is no plain decimal number, or has more decimals than the currency
-    """
-    places = exponent(currency)
-    parsed = _DECIMAL.fullmatch(text)
-    sign, whole, fraction = parsed.groups(default="") if parsed else ("", "", "")
-    if not whole and not fraction:
-        msg = f"{text!r} is not a plain decimal amount."
-        raise ValueError(msg)
-    kept, beyond = fraction[:places].ljust(places, "0"), fraction[places:]
-    if beyond.strip("0"):
-        msg = f"{text!r} has more decimals than {currency} allows ({places})."
-        raise ValueError(msg)
-    amount_minor = int(f"{whole}{kept}" or "0")
-    return -amount_minor if sign == "-" else amount_minor
 
 
 def decimal_text(amount_minor: int, currency: str) -> str:

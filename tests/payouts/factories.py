@@ -371,11 +371,11 @@ def set_status(home: World, customer: Any, status: str) -> None:
     [id_] = books.account_ids(organization_id=home.id, codes=[code]).values()
     people.in_transaction(
         partial(
-            ledger.set_account_status,
+            ledger.change_account,
             organization_id=home.id,
             account_id=id_,
-            status=AccountStatus(status),
-            reason="asked to",
+            change=ledger.AccountChange(status=AccountStatus(status), reason="asked to"),
             actor=JOB,
+            now=NOW,
         )
     )

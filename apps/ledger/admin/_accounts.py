@@ -1,7 +1,7 @@
 """Ledger accounts: a tree of codes, and an account's page, which is its statement."""
 
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, date, datetime, time
+from datetime import date, datetime, time
 from typing import Any, ClassVar, override
 
 from django.contrib import admin
@@ -20,7 +20,7 @@ from apps.ledger.admin._links import account_link, entry_link, short_code
 from apps.ledger.models import LedgerAccount
 from apps.ledger.queries import BalanceView, Branch, Position, Statement
 from apps.ledger.rules import AccountType
-from apps.ledger.rules.months import first_of, next_month
+from apps.ledger.rules.months import first_of, next_month, parse_month
 
 STATEMENT_ROWS = 50
 _FLAT = ("q", "code", "type", "currency", "after", "before", "flat")
@@ -267,7 +267,7 @@ def _added(sums: Sequence[Mapping[str, int]], sign: int) -> dict[str, int]:
 def _asked(request: HttpRequest, obj: LedgerAccount) -> dict[str, Any]:
     """Return what the page was opened with; by default the month of the latest business time."""
     zone = zone_of(obj)
-    month = _month(request.GET.get("period", ""))
+    month = parse_month(request.GET.get("period", ""))
     if month is None:
         latest = queries.latest_business_time(
             organization_id=obj.organization_id, account_id=obj.id
@@ -286,14 +286,6 @@ def _asked(request: HttpRequest, obj: LedgerAccount) -> dict[str, Any]:
         "since": first_instant_at(day=month, at=time.min, zone=zone),
         "until": first_instant_at(day=following, at=time.min, zone=zone),
     }
-
-
-def _month(text: str) -> date | None:
-    try:
-        month = datetime.strptime(text, "%Y-%m").replace(tzinfo=UTC).date()
-    except ValueError:
-        return None
-    return month if 1970 <= month.year < 2200 else None  # noqa: PLR2004  (years anybody meant)
 
 
 def _printed(position: Position) -> str:

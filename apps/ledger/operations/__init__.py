@@ -7,7 +7,6 @@ from apps.ledger.operations._accounts import (
     change_client_account,
     open_accounts,
     open_client_account,
-    set_account_status,
 )
 from apps.ledger.operations._annotating import annotate_entry
 from apps.ledger.operations._engine import (
@@ -65,7 +64,6 @@ from apps.ledger.operations._reversal import (
 from apps.ledger.operations._sealing import (
     record_verification,
     seal_entries,
-    seal_in_order,
 )
 from apps.ledger.operations._seeding import (
     SEED_ACTOR,
@@ -128,8 +126,6 @@ __all__ = [
     "reverse_entries",
     "reverse_entry",
     "seal_entries",
-    "seal_in_order",
     "seed_entries",
-    "set_account_status",
     "void_hold",
 ]

@@ -2,7 +2,6 @@
 
 from apps.ledger.queries._balances import (
     BalanceView,
-    OpenHold,
     TrialBalanceLine,
     account_ids,
     accounts,
@@ -10,7 +9,6 @@ from apps.ledger.queries._balances import (
     get_balance,
     has_holds,
     list_balances,
-    list_open_holds,
     trial_balance,
     trial_balance_totals,
     view_balances,
@@ -22,7 +20,6 @@ from apps.ledger.queries._chain import (
     chain_status,
     chain_subject,
     find_waiting_portion,
-    list_chain_positions,
     list_contents,
     list_links,
     list_organizations_to_seal,
@@ -53,6 +50,7 @@ from apps.ledger.queries._holds import (
     hold_entries,
     holds,
     holds_in,
+    list_open_holds,
     view_hold,
 )
 from apps.ledger.queries._journal import (
@@ -99,7 +97,6 @@ from apps.ledger.queries._periods import (
     blockers_of,
     closed_periods,
     count_unsealed,
-    find_closed_periods,
     find_period,
     first_open_instant,
     get_period,
@@ -178,7 +175,6 @@ __all__ = [
     "HoldView",
     "Level",
     "MetadataVersion",
-    "OpenHold",
     "PeriodView",
     "Place",
     "Position",
@@ -206,7 +202,6 @@ __all__ = [
     "entry_amounts",
     "export_accounts",
     "find_chain_fault",
-    "find_closed_periods",
     "find_entries_by_reference",
     "find_event_without_entry",
     "find_fx_transfer",
@@ -233,7 +228,6 @@ __all__ = [
     "latest_business_time",
     "list_balances",
     "list_balances_at",
-    "list_chain_positions",
     "list_chained_organizations",
     "list_closing",
     "list_contents",

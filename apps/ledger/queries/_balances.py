@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Final
 from uuid import UUID
 
@@ -140,38 +139,6 @@ def trial_balance_totals(lines: Iterable[TrialBalanceLine]) -> dict[str, tuple[i
 def accounts(*, organization_id: UUID) -> QuerySet[LedgerAccount]:
     """Return the organisation's ledger accounts, for a page of them."""
     return LedgerAccount.objects.filter(organization_id=organization_id)
-
-
-@dataclass(frozen=True, slots=True)
-class OpenHold:
-    """Money reserved on an account, and still there."""
-
-    id: UUID
-    account_id: UUID
-    amount_minor: int
-    currency: str
-    reference: str | None
-    created_at: datetime
-
-
-def list_open_holds(
-    *, organization_id: UUID, account_ids: Iterable[UUID], limit: int = 20
-) -> list[OpenHold]:
-    """Return the open holds that reserve money of these accounts, newest first."""
-    rows = Hold.objects.filter(
-        organization_id=organization_id, debit_account_id__in=list(account_ids), status="open"
-    )
-    return [
-        OpenHold(
-            id=hold.id,
-            account_id=hold.debit_account_id,
-            amount_minor=hold.amount_minor,
-            currency=hold.currency,
-            reference=hold.reference,
-            created_at=hold.created_at,
-        )
-        for hold in rows.order_by("-id")[:limit]
-    ]
 
 
 def has_holds(*, organization_id: UUID) -> bool:

@@ -87,15 +87,6 @@ def closed_periods(
     return found
 
 
-def find_closed_periods(
-    *, organization_id: UUID, instants: Sequence[datetime]
-) -> dict[datetime, Period]:
-    """Return, by instant, the first closing or closed period that an entry of it would change."""
-    rows = list(_not_open(organization_id).filter(ends_at__gt=min(instants))) if instants else []
-    covering = {at: next((row for row in rows if at < row.ends_at), None) for at in instants}
-    return {at: row for at, row in covering.items() if row is not None}
-
-
 def first_open_instant(*, organization_id: UUID, at: datetime) -> datetime:
     """
     Return `at`, or where that is closed the first instant of the oldest open period after it.
