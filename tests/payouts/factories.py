@@ -217,7 +217,7 @@ def line(home: World, payout: Any, **more: Any) -> BankLineFact:
             "money_account_id": home.bank_account.ledger_account_id,
             "amount_minor": attempt.amount_minor,
             "currency": "EUR",
-            "effective_at": CUT_OFF + timedelta(hours=8),
+            "booked_at": CUT_OFF + timedelta(hours=8),
             "end_to_end_id": attempt.end_to_end_id,
             **more,
         }

@@ -1,6 +1,6 @@
 """Accounting periods: months in the organisation's zone, closed in order (ADR 0071)."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Final
@@ -87,14 +87,29 @@ def closed_periods(
     return found
 
 
-def first_open_instant(*, organization_id: UUID, at: datetime) -> datetime:
-    """
-    Return `at`, or where that is closed the first instant of the oldest open period after it.
+@dataclass(frozen=True, slots=True)
+class Dating:
+    """When a fact is effective in the books, and what its entry's metadata says of that."""
 
-    For facts that come late, such as a bank's line of a month that was closed meanwhile.
+    effective_at: datetime
+    metadata: Mapping[str, str]
+
+
+def date_facts(*, organization_id: UUID, instants: Collection[datetime]) -> dict[datetime, Dating]:
     """
-    last = last_closed(organization_id=organization_id)
-    return at if last is None else max(at, last.ends_at)
+    Return by instant how a fact of then is dated, which cannot be refused for coming late.
+
+    As it happened; where that month is closed, or closing, at the first instant of the oldest open
+    one, with the instant kept as `original_effective_at`. Such is a bank's line of a month that was
+    closed before its statement came.
+    """
+    last = last_closed(organization_id=organization_id) if instants else None
+    return {
+        at: Dating(at, {})
+        if last is None or at >= last.ends_at
+        else Dating(last.ends_at, {"original_effective_at": at.astimezone(UTC).isoformat()})
+        for at in instants
+    }
 
 
 def last_closed(*, organization_id: UUID) -> Period | None:
