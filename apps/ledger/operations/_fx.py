@@ -1,6 +1,6 @@
 """Changing money: two linked transfers through the organisation's own liquidity."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
@@ -107,6 +107,14 @@ def exchange(
     )
     outbox.publish(_posted(row), actor=actor, now=now)
     return row.id
+
+
+@transactions.required
+def restore_fx_transfers(*, rows: Sequence[FxTransfer], actor: Actor, now: datetime) -> None:
+    """Keep the FX transfers of an imported journal, whose entries stand; each is told as if new."""
+    FxTransfer.objects.bulk_create(rows, batch_size=1_000)
+    for row in rows:
+        outbox.publish(_posted(row), actor=actor, now=now)
 
 
 def _parts(fx: FxRequest) -> dict[str, object]:

@@ -108,6 +108,22 @@ def begin_closing(
     return period
 
 
+@transactions.required
+def restore_closing(*, period: Period, actor: Actor, now: datetime) -> None:
+    """
+    Freeze a month of an imported journal that was closed in the exported one, by the same two.
+
+    `period.closings` is how often it had been closed before. `finish_closing` closes it once its
+    entries are sealed. One that stands already is left as it is.
+
+    :raises TwoPeopleNeeded: if both are one person
+    """
+    _refuse_one_person(period.requested_by, period.approved_by)
+    queries.lock_periods(organization_id=period.organization_id)
+    if queries.find_period(organization_id=period.organization_id, month=period.month) is None:
+        _move(period, PeriodState.CLOSING, events.PeriodFrozen, CLOSE, "Imported.", actor, now)
+
+
 @transactions.outermost
 def finish_closing(*, organization_id: UUID, period_id: UUID, now: datetime) -> Period:
     """

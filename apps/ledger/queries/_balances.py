@@ -9,7 +9,7 @@ from django.db import connection
 from django.db.models import QuerySet, Sum
 
 from apps.ledger import errors
-from apps.ledger.models import Balance, Hold, LedgerAccount
+from apps.ledger.models import Balance, LedgerAccount
 from apps.ledger.rules import BalanceState
 
 _TRIAL_BALANCE: Final = """
@@ -139,11 +139,6 @@ def trial_balance_totals(lines: Iterable[TrialBalanceLine]) -> dict[str, tuple[i
 def accounts(*, organization_id: UUID) -> QuerySet[LedgerAccount]:
     """Return the organisation's ledger accounts, for a page of them."""
     return LedgerAccount.objects.filter(organization_id=organization_id)
-
-
-def has_holds(*, organization_id: UUID) -> bool:
-    """Say whether the organisation ever held money."""
-    return Hold.objects.filter(organization_id=organization_id).exists()
 
 
 def currency_totals(*, organization_ids: Iterable[UUID]) -> list[tuple[UUID, str, int, int]]:

@@ -142,10 +142,10 @@ def get_period(*, organization_id: UUID, period_id: UUID) -> Period:
     return found
 
 
-def periods(*, organization_id: UUID, ids: Collection[UUID]) -> list[Period]:
-    """Return these periods, in the order of months."""
-    rows = Period.objects.filter(organization_id=organization_id, id__in=ids)
-    return list(rows.order_by("month"))
+def periods(*, organization_id: UUID, ids: Collection[UUID] | None = None) -> list[Period]:
+    """Return these periods, or all there are rows of, in the order of months."""
+    rows = Period.objects.filter(organization_id=organization_id)
+    return list((rows if ids is None else rows.filter(id__in=ids)).order_by("month"))
 
 
 def lock_periods(*, organization_id: UUID) -> dict[UUID, Period]:
