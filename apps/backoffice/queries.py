@@ -190,9 +190,14 @@ def books_stand(glance: Glance) -> Tile:
     )
 
 
+def find_last_check() -> InvariantCheck | None:
+    """Return the last run of the invariants, if there was one."""
+    return InvariantCheck.objects.order_by("-id").first()
+
+
 def invariants_hold(_glance: Glance) -> Tile:
     """Say whether the last run of the invariants found anything, and how long ago that was."""
-    last = InvariantCheck.objects.order_by("-id").first()
+    last = find_last_check()
     if last is None:
         return Tile("Ledger verified", "Not yet", "the first check runs within 15 minutes")
     at = f"{last.checked_at:%d %b %H:%M} UTC"
