@@ -421,15 +421,12 @@ class CurrencyBalance:
 def trial_balances(*, organization_id: UUID) -> list[CurrencyBalance]:
     """Return the trial balance per currency, accounts of one kind in one line."""
     by_currency: dict[str, list[ledger.TrialBalanceLine]] = {}
-    for line in ledger.trial_balance(organization_id=organization_id):
+    found = ledger.trial_balance(organization_id=organization_id)
+    for line in found:
         by_currency.setdefault(line.currency, []).append(line)
+    totals = ledger.trial_balance_totals(found)
     return [
-        CurrencyBalance(
-            currency,
-            _branches(lines),
-            sum(line.debit for line in lines),
-            sum(line.credit for line in lines),
-        )
+        CurrencyBalance(currency, _branches(lines), *totals[currency])
         for currency, lines in by_currency.items()
     ]
 

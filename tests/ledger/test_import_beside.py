@@ -232,6 +232,38 @@ class TestImport:
         [period] = queries.periods(organization_id=target)
         assert (period.requested_by, period.approved_by) == ("staff:mara", "staff:anton")
 
+    def test_of_two_closed_months_only_the_later_one_can_be_called_off(self, origin, tmp_path):
+        later = NOW + timedelta(days=30)
+        close_month(origin, date(2026, 11, 1), now=later)
+        path = export(origin, tmp_path / "two.jsonl")
+        lines = [json.loads(line) for line in path.read_bytes().splitlines()]
+        assert [line["month"] for line in lines if line["type"] == "period"] == [
+            "2026-10-01", "2026-11-01",
+        ]  # fmt: skip
+        target = create_organization("Target")
+        with path.open("rb") as file:
+            content = file.readlines()
+        # Without sealing, which the command does afterwards: both are frozen, none is closed yet.
+        operations.import_journal(
+            organization_id=target, read=lambda: iter(content), actor=ACTOR, now=later,
+            on_progress=lambda *_: None,
+        )  # fmt: skip
+
+        def call_off(period):
+            return operations.call_off_closing(
+                organization_id=target, period_id=period.id, reason="Not yet",
+                idempotency_key=str(period), actor=ACTOR, now=later,
+            )  # fmt: skip
+
+        first, second = queries.periods(organization_id=target)
+        assert (first.state, second.state) == ("closing", "closing")
+        with pytest.raises(errors.PeriodOutOfOrder):
+            call_off(first)
+        assert call_off(second).state == "open"
+        assert call_off(second).state == "open"
+        [first, _] = queries.periods(organization_id=target)
+        assert first.state == "closing"
+
     def test_exports_again_what_was_imported(self, origin, file, tmp_path):
         target = create_organization("Target")
         run_import(target, file)

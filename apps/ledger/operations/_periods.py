@@ -191,6 +191,7 @@ def call_off_closing(
     :raises CapabilityMissing: if the actor is staff who may not ask for a close
     :raises PeriodNotFound: if the organisation has no such period
     :raises PeriodNotClosed: if it is not closing
+    :raises PeriodOutOfOrder: if a later month is closing too, as after an import, or closed
     """
     claim = idempotency.claim(
         organization_id, idempotency_key, "call_off_closing", period_id, reason
@@ -201,6 +202,7 @@ def call_off_closing(
         return period
     if period.state != PeriodState.CLOSING:
         raise errors.PeriodNotClosed("This month is not closing.", period=str(period))
+    _refuse_earlier(period)
     period.closing_after = None
     _move(period, PeriodState.OPEN, events.PeriodReopened, CLOSE, reason, actor, now)
     return period
@@ -226,6 +228,11 @@ def prepare_reopen(*, organization_id: UUID, month: date) -> Period:
 def _refuse_reopen(period: Period) -> None:
     if period.state != PeriodState.CLOSED:
         raise errors.PeriodNotClosed("This month is not closed.", period=str(period))
+    _refuse_earlier(period)
+
+
+def _refuse_earlier(period: Period) -> None:
+    """Refuse to open a month before one that is closed: those stand on it."""
     last = queries.last_closed(organization_id=period.organization_id)
     if last is not None and last.month > period.month:
         raise errors.PeriodOutOfOrder("A later month is closed.", period=str(last))

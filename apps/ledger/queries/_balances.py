@@ -118,7 +118,12 @@ class TrialBalanceLine:
 
 
 def trial_balance(*, organization_id: UUID) -> list[TrialBalanceLine]:
-    """Return a line per account that ever moved; per currency debits equal credits."""
+    """
+    Return a line per account that ever moved; per currency debits equal credits.
+
+    By the counters as they stand, whatever the entries' business times: as of an instant or of a
+    month it is `movements_between`.
+    """
     with connection.cursor() as cursor:
         cursor.execute(_TRIAL_BALANCE, [organization_id])
         return [
