@@ -69,7 +69,6 @@ from apps.ledger.queries._listing import (
 from apps.ledger.queries._locks import (
     find_entries_by_reference,
     find_holds_by_reference,
-    hold_state,
     later_balances,
     lock_balances,
     lock_chain_head,
@@ -118,12 +117,10 @@ from apps.ledger.queries._periods import (
 )
 from apps.ledger.queries._recount import (
     ChainFault,
-    StoredLink,
     count_entries_and_postings,
     find_chain_fault,
     find_event_without_entry,
     list_chained_organizations,
-    stream_chain,
 )
 from apps.ledger.queries._search import (
     Ask,
@@ -183,7 +180,6 @@ __all__ = [
     "Search",
     "Statement",
     "StatementLine",
-    "StoredLink",
     "TrialBalanceLine",
     "WaitingPortion",
     "Window",
@@ -220,7 +216,6 @@ __all__ = [
     "get_statement",
     "get_transfer",
     "hold_entries",
-    "hold_state",
     "holds",
     "holds_in",
     "last_closed",
@@ -262,7 +257,6 @@ __all__ = [
     "read_expired_holds",
     "read_holds",
     "stored_movements",
-    "stream_chain",
     "stream_chain_by_id",
     "stream_entries",
     "stream_journal",
