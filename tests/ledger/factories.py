@@ -89,7 +89,7 @@ def post_transfer(
 
 
 def close_month(organization_id: UUID, month: date, *, now: datetime) -> None:
-    """Close a month as two people do, once what was posted is sealed."""
+    """Close a month as two people do, and wait until all that was posted is sealed."""
 
     @committed
     def begin() -> UUID:
@@ -99,12 +99,12 @@ def close_month(organization_id: UUID, month: date, *, now: datetime) -> None:
             approved_by="staff:anton", reason="The month is done", actor=ACTOR, now=now,
         ).id  # fmt: skip
 
-    outbox.relay_organization(organization_id=organization_id)
-    while operations.seal_entries(organization_id=organization_id, now=now):
-        pass
     period_id = begin()
 
     def is_closed() -> bool:
+        outbox.relay_organization(organization_id=organization_id)
+        while operations.seal_entries(organization_id=organization_id, now=now):
+            pass
         period = operations.finish_closing(
             organization_id=organization_id, period_id=period_id, now=now
         )

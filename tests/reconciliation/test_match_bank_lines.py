@@ -1,5 +1,6 @@
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 
 import pytest
 from django.db import IntegrityError, connection
@@ -206,6 +207,35 @@ class TestALineOfAClosedMonth:
         entry = self.entry(organization_id)
         assert entry.effective_at == datetime(2026, 4, 1, 22, tzinfo=UTC)
         assert "original_effective_at" not in entry.metadata
+
+
+class TestALineWhoseMonthClosesMeanwhile:
+    def test_is_booked_in_one_of_both_and_never_stumbles(self):
+        for _ in range(6):
+            organization_id = create_organization()
+            create_bank_account(organization_id)
+            imported(organization_id, *[Entry(amount=n) for n in range(1, 30)])
+            close = partial(
+                close_month,
+                organization_id,
+                date(2026, 3, 1),
+                now=datetime(2026, 4, 2, tzinfo=UTC),
+            )
+
+            race(match_all, close)
+
+            found = JournalEntry.objects.filter(organization_id=organization_id)
+            dated = set(found.values_list("effective_at", flat=True))
+            march, april = datetime(2026, 3, 1, 23, tzinfo=UTC), datetime(2026, 4, 1, tzinfo=UTC)
+            assert dated <= {march, april}
+            assert found.count() == 29
+            reasons = BankLineStatus.objects.filter(organization_id=organization_id)
+            assert set(reasons.values_list("reason", flat=True)) == {"no_reference"}
+            [month] = ledger.periods(organization_id=organization_id)
+            stored = ledger.stored_movements(month)
+            in_march = sum(range(1, 30)) if march in dated else 0
+            assert sum(line.debits for line in stored) == in_march
+        assert_books_hold()
 
 
 class TestADebit:
