@@ -18,7 +18,7 @@ from apps.accounts.states import CustomerState
 from apps.backoffice import operations, queries
 from apps.backoffice.models import Correction, CorrectionKind
 from apps.backoffice.states import CorrectionState
-from apps.core import encryption
+from apps.core import clock, encryption
 from apps.core.admin_base import (
     Act,
     Fact,
@@ -107,7 +107,7 @@ class CustomerAdmin(RecordAdmin[Customer]):
 
     @override
     def get_tables(self, request: HttpRequest, obj: Customer) -> list[Table]:
-        page = queries.customer_page(customer=obj, limit=ROWS_SHOWN)
+        page = queries.customer_page(customer=obj, limit=ROWS_SHOWN, now=clock.now())
         return [
             _balances(page),
             *([_holds(page, zone=zone_of(obj))] if page.holds else []),
@@ -170,7 +170,7 @@ def _holds(page: queries.CustomerPage, *, zone: str) -> Table:
             [
                 cells.cut(hold.reference or encode_id("ho", hold.id), head=14),
                 cells.instant(hold.created_at, zone=zone),
-                cells.amount(hold.amount_minor, hold.currency),
+                cells.amount(hold.remaining_minor, hold.currency),
             ]
             for hold in page.holds
         ],

@@ -45,12 +45,24 @@ class DailyMetric(OrganizationOwned):
 
 
 class InvariantCheck(models.Model):
-    """One run of every invariant: when, how many there are, and which did not hold."""
+    """
+    A run of the invariants: when, how many are answered, and which did not hold as last seen.
+
+    Large books take several runs to be gone through; each goes on where the one before ended.
+    """
 
     id = models.UUIDField(primary_key=True, default=new_id, editable=False)
     checked_at = models.DateTimeField()
     statement_count = models.PositiveIntegerField()
     broken = models.JSONField(default=list, db_comment="Names of those that returned a row.")
+    unanswered = models.JSONField(
+        default=list, db_comment="Names of those that no run has come to the end of yet."
+    )
+    next_name = models.CharField(
+        max_length=100, default="", db_comment="Where the next run goes on; empty: at the first."
+    )
+    next_organization_id = models.UUIDField(null=True)
+    next_key = models.UUIDField(null=True)
 
     class Meta:
         db_table = "backoffice_invariant_check"

@@ -192,9 +192,14 @@ def books_stand(glance: Glance) -> Tile:
     )
 
 
+def find_last_check() -> InvariantCheck | None:
+    """Return the last run of the invariants, if there was one."""
+    return InvariantCheck.objects.order_by("-id").first()
+
+
 def invariants_hold(_glance: Glance) -> Tile:
     """Say whether the last run of the invariants found anything, and how long ago that was."""
-    last = InvariantCheck.objects.order_by("-id").first()
+    last = find_last_check()
     if last is None:
         return Tile("Ledger verified", "Not yet", "the first check runs within 15 minutes")
     at = f"{last.checked_at:%d %b %H:%M} UTC"
@@ -348,13 +353,13 @@ class CustomerPage:
     """What the apps know of one customer."""
 
     balances: Sequence[ledger.BalanceView]
-    holds: Sequence[ledger.OpenHold]
+    holds: Sequence[ledger.HoldView]
     payouts: Sequence[Payout]
     payments: Sequence[Payment]
     destinations: Sequence[tuple[Destination, DestinationVersion]]
 
 
-def customer_page(*, customer: Customer, limit: int) -> CustomerPage:
+def customer_page(*, customer: Customer, limit: int, now: datetime) -> CustomerPage:
     """Return the customer's money, newest payouts and payments, and destinations."""
     owner = customer.organization_id
     prefix = f"customers:{encode_id('cus', customer.id)}:"
@@ -366,7 +371,10 @@ def customer_page(*, customer: Customer, limit: int) -> CustomerPage:
     return CustomerPage(
         balances=balances,
         holds=ledger.list_open_holds(
-            organization_id=owner, account_ids=[one.account_id for one in balances]
+            organization_id=owner,
+            account_ids=[one.account_id for one in balances],
+            now=now,
+            limit=limit,
         ),
         payouts=list(
             payouts.list_payouts(organization_id=owner, customer_id=customer.id).select_related(
@@ -415,15 +423,12 @@ class CurrencyBalance:
 def trial_balances(*, organization_id: UUID, code_prefix: str = "") -> list[CurrencyBalance]:
     """Return the trial balance per currency, accounts of one kind in one line."""
     by_currency: dict[str, list[ledger.TrialBalanceLine]] = {}
-    for line in ledger.trial_balance(organization_id=organization_id, code_prefix=code_prefix):
+    found = ledger.trial_balance(organization_id=organization_id, code_prefix=code_prefix)
+    for line in found:
         by_currency.setdefault(line.currency, []).append(line)
+    totals = ledger.trial_balance_totals(found)
     return [
-        CurrencyBalance(
-            currency,
-            _branches(lines),
-            sum(line.debit for line in lines),
-            sum(line.credit for line in lines),
-        )
+        CurrencyBalance(currency, _branches(lines), *totals[currency])
         for currency, lines in by_currency.items()
     ]
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any, Protocol
 from urllib.parse import urlencode
 
@@ -20,6 +20,7 @@ from apps.core.errors import Refusal
 from apps.core.ids import decode_id, encode_id
 from apps.core.money import exponent
 from apps.ledger import queries as ledger
+from apps.ledger.rules.months import parse_month
 
 HITS_MAX = 5
 
@@ -190,7 +191,7 @@ def trial_balance(site: Site, request: HttpRequest) -> HttpResponse:
     if not request.user.has_perm("ledger.view_ledger"):
         raise CapabilityMissing("ledger.view_ledger")
     organization = chosen_organization(site, request)
-    month = _month(request.GET.get("period", ""))
+    month = parse_month(request.GET.get("period", ""))
     asked = {
         "period": f"{month:%Y-%m}" if month else "",
         "currency": lists.typed(request.GET.get("currency", ""))[:3].upper(),
@@ -216,14 +217,6 @@ def trial_balance(site: Site, request: HttpRequest) -> HttpResponse:
         ]
     request.current_app = site.name
     return TemplateResponse(request, "kassa/trial_balance.html", context)
-
-
-def _month(text: str) -> date | None:
-    try:
-        month = datetime.strptime(text, "%Y-%m").replace(tzinfo=UTC).date()
-    except ValueError:
-        return None
-    return month if 1970 <= month.year < 2200 else None  # noqa: PLR2004  (years anybody meant)
 
 
 def _month_of(organization: Organization, month: date, asked: Mapping[str, str]) -> dict[str, Any]:

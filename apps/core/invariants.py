@@ -2,12 +2,17 @@
 Invariants: SQL that must return no row, run on a schedule and after each step of a journey.
 
 Each app lists its own in `invariants.py`; this module collects and runs them.
+
+One that reads a table without bounds is a `Walk`: a portion of the keys to a statement. So no
+statement comes near the limits of a connection or keeps an old snapshot for long, and who stops
+between two of them goes on from there.
 """
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
+from itertools import zip_longest
 from typing import Final
 from uuid import UUID
 
@@ -42,6 +47,39 @@ INVARIANTS: Final[Mapping[str, str]] = {
     """,
 }
 ROWS_SHOWN_MAX: Final = 5
+# Rows of the largest table that a walk looks at by one statement: a second or two.
+PORTION: Final = 200_000
+_FIRST_KEY: Final = UUID(int=0)
+_LAST_KEY: Final = UUID(int=2**128 - 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Walk:
+    """
+    An invariant that is checked by organisation and by ranges of a key.
+
+    `sql` looks at the keys of `%(org)s` that are > `%(after)s` and <= `%(upto)s`. `upto` is what
+    `portion` returns for `%(org)s`, `%(after)s` and some `%(limit)s` rows: NULL says that no key is
+    left, and then `sql` looks once more at all beyond. `next_organization` returns the first one
+    after `%(after)s`, or no row. What is compared with each other is of one range, so each
+    statement sees all it needs in its own snapshot.
+    """
+
+    sql: str
+    portion: str
+    next_organization: str
+
+
+type Invariant = str | Walk
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a run may go on: in the statement `name`, after a key of an organisation's."""
+
+    name: str
+    organization_id: UUID = _FIRST_KEY
+    key: UUID = _LAST_KEY
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +90,23 @@ class Breach:
     rows: tuple[dict[str, object], ...]
 
 
-def collect(*, only_apps: frozenset[str] | None = None) -> dict[str, str]:
+@dataclass(frozen=True, slots=True)
+class Step:
+    """
+    One statement that ran: what it found, and where to go on after it, None after the last.
+
+    `is_done` says that the invariant is answered: it was walked to its end, or broke.
+    """
+
+    name: str
+    breach: Breach | None
+    is_done: bool
+    following: Place | None
+
+
+def collect(*, only_apps: frozenset[str] | None = None) -> dict[str, Invariant]:
     """Return every app's invariants by name, or those of some apps."""
-    found: dict[str, str] = {}
+    found: dict[str, Invariant] = {}
     for config in apps.get_app_configs():
         if not config.name.startswith("apps.") or (only_apps and config.label not in only_apps):
             continue
@@ -64,21 +116,87 @@ def collect(*, only_apps: frozenset[str] | None = None) -> dict[str, str]:
 
 
 def check(
-    statements: Mapping[str, str], *, organization_id: UUID | None = None
+    statements: Mapping[str, Invariant], *, organization_id: UUID | None = None
 ) -> Iterator[tuple[str, Breach | None]]:
     """
     Run each statement; yield its name, and the breach if it returned a row.
 
     With an organisation only its rows are looked at: every statement names whose its rows are.
     """
-    # Joined on the organisation or grouped by it, statements let Postgres look at no other.
-    only = f" WHERE organization_id = '{organization_id}'" if organization_id else ""
-    for name, sql in statements.items():
-        with connection.cursor() as cursor:
-            cursor.execute(f"SELECT * FROM ({sql}) AS breach{only} LIMIT {ROWS_SHOWN_MAX}")  # noqa: S608
-            names = [column[0] for column in cursor.description or ()]
-            rows = tuple(dict(zip(names, row, strict=True)) for row in cursor.fetchall())
-        yield name, Breach(name, rows) if rows else None
+    for step in steps(statements, organization_id=organization_id):
+        if step.is_done:
+            yield step.name, step.breach
+
+
+def steps(
+    statements: Mapping[str, Invariant],
+    *,
+    organization_id: UUID | None = None,
+    start: Place | None = None,
+    portion: int = PORTION,
+) -> Iterator[Step]:
+    """
+    Run the statements one by one, a walk's portion by portion; yield what each found.
+
+    From `start` on, if that is a place in these statements. The invariant that it is in may have
+    been looked at in part before.
+    """
+    names = list(statements)
+    first = names.index(start.name) if start is not None and start.name in statements else 0
+    for name, after in zip_longest(names[first:], names[first + 1 :]):
+        following = Place(after) if after else None
+        invariant = statements[name]
+        if isinstance(invariant, str):
+            # Joined on the organisation or grouped by it, it lets Postgres look at no other.
+            only = f" WHERE organization_id = '{organization_id}'" if organization_id else ""
+            breach = _run(name, f"({invariant}) AS breach{only}")
+            yield Step(name, breach, is_done=True, following=following)
+            continue
+        place = start if start is not None and start.name == name else Place(name)
+        yield from _walk(name, invariant, organization_id, place, following, portion)
+
+
+def _walk(
+    name: str,
+    walk: Walk,
+    only: UUID | None,
+    place: Place,
+    following: Place | None,
+    portion: int,
+) -> Iterator[Step]:
+    """Yield the steps of a walk: the rest of the place's organisation, then those after it."""
+    while True:
+        if place.key == _LAST_KEY:
+            owner = only or _ask(walk.next_organization, after=place.organization_id)
+            if owner is None:
+                yield Step(name, None, is_done=True, following=following)
+                return
+            place = Place(name, owner, _FIRST_KEY)
+        owner, after = place.organization_id, place.key
+        upto = _ask(walk.portion, org=owner, after=after, limit=portion) or _LAST_KEY
+        breach = _run(name, f"({walk.sql}) AS breach", org=owner, after=after, upto=upto)
+        place = Place(name, owner, upto)
+        is_done = breach is not None or (only is not None and upto == _LAST_KEY)
+        yield Step(name, breach, is_done, following if is_done else place)
+        if is_done:
+            return
+
+
+def _ask(sql: str, **values: UUID | int) -> UUID | None:
+    with connection.cursor() as cursor:
+        cursor.execute(sql, values)
+        found: UUID | None
+        [found] = cursor.fetchone() or [None]
+        return found
+
+
+def _run(name: str, source: str, **values: UUID) -> Breach | None:
+    with connection.cursor() as cursor:
+        # Without values a percent sign is one.
+        cursor.execute(f"SELECT * FROM {source} LIMIT {ROWS_SHOWN_MAX}", values or None)  # noqa: S608
+        names = [column[0] for column in cursor.description or ()]
+        rows = tuple(dict(zip(names, row, strict=True)) for row in cursor.fetchall())
+    return Breach(name, rows) if rows else None
 
 
 def breaches() -> list[Breach]:

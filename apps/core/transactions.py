@@ -200,6 +200,19 @@ def constraint_name(fault: BaseException) -> str:
     return getattr(diagnosis, "constraint_name", None) or ""
 
 
+def has_given_up(fault: BaseException) -> bool:
+    """
+    Say whether an operation ended because others kept coming first, however often it ran.
+
+    Nothing was written, and the same request may be made again.
+    """
+    return (
+        isinstance(fault, RunAgainAfter)
+        or sqlstate(fault) in RETRIED
+        or constraint_name(fault) in _run_again_on
+    )
+
+
 def run_again_on_unique(name: str) -> None:
     """
     Run an operation again as a whole when it loses a race for this unique constraint.

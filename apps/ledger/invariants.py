@@ -1,15 +1,56 @@
 """
 What must always hold in the books: SQL that returns no row. Each row names what is wrong.
 
-`INVARIANTS` run on a schedule, so none is slower than one pass over the postings; `RECOUNTS` are
-run by `verify_ledger` besides, which also recomputes the chains (`queries.find_chain_fault`).
+`INVARIANTS` run on a schedule; `RECOUNTS` are run by `verify_ledger` besides, which also recomputes
+the chains (`queries.find_chain_fault`). What reads every posting is walked: by the entries' ids, or
+by the accounts', of which one is never split, however many postings it has.
 """
 
 from typing import Final
 
-INVARIANTS: Final[dict[str, str]] = {
+from apps.core.invariants import Invariant, Walk
+
+# The first organisation of entries or postings after one, without reading those of any.
+_NEXT_OWNER: Final = """
+    SELECT organization_id
+      FROM ((SELECT organization_id FROM ledger_journal_entry
+              WHERE organization_id > %(after)s ORDER BY organization_id LIMIT 1)
+            UNION ALL
+            (SELECT organization_id FROM ledger_posting
+              WHERE organization_id > %(after)s ORDER BY organization_id LIMIT 1)
+            UNION ALL
+            (SELECT organization_id FROM ledger_balance
+              WHERE organization_id > %(after)s ORDER BY organization_id LIMIT 1)) AS owners
+     ORDER BY organization_id LIMIT 1
+"""
+# So many entries as make about as many postings.
+_ENTRIES: Final = """
+    SELECT id FROM (SELECT id FROM ledger_journal_entry
+                     WHERE organization_id = %(org)s AND id > %(after)s
+                     ORDER BY id LIMIT GREATEST(%(limit)s / 2, 1)) AS portion
+     ORDER BY id DESC LIMIT 1
+"""
+# Accounts, until they have so many postings together; at least one.
+_ACCOUNTS: Final = """
+    SELECT id FROM (SELECT id, SUM(version) OVER (ORDER BY id) - version AS before
+                      FROM (SELECT id, version FROM ledger_balance
+                             WHERE organization_id = %(org)s AND id > %(after)s
+                             ORDER BY id LIMIT %(limit)s) AS next) AS portion
+     WHERE before < %(limit)s ORDER BY id DESC LIMIT 1
+"""
+
+
+def _by_entries(sql: str) -> Walk:
+    return Walk(sql, _ENTRIES, _NEXT_OWNER)
+
+
+def _by_accounts(sql: str) -> Walk:
+    return Walk(sql, _ACCOUNTS, _NEXT_OWNER)
+
+
+INVARIANTS: Final[dict[str, Invariant]] = {
     # Entries and their postings in one pass. Those of several currencies are looked at once more.
-    "ledger_entry_is_whole": """
+    "ledger_entry_is_whole": _by_entries("""
         SELECT COALESCE(e.organization_id, p.organization_id) AS organization_id,
                kassa_public_id('je', COALESCE(e.id, p.entry_id)) AS entry,
                CASE WHEN e.id IS NULL THEN 'postings without their entry'
@@ -18,13 +59,17 @@ INVARIANTS: Final[dict[str, str]] = {
                     WHEN p.first <> 1 OR p.last <> p.count THEN 'numbers have a gap'
                     WHEN p.currency <> p.other_currency THEN 'not zero in each currency'
                     ELSE 'its postings have other times' END AS what
-          FROM ledger_journal_entry e
+          FROM (SELECT * FROM ledger_journal_entry
+                 WHERE organization_id = %(org)s AND id > %(after)s AND id <= %(upto)s) e
           FULL JOIN (SELECT organization_id, entry_id, SUM(amount_minor) AS residue,
                             COUNT(*) AS count, MIN(number) AS first, MAX(number) AS last,
                             MIN(currency) AS currency, MAX(currency) AS other_currency,
                             MIN(effective_at) AS effective_from, MAX(effective_at) AS effective_to,
                             MIN(recorded_at) AS recorded_from, MAX(recorded_at) AS recorded_to
-                       FROM ledger_posting GROUP BY organization_id, entry_id) p
+                       FROM ledger_posting
+                      WHERE organization_id = %(org)s
+                        AND entry_id > %(after)s AND entry_id <= %(upto)s
+                      GROUP BY organization_id, entry_id) p
             ON p.organization_id = e.organization_id AND p.entry_id = e.id
          WHERE e.id IS NULL OR p.entry_id IS NULL
             OR p.residue <> 0 OR p.first <> 1 OR p.last <> p.count
@@ -36,11 +81,11 @@ INVARIANTS: Final[dict[str, str]] = {
                                AND c.entry_id = p.entry_id
                              GROUP BY c.currency HAVING SUM(c.amount_minor) <> 0))
          ORDER BY COALESCE(e.id, p.entry_id)
-    """,
+    """),
     # Postings of each account in their order, one pass: a version follows the one before, and the
     # balance after it, on the normal side, is the one before and this amount. What that comes to is
     # the balance row.
-    "ledger_balance_follows_its_postings": """
+    "ledger_balance_follows_its_postings": _by_accounts("""
         SELECT COALESCE(b.organization_id, p.organization_id) AS organization_id,
                kassa_public_id('la', COALESCE(b.id, p.account_id)) AS account,
                kassa_public_id('je', (SELECT c.entry_id FROM ledger_posting c
@@ -53,7 +98,8 @@ INVARIANTS: Final[dict[str, str]] = {
                     THEN 'version or balance after does not follow'
                     ELSE 'the balance is not what its postings come to' END AS what,
                b.version, p.postings, b.posted_debits, p.debits, b.posted_credits, p.credits
-          FROM ledger_balance b
+          FROM (SELECT * FROM ledger_balance
+                 WHERE organization_id = %(org)s AND id > %(after)s AND id <= %(upto)s) b
           FULL JOIN (
                 SELECT o.organization_id, o.account_id, o.currency, COUNT(*) AS postings,
                        COALESCE(SUM(o.amount_minor) FILTER (WHERE o.amount_minor > 0), 0) AS debits,
@@ -74,6 +120,8 @@ INVARIANTS: Final[dict[str, str]] = {
                                LAG(balance_after_minor, 1, 0::bigint) OVER by_version
                                    AS balance_before
                           FROM ledger_posting
+                         WHERE organization_id = %(org)s
+                           AND account_id > %(after)s AND account_id <= %(upto)s
                         WINDOW by_version AS (PARTITION BY organization_id, account_id
                                               ORDER BY account_version)) AS o
                  GROUP BY o.organization_id, o.account_id, o.currency) p
@@ -88,7 +136,7 @@ INVARIANTS: Final[dict[str, str]] = {
             OR b.posted_credits <> COALESCE(p.credits, 0)
             OR b.latest_effective_at IS DISTINCT FROM p.latest
          ORDER BY wrong.version IS NULL, COALESCE(b.id, p.account_id)
-    """,
+    """),
     "ledger_pending_equals_open_holds": """
         SELECT b.organization_id, kassa_public_id('la', b.id) AS account,
                b.pending_debits, COALESCE(h.debits, 0) AS held_debits,
@@ -247,13 +295,15 @@ INVARIANTS: Final[dict[str, str]] = {
     """,
 }
 
-RECOUNTS: Final[dict[str, str]] = {
-    "ledger_month_is_what_was_sealed": """
+RECOUNTS: Final[dict[str, Invariant]] = {
+    "ledger_month_is_what_was_sealed": _by_accounts("""
         SELECT COALESCE(t.organization_id, s.organization_id) AS organization_id,
                kassa_public_id('la', COALESCE(t.account_id, s.account_id)) AS account,
                COALESCE(t.clock, s.clock) AS clock, COALESCE(t.month, s.month) AS month,
                t.debits_minor, s.debits, t.credits_minor, s.credits, t.postings, s.count
-          FROM ledger_monthly_total t
+          FROM (SELECT * FROM ledger_monthly_total
+                 WHERE organization_id = %(org)s
+                   AND account_id > %(after)s AND account_id <= %(upto)s) t
           FULL JOIN (
                 SELECT counted.organization_id, counted.account_id, time.clock, time.month,
                        SUM(debits) AS debits, SUM(credits) AS credits, SUM(count) AS count,
@@ -270,6 +320,8 @@ RECOUNTS: Final[dict[str, str]] = {
                           FROM ledger_posting p
                           JOIN ledger_chain_link l
                             ON l.organization_id = p.organization_id AND l.entry_id = p.entry_id
+                         WHERE p.organization_id = %(org)s
+                           AND p.account_id > %(after)s AND p.account_id <= %(upto)s
                          GROUP BY 1, 2, 3, 4) AS counted
                  CROSS JOIN LATERAL (VALUES ('effective', effective), ('recorded', recorded))
                        AS time(clock, month)
@@ -280,5 +332,5 @@ RECOUNTS: Final[dict[str, str]] = {
             OR t.debits_minor <> s.debits OR t.credits_minor <> s.credits
             OR t.postings <> s.count OR t.first_version <> s.first OR t.last_version <> s.last
          ORDER BY COALESCE(t.account_id, s.account_id), month, clock
-    """,
+    """),
 }

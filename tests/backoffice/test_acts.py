@@ -8,7 +8,6 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 
 from apps.approvals.models import ApprovalRequest
 from apps.banking.models import BankFile
-from apps.core.admin_base import screen_of
 from apps.core.models import AuditEvent
 from apps.payouts.models import Payout, PayoutBatch
 from apps.webhooks.models import WebhookDelivery
@@ -19,7 +18,7 @@ REASON = "Checked against the invoice."
 
 
 def url_of(row, act=None):
-    url = screen_of(admin.site, type(row)).url_of(row)
+    url = admin.site.get_model_admin(type(row)).url_of(row)
     return f"{url}act/{act}/" if act else url
 
 

@@ -15,13 +15,14 @@ from django.utils.html import strip_tags
 
 from apps.accounts.models import Organization, Staff
 from apps.approvals.models import ApprovalRequest
-from apps.core import clock
+from apps.core import clock, outbox
 from apps.core.actors import Actor
 from apps.core.ids import encode_id, new_id
 from apps.core.models import AuditEvent
 from apps.ledger import operations, queries
 from apps.ledger.models import JournalEntry, Period
-from apps.ledger.operations import HoldRequest
+from apps.ledger.operations import AccountChange, HoldRequest
+from apps.ledger.rules import AccountStatus
 from tests.accounts import factories as accounts
 from tests.ledger.factories import committed, create_organization, move, open_account, post
 from tests.ledger.histories import Move, seal, write_history
@@ -189,9 +190,10 @@ class TestTheListOfAccounts:
 
     def test_is_narrowed_by_status(self, house):
         assert self.codes(house, status="frozen") == set()
-        committed(operations.set_account_status)(
-            organization_id=house.id, account_id=house.bob, status="frozen",
-            reason="Asked for", actor=Actor.job("tests"),
+        committed(operations.change_account)(
+            organization_id=house.id, account_id=house.bob,
+            change=AccountChange(status=AccountStatus.FROZEN, reason="Asked for"),
+            actor=Actor.job("tests"), now=clock.now(),
         )  # fmt: skip
 
         assert self.codes(house, status="frozen") == {"customers:bob:available:EUR"}
@@ -478,7 +480,8 @@ class TestAJournalEntry:
         url = f"ledger/journalentry/{encode_id('je', entry.id)}/"
         assert "not yet sealed" in house.page(url)
 
-        operations.seal_in_order(organization_id=owner, entry_ids=[entry.id], now=clock.now())
+        outbox.relay_organization(organization_id=owner)
+        assert operations.seal_entries(organization_id=owner, now=clock.now()) == 1
 
         text = house.page(url)
         [(position, _, hash_)] = queries.list_links(organization_id=owner, after=0, limit=5)

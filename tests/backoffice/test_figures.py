@@ -7,7 +7,7 @@ import pytest
 from apps.backoffice import operations, queries, tasks
 from apps.backoffice.models import DailyMetric, InvariantCheck
 from apps.banking.models import BankLine
-from apps.core import clock, jobs
+from apps.core import clock, invariants, jobs
 
 pytestmark = pytest.mark.django_db
 
@@ -69,6 +69,40 @@ class TestInvariants:
         assert kept.broken == []
         assert kept.statement_count > 40
         assert InvariantCheck.objects.latest("id").checked_at == now
+
+    def test_of_large_books_are_gone_through_in_several_runs(self, house, db):
+        names = list(invariants.collect())
+        InvariantCheck.objects.create(checked_at=clock.now(), statement_count=0, unanswered=names)
+
+        kept = [operations.check_invariants(now=clock.now(), seconds_max=0)]
+        while kept[-1].next_name:
+            kept.append(operations.check_invariants(now=clock.now(), seconds_max=0))
+
+        assert len(kept) >= len(names)
+        assert kept[0].unanswered == names[1:]
+        assert [one.statement_count for one in kept] == sorted(one.statement_count for one in kept)
+        assert (kept[-1].unanswered, kept[-1].broken) == ([], [])
+        assert kept[-1].statement_count == len(names)
+
+    def test_stay_broken_until_they_are_looked_at_again(self, house, db):
+        name = list(invariants.collect())[1]
+        InvariantCheck.objects.create(checked_at=clock.now(), statement_count=59, broken=[name])
+
+        first = operations.check_invariants(now=clock.now(), seconds_max=0)
+        second = operations.check_invariants(now=clock.now(), seconds_max=0)
+
+        assert first.broken == [name]
+        assert second.broken == []
+
+    def test_begin_anew_after_a_place_that_is_gone(self, house, db):
+        InvariantCheck.objects.create(
+            checked_at=clock.now(), statement_count=59, next_name="of_another_release",
+            broken=["of_another_release"],
+        )  # fmt: skip
+
+        kept = operations.check_invariants(now=clock.now())
+
+        assert (kept.broken, kept.unanswered, kept.next_name) == ([], [], "")
 
     def test_that_break_are_named_on_the_home_page(self, browse, house):
         InvariantCheck.objects.create(

@@ -164,6 +164,20 @@ class TestAFile:
         assert line.counterparty_tail == "0785"
 
 
+class TestACardNumber:
+    def test_in_a_bank_s_words_is_masked_and_the_line_is_the_same(self, organization_id, account):
+        text = "KORT 4111 1111 1111 1111 RF18539007547034"
+        extra = "<AddtlNtryInf>5500000000000004</AddtlNtryInf>"
+        made = replace(DAY_1, entries=(replace(CREDIT, text=text, extra=extra),))
+        import_file(organization_id, camt053(made))
+
+        line = BankLine.objects.get()
+        assert line.texts == ["KORT •••• •••• •••• 1111 RF18539007547034"]
+        assert line.text == "••••••••••••0004"
+        again = import_file(organization_id, camt053(made, message_id="MSG-2"))
+        assert (again.state, BankLine.objects.count()) == ("imported", 1)
+
+
 class TestAnAccount:
     def test_we_do_not_know_keeps_the_statement_and_takes_nothing(self, organization_id):
         file = import_file(organization_id, camt053(DAY_1))

@@ -43,3 +43,12 @@ def test_a_report_about_nothing_is_refused():
         read_bank_file((data[:start] + data[end:]).encode(), name="answer.xml")
 
     assert (refusal.value.problem.code, refusal.value.problem.file) == ("malformed", "answer.xml")
+
+
+def test_a_card_number_in_the_bank_s_words_is_masked():
+    written = REPORT.format(namespace=ISO + "09").replace(">one<", ">card 4111111111111111<")
+
+    report = read_bank_file(written.encode())
+
+    [payment, _] = report.payments
+    assert payment.transactions[0].reasons[0].text == "card ••••••••••••1111 two"

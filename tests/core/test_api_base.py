@@ -27,6 +27,7 @@ from apps.core.api.views import (
 )
 from apps.core.errors import refusal_classes
 from apps.core.idempotency import RequestInProgress
+from apps.core.transactions import RunAgainAfter
 from tests.accounts.factories import Api, create_customer, create_organization
 
 pytestmark = [pytest.mark.django_db, pytest.mark.urls("tests.core.test_api_base")]
@@ -466,7 +467,6 @@ class TestProblems:
             psycopg.errors.AdminShutdown,
             psycopg.errors.CannotConnectNow,
             psycopg.errors.ConnectionFailure,
-            psycopg.errors.SerializationFailure,
             psycopg.OperationalError,
             None,
         ],
@@ -478,6 +478,22 @@ class TestProblems:
         assert 1 <= int(response.headers["Retry-After"]) <= 10
         assert "driver" not in response.content.decode()
         assert "password" not in response.content.decode()
+
+    @pytest.mark.parametrize(
+        "fault",
+        [
+            database_error(psycopg.errors.SerializationFailure),
+            database_error(psycopg.errors.DeadlockDetected),
+            RunAgainAfter(lambda: None),
+        ],
+        ids=repr,
+    )
+    def test_who_was_too_late_each_time_is_told_to_come_again(self, api, fault):
+        response = self.get(api, fault)
+
+        assert (response.status_code, response.json()["code"]) == (503, "unavailable")
+        assert 1 <= int(response.headers["Retry-After"]) <= 10
+        assert "same idempotency key" in response.json()["detail"]
 
     @pytest.mark.parametrize(
         "fault",

@@ -298,6 +298,30 @@ class TestOnRefusal:
         assert len(runs) == 5
 
 
+class TestGivingUp:
+    def test_a_remedy_that_never_helps_is_tried_four_times(self):
+        remedies = []
+
+        @transactions.outermost
+        def hopeless():
+            add_head()
+            raise transactions.RunAgainAfter(lambda: remedies.append(1))
+
+        with pytest.raises(transactions.RunAgainAfter) as raised:
+            hopeless()
+
+        assert (len(remedies), FeedHead.objects.count()) == (4, 0)
+        assert transactions.has_given_up(raised.value)
+
+    @pytest.mark.parametrize(
+        "kind", [psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected]
+    )
+    def test_is_known_by_what_was_in_the_way(self, kind):
+        assert transactions.has_given_up(fault(kind))
+        assert not transactions.has_given_up(fault(psycopg.errors.DiskFull))
+        assert not transactions.has_given_up(ValueError())
+
+
 class TestOnCommit:
     def test_is_called_once_though_the_operation_ran_twice(self):
         runs, called = [], []

@@ -1,15 +1,16 @@
 """Organisations with ledger accounts and money, made by the operations themselves."""
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from uuid import UUID
 
 from apps.accounts.models import Organization
-from apps.core import transactions
+from apps.core import outbox, transactions
 from apps.core.actors import Actor
 from apps.core.ids import new_id
 from apps.ledger import operations, queries
 from apps.ledger.operations import AccountSpec, TransferRequest
 from apps.ledger.rules import PostEntry, transfer
+from tests.support import wait_until
 
 NOW = datetime(2026, 11, 2, 9, 30, tzinfo=UTC)
 ACTOR = Actor.job("tests")
@@ -85,6 +86,32 @@ def post_transfer(
         actor=ACTOR,
         now=NOW,
     )
+
+
+def close_month(organization_id: UUID, month: date, *, now: datetime) -> None:
+    """Close a month as two people do, and wait until all that was posted is sealed."""
+
+    @committed
+    def begin() -> UUID:
+        period = operations.prepare_close(organization_id=organization_id, month=month, now=now)
+        return operations.begin_closing(
+            organization_id=organization_id, period_id=period.id, requested_by="staff:mara",
+            approved_by="staff:anton", reason="The month is done", actor=ACTOR, now=now,
+        ).id  # fmt: skip
+
+    period_id = begin()
+
+    def is_closed() -> bool:
+        outbox.relay_organization(organization_id=organization_id)
+        while operations.seal_entries(organization_id=organization_id, now=now):
+            pass
+        period = operations.finish_closing(
+            organization_id=organization_id, period_id=period_id, now=now
+        )
+        return period.state == "closed"
+
+    # What others do on this server may hold it up for a moment.
+    wait_until(is_closed)
 
 
 def balance(organization_id: UUID, account_id: UUID) -> queries.BalanceView:

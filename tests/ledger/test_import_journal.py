@@ -15,12 +15,9 @@ from apps.core.ids import encode_id, new_id
 from apps.ledger import errors, operations, queries
 from apps.ledger.models import (
     Balance,
-    ChainHead,
-    ChainLink,
     EntryMetadata,
     JournalEntry,
     LedgerAccount,
-    Posting,
 )
 from apps.ledger.operations import _importing
 from apps.ledger.rules import Leg, PlaceHold, PostEntry
@@ -35,6 +32,7 @@ from tests.ledger.factories import (
     post,
     post_transfer,
 )
+from tests.ledger.journals import books_of, export, refused, rewrite, run_import
 from tests.support import kill_hard, race, running
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -85,53 +83,6 @@ def origin():
 @pytest.fixture
 def file(origin, tmp_path):
     return export(origin, tmp_path / "journal.jsonl")
-
-
-def export(organization, path):
-    call_command("export_journal", organization=encode_id("org", organization), format="jsonl",
-                 output=path)  # fmt: skip
-    return path
-
-
-def run_import(organization, path) -> None:
-    call_command("import_journal", path, organization=encode_id("org", organization))
-
-
-def books_of(organization):
-    """Return all of an organisation's books but the ids."""
-    codes = dict(
-        LedgerAccount.objects.filter(organization_id=organization).values_list("id", "code")
-    )
-    accounts = LedgerAccount.objects.filter(organization_id=organization).order_by("code")
-    balances = Balance.objects.filter(organization_id=organization)
-    links = ChainLink.objects.filter(organization_id=organization)
-    positions = dict(links.values_list("entry_id", "position"))
-    entries = JournalEntry.objects.filter(organization_id=organization)
-    postings = Posting.objects.filter(organization_id=organization)
-    metadata = EntryMetadata.objects.filter(organization_id=organization)
-    return {
-        "accounts": list(accounts.values_list("code", "type", "currency", "metadata")),
-        "balances": sorted(
-            (codes[row.pop("id")], sorted((key, str(value)) for key, value in row.items()))
-            for row in balances.values("id", "currency", "credit_normal", "internal", "status",
-                                       "min_available_minor", "posted_debits", "posted_credits",
-                                       "version", "latest_effective_at")
-        ),
-        "entries": sorted(
-            (positions[e.id], e.kind, e.reference, e.description, e.effective_at, e.recorded_at,
-             e.actor, json.dumps(e.metadata, sort_keys=True), positions.get(e.reverses_id))
-            for e in entries
-        ),
-        "postings": sorted(
-            (positions[p.entry_id], p.number, codes[p.account_id], p.amount_minor, p.currency,
-             p.account_version, p.balance_after_minor, p.effective_at, p.recorded_at)
-            for p in postings
-        ),
-        "metadata": [(positions[m.entry_id], m.number, m.metadata, m.actor, m.recorded_at)
-                     for m in metadata],
-        "chain": list(ChainHead.objects.filter(organization_id=organization)
-                      .values_list("position", "hash")),
-    }  # fmt: skip
 
 
 class TestImportJournal:
@@ -187,7 +138,7 @@ class TestImportJournal:
 
     def test_goes_on_after_it_was_stopped(self, origin, file, monkeypatch):
         target = create_organization("Target")
-        monkeypatch.setattr(_importing, "_PORTION", 4)
+        monkeypatch.setattr(_importing, "PORTION", 4)
         real, calls = _importing._post, []
 
         def stop_in_the_third(*values):
@@ -239,7 +190,7 @@ django.setup()
 from django.core.management import call_command
 from apps.ledger.operations import _importing
 
-_importing._PORTION, real, calls = 4, _importing._is_as_filed, []
+_importing.PORTION, real, calls = 4, _importing._is_as_filed, []
 
 def stop_in_the_third(*values):
     calls.append(values)
@@ -303,7 +254,7 @@ class TestRefusals:
         ("number", "change", "what"),
         [
             (1, {"format": "kassa.journal.9"}, "Line 1: the format is"),
-            (1, {"entries": 99}, "The file: it ends after 12 accounts and 13 entries"),
+            (1, {"entries": 99}, "The file: it has 13 lines 'entry', and its header promises 99"),
             (1, {"hash": "0" * 64}, "The file: its last hash is not"),
             (2, {"code": "No Path"}, "Line 2: "),
             (2, {"extra": 1}, "Line 2: "),
@@ -346,7 +297,7 @@ class TestRefusals:
     def test_a_file_cut_short(self, file):
         file.write_bytes(b"".join(file.read_bytes().splitlines(keepends=True)[:-3]))
 
-        refused(file, "The file: it ends after 12 accounts and 11 entries")
+        refused(file, "The file: it has 11 lines 'entry', and its header promises 13")
 
     def test_a_file_without_its_header(self, file):
         file.write_bytes(b"".join(file.read_bytes().splitlines(keepends=True)[1:]))
@@ -373,13 +324,6 @@ class TestRefusals:
         assert not JournalEntry.objects.filter(organization_id=target).exists()
 
 
-def rewrite(path, number: int, change) -> None:
-    lines = path.read_bytes().splitlines(keepends=True)
-    changed = json.loads(lines[number - 1]) | change
-    lines[number - 1] = json.dumps(changed).encode() + b"\n"
-    path.write_bytes(b"".join(lines))
-
-
 def forge(path, lines) -> None:
     """Write the lines with the hashes that they would have: a chain is no signature."""
     types = {line["code"]: line["account_type"] for line in lines if line["type"] == "account"}
@@ -402,10 +346,3 @@ def forge(path, lines) -> None:
         line["hash"] = previous.hex()
     lines[0]["hash"] = previous.hex()
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-
-
-def refused(path, what: str) -> None:
-    target = create_organization("Target")
-    with pytest.raises(CommandError, match=f"journal_file_refused: {what}"):
-        run_import(target, path)
-    assert not LedgerAccount.objects.filter(organization_id=target).exists()

@@ -16,6 +16,7 @@ from apps.core.errors import Refusal
 from apps.core.models import AuditEvent, OutboxEvent
 from apps.ledger import errors, operations, queries, tasks
 from apps.ledger.models import Period, PeriodBalance
+from apps.ledger.queries import Dating
 from tests.ledger.factories import committed, create_organization, open_account, post_transfer
 from tests.ledger.histories import Move, seal, write_history
 from tests.support import race, wait_until
@@ -282,13 +283,14 @@ class TestAClosedMonth:
     def test_is_where_late_facts_begin(self, books):
         books.close()
 
-        def from_(at: datetime) -> datetime:
-            return queries.first_open_instant(organization_id=books.id, at=at)
+        old = datetime(2020, 1, 1, tzinfo=UTC)
+        dated = queries.date_facts(organization_id=books.id, instants={IN_JUNE, LATER, old})
 
-        assert from_(IN_JUNE) == from_(datetime(2020, 1, 1, tzinfo=UTC)) == JUNE_ENDS
-        assert from_(LATER) == LATER
-        found = queries.find_closed_periods(organization_id=books.id, instants=[IN_JUNE, LATER])
-        assert {at: str(period) for at, period in found.items()} == {IN_JUNE: "2026-06"}
+        assert dated[LATER] == Dating(LATER, {})
+        for at in (IN_JUNE, old):
+            kept = {"original_effective_at": at.isoformat()}
+            assert dated[at] == Dating(JUNE_ENDS, kept)
+            assert books.post(1, dated[at].effective_at, key=f"{at}").entry_id
 
 
 class TestCallOff:

@@ -21,7 +21,7 @@ from apps.ledger.errors import (
     ReferenceReused,
 )
 from apps.ledger.models import JournalEntry, Posting
-from apps.ledger.operations import TransferRequest
+from apps.ledger.operations import AccountChange, TransferRequest
 from apps.ledger.rules import AccountStatus
 from tests.ledger.factories import (
     ACTOR,
@@ -110,12 +110,12 @@ class TestPostTransfer:
 
     def test_with_a_frozen_account_is_refused(self, books):
         organization, ann, bob = books
-        committed(operations.set_account_status)(
+        committed(operations.change_account)(
             organization_id=organization,
             account_id=bob,
-            status=AccountStatus.FROZEN,
-            reason="asked by the bank",
+            change=AccountChange(status=AccountStatus.FROZEN, reason="asked by the bank"),
             actor=ACTOR,
+            now=NOW,
         )
 
         with pytest.raises(LedgerAccountFrozen):

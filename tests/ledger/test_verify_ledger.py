@@ -1,12 +1,15 @@
 """The books proved by our own recount: whatever a superuser changes, the first bad row is named."""
 
+from uuid import UUID
+
 import pytest
 from django.core.management import call_command
 from django.db import connection
 
-from apps.core import outbox
+from apps.core import invariants, outbox
 from apps.core.ids import encode_id, new_id
 from apps.ledger import operations, queries
+from apps.ledger.invariants import INVARIANTS, RECOUNTS
 from apps.ledger.models import ChainHead, ChainLink, JournalEntry
 from apps.ledger.rules import CaptureHold, PlaceHold, VoidHold
 from tests.ledger.factories import (
@@ -356,3 +359,110 @@ def place_and_capture(organization) -> None:
     post(organization, hold)
     post(organization, CaptureHold(hold_id=hold.id, entry_id=new_id(), kind="x",
                                    amount_minor=3_00))  # fmt: skip
+
+
+def walked(*, portion: int, start=None):
+    """Walk the ledger's invariants by portions; return the breaches, and all places on the way."""
+    statements = {
+        name: found
+        for name, found in (INVARIANTS | RECOUNTS).items()
+        if isinstance(found, invariants.Walk)
+    }
+    steps = list(invariants.steps(statements, portion=portion, start=start))
+    return [step.breach for step in steps if step.breach], [step.following for step in steps]
+
+
+def entries_by_id(organization) -> list:
+    found = JournalEntry.objects.filter(organization_id=organization).order_by("id")
+    return list(found.values_list("id", flat=True))
+
+
+class TestInPortions:
+    """What one statement found over everything, statements over ranges find together."""
+
+    @pytest.fixture(autouse=True)
+    def _another(self, sealed):
+        other = create_organization("Other")
+        fund(other, open_account(other, "customers:cus_x:available:EUR"), 5)
+        seal(other)
+
+    @pytest.mark.parametrize("portion", [1, 2, 3, 4, 5, 100])
+    def test_sound_books_are_right(self, portion):
+        found, places = walked(portion=portion)
+
+        assert found == []
+        assert places[-1] is None
+        # Some of them cross from one organisation into the other.
+        assert len(places) > 10 or portion > 3
+
+    @pytest.mark.parametrize("portion", [1, 2, 3, 4, 100])
+    @pytest.mark.parametrize("place", range(6))
+    def test_a_wrong_amount_is_found_wherever_it_stands(self, sealed, portion, place):
+        entry = entries_by_id(sealed)[place]
+        corrupt("UPDATE ledger_posting SET amount_minor = amount_minor + 1"
+                " WHERE entry_id = %s AND number = 1", entry)  # fmt: skip
+
+        found, _ = walked(portion=portion)
+
+        assert {breach.name for breach in found} == {
+            "ledger_entry_is_whole", "ledger_balance_follows_its_postings",
+            "ledger_month_is_what_was_sealed",
+        }  # fmt: skip
+        assert found[0].rows[0]["entry"] == encode_id("je", entry)
+
+    @pytest.mark.parametrize("portion", [1, 2, 3, 4, 100])
+    @pytest.mark.parametrize("place", range(6))
+    def test_an_entry_or_its_postings_gone_is_found_wherever_it_stood(self, sealed, portion, place):
+        entry = entries_by_id(sealed)[place]
+        corrupt("DELETE FROM ledger_journal_entry WHERE id = %s", entry)
+
+        [whole] = [b for b in walked(portion=portion)[0] if b.name == "ledger_entry_is_whole"]
+
+        assert whole.rows[0]["what"] == "postings without their entry"
+        assert whole.rows[0]["entry"] == encode_id("je", entry)
+
+    @pytest.mark.parametrize("portion", [1, 3, 100])
+    @pytest.mark.parametrize("place", range(6))
+    def test_a_balance_or_a_version_gone_is_found_wherever_it_stood(self, sealed, portion, place):
+        ids = sorted(queries.accounts(organization_id=sealed).values_list("id", flat=True))
+        assert len(ids) == 9
+        corrupt("DELETE FROM ledger_balance WHERE id = %s", ids[place])
+
+        found = {breach.name: breach for breach in walked(portion=portion)[0]}
+
+        [row] = found["ledger_balance_follows_its_postings"].rows
+        assert row["account"] == encode_id("la", ids[place])
+        assert row["what"] == "postings without a balance of their currency"
+
+    @pytest.mark.parametrize("portion", [1, 100])
+    def test_postings_of_an_organization_that_has_no_entry_are_found(self, sealed, portion):
+        nobody = UUID(int=1)
+        entry = entries_by_id(sealed)[0]
+        corrupt("UPDATE ledger_posting SET organization_id = %s WHERE entry_id = %s", nobody, entry)
+
+        found, _ = walked(portion=portion)
+
+        wrong = {row["organization_id"] for breach in found for row in breach.rows}
+        assert nobody in wrong
+
+    def test_whoever_stopped_goes_on_and_misses_nothing(self, sealed):
+        entry = entries_by_id(sealed)[-1]
+        corrupt("DELETE FROM ledger_posting WHERE entry_id = %s", entry)
+        _, places = walked(portion=1)
+        entries = [p for p in places if p and p.name == "ledger_entry_is_whole"]
+        assert len(entries) == 5
+
+        for place in entries:
+            found, _ = walked(portion=1, start=place)
+
+            assert "ledger_entry_is_whole" in {breach.name for breach in found}
+
+    def test_one_organization_is_walked_alone(self, sealed):
+        entry = entries_by_id(sealed)[0]
+        corrupt("DELETE FROM ledger_posting WHERE entry_id = %s", entry)
+        [other] = [id_ for id_ in queries.list_chained_organizations() if id_ != sealed]
+
+        for owner, breaks in ((other, 0), (sealed, 3)):
+            found = invariants.check(INVARIANTS | RECOUNTS, organization_id=owner)
+
+            assert sum(1 for _, breach in found if breach) == breaks

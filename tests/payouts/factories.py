@@ -217,7 +217,7 @@ def line(home: World, payout: Any, **more: Any) -> BankLineFact:
             "money_account_id": home.bank_account.ledger_account_id,
             "amount_minor": attempt.amount_minor,
             "currency": "EUR",
-            "effective_at": CUT_OFF + timedelta(hours=8),
+            "booked_at": CUT_OFF + timedelta(hours=8),
             "end_to_end_id": attempt.end_to_end_id,
             **more,
         }
@@ -371,11 +371,11 @@ def set_status(home: World, customer: Any, status: str) -> None:
     [id_] = books.account_ids(organization_id=home.id, codes=[code]).values()
     people.in_transaction(
         partial(
-            ledger.set_account_status,
+            ledger.change_account,
             organization_id=home.id,
             account_id=id_,
-            status=AccountStatus(status),
-            reason="asked to",
+            change=ledger.AccountChange(status=AccountStatus(status), reason="asked to"),
             actor=JOB,
+            now=NOW,
         )
     )

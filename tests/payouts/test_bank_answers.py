@@ -506,7 +506,7 @@ class TestReturn:
 
     def test_to_an_account_that_takes_nothing_goes_to_suspense(self, home, customer, payout):
         factories.settled(home, payout)
-        factories.set_status(home, customer, "closed")
+        factories.set_status(home, customer, "frozen")
 
         factories.give_back(home, line(home, payout, reason_code="BE04"))
 
@@ -547,7 +547,7 @@ class TestReturn:
         [
             {"end_to_end_id": "nobody"},
             {"end_to_end_id": None},
-            {"effective_at": CUT_OFF - timedelta(days=1)},
+            {"booked_at": CUT_OFF - timedelta(days=1)},
         ],
     )
     def test_what_is_not_ours_or_too_old_is_not_matched(self, home, payout, changes):

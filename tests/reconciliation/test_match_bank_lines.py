@@ -1,5 +1,6 @@
 from dataclasses import replace
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
+from functools import partial
 
 import pytest
 from django.db import IntegrityError, connection
@@ -9,6 +10,8 @@ from apps.accounts.models import Customer
 from apps.banking.models import BankLine, BankLineStatus, LineQueue
 from apps.core import work
 from apps.core.models import OutboxEvent
+from apps.ledger import queries as ledger
+from apps.ledger.models import JournalEntry
 from apps.payments.models import Payment, UnmatchedMoney
 from apps.reconciliation import operations
 from apps.reconciliation.models import Break, Match, MatchLeg
@@ -21,6 +24,7 @@ from tests.banking.factories import (
 )
 from tests.banking.real_files import needs_real_files, real_file
 from tests.banking.statements import Entry, Made, camt053, camt054
+from tests.ledger.factories import close_month
 from tests.reconciliation.factories import (
     assert_books_hold,
     available,
@@ -152,6 +156,85 @@ class TestAPayIn:
         assert posted(organization_id, "suspense:in:EUR") == 40_00
         assert posted(organization_id, "bank:") == 100_00
         assert Match.objects.get().bank_line_detail_id is not None
+        assert_books_hold()
+
+
+class TestALineOfAClosedMonth:
+    """Its month was closed before the statement came: the money is booked, in the next month."""
+
+    @pytest.fixture(autouse=True)
+    def _closed(self, organization_id, account):
+        close_month(organization_id, date(2026, 3, 1), now=datetime(2026, 4, 2, tzinfo=UTC))
+
+    def entry(self, organization_id):
+        [id_] = JournalEntry.objects.filter(organization_id=organization_id).values_list(
+            "id", flat=True
+        )
+        return ledger.get_entry(organization_id=organization_id, entry_id=id_)
+
+    @pytest.mark.parametrize("amount", [125_00, -125_00])
+    def test_nobody_knows_is_in_suspense_of_the_next(self, organization_id, account, amount):
+        imported(organization_id, Entry(amount=amount))
+
+        assert match_all() == (0, 1)
+
+        entry = self.entry(organization_id)
+        assert entry.effective_at == datetime(2026, 4, 1, tzinfo=UTC)
+        assert entry.metadata["original_effective_at"] == "2026-03-01T23:00:00+00:00"
+        assert posted(organization_id, "bank:") == amount
+        assert BankLineStatus.objects.get().reason != "stumbled"
+        assert_books_hold()
+
+    def test_of_a_customer_is_theirs_and_received_when_the_bank_says(
+        self, organization_id, account, customer, reference
+    ):
+        imported(organization_id, Entry(amount=125_00, reference=reference.reference))
+
+        assert match_all() == (1, 0)
+
+        entry = self.entry(organization_id)
+        assert entry.effective_at == datetime(2026, 4, 1, tzinfo=UTC)
+        assert entry.metadata["original_effective_at"] == "2026-03-01T23:00:00+00:00"
+        assert available(customer) == 125_00
+        assert Payment.objects.get().received_at == datetime(2026, 3, 1, 23, tzinfo=UTC)
+        assert_books_hold()
+
+    def test_of_an_open_month_keeps_its_day_and_says_nothing(self, organization_id, account):
+        imported(organization_id, Entry(amount=125_00), day=date(2026, 4, 2))
+
+        match_all()
+
+        entry = self.entry(organization_id)
+        assert entry.effective_at == datetime(2026, 4, 1, 22, tzinfo=UTC)
+        assert "original_effective_at" not in entry.metadata
+
+
+class TestALineWhoseMonthClosesMeanwhile:
+    def test_is_booked_in_one_of_both_and_never_stumbles(self):
+        for _ in range(6):
+            organization_id = create_organization()
+            create_bank_account(organization_id)
+            imported(organization_id, *[Entry(amount=n) for n in range(1, 30)])
+            close = partial(
+                close_month,
+                organization_id,
+                date(2026, 3, 1),
+                now=datetime(2026, 4, 2, tzinfo=UTC),
+            )
+
+            race(match_all, close)
+
+            found = JournalEntry.objects.filter(organization_id=organization_id)
+            dated = set(found.values_list("effective_at", flat=True))
+            march, april = datetime(2026, 3, 1, 23, tzinfo=UTC), datetime(2026, 4, 1, tzinfo=UTC)
+            assert dated <= {march, april}
+            assert found.count() == 29
+            reasons = BankLineStatus.objects.filter(organization_id=organization_id)
+            assert set(reasons.values_list("reason", flat=True)) == {"no_reference"}
+            [month] = ledger.periods(organization_id=organization_id)
+            stored = ledger.stored_movements(month)
+            in_march = sum(range(1, 30)) if march in dated else 0
+            assert sum(line.debits for line in stored) == in_march
         assert_books_hold()
 
 

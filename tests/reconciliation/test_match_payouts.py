@@ -1,6 +1,6 @@
 """Bank lines that are payouts of ours, through the statement (reconciliation.md, section 9)."""
 
-from datetime import date
+from datetime import UTC, date, datetime
 from uuid import UUID
 
 import pytest
@@ -8,12 +8,14 @@ from django.db import OperationalError, connection
 
 from apps.banking.models import BankLineStatus
 from apps.core.errors import InvariantBroken
+from apps.ledger import queries as ledger
 from apps.payouts import operations as settling
 from apps.payouts import queries as payouts
 from apps.payouts.models import Destination
 from apps.reconciliation.models import Break, Match, MatchLeg
 from tests.banking.factories import import_file
 from tests.banking.statements import Entry, Made, camt053
+from tests.ledger.factories import close_month
 from tests.payouts import factories as world
 from tests.payouts.factories import IBANS
 from tests.reconciliation.factories import assert_books_hold, available, match_all, posted
@@ -142,6 +144,29 @@ class TestAPayout:
         assert posted(home.id, "suspense:in:EUR") == 0
         assert set(BankLineStatus.objects.values_list("state", flat=True)) == {"matched"}
         assert kinds() == []
+        assert_books_hold()
+
+
+class TestALineOfAClosedMonth:
+    def test_settles_and_returns_a_payout_in_the_next(self, home):
+        customer, [payout], _batch = payouts_of(home, 30_00)
+        before = available(customer)
+        close_month(home.id, date(2026, 11, 1), now=datetime(2026, 12, 2, tzinfo=UTC))
+
+        assert bring(home, debit(payout)) == (1, 0)
+        assert state_of(payout) == "settled"
+        second = bring(
+            home, credit(payout, 30_00), opening=-30_00, day=date(2026, 11, 26), statement_id="S2"
+        )
+
+        assert second == (1, 0)
+        assert available(customer) == before + 30_00
+        attempt = world.attempt_of(payout)
+        for entry_id, day in ((attempt.settle_entry_id, 24), (attempt.return_entry_id, 25)):
+            entry = ledger.get_entry(organization_id=home.id, entry_id=entry_id)
+            assert entry.effective_at == datetime(2026, 12, 1, tzinfo=UTC)
+            kept = f"2026-11-{day}T23:00:00+00:00"
+            assert entry.metadata["original_effective_at"] == kept
         assert_books_hold()
 
 

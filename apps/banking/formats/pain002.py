@@ -5,11 +5,13 @@ from apps.banking.formats._nodes import Branch, reference, text, texts
 from apps.banking.formats.problems import refuse
 from apps.banking.formats.secure_xml import Node
 from apps.banking.formats.values import PaymentStatus, Reason, StatusReport, TransactionStatus
+from apps.core.text import mask_card_numbers
 
 
 def read_status_report(data: bytes, *, version: str) -> StatusReport:
     """
-    Read the bank's answer to one of our files; statuses and codes are kept as sent.
+    Read the bank's answer to one of our files; statuses and codes are kept as sent, card numbers in
+    its words masked.
 
     :raises UnreadableFile: if it is no such file, or its original group is missing
     """
@@ -77,7 +79,7 @@ def _reasons(node: Branch) -> tuple[Reason, ...]:
     return tuple(
         Reason(
             code=text(each, "Rsn/Cd") or text(each, "Rsn/Prtry"),
-            text=" ".join(texts(each, "AddtlInf")),
+            text=mask_card_numbers(" ".join(texts(each, "AddtlInf"))),
         )
         for each in node.each("StsRsnInf")
     )

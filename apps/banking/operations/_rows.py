@@ -11,6 +11,7 @@ from apps.banking.formats.values import Counterparty, Line, LineDetail, Referenc
 from apps.banking.models import BankLine, BankLineDetail, BankLineStatus
 from apps.banking.states import LineState
 from apps.core import encryption
+from apps.core.text import mask_card_numbers
 
 ID_MAX: Final = 64
 REFERENCE_MAX: Final = 140
@@ -53,7 +54,7 @@ class LineBuilder:
             account_servicer_ref=_cut(line.account_servicer_ref, ID_MAX),
             bank_code=_cut(str(line.bank_code), CODE_MAX),
             is_return=line.is_return,
-            text=_cut(line.text, OWN_TEXT_MAX),
+            text=_masked(line.text, OWN_TEXT_MAX),
             unit_count=len(line.units) if only is None else 0,
             identity=identity,
             occurrence=occurrence,
@@ -105,9 +106,9 @@ class LineBuilder:
             "creditor_references": [
                 _cut(each, REFERENCE_MAX) for each in (detail.creditor_references if detail else ())
             ],
-            "texts": [_cut(each, TEXT_MAX) for each in (detail.texts if detail else ())],
+            "texts": [_masked(each, TEXT_MAX) for each in (detail.texts if detail else ())],
             "return_code": _cut(reason.code if reason else None, REASON_CODE_MAX),
-            "return_text": _cut(reason.text if reason else None, TEXT_MAX),
+            "return_text": _masked(reason.text if reason else None, TEXT_MAX),
             **self._counterparty(other, id_, column),
         }
 
@@ -138,3 +139,9 @@ def _take_batch(row: BankLine, batch: References | None) -> None:
 def _cut(text: str | None, length_max: int) -> str:
     """Return the text as a column holds it: banks write more than their own formats allow."""
     return (text or "").replace("\x00", "")[:length_max]
+
+
+def _masked(text: str | None, length_max: int) -> str:
+    """Return free text without card numbers, which nobody can refuse a bank."""
+    # Masked before it is cut, or a number across the cut would be none and keep its digits.
+    return _cut(mask_card_numbers(text or ""), length_max)

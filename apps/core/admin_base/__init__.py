@@ -12,7 +12,6 @@ from apps.core.admin_base.records import (
     ReferenceAdmin,
     StaffAdmin,
     for_staff,
-    screen_of,
 )
 
 __all__ = [
@@ -35,7 +34,6 @@ __all__ = [
     "lists",
     "people",
     "register_checks",
-    "screen_of",
     "shown",
     "zone_of",
 ]

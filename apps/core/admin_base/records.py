@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, override
 
 from django.contrib import messages
-from django.core.exceptions import ImproperlyConfigured, ValidationError
+from django.core.exceptions import ValidationError
 from django.db.models import Model, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.http.response import HttpResponseBase
@@ -476,12 +476,3 @@ def _query(request: HttpRequest, **changes: str) -> str:
     for name, found in changes.items():
         query[name] = found
     return f"?{query.urlencode()}" if query else "?"
-
-
-def screen_of(site: Any, model: type[Model]) -> RecordAdmin[Any]:  # noqa: ANN401
-    """Return the screen of a model; for links from one app's page to another's."""
-    found = site._registry.get(model)  # noqa: SLF001  (Django's own register of screens)
-    if not isinstance(found, RecordAdmin):
-        msg = f"{model} has no screen."
-        raise ImproperlyConfigured(msg)
-    return found

@@ -27,7 +27,7 @@ from apps.core.errors import (
     StateConflict,
 )
 from apps.core.strict_json import JsonNotUtf8, JsonRefused, JsonTooLarge, escape
-from apps.core.transactions import sqlstate
+from apps.core.transactions import has_given_up, sqlstate
 
 log = structlog.get_logger(__name__)
 
@@ -64,7 +64,7 @@ STATUS_OF_REFUSAL: Final[Sequence[tuple[type[Refusal], int]]] = (
 
 # Postgres is full, read-only, restarting, or made us wait too long (operations.md, section 3).
 _AWAY: Final = frozenset(
-    {"55P03", "57014", "53000", "53100", "53200", "53300", "53400", "25006", "40001", "40P01"}
+    {"55P03", "57014", "53000", "53100", "53200", "53300", "53400", "25006"}
     | {"57P01", "57P02", "57P03"}
 )
 _RETRY_SECONDS: Final = (1, 10)
@@ -94,13 +94,20 @@ class ApiProblem(Exception):
 
 def respond(fault: Exception, request: HttpRequest) -> HttpResponse:
     """Return the problem document for whatever a view raised; a fault of ours is reported."""
-    problem = _problem(fault)
+    problem = _given_up(fault) or _problem(fault)
     if problem is None:
         log.error("request_failed", path=request.path, exc_info=fault)
         # Django's own signal: the error tracker listens to it, and so does the test client.
         got_request_exception.send(sender=type(request), request=request)
         problem = ApiProblem("internal_error", "Something went wrong on our side.")
     return _render(problem)
+
+
+def _given_up(fault: Exception) -> ApiProblem | None:
+    if not has_given_up(fault):
+        return None
+    log.warning("request_gave_up", fault=type(fault).__name__)
+    return unavailable("Others keep changing the same; try again with the same idempotency key.")
 
 
 def _problem(fault: Exception) -> "ApiProblem | _Refused | None":

@@ -19,12 +19,12 @@ from apps.core.ids import encode_id
 from apps.core.wall_clock import day_of, first_instant_at
 from apps.ledger import queries
 from apps.ledger.admin._corrections import ADJUST, ADJUST_ANYWHERE
-from apps.ledger.admin._exporting import EXPORT, month_of
+from apps.ledger.admin._exporting import EXPORT
 from apps.ledger.admin._links import account_link, entry_link, short_code
 from apps.ledger.models import LedgerAccount
 from apps.ledger.queries import BalanceView, Branch, Position, Statement
 from apps.ledger.rules import CREDIT_NORMAL, AccountStatus, AccountType
-from apps.ledger.rules.months import first_of, next_month
+from apps.ledger.rules.months import first_of, next_month, parse_month
 
 STATEMENT_ROWS = 50
 _FLAT = ("q", "code", "type", "currency", "status", "floor", "after", "before", "flat")
@@ -330,7 +330,7 @@ def _added(sums: Sequence[Mapping[str, int]], sign: int) -> dict[str, int]:
 def _asked(request: HttpRequest, obj: LedgerAccount) -> dict[str, Any]:
     """Return what the page was opened with; by default the month of the latest business time."""
     zone = zone_of(obj)
-    month = month_of(request.GET.get("period", ""))
+    month = parse_month(request.GET.get("period", ""))
     if month is None:
         latest = queries.latest_business_time(
             organization_id=obj.organization_id, account_id=obj.id

@@ -1,6 +1,6 @@
 """A statement of account as a file."""
 
-from datetime import UTC, date, datetime, time
+from datetime import date, time
 from typing import Any, Final, override
 
 from django import forms
@@ -12,16 +12,7 @@ from apps.core.ids import encode_id
 from apps.core.wall_clock import day_of, first_instant_at
 from apps.ledger import operations, queries
 from apps.ledger.operations import StatementExport, StatementTerms
-from apps.ledger.rules.months import next_month
-
-
-def month_of(text: str) -> date | None:
-    """Return the first day of a month such as 2026-06; None for what is no month."""
-    try:
-        month = datetime.strptime(text, "%Y-%m").replace(tzinfo=UTC).date()
-    except ValueError:
-        return None
-    return month if 1970 <= month.year < 2200 else None  # noqa: PLR2004  (years anybody meant)
+from apps.ledger.rules.months import next_month, parse_month
 
 
 class ExportForm(ActForm):
@@ -45,7 +36,7 @@ class ExportForm(ActForm):
         self.initial.setdefault("period", f"{month:%Y-%m}")
 
     def clean_period(self) -> date:
-        month = month_of(self.cleaned_data["period"])
+        month = parse_month(self.cleaned_data["period"])
         if month is None:
             raise ValidationError("A month is given like 2026-06.")
         return month

@@ -1,6 +1,5 @@
 """What reads through time are asked with: instants, months, clocks, and where a page goes on."""
 
-import re
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,16 +20,14 @@ from apps.core.api.pagination import (
 from apps.core.api.problems import ApiProblem
 from apps.ledger import queries
 from apps.ledger.queries import Position
+from apps.ledger.rules.months import parse_month
 
-YEAR_MIN: Final = 1970
-YEAR_MAX: Final = 2199
 PAGING: Final = ("limit", "after")
 PAGING_TOLD: Final = {
     "limit": "How many at most, 1 to 100.",
     "after": "A cursor: go on from where a page ended.",
 }
 
-_MONTH: Final = re.compile(r"(\d{4})-(0[1-9]|1[0-2])", re.ASCII)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _TICK: Final = timedelta(microseconds=1)
 _PLACE: Final = struct.Struct(">qq")
@@ -59,10 +56,10 @@ def read_month(text: str) -> date:
 
     :raises ApiProblem: `invalid_request` (400)
     """
-    match = _MONTH.fullmatch(text)
-    if match is None or not YEAR_MIN <= int(match[1]) <= YEAR_MAX:
+    month = parse_month(text)
+    if month is None:
         raise ApiProblem("invalid_request", "A period is a month such as 2026-06.")
-    return date(int(match[1]), int(match[2]), 1)
+    return month
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from apps.core.api.fields import (
     TruthField,
 )
 from apps.ledger.rules import AccountStatus, AccountType
+from apps.ledger.rules.months import YEAR_MAX, YEAR_MIN
 
 BATCH_MAX: Final = 10_000
 DRY_RUN: Final = "Say what would happen, and do nothing: no key is needed, and none is used."
@@ -30,14 +31,16 @@ _FLOOR_MAX: Final = 10**13
 
 
 class EffectiveField(InstantField):
-    """Business time: a year that somebody can have meant, and that every tool can read."""
+    """Business time."""
 
-    default_error_messages: ClassVar = {"range": "An effective time is of the years 1970 to 2199."}
+    default_error_messages: ClassVar = {
+        "range": f"An effective time is of the years {YEAR_MIN} to {YEAR_MAX}."
+    }
 
     @override
     def to_internal_value(self, data: Any) -> datetime:
         instant = super().to_internal_value(data)
-        if not 1970 <= instant.year < 2200:  # noqa: PLR2004  (as the message says)
+        if not YEAR_MIN <= instant.year <= YEAR_MAX:
             self.fail("range")
         return instant
 

@@ -2,12 +2,14 @@
 The journal as Kassa itself reads it back: JSON lines, complete, in the order of the audit chain.
 
 First a header, then every account, every sealed entry with the hash of its link, and what metadata
-became later. Amounts are minor units, debit positive; `reverses` is a position, as in the chain.
+became later; then what stands beside the entries: money changed, open holds, active monitors, and
+closed months. Amounts are minor units, debit positive; an entry is named by its position in the
+chain.
 """
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Annotated, Final
 
 import msgspec
@@ -15,7 +17,7 @@ from msgspec import Meta, Raw
 
 from apps.ledger.rules.chain import EntryContent, SealedPosting
 
-FORMAT: Final = "kassa.journal.1"
+FORMAT: Final = "kassa.journal.2"
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 
@@ -28,6 +30,9 @@ type Code = Annotated[
 ]
 type Currency = Annotated[str, Meta(pattern=r"\A[A-Z]{3}\Z")]
 type Position = Annotated[int, Meta(ge=1, le=2**63 - 1)]
+type Amount = Annotated[int, Meta(ge=1, le=2**63 - 1)]
+type Text100 = Annotated[str, Meta(max_length=100, pattern=r"\A[^\x00]*\Z")]
+type Reference = Annotated[str, Meta(min_length=1, max_length=255, pattern=r"\A[^\x00]*\Z")]
 type Hash = Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z")]
 
 
@@ -36,13 +41,22 @@ class _Line(msgspec.Struct, forbid_unknown_fields=True, tag_field="type", kw_onl
 
 
 class HeaderLine(_Line, tag="journal"):
-    """What the file is: whose, and how far its chain goes. `hash` is empty without entries."""
+    """
+    What the file is: whose, how far its chain goes, and how many lines there are of each kind.
+
+    `hash` is empty without entries.
+    """
 
     format: str
     organization: str
+    hash: str
     accounts: int
     entries: int
-    hash: str
+    metadata: int
+    fx_transfers: int
+    holds: int
+    monitors: int
+    periods: int
 
 
 class AccountLine(_Line, tag="account"):
@@ -74,11 +88,11 @@ class EntryLine(_Line, tag="entry"):
     hash: Hash
     id: str
     kind: Annotated[str, Meta(max_length=40, pattern=r"\A[^\x00]*\Z")]
-    reference: Annotated[str, Meta(min_length=1, max_length=255, pattern=r"\A[^\x00]*\Z")] | None
+    reference: Reference | None
     description: Text500
     effective_at: Instant
     recorded_at: Instant
-    actor: Annotated[str, Meta(max_length=100, pattern=r"\A[^\x00]*\Z")]
+    actor: Text100
     metadata: Raw
     reverses: Position | None
     postings: Annotated[list[PostingLine], Meta(min_length=1)]
@@ -112,13 +126,78 @@ class MetadataLine(_Line, tag="metadata"):
     position: Position
     number: Annotated[int, Meta(ge=1, le=2**31 - 1)]
     metadata: Raw
-    actor: Annotated[str, Meta(max_length=100, pattern=r"\A[^\x00]*\Z")]
+    actor: Text100
     recorded_at: Instant
 
 
-type Line = HeaderLine | AccountLine | EntryLine | MetadataLine
+class FxLine(_Line, tag="fx_transfer"):
+    """Money changed, by the entries at two positions; what was bought is what the rate says."""
 
-_decoder: Final = msgspec.json.Decoder(HeaderLine | AccountLine | EntryLine | MetadataLine)
+    sold_entry: Position
+    bought_entry: Position
+    from_account: Code
+    to_account: Code
+    sold: Amount
+    sold_currency: Currency
+    bought: Amount
+    bought_currency: Currency
+    rate: Annotated[str, Meta(pattern=r"\A\d{1,16}(\.\d{1,12})?\Z")]
+    source: Text100
+    quoted_at: Instant
+    reference: Reference | None
+    description: Text500
+    metadata: Raw
+    effective_at: Instant
+    created_at: Instant
+
+
+class HoldLine(_Line, tag="hold"):
+    """An open hold, and what it still reserves of the debited account."""
+
+    debit_account: Code
+    credit_account: Code
+    amount: Amount
+    currency: Currency
+    reference: Reference | None
+    expires_at: Instant | None
+    multi_capture: bool
+    metadata: Raw
+
+
+class MonitorLine(_Line, tag="monitor"):
+    """An active balance monitor; which side of its threshold the balance is on, it says itself."""
+
+    account: Code
+    measure: str
+    direction: str
+    threshold: Integer
+    description: Text500
+
+
+class PeriodLine(_Line, tag="period"):
+    """A closed month, the `closings`-th time, and by whom; its trial balance is in the entries."""
+
+    month: date
+    starts_at: Instant
+    ends_at: Instant
+    closings: Annotated[int, Meta(ge=1, le=2**31 - 1)]
+    requested_by: Text100
+    approved_by: Text100
+
+
+# In the order in which they stand in a file.
+type Line = (
+    HeaderLine | AccountLine | EntryLine | MetadataLine
+    | FxLine | HoldLine | MonitorLine | PeriodLine
+)  # fmt: skip
+ORDER: Final = (
+    HeaderLine, AccountLine, EntryLine, MetadataLine, FxLine, HoldLine, MonitorLine, PeriodLine,
+)  # fmt: skip
+
+_decoder: Final = msgspec.json.Decoder(
+    HeaderLine | AccountLine | EntryLine | MetadataLine
+    | FxLine | HoldLine | MonitorLine | PeriodLine
+)  # fmt: skip
 _encoder: Final = msgspec.json.Encoder()
 
 
@@ -129,8 +208,9 @@ def parse_line(text: bytes) -> Line:
     :raises ValueError: if it is none of the lines above; the message says what is wrong with it
     """
     line: Line = _decoder.decode(text)
-    if not isinstance(line, HeaderLine):
-        parse_metadata(getattr(line, "metadata", Raw(b"{}")))
+    metadata = getattr(line, "metadata", None)
+    if isinstance(metadata, Raw):
+        parse_metadata(metadata)
     return line
 
 

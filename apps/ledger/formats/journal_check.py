@@ -1,17 +1,34 @@
 """A journal checked whole before any of it is imported: order, sums, versions, balances, hashes."""
 
+from collections import Counter
 from dataclasses import dataclass, field
+from datetime import date
+from decimal import Decimal
 
+from apps.core.errors import Refusal
 from apps.ledger.formats.journal import (
     FORMAT,
+    ORDER,
     AccountLine,
     EntryLine,
+    FxLine,
     HeaderLine,
+    HoldLine,
     Line,
     MetadataLine,
+    MonitorLine,
+    PeriodLine,
     PostingLine,
 )
-from apps.ledger.rules import CREDIT_NORMAL, AccountStatus, AccountType, chain
+from apps.ledger.rules import (
+    CREDIT_NORMAL,
+    AccountStatus,
+    AccountType,
+    MonitorDirection,
+    MonitorMeasure,
+    chain,
+    quote,
+)
 
 
 class WrongLine(ValueError):
@@ -24,6 +41,7 @@ class _Account:
     credit_normal: bool
     version: int = 0
     balance: int = 0
+    pending_out: int = 0
 
 
 @dataclass(slots=True)
@@ -41,6 +59,11 @@ class JournalCheck:
     previous: bytes = chain.GENESIS
     reversed: set[int] = field(default_factory=set)
     later: dict[int, int] = field(default_factory=dict)
+    exchanged: set[int] = field(default_factory=set)
+    lines: Counter[type[Line]] = field(default_factory=Counter)
+    _stage: int = 0
+    _references: set[tuple[type[Line], str]] = field(default_factory=set)
+    _last_month: date = date.min
     _accounts: dict[str, _Account] = field(default_factory=dict)
     _types: dict[str, str] = field(default_factory=dict)
 
@@ -55,6 +78,7 @@ class JournalCheck:
 
         :raises WrongLine: if it is not what may follow
         """
+        self._follow(line)
         match line:
             case HeaderLine():
                 self._header(line)
@@ -64,6 +88,8 @@ class JournalCheck:
                 self._entry(line)
             case MetadataLine():
                 self._metadata(line)
+            case _:
+                self._beside(line)
 
     def close(self) -> None:
         """
@@ -74,29 +100,38 @@ class JournalCheck:
         header = self.header
         if header is None:
             raise WrongLine("it is empty")
-        if (len(self._accounts), self.entries) != (header.accounts, header.entries):
-            raise WrongLine(
-                f"it ends after {len(self._accounts)} accounts and {self.entries} entries,"
-                f" and its header promises {header.accounts} and {header.entries}"
-            )
+        for kind, promised in _promised(header).items():
+            if self.lines[kind] != promised:
+                name = kind.__struct_config__.tag
+                raise WrongLine(
+                    f"it has {self.lines[kind]} lines {name!r}, and its header promises {promised}"
+                )
         if self.previous.hex() != header.hash:
             raise WrongLine(f"its last hash is not {header.hash}, which the header promises")
         for code, account in self._accounts.items():
             floor = account.line.min_available
-            if floor is not None and account.balance < floor:
-                raise WrongLine(f"{code} ends at {account.balance}, below its floor {floor}")
+            available = account.balance - account.pending_out
+            if floor is not None and available < floor:
+                raise WrongLine(f"{code} ends at {available} available, below its floor {floor}")
+
+    def _follow(self, line: Line) -> None:
+        """Check that the line stands where lines of its kind do."""
+        kind = type(line)
+        stage = ORDER.index(kind)
+        if self.header is None and stage:
+            raise WrongLine("the file does not begin with its header")
+        if stage < self._stage or (stage == 0 and self.header is not None):
+            name = kind.__struct_config__.tag
+            raise WrongLine(f"a line {name!r} that should stand before this place")
+        self._stage = stage
+        self.lines[kind] += 1
 
     def _header(self, line: HeaderLine) -> None:
-        if self.header is not None:
-            raise WrongLine("a second header")
         if line.format != FORMAT:
             raise WrongLine(f"the format is {line.format!r}, not {FORMAT!r}")
         self.header = line
 
     def _account(self, line: AccountLine) -> None:
-        self._follows_header()
-        if self.entries:
-            raise WrongLine("an account after the first entry")
         if line.code in self._accounts:
             raise WrongLine(f"{line.code} is there twice")
         if line.account_type not in set(AccountType) or line.status not in set(AccountStatus):
@@ -105,9 +140,6 @@ class JournalCheck:
         self._types[line.code] = line.account_type
 
     def _entry(self, line: EntryLine) -> None:
-        self._follows_header()
-        if self.later:
-            raise WrongLine("an entry after later metadata")
         if line.position != self.entries + 1:
             raise WrongLine(f"position {line.position} follows {self.entries}")
         self._reversal(line)
@@ -148,6 +180,80 @@ class JournalCheck:
             raise WrongLine(f"metadata {line.number} of position {line.position} does not follow")
         self.later[line.position] = line.number
 
-    def _follows_header(self) -> None:
-        if self.header is None:
-            raise WrongLine("the file does not begin with its header")
+    # --- What stands beside the entries ---------------------------------------------------------
+
+    def _beside(self, line: FxLine | HoldLine | MonitorLine | PeriodLine) -> None:
+        match line:
+            case FxLine():
+                self._fx_transfer(line)
+            case HoldLine():
+                self._hold(line)
+            case MonitorLine():
+                self._monitor(line)
+            case PeriodLine():
+                self._period(line)
+
+    def _fx_transfer(self, line: FxLine) -> None:
+        self._named(line.from_account, line.sold_currency)
+        self._named(line.to_account, line.bought_currency)
+        for position in (line.sold_entry, line.bought_entry):
+            if position > self.entries or position in self.exchanged:
+                raise WrongLine(f"position {position} is not there, or is of another FX transfer")
+            self.exchanged.add(position)
+        self._once(line)
+        try:
+            quoted = quote(
+                sold_minor=line.sold,
+                sold_currency=line.sold_currency,
+                bought_currency=line.bought_currency,
+                rate=Decimal(line.rate),
+            )
+        except Refusal as refusal:
+            raise WrongLine(refusal.message) from None
+        if quoted.bought_minor != line.bought:
+            raise WrongLine(f"at this rate {quoted.bought_minor} are bought, not {line.bought}")
+
+    def _hold(self, line: HoldLine) -> None:
+        debited = self._named(line.debit_account, line.currency)
+        credited = self._named(line.credit_account, line.currency)
+        if debited is credited:
+            raise WrongLine("a hold from an account to itself")
+        self._once(line)
+        debited.pending_out += line.amount if debited.credit_normal else 0
+        credited.pending_out += 0 if credited.credit_normal else line.amount
+
+    def _monitor(self, line: MonitorLine) -> None:
+        self._named(line.account)
+        if line.measure not in set(MonitorMeasure) or line.direction not in set(MonitorDirection):
+            raise WrongLine(f"a monitor of {line.measure!r}, {line.direction!r}")
+
+    def _period(self, line: PeriodLine) -> None:
+        if line.month.day != 1 or line.month <= self._last_month:
+            raise WrongLine(f"{line.month} begins no month, or none after {self._last_month}")
+        if len({line.requested_by, line.approved_by, ""}) != 3:  # noqa: PLR2004  (two and nobody)
+            raise WrongLine("a month is closed by two people")
+        self._last_month = line.month
+
+    def _named(self, code: str, currency: str | None = None) -> _Account:
+        account = self._accounts.get(code)
+        if account is None or currency not in {None, account.line.currency}:
+            raise WrongLine(f"{code}, {currency}, which the file does not have so")
+        return account
+
+    def _once(self, line: FxLine | HoldLine) -> None:
+        if line.reference is not None:
+            if (type(line), line.reference) in self._references:
+                raise WrongLine(f"the reference {line.reference!r} is there twice")
+            self._references.add((type(line), line.reference))
+
+
+def _promised(header: HeaderLine) -> dict[type[Line], int]:
+    return {
+        AccountLine: header.accounts,
+        EntryLine: header.entries,
+        MetadataLine: header.metadata,
+        FxLine: header.fx_transfers,
+        HoldLine: header.holds,
+        MonitorLine: header.monitors,
+        PeriodLine: header.periods,
+    }

@@ -7,7 +7,6 @@ from apps.ledger.operations._accounts import (
     change_client_account,
     open_accounts,
     open_client_account,
-    set_account_status,
 )
 from apps.ledger.operations._annotating import annotate_entry
 from apps.ledger.operations._by_hand import (
@@ -83,7 +82,6 @@ from apps.ledger.operations._reversal import (
 from apps.ledger.operations._sealing import (
     record_verification,
     seal_entries,
-    seal_in_order,
 )
 from apps.ledger.operations._seeding import (
     SEED_ACTOR,
@@ -168,9 +166,7 @@ __all__ = [
     "reverse_entries",
     "reverse_entry",
     "seal_entries",
-    "seal_in_order",
     "seed_entries",
-    "set_account_status",
     "take_result",
     "void_hold",
     "why_not_adjusted",

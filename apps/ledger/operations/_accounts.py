@@ -327,28 +327,3 @@ def change_account(
 def _told(status: str, floor: int | None, metadata: Mapping[str, str]) -> dict[str, object]:
     """Return what an account is like, for the audit trail; what a client writes is the client's."""
     return {"status": status, "min_available": floor, "metadata_keys": sorted(metadata)}
-
-
-@transactions.required
-def set_account_status(
-    *, organization_id: UUID, account_id: UUID, status: AccountStatus, reason: str, actor: Actor
-) -> None:
-    """
-    Open, freeze or close a ledger account: a frozen or closed one takes no posting and no hold.
-
-    :raises LedgerAccountNotFound: if the organisation has no such account
-    """
-    # The same lock a posting takes: what is being posted ends first, what comes after sees this.
-    found = queries.lock_balances(organization_id=organization_id, account_ids=[account_id])
-    if account_id not in found:
-        raise errors.LedgerAccountNotFound("There is no such ledger account.")
-    Balance.objects.filter(organization_id=organization_id, id=account_id).update(status=status)
-    audit.record(
-        "ledger.set_account_status",
-        ("ledger.ledgeraccount", str(account_id)),
-        organization_id=organization_id,
-        actor=actor,
-        reason=reason,
-        before={"status": found[account_id].status},
-        after={"status": status},
-    )

@@ -205,6 +205,14 @@ def _balances_of(outcomes: Sequence[Outcome], fx: FxRequest) -> tuple[BalanceAft
     return after[fx.from_account_id], after[fx.to_account_id]
 
 
+@transactions.required
+def restore_fx_transfers(*, rows: Sequence[FxTransfer], actor: Actor, now: datetime) -> None:
+    """Keep the FX transfers of an imported journal, whose entries stand; each is told as if new."""
+    FxTransfer.objects.bulk_create(rows, batch_size=1_000)
+    for row in rows:
+        outbox.publish(_posted(row), actor=actor, now=now)
+
+
 def _parts(fx: FxRequest) -> dict[str, object]:
     """Return what makes two requests the same one; 1.10 and 1.1 are one rate."""
     return {**asdict(fx), "rate": rules.rate_text(fx.rate)}

@@ -1,7 +1,6 @@
 """Importing a journal into an empty organisation: the same balances, and the same chain."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from itertools import batched
 from typing import Final
@@ -16,32 +15,20 @@ from apps.ledger.formats import journal
 from apps.ledger.formats.journal import AccountLine, EntryLine, MetadataLine
 from apps.ledger.formats.journal_check import JournalCheck
 from apps.ledger.models import Balance, EntryMetadata, LedgerAccount
+from apps.ledger.operations import _importing_state
 from apps.ledger.operations._accounts import AccountSpec, open_accounts
 from apps.ledger.operations._engine import post
+from apps.ledger.operations._importing_state import (
+    PORTION,
+    Import,
+    Progress,
+    Read,
+    not_empty,
+    refuse_line,
+)
 from apps.ledger.rules import Leg, Outcome, PostEntry
 
-_PORTION: Final = 5_000
 _PROGRESS: Final = 50_000
-
-# Opens the file anew and yields its lines: it is read twice.
-type Read = Callable[[], Iterator[bytes]]
-type Progress = Callable[[str, int], None]
-
-
-@dataclass(slots=True)
-class _Import:
-    """One run: into what, what the file comes to, and the entries that others name."""
-
-    organization_id: UUID
-    check: JournalCheck
-    actor: Actor
-    now: datetime
-    accounts: dict[str, UUID]
-    entry_ids: dict[int, UUID]
-
-    def remember(self, position: int, entry_id: UUID) -> None:
-        if position in self.check.reversed or position in self.check.later:
-            self.entry_ids[position] = entry_id
 
 
 def import_journal(
@@ -53,7 +40,9 @@ def import_journal(
     The file is checked whole before anything is written. Entries keep their times and actors, and
     accounts get their floors and statuses at the end, since what holds now need not have held at
     each entry. Each portion is a transaction of its own: stopped anywhere, another run goes on
-    after the entries that stand. The events of the entries are published as if they were new.
+    after what stands. The events are published as if everything were new. Of what stands beside the
+    entries an open hold is placed anew for what it still reserved, and a closed month is frozen:
+    `finish_closing` closes it once its entries are sealed.
 
     :raises JournalFileRefused: if a line is wrong, or the engine refuses its entry; names the line
     :raises OrganizationNotEmpty: if the organisation has anything that the file does not begin with
@@ -65,19 +54,22 @@ def import_journal(
         if number % _PROGRESS == 0:
             on_progress("lines checked", number)
     _refuse_wrong(0, check.close)
-    run = _Import(organization_id, check, actor, now, {}, {})
+    run = Import(organization_id, check, actor, now, {}, {})
     _check_standing(run)
-    for portion in batched(check.accounts, _PORTION):
+    _importing_state.check_months(run, read)
+    beside = _importing_state.count_standing(run, read)
+    for portion in batched(check.accounts, PORTION):
         run.accounts |= _open(run, portion)
     waiting = _entries(read, after=standing)
-    for entries in batched(waiting, _PORTION):
+    for entries in batched(waiting, PORTION):
         ids = _post_portion(run, entries)
         for (_, entry), entry_id in zip(entries, ids, strict=True):
             run.remember(entry.position, entry_id)
         on_progress("entries posted", entries[-1][1].position)
-    for later in batched(_later_metadata(read) if check.later else (), _PORTION):
+    for later in batched(_later_metadata(read) if check.later else (), PORTION):
         _keep_metadata(run, later)
-    for portion in batched(check.accounts, _PORTION):
+    _importing_state.restore(run, read, beside, on_progress)
+    for portion in batched(check.accounts, PORTION):
         _finish(run, portion)
     return check
 
@@ -98,38 +90,30 @@ def _refuse_wrong(number: int, step: Callable[[], None]) -> None:
         raise errors.JournalFileRefused(f"{where}: {wrong}.", line=number) from wrong
 
 
-def _check_standing(run: _Import) -> None:
+def _check_standing(run: Import) -> None:
     """Refuse an organisation with anything in its books that is not the beginning of the file."""
     lines = {line.code: line for line in run.check.accounts}
     known = queries.accounts(organization_id=run.organization_id)
     for account in known.iterator():
         line = lines.get(account.code)
         if line is None or (line.account_type, line.currency) != (account.type, account.currency):
-            raise _not_empty(f"ledger account {account.code}")
-    if queries.has_holds(organization_id=run.organization_id):
-        raise _not_empty("holds")
+            raise not_empty(f"ledger account {account.code}")
     if run.check.standing > run.check.entries:
-        raise _not_empty(f"{run.check.standing} entries")
+        raise not_empty(f"{run.check.standing} entries")
     standing = queries.stream_chain_by_id(organization_id=run.organization_id)
     last = b""
     for position, entry_id, hash_ in standing:
         run.remember(position, entry_id)
         last = hash_
     if last != run.check.hash_at:
-        raise _not_empty("other entries than the file's first")
-
-
-def _not_empty(what: str) -> Refusal:
-    return errors.OrganizationNotEmpty(
-        f"A journal is imported into an empty organisation; this one has {what}."
-    )
+        raise not_empty("other entries than the file's first")
 
 
 # --- Writing ------------------------------------------------------------------------------------
 
 
 @transactions.outermost
-def _open(run: _Import, lines: Sequence[AccountLine]) -> dict[str, UUID]:
+def _open(run: Import, lines: Sequence[AccountLine]) -> dict[str, UUID]:
     # Without floors: one that was set later need not have held before.
     specs = [
         AccountSpec(line.code, line.account_type, line.currency, None, internal=line.internal)
@@ -150,7 +134,7 @@ def _later_metadata(read: Read) -> Iterator[MetadataLine]:
     return (line for line in lines if isinstance(line, MetadataLine))
 
 
-def _post_portion(run: _Import, entries: Sequence[tuple[int, EntryLine]]) -> list[UUID]:
+def _post_portion(run: Import, entries: Sequence[tuple[int, EntryLine]]) -> list[UUID]:
     ids = new_ids(len(entries))
     places = {entry.position: id_ for (_, entry), id_ in zip(entries, ids, strict=True)}
     try:
@@ -159,14 +143,12 @@ def _post_portion(run: _Import, entries: Sequence[tuple[int, EntryLine]]) -> lis
         raise
     except Refusal as refusal:
         number, _ = entries[int(str(refusal.details.get("index", 0)))]
-        raise errors.JournalFileRefused(
-            f"Line {number}: {refusal.message}", line=number, refusal=refusal.code
-        ) from refusal
+        raise refuse_line(number, refusal) from refusal
     return ids
 
 
 @transactions.outermost
-def _post(run: _Import, entries: Sequence[EntryLine], ids: Mapping[int, UUID]) -> None:
+def _post(run: Import, entries: Sequence[EntryLine], ids: Mapping[int, UUID]) -> None:
     known = {**run.entry_ids, **ids}
     outcomes = post(
         organization_id=run.organization_id,
@@ -177,7 +159,7 @@ def _post(run: _Import, entries: Sequence[EntryLine], ids: Mapping[int, UUID]) -
     for entry, outcome in zip(entries, outcomes, strict=True):
         # Somebody else posts here too, or imports the same file: nothing of this portion stays.
         if not _is_as_filed(entry, outcome):
-            raise _not_empty(f"other postings beside the file's entry {entry.position}")
+            raise not_empty(f"other postings beside the file's entry {entry.position}")
 
 
 def _command(entry: EntryLine, accounts: Mapping[str, UUID], ids: Mapping[int, UUID]) -> PostEntry:
@@ -202,7 +184,7 @@ def _is_as_filed(entry: EntryLine, outcome: Outcome) -> bool:
 
 
 @transactions.outermost
-def _keep_metadata(run: _Import, lines: Iterable[MetadataLine]) -> None:
+def _keep_metadata(run: Import, lines: Iterable[MetadataLine]) -> None:
     EntryMetadata.objects.bulk_create(
         [
             EntryMetadata(
@@ -221,7 +203,7 @@ def _keep_metadata(run: _Import, lines: Iterable[MetadataLine]) -> None:
 
 
 @transactions.outermost
-def _finish(run: _Import, lines: Sequence[AccountLine]) -> None:
+def _finish(run: Import, lines: Sequence[AccountLine]) -> None:
     """Give accounts the floors, statuses and metadata that they have in the file."""
     ids = [run.accounts[line.code] for line in lines]
     # The same lock a posting takes: what is being posted ends first, what comes after sees this.

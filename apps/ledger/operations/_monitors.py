@@ -10,7 +10,7 @@ from uuid import UUID
 
 from apps.core import audit, idempotency, outbox, statements, transactions
 from apps.core.actors import Actor
-from apps.core.ids import encode_id
+from apps.core.ids import encode_id, new_ids
 from apps.core.outbox import Published
 from apps.ledger import errors, events, queries, rules
 from apps.ledger.models import Balance, BalanceMonitor
@@ -67,6 +67,30 @@ def create_monitor(
     )
     if claim.replayed:
         return claim.resource_id
+    _watch(organization_id, claim.resource_id, terms, actor=actor, now=now)
+    return claim.resource_id
+
+
+@transactions.required
+def restore_monitors(
+    *, organization_id: UUID, monitors: Sequence[MonitorTerms], actor: Actor, now: datetime
+) -> None:
+    """
+    Watch balances of an imported journal as those of the exported one were watched.
+
+    :raises TooManyBalanceMonitors: if an account gets more than it can have
+    """
+    # The balances of all of them, before the monitors of the first.
+    queries.lock_balances(
+        organization_id=organization_id, account_ids={terms.account_id for terms in monitors}
+    )
+    for id_, terms in zip(new_ids(len(monitors)), monitors, strict=True):
+        _watch(organization_id, id_, terms, actor=actor, now=now)
+
+
+def _watch(
+    organization_id: UUID, id_: UUID, terms: MonitorTerms, *, actor: Actor, now: datetime
+) -> None:
     account_id = terms.account_id
     # The lock every posting takes: what was posted before it is seen here, and what is posted after
     # it sees `monitored`. So no crossing falls between.
@@ -81,7 +105,7 @@ def create_monitor(
             "This ledger account has as many active monitors as it can have.", max=MONITORS_MAX
         )
     monitor = BalanceMonitor.objects.create(
-        id=claim.resource_id,
+        id=id_,
         organization_id=organization_id,
         account_id=account_id,
         measure=terms.measure,
@@ -97,7 +121,6 @@ def create_monitor(
     )
     _mark_monitored(organization_id, account_id, is_monitored=True)
     audit.record("ledger.create_monitor", monitor, actor=actor, after=_terms(monitor))
-    return monitor.id
 
 
 @transactions.outermost

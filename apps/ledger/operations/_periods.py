@@ -109,6 +109,22 @@ def begin_closing(
     return period
 
 
+@transactions.required
+def restore_closing(*, period: Period, actor: Actor, now: datetime) -> None:
+    """
+    Freeze a month of an imported journal that was closed in the exported one, by the same two.
+
+    `period.closings` is how often it had been closed before. `finish_closing` closes it once its
+    entries are sealed. One that stands already is left as it is.
+
+    :raises TwoPeopleNeeded: if both are one person
+    """
+    refuse_one_person(period.requested_by, period.approved_by)
+    queries.lock_periods(organization_id=period.organization_id)
+    if queries.find_period(organization_id=period.organization_id, month=period.month) is None:
+        _move(period, PeriodState.CLOSING, events.PeriodFrozen, CLOSE, "Imported.", actor, now)
+
+
 @transactions.outermost
 def finish_closing(*, organization_id: UUID, period_id: UUID, now: datetime) -> Period:
     """
@@ -176,6 +192,7 @@ def call_off_closing(
     :raises CapabilityMissing: if the actor is staff who may not ask for a close
     :raises PeriodNotFound: if the organisation has no such period
     :raises PeriodNotClosed: if it is not closing
+    :raises PeriodOutOfOrder: if a later month is closing too, as after an import, or closed
     """
     claim = idempotency.claim(
         organization_id, idempotency_key, "call_off_closing", period_id, reason
@@ -186,6 +203,7 @@ def call_off_closing(
         return period
     if period.state != PeriodState.CLOSING:
         raise errors.PeriodNotClosed("This month is not closing.", period=str(period))
+    _refuse_earlier(period)
     period.closing_after = None
     _move(period, PeriodState.OPEN, events.PeriodReopened, CLOSE, reason, actor, now)
     return period
@@ -211,6 +229,11 @@ def prepare_reopen(*, organization_id: UUID, month: date) -> Period:
 def _refuse_reopen(period: Period) -> None:
     if period.state != PeriodState.CLOSED:
         raise errors.PeriodNotClosed("This month is not closed.", period=str(period))
+    _refuse_earlier(period)
+
+
+def _refuse_earlier(period: Period) -> None:
+    """Refuse to open a month before one that is closed: those stand on it."""
     last = queries.last_closed(organization_id=period.organization_id)
     if last is not None and last.month > period.month:
         raise errors.PeriodOutOfOrder("A later month is closed.", period=str(last))

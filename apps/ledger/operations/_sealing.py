@@ -53,6 +53,8 @@ def seal_entries(*, organization_id: UUID, now: datetime, limit: int = PORTION) 
     Their links, the totals of their months and the head move in one transaction. Batches of the
     feed come whole, so it may be some more than `limit`; those that hold no entry are passed over,
     and those that the relay has not numbered yet wait for it. Call it until it returns 0.
+
+    :raises InvariantBroken: if an entry of the feed is not there, or reverses one not sealed
     """
     head = queries.lock_chain_head(organization_id=organization_id)
     entry_ids: list[UUID] = []
@@ -63,27 +65,9 @@ def seal_entries(*, organization_id: UUID, now: datetime, limit: int = PORTION) 
         if portion is None:
             break
         head.feed_position = portion.feed_position
-        # Some may have been sealed in another order than the feed's, by `seal_in_order`.
-        known = queries.list_chain_positions(
-            organization_id=organization_id, entry_ids=portion.entry_ids
-        )
-        entry_ids = [id_ for id_ in portion.entry_ids if id_ not in known]
+        entry_ids = list(portion.entry_ids)
     append(head=head, entry_ids=entry_ids, now=now)
     return len(entry_ids)
-
-
-@transactions.outermost
-def seal_in_order(*, organization_id: UUID, entry_ids: Sequence[UUID], now: datetime) -> None:
-    """
-    Seal these entries in this order: for such as were made without events, and for tests.
-
-    The feed passes over them if it comes to them later. An account's entries have to be sealed in
-    the order of its versions, and none of them twice.
-
-    :raises InvariantBroken: if an entry is not there
-    """
-    head = queries.lock_chain_head(organization_id=organization_id)
-    append(head=head, entry_ids=entry_ids, now=now)
 
 
 @transactions.required

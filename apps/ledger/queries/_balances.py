@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Final
 from uuid import UUID
 
@@ -10,7 +9,7 @@ from django.db import connection
 from django.db.models import Exists, F, OuterRef, Q, QuerySet, Sum
 
 from apps.ledger import errors
-from apps.ledger.models import Balance, Hold, LedgerAccount
+from apps.ledger.models import Balance, LedgerAccount
 from apps.ledger.queries._accounts import in_branch
 from apps.ledger.rules import AccountType, BalanceAfter, BalanceState
 
@@ -182,6 +181,9 @@ def trial_balance(*, organization_id: UUID, code_prefix: str = "") -> list[Trial
     Return a line per account that ever moved; per currency debits equal credits.
 
     Of a branch of the tree only its own accounts: that alone need not come to zero.
+
+    By the counters as they stand, whatever the entries' business times: as of an instant or of a
+    month it is `movements_between`.
     """
     with connection.cursor() as cursor:
         cursor.execute(_TRIAL_BALANCE, [organization_id, code_prefix])
@@ -213,43 +215,6 @@ def accounts_of_facts(
         id__in=list(account_ids),
         type__in=[AccountType.ASSET, AccountType.LIABILITY],
     ).order_by("code")
-
-
-@dataclass(frozen=True, slots=True)
-class OpenHold:
-    """Money reserved on an account, and still there."""
-
-    id: UUID
-    account_id: UUID
-    amount_minor: int
-    currency: str
-    reference: str | None
-    created_at: datetime
-
-
-def list_open_holds(
-    *, organization_id: UUID, account_ids: Iterable[UUID], limit: int = 20
-) -> list[OpenHold]:
-    """Return the open holds that reserve money of these accounts, newest first."""
-    rows = Hold.objects.filter(
-        organization_id=organization_id, debit_account_id__in=list(account_ids), status="open"
-    )
-    return [
-        OpenHold(
-            id=hold.id,
-            account_id=hold.debit_account_id,
-            amount_minor=hold.amount_minor,
-            currency=hold.currency,
-            reference=hold.reference,
-            created_at=hold.created_at,
-        )
-        for hold in rows.order_by("-id")[:limit]
-    ]
-
-
-def has_holds(*, organization_id: UUID) -> bool:
-    """Say whether the organisation ever held money."""
-    return Hold.objects.filter(organization_id=organization_id).exists()
 
 
 def currency_totals(*, organization_ids: Iterable[UUID]) -> list[tuple[UUID, str, int, int]]:

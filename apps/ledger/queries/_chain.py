@@ -1,7 +1,7 @@
 """The audit chain as it stands: what is sealed, what waits, and the content of each entry."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby
@@ -89,15 +89,6 @@ def find_link(*, organization_id: UUID, entry_id: UUID) -> tuple[int, bytes] | N
     return None
 
 
-def list_chain_positions(*, organization_id: UUID, entry_ids: Iterable[UUID]) -> dict[UUID, int]:
-    """Return where these entries stand in the chain; one that is not sealed is missing."""
-    wanted = list(entry_ids)
-    if not wanted:
-        return {}
-    values = {"org": organization_id, "ids": statements.uuids(wanted)}
-    return dict(statements.run(_POSITIONS, values))
-
-
 def list_contents(
     *,
     organization_id: UUID,
@@ -113,9 +104,7 @@ def list_contents(
     values = {"org": organization_id, "ids": statements.uuids(entry_ids)}
     entries, postings = statements.run(_ENTRIES, values), statements.run(_POSTINGS, values)
     reversed_ids = {row[8] for row in entries if row[8] is not None}
-    sealed = list_chain_positions(
-        organization_id=organization_id, entry_ids=reversed_ids - positions.keys()
-    )
+    sealed = _positions(organization_id, reversed_ids - positions.keys())
     known = {**sealed, **positions}
     by_entry = _sealed_postings(organization_id, postings)
     found = {}
@@ -127,6 +116,14 @@ def list_contents(
         later = ({} if metadata == "{}" else json.loads(metadata), reverses, by_entry.get(id_, ()))
         found[id_] = EntryContent._make((*row[1:7], *later))
     return found
+
+
+def _positions(organization_id: UUID, entry_ids: Collection[UUID]) -> dict[UUID, int]:
+    """Return where these entries stand in the chain; one that is not sealed is missing."""
+    if not entry_ids:
+        return {}
+    values = {"org": organization_id, "ids": statements.uuids([*entry_ids])}
+    return dict(statements.run(_POSITIONS, values))
 
 
 def _sealed_postings(

@@ -1,17 +1,30 @@
 """The journal as it leaves: streamed, as of one instant."""
 
-from collections.abc import Iterator
-from typing import Final
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
 from uuid import UUID
 
 from django.db import connection
+from django.db.models import OuterRef, Subquery
 from msgspec import Raw
 
 from apps.core.errors import InvariantBroken
 from apps.core.ids import encode_id
 from apps.ledger.formats import AccountRecord, EntryRecord, LegRecord, journal
-from apps.ledger.models import Balance, ChainHead, LedgerAccount
+from apps.ledger.models import (
+    Balance,
+    BalanceMonitor,
+    ChainHead,
+    ChainLink,
+    EntryMetadata,
+    FxTransfer,
+    Hold,
+    LedgerAccount,
+    Period,
+)
 from apps.ledger.queries._recount import stream_chain
+from apps.ledger.rules import HoldStatus, rate_text
+from apps.ledger.states import PeriodState
 
 _EXPORT_ACCOUNTS: Final = """
     SELECT a.code, a.type, a.currency, COALESCE(SUM(p.amount_minor), 0)::bigint
@@ -73,33 +86,19 @@ def stream_entries(*, organization_id: UUID, chunk: int = 2000) -> Iterator[Entr
 
 def stream_journal(*, organization_id: UUID, chunk: int = 2000) -> Iterator[journal.Line]:
     """
-    Yield the sealed journal whole, as it is imported again: header, accounts, entries, metadata.
+    Yield the journal whole, as it is imported again: all lines of `journal.ORDER`.
 
-    Call it inside a snapshot. An entry that is not sealed yet is not in it.
+    Call it inside a snapshot in which everything is sealed (`count_unsealed`): an entry that is not
+    would be missing, and what it did to holds would not.
 
     :raises InvariantBroken: if a link's entry is missing: `verify_ledger` says more
     """
-    head = ChainHead.objects.filter(organization_id=organization_id).first()
-    accounts = LedgerAccount.objects.filter(organization_id=organization_id)
-    yield journal.HeaderLine(
-        format=journal.FORMAT,
-        organization=encode_id("org", organization_id),
-        accounts=accounts.count(),
-        entries=0 if head is None else head.position,
-        hash="" if head is None else bytes(head.hash).hex(),
-    )
-    balances = Balance.objects.filter(organization_id=organization_id).in_bulk()
-    for account in accounts.order_by("code").iterator(chunk_size=chunk):
-        balance = balances[account.id]
-        yield journal.AccountLine(
-            code=account.code,
-            account_type=account.type,
-            currency=account.currency,
-            min_available=balance.min_available_minor,
-            internal=balance.internal,
-            status=balance.status,
-            metadata=journal.metadata_raw(account.metadata),
-        )
+    rows = _Rows(organization_id)
+    yield _header(rows)
+    codes = {}
+    for account in rows.accounts.order_by("code").iterator(chunk_size=chunk):
+        codes[account.id] = account.code
+        yield _account_line(account, rows.balances[account.id])
     for link in stream_chain(organization_id=organization_id):
         if link.content is None:
             msg = f"{encode_id('je', link.entry_id)} at position {link.position}: {link.missing}."
@@ -110,6 +109,11 @@ def stream_journal(*, organization_id: UUID, chunk: int = 2000) -> Iterator[jour
             id_=encode_id("je", link.entry_id),
             content=link.content,
         )
+    yield from _metadata_lines(organization_id, chunk)
+    yield from _lines_beside(rows, codes, chunk)
+
+
+def _metadata_lines(organization_id: UUID, chunk: int) -> Iterator[journal.MetadataLine]:
     with connection.connection.cursor(name="later_metadata") as cursor:
         cursor.itersize = chunk
         cursor.execute(_LATER_METADATA, [organization_id])
@@ -121,3 +125,121 @@ def stream_journal(*, organization_id: UUID, chunk: int = 2000) -> Iterator[jour
                 actor=actor,
                 recorded_at=recorded_at,
             )
+
+
+def _lines_beside(rows: "_Rows", codes: Mapping[UUID, str], chunk: int) -> Iterator[journal.Line]:
+    for fx in rows.fx_transfers.order_by("id").iterator(chunk_size=chunk):
+        yield _fx_line(fx, codes)
+    for hold in rows.holds.order_by("id").iterator(chunk_size=chunk):
+        yield _hold_line(hold, codes)
+    for monitor in rows.monitors.order_by("id").iterator(chunk_size=chunk):
+        yield _monitor_line(monitor, codes)
+    for period in rows.periods.order_by("month"):
+        yield _period_line(period)
+
+
+class _Rows:
+    """What an organisation's journal is made of, besides its chain."""
+
+    def __init__(self, organization_id: UUID) -> None:
+        mine = {"organization_id": organization_id}
+        self.organization_id = organization_id
+        self.head = ChainHead.objects.filter(**mine).first()
+        self.accounts = LedgerAccount.objects.filter(**mine)
+        self.balances = Balance.objects.filter(**mine).in_bulk()
+        self.metadata = EntryMetadata.objects.filter(**mine)
+        self.fx_transfers = FxTransfer.objects.filter(**mine).annotate(
+            sold_position=_position("sold_entry_id"), bought_position=_position("bought_entry_id")
+        )
+        self.holds = Hold.objects.filter(**mine, status=HoldStatus.OPEN)
+        self.monitors = BalanceMonitor.objects.filter(**mine, is_active=True)
+        self.periods = Period.objects.filter(**mine, state=PeriodState.CLOSED)
+
+
+def _position(column: str) -> Subquery:
+    links = ChainLink.objects.filter(
+        organization_id=OuterRef("organization_id"), entry_id=OuterRef(column)
+    )
+    return Subquery(links.values("position")[:1])
+
+
+def _header(rows: _Rows) -> journal.HeaderLine:
+    return journal.HeaderLine(
+        format=journal.FORMAT,
+        organization=encode_id("org", rows.organization_id),
+        hash="" if rows.head is None else bytes(rows.head.hash).hex(),
+        accounts=rows.accounts.count(),
+        entries=0 if rows.head is None else rows.head.position,
+        metadata=rows.metadata.count(),
+        fx_transfers=rows.fx_transfers.count(),
+        holds=rows.holds.count(),
+        monitors=rows.monitors.count(),
+        periods=rows.periods.count(),
+    )
+
+
+def _account_line(account: LedgerAccount, balance: Balance) -> journal.AccountLine:
+    return journal.AccountLine(
+        code=account.code,
+        account_type=account.type,
+        currency=account.currency,
+        min_available=balance.min_available_minor,
+        internal=balance.internal,
+        status=balance.status,
+        metadata=journal.metadata_raw(account.metadata),
+    )
+
+
+def _fx_line(fx: Any, codes: Mapping[UUID, str]) -> journal.FxLine:  # noqa: ANN401  (an annotated FxTransfer)
+    return journal.FxLine(
+        sold_entry=fx.sold_position,
+        bought_entry=fx.bought_position,
+        from_account=codes[fx.from_account_id],
+        to_account=codes[fx.to_account_id],
+        sold=fx.sold_minor,
+        sold_currency=fx.sold_currency,
+        bought=fx.bought_minor,
+        bought_currency=fx.bought_currency,
+        rate=rate_text(fx.rate),
+        source=fx.source,
+        quoted_at=fx.quoted_at,
+        reference=fx.reference,
+        description=fx.description,
+        metadata=journal.metadata_raw(fx.metadata),
+        effective_at=fx.effective_at,
+        created_at=fx.created_at,
+    )
+
+
+def _hold_line(hold: Hold, codes: Mapping[UUID, str]) -> journal.HoldLine:
+    return journal.HoldLine(
+        debit_account=codes[hold.debit_account_id],
+        credit_account=codes[hold.credit_account_id],
+        amount=hold.amount_minor - hold.captured_minor,
+        currency=hold.currency,
+        reference=hold.reference,
+        expires_at=hold.expires_at,
+        multi_capture=hold.multi_capture,
+        metadata=journal.metadata_raw(hold.metadata),
+    )
+
+
+def _monitor_line(monitor: BalanceMonitor, codes: Mapping[UUID, str]) -> journal.MonitorLine:
+    return journal.MonitorLine(
+        account=codes[monitor.account_id],
+        measure=monitor.measure,
+        direction=monitor.direction,
+        threshold=monitor.threshold_minor,
+        description=monitor.description,
+    )
+
+
+def _period_line(period: Period) -> journal.PeriodLine:
+    return journal.PeriodLine(
+        month=period.month,
+        starts_at=period.starts_at,
+        ends_at=period.ends_at,
+        closings=period.closings,
+        requested_by=period.requested_by,
+        approved_by=period.approved_by,
+    )

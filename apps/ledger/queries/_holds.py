@@ -1,6 +1,6 @@
 """Holds as they are shown, and an account's balance together with them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
@@ -98,6 +98,17 @@ def _in_state(rows: QuerySet[Hold], *, status: str, now: datetime) -> QuerySet[H
         case HoldStatus.EXPIRED:
             return rows.filter(Q(status=HoldStatus.EXPIRED) | over)
     return rows.filter(status=status)
+
+
+def list_open_holds(
+    *, organization_id: UUID, account_ids: Iterable[UUID], now: datetime, limit: int
+) -> list[HoldView]:
+    """Return the holds that are open at `now` and debit these accounts, newest first."""
+    rows = Hold.objects.filter(
+        organization_id=organization_id, debit_account_id__in=list(account_ids)
+    )
+    found = _in_state(rows, status=HoldStatus.OPEN, now=now).order_by("-id")[:limit]
+    return [view_hold(row, now=now) for row in found]
 
 
 def hold_entries(*, organization_id: UUID, hold_id: UUID) -> list[UUID]:

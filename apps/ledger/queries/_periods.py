@@ -1,6 +1,6 @@
 """Accounting periods: months in the organisation's zone, closed in order (ADR 0071)."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Final
@@ -87,23 +87,29 @@ def closed_periods(
     return found
 
 
-def find_closed_periods(
-    *, organization_id: UUID, instants: Sequence[datetime]
-) -> dict[datetime, Period]:
-    """Return, by instant, the first closing or closed period that an entry of it would change."""
-    rows = list(_not_open(organization_id).filter(ends_at__gt=min(instants))) if instants else []
-    covering = {at: next((row for row in rows if at < row.ends_at), None) for at in instants}
-    return {at: row for at, row in covering.items() if row is not None}
+@dataclass(frozen=True, slots=True)
+class Dating:
+    """When a fact is effective in the books, and what its entry's metadata says of that."""
+
+    effective_at: datetime
+    metadata: Mapping[str, str]
 
 
-def first_open_instant(*, organization_id: UUID, at: datetime) -> datetime:
+def date_facts(*, organization_id: UUID, instants: Collection[datetime]) -> dict[datetime, Dating]:
     """
-    Return `at`, or where that is closed the first instant of the oldest open period after it.
+    Return by instant how a fact of then is dated, which cannot be refused for coming late.
 
-    For facts that come late, such as a bank's line of a month that was closed meanwhile.
+    As it happened; where that month is closed, or closing, at the first instant of the oldest open
+    one, with the instant kept as `original_effective_at`. Such is a bank's line of a month that was
+    closed before its statement came.
     """
-    last = last_closed(organization_id=organization_id)
-    return at if last is None else max(at, last.ends_at)
+    last = last_closed(organization_id=organization_id) if instants else None
+    return {
+        at: Dating(at, {})
+        if last is None or at >= last.ends_at
+        else Dating(last.ends_at, {"original_effective_at": at.astimezone(UTC).isoformat()})
+        for at in instants
+    }
 
 
 def last_closed(*, organization_id: UUID) -> Period | None:
@@ -136,10 +142,10 @@ def get_period(*, organization_id: UUID, period_id: UUID) -> Period:
     return found
 
 
-def periods(*, organization_id: UUID, ids: Collection[UUID]) -> list[Period]:
-    """Return these periods, in the order of months."""
-    rows = Period.objects.filter(organization_id=organization_id, id__in=ids)
-    return list(rows.order_by("month"))
+def periods(*, organization_id: UUID, ids: Collection[UUID] | None = None) -> list[Period]:
+    """Return these periods, or all there are rows of, in the order of months."""
+    rows = Period.objects.filter(organization_id=organization_id)
+    return list((rows if ids is None else rows.filter(id__in=ids)).order_by("month"))
 
 
 def lock_periods(*, organization_id: UUID) -> dict[UUID, Period]:

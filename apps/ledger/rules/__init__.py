@@ -29,7 +29,6 @@ from apps.ledger.rules.monitors import (
 )
 from apps.ledger.rules.shares import (
     WHOLE_BASIS_POINTS,
-    split,
     split_by_basis_points,
 )
 from apps.ledger.rules.values import (
@@ -101,7 +100,6 @@ __all__ = [
     "measured",
     "quote",
     "rate_text",
-    "split",
     "split_by_basis_points",
     "touched",
     "transfer",

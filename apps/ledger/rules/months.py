@@ -1,7 +1,22 @@
 """Months: those of UTC that totals are kept by, and those of an organisation that are closed."""
 
 import calendar
+import re
 from datetime import UTC, date, datetime, timedelta
+from typing import Final
+
+# Of business time: a year that somebody can have meant, and that every tool can read.
+YEAR_MIN: Final = 1970
+YEAR_MAX: Final = 2199
+_MONTH: Final = re.compile(r"(\d{4})-(0[1-9]|1[0-2])", re.ASCII)
+
+
+def parse_month(text: str) -> date | None:
+    """Return the first day of a month written as 2026-06, or None where nobody meant one."""
+    match = _MONTH.fullmatch(text)
+    if match is None or not YEAR_MIN <= int(match[1]) <= YEAR_MAX:
+        return None
+    return date(int(match[1]), int(match[2]), 1)
 
 
 def first_of(day: date) -> date:

@@ -11,7 +11,9 @@ from apps.core.actors import Actor
 from apps.core.copying import copy_rows
 from apps.core.ids import encode_id, new_id
 from apps.ledger import operations as ledger
+from apps.ledger import queries as books
 from apps.ledger.operations import AccountSpec
+from apps.ledger.queries import Dating
 from apps.ledger.rules import Command, transfer
 from apps.payments import events, queries
 from apps.payments.models import Payment, UnmatchedMoney
@@ -49,15 +51,20 @@ def receive_bank_transfers(
         return []
     verdicts = _decide(organization_id, transfers)
     suspense = _suspense_accounts(organization_id, transfers, now=now)
+    # A month may be closed before its statement comes; the money came in all the same.
+    dated = books.date_facts(
+        organization_id=organization_id, instants={one.received_at for one in transfers}
+    )
     commands: list[Command] = []
     payments: list[Payment] = []
     unmatched: list[UnmatchedMoney] = []
     results = []
     for one, verdict in zip(transfers, verdicts, strict=True):
+        dating = dated[one.received_at]
         if verdict.owner is not None:
             payment = _payment(organization_id, one, verdict, now=now)
             payments.append(payment)
-            commands.append(_to_customer(one, verdict.owner.ledger_account_id, payment))
+            commands.append(_to_customer(one, verdict.owner.ledger_account_id, payment, dating))
             results.append(
                 Received(payment_id=payment.id, unmatched_id=None, entry_id=payment.entry_id)
             )
@@ -65,7 +72,7 @@ def receive_bank_transfers(
         money = _unmatched(organization_id, one, verdict, now=now)
         unmatched.append(money)
         if not one.is_in_suspense:
-            commands.append(_to_suspense(one, suspense[one.currency], money))
+            commands.append(_to_suspense(one, suspense[one.currency], money, dating))
         results.append(
             Received(
                 payment_id=None,
@@ -107,7 +114,9 @@ def _reference(one: IncomingTransfer) -> str:
     return f"bank_line:{one.bank_line_id}:post"
 
 
-def _to_customer(one: IncomingTransfer, account_id: UUID, payment: Payment) -> Command:
+def _to_customer(
+    one: IncomingTransfer, account_id: UUID, payment: Payment, dating: Dating
+) -> Command:
     return transfer(
         id_=payment.entry_id,
         debit_account_id=one.money_account_id,
@@ -116,12 +125,14 @@ def _to_customer(one: IncomingTransfer, account_id: UUID, payment: Payment) -> C
         currency=one.currency,
         kind="payment.receive",
         reference=_reference(one),
-        effective_at=one.received_at,
-        metadata={"payment": encode_id("pay", payment.id)},
+        effective_at=dating.effective_at,
+        metadata={"payment": encode_id("pay", payment.id), **dating.metadata},
     )
 
 
-def _to_suspense(one: IncomingTransfer, account_id: UUID, money: UnmatchedMoney) -> Command:
+def _to_suspense(
+    one: IncomingTransfer, account_id: UUID, money: UnmatchedMoney, dating: Dating
+) -> Command:
     return transfer(
         id_=money.entry_id,
         debit_account_id=one.money_account_id,
@@ -130,8 +141,12 @@ def _to_suspense(one: IncomingTransfer, account_id: UUID, money: UnmatchedMoney)
         currency=one.currency,
         kind="payment.suspend",
         reference=_reference(one),
-        effective_at=one.received_at,
-        metadata={"bank_line": encode_id("bl", one.bank_line_id), "reason": money.reason},
+        effective_at=dating.effective_at,
+        metadata={
+            "bank_line": encode_id("bl", one.bank_line_id),
+            "reason": money.reason,
+            **dating.metadata,
+        },
     )
 
 

@@ -10,6 +10,7 @@ from apps.core.ids import encode_id, new_id
 from apps.ledger import operations as ledger
 from apps.ledger import queries as ledger_queries
 from apps.ledger.operations import AccountSpec
+from apps.ledger.queries import Dating
 from apps.ledger.rules import AccountStatus, CaptureHold, Command, Leg, PlaceHold, PostEntry
 from apps.payouts import queries
 from apps.payouts.errors import NoLedgerAccount
@@ -196,7 +197,7 @@ def settle(
     accounts: Accounts,
     *,
     money_account_id: UUID,
-    effective_at: datetime,
+    dating: Dating,
 ) -> list[Command]:
     """The bank paid: what was in transit left our account. Sets the entry's id."""
     attempt.settle_entry_id = new_id()
@@ -210,8 +211,8 @@ def settle(
             currency=attempt.currency,
             kind="payout.settle",
             reference=reference(attempt.id, "settle"),
-            effective_at=effective_at,
-            metadata={"payout": encode_id("po", payout.id)},
+            effective_at=dating.effective_at,
+            metadata={"payout": encode_id("po", payout.id), **dating.metadata},
         )
     ]
 
@@ -236,7 +237,7 @@ def give_back(
     *,
     split: ReturnSplit,
     money_account_id: UUID,
-    effective_at: datetime,
+    dating: Dating,
 ) -> list[Command]:
     """
     Credit what the bank sent back. Sets the entry's id, or none where nothing has to move.
@@ -252,7 +253,7 @@ def give_back(
     if not moved:
         return []
     attempt.return_entry_id = new_id()
-    meta = {"payout": encode_id("po", payout.id)}
+    meta = {"payout": encode_id("po", payout.id), **dating.metadata}
     commands: list[Command] = [
         PostEntry(
             id=attempt.return_entry_id,
@@ -260,7 +261,7 @@ def give_back(
             currency=payout.currency,
             kind="payout.return",
             reference=reference(attempt.id, "return"),
-            effective_at=effective_at,
+            effective_at=dating.effective_at,
             metadata=meta,
             linked=split.fee > 0,
         )
@@ -273,7 +274,7 @@ def give_back(
                 currency=payout.currency,
                 kind="payout.return_fee",
                 reference=reference(attempt.id, "return_fee"),
-                effective_at=effective_at,
+                effective_at=dating.effective_at,
                 metadata=meta,
             )
         )

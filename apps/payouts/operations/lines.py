@@ -15,6 +15,8 @@ from apps.core import transactions
 from apps.core.actors import Actor
 from apps.core.wall_clock import day_of
 from apps.ledger import operations as ledger
+from apps.ledger import queries as ledger_queries
+from apps.ledger.queries import Dating
 from apps.payouts import queries
 from apps.payouts.models import BankFact, Payout, PayoutAttempt, PayoutBatch
 from apps.payouts.operations import _books
@@ -97,6 +99,7 @@ def _settle(
 ) -> tuple[UUID, ...]:
     payouts = [locked.payouts[attempt.payout_id] for attempt in locked.attempts]
     books = _books.accounts_of(payouts, now=now)
+    dating = _dating(locked.batch.organization_id, fact)
     commands = [
         command
         for attempt, payout in zip(locked.attempts, payouts, strict=True)
@@ -105,7 +108,7 @@ def _settle(
             attempt,
             books,
             money_account_id=fact.money_account_id,
-            effective_at=fact.effective_at,
+            dating=dating,
         )
     ]
     for attempt in locked.attempts:
@@ -122,6 +125,12 @@ def _settle(
         organization_id=locked.batch.organization_id, commands=commands, actor=actor, now=now
     )
     return tuple(one.settle_entry_id for one in locked.attempts if one.settle_entry_id)
+
+
+def _dating(organization_id: UUID, fact: BankLineFact) -> Dating:
+    """Return how the line's entries are dated, also where its month was closed before it came."""
+    dated = ledger_queries.date_facts(organization_id=organization_id, instants=[fact.booked_at])
+    return dated[fact.booked_at]
 
 
 # --- Returns ------------------------------------------------------------------------------------
@@ -164,7 +173,7 @@ def _is_too_early(locked: _Locked, fact: BankLineFact) -> bool:
     account = banking.get_bank_account(
         organization_id=locked.batch.organization_id, bank_account_id=fact.bank_account_id
     )
-    booked = day_of(instant=fact.effective_at, zone=account.zone)
+    booked = day_of(instant=fact.booked_at, zone=account.zone)
     return booked < day_of(instant=locked.batch.frozen_at, zone=account.zone)
 
 
@@ -180,7 +189,7 @@ def _return(
         books,
         split=_split(payout, attempt, books, fact),
         money_account_id=fact.money_account_id,
-        effective_at=fact.effective_at,
+        dating=_dating(payout.organization_id, fact),
     )
     attempt.returned_line_id = fact.bank_line_id
     attempt.returned_minor = fact.amount_minor

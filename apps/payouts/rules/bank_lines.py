@@ -13,6 +13,7 @@ class BankLineFact:
 
     `amount_minor` is positive whichever way the line goes; `money_account_id` is the ledger account
     on which that money stands now: the bank's, or suspense when the line was parked before.
+    `booked_at` is the first instant of the bank's booking day.
     """
 
     bank_line_id: UUID
@@ -20,7 +21,7 @@ class BankLineFact:
     money_account_id: UUID
     amount_minor: int
     currency: str
-    effective_at: datetime
+    booked_at: datetime
     end_to_end_id: str | None = None
     payment_information_id: str | None = None
     message_id: str | None = None

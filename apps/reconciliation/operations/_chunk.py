@@ -7,7 +7,7 @@ on from there, so that each line has one posting on its bank account.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, time
+from datetime import date, datetime, time
 from typing import Any, Final
 from uuid import UUID
 
@@ -20,7 +20,9 @@ from apps.core.copying import copy_rows
 from apps.core.ids import encode_id, new_id
 from apps.core.wall_clock import first_instant_at
 from apps.ledger import operations as ledger
+from apps.ledger import queries as books
 from apps.ledger.operations import AccountSpec
+from apps.ledger.queries import Dating
 from apps.ledger.rules import Command, transfer
 from apps.payments import operations as payments
 from apps.payments.rules import IncomingTransfer
@@ -74,6 +76,7 @@ class Chunk:
     noted: set[UUID] = field(default_factory=set)
     matched_again: set[tuple[UUID, UUID | None]] = field(default_factory=set)
     _suspense: dict[str, UUID] = field(default_factory=dict)
+    _dated: dict[date, Dating] = field(default_factory=dict)
 
     @property
     def organization_id(self) -> UUID:
@@ -240,7 +243,7 @@ class Chunk:
             money_account_id=money_account_id,
             amount_minor=abs(unit.amount_minor),
             currency=unit.currency,
-            effective_at=self._effective_at(unit),
+            booked_at=self._booked_at(unit.booking_date),
             end_to_end_id=None if is_batch else unit.end_to_end_id,
             payment_information_id=unit.payment_information_id or None if is_batch else None,
             message_id=unit.message_id or None if is_batch else None,
@@ -248,8 +251,8 @@ class Chunk:
             reason_text=unit.return_text,
         )
 
-    def _effective_at(self, unit: Unit) -> datetime:
-        return first_instant_at(day=unit.booking_date, at=time(0), zone=self.account.zone)
+    def _booked_at(self, day: date) -> datetime:
+        return first_instant_at(day=day, at=time(0), zone=self.account.zone)
 
     def _transfer(self, unit: Unit, *, money_account_id: UUID) -> None:
         on_bank = money_account_id == self.account.ledger_account_id
@@ -262,7 +265,7 @@ class Chunk:
                     money_account_id=money_account_id,
                     amount_minor=unit.amount_minor,
                     currency=unit.currency,
-                    received_at=self._effective_at(unit),
+                    received_at=self._booked_at(unit.booking_date),
                     creditor_references=unit.creditor_references,
                     texts=unit.texts,
                     sender_tail=unit.sender_tail,
@@ -304,6 +307,7 @@ class Chunk:
     def _post_to_suspense(self, line: BankLine) -> None:
         state = self.works[line.id]
         state.entry_id = new_id()
+        dating = self._dating(line.booking_date)
         bank, amount = self.account.ledger_account_id, abs(line.amount_minor)
         suspense = self._suspense_account(line.amount_minor)
         debit, credit = (bank, suspense) if line.amount_minor > 0 else (suspense, bank)
@@ -316,12 +320,18 @@ class Chunk:
                 currency=line.currency,
                 kind="bank.suspend",
                 reference=f"bank_line:{line.id}:post",
-                effective_at=first_instant_at(
-                    day=line.booking_date, at=time(0), zone=self.account.zone
-                ),
-                metadata={"bank_line": encode_id("bl", line.id)},
+                effective_at=dating.effective_at,
+                metadata={"bank_line": encode_id("bl", line.id), **dating.metadata},
             )
         )
+
+    def _dating(self, day: date) -> Dating:
+        """Return how a line of this booking day is dated; asked once for each day."""
+        if day not in self._dated:
+            at = self._booked_at(day)
+            found = books.date_facts(organization_id=self.organization_id, instants=[at])
+            self._dated[day] = found[at]
+        return self._dated[day]
 
     def _suspense_of(self, unit: Unit) -> UUID:
         return self._suspense_account(unit.amount_minor)

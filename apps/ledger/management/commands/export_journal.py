@@ -2,12 +2,13 @@
 
 import sys
 from argparse import ArgumentParser
-from collections.abc import Iterator
+from collections.abc import Iterable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, TextIO, override
 from uuid import UUID
 
-from django.core.management.base import BaseCommand
+from django.core.management.base import BaseCommand, CommandError
 
 from apps.core import clock, outbox, transactions
 from apps.core.ids import decode_id
@@ -16,6 +17,8 @@ from apps.ledger.formats import WRITERS, journal
 
 # What import_journal reads.
 COMPLETE: Final = "jsonl"
+TRIES: Final = 20
+_EVER: Final = datetime.max.replace(tzinfo=UTC)
 
 
 class Command(BaseCommand):
@@ -52,20 +55,31 @@ class Command(BaseCommand):
     def _write(self, organization: str, format_: str, file: TextIO) -> int:
         organization_id = decode_id("org", organization)
         if format_ == COMPLETE:
-            # It is written in the order of the chain, so what waits is sealed first.
-            outbox.relay_organization(organization_id=organization_id)
-            while operations.seal_entries(organization_id=organization_id, now=clock.now()):
-                pass
-        count = 0
+            return _write_complete(organization_id, file)
         with transactions.snapshot():
-            for line in _lines(organization_id, format_):
-                file.write(line)
-                count += line.count("\n")
-        return count
+            accounts = queries.export_accounts(organization_id=organization_id)
+            entries = queries.stream_entries(organization_id=organization_id)
+            return _write_lines(WRITERS[format_](accounts, entries), file)
 
 
-def _lines(organization_id: UUID, format_: str) -> Iterator[str]:
-    if format_ == COMPLETE:
-        return journal.write(queries.stream_journal(organization_id=organization_id))
-    accounts = queries.export_accounts(organization_id=organization_id)
-    return WRITERS[format_](accounts, queries.stream_entries(organization_id=organization_id))
+def _write_complete(organization_id: UUID, file: TextIO) -> int:
+    # It is written in the order of the chain, so what waits is sealed first; and what is posted
+    # between that and the snapshot would be in its balances and holds and in no line of an entry.
+    for _ in range(TRIES):
+        outbox.relay_organization(organization_id=organization_id)
+        while operations.seal_entries(organization_id=organization_id, now=clock.now()):
+            pass
+        with transactions.snapshot():
+            if not queries.count_unsealed(organization_id=organization_id, until=_EVER):
+                lines = queries.stream_journal(organization_id=organization_id)
+                return _write_lines(journal.write(lines), file)
+    msg = "Entries are posted faster than they are sealed; export while nothing is posted."
+    raise CommandError(msg)
+
+
+def _write_lines(lines: Iterable[str], file: TextIO) -> int:
+    count = 0
+    for line in lines:
+        file.write(line)
+        count += line.count("\n")
+    return count

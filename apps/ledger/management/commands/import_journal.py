@@ -17,7 +17,8 @@ from apps.ledger import operations, queries
 class Command(BaseCommand):
     help = (
         "Post what export_journal --format jsonl wrote into an empty organisation: the same "
-        "balances, and the same audit chain. It may be stopped at any time, and run again."
+        "balances, holds and closed months, and the same audit chain. It may be stopped at any "
+        "time, and run again."
     )
 
     @override
@@ -51,6 +52,12 @@ class Command(BaseCommand):
         if (status.position, status.hash) != (found.entries, found.previous):
             msg = f"The chain came to {status.position:,}, {status.hash.hex()}: not the file's."
             raise CommandError(msg)
+        for owner_id, period_id in queries.list_closing():
+            if owner_id == organization_id:
+                # What it waits for, if anything, the job waits for too.
+                operations.finish_closing(
+                    organization_id=owner_id, period_id=period_id, now=clock.now()
+                )
         self.stdout.write(
             self.style.SUCCESS(
                 f"{found.entries:,} entries, and the file's chain: {status.hash.hex()}"

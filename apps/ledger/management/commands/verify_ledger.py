@@ -13,10 +13,16 @@ from django.db import connection
 from apps.core import clock, invariants, transactions
 from apps.core.actors import Actor
 from apps.core.ids import decode_id, encode_id
+from apps.core.invariants import Invariant
 from apps.ledger import operations, queries
 from apps.ledger.invariants import INVARIANTS, RECOUNTS
 
 _PROGRESS_SECONDS: Final = 5.0
+# Those of them that this Postgres has.
+_UNLIMITED: Final = """
+    SELECT set_config(name, '0', TRUE) FROM pg_settings
+     WHERE name IN ('statement_timeout', 'transaction_timeout')
+"""
 
 
 class Command(BaseCommand):
@@ -38,8 +44,11 @@ class Command(BaseCommand):
         with transactions.snapshot():
             with connection.cursor() as cursor:
                 # Sorts of millions of postings, by one session that an operator started, and
-                # every stream is read to its end.
+                # every stream is read to its end. It takes as long as the books are large: all of
+                # it is of one snapshot, so it has to be one transaction, whatever its role may
+                # take otherwise.
                 cursor.execute("SET LOCAL work_mem = '256MB'; SET LOCAL cursor_tuple_fraction = 1")
+                cursor.execute(_UNLIMITED)
             self._check_statements(INVARIANTS | RECOUNTS, only)
             for organization_id in queries.list_chained_organizations() if only is None else [only]:
                 if self._check_organization(organization_id):
@@ -51,12 +60,14 @@ class Command(BaseCommand):
         if self.faults:
             sys.exit(1)
 
-    def _check_statements(self, statements: Mapping[str, str], only: UUID | None) -> None:
-        for name, breach in invariants.check(statements, organization_id=only):
-            if breach is None:
-                self._say(f"  ok  {name}")
-            else:
-                self._print_fault(breach.name, *breach.rows)
+    def _check_statements(self, statements: Mapping[str, Invariant], only: UUID | None) -> None:
+        progress = self._progress("statements")
+        for count, step in enumerate(invariants.steps(statements, organization_id=only), 1):
+            progress(count)
+            if step.breach is not None:
+                self._print_fault(step.breach.name, *step.breach.rows)
+            elif step.is_done:
+                self._say(f"  ok  {step.name}")
 
     def _check_organization(self, organization_id: UUID) -> bool:
         """Recompute one chain and look for each event's entry; true if both are right."""

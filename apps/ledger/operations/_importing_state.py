@@ -1,0 +1,288 @@
+"""What stands beside an imported journal's entries: money changed, holds, monitors, months."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from itertools import batched, islice
+from typing import Any, Final
+from uuid import UUID
+
+from apps.core import transactions
+from apps.core.actors import Actor
+from apps.core.errors import Refusal
+from apps.core.ids import new_id, new_ids
+from apps.ledger import errors, queries, rules
+from apps.ledger.formats import journal
+from apps.ledger.formats.journal import FxLine, HoldLine, MonitorLine, PeriodLine
+from apps.ledger.formats.journal_check import JournalCheck
+from apps.ledger.models import FxTransfer, Period
+from apps.ledger.operations._engine import post
+from apps.ledger.operations._fx import restore_fx_transfers
+from apps.ledger.operations._monitors import MonitorTerms, restore_monitors
+from apps.ledger.operations._periods import restore_closing
+from apps.ledger.rules import MonitorDirection, MonitorMeasure, PlaceHold
+from apps.ledger.states import PeriodState
+
+PORTION: Final = 5_000
+
+# Opens the file anew and yields its lines: it is read more than once.
+type Read = Callable[[], Iterator[bytes]]
+type Progress = Callable[[str, int], None]
+type _Beside = FxLine | HoldLine | MonitorLine | PeriodLine
+type _Numbered = tuple[int, Any]
+
+
+@dataclass(slots=True)
+class Import:
+    """One run: into what, what the file comes to, and the entries that others name."""
+
+    organization_id: UUID
+    check: JournalCheck
+    actor: Actor
+    now: datetime
+    accounts: dict[str, UUID]
+    entry_ids: dict[int, UUID]
+
+    def remember(self, position: int, entry_id: UUID) -> None:
+        check = self.check
+        if position in check.reversed or position in check.later or position in check.exchanged:
+            self.entry_ids[position] = entry_id
+
+
+def not_empty(what: str) -> Refusal:
+    """Return the refusal of an organisation that has `what` in its books."""
+    return errors.OrganizationNotEmpty(
+        f"A journal is imported into an empty organisation; this one has {what}."
+    )
+
+
+def refuse_line(number: int, refusal: Refusal) -> Refusal:
+    """Return the refusal of a file whose line the ledger's own operations refuse."""
+    return errors.JournalFileRefused(
+        f"Line {number}: {refusal.message}", line=number, refusal=refusal.code
+    )
+
+
+# --- Before anything is written -----------------------------------------------------------------
+
+
+def check_months(run: Import, read: Read) -> None:
+    """
+    Check that the file's closed months are those of this organisation's time zone.
+
+    :raises JournalFileRefused: if one begins or ends at another instant
+    """
+    for number, line in _lines(run, read, PeriodLine):
+        bounds = queries.period_bounds(organization_id=run.organization_id, month=line.month)
+        if bounds != (line.starts_at, line.ends_at):
+            raise errors.JournalFileRefused(
+                f"Line {number}: in this organisation's time zone {line.month:%Y-%m} is not from"
+                f" {line.starts_at} to {line.ends_at}.",
+                line=number,
+            )
+
+
+def count_standing(run: Import, read: Read) -> dict[type[_Beside], int]:
+    """
+    Return how many of the file's lines of each kind stand already, by an earlier run.
+
+    :raises OrganizationNotEmpty: if anything stands that the file does not have in this place
+    """
+    counts: dict[type[_Beside], int] = {}
+    for kind, (name, rows) in _standing(run).items():
+        counts[kind], lines = 0, _lines(run, read, kind)
+        for row in rows:
+            _, line = next(lines, (0, None))
+            if line is None or _terms(run, line) != row:
+                raise not_empty(f"other {name}")
+            # Nothing of these is written before the last entry is.
+            if run.check.standing != run.check.entries:
+                raise not_empty(name)
+            counts[kind] += 1
+    return counts
+
+
+def _standing(run: Import) -> Mapping[type[_Beside], tuple[str, Iterator[tuple[object, ...]]]]:
+    """Return by kind what it is called, and its rows in the order of the file, as `_terms`."""
+    mine = run.organization_id
+    codes = dict(queries.accounts(organization_id=mine).values_list("id", "code"))
+    every_fx, every_hold = queries.FxSearch(), queries.HoldSearch()
+    fx_transfers = queries.fx_transfers(organization_id=mine, search=every_fx).order_by("id")
+    holds = queries.holds(organization_id=mine, search=every_hold, now=run.now).order_by("id")
+    monitors = queries.monitors(organization_id=mine).order_by("id")
+    months = queries.periods(organization_id=mine)
+    return {
+        FxLine: ("FX transfers", (
+            (row.sold_entry_id, row.bought_entry_id) for row in fx_transfers.iterator())),
+        HoldLine: ("holds", (
+            (codes[row.debit_account_id], codes[row.credit_account_id], row.amount_minor,
+             row.currency, row.reference, row.expires_at, row.multi_capture, row.status,
+             row.captured_minor)
+            for row in holds.iterator())),
+        MonitorLine: ("balance monitors", (
+            (codes[row.account_id], row.measure, row.direction, row.threshold_minor,
+             row.description, row.is_active)
+            for row in monitors.iterator())),
+        PeriodLine: ("accounting periods", (
+            (row.month, row.requested_by, row.approved_by, row.state != PeriodState.OPEN)
+            for row in months)),
+    }  # fmt: skip
+
+
+def _terms(run: Import, line: _Beside) -> tuple[object, ...]:
+    match line:
+        case FxLine():
+            return run.entry_ids.get(line.sold_entry), run.entry_ids.get(line.bought_entry)
+        case HoldLine():
+            return (
+                line.debit_account, line.credit_account, line.amount, line.currency,
+                line.reference, line.expires_at, line.multi_capture, "open", 0,
+            )  # fmt: skip
+        case MonitorLine():
+            return (
+                line.account, line.measure, line.direction, line.threshold, line.description, True,
+            )  # fmt: skip
+        case PeriodLine():
+            return line.month, line.requested_by, line.approved_by, True
+
+
+def _lines(run: Import, read: Read, kind: type[_Beside]) -> Iterator[_Numbered]:
+    """Yield the file's lines of a kind with their numbers; read only where there are any."""
+    if not run.check.lines[kind]:
+        return
+    for number, text in enumerate(read(), 1):
+        line = journal.parse_line(text)
+        if isinstance(line, kind):
+            yield number, line
+
+
+# --- Writing ------------------------------------------------------------------------------------
+
+
+def restore(
+    run: Import, read: Read, standing: Mapping[type[_Beside], int], on_progress: Progress
+) -> None:
+    """
+    Write what of these lines does not stand yet, a portion to a transaction.
+
+    :raises JournalFileRefused: if the ledger refuses one; names the line
+    :raises OrganizationNotEmpty: if somebody else writes here too
+    """
+    for kind, (what, write) in _WRITERS.items():
+        count = standing[kind]
+        for portion in batched(islice(_lines(run, read, kind), count, None), PORTION):
+            _restore_portion(run, kind, portion, count, write)
+            count += len(portion)
+            on_progress(what, count)
+
+
+@transactions.outermost
+def _restore_portion(
+    run: Import,
+    kind: type[_Beside],
+    portion: Sequence[_Numbered],
+    standing: int,
+    write: Callable[[Import, Sequence[Any]], None],
+) -> None:
+    # Of two imports of one file each waits here for the other's portion, and then sees it.
+    queries.lock_chain_head(organization_id=run.organization_id)
+    _, rows = _standing(run)[kind]
+    if sum(1 for _ in rows) != standing:
+        raise not_empty("another import under way")
+    try:
+        write(run, [line for _, line in portion])
+    except Refusal as refusal:
+        number, _ = portion[int(str(refusal.details.get("index", 0)))]
+        raise refuse_line(number, refusal) from refusal
+
+
+def _write_fx_transfers(run: Import, lines: Sequence[FxLine]) -> None:
+    rows = [
+        FxTransfer(
+            id=id_,
+            organization_id=run.organization_id,
+            from_account_id=run.accounts[line.from_account],
+            to_account_id=run.accounts[line.to_account],
+            sold_minor=line.sold,
+            sold_currency=line.sold_currency,
+            bought_minor=line.bought,
+            bought_currency=line.bought_currency,
+            rate=Decimal(line.rate),
+            remainder_minor=rules.quote(
+                sold_minor=line.sold,
+                sold_currency=line.sold_currency,
+                bought_currency=line.bought_currency,
+                rate=Decimal(line.rate),
+            ).remainder_minor,
+            source=line.source,
+            quoted_at=line.quoted_at,
+            sold_entry_id=run.entry_ids[line.sold_entry],
+            bought_entry_id=run.entry_ids[line.bought_entry],
+            reference=line.reference,
+            description=line.description,
+            metadata=journal.parse_metadata(line.metadata),
+            effective_at=line.effective_at,
+            created_at=line.created_at,
+        )
+        for id_, line in zip(new_ids(len(lines)), lines, strict=True)
+    ]
+    restore_fx_transfers(rows=rows, actor=run.actor, now=run.now)
+
+
+def _write_holds(run: Import, lines: Sequence[HoldLine]) -> None:
+    commands = [
+        PlaceHold(
+            id=id_,
+            debit_account_id=run.accounts[line.debit_account],
+            credit_account_id=run.accounts[line.credit_account],
+            amount_minor=line.amount,
+            currency=line.currency,
+            reference=line.reference,
+            expires_at=line.expires_at,
+            multi_capture=line.multi_capture,
+            metadata=journal.parse_metadata(line.metadata),
+        )
+        for id_, line in zip(new_ids(len(lines)), lines, strict=True)
+    ]
+    post(organization_id=run.organization_id, commands=commands, actor=run.actor, now=run.now)
+
+
+def _write_monitors(run: Import, lines: Sequence[MonitorLine]) -> None:
+    monitors = [
+        MonitorTerms(
+            account_id=run.accounts[line.account],
+            measure=MonitorMeasure(line.measure),
+            direction=MonitorDirection(line.direction),
+            threshold_minor=line.threshold,
+            description=line.description,
+        )
+        for line in lines
+    ]
+    restore_monitors(
+        organization_id=run.organization_id, monitors=monitors, actor=run.actor, now=run.now
+    )
+
+
+def _write_periods(run: Import, lines: Sequence[PeriodLine]) -> None:
+    for line in lines:
+        period = Period(
+            id=new_id(),
+            organization_id=run.organization_id,
+            month=line.month,
+            starts_at=line.starts_at,
+            ends_at=line.ends_at,
+            closings=line.closings - 1,
+            requested_by=line.requested_by,
+            approved_by=line.approved_by,
+        )
+        restore_closing(period=period, actor=run.actor, now=run.now)
+
+
+# In the order of the file.
+_WRITERS: Final[Mapping[type[_Beside], tuple[str, Callable[[Import, Sequence[Any]], None]]]] = {
+    FxLine: ("FX transfers kept", _write_fx_transfers),
+    HoldLine: ("holds placed", _write_holds),
+    MonitorLine: ("balances watched", _write_monitors),
+    PeriodLine: ("months frozen", _write_periods),
+}
