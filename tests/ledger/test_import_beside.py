@@ -63,7 +63,11 @@ def hold(organization, debit, credit, amount, **more) -> None:
 
 
 def open_holds(organization) -> list[Hold]:
-    return list(queries.holds(organization_id=organization).filter(status="open").order_by("id"))
+    return list(
+        queries.holds(organization_id=organization, search=queries.HoldSearch(), now=NOW)
+        .filter(status="open")
+        .order_by("id")
+    )
 
 
 def capture(organization, hold_id, amount=None):
