@@ -97,13 +97,17 @@ def never_deleted(name: str) -> Guard:
 
 
 def frozen_columns(name: str, *, columns: Sequence[str]) -> Guard:
-    """Refuse an UPDATE that changes one of these columns (NULLs compared as values)."""
+    """
+    Refuse an UPDATE that changes one of these columns (NULLs compared as values).
+
+    One that names none of them is not looked at.
+    """
     changed = " OR ".join(f'OLD."{column}" IS DISTINCT FROM NEW."{column}"' for column in columns)
     return Guard(
         name=name,
         level=pgtrigger.Row,
         when=pgtrigger.Before,
-        operation=pgtrigger.Update,
+        operation=pgtrigger.UpdateOf(*columns),
         func=(
             f"IF {changed} THEN RAISE EXCEPTION '%: {', '.join(columns)} never change', "
             f"TG_TABLE_NAME USING ERRCODE = 'restrict_violation', CONSTRAINT = '{name}'; END IF;"

@@ -17,6 +17,15 @@ from apps.core.triggers import Guard, append_only, body
 class JournalEntry(OrganizationOwned):
     """An immutable, balanced set of postings."""
 
+    # Without a constraint, as its postings' references are: the accounts that they name have one,
+    # and are its organisation's, which their trigger looks at for all of a statement at once.
+    organization = models.ForeignKey(
+        "accounts.Organization",
+        on_delete=models.PROTECT,
+        related_name="+",
+        db_index=False,
+        db_constraint=False,
+    )
     kind = models.CharField(max_length=40)
     reference = models.CharField(max_length=255, null=True)  # noqa: DJ001  (NULL: none was given)
     description = models.CharField(max_length=500, default="")
@@ -115,7 +124,7 @@ class Posting(models.Model):
                 when=pgtrigger.After,
                 operation=pgtrigger.Insert,
                 referencing=pgtrigger.Referencing(new="written"),
-                declare=[("bad", "record")],
+                declare=[("seen", "record"), ("bad", "record")],
                 func=body(apps.ledger.__file__, "postings_are_balanced"),
             ),
         ]
