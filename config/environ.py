@@ -5,6 +5,8 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any, BinaryIO, Final, Protocol
 
+type Environ = dict[str, Any]
+
 _NAMES_KEPT: Final = 1024
 
 
@@ -33,7 +35,7 @@ class Scope(Protocol):
     headers: Headers
 
 
-def make_environ(scope: Scope, body: BinaryIO, length: int, *, arrived: float) -> dict[str, Any]:
+def make_environ(scope: Scope, body: BinaryIO, length: int, *, arrived: float) -> Environ:
     """
     Return the environment of a request whose body of so many bytes is here already.
 
@@ -43,13 +45,13 @@ def make_environ(scope: Scope, body: BinaryIO, length: int, *, arrived: float) -
     name with a hyphen, which a proxy of ours may have set (PEP 3333 has one form for both).
     """
     host, _, port = scope.server.rpartition(":")
-    environ: dict[str, Any] = {
+    environ: Environ = {
         "GATEWAY_INTERFACE": "CGI/1.1",
         "REQUEST_METHOD": scope.method,
         "SCRIPT_NAME": "",
-        # The bytes of the path, each as one character: what WSGI calls a native string.
+        # Bytes, each as one character: what WSGI calls a native string.
         "PATH_INFO": scope.path.encode().decode("latin-1"),
-        "QUERY_STRING": scope.query_string,
+        "QUERY_STRING": scope.query_string.encode().decode("latin-1"),
         "SERVER_NAME": host.strip("[]"),
         "SERVER_PORT": port,
         "SERVER_PROTOCOL": f"HTTP/{scope.http_version}",

@@ -9,8 +9,11 @@ is its log line: a test sends every kind of request both ways (tests/config/test
 """
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any, Final, NamedTuple
 
+import sentry_sdk
+import structlog
 from django.conf import settings
 from django.core.exceptions import DisallowedHost
 from django.core.handlers.wsgi import WSGIRequest
@@ -23,11 +26,13 @@ from django.utils.log import log_response
 from apps.core import context
 from apps.core.api.headers import add_headers
 from apps.core.api.views import GatheringApiView
+from apps.core.context import RequestContext
 from apps.ledger.api.views import TransferCollection
+from config.environ import Environ
 from config.logging import log_request
 from config.middleware import API_CONTENT_POLICY, begin_request
 
-type Environ = dict[str, Any]
+log = structlog.stdlib.get_logger("kassa.lane")
 
 # As the URL configuration has it, which is also how the log names it.
 ROUTE: Final = "v1/transfers"
@@ -57,22 +62,30 @@ class ExpressLane:
         return path == f"/{ROUTE}" and method == "POST" and not query
 
     def answer(self, environs: Sequence[Environ]) -> list[Answer | None]:
-        """Answer each request, given as WSGI has it; None for one that is Django's."""
-        requests = [WSGIRequest(environ) for environ in environs]
-        plain = [
-            (begin_request(request.META), request)
-            for request in requests
-            if self._is_plain(request)
-        ]
-        responses = VIEW().post_many(plain)
+        """
+        Answer each request, given as WSGI has it; None for one that is Django's.
+
+        One that cannot even be read as a request is Django's too, so that it harms no other.
+        """
+        requests = [self._read(environ) for environ in environs]
+        plain = [one for one in requests if one is not None]
+        # A fault is reported with what led to it, and not with what other keys did before.
+        with sentry_sdk.isolation_scope() if settings.SENTRY_DSN else nullcontext():
+            responses = iter(VIEW().post_many(plain))
         if connection.errors_occurred:
             # What the signal at a request's end does for Django; one that works is kept for more.
             close_old_connections()
-        answers = {
-            id(request): self._finish(begun, request, response)
-            for (begun, request), response in zip(plain, responses, strict=True)
-        }
-        return [answers.get(id(request)) for request in requests]
+        return [one and self._finish(*one, next(responses)) for one in requests]
+
+    def _read(self, environ: Environ) -> tuple[RequestContext, WSGIRequest] | None:
+        try:
+            request = WSGIRequest(environ)
+            if not self._is_plain(request):
+                return None
+        # Whatever it is that is wrong with it: Django says so.
+        except Exception:  # noqa: BLE001
+            return None
+        return begin_request(request.META), request
 
     def _is_plain(self, request: WSGIRequest) -> bool:
         """Say whether Django's middleware would let the request pass to its view."""
@@ -97,9 +110,17 @@ class ExpressLane:
         return True
 
     def _finish(
-        self, begun: context.RequestContext, request: WSGIRequest, response: HttpResponse
-    ) -> Answer:
+        self, begun: RequestContext, request: WSGIRequest, response: HttpResponse
+    ) -> Answer | None:
         context.resume(begun)
+        try:
+            return self._print(begun, request, response)
+        # Django answers it then: what was done stands under its idempotency key.
+        except Exception:
+            log.exception("answer_not_printed")
+            return None
+
+    def _print(self, begun: RequestContext, request: WSGIRequest, response: HttpResponse) -> Answer:
         add_headers(request, response)
         content = response.content
         status = response.status_code

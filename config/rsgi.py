@@ -27,7 +27,12 @@ def make_front() -> "Front":
     if settings.SENTRY_DSN:
         # Keeps the traces of two requests apart, as it does by itself round Django's handler.
         application = SentryWsgiMiddleware(application)
-    return Front(application, ExpressLane(), threads=settings.WEB_THREADS)
+    return Front(
+        application,
+        ExpressLane(),
+        threads=settings.WEB_THREADS,
+        lane_threads=settings.WEB_LANE_THREADS,
+    )
 
 
 application = make_front()

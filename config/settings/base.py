@@ -163,9 +163,11 @@ API_IN_FLIGHT_MAX = env.int("API_IN_FLIGHT_MAX", default=20)
 API_ORGANIZATION_FACTOR = 4
 # Among so many processes the limits are shared out where they cannot be counted together.
 WEB_PROCESSES = env.int("WEB_CONCURRENCY", default=os.cpu_count() or 1)
-# Threads of each: no more than its pool has connections and waiters (40), or a cold start turns
-# some away.
-WEB_THREADS = env.int("WEB_THREADS", default=32)
+# Threads of each, of Django and of the express lane: together no more than its pool has connections
+# and waiters (40), or a cold start turns some away; the lane's less than its connections (8), so
+# that Django always finds one.
+WEB_THREADS = env.int("WEB_THREADS", default=26)
+WEB_LANE_THREADS = env.int("WEB_LANE_THREADS", default=6)
 
 # --- REST -------------------------------------------------------------------------------------
 

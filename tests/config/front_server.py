@@ -17,16 +17,22 @@ from granian.server.mp import MPServer
 
 
 class Parts:
-    """An answer in parts without a declared length, as a long export is."""
+    """An answer in parts without a declared length, as a long export is; a fault may be in it."""
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, *, fails: bool) -> None:
         self._parts = iter([b"x" * 100_000] * count)
+        self._fails = fails
 
     def __iter__(self) -> Iterator[bytes]:
         return self
 
     def __next__(self) -> bytes:
-        return next(self._parts)
+        part = next(self._parts, None)
+        if part is None and self._fails:
+            raise TimeoutError("The application's own fault.")
+        if part is None:
+            raise StopIteration
+        return part
 
     def close(self) -> None:
         with Path(os.environ["FRONT_SAID"]).open("a") as said:
@@ -35,16 +41,17 @@ class Parts:
 
 def small_application(environ: dict[str, Any], start_response: Any) -> Any:
     path = environ["PATH_INFO"]
-    if path == "/parts":
+    if path in {"/parts", "/parts-that-fail"}:
         start_response("200 OK", [("Content-Type", "text/csv")])
-        return Parts(int(environ["QUERY_STRING"]))
+        return Parts(int(environ["QUERY_STRING"]), fails=path != "/parts")
     if path == "/nothing":
         start_response("204 No Content", [])
         return []
     if path == "/fault":
         raise RuntimeError("The application's own fault.")
     taken = environ["wsgi.input"].read()
-    asked = f"{path} {len(taken)} {environ.get('CONTENT_LENGTH', '-')} "
+    query = environ["QUERY_STRING"]
+    asked = f"{path}{query} {len(taken)} {environ.get('CONTENT_LENGTH', '-')} "
     said = asked + " ".join(
         f"{name}={value}" for name, value in sorted(environ.items()) if name.startswith("HTTP_X")
     )
@@ -61,8 +68,8 @@ def make_front() -> Any:
     from config.express import ExpressLane  # noqa: PLC0415
 
     front._BODY_SECONDS_MAX = 1.0
-    front.BODY_BYTES_MAX = 3 * 2**20
-    return front.Front(small_application, ExpressLane(), threads=4)
+    front._BYTES_MAX = 3 * 2**20
+    return front.Front(small_application, ExpressLane(), threads=4, lane_threads=2)
 
 
 if __name__ == "__main__":

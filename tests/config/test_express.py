@@ -9,6 +9,7 @@ import pytest
 from django.conf import settings as django_settings
 from django.core.handlers.wsgi import WSGIHandler
 from django.core.signals import got_request_exception
+from django.db import OperationalError
 from django.urls import resolve
 
 from apps.accounts.api.authentication import forget_cached_keys
@@ -382,6 +383,33 @@ class TestMany:
         )
 
         assert [answer and answer.status for answer in answers] == [201, None, 201]
+
+    def test_one_that_is_no_request_at_all_is_djangos_and_harms_nobody(self, both):
+        odd = both.environ(CONTENT_TYPE="application/json; charset*=bogus''%41")
+
+        answers = both.lane.answer([both.environ(), odd, both.environ()])
+
+        assert [answer and answer.status for answer in answers] == [201, None, 201]
+
+    def test_a_fault_that_all_meet_is_told_to_each(self, both, monkeypatch):
+        def fail(**_):
+            raise OperationalError("The way to Postgres is gone.")
+
+        monkeypatch.setattr(operations, "post_asked", fail)
+        answers = both.by_lane(both.environ(), both.environ(b"{"), both.environ())
+
+        assert [answer[0] for answer in answers] == [503, 400, 503]
+        assert not limits._in_flight
+
+    def test_what_cannot_be_printed_is_djangos_which_finds_it_done(self, both, monkeypatch):
+        def fail(*_):
+            raise RuntimeError("No header can be made.")
+
+        monkeypatch.setattr("config.express.add_headers", fail)
+        assert both.lane.answer([both.environ(key="unprinted")]) == [None]
+        answer = both.by_django(both.environ(key="unprinted"))
+
+        assert (answer[0], answer[1]["Idempotent-Replayed"]) == (201, "true")
 
     def test_a_key_beyond_its_rate_is_refused_from_there_on(self, both, settings):
         settings.API_RATE_PER_SECOND, settings.API_RATE_BURST = 0.001, 3

@@ -1,6 +1,7 @@
 """The front on the wire: how bodies come in, and how answers that are not short go out."""
 
 import contextlib
+import json
 import re
 import socket
 import time
@@ -93,8 +94,19 @@ class TestBodies:
     def test_none_is_none(self, server):
         assert server.ask(get(b"/taken"))[::2] == (200, b"/taken 0 - ")
 
-    def test_one_that_is_too_long_is_413_before_it_is_read(self, server):
-        assert server.ask(post(b"/taken", b"Content-Length: 3145729"))[0] == 413
+    @pytest.mark.parametrize(
+        ("path", "length"),
+        [(b"/taken", 3 * 2**20), (b"/v1/transfers", 2**20), (b"/v1/transfers/batch", 16 * 2**20)],
+    )
+    def test_one_that_is_too_long_is_413_before_it_is_read(self, server, path, length):
+        raw = post(path, b"Content-Length: %d" % (length + 1), b"Request-Id: longer-than-1")
+
+        status, head, body = server.ask(raw)
+
+        assert status == 413
+        assert json.loads(body)["code"] == "body_too_large"
+        assert b"content-type: application/problem+json" in head
+        assert b"request-id: longer-than-1" in head
 
     def test_one_that_grows_too_long_in_chunks_is_413(self, server):
         part = b"100000\r\n" + b"c" * 2**20 + b"\r\n"
@@ -130,7 +142,8 @@ class TestBodies:
         assert is_there(server)
         assert time.monotonic() - began < 0.9
         for wire in slow:
-            assert read(wire)[0] == 408
+            status, _head, body = read(wire)
+            assert (status, json.loads(body)["code"]) == (408, "request_timeout")
             wire.close()
 
 
@@ -141,17 +154,31 @@ class TestAnswers:
         status, head, body = server.ask(get(b"/parts?30"))
 
         assert status == 200
-        assert b"transfer-encoding: chunked" in head
-        assert body.count(b"x") == 3_000_000
+        assert b"content-length: 3000000" in head
+        assert body == b"x" * 3_000_000
         wait_until(lambda: server.said.read_text().count("closed") == closed + 1)
 
-    def test_in_parts_to_a_client_that_goes_away_is_closed_too(self, server):
+    def test_in_parts_with_a_fault_in_the_middle_is_500_and_not_a_short_file(self, server):
         closed = server.said.read_text().count("closed")
-        with server.connect() as wire:
-            wire.sendall(get(b"/parts?100000"))
-            assert wire.recv(1000).startswith(b"HTTP/1.1 200")
 
+        status, _head, body = server.ask(get(b"/parts-that-fail?30"))
+
+        assert (status, json.loads(body)["code"]) == (500, "internal_error")
         wait_until(lambda: server.said.read_text().count("closed") == closed + 1)
+
+    def test_that_nobody_takes_holds_nobody_up(self, server):
+        closed = server.said.read_text().count("closed")
+        slow = [server.connect() for _ in range(8)]
+        for wire in slow:
+            wire.sendall(get(b"/parts?300"))
+
+        # There are four threads, and eight who take nothing of thirty megabytes.
+        wait_until(lambda: server.said.read_text().count("closed") == closed + 8)
+        assert is_there(server)
+        for wire in slow[:2]:
+            assert read(wire)[2] == b"x" * 30_000_000
+        for wire in slow:
+            wire.close()
         assert is_there(server)
 
     def test_a_client_that_goes_away_before_its_answer_disturbs_nobody(self, server):
@@ -174,7 +201,7 @@ class TestAnswers:
     def test_a_fault_past_every_handler_is_500_without_a_word_of_it(self, server):
         status, _head, body = server.ask(get(b"/fault"))
 
-        assert status == 500
+        assert (status, json.loads(body)["code"]) == (500, "internal_error")
         assert b"own fault" not in body
 
 
@@ -193,5 +220,15 @@ class TestNames:
 
         assert answer[2] == b"/taken 0 - HTTP_X_FORWARDED_FOR=1.1.1.1,2.2.2.2"
 
-    def test_of_a_path_beyond_ascii(self, server):
-        assert server.ask(get(b"/r%C3%A9sum%C3%A9%20x"))[2] == "/résumé x 0 - ".encode()
+    def test_of_a_path_and_a_query_beyond_ascii(self, server):
+        asked = b"/r%C3%A9sum%C3%A9%20x?a=" + "€".encode()
+
+        assert server.ask(get(asked))[2] == "/résumé xa=€ 0 - ".encode()
+
+    @pytest.mark.parametrize("path", [b"/taken", b"/v1/transfers"])
+    def test_of_a_charset_that_is_no_text_is_415(self, server, path):
+        header = b"Content-Type: application/json; charset*=bogus''%41"
+
+        answer = server.ask(post(path, header, b"Content-Length: 2", body=b"{}"))
+
+        assert (answer[0], json.loads(answer[2])["code"]) == (415, "unsupported_media_type")

@@ -162,6 +162,6 @@ def client_address(request: HttpRequest) -> str:
     proxies: int = settings.OWN_PROXIES
     if proxies:
         hops = [hop.strip() for hop in request.META.get("HTTP_X_FORWARDED_FOR", "").split(",")]
-        if len(hops) >= proxies:
-            return str(hops[-proxies])
+        # With fewer it did not come by way of all of them, or not whole: that is nobody's address.
+        return hops[-proxies] if len(hops) >= proxies else ""
     return str(request.META.get("REMOTE_ADDR", ""))

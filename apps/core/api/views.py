@@ -281,17 +281,33 @@ class GatheringApiView[Asked](LeanApiView):
                 else:
                     asked.setdefault(caller.organization_id, {})[place] = one
             for organization_id, places in asked.items():
-                self.do(organization_id, list(places.values()))
+                # What is logged meanwhile is of the first of them, not of one that was refused.
+                context.resume(requests[min(places)][0])
+                met = self._do(organization_id, list(places.values()))
                 for place, one in places.items():
-                    context.resume(requests[place][0])
-                    try:
-                        answers[place] = self.show(one)
-                    except Exception as fault:  # noqa: BLE001 - see above
-                        answers[place] = problems.respond(fault, requests[place][1])
+                    begun, request = requests[place]
+                    context.resume(begun)
+                    answers[place] = self._show(one, request, met=met)
         finally:
             for _begun, request in requests:
                 limits.release(request)
         return [answers[place] for place in range(len(requests))]
+
+    def _do(self, organization_id: UUID, asked: Sequence[Asked]) -> Exception | None:
+        """Do what was asked for; return the fault that all of it met."""
+        try:
+            self.do(organization_id, asked)
+        except Exception as fault:  # noqa: BLE001 - see above
+            return fault
+        return None
+
+    def _show(self, asked: Asked, request: HttpRequest, *, met: Exception | None) -> HttpResponse:
+        if met is not None:
+            return problems.respond(met, request)
+        try:
+            return self.show(asked)
+        except Exception as fault:  # noqa: BLE001 - see above
+            return problems.respond(fault, request)
 
 
 def answer(data: object, *, status: int = 200) -> HttpResponse:

@@ -16,7 +16,7 @@ from typing import Final
 from uuid import UUID
 
 import structlog
-from django.db import DatabaseError, InterfaceError, OperationalError
+from django.db import InterfaceError, OperationalError
 
 from apps.core import audit, context, idempotency, transactions
 from apps.core.actors import Actor
@@ -193,8 +193,9 @@ def _answer_singly(organization_id: UUID, group: Sequence[Ticket]) -> None:
 
 def _is_away(fault: Exception) -> bool:
     """Whether the database, or the way there, is what failed: then it would for each."""
-    is_database = isinstance(fault, DatabaseError | InterfaceError)
-    return is_database and not transactions.sqlstate(fault)
+    # Not any database error without a state: one of the driver's own is about one value.
+    is_lost = isinstance(fault, OperationalError | InterfaceError)
+    return is_lost and not transactions.sqlstate(fault)
 
 
 def _is_timeout(fault: Exception) -> bool:

@@ -1,0 +1,178 @@
+"""What gathers by key: every request is told its answer, whatever befalls the thread it was on."""
+
+import asyncio
+import io
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import pytest
+
+from config import gathering
+from config.express import Answer, ExpressLane
+from config.gathering import Crowded, Failed, Gathering
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+class Named(dict):
+    """The headers of a request, as granian has them."""
+
+
+@dataclass
+class Asked:
+    """What is known of a request before its body."""
+
+    key: str
+    name: str
+    headers: Named = field(init=False)
+    method: str = "POST"
+    path: str = "/v1/transfers"
+    query_string: str = ""
+    scheme: str = "http"
+    http_version: str = "1.1"
+    client: str = "127.0.0.1:1"
+    server: str = "127.0.0.1:2"
+
+    def __post_init__(self):
+        self.headers = Named({"authorization": self.key, "x-name": self.name})
+
+
+class Lane(ExpressLane):
+    """Answers with the name of each request, once it may; remembers what came together."""
+
+    def __init__(self):
+        super().__init__()
+        self.batches: list[list[str]] = []
+        self.may_go_on = threading.Event()
+        self.may_go_on.set()
+        self.seconds = 0.0
+
+    def answer(self, environs):
+        names = [environ["HTTP_X_NAME"] for environ in environs]
+        self.batches.append(names)
+        threading.Event().wait(self.seconds)
+        assert self.may_go_on.wait(20)
+        if "ends" in names:
+            raise SystemExit
+        return [None if name == "other" else Answer(201, [], name.encode()) for name in names]
+
+
+@pytest.fixture
+def lane():
+    return Lane()
+
+
+async def ask(gathered: Gathering, key: str, name: str):
+    answer = await gathered.answer(Asked(key, name), io.BytesIO(), 0)
+    return answer and answer.body.decode()
+
+
+async def settled():
+    for _ in range(20):
+        await asyncio.sleep(0.005)
+
+
+def run(lane, scenario, *, threads=2):
+    gathered = Gathering(lane, threads=threads)
+
+    async def bounded():
+        async with asyncio.timeout(20):
+            return await scenario(gathered)
+
+    try:
+        return asyncio.run(bounded())
+    finally:
+        gathered.close()
+
+
+def test_what_comes_while_a_thread_is_at_it_is_one_batch_and_each_is_told_its_own(lane):
+    async def scenario(gathered):
+        lane.may_go_on.clear()
+        first = asyncio.create_task(ask(gathered, "k", "0"))
+        await settled()
+        others = [asyncio.create_task(ask(gathered, "k", str(n))) for n in range(1, 6)]
+        await settled()
+        lane.may_go_on.set()
+        return await asyncio.gather(first, *others)
+
+    assert run(lane, scenario) == ["0", "1", "2", "3", "4", "5"]
+    assert lane.batches == [["0"], ["1", "2", "3", "4", "5"]]
+
+
+def test_what_is_djangos_is_told_so_and_its_neighbours_are_answered(lane):
+    async def scenario(gathered):
+        return await asyncio.gather(*(ask(gathered, "k", name) for name in ("a", "other", "b")))
+
+    assert run(lane, scenario) == ["a", None, "b"]
+
+
+def test_keys_that_are_never_idle_leave_turns_to_others(lane, monkeypatch):
+    monkeypatch.setattr(gathering, "_TURN_SECONDS", 0.01)
+    lane.seconds = 0.005
+    busy = True
+
+    async def scenario(gathered):
+        nonlocal busy
+
+        async def keep_busy(key):
+            while busy:
+                await ask(gathered, key, "busy")
+
+        # Three of each, so that something always waits when a batch is done.
+        others = [asyncio.create_task(keep_busy(f"k{n % 4}")) for n in range(12)]
+        await settled()
+        served = len(lane.batches)
+        answer = await ask(gathered, "quiet", "quiet")
+        between = len(lane.batches) - served
+        busy = False
+        await asyncio.gather(*others)
+        return answer, between
+
+    answer, between = run(lane, scenario, threads=2)
+
+    assert answer == "quiet"
+    # Four keys had a turn of a few batches each before it, on two threads.
+    assert between < 40
+
+
+def test_a_thread_that_is_ended_fails_its_batch_and_the_key_goes_on(lane):
+    async def scenario(gathered):
+        with pytest.raises(Failed):
+            await ask(gathered, "k", "ends")
+        return await ask(gathered, "k", "next")
+
+    assert run(lane, scenario, threads=1) == "next"
+
+
+def test_what_has_waited_too_long_is_not_begun(lane, monkeypatch):
+    monkeypatch.setattr(gathering, "_WAIT_SECONDS_MAX", 0.5)
+
+    async def scenario(gathered):
+        lane.may_go_on.clear()
+        first = asyncio.create_task(ask(gathered, "k", "first"))
+        await settled()
+        late = [asyncio.create_task(ask(gathered, "k", "late")) for _ in range(3)]
+        await asyncio.sleep(0.6)
+        fresh = asyncio.create_task(ask(gathered, "k", "fresh"))
+        await asyncio.sleep(0.01)
+        lane.may_go_on.set()
+        return await asyncio.gather(first, *late, fresh, return_exceptions=True)
+
+    first, *late, fresh = run(lane, scenario)
+
+    assert (first, fresh) == ("first", "fresh")
+    assert [type(answer) for answer in late] == [Crowded] * 3
+    assert lane.batches == [["first"], ["fresh"]]
+
+
+def test_while_the_process_ends_nobody_waits_for_ever(lane):
+    async def scenario(gathered):
+        closing = ThreadPoolExecutor(1)
+        await asyncio.get_running_loop().run_in_executor(closing, gathered.close)
+        for _ in range(2):
+            with pytest.raises(Crowded):
+                await ask(gathered, "k", "late")
+
+    run(lane, scenario)
+    assert lane.batches == []
