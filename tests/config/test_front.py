@@ -10,7 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from django.urls import resolve
 
+from apps.banking.api.uploads import FORM_BYTES_MAX
+from apps.banking.api.views import BankFileCollection
+from apps.banking.formats.secure_xml import FILE_BYTES_MAX as BANK_FILE_BYTES_MAX
+from config import front
 from tests.config.test_server import free_port
 from tests.support import running, wait_until
 
@@ -93,6 +98,10 @@ class TestBodies:
 
     def test_none_is_none(self, server):
         assert server.ask(get(b"/taken"))[::2] == (200, b"/taken 0 - ")
+
+    def test_a_banks_file_may_be_longer_than_other_bodies_of_the_api(self, server):
+        assert resolve(front._FILES).func.view_class is BankFileCollection
+        assert front._BYTES_MAX > BANK_FILE_BYTES_MAX + FORM_BYTES_MAX
 
     @pytest.mark.parametrize(
         ("path", "length"),
