@@ -1,5 +1,7 @@
 """The HTTP server on the wire: which requests it reads in one way only, and how it ends."""
 
+import contextlib
+import json
 import re
 import socket
 import time
@@ -7,8 +9,13 @@ import urllib.request
 from collections.abc import Iterator
 
 import pytest
+from django.db import transaction
 
+from apps.ledger.models import Balance, JournalEntry
+from tests.config.test_express import Both
 from tests.support import running, wait_until
+
+pytestmark = pytest.mark.django_db(transaction=True)
 
 HOST = b"Host: localhost\r\n"
 
@@ -145,3 +152,39 @@ class TestEnd:
 
             assert answer.startswith(b"HTTP/1.1 403")
             assert process.wait(timeout=20) == 0
+
+    def test_a_transfer_that_waits_for_another_one_is_answered_too(self):
+        both, port = Both(), free_port()
+        body = json.dumps(both.transfer()).encode()
+        with running(
+            "-m", "config.server",
+            KASSA_ROLE="web", KASSA_BIND=f"127.0.0.1:{port}", WEB_CONCURRENCY="1",
+        ) as process:  # fmt: skip
+            wait_until(lambda: answers(port), seconds=60)
+            with contextlib.ExitStack() as wires:
+                with transaction.atomic():  # noqa: TID251  (a lock of the test's own)
+                    # Somebody sits on the account: the first waits for its row, the second for it.
+                    Balance.objects.select_for_update().get(id=both.ann)
+                    asked = [
+                        wires.enter_context(socket.create_connection(("127.0.0.1", port)))
+                        for _ in range(2)
+                    ]
+                    for number, wire in enumerate(asked):
+                        wire.settimeout(20)
+                        wire.sendall(
+                            post(
+                                b"Content-Type: application/json",
+                                b"Content-Length: %d" % len(body),
+                                b"Authorization: Bearer " + both.token.encode(),
+                                b"Idempotency-Key: ends-%d" % number,
+                                body=body,
+                            )
+                        )
+                        time.sleep(0.3)
+                    process.terminate()
+                    time.sleep(0.3)
+                came = [wire.recv(65536) for wire in asked]
+
+            assert [answer.split(b"\r\n", 1)[0] for answer in came] == [b"HTTP/1.1 201 Created"] * 2
+            assert process.wait(timeout=20) == 0
+        assert JournalEntry.objects.filter(organization=both.organization).count() == 3
