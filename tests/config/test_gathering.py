@@ -80,10 +80,12 @@ def run(lane, scenario, *, threads=2):
         async with asyncio.timeout(20):
             return await scenario(gathered)
 
-    try:
-        return asyncio.run(bounded())
-    finally:
-        gathered.close()
+    # On a thread of its own: the browser's driver has a loop running on this one.
+    with ThreadPoolExecutor(1) as loop:
+        try:
+            return loop.submit(asyncio.run, bounded()).result()
+        finally:
+            gathered.close()
 
 
 def test_what_comes_while_a_thread_is_at_it_is_one_batch_and_each_is_told_its_own(lane):
