@@ -374,10 +374,22 @@ class TestApi:
 
         for path in ("/v1/journal-entries", "/v1/postings"):
             for query in (
-                {"ledger_account": printed(api.ann)},
                 {"reference": "r-1"},
                 {"metadata[order]": "3"},
                 {"effective_before": "2026-11-01T09:00:00Z"},
             ):
                 assert self.found(api, path, **query)["data"] != []
                 assert self.found(other, path, **query)["data"] == []
+
+    @pytest.mark.parametrize(
+        "path",
+        ["journal-entries", "postings", "transfers", "holds", "balances", "balance-monitors"],
+    )
+    def test_narrowed_to_an_account_of_another_organization_are_404(self, api, path):
+        other = ApiClient()
+
+        mine = api.get(f"/v1/{path}", ledger_account=printed(api.ann))
+        theirs = other.get(f"/v1/{path}", ledger_account=printed(api.ann))
+
+        assert mine.status_code == 200
+        assert (theirs.status_code, theirs.json()["code"]) == (404, "ledger_account_not_found")

@@ -27,6 +27,7 @@ from apps.core.api.pagination import (
 from apps.core.api.problems import ApiProblem
 from apps.core.api.views import get_caller
 from apps.core.ids import decode_id
+from apps.ledger.api.asked import find_account
 from apps.ledger.queries import Ask, Found, Place, Search, Window
 
 AMOUNT_DAYS_MAX: Final = 31
@@ -70,15 +71,19 @@ def read_search(request: Request, *, kind: str | None = None) -> Search:
     Return what a request looks for; with `kind` among entries of that kind, and it names none.
 
     :raises ApiProblem: `invalid_request` (400), with the `parameter` that is wrong
+    :raises LedgerAccountNotFound: if the caller's organisation has no such account
     """
     names = NAMES if kind is None else [name for name in NAMES if name != "kind"]
     check_query(request, {*PAGING_NAMES, *names, *metadata_names(request)})
     account = request.query_params.get("ledger_account")
     least, most = _amounts(request)
+    organization_id = get_caller(request).organization_id
     search = Search(
-        organization_id=get_caller(request).organization_id,
+        organization_id=organization_id,
         now=clock.now(),
-        account_id=None if account is None else decode_id("la", account),
+        account_id=find_account(
+            organization_id, None if account is None else decode_id("la", account)
+        ),
         reference=request.query_params.get("reference"),
         kind=kind or request.query_params.get("kind"),
         metadata=read_metadata(request),

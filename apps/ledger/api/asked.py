@@ -50,6 +50,17 @@ def read_query(
     return values
 
 
+def find_account(organization_id: UUID, account_id: UUID | None) -> UUID | None:
+    """
+    Return the account that a list is narrowed to, if it is: one of the caller's own.
+
+    :raises LedgerAccountNotFound: if the organisation has no such account (404, as on its own page)
+    """
+    if account_id is not None:
+        queries.require_account(organization_id=organization_id, account_id=account_id)
+    return account_id
+
+
 def read_month(text: str) -> date:
     """
     Return the first day of a month written as 2026-06.

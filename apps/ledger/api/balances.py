@@ -12,7 +12,13 @@ from apps.core.api.problems import ApiProblem
 from apps.core.api.views import ApiView, Shape, get_caller
 from apps.ledger import queries
 from apps.ledger.api import examples
-from apps.ledger.api.asked import PAGING, PAGING_TOLD, page_of_accounts, read_query
+from apps.ledger.api.asked import (
+    PAGING,
+    PAGING_TOLD,
+    find_account,
+    page_of_accounts,
+    read_query,
+)
 from apps.ledger.api.serializers import EffectiveField
 
 READ: Final = "ledger:read"
@@ -74,11 +80,12 @@ class BalanceCollection(ApiView):
         if "ledger_account" in asked and "code_prefix" in asked:
             raise ApiProblem("invalid_request", "Give ledger_account or code_prefix, not both.")
         at = asked.get("at") or clock.now()
+        organization_id = get_caller(request).organization_id
         found = queries.list_balances_at(
-            organization_id=get_caller(request).organization_id,
+            organization_id=organization_id,
             at=at,
             clock=asked["clock"],
-            account_id=asked.get("ledger_account"),
+            account_id=find_account(organization_id, asked.get("ledger_account")),
             code_prefix=asked.get("code_prefix", ""),
         )
         page = page_of_accounts(request, found)

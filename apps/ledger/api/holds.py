@@ -36,7 +36,7 @@ from apps.ledger.api._searching import (
     read_metadata,
     read_window,
 )
-from apps.ledger.api.asked import read_query
+from apps.ledger.api.asked import find_account, read_query
 from apps.ledger.api.serializers import DRY_RUN, EffectiveField, Hold, TransferBalance, ViewedPage
 from apps.ledger.operations import CaptureRequest, HoldRequest, HoldResult
 from apps.ledger.queries import HoldSearch, HoldView
@@ -153,10 +153,11 @@ class HoldCollection(ApiView):
     def get(self, request: Request) -> Response:
         now, names = clock.now(), [*CREATED, *metadata_names(request)]
         asked = read_query(request, AskHolds, more=[*PAGING_NAMES, *names])
+        organization_id = get_caller(request).organization_id
         rows = queries.holds(
-            organization_id=get_caller(request).organization_id,
+            organization_id=organization_id,
             search=HoldSearch(
-                account_id=asked.get("ledger_account"),
+                account_id=find_account(organization_id, asked.get("ledger_account")),
                 status=asked.get("status"),
                 reference=asked.get("reference"),
                 metadata=read_metadata(request),

@@ -17,6 +17,7 @@ from apps.core.api.views import ApiView, Shape, get_caller, require_idempotency_
 from apps.core.ids import decode_id
 from apps.ledger import operations, queries
 from apps.ledger.api import examples
+from apps.ledger.api.asked import find_account
 from apps.ledger.operations import MonitorTerms
 from apps.ledger.rules import COUNTER_MAX, MonitorDirection, MonitorMeasure
 
@@ -102,9 +103,11 @@ class BalanceMonitorCollection(ApiView):
         active = request.query_params.get("active")
         if active is not None and active not in _TRUTHS:
             raise ApiProblem("invalid_request", "active is true or false.")
+        organization_id = get_caller(request).organization_id
+        account_id = None if account is None else decode_id("la", account)
         rows = queries.monitors(
-            organization_id=get_caller(request).organization_id,
-            account_id=decode_id("la", account) if account is not None else None,
+            organization_id=organization_id,
+            account_id=find_account(organization_id, account_id),
             is_active=None if active is None else _TRUTHS[active],
         )
         return list_page(request, rows, BalanceMonitor, filters=("ledger_account", "active"))

@@ -1,6 +1,6 @@
 """Reads of the books, and the only place that locks them (`_locks`)."""
 
-from apps.ledger.queries._accounts import AccountSearch, accounts
+from apps.ledger.queries._accounts import AccountSearch, accounts, require_account
 from apps.ledger.queries._balances import (
     BalanceView,
     TrialBalanceLine,
@@ -270,6 +270,7 @@ __all__ = [
     "read_balances",
     "read_expired_holds",
     "read_holds",
+    "require_account",
     "stands_at_floor",
     "stored_movements",
     "stream_chain_by_id",

@@ -6,6 +6,7 @@ from uuid import UUID
 
 from django.db.models import Exists, OuterRef, Q, QuerySet
 
+from apps.ledger import errors
 from apps.ledger.models import Balance, LedgerAccount
 
 
@@ -40,6 +41,16 @@ def accounts(*, organization_id: UUID, search: AccountSearch = _ANY) -> QuerySet
         # The index is of those that have some: a row without is not to be found by it.
         rows = rows.filter(metadata__contains=dict(search.metadata)).exclude(metadata={})
     return rows
+
+
+def require_account(*, organization_id: UUID, account_id: UUID) -> None:
+    """
+    Refuse what names an account that the organisation does not have.
+
+    :raises LedgerAccountNotFound: if it has none of this id
+    """
+    if not LedgerAccount.objects.filter(organization_id=organization_id, id=account_id).exists():
+        raise errors.LedgerAccountNotFound("There is no such ledger account.")
 
 
 def in_branch(code_prefix: str) -> Q:
