@@ -6,6 +6,8 @@ from typing import Any
 
 import environ
 
+from config.connections import PooledConnection
+
 # Statement, lock, idle-in-transaction and transaction timeouts, in milliseconds. In production
 # roles carry them (a pooler loses what a session sets); the embedded server has one role for all.
 TIMEOUTS = {
@@ -17,7 +19,8 @@ TIMEOUTS = {
     "command": (0, 10_000, 60_000, 0),
 }
 
-POOL = {
+POOL: dict[str, Any] = {
+    "connection_class": PooledConnection,
     "min_size": 2,
     "max_size": 8,
     "timeout": 3,
