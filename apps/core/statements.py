@@ -15,7 +15,8 @@ from typing import Any, Final, cast, override
 from uuid import UUID
 
 import psycopg
-from django.db import connection
+from django.db import DEFAULT_DB_ALIAS, connections
+from django.db.backends.base.base import BaseDatabaseWrapper
 from psycopg.abc import AdaptContext
 from psycopg.adapt import Dumper
 from psycopg.pq import Format
@@ -126,12 +127,11 @@ def run(statement: str, values: Mapping[str, object]) -> list[tuple[Any, ...]]:
 
     Errors are Django's, as from its own cursor, and so is whatever watches or logs statements.
     """
-    connection.ensure_connection()
-    connection.validate_no_broken_transaction()
-    cursor = psycopg.Cursor(connection.connection)
-    _execute(cursor, statement, values)
+    django = _connected()
+    cursor = psycopg.Cursor(django.connection)
+    _execute(django, cursor, statement, values)
     # In a pipeline this is what waits for the answer.
-    with connection.wrap_database_errors:
+    with django.wrap_database_errors:
         return cursor.fetchall()
 
 
@@ -141,30 +141,45 @@ def send(statement: str, values: Mapping[str, object]) -> None:
 
     Errors are Django's: here, or where a pipeline ends.
     """
-    connection.ensure_connection()
-    connection.validate_no_broken_transaction()
-    _execute(psycopg.Cursor(connection.connection), statement, values)
+    django = _connected()
+    _execute(django, psycopg.Cursor(django.connection), statement, values)
 
 
-def _execute(cursor: psycopg.Cursor[Any], statement: str, values: Mapping[str, object]) -> None:
-    if connection.execute_wrappers or connection.queries_logged:
-        _run_watched(cursor, statement, values)
+def _connected() -> BaseDatabaseWrapper:
+    # Each look through Django's `connection` finds this thread's anew, so there is one.
+    django = connections[DEFAULT_DB_ALIAS]
+    django.ensure_connection()
+    django.validate_no_broken_transaction()
+    return django
+
+
+def _execute(
+    django: BaseDatabaseWrapper,
+    cursor: psycopg.Cursor[Any],
+    statement: str,
+    values: Mapping[str, object],
+) -> None:
+    if django.execute_wrappers or django.queries_logged:
+        _run_watched(django, cursor, statement, values)
         return
-    with connection.wrap_database_errors:
+    with django.wrap_database_errors:
         cursor.execute(statement, values, binary=True)
 
 
-def _run_watched(cursor: psycopg.Cursor[Any], statement: str, values: Mapping[str, object]) -> None:
+def _run_watched(
+    django: BaseDatabaseWrapper,
+    cursor: psycopg.Cursor[Any],
+    statement: str,
+    values: Mapping[str, object],
+) -> None:
     def execute(sql: str, params: Any, many: bool, context: Any) -> None:  # noqa: ANN401, ARG001, FBT001  (Django's own signature of what wraps statements)
-        with connection.wrap_database_errors:
+        with django.wrap_database_errors:
             cursor.execute(sql, params, binary=True)
 
     watched: Any = execute
-    for wrapper in reversed(connection.execute_wrappers):
+    for wrapper in reversed(django.execute_wrappers):
         watched = partial(wrapper, watched)
     started = time.monotonic()
-    watched(statement, values, False, {"connection": connection, "cursor": cursor})  # noqa: FBT003
-    if connection.queries_logged:
-        connection.queries_log.append(
-            {"sql": statement, "time": f"{time.monotonic() - started:.3f}"}
-        )
+    watched(statement, values, False, {"connection": django, "cursor": cursor})  # noqa: FBT003
+    if django.queries_logged:
+        django.queries_log.append({"sql": statement, "time": f"{time.monotonic() - started:.3f}"})
