@@ -1,6 +1,7 @@
 """The requests that the load driver sends, made beforehand as bytes."""
 
 import json
+from itertools import cycle
 from typing import Any
 
 # One request is `head + key + tail`; a pool is walked round and round by its connections.
@@ -8,6 +9,8 @@ type Pool = list[tuple[bytes, bytes]]
 
 _BATCH_TURNS = 4
 _PER_TENANT_MAX = 500
+_OTHERS_MAX = 10
+_FIRST_SHARE = 9
 
 
 def make_pools(order: dict[str, Any]) -> list[Pool]:
@@ -20,6 +23,8 @@ def make_pools(order: dict[str, Any]) -> list[Pool]:
     if order["batch"]:
         return _batch_pools(order)
     tenants = order["tenants"]
+    if order["by_size"]:
+        return [_by_size(order["path"], tenants)]
     each = [_transfers(tenant["accounts"], hot=order["hot"]) for tenant in tenants]
     if len(each) > 1:
         each = [bodies[:_PER_TENANT_MAX] for bodies in each]
@@ -31,6 +36,25 @@ def make_pools(order: dict[str, Any]) -> list[Pool]:
             for turn in range(longest)
             for place, bodies in enumerate(each)
         ]
+    ]
+
+
+def _by_size(path: str, tenants: list[dict[str, Any]]) -> Pool:
+    """Return a pool in which the first organisation sends nine of ten, and the others the tenth."""
+    first, *others = tenants
+    head = _head(path, first["token"])
+    most = cycle(_transfers(first["accounts"], hot=False))
+    heads = [_head(path, tenant["token"]) for tenant in others]
+    each = [_transfers(tenant["accounts"], hot=False) for tenant in others]
+    few = [
+        (heads[place], _tail(bodies[turn % len(bodies)]))
+        for turn in range(_OTHERS_MAX)
+        for place, bodies in enumerate(each)
+    ]
+    return [
+        request
+        for rare in few
+        for request in (*((head, _tail(next(most))) for _ in range(_FIRST_SHARE)), rare)
     ]
 
 

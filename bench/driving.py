@@ -52,7 +52,11 @@ class Load:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """What the driver is to do. `rate`: open loop at so many a second; 0: closed loop."""
+    """
+    What the driver is to do. `rate`: open loop at so many a second; 0: closed loop.
+
+    `by_size`: nine of ten requests are the first organisation's, instead of each one's in turn.
+    """
 
     path: str = "/v1/transfers"
     clients: int = CLIENTS
@@ -60,6 +64,7 @@ class Order:
     rate: float = 0
     batch: int = 0
     hot: bool = False
+    by_size: bool = False
 
 
 @contextmanager
