@@ -23,7 +23,7 @@ def make_pools(order: dict[str, Any]) -> list[Pool]:
     if order["batch"]:
         return _batch_pools(order)
     tenants = order["tenants"]
-    if order["by_size"]:
+    if order.get("by_size"):
         return [_by_size(order["path"], tenants)]
     each = [_transfers(tenant["accounts"], hot=order["hot"]) for tenant in tenants]
     if len(each) > 1:
