@@ -7,6 +7,7 @@ a declared scope does not exist.
 
 import hashlib
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Final, cast, override
 from uuid import UUID
@@ -232,7 +233,7 @@ def _method(request: HttpRequest) -> str:
     return "GET" if request.method == "HEAD" else request.method or ""
 
 
-class GatheringApiView[Asked](LeanApiView):
+class GatheringApiView[Asked](LeanApiView, ABC):
     """
     A lean view whose POST takes three steps, so that one thread may serve many requests by turns.
 
@@ -240,17 +241,17 @@ class GatheringApiView[Asked](LeanApiView):
     answers one of them. What `ask` answers at once needs no more than that.
     """
 
+    @abstractmethod
     def ask(self, request: HttpRequest, caller: Caller) -> Asked | HttpResponse:
         """Read the request; return what it asks for, or its answer."""
-        raise NotImplementedError
 
+    @abstractmethod
     def do(self, organization_id: UUID, asked: Sequence[Asked]) -> None:
         """Do what was asked for, all of it for one organization."""
-        raise NotImplementedError
 
+    @abstractmethod
     def show(self, asked: Asked) -> HttpResponse:
         """Answer what was asked for, or raise what it met."""
-        raise NotImplementedError
 
     def post(self, request: HttpRequest, caller: Caller) -> HttpResponse:
         """Answer one request."""
