@@ -26,9 +26,9 @@ _INSERT: Final = """
     INSERT INTO core_idempotency_key
         (organization_id, key, operation, fingerprint, prefix, resource_id, refusal_code, refusal,
          created_at)
-    SELECT %(org)s, k.key, k.operation, decode(k.fingerprint, 'hex'), k.prefix, k.resource_id,
+    SELECT %(org)s, k.key, k.operation, k.fingerprint, k.prefix, k.resource_id,
            k.code, k.refusal::jsonb, clock_timestamp()
-      FROM unnest(%(keys)s::text[], %(operations)s::text[], %(fingerprints)s::text[],
+      FROM unnest(%(keys)s::text[], %(operations)s::text[], %(fingerprints)s::bytea[],
                   %(prefixes)s::text[], %(ids)s::uuid[], %(codes)s::text[], %(refusals)s::text[])
            AS k(key, operation, fingerprint, prefix, resource_id, code, refusal)
      ORDER BY k.key COLLATE "C"
@@ -128,23 +128,33 @@ def claim_many(organization_id: UUID, rows: Sequence[Asked]) -> list[Claim | Ref
 
     :raises RequestInProgress: if the first request of one of them is still running
     """
-    transactions.current().resolvable = True
-    taken = _take(organization_id, rows)
-    if len(taken) == len(rows):
-        return [Claim(resource_id=row.resource_id, replayed=False) for row in rows]
-    lost = [row.key for row in rows if row.key not in taken]
-    found = {
-        stored[0]: stored[1:]
-        for stored in statements.run(
-            _SELECT, {"org": organization_id, "keys": statements.texts(lost)}
-        )
-    }
-    return [
-        Claim(resource_id=row.resource_id, replayed=False)
-        if row.key in taken
-        else _replay(found[row.key], row)
-        for row in rows
-    ]
+    return Claiming(organization_id, rows).claims()
+
+
+class Claiming:
+    """Keys that are being claimed: what is asked meanwhile travels in the same trip, behind."""
+
+    def __init__(self, organization_id: UUID, rows: Sequence[Asked]) -> None:
+        transactions.current().resolvable = True
+        self._organization_id = organization_id
+        self._rows = rows
+        self._answer = _ask_take(organization_id, rows)
+
+    def claims(self) -> list[Claim | Refusal]:
+        """Return what each key stands for, as `claim_many` does."""
+        rows = self._rows
+        taken = _taken(self._answer)
+        if len(taken) == len(rows):
+            return [Claim(resource_id=row.resource_id, replayed=False) for row in rows]
+        lost = [row.key for row in rows if row.key not in taken]
+        values = {"org": self._organization_id, "keys": statements.texts(lost)}
+        found = {stored[0]: stored[1:] for stored in statements.run(_SELECT, values)}
+        return [
+            Claim(resource_id=row.resource_id, replayed=False)
+            if row.key in taken
+            else _replay(found[row.key], row)
+            for row in rows
+        ]
 
 
 def refuse_many(organization_id: UUID, refused: Sequence[tuple[str, Refusal]]) -> None:
@@ -174,33 +184,37 @@ def answer_with(organization_id: UUID, key: str, resource_id: UUID) -> None:
         )
 
 
-def _take(
+def _ask_take(
     organization_id: UUID,
     rows: Sequence[Asked],
     *,
     code: str | None = None,
     refusal: str | None = None,
-) -> set[str]:
-    """Insert the rows; return the keys that nobody else has. Waits for those being worked."""
+) -> statements.Answer:
+    """Have the rows inserted whose keys nobody has."""
+    return statements.ask(
+        _INSERT,
+        {
+            "org": organization_id,
+            "keys": statements.texts([row.key for row in rows]),
+            "operations": statements.texts([row.operation for row in rows]),
+            "fingerprints": statements.byteas([row.fingerprint for row in rows]),
+            "prefixes": statements.texts([row.prefix for row in rows]),
+            "ids": statements.uuids([row.resource_id for row in rows]),
+            "codes": statements.texts([code] * len(rows)),
+            "refusals": statements.texts([refusal] * len(rows)),
+        },
+    )
+
+
+def _taken(answer: statements.Answer) -> set[str]:
+    """Return the keys that were inserted. Waits for those being worked."""
     try:
-        taken = statements.run(
-            _INSERT,
-            {
-                "org": organization_id,
-                "keys": statements.texts([row.key for row in rows]),
-                "operations": statements.texts([row.operation for row in rows]),
-                "fingerprints": statements.texts([row.fingerprint.hex() for row in rows]),
-                "prefixes": statements.texts([row.prefix for row in rows]),
-                "ids": statements.uuids([row.resource_id for row in rows]),
-                "codes": statements.texts([code] * len(rows)),
-                "refusals": statements.texts([refusal] * len(rows)),
-            },
-        )
+        return {key for (key,) in answer.rows()}
     except OperationalError as fault:
         if transactions.sqlstate(fault) == LOCK_TIMEOUT:
             raise RequestInProgress("The first request with this key is running.") from fault
         raise
-    return {key for (key,) in taken}
 
 
 def _replay(
@@ -236,4 +250,5 @@ def _store_refusal(organization_id: UUID, row: Asked, refusal: Refusal) -> bool:
     """Keep the refusal under its key; true if another request took the key meanwhile."""
     if not _is_stored(refusal):
         return False
-    return not _take(organization_id, [row], code=refusal.code, refusal=_stored(refusal))
+    answer = _ask_take(organization_id, [row], code=refusal.code, refusal=_stored(refusal))
+    return not _taken(answer)

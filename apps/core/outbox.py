@@ -158,11 +158,11 @@ def _flush() -> None:
             "requests": statements.texts(columns[6]),
             "traces": statements.texts(columns[7]),
             "data": statements.texts(columns[8]),
-            "names": [kind.name for kind in kinds],
-            "types": [public_type(kind.name) for kind in kinds],
-            "publics": [kind.public for kind in kinds],
-            "versions": [kind.schema_version for kind in kinds],
-            "aggregate_types": [kind.aggregate_type for kind in kinds],
+            "names": statements.texts([kind.name for kind in kinds]),
+            "types": statements.texts([public_type(kind.name) for kind in kinds]),
+            "publics": statements.booleans([kind.public for kind in kinds]),
+            "versions": statements.int4s([kind.schema_version for kind in kinds]),
+            "aggregate_types": statements.texts([kind.aggregate_type for kind in kinds]),
         },
     )
     if is_public:

@@ -1,148 +1,118 @@
 """
 Statements of the hottest paths: prepared by the server, parameters and answers in binary.
 
-Django's own cursor writes values into the text of each statement. What posts thousands of
-transfers goes past it, on the same connection and in the same transaction: `run` is the whole of
-the interface, and the arrays below are how a column of values travels at the speed of a copy.
+Django's own cursor writes values into the text of each statement and waits for each. What posts
+thousands of transfers goes past it, on the same connection and in the same transaction. What is
+sent or asked waits, and goes out in one trip with the next whose answer somebody reads, before a
+statement of Django's own, or with COMMIT.
+
+A value is `%(name)s` in a statement. A column of values travels as one array, at the speed of a
+copy: `uuids`, `texts` and the others make them.
 """
 
-import struct
 import time
-from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, Final, cast, override
-from uuid import UUID
+from typing import Any
 
-import psycopg
 from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
-from psycopg.abc import AdaptContext
-from psycopg.adapt import Dumper
-from psycopg.pq import Format
 
-_EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)
-_MICROSECOND: Final = timedelta(microseconds=1)
-_NULL: Final = b"\xff\xff\xff\xff"
-_UUID_LENGTH: Final = b"\0\0\0\x10"
+from apps.core._arrays import booleans, byteas, instants, int4s, int8s, texts, uuids
+from apps.core._wire import Asked, Wire, wire_of
 
-
-class _Array(bytes):
-    """An array as Postgres' binary protocol has it; made by the functions below."""
-
-    __slots__ = ()
-    array_oid: int
-    element_oid: int
-
-
-class _Uuids(_Array):
-    array_oid, element_oid = 2951, 2950
-
-
-class _Int8s(_Array):
-    array_oid, element_oid = 1016, 20
+__all__ = [
+    "Answer",
+    "ask",
+    "booleans",
+    "byteas",
+    "commit",
+    "forget",
+    "instants",
+    "int4s",
+    "int8s",
+    "run",
+    "send",
+    "texts",
+    "trips",
+    "uuids",
+]
 
 
-class _Int4s(_Array):
-    array_oid, element_oid = 1007, 23
+class Answer:
+    """The answer to a statement that may not have been sent yet."""
+
+    __slots__ = ("_asked", "_django")
+
+    def __init__(self, django: BaseDatabaseWrapper, asked: Asked) -> None:
+        self._django = django
+        self._asked = asked
+
+    def rows(self) -> list[tuple[Any, ...]]:
+        """
+        Return the rows, having sent what waits.
+
+        Errors are Django's, as from its own cursor: this statement's, or that of one before it in
+        the same trip, which kept it from being carried out.
+        """
+        wire = _wire(self._django)
+        with self._django.wrap_database_errors:
+            if wire.waiting:
+                _exchange(self._django, wire)
+            return wire.rows(self._asked)
 
 
-class _Texts(_Array):
-    array_oid, element_oid = 1009, 25
-
-
-class _Instants(_Array):
-    array_oid, element_oid = 1185, 1184
-
-
-def _make[A: _Array](kind: type[A], count: int, body: bytes, *, nulls: bool = False) -> A:
-    if not count:
-        return kind(struct.pack(">iii", 0, 0, kind.element_oid))
-    return kind(struct.pack(">iiiii", 1, int(nulls), kind.element_oid, count, 1) + body)
-
-
-def uuids(values: Sequence[UUID | None]) -> bytes:
-    """Return a uuid[]."""
-    # `v.int` and not `v.bytes`, and no `None in values`: both would call Python for each value.
-    parts = [_NULL if v is None else _UUID_LENGTH + v.int.to_bytes(16) for v in values]
-    return _make(_Uuids, len(parts), b"".join(parts), nulls=_NULL in parts)
-
-
-def int8s(values: Sequence[int]) -> bytes:
-    """Return a bigint[]."""
-    flat = [8] * (2 * len(values))
-    flat[1::2] = values
-    return _make(_Int8s, len(values), struct.pack(">" + "iq" * len(values), *flat))
-
-
-def int4s(values: Sequence[int]) -> bytes:
-    """Return an integer[]."""
-    flat = [4] * (2 * len(values))
-    flat[1::2] = values
-    return _make(_Int4s, len(values), struct.pack(f">{len(flat)}i", *flat))
-
-
-def texts(values: Sequence[str | None]) -> bytes:
-    """Return a text[]; a text that occurs often is encoded once."""
-    known = {text: _text(text) for text in set(values)}
-    return _make(_Texts, len(values), b"".join([known[v] for v in values]), nulls=None in known)
-
-
-def _text(value: str | None) -> bytes:
-    if value is None:
-        return _NULL
-    raw = value.encode()
-    return struct.pack(">i", len(raw)) + raw
-
-
-def instants(values: Sequence[datetime | None]) -> bytes:
-    """Return a timestamptz[]; an instant that occurs often is encoded once."""
-    known = {instant: _instant(instant) for instant in set(values)}
-    return _make(_Instants, len(values), b"".join([known[v] for v in values]), nulls=None in known)
-
-
-def _instant(value: datetime | None) -> bytes:
-    return _NULL if value is None else struct.pack(">iq", 8, (value - _EPOCH) // _MICROSECOND)
-
-
-class _ArrayDumper(Dumper):
-    format = Format.BINARY
-
-    def __init__(self, cls: type[_Array], context: AdaptContext | None = None) -> None:
-        super().__init__(cls, context)
-        self.oid = cls.array_oid
-
-    @override
-    def dump(self, obj: Any) -> bytes:
-        return cast("bytes", obj)
-
-
-for _kind in (_Uuids, _Int8s, _Int4s, _Texts, _Instants):
-    psycopg.adapters.register_dumper(_kind, _ArrayDumper)
+def ask(statement: str, values: Mapping[str, object]) -> Answer:
+    """Have one statement sent with the next trip; its rows are read from what is returned."""
+    django = _connected()
+    return Answer(django, _put(django, statement, values, is_silent=False))
 
 
 def run(statement: str, values: Mapping[str, object]) -> list[tuple[Any, ...]]:
-    """
-    Run one statement that answers rows, on Django's connection, and return them.
-
-    Errors are Django's, as from its own cursor, and so is whatever watches or logs statements.
-    """
-    django = _connected()
-    cursor = psycopg.Cursor(django.connection)
-    _execute(django, cursor, statement, values)
-    # In a pipeline this is what waits for the answer.
-    with django.wrap_database_errors:
-        return cursor.fetchall()
+    """Run one statement that answers rows, on Django's connection, and return them."""
+    return ask(statement, values).rows()
 
 
 def send(statement: str, values: Mapping[str, object]) -> None:
     """
-    Run one statement that answers nothing; in a pipeline it is not waited for.
+    Have one statement sent with the next trip, at the latest with COMMIT.
 
-    Errors are Django's: here, or where a pipeline ends.
+    Its fault, one of Django's errors, shows there. Outside a transaction it is sent at once.
     """
     django = _connected()
-    _execute(django, psycopg.Cursor(django.connection), statement, values)
+    _put(django, statement, values, is_silent=True)
+    if not django.in_atomic_block:
+        with django.wrap_database_errors:
+            _exchange(django, _wire(django))
+
+
+def commit() -> None:
+    """
+    Send what waits, and COMMIT in the same trip.
+
+    With nothing waiting, COMMIT is left to Django, which does not mind that it was done. For
+    `transactions` alone.
+    """
+    django = connections[DEFAULT_DB_ALIAS]
+    if django.connection is None or django.needs_rollback:
+        return
+    wire = _wire(django)
+    if wire.waiting:
+        with django.wrap_database_errors:
+            _exchange(django, wire, commit=True)
+
+
+def forget() -> None:
+    """Drop what waits: its transaction is rolled back. For `transactions` alone."""
+    django = connections[DEFAULT_DB_ALIAS]
+    if django.connection is not None:
+        _wire(django).waiting.clear()
+        _listen(django, is_needed=False)
+
+
+def trips() -> int:
+    """Return how often this thread's connection has waited for answers of this module."""
+    return _wire(_connected()).trips
 
 
 def _connected() -> BaseDatabaseWrapper:
@@ -153,33 +123,65 @@ def _connected() -> BaseDatabaseWrapper:
     return django
 
 
-def _execute(
+def _wire(django: BaseDatabaseWrapper) -> Wire:
+    return wire_of(django.connection)
+
+
+def _exchange(django: BaseDatabaseWrapper, wire: Wire, *, commit: bool = False) -> None:
+    _listen(django, is_needed=False)
+    wire.exchange(django.connection, commit=commit)
+
+
+def _put(
+    django: BaseDatabaseWrapper, statement: str, values: Mapping[str, object], *, is_silent: bool
+) -> Asked:
+    asked = Asked(statement, values, is_silent=is_silent)
+
+    def put(*_: object) -> None:
+        _wire(django).waiting.append(asked)
+
+    others = [wrapper for wrapper in django.execute_wrappers if wrapper is not _send_first]
+    if others or django.queries_logged:
+        _watched(django, others, put, statement, values)
+    else:
+        put()
+    _listen(django, is_needed=True)
+    return asked
+
+
+def _watched(
     django: BaseDatabaseWrapper,
-    cursor: psycopg.Cursor[Any],
+    wrappers: list[Any],
+    put: Callable[..., None],
     statement: str,
     values: Mapping[str, object],
 ) -> None:
-    if django.execute_wrappers or django.queries_logged:
-        _run_watched(django, cursor, statement, values)
-        return
-    with django.wrap_database_errors:
-        cursor.execute(statement, values, binary=True)
-
-
-def _run_watched(
-    django: BaseDatabaseWrapper,
-    cursor: psycopg.Cursor[Any],
-    statement: str,
-    values: Mapping[str, object],
-) -> None:
-    def execute(sql: str, params: Any, many: bool, context: Any) -> None:  # noqa: ANN401, ARG001, FBT001  (Django's own signature of what wraps statements)
-        with django.wrap_database_errors:
-            cursor.execute(sql, params, binary=True)
-
-    watched: Any = execute
-    for wrapper in reversed(django.execute_wrappers):
+    """Show the statement to whatever watches or logs Django's; it waits to be sent after that."""
+    watched: Callable[..., Any] = put
+    for wrapper in reversed(wrappers):
         watched = partial(wrapper, watched)
     started = time.monotonic()
-    watched(statement, values, False, {"connection": django, "cursor": cursor})  # noqa: FBT003
+    watched(statement, values, False, {"connection": django, "cursor": None})  # noqa: FBT003  (Django's own signature of what wraps statements)
     if django.queries_logged:
         django.queries_log.append({"sql": statement, "time": f"{time.monotonic() - started:.3f}"})
+
+
+def _listen(django: BaseDatabaseWrapper, *, is_needed: bool) -> None:
+    """See to it that a statement of Django's own finds nothing waiting, or stop doing so."""
+    wrappers: list[Any] = django.execute_wrappers
+    if is_needed != (_send_first in wrappers):
+        # The first is the outermost: what others do about a statement comes after it.
+        wrappers.insert(0, _send_first) if is_needed else wrappers.remove(_send_first)
+
+
+def _send_first(
+    execute: Callable[..., Any],
+    sql: str,
+    params: object,
+    many: bool,  # noqa: FBT001  (Django's own signature of what wraps statements)
+    context: dict[str, Any],
+) -> object:
+    django: BaseDatabaseWrapper = context["connection"]
+    with django.wrap_database_errors:
+        _exchange(django, _wire(django))
+    return execute(sql, params, many, context)

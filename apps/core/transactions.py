@@ -7,10 +7,9 @@ other way, and no savepoint.
 """
 
 import random
-import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import wraps
@@ -26,6 +25,7 @@ from django.db import (
     transaction,
 )
 
+from apps.core import statements
 from apps.core.errors import InvariantBroken, Refusal
 
 log = structlog.get_logger(__name__)
@@ -63,7 +63,6 @@ class Unit:
     events: list[object] = field(default_factory=list)
     resolvable: bool = False
     committing: bool = False
-    pipeline: ExitStack = field(default_factory=ExitStack)
 
 
 _current: ContextVar[Unit | None] = ContextVar("kassa_unit", default=None)
@@ -115,31 +114,19 @@ def outermost[**P, R](operation: Callable[P, R]) -> Callable[P, R]:
 def _run_once[R](unit: Unit, body: Callable[[], R]) -> R:
     token = _current.set(unit)
     try:
-        with unit.pipeline, transaction.atomic(durable=True):  # noqa: TID251  (the one place)
+        with transaction.atomic(durable=True):  # noqa: TID251  (the one place)
             try:
                 result = body()
                 for step in unit.before_commit:
                     step()
+                unit.committing = True
+                statements.commit()
             except BaseException:
-                # Before the ROLLBACK, which would meet the statements behind the one that failed,
-                # and leave a connection in pipeline mode to whoever gets it next.
-                unit.pipeline.__exit__(*sys.exc_info())
+                statements.forget()
                 raise
-            unit.committing = True
         return result
     finally:
         _current.reset(token)
-
-
-def pipeline_until_commit() -> None:
-    """
-    Send what this operation still writes together with its COMMIT, in one trip to Postgres.
-
-    From here on a statement's fault shows at the COMMIT, which then was not carried out, and a row
-    count means nothing; asking for rows still waits for them. For the hottest path, whose last
-    statements answer nothing.
-    """
-    current().pipeline.enter_context(connection.connection.pipeline())
 
 
 def _record_refusal(unit: Unit, refusal: Refusal) -> bool:

@@ -16,6 +16,7 @@ from apps.ledger.errors import (
 )
 from apps.ledger.operations import _monitors, _writing
 from apps.ledger.operations._origin import Origin
+from apps.ledger.queries import AskedBalances
 from apps.ledger.rules import (
     BalanceState,
     CaptureHold,
@@ -68,16 +69,16 @@ def run(
     now: datetime,
     atomic: bool,
     reach_internal: bool,
-    is_last: bool = False,
+    locked: AskedBalances | None = None,
 ) -> list[Outcome]:
     """
     Lock what the commands name, decide, and write what was decided.
 
-    `is_last`: what is written goes out with the COMMIT, since nothing after it asks for rows.
+    `locked`: their balances and perhaps others', if `lock_ahead` was called for them.
 
     :raises Refusal: in `atomic` mode, the first refused command's own
     """
-    state = _lock(organization_id, commands, now=now, reach_internal=reach_internal)
+    state = _lock(organization_id, commands, locked, now=now, reach_internal=reach_internal)
     stale = _over(state)
     if stale:
         raise _after_release(organization_id, _accounts_of(stale.values()), now)
@@ -85,8 +86,6 @@ def run(
     _release_expired(organization_id, state, outcomes)
     if atomic:
         raise_first(outcomes)
-    if is_last:
-        transactions.pipeline_until_commit()
     _writing.write(
         organization_id=organization_id,
         before=state.balances,
@@ -104,6 +103,17 @@ def run(
             now=now,
         )
     return outcomes
+
+
+@transactions.required
+def lock_ahead(*, organization_id: UUID, transfers: Sequence[Transfer]) -> AskedBalances:
+    """
+    Have the balances of transfers locked behind what was asked before, in the same trip.
+
+    Transfers have no holds, whose locks would come first.
+    """
+    accounts, _ = rules.touched(transfers)
+    return queries.ask_locked_balances(organization_id=organization_id, account_ids=accounts)
 
 
 def preview(
@@ -168,15 +178,23 @@ def raise_first(outcomes: Sequence[Outcome]) -> None:
 
 
 def _lock(
-    organization_id: UUID, commands: Sequence[Command], *, now: datetime, reach_internal: bool
+    organization_id: UUID,
+    commands: Sequence[Command],
+    locked: AskedBalances | None,
+    *,
+    now: datetime,
+    reach_internal: bool,
 ) -> State:
     """Lock holds, then balances, each ascending; then read what stands under the references."""
-    accounts, hold_ids = rules.touched(commands)
-    holds = {}
-    if hold_ids:
-        holds = queries.lock_holds(organization_id=organization_id, hold_ids=hold_ids)
-    accounts |= _accounts_of(holds.values())
-    balances = queries.lock_balances(organization_id=organization_id, account_ids=accounts)
+    holds: dict[UUID, HoldState] = {}
+    if locked is not None:
+        balances = locked.read()
+    else:
+        accounts, hold_ids = rules.touched(commands)
+        if hold_ids:
+            holds = queries.lock_holds(organization_id=organization_id, hold_ids=hold_ids)
+        accounts |= _accounts_of(holds.values())
+        balances = queries.lock_balances(organization_id=organization_id, account_ids=accounts)
     return _complete(
         organization_id, commands, balances, holds, now=now, reach_internal=reach_internal
     )

@@ -210,7 +210,12 @@ def _post(*, organization_id: UUID, group: Sequence[Ticket]) -> list[Answer]:
     for ticket in group:
         by_key.setdefault(ticket.asked.key, ticket)
     firsts = list(by_key.values())
-    claims = idempotency.claim_many(organization_id, [ticket.asked for ticket in firsts])
+    claiming = idempotency.Claiming(organization_id, [ticket.asked for ticket in firsts])
+    # In one trip: what is locked for a replay is locked in vain.
+    locked = _engine.lock_ahead(
+        organization_id=organization_id, transfers=[ticket.command for ticket in firsts]
+    )
+    claims = claiming.claims()
     answers = {
         ticket.asked.key: _claimed(claim) for ticket, claim in zip(firsts, claims, strict=True)
     }
@@ -224,7 +229,7 @@ def _post(*, organization_id: UUID, group: Sequence[Ticket]) -> list[Answer]:
             now=max(ticket.now for ticket in fresh),
             atomic=False,
             reach_internal=False,
-            is_last=True,
+            locked=locked,
         )
         for ticket, outcome in zip(fresh, outcomes, strict=True):
             answers[ticket.asked.key] = _decided(organization_id, ticket, outcome)

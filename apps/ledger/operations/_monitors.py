@@ -194,7 +194,7 @@ def tell_crossings(
             "org": organization_id,
             "now": now,
             "ids": statements.uuids([monitor.id for monitor in moved]),
-            "beyond": [beyond[monitor.id] for monitor in moved],
+            "beyond": statements.booleans([beyond[monitor.id] for monitor in moved]),
             "times": statements.int8s([times[monitor.id] for monitor in moved]),
         },
     )

@@ -84,7 +84,7 @@ def append(*, head: ChainHead, entry_ids: Sequence[UUID], now: datetime) -> None
             "org": head.organization_id,
             "positions": statements.int8s(list(positions.values())),
             "ids": statements.uuids(entry_ids),
-            "hashes": hashes,
+            "hashes": statements.byteas(hashes),
         }
         statements.send(_LINKS, values)
         statements.send(_TOTALS, {name: values[name] for name in ("org", "ids")})

@@ -74,6 +74,8 @@ from apps.ledger.queries._listing import (
     list_postings,
 )
 from apps.ledger.queries._locks import (
+    AskedBalances,
+    ask_locked_balances,
     find_entries_by_reference,
     find_holds_by_reference,
     later_balances,
@@ -165,6 +167,7 @@ __all__ = [
     "AccountSearch",
     "AccountSide",
     "Ask",
+    "AskedBalances",
     "BalanceAt",
     "BalanceSheet",
     "BalanceView",
@@ -198,6 +201,7 @@ __all__ = [
     "accounts",
     "accounts_of_entries",
     "accounts_of_facts",
+    "ask_locked_balances",
     "balance_sheets",
     "balance_with_holds",
     "balances_now",

@@ -74,6 +74,22 @@ _LATER: Final = """
 """
 
 
+class AskedBalances:
+    """Balances that were asked for; the first look at them is what waits for Postgres."""
+
+    def __init__(self, statement: str, organization_id: UUID, account_ids: Iterable[UUID]) -> None:
+        # By the integer in it: an id compares in Python, and for each of thousands.
+        self._asked = {id_.int: id_ for id_ in account_ids}
+        ids = statements.uuids([self._asked[number] for number in sorted(self._asked)])
+        self._answer = statements.ask(statement, {"org": organization_id, "ids": ids})
+
+    def read(self) -> dict[UUID, BalanceState]:
+        """Return those that are there."""
+        asked, rows = self._asked, self._answer.rows()
+        # Under the very objects that were asked for, which a dict then finds without comparing.
+        return {(id_ := asked[row[0].int]): BalanceState(id_, *row[1:]) for row in rows}
+
+
 def lock_balances(
     *, organization_id: UUID, account_ids: Iterable[UUID]
 ) -> dict[UUID, BalanceState]:
@@ -83,25 +99,19 @@ def lock_balances(
     Every value the engine decides by is in the locked row itself, which Postgres re-reads after
     a wait; a joined row would be of the statement's snapshot.
     """
-    return _balances(_LOCK_BALANCES, organization_id, account_ids)
+    return ask_locked_balances(organization_id=organization_id, account_ids=account_ids).read()
+
+
+def ask_locked_balances(*, organization_id: UUID, account_ids: Iterable[UUID]) -> AskedBalances:
+    """Have the balances locked as `lock_balances` does, with the trip of what was asked before."""
+    return AskedBalances(_LOCK_BALANCES, organization_id, account_ids)
 
 
 def read_balances(
     *, organization_id: UUID, account_ids: Iterable[UUID]
 ) -> dict[UUID, BalanceState]:
     """Return these balances as they stand, without a lock: for a dry run."""
-    return _balances(_BALANCES, organization_id, account_ids)
-
-
-def _balances(
-    statement: str, organization_id: UUID, account_ids: Iterable[UUID]
-) -> dict[UUID, BalanceState]:
-    # By the integer in it: an id compares in Python, and for each of thousands.
-    asked = {id_.int: id_ for id_ in account_ids}
-    ids = statements.uuids([asked[number] for number in sorted(asked)])
-    rows = statements.run(statement, {"org": organization_id, "ids": ids})
-    # Under the very objects that were asked for, which a dict then finds without comparing.
-    return {(id_ := asked[row[0].int]): BalanceState(id_, *row[1:]) for row in rows}
+    return AskedBalances(_BALANCES, organization_id, account_ids).read()
 
 
 def lock_holds(*, organization_id: UUID, hold_ids: Iterable[UUID]) -> dict[UUID, HoldState]:
