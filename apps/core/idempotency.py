@@ -8,8 +8,8 @@ raises the refusal that call met. No bodies are kept: only a fingerprint and the
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import Final, NamedTuple
+from functools import cached_property, partial
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 from django.db import OperationalError, connection
@@ -46,6 +46,10 @@ _REFUSE: Final = """
            AS r(key, code, refusal)
      WHERE taken.organization_id = %(org)s AND taken.key = r.key
 """
+
+
+# Operation, fingerprint, prefix, what was made; and the code and the rest of a refusal.
+type _Stored = Sequence[Any]
 
 
 class IdempotencyKeyReused(RuleViolation):
@@ -140,20 +144,23 @@ class Claiming:
         self._rows = rows
         self._answer = _ask_take(organization_id, rows)
 
+    @cached_property
+    def standing(self) -> list[str]:
+        """The keys that stood already."""
+        taken = _taken(self._answer)
+        return [row.key for row in self._rows if row.key not in taken]
+
     def claims(self) -> list[Claim | Refusal]:
         """Return what each key stands for, as `claim_many` does."""
-        rows = self._rows
-        taken = _taken(self._answer)
-        if len(taken) == len(rows):
-            return [Claim(resource_id=row.resource_id, replayed=False) for row in rows]
-        lost = [row.key for row in rows if row.key not in taken]
-        values = {"org": self._organization_id, "keys": statements.texts(lost)}
-        found = {stored[0]: stored[1:] for stored in statements.run(_SELECT, values)}
+        found: dict[str, _Stored] = {}
+        if self.standing:
+            values = {"org": self._organization_id, "keys": statements.texts(self.standing)}
+            found = {key: stored for key, *stored in statements.run(_SELECT, values)}
         return [
-            Claim(resource_id=row.resource_id, replayed=False)
-            if row.key in taken
-            else _replay(found[row.key], row)
-            for row in rows
+            _replay(found[row.key], row)
+            if row.key in found
+            else Claim(resource_id=row.resource_id, replayed=False)
+            for row in self._rows
         ]
 
 
@@ -217,9 +224,7 @@ def _taken(answer: statements.Answer) -> set[str]:
         raise
 
 
-def _replay(
-    stored: tuple[str, bytes, str, UUID, str | None, str | None], row: Asked
-) -> Claim | Refusal:
+def _replay(stored: _Stored, row: Asked) -> Claim | Refusal:
     operation, fingerprint, prefix, resource_id, refusal_code, refusal = stored
     if (operation, bytes(fingerprint)) != (row.operation, row.fingerprint):
         # A refused request made nothing, so there is nothing to name.

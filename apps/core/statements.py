@@ -48,6 +48,11 @@ class Answer:
         self._django = django
         self._asked = asked
 
+    @property
+    def has_failed(self) -> bool:
+        """Say whether the statement was sent and not carried out."""
+        return self._asked.fault is not None
+
     def rows(self) -> list[tuple[Any, ...]]:
         """
         Return the rows, having sent what waits.
@@ -90,8 +95,8 @@ def commit() -> None:
     """
     Send what waits, and COMMIT in the same trip.
 
-    With nothing waiting, COMMIT is left to Django, which does not mind that it was done. For
-    `transactions` alone.
+    With nothing waiting, COMMIT is left to Django, which does not mind that it was done; so it is
+    inside another block, as tests have it. For `transactions` alone.
     """
     django = connections[DEFAULT_DB_ALIAS]
     if django.connection is None or django.needs_rollback:
@@ -99,7 +104,7 @@ def commit() -> None:
     wire = _wire(django)
     if wire.waiting:
         with django.wrap_database_errors:
-            _exchange(django, wire, commit=True)
+            _exchange(django, wire, commit=len(django.atomic_blocks) == 1)
 
 
 def forget() -> None:

@@ -46,7 +46,7 @@ class Answer:
 class Ticket:
     """One request's transfer: what was asked, and what it was answered."""
 
-    __slots__ = ("actor", "answer", "asked", "command", "fault", "now", "origin")
+    __slots__ = ("actor", "answer", "asked", "command", "fault", "now", "origin", "stands")
 
     def __init__(self, asked: Asked, command: Transfer, actor: Actor, now: datetime) -> None:
         self.asked = asked
@@ -54,6 +54,8 @@ class Ticket:
         self.actor = actor
         self.origin = Origin.of(actor)
         self.now = now
+        # Whether its key was found taken, as far as is known.
+        self.stands = False
         self.answer: Answer | None = None
         self.fault: Exception | None = None
 
@@ -211,10 +213,16 @@ def _post(*, organization_id: UUID, group: Sequence[Ticket]) -> list[Answer]:
         by_key.setdefault(ticket.asked.key, ticket)
     firsts = list(by_key.values())
     claiming = idempotency.Claiming(organization_id, [ticket.asked for ticket in firsts])
-    # In one trip: what is locked for a replay is locked in vain.
+    # In the same trip, so for a replay in vain.
     locked = _engine.lock_ahead(
-        organization_id=organization_id, transfers=[ticket.command for ticket in firsts]
+        organization_id=organization_id,
+        transfers=[ticket.command for ticket in firsts if not ticket.stands],
     )
+    for ticket in firsts:
+        ticket.stands = ticket.asked.key in claiming.standing
+    if claiming.standing and locked.has_failed:
+        # A replay needs no lock; so it waits for none the next time.
+        raise transactions.RunAgainAfter(lambda: None)
     claims = claiming.claims()
     answers = {
         ticket.asked.key: _claimed(claim) for ticket, claim in zip(firsts, claims, strict=True)

@@ -83,6 +83,11 @@ class AskedBalances:
         ids = statements.uuids([self._asked[number] for number in sorted(self._asked)])
         self._answer = statements.ask(statement, {"org": organization_id, "ids": ids})
 
+    @property
+    def has_failed(self) -> bool:
+        """Say whether Postgres was asked and refused them, as where a lock took too long."""
+        return self._answer.has_failed
+
     def read(self) -> dict[UUID, BalanceState]:
         """Return those that are there."""
         asked, rows = self._asked, self._answer.rows()
