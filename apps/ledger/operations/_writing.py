@@ -27,20 +27,18 @@ from apps.ledger.rules import (
     Transfer,
 )
 
-# All entries of a statement are recorded at one instant: the clock is read once, under the locks,
-# so an account's versions never run against its recorded times. An entry that is imported keeps
+# All entries of a statement are recorded at one instant, that of the statement, which is sent under
+# the locks: so an account's versions never run against its recorded times. An entry that is imported keeps
 # the time at which it was recorded first. Postings go in by account, as their largest index has
 # them: neighbours on a page are written one after the other.
 _WRITE: Final = """
-    WITH clock AS MATERIALIZED (
-        SELECT clock_timestamp() AS now
-    ), entries AS (
+    WITH entries AS (
         INSERT INTO ledger_journal_entry
             (id, organization_id, kind, reference, description, effective_at, recorded_at,
              reverses_id, actor, metadata)
         SELECT e.id, %(org)s, e.kind, e.reference, e.description, e.effective_at,
-               COALESCE(e.recorded_at, clock.now), e.reverses, e.actor, e.metadata::jsonb
-          FROM clock, unnest(%(entry_ids)s::uuid[], %(kinds)s::text[], %(references)s::text[],
+               COALESCE(e.recorded_at, statement_timestamp()), e.reverses, e.actor, e.metadata::jsonb
+          FROM unnest(%(entry_ids)s::uuid[], %(kinds)s::text[], %(references)s::text[],
                       %(descriptions)s::text[], %(effective)s::timestamptz[],
                       %(recorded)s::timestamptz[], %(reverses)s::uuid[], %(actors)s::text[],
                       %(metadata)s::text[])
@@ -51,8 +49,8 @@ _WRITE: Final = """
             (organization_id, entry_id, number, account_id, amount_minor, currency,
              account_version, balance_after_minor, effective_at, recorded_at)
         SELECT %(org)s, p.entry_id, p.number, p.account_id, p.amount, p.currency, p.version,
-               p.balance_after, p.effective_at, COALESCE(p.recorded_at, clock.now)
-          FROM clock, unnest(%(posting_entries)s::uuid[], %(numbers)s::int[], %(accounts)s::uuid[],
+               p.balance_after, p.effective_at, COALESCE(p.recorded_at, statement_timestamp())
+          FROM unnest(%(posting_entries)s::uuid[], %(numbers)s::int[], %(accounts)s::uuid[],
                       %(amounts)s::bigint[], %(currencies)s::text[], %(versions)s::bigint[],
                       %(after)s::bigint[], %(posting_effective)s::timestamptz[],
                       %(posting_recorded)s::timestamptz[])
