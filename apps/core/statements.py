@@ -123,6 +123,9 @@ def trips() -> int:
 def _connected() -> BaseDatabaseWrapper:
     # Each look through Django's `connection` finds this thread's anew, so there is one.
     django = connections[DEFAULT_DB_ALIAS]
+    if not django.in_atomic_block:
+        # As Django's own cursor does with a connection that was kept; a transaction began so.
+        django.close_if_health_check_failed()
     django.ensure_connection()
     django.validate_no_broken_transaction()
     return django

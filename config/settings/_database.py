@@ -44,7 +44,7 @@ def make_database(env: environ.Env, *, role: str, var: Path) -> dict[str, Any]:
     options = database.setdefault("OPTIONS", {})
     options.setdefault("connect_timeout", 2)
     options.setdefault("application_name", f"kassa-{role}")
-    # Django's cursor never prepares; `apps.core.statements` does, from the second time on. Behind
+    # Django's cursor never prepares; `apps.core.statements` does, each of its own. Behind
     # a pooler that shares connections nothing is: there, set DATABASE_PREPARES to false.
     options["prepare_threshold"] = 1 if env.bool("DATABASE_PREPARES", default=True) else None
     if not given:

@@ -8,6 +8,7 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
+from apps.core import statements
 from apps.core.ids import new_id
 from apps.ledger import operations
 from apps.ledger.operations import (
@@ -72,6 +73,15 @@ class TestStatements:
         sent = statements_of(lambda: post_transfer(organization, ann, bob, 1, key="k"))
 
         assert [sql.split(maxsplit=1)[0] for sql in sent] == ["INSERT", "SELECT", "WITH", "WITH"]
+
+    def test_of_one_transfer_are_two_trips(self, books):
+        """Key and lock with BEGIN; and what is written with COMMIT."""
+        organization, ann, bob = books
+        before = statements.trips()
+
+        post_transfer(organization, ann, bob, 1, key="k")
+
+        assert statements.trips() == before + 2
 
     def test_of_one_that_is_back_dated_are_two_more(self, books):
         organization, ann, bob = books

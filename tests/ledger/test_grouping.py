@@ -255,6 +255,27 @@ class TestOneAmongMany:
         assert balance(organization, bob).available == 10
         assert breaches() == []
 
+    def test_that_is_a_replay_waits_for_no_account(self, books):
+        """Its key stands already, alone or beside new ones; what it names is locked for long."""
+        organization, ann, bob, cy = books
+        replay = partial(post_transfer, organization, cy, bob, 1, key="once")
+        first = replay()
+        fresh = partial(post_transfer, organization, ann, bob, 1, key="fresh")
+
+        with held(cy):
+            alone = Asking(replay, lock_timeout="200ms").ended()
+            beside = gather(
+                organization, ann, partial(post_transfer, organization, ann, bob, 1, key="first"),
+                replay, fresh, lock_timeout="200ms",
+            )  # fmt: skip
+
+        assert [one.fault for one in (alone, *beside)] == [None] * 4
+        assert alone.replayed
+        assert beside[1].replayed
+        assert alone.answer.entry_id == beside[1].answer.entry_id == first.entry_id
+        assert not beside[2].replayed
+        assert breaches() == []
+
     def test_whose_account_is_locked_too_long_is_the_only_one_to_fail(self, books):
         organization, ann, bob, _ = books
         locked = open_account(organization, "wallets:locked:EUR")

@@ -87,7 +87,7 @@ class TestAFaultInAPipeline:
                 post_transfer(organization, ann, bob, 1, key="k-1")
             assert connection.connection is raw
             assert raw.info.transaction_status == psycopg.pq.TransactionStatus.IDLE
-            assert raw._pipeline is None
+            assert raw.pgconn.pipeline_status == psycopg.pq.PipelineStatus.OFF
         finally:
             with connection.cursor() as cursor:
                 cursor.execute("ALTER TABLE ledger_balance DROP CONSTRAINT no_more")

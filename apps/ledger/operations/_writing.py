@@ -27,17 +27,18 @@ from apps.ledger.rules import (
     Transfer,
 )
 
-# All entries of a statement are recorded at one instant, that of the statement, which is sent under
-# the locks: so an account's versions never run against its recorded times. An entry that is imported keeps
-# the time at which it was recorded first. Postings go in by account, as their largest index has
-# them: neighbours on a page are written one after the other.
+# All entries of a statement are recorded at one instant, that of the statement, which is sent
+# under the locks: so an account's versions never run against its recorded times. An entry that is
+# imported keeps the time at which it was recorded first. Postings go in by account, as their
+# largest index has them: neighbours on a page are written one after the other.
 _WRITE: Final = """
     WITH entries AS (
         INSERT INTO ledger_journal_entry
             (id, organization_id, kind, reference, description, effective_at, recorded_at,
              reverses_id, actor, metadata)
         SELECT e.id, %(org)s, e.kind, e.reference, e.description, e.effective_at,
-               COALESCE(e.recorded_at, statement_timestamp()), e.reverses, e.actor, e.metadata::jsonb
+               COALESCE(e.recorded_at, statement_timestamp()), e.reverses, e.actor,
+               e.metadata::jsonb
           FROM unnest(%(entry_ids)s::uuid[], %(kinds)s::text[], %(references)s::text[],
                       %(descriptions)s::text[], %(effective)s::timestamptz[],
                       %(recorded)s::timestamptz[], %(reverses)s::uuid[], %(actors)s::text[],

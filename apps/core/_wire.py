@@ -1,0 +1,243 @@
+"""
+A connection as prepared statements use it: what waits to be sent goes out in one trip.
+
+psycopg has pipelines too, and prepares statements; per statement and trip they cost several times
+what Postgres' own protocol does, and for a transfer that is alone in its transaction that was a
+third of its time in Python (docs/adr/0092). This speaks the protocol by psycopg's own layer over
+libpq, and leaves the connection as psycopg wants to find it.
+"""
+
+import re
+import select
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
+from itertools import count
+from typing import Any, Final, NamedTuple
+from weakref import WeakKeyDictionary
+
+import psycopg
+from psycopg import errors
+from psycopg.adapt import Transformer
+from psycopg.pq import ConnStatus, ExecStatus, Format, TransactionStatus
+from psycopg.pq.abc import PGconn, PGresult
+
+from apps.core._arrays import encode
+
+_DONE: Final = frozenset({ExecStatus.COMMAND_OK, ExecStatus.TUPLES_OK})
+_CANCEL_SECONDS_MAX: Final = 2.0
+_INCOMING: Final = select.POLLIN
+_BOTH: Final = select.POLLIN | select.POLLOUT
+
+type Connection = psycopg.Connection[Any]
+
+
+class Asked:
+    """A statement that waits to be sent or was sent, and in the end its answer."""
+
+    __slots__ = ("fault", "is_silent", "oids", "result", "statement", "values")
+
+    def __init__(self, text: str, values: Mapping[str, object], *, is_silent: bool) -> None:
+        self.statement = _parsed(text)
+        encoded = [encode(values[name]) for name in self.statement.names]
+        self.oids = tuple([oid for oid, _ in encoded])
+        self.values = [value for _, value in encoded]
+        # Nobody asks for its answer: its fault is told by whoever sends it.
+        self.is_silent = is_silent
+        self.result: PGresult | None = None
+        self.fault: psycopg.Error | None = None
+
+    def answered(self, result: PGresult, fault: psycopg.Error | None) -> None:
+        """Keep the answer, or what kept the statement from being carried out."""
+        self.result, self.fault = result, fault
+
+
+class _Plain:
+    """A command whose answer says nothing but whether it was carried out."""
+
+    def answered(self, result: PGresult, fault: psycopg.Error | None) -> None:
+        """Take note of nothing."""
+
+
+_PLAIN: Final = _Plain()
+
+
+class _Preparing(NamedTuple):
+    """A statement that is being prepared; it is remembered if Postgres says so."""
+
+    known: "dict[_Key, bytes]"
+    key: "_Key"
+    name: bytes
+
+    def answered(self, _result: PGresult, fault: psycopg.Error | None) -> None:
+        """Remember the name."""
+        if fault is None:
+            self.known[self.key] = self.name
+
+
+type _Key = tuple[bytes, tuple[int, ...]]
+type _Sent = Asked | _Preparing | _Plain
+
+
+class _Statement(NamedTuple):
+    sql: bytes
+    names: tuple[str, ...]
+
+
+@lru_cache(maxsize=256)
+def _parsed(text: str) -> _Statement:
+    """Return the statement with its values by number, as the protocol has them."""
+    names: dict[str, int] = {}
+    sql = re.sub(
+        r"%\((\w+)\)s", lambda found: f"${names.setdefault(found[1], len(names) + 1)}", text
+    )
+    return _Statement(sql.encode(), tuple(names))
+
+
+class Wire:
+    """
+    What waits to be sent on one connection, and what was prepared there.
+
+    Only the thread that has the connection uses it.
+    """
+
+    def __init__(self, raw: Connection) -> None:
+        self.waiting: list[Asked] = []
+        # How often it was waited for Postgres: tests count these.
+        self.trips = 0
+        self._pgconn: PGconn = raw.pgconn
+        # Not the connection itself, which would never be let go of.
+        self._transformer = Transformer(raw.adapters)
+        self._prepared: dict[_Key, bytes] = {}
+        self._numbers = count(1)
+
+    def exchange(self, raw: Connection, *, commit: bool = False) -> None:
+        """
+        Send what waits, in a transaction as psycopg would begin it, and take the answers.
+
+        With `commit`, COMMIT goes along; it is not carried out if anything before it fails.
+
+        :raises psycopg.Error: the fault of a silent statement or of COMMIT, or that the connection
+            is lost; an asked statement keeps its own, as do those behind it
+        """
+        asked, self.waiting = self.waiting, []
+        pgconn = self._pgconn
+        if pgconn.status != ConnStatus.OK:
+            raise errors.OperationalError("the connection is closed")
+        self.trips += 1
+        pgconn.enter_pipeline_mode()
+        try:
+            sent = self._send(raw, asked, commit=commit)
+            fault = self._take(sent)
+        except BaseException:
+            # An interrupt, or the server is gone: nobody can say what would still come in.
+            _give_up(raw)
+            raise
+        pgconn.exit_pipeline_mode()
+        if fault is not None and (commit or any(one.is_silent and one.fault for one in asked)):
+            raise fault
+
+    def rows(self, asked: Asked) -> list[tuple[Any, ...]]:
+        """Return the rows that a statement was answered, as Python's values."""
+        if asked.fault is not None:
+            raise asked.fault
+        if asked.result is None:
+            raise errors.InterfaceError("The statement was never sent.")
+        self._transformer.set_pgresult(asked.result)
+        return self._transformer.load_rows(0, asked.result.ntuples, tuple)
+
+    def _send(self, raw: Connection, asked: list[Asked], *, commit: bool) -> list[_Sent]:
+        """Queue everything in order; return what each answer will be of."""
+        pgconn = self._pgconn
+        sent: list[_Sent] = []
+        if not raw.autocommit and pgconn.transaction_status == TransactionStatus.IDLE:
+            pgconn.send_query_params(_begin(raw), None)
+            sent.append(_PLAIN)
+        prepares = raw.prepare_threshold is not None
+        for one in asked:
+            sql, formats = one.statement.sql, [Format.BINARY] * len(one.values)
+            if prepares:
+                name = self._prepared.get((sql, one.oids))
+                if name is None:
+                    name = b"kassa_%d" % next(self._numbers)
+                    pgconn.send_prepare(name, sql, one.oids)
+                    sent.append(_Preparing(self._prepared, (sql, one.oids), name))
+                pgconn.send_query_prepared(name, one.values, formats, Format.BINARY)
+            else:
+                pgconn.send_query_params(sql, one.values, one.oids, formats, Format.BINARY)
+            sent.append(one)
+        if commit:
+            pgconn.send_query_params(b"COMMIT", None)
+            sent.append(_PLAIN)
+        pgconn.pipeline_sync()
+        return sent
+
+    def _take(self, sent: list[_Sent]) -> psycopg.Error | None:
+        """Take each answer, up to the end of the pipeline; return the first fault."""
+        results = self._results()
+        fault: psycopg.Error | None = None
+        for one in sent:
+            result = next(results)
+            fault = fault or _fault_of(result)
+            one.answered(result, fault)
+            if fault is not None and self._pgconn.status != ConnStatus.OK:
+                # The server has said why it hangs up, and says nothing more.
+                raise fault
+        if next(results).status != ExecStatus.PIPELINE_SYNC:
+            raise errors.InterfaceError("Postgres answered more than it was asked.")
+        return fault
+
+    def _results(self) -> Iterator[PGresult]:
+        """Yield one result for each thing that was sent, and the end's."""
+        pgconn, poll = self._pgconn, select.poll()
+        unsent = pgconn.flush()
+        poll.register(pgconn.socket, _BOTH if unsent else _INCOMING)
+        while True:
+            while pgconn.is_busy():
+                poll.poll()
+                pgconn.consume_input()
+                if unsent and not (unsent := pgconn.flush()):
+                    poll.modify(pgconn.socket, _INCOMING)
+            result = pgconn.get_result()
+            # Each answer but the last is followed by nothing.
+            if result is not None:
+                yield result
+
+
+def _fault_of(result: PGresult) -> psycopg.Error | None:
+    if result.status not in _DONE:
+        return errors.error_from_result(result)
+    if result.command_status == b"ROLLBACK":
+        # How COMMIT is answered, without a fault, where something failed before.
+        return errors.InternalError("The transaction was rolled back.")
+    return None
+
+
+def _begin(raw: Connection) -> bytes:
+    level = raw.isolation_level
+    if level is None:
+        return b"BEGIN"
+    name = psycopg.IsolationLevel(level).name.replace("_", " ")
+    return f"BEGIN ISOLATION LEVEL {name}".encode()
+
+
+def _give_up(raw: Connection) -> None:
+    """Close a connection in the middle of an exchange, and have Postgres end what it was at."""
+    try:
+        if raw.pgconn.status == ConnStatus.OK:
+            raw.cancel_safe(timeout=_CANCEL_SECONDS_MAX)
+    except psycopg.Error:
+        # It ends when it finds that nobody listens.
+        pass
+    finally:
+        raw.close()
+
+
+_wires: Final[WeakKeyDictionary[Connection, Wire]] = WeakKeyDictionary()
+
+
+def wire_of(raw: Connection) -> Wire:
+    """Return the connection's wire, which lives as long as it does."""
+    wire = _wires.get(raw)
+    if wire is None:
+        wire = _wires[raw] = Wire(raw)
+    return wire

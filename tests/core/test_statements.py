@@ -1,0 +1,337 @@
+"""Prepared statements that go out together: what travels, when, and whose fault is whose."""
+
+import signal
+import time
+from datetime import UTC, datetime, timedelta, timezone
+from uuid import UUID, uuid4
+
+import pytest
+from django.db import IntegrityError, InternalError, OperationalError, ProgrammingError, connection
+from django.test.utils import CaptureQueriesContext
+
+from apps.core import statements, transactions
+from apps.core.models import FeedHead
+from tests.support import wait_until
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+NOON = datetime(2026, 11, 2, 12, tzinfo=UTC)
+ADD = "INSERT INTO core_feed_head (organization_id, last_position) VALUES (%(org)s, %(at)s)"
+COUNT = "SELECT count(*) FROM core_feed_head"
+FAIL = "SELECT 1 / %(zero)s"
+
+
+def add(at: int = 0, *, org: UUID | None = None) -> None:
+    statements.send(ADD, {"org": org or uuid4(), "at": at})
+
+
+def positions() -> list[int]:
+    return list(FeedHead.objects.order_by("last_position").values_list("last_position", flat=True))
+
+
+def trips_of(call) -> int:
+    before = statements.trips()
+    call()
+    return statements.trips() - before
+
+
+class TestValues:
+    @pytest.mark.parametrize(
+        ("value", "kind"),
+        [
+            (uuid4(), "uuid"),
+            ("Zoë, 'so' 🜚", "text"),
+            ("", "text"),
+            (2**63 - 1, "bigint"),
+            (-(2**63), "bigint"),
+            (True, "boolean"),
+            (False, "boolean"),
+            (NOON, "timestamp with time zone"),
+            (NOON.replace(year=1723, microsecond=1), "timestamp with time zone"),
+            (NOON.astimezone(timezone(timedelta(hours=-5))), "timestamp with time zone"),
+            (b"\x00\xff", "bytea"),
+        ],
+    )
+    def test_come_back_as_they_went(self, value, kind):
+        [(back, name)] = statements.run(
+            "SELECT %(value)s, pg_typeof(%(value)s)::text", {"value": value}
+        )
+        assert (back, type(back), name) == (value, type(value), kind)
+
+    def test_of_none_are_null(self):
+        assert statements.run("SELECT %(value)s::uuid", {"value": None}) == [(None,)]
+
+    @pytest.mark.parametrize(
+        ("array", "values"),
+        [
+            (statements.uuids, [uuid4(), None, uuid4()]),
+            (statements.texts, ["a", None, "", "a", "ß"]),
+            (statements.int8s, [0, -1, 2**63 - 1]),
+            (statements.int4s, [0, -1, 2**31 - 1]),
+            (statements.instants, [NOON, None, NOON + timedelta(microseconds=1)]),
+            (statements.booleans, [True, False, True]),
+            (statements.byteas, [b"", b"\x00", b"longer"]),
+        ],
+    )
+    def test_in_columns_come_back_in_their_order(self, array, values):
+        for column in (values, values[:1], []):
+            [(back,)] = statements.run("SELECT %(column)s", {"column": array(column)})
+            assert back == column
+
+    def test_of_a_type_that_does_not_travel_are_refused_by_name(self):
+        @transactions.outermost
+        def act():
+            add(1)
+            with pytest.raises(TypeError, match="float is no type that a statement sends"):
+                statements.ask("SELECT %(value)s", {"value": 1.5})
+
+        act()
+
+        assert positions() == [1]
+
+
+class TestTrips:
+    def test_are_one_for_what_is_asked_together_with_begin(self):
+        @transactions.outermost
+        def act():
+            first = statements.ask("SELECT %(value)s", {"value": 1})
+            second = statements.ask("SELECT %(value)s", {"value": "two"})
+            assert trips_of(lambda: seen.extend([second.rows(), first.rows()])) == 1
+
+        seen = []
+        act()
+
+        assert seen == [[("two",)], [(1,)]]
+
+    def test_are_one_for_what_is_sent_together_with_commit(self):
+        @transactions.outermost
+        def act():
+            for at in range(3):
+                add(at)
+            assert statements.trips() == before
+
+        before = statements.trips()
+        act()
+
+        assert statements.trips() == before + 1
+        assert positions() == [0, 1, 2]
+        assert connection.connection.info.transaction_status.name == "IDLE"
+
+    def test_come_before_a_statement_of_djangos_own(self):
+        @transactions.outermost
+        def act():
+            add(1)
+            seen.append(positions())
+            FeedHead.objects.update(last_position=2)
+            add(3)
+
+        seen = []
+        act()
+
+        assert seen == [[1]]
+        assert positions() == [2, 3]
+        assert connection.execute_wrappers == []
+
+    def test_are_at_once_outside_a_transaction(self):
+        assert trips_of(lambda: add(1)) == 1
+        assert positions() == [1]
+
+    def test_prepare_a_statement_once_and_again_where_that_was_undone(self):
+        def prepared() -> int:
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT count(*) FROM pg_prepared_statements")
+                return cursor.fetchone()[0]
+
+        @transactions.outermost
+        def act():
+            with pytest.raises(ProgrammingError, match="no_such_table"):
+                statements.run("SELECT FROM no_such_table", {})
+            with pytest.raises(InternalError, match="aborted"):
+                statements.run(COUNT, {})
+            raise LookupError
+
+        with pytest.raises(LookupError):
+            act()
+        before = prepared()
+        for _ in range(3):
+            assert statements.run(COUNT, {}) == [(0,)]
+
+        assert prepared() == before + 1
+
+    def test_prepare_nothing_where_a_pooler_shares_connections(self):
+        connection.ensure_connection()
+        raw = connection.connection
+        raw.prepare_threshold = None
+
+        add(1)
+
+        assert statements.run(COUNT, {}) == [(1,)]
+        assert statements.run("SELECT count(*) FROM pg_prepared_statements", {}) == [(0,)]
+
+    def test_are_seen_by_whatever_watches_djangos_statements(self):
+        seen = []
+
+        def watch(execute, sql, params, many, context):
+            seen.append(sql)
+            return execute(sql, params, many, context)
+
+        with connection.execute_wrapper(watch), CaptureQueriesContext(connection) as logged:
+            statements.run(COUNT, {})
+
+        assert seen == [COUNT]
+        assert [query["sql"] for query in logged] == [COUNT]
+
+
+class TestAFault:
+    def test_is_of_its_statement_and_of_those_behind_it(self):
+        @transactions.outermost
+        def act():
+            asked = [
+                statements.ask("SELECT %(value)s", {"value": 1}),
+                statements.ask(FAIL, {"zero": 0}),
+                statements.ask("SELECT %(value)s", {"value": 3}),
+            ]
+            assert asked[0].rows() == [(1,)]
+            assert [one.has_failed for one in asked] == [False, True, True]
+            for one in asked[1:]:
+                with pytest.raises(Exception, match="division by zero") as fault:
+                    one.rows()
+                assert transactions.sqlstate(fault.value) == "22012"
+            raise LookupError
+
+        with pytest.raises(LookupError):
+            act()
+
+    def test_of_what_was_sent_shows_at_commit_and_nothing_is_written(self):
+        @transactions.outermost
+        def act():
+            FeedHead.objects.create(organization_id=uuid4(), last_position=1)
+            twice = uuid4()
+            add(2, org=twice)
+            add(3, org=twice)
+            add(4)
+
+        connection.ensure_connection()
+        raw = connection.connection
+        with pytest.raises(IntegrityError) as fault:
+            act()
+
+        assert transactions.constraint_name(fault.value) == "core_feed_head_pkey"
+        assert positions() == []
+        assert connection.connection is raw
+        add(5)
+        assert positions() == [5]
+
+    def test_that_nobody_read_keeps_commit_from_being_carried_out(self):
+        @transactions.outermost
+        def act():
+            FeedHead.objects.create(organization_id=uuid4(), last_position=1)
+            statements.ask(FAIL, {"zero": 0})
+
+        with pytest.raises(Exception, match="division by zero"):
+            act()
+
+        assert positions() == []
+
+    def test_that_was_swallowed_before_commit_is_no_success(self):
+        @transactions.outermost
+        def act():
+            FeedHead.objects.create(organization_id=uuid4(), last_position=1)
+            with pytest.raises(Exception, match="division by zero"):
+                statements.run(FAIL, {"zero": 0})
+            add(2)
+
+        with pytest.raises(InternalError, match="aborted"):
+            act()
+
+        assert positions() == []
+
+    def test_of_a_deferred_constraint_is_commits(self):
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "ALTER TABLE core_feed_head ADD CONSTRAINT at_once_only"
+                " UNIQUE (last_position) DEFERRABLE INITIALLY DEFERRED"
+            )
+        try:
+            with pytest.raises(IntegrityError, match="at_once_only"):
+                transactions.outermost(lambda: [add(1), add(1)])()
+            assert positions() == []
+        finally:
+            with connection.cursor() as cursor:
+                cursor.execute("ALTER TABLE core_feed_head DROP CONSTRAINT at_once_only")
+
+    def test_in_python_drops_what_waits(self):
+        @transactions.outermost
+        def act():
+            add(1)
+            raise LookupError
+
+        with pytest.raises(LookupError):
+            act()
+        transactions.outermost(lambda: add(2))()
+
+        assert positions() == [2]
+
+
+class TestAnInterrupt:
+    def test_ends_the_statement_and_the_connection(self):
+        """As Ctrl-C does it: whoever waits goes on at once, and Postgres does not work in vain."""
+
+        def interrupt(*_):
+            raise InterruptedError
+
+        connection.ensure_connection()
+        server = connection.connection.info.backend_pid
+        before = signal.signal(signal.SIGALRM, interrupt)
+        signal.setitimer(signal.ITIMER_REAL, 0.2)
+        started = time.monotonic()
+        try:
+            with pytest.raises(InterruptedError):
+                transactions.outermost(lambda: statements.run("SELECT pg_sleep(30)", {}))()
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
+
+        assert time.monotonic() - started < 10
+        wait_until(lambda: not _is_there(server))
+        assert statements.run(COUNT, {}) == [(0,)]
+
+
+class TestAServerThatHangsUp:
+    def test_in_the_middle_is_an_operational_error_and_the_next_connection_works(self):
+        with pytest.raises(OperationalError) as fault:
+            transactions.outermost(
+                lambda: [
+                    add(1),
+                    statements.run("SELECT pg_terminate_backend(pg_backend_pid())", {}),
+                ]
+            )()
+
+        assert transactions.sqlstate(fault.value) in {"57P01", ""}
+        assert positions() == []
+
+    def test_between_two_trips_is_one_too(self):
+        @transactions.outermost
+        def act():
+            [(server,)] = statements.run("SELECT pg_backend_pid()", {})
+            other = connection.copy()
+            with other.cursor() as cursor:
+                cursor.execute("SELECT pg_terminate_backend(%s)", [server])
+            other.close()
+            wait_until(lambda: not _is_there(server, other=True))
+            add(1)
+
+        with pytest.raises(OperationalError):
+            act()
+
+        assert positions() == []
+
+
+def _is_there(server: int, *, other: bool = False) -> bool:
+    asked = connection.copy() if other else connection
+    with asked.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM pg_stat_activity WHERE pid = %s", [server])
+        [count] = cursor.fetchone()
+    if other:
+        asked.close()
+    return bool(count)
