@@ -24,6 +24,7 @@ from psycopg.pq.abc import PGconn, PGresult
 from apps.core._arrays import encode
 
 _DONE: Final = frozenset({ExecStatus.COMMAND_OK, ExecStatus.TUPLES_OK})
+_LAST_WORDS: Final = frozenset({"FATAL", "PANIC"})
 _CANCEL_SECONDS_MAX: Final = 2.0
 _INCOMING: Final = select.POLLIN
 _BOTH: Final = select.POLLIN | select.POLLOUT
@@ -31,7 +32,7 @@ _BOTH: Final = select.POLLIN | select.POLLOUT
 type Connection = psycopg.Connection[Any]
 
 
-class Asked:
+class Pending:
     """A statement that waits to be sent or was sent, and in the end its answer."""
 
     __slots__ = ("fault", "is_silent", "oids", "result", "statement", "values")
@@ -45,6 +46,11 @@ class Asked:
         self.is_silent = is_silent
         self.result: PGresult | None = None
         self.fault: psycopg.Error | None = None
+
+    @property
+    def is_answered(self) -> bool:
+        """Say whether its answer came, or what kept it from being carried out."""
+        return self.result is not None or self.fault is not None
 
     def answered(self, result: PGresult, fault: psycopg.Error | None) -> None:
         """Keep the answer, or what kept the statement from being carried out."""
@@ -75,7 +81,7 @@ class _Preparing(NamedTuple):
 
 
 type _Key = tuple[bytes, tuple[int, ...]]
-type _Sent = Asked | _Preparing | _Plain
+type _Sent = Pending | _Preparing | _Plain
 
 
 class _Statement(NamedTuple):
@@ -101,7 +107,7 @@ class Wire:
     """
 
     def __init__(self, raw: Connection) -> None:
-        self.waiting: list[Asked] = []
+        self.waiting: list[Pending] = []
         # How often it was waited for Postgres: tests count these.
         self.trips = 0
         self._pgconn: PGconn = raw.pgconn
@@ -112,40 +118,44 @@ class Wire:
 
     def exchange(self, raw: Connection, *, commit: bool = False) -> None:
         """
-        Send what waits, in a transaction as psycopg would begin it, and take the answers.
+        Send what waits, BEGIN first where no transaction is open yet, and take the answers.
 
         With `commit`, COMMIT goes along; it is not carried out if anything before it fails.
 
-        :raises psycopg.Error: the fault of a silent statement or of COMMIT, or that the connection
-            is lost; an asked statement keeps its own, as do those behind it
+        :raises psycopg.Error: the first fault, if COMMIT or a silent statement is behind it or met
+            it, or if the connection is lost; a statement that was asked keeps what it met
         """
         asked, self.waiting = self.waiting, []
         pgconn = self._pgconn
         if pgconn.status != ConnStatus.OK:
             raise errors.OperationalError("the connection is closed")
         self.trips += 1
-        pgconn.enter_pipeline_mode()
         try:
+            pgconn.enter_pipeline_mode()
             sent = self._send(raw, asked, commit=commit)
             fault = self._take(sent)
+            pgconn.exit_pipeline_mode()
         except BaseException:
             # An interrupt, or the server is gone: nobody can say what would still come in.
             _give_up(raw)
             raise
-        pgconn.exit_pipeline_mode()
         if fault is not None and (commit or any(one.is_silent and one.fault for one in asked)):
             raise fault
 
-    def rows(self, asked: Asked) -> list[tuple[Any, ...]]:
+    def rows(self, asked: Pending) -> list[tuple[Any, ...]]:
         """Return the rows that a statement was answered, as Python's values."""
         if asked.fault is not None:
             raise asked.fault
         if asked.result is None:
             raise errors.InterfaceError("The statement was never sent.")
-        self._transformer.set_pgresult(asked.result)
-        return self._transformer.load_rows(0, asked.result.ntuples, tuple)
+        transformer = self._transformer
+        transformer.set_pgresult(asked.result)
+        try:
+            return transformer.load_rows(0, asked.result.ntuples, tuple)
+        finally:
+            transformer.set_pgresult(None)
 
-    def _send(self, raw: Connection, asked: list[Asked], *, commit: bool) -> list[_Sent]:
+    def _send(self, raw: Connection, asked: list[Pending], *, commit: bool) -> list[_Sent]:
         """Queue everything in order; return what each answer will be of."""
         pgconn = self._pgconn
         sent: list[_Sent] = []
@@ -179,7 +189,7 @@ class Wire:
             result = next(results)
             fault = fault or _fault_of(result)
             one.answered(result, fault)
-            if fault is not None and self._pgconn.status != ConnStatus.OK:
+            if fault is not None and fault.diag.severity_nonlocalized in _LAST_WORDS:
                 # The server has said why it hangs up, and says nothing more.
                 raise fault
         if next(results).status != ExecStatus.PIPELINE_SYNC:
@@ -201,6 +211,8 @@ class Wire:
             # Each answer but the last is followed by nothing.
             if result is not None:
                 yield result
+            elif pgconn.status != ConnStatus.OK:
+                raise errors.OperationalError("the connection is lost")
 
 
 def _fault_of(result: PGresult) -> psycopg.Error | None:

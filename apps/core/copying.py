@@ -5,12 +5,15 @@ from collections.abc import Sequence
 from django.db import connection, models
 from psycopg.types.json import Jsonb
 
+from apps.core import statements
+
 
 def copy_rows(rows: Sequence[models.Model]) -> None:
     """
     Write new rows of one model, all in one statement; constraints and triggers hold as ever.
 
     Every column is written, so a value that only the database knows (`db_default`) is not for here.
+    Errors are Django's.
     """
     if not rows:
         return
@@ -20,8 +23,13 @@ def copy_rows(rows: Sequence[models.Model]) -> None:
         (field.attname, isinstance(field, models.JSONField)) for field in meta.concrete_fields
     ]
     # Names of table and columns are ours, from the model; nothing of them comes from outside.
-    statement = f'COPY "{meta.db_table}" ({columns}) FROM STDIN'
-    with connection.cursor() as cursor, cursor.copy(statement) as copy:
+    copy_statement = f'COPY "{meta.db_table}" ({columns}) FROM STDIN'
+    statements.flush()
+    with (
+        connection.wrap_database_errors,
+        connection.cursor() as cursor,
+        cursor.copy(copy_statement) as copy,
+    ):
         for row in rows:
             copy.write_row(
                 [

@@ -8,7 +8,7 @@ raises the refusal that call met. No bodies are kept: only a fingerprint and the
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
@@ -144,21 +144,19 @@ class Claiming:
         self._rows = rows
         self._answer = _ask_take(organization_id, rows)
 
-    @cached_property
-    def standing(self) -> list[str]:
-        """The keys that stood already."""
-        taken = _taken(self._answer)
-        return [row.key for row in self._rows if row.key not in taken]
-
     def claims(self) -> list[Claim | Refusal]:
         """Return what each key stands for, as `claim_many` does."""
+        taken = _taken(self._answer)
+        standing = [row.key for row in self._rows if row.key not in taken]
         found: dict[str, _Stored] = {}
-        if self.standing:
-            values = {"org": self._organization_id, "keys": statements.texts(self.standing)}
+        if standing:
+            values = {"org": self._organization_id, "keys": statements.texts(standing)}
             found = {key: stored for key, *stored in statements.run(_SELECT, values)}
         return [
+            # One that stood and is gone meanwhile is nobody's: better a fault than a claim without
+            # a row.
             _replay(found[row.key], row)
-            if row.key in found
+            if row.key not in taken
             else Claim(resource_id=row.resource_id, replayed=False)
             for row in self._rows
         ]

@@ -2,12 +2,13 @@
 Statements of the hottest paths: prepared by the server, parameters and answers in binary.
 
 Django's own cursor writes values into the text of each statement and waits for each. What posts
-thousands of transfers goes past it, on the same connection and in the same transaction. What is
-sent or asked waits, and goes out in one trip with the next whose answer somebody reads, before a
-statement of Django's own, or with COMMIT.
+thousands of transfers goes past it, on the same connection and in the same transaction. There, what
+is sent or asked waits, and goes out in one trip with the next whose answer somebody reads, before a
+statement of Django's own, or with COMMIT. What uses the driver's connection itself calls `flush`.
 
-A value is `%(name)s` in a statement. A column of values travels as one array, at the speed of a
-copy: `uuids`, `texts` and the others make them.
+A value is `%(name)s` in a statement (and `%%` is not unescaped), of just one of the types UUID,
+str, int, bool, datetime, bytes and None, whose subclasses are refused. A column of values travels
+as one array, at the speed of a copy: `uuids`, `texts` and the others make them.
 """
 
 import time
@@ -17,9 +18,11 @@ from typing import Any
 
 from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
+from psycopg.pq import TransactionStatus
 
 from apps.core._arrays import booleans, byteas, instants, int4s, int8s, texts, uuids
-from apps.core._wire import Asked, Wire, wire_of
+from apps.core._wire import Pending, Wire, wire_of
+from apps.core.errors import InvariantBroken
 
 __all__ = [
     "Answer",
@@ -27,6 +30,7 @@ __all__ = [
     "booleans",
     "byteas",
     "commit",
+    "flush",
     "forget",
     "instants",
     "int4s",
@@ -44,14 +48,9 @@ class Answer:
 
     __slots__ = ("_asked", "_django")
 
-    def __init__(self, django: BaseDatabaseWrapper, asked: Asked) -> None:
+    def __init__(self, django: BaseDatabaseWrapper, asked: Pending) -> None:
         self._django = django
         self._asked = asked
-
-    @property
-    def has_failed(self) -> bool:
-        """Say whether the statement was sent and not carried out."""
-        return self._asked.fault is not None
 
     def rows(self) -> list[tuple[Any, ...]]:
         """
@@ -60,11 +59,10 @@ class Answer:
         Errors are Django's, as from its own cursor: this statement's, or that of one before it in
         the same trip, which kept it from being carried out.
         """
-        wire = _wire(self._django)
         with self._django.wrap_database_errors:
-            if wire.waiting:
-                _exchange(self._django, wire)
-            return wire.rows(self._asked)
+            if not self._asked.is_answered:
+                flush()
+            return _wire(self._django).rows(self._asked)
 
 
 def ask(statement: str, values: Mapping[str, object]) -> Answer:
@@ -82,37 +80,44 @@ def send(statement: str, values: Mapping[str, object]) -> None:
     """
     Have one statement sent with the next trip, at the latest with COMMIT.
 
-    Its fault, one of Django's errors, shows there. Outside a transaction it is sent at once.
+    Its fault, one of Django's errors, shows there.
     """
-    django = _connected()
-    _put(django, statement, values, is_silent=True)
-    if not django.in_atomic_block:
+    _put(_connected(), statement, values, is_silent=True)
+
+
+def flush() -> None:
+    """Send what waits: before what goes past Django's cursor too, as COPY does."""
+    django = connections[DEFAULT_DB_ALIAS]
+    if django.connection is not None and _wire(django).waiting:
         with django.wrap_database_errors:
-            _exchange(django, _wire(django))
+            _exchange(django)
 
 
 def commit() -> None:
     """
-    Send what waits, and COMMIT in the same trip.
+    Send what waits, and COMMIT in the same trip; inside another block, as tests have it, no COMMIT.
 
-    With nothing waiting, COMMIT is left to Django, which does not mind that it was done; so it is
-    inside another block, as tests have it. For `transactions` alone.
+    Django does not mind that its own COMMIT finds nothing to do. For `transactions` alone.
+
+    :raises InvariantBroken: if the transaction is to be rolled back though nothing was raised
     """
     django = connections[DEFAULT_DB_ALIAS]
-    if django.connection is None or django.needs_rollback:
-        return
-    wire = _wire(django)
-    if wire.waiting:
+    if django.needs_rollback:
+        msg = "A statement failed and its fault was dropped: nothing of this may be committed."
+        raise InvariantBroken(msg)
+    if len(django.atomic_blocks) > 1:
+        flush()
+    elif django.connection is not None and _is_open(django):
         with django.wrap_database_errors:
-            _exchange(django, wire, commit=len(django.atomic_blocks) == 1)
+            _exchange(django, commit=True)
 
 
 def forget() -> None:
-    """Drop what waits: its transaction is rolled back. For `transactions` alone."""
+    """Drop what waits: its transaction is over. For `transactions` alone."""
     django = connections[DEFAULT_DB_ALIAS]
     if django.connection is not None:
         _wire(django).waiting.clear()
-        _listen(django, is_needed=False)
+    _listen(django, is_needed=False)
 
 
 def trips() -> int:
@@ -135,15 +140,21 @@ def _wire(django: BaseDatabaseWrapper) -> Wire:
     return wire_of(django.connection)
 
 
-def _exchange(django: BaseDatabaseWrapper, wire: Wire, *, commit: bool = False) -> None:
+def _is_open(django: BaseDatabaseWrapper) -> bool:
+    """Say whether there is anything to commit."""
+    status = django.connection.info.transaction_status
+    return bool(_wire(django).waiting) or status != TransactionStatus.IDLE
+
+
+def _exchange(django: BaseDatabaseWrapper, *, commit: bool = False) -> None:
     _listen(django, is_needed=False)
-    wire.exchange(django.connection, commit=commit)
+    _wire(django).exchange(django.connection, commit=commit)
 
 
 def _put(
     django: BaseDatabaseWrapper, statement: str, values: Mapping[str, object], *, is_silent: bool
-) -> Asked:
-    asked = Asked(statement, values, is_silent=is_silent)
+) -> Pending:
+    asked = Pending(statement, values, is_silent=is_silent)
 
     def put(*_: object) -> None:
         _wire(django).waiting.append(asked)
@@ -153,7 +164,11 @@ def _put(
         _watched(django, others, put, statement, values)
     else:
         put()
-    _listen(django, is_needed=True)
+    if django.in_atomic_block:
+        _listen(django, is_needed=True)
+    else:
+        with django.wrap_database_errors:
+            _exchange(django)
     return asked
 
 
@@ -189,7 +204,5 @@ def _send_first(
     many: bool,  # noqa: FBT001  (Django's own signature of what wraps statements)
     context: dict[str, Any],
 ) -> object:
-    django: BaseDatabaseWrapper = context["connection"]
-    with django.wrap_database_errors:
-        _exchange(django, _wire(django))
+    flush()
     return execute(sql, params, many, context)

@@ -121,9 +121,9 @@ def _run_once[R](unit: Unit, body: Callable[[], R]) -> R:
                     step()
                 unit.committing = True
                 statements.commit()
-            except BaseException:
+            finally:
+                # Before the ROLLBACK: what waits is of this transaction, and of no later one.
                 statements.forget()
-                raise
         return result
     finally:
         _current.reset(token)

@@ -263,10 +263,10 @@ class TestOneAmongMany:
         fresh = partial(post_transfer, organization, ann, bob, 1, key="fresh")
 
         with held(cy):
-            alone = Asking(replay, lock_timeout="200ms").ended()
+            alone = Asking(replay).ended()
             beside = gather(
                 organization, ann, partial(post_transfer, organization, ann, bob, 1, key="first"),
-                replay, fresh, lock_timeout="200ms",
+                replay, fresh,
             )  # fmt: skip
 
         assert [one.fault for one in (alone, *beside)] == [None] * 4
@@ -274,6 +274,34 @@ class TestOneAmongMany:
         assert beside[1].replayed
         assert alone.answer.entry_id == beside[1].answer.entry_id == first.entry_id
         assert not beside[2].replayed
+        assert breaches() == []
+
+    def test_whose_connection_the_server_ended_are_answered_each_for_itself(self, books):
+        """It said why, so it is there: one of them may be to blame."""
+        organization, ann, bob, cy = books
+
+        with held(ann) as let_go:
+            with held(cy):
+                leader = Asking(partial(post_transfer, organization, cy, bob, 1, key="first"))
+                wait_until(is_waiting)
+                asking = []
+                for number in range(1, 4):
+                    call = partial(post_transfer, organization, ann, bob, 1, key=f"k-{number}")
+                    asking.append(Asking(call))
+                    wait_until(lambda number=number: len(_grouping._queues[organization]) == number)
+            leader.ended()
+            # Now the three are one group, and wait for the account.
+            wait_until(is_waiting)
+            [[was_there]] = sql(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND wait_event_type = 'Lock'"
+            )
+            let_go()
+        answered = [one.ended() for one in (leader, *asking)]
+
+        assert was_there
+        assert [one.fault for one in answered] == [None] * 4
+        assert balance(organization, bob).available == 4
         assert breaches() == []
 
     def test_whose_account_is_locked_too_long_is_the_only_one_to_fail(self, books):

@@ -16,7 +16,7 @@ from apps.ledger.errors import (
 )
 from apps.ledger.operations import _monitors, _writing
 from apps.ledger.operations._origin import Origin
-from apps.ledger.queries import AskedBalances
+from apps.ledger.queries import PendingBalances
 from apps.ledger.rules import (
     BalanceState,
     CaptureHold,
@@ -69,12 +69,13 @@ def run(
     now: datetime,
     atomic: bool,
     reach_internal: bool,
-    locked: AskedBalances | None = None,
+    locked: PendingBalances | None = None,
 ) -> list[Outcome]:
     """
     Lock what the commands name, decide, and write what was decided.
 
-    `locked`: their balances and perhaps others', if `lock_ahead` was called for them.
+    `locked`: their balances, if they were locked in the trip before; for transfers, which have no
+    holds, whose locks would come first.
 
     :raises Refusal: in `atomic` mode, the first refused command's own
     """
@@ -103,17 +104,6 @@ def run(
             now=now,
         )
     return outcomes
-
-
-@transactions.required
-def lock_ahead(*, organization_id: UUID, transfers: Sequence[Transfer]) -> AskedBalances:
-    """
-    Have the balances of transfers locked behind what was asked before, in the same trip.
-
-    Transfers have no holds, whose locks would come first.
-    """
-    accounts, _ = rules.touched(transfers)
-    return queries.ask_locked_balances(organization_id=organization_id, account_ids=accounts)
 
 
 def preview(
@@ -180,7 +170,7 @@ def raise_first(outcomes: Sequence[Outcome]) -> None:
 def _lock(
     organization_id: UUID,
     commands: Sequence[Command],
-    locked: AskedBalances | None,
+    locked: PendingBalances | None,
     *,
     now: datetime,
     reach_internal: bool,

@@ -23,6 +23,7 @@ from apps.core.actors import Actor
 from apps.core.errors import Refusal
 from apps.core.idempotency import Asked, Claim
 from apps.core.ids import encode_id
+from apps.ledger import queries
 from apps.ledger.operations import _engine
 from apps.ledger.operations._origin import Origin
 from apps.ledger.rules import Outcome, PostEntry, Transfer
@@ -46,7 +47,7 @@ class Answer:
 class Ticket:
     """One request's transfer: what was asked, and what it was answered."""
 
-    __slots__ = ("actor", "answer", "asked", "command", "fault", "now", "origin", "stands")
+    __slots__ = ("actor", "answer", "asked", "command", "fault", "now", "origin")
 
     def __init__(self, asked: Asked, command: Transfer, actor: Actor, now: datetime) -> None:
         self.asked = asked
@@ -54,8 +55,6 @@ class Ticket:
         self.actor = actor
         self.origin = Origin.of(actor)
         self.now = now
-        # Whether its key was found taken, as far as is known.
-        self.stands = False
         self.answer: Answer | None = None
         self.fault: Exception | None = None
 
@@ -213,16 +212,15 @@ def _post(*, organization_id: UUID, group: Sequence[Ticket]) -> list[Answer]:
         by_key.setdefault(ticket.asked.key, ticket)
     firsts = list(by_key.values())
     claiming = idempotency.Claiming(organization_id, [ticket.asked for ticket in firsts])
-    # In the same trip, so for a replay in vain.
-    locked = _engine.lock_ahead(
+    # In the same trip, behind the keys.
+    locked = queries.lock_claimed_balances(
         organization_id=organization_id,
-        transfers=[ticket.command for ticket in firsts if not ticket.stands],
+        claimed=[
+            (ticket.asked.key, ticket.asked.resource_id, account_id)
+            for ticket in firsts
+            for account_id in (ticket.command.debit_account_id, ticket.command.credit_account_id)
+        ],
     )
-    for ticket in firsts:
-        ticket.stands = ticket.asked.key in claiming.standing
-    if claiming.standing and locked.has_failed:
-        # A replay needs no lock; so it waits for none the next time.
-        raise transactions.RunAgainAfter(lambda: None)
     claims = claiming.claims()
     answers = {
         ticket.asked.key: _claimed(claim) for ticket, claim in zip(firsts, claims, strict=True)

@@ -18,15 +18,25 @@ from apps.ledger.rules import (
     MonitorState,
 )
 
-_BALANCES: Final = """
+_BALANCES_OF: Final = """
     SELECT id, currency, credit_normal, status, min_available_minor, internal,
            posted_debits, posted_credits, pending_debits, pending_credits, version,
            latest_effective_at, monitored
       FROM ledger_balance
-     WHERE organization_id = %(org)s AND id = ANY(%(ids)s)
+     WHERE organization_id = %(org)s AND id = ANY({ids})
      ORDER BY id
 """
+_BALANCES: Final = _BALANCES_OF.format(ids="%(ids)s")
 _LOCK_BALANCES: Final = _BALANCES + " FOR NO KEY UPDATE"
+# A key that stood before has another id than the fresh one that was offered.
+_CLAIMED: Final = """ARRAY(
+        SELECT c.account_id
+          FROM unnest(%(keys)s::text[], %(made)s::uuid[], %(accounts)s::uuid[])
+               AS c(key, made, account_id)
+          JOIN core_idempotency_key k
+            ON k.organization_id = %(org)s AND k.key = c.key AND k.resource_id = c.made
+     )"""
+_LOCK_CLAIMED: Final = _BALANCES_OF.format(ids=_CLAIMED) + " FOR NO KEY UPDATE"
 _KNOWN_ENTRIES: Final = """
     SELECT e.reference, e.id, p.account_id, p.amount_minor, p.currency
       FROM ledger_journal_entry e
@@ -74,19 +84,12 @@ _LATER: Final = """
 """
 
 
-class AskedBalances:
+class PendingBalances:
     """Balances that were asked for; the first look at them is what waits for Postgres."""
 
-    def __init__(self, statement: str, organization_id: UUID, account_ids: Iterable[UUID]) -> None:
-        # By the integer in it: an id compares in Python, and for each of thousands.
-        self._asked = {id_.int: id_ for id_ in account_ids}
-        ids = statements.uuids([self._asked[number] for number in sorted(self._asked)])
-        self._answer = statements.ask(statement, {"org": organization_id, "ids": ids})
-
-    @property
-    def has_failed(self) -> bool:
-        """Say whether Postgres was asked and refused them, as where a lock took too long."""
-        return self._answer.has_failed
+    def __init__(self, statement: str, values: dict[str, object], ids: Mapping[int, UUID]) -> None:
+        self._asked = ids
+        self._answer = statements.ask(statement, values)
 
     def read(self) -> dict[UUID, BalanceState]:
         """Return those that are there."""
@@ -104,19 +107,42 @@ def lock_balances(
     Every value the engine decides by is in the locked row itself, which Postgres re-reads after
     a wait; a joined row would be of the statement's snapshot.
     """
-    return ask_locked_balances(organization_id=organization_id, account_ids=account_ids).read()
-
-
-def ask_locked_balances(*, organization_id: UUID, account_ids: Iterable[UUID]) -> AskedBalances:
-    """Have the balances locked as `lock_balances` does, with the trip of what was asked before."""
-    return AskedBalances(_LOCK_BALANCES, organization_id, account_ids)
+    return _balances(_LOCK_BALANCES, organization_id, account_ids)
 
 
 def read_balances(
     *, organization_id: UUID, account_ids: Iterable[UUID]
 ) -> dict[UUID, BalanceState]:
     """Return these balances as they stand, without a lock: for a dry run."""
-    return AskedBalances(_BALANCES, organization_id, account_ids).read()
+    return _balances(_BALANCES, organization_id, account_ids)
+
+
+def _balances(
+    statement: str, organization_id: UUID, account_ids: Iterable[UUID]
+) -> dict[UUID, BalanceState]:
+    # By the integer in it: an id compares in Python, and for each of thousands.
+    asked = {id_.int: id_ for id_ in account_ids}
+    ids = statements.uuids([asked[number] for number in sorted(asked)])
+    return PendingBalances(statement, {"org": organization_id, "ids": ids}, asked).read()
+
+
+def lock_claimed_balances(
+    *, organization_id: UUID, claimed: Sequence[tuple[str, UUID, UUID]]
+) -> PendingBalances:
+    """
+    Have balances locked as `lock_balances` does, in the trip in which their keys are claimed.
+
+    `claimed` are keys, the fresh ids for what they make, and an account of each. Only the accounts
+    of keys that this transaction has now are locked: a replay needs none and waits for none.
+    """
+    keys, made, accounts = zip(*claimed, strict=True)
+    values = {
+        "org": organization_id,
+        "keys": statements.texts(keys),
+        "made": statements.uuids(made),
+        "accounts": statements.uuids(accounts),
+    }
+    return PendingBalances(_LOCK_CLAIMED, values, {id_.int: id_ for id_ in accounts})
 
 
 def lock_holds(*, organization_id: UUID, hold_ids: Iterable[UUID]) -> dict[UUID, HoldState]:
