@@ -217,6 +217,7 @@ class TestGetStatement:
             )
 
 
+@pytest.mark.usefixtures("few_accounts")
 class TestMovementsBetween:
     @EXAMPLES
     @given(drawn=drawn_moves(), sealed=st.integers(0, 25), bounds=INSTANTS)
@@ -244,6 +245,39 @@ class TestMovementsBetween:
         }
         assert {line.account_id for line in lines} == moved
         assert all(total.is_balanced for total in queries.movement_totals(lines))
+
+    @EXAMPLES
+    @given(drawn=drawn_moves(), sealed=st.integers(0, 25), bounds=INSTANTS)
+    def test_of_a_branch_are_its_lines_of_the_whole_tree(self, drawn, sealed, bounds):
+        organization, accounts = create_books()
+        since, until = min(bounds), max(bounds)
+        history = write_history(organization, as_moves(accounts, drawn))
+        write_totals(organization, history.entry_ids[:sealed])
+
+        lines = queries.movements_between(organization_id=organization, since=since, until=until)
+        branch = queries.movements_between(
+            organization_id=organization, since=since, until=until, code_prefix="wallets"
+        )
+        dollars = queries.movements_between(
+            organization_id=organization, since=since, until=until, currency="USD"
+        )
+
+        assert branch == [line for line in lines if line.code in CODES[:2]]
+        assert dollars == []
+
+    def test_leaves_out_what_never_moved(self):
+        organization, (ann, _, bank, _) = create_books()
+        later = START + timedelta(hours=1)
+        write_history(organization, [Move(bank, ann, 100, START, START)])
+
+        lines = queries.movements_between(
+            organization_id=organization, since=later, until=later + timedelta(hours=1)
+        )
+
+        assert [(line.code, line.opening, line.debits, line.credits) for line in lines] == [
+            ("bank:ba_1:EUR", 100, 0, 0),
+            ("wallets:ann:EUR", -100, 0, 0),
+        ]
 
 
 class TestBalanceSheets:

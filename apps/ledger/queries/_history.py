@@ -5,8 +5,8 @@ The sum of everything before an instant is
 
     what the account's counters say now
     less the monthly totals from the nearest start of a UTC month on
-    plus (or less) the sealed postings between that start and the instant
-    less the postings from the instant on that no total counts yet
+    less the postings from that start on that no total counts yet
+    plus (or less) the postings between that start and the instant
 
 or, for instants nearer to the first month, the same from the other end of history. Every part is
 read by an index, however long the history is. One statement, so one snapshot: what is being sealed
@@ -18,6 +18,7 @@ stands on the posting found.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from itertools import batched
 from typing import Any, Final, Literal, Self
 from uuid import UUID
 
@@ -45,35 +46,28 @@ REACH: Final = DISPLACED + _STEP_BACK
 FEW_ACCOUNTS: Final = 200
 
 
-@dataclass(frozen=True, slots=True)
-class Cumulated:
-    """What had moved over an account before an instant, in minor units; both sides positive."""
-
-    debits: int = 0
-    credits: int = 0
-    postings: int = 0
-
-    @property
-    def net(self) -> int:
-        """Debits less credits."""
-        return self.debits - self.credits
-
-
-NOTHING: Final = Cumulated()
+# Plain rows, as they come: an object of each is made once, by the read that returns it.
+type Cumulated = tuple[Any, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class LedgerAccounts:
-    """The accounts asked about, in the order of their codes, and how they were chosen."""
+    """
+    The accounts asked about, and how they were chosen.
+
+    `rows` are id, code, type and currency in the order of codes: of few all, of many the first.
+    """
 
     organization_id: UUID
     rows: Sequence[tuple[UUID, str, str, str]]
+    are_few: bool
     branch: str = ""
     currency: str = ""
 
     @property
-    def are_few(self) -> bool:
-        return len(self.rows) <= FEW_ACCOUNTS
+    def are_all(self) -> bool:
+        """Say whether they are many, and all that the organisation has."""
+        return not (self.are_few or self.branch or self.currency)
 
 
 def choose_accounts(
@@ -97,24 +91,30 @@ def choose_accounts(
         rows = rows.filter(Q(code=branch) | Q(code__startswith=f"{branch}:"))
     if account_id is not None:
         rows = rows.filter(id=account_id)
-    found = list(rows.values_list("id", "code", "type", "currency"))
-    return LedgerAccounts(organization_id, found, branch, currency)
+    found = list(rows.values_list("id", "code", "type", "currency")[: FEW_ACCOUNTS + 1])
+    are_few = account_id is not None or len(found) <= FEW_ACCOUNTS
+    return LedgerAccounts(organization_id, found, are_few, branch, currency)
 
 
 def cumulate(
     accounts: LedgerAccounts, *, instants: Sequence[datetime], clock: Clock = "effective"
-) -> list[dict[UUID, Cumulated]]:
+) -> list[Cumulated]:
     """
-    Return, per instant, what had moved by the clock before it (exclusive), by account.
+    Return what had moved by the clock before each instant (exclusive), in the order of codes.
 
-    Accounts on which nothing had are missing. All instants are read in one snapshot.
+    A row is an account's id, code, type and currency, and then for each instant its debits and its
+    credits, both positive. All is read in one snapshot.
     """
     if not accounts.rows:
-        return [{} for _ in instants]
+        return []
     middle = None if accounts.are_few else _middle_of_history(accounts.organization_id)
-    spans = [_Span.to(before, middle=middle) for before in instants]
-    statement = _cumulated(spans, clock=clock, is_few=accounts.are_few)
-    values: dict[str, Any] = {"org": accounts.organization_id}
+    spans = [_Span.to(before) for before in instants]
+    months = [span.month for span in spans]
+    from_start = middle is not None and max(months) < middle
+    values: dict[str, Any] = {
+        "org": accounts.organization_id,
+        "outermost": max(months) if from_start else min(months),
+    }
     if accounts.are_few:
         values |= {
             "accounts": [id_ for id_, *_ in accounts.rows],
@@ -129,12 +129,17 @@ def cumulate(
         }
     for n, span in enumerate(spans):
         values |= {f"{name}_{n}": value for name, value in span.values().items()}
-    found: list[dict[UUID, Cumulated]] = [{} for _ in instants]
+    statement = _cumulated(accounts, spans, clock=clock, from_start=from_start)
     with connection.cursor() as cursor:
         cursor.execute(statement, values)
-        for number, account_id, *sums in cursor.fetchall():
-            found[number][account_id] = Cumulated(*sums)
-    return found
+        rows: list[Cumulated] = cursor.fetchall()
+    return rows
+
+
+def nets_of(accounts: LedgerAccounts, *, instants: Sequence[datetime]) -> list[int]:
+    """Return one account's debits less credits before each instant, by the effective clock."""
+    [(_, _, _, _, *sums)] = cumulate(accounts, instants=instants)
+    return [debits - credits_ for debits, credits_ in batched(sums, 2)]
 
 
 def _middle_of_history(organization_id: UUID) -> date | None:
@@ -147,21 +152,18 @@ def _middle_of_history(organization_id: UUID) -> date | None:
 
 @dataclass(frozen=True, slots=True)
 class _Span:
-    """
-    From the nearest start of a month to the instant, or back to it.
-
-    The start itself is reached from the counters of now, or `from_start` of the books, whichever
-    is nearer for thousands of accounts; of a few, every month is soon read.
-    """
+    """From the nearest start of a month to the instant, or back to it."""
 
     before: datetime
     boundary: datetime
-    from_start: bool
 
     @classmethod
-    def to(cls, before: datetime, *, middle: date | None) -> Self:
-        boundary = nearest_boundary(before)
-        return cls(before, boundary, middle is not None and boundary.date() < middle)
+    def to(cls, before: datetime) -> Self:
+        return cls(before, nearest_boundary(before))
+
+    @property
+    def month(self) -> date:
+        return self.boundary.date()
 
     @property
     def low(self) -> datetime:
@@ -173,8 +175,8 @@ class _Span:
 
     def values(self) -> dict[str, Any]:
         return {
-            "before": self.before,
-            "month": self.boundary.date(),
+            "boundary": self.boundary,
+            "month": self.month,
             "low": self.low,
             "high": self.high,
             "since": self.low - REACH,
@@ -183,23 +185,35 @@ class _Span:
         }
 
 
-def _cumulated(spans: Sequence[_Span], *, clock: Clock, is_few: bool) -> str:
-    """Return the statement: constants of this module alone, one set of parts per instant."""
+def _cumulated(
+    accounts: LedgerAccounts, spans: Sequence[_Span], *, clock: Clock, from_start: bool
+) -> str:
+    """
+    Return the statement: constants of this module alone, with columns for each instant.
+
+    The starts of months are reached from the counters of now, or `from_start` of the books.
+    """
+    is_few, count = accounts.are_few, len(spans)
+    of_asked = "" if accounts.are_all else sql.OF_ASKED
     tables = [sql.filled(sql.ASKED_OF_FEW if is_few else sql.ASKED_OF_MANY)]
     if is_few and clock == "effective":
         tables.append(sql.SEARCH)
-    parts = []
+    sign, beyond = (1, "<") if from_start else (-1, ">=")
+    parts = [
+        sql.totals(count, sign=sign, beyond=beyond, clock=clock, of_asked=of_asked),
+        sql.tail(count, sign=sign, beyond=beyond, clock=clock),
+    ]
+    if not from_start:
+        parts.append(sql.now(count))
     for n, span in enumerate(spans):
-        wanted = [sql.TOTALS, sql.TAIL, *(() if span.from_start else (sql.NOW,))]
-        if span.low < span.high and clock == "effective":
+        if span.low == span.high:
+            continue
+        wanted: Sequence[str] = sql.RECORDED_PARTS
+        if clock == "effective":
             tables.append(sql.filled(sql.DISPLACED, n=n))
-            near = sql.NEAR_PART_OF_FEW if is_few else sql.NEAR_PART_OF_MANY
-            wanted += [near, sql.DISPLACED_PART]
-        elif span.low < span.high:
-            wanted.append(sql.RECORDED_PART)
-        way = {"sign": 1, "beyond": "<"} if span.from_start else {"sign": -1, "beyond": ">="}
-        parts += [sql.filled(part, n=n, clock=clock, **way) for part in wanted]
-    return sql.CUMULATED.format(tables=", ".join(tables), parts=" UNION ALL ".join(parts))
+            wanted = sql.PARTS_OF_FEW if is_few else sql.PARTS_OF_MANY
+        parts += [sql.part_of(n, part, count, of_asked=of_asked) for part in wanted]
+    return sql.cumulated(tables, parts, count)
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,15 +250,13 @@ def list_balances_at(
         raise errors.LedgerAccountNotFound("There is no such ledger account.")
     if clock == "recorded" and accounts.are_few:
         [marks] = recorded_marks(accounts, instants=[at + TICK])
-        posted = {id_: balance for id_, (_, balance) in marks.items()}
-    else:
-        [moved] = cumulate(accounts, instants=[at + TICK], clock=clock)
-        posted = {
-            id_: on_normal_side(type_, moved[id_].net)
-            for id_, _, type_, _ in accounts.rows
-            if id_ in moved
-        }
-    return [BalanceAt(*row, posted=posted.get(row[0], 0)) for row in accounts.rows]
+        return [BalanceAt(*row, marks.get(row[0], (0, 0))[1]) for row in accounts.rows]
+    return [
+        BalanceAt(id_, code, type_, currency, on_normal_side(type_, debits - credits_))
+        for id_, code, type_, currency, debits, credits_ in cumulate(
+            accounts, instants=[at + TICK], clock=clock
+        )
+    ]
 
 
 def recorded_marks(

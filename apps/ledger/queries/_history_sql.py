@@ -1,5 +1,6 @@
 """The statements of `_history`, in parts: which of them a read needs depends on what it asks."""
 
+from collections.abc import Sequence
 from typing import Final
 
 IS_NEAR: Final = "p.recorded_at - p.effective_at BETWEEN INTERVAL '-4 days' AND INTERVAL '4 days'"
@@ -18,8 +19,10 @@ SEALED: Final = """
 """
 ASKED_OF_FEW: Final = """
     asked AS MATERIALIZED (
-        SELECT b.id, b.version, b.posted_debits, b.posted_credits, {sealed} AS sealed
+        SELECT b.id, a.code, a.type, a.currency, b.version, b.posted_debits, b.posted_credits,
+               {sealed} AS sealed
           FROM ledger_balance b
+          JOIN ledger_account a ON a.organization_id = b.organization_id AND a.id = b.id
          WHERE b.organization_id = %(org)s AND b.id = ANY(%(accounts)s)
     )
 """
@@ -33,7 +36,7 @@ ASKED_OF_MANY: Final = """
                             WHERE l.organization_id = %(org)s AND l.clock = 'recorded')
          GROUP BY t.account_id
     ), asked AS MATERIALIZED (
-        SELECT b.id, b.version, b.posted_debits, b.posted_credits,
+        SELECT b.id, a.code, a.type, a.currency, b.version, b.posted_debits, b.posted_credits,
                COALESCE(recent.last_version, {sealed}) AS sealed
           FROM ledger_account a
           JOIN ledger_balance b ON b.organization_id = a.organization_id AND b.id = a.id
@@ -62,66 +65,89 @@ SEARCH: Final = """
     )
 """
 
-# Not grouped here: one aggregate at the end takes the rows of all parts, in memory, and does not
-# depend on how many the planner expects of each.
-SIDES: Final = "p.account_id, GREATEST(p.amount_minor, 0), GREATEST(-p.amount_minor, 0), 1"
+# Two columns for each instant of a read, debits and credits. A part is of one instant, the others'
+# being empty, or of each by a condition.
+SIDES_OF_POSTINGS: Final = """
+    {sign} * (SUM(GREATEST(p.amount_minor, 0)){counted})::bigint,
+    {sign} * ((SUM(GREATEST(p.amount_minor, 0)){counted}) - (SUM(p.amount_minor){counted}))::bigint
+"""
+SIDES_OF_TOTALS: Final = """
+    {sign} * (SUM(t.debits_minor){counted})::bigint,
+    {sign} * (SUM(t.credits_minor){counted})::bigint
+"""
+SIDES_NOW: Final = "s.posted_debits, s.posted_credits"
+NO_SIDES: Final = "0, 0"
+
+# Left out where all accounts of an organisation are asked about.
+OF_ASKED: Final = "JOIN asked s ON s.id = account_id"
 
 NOW: Final = """
-    SELECT {n}, 1, s.id, s.posted_debits, s.posted_credits, s.version FROM asked s
+    SELECT s.id, {sides} FROM asked s
 """
 TOTALS: Final = """
-    SELECT {n} AS number, {sign} AS sign, t.account_id, t.debits_minor AS debits,
-           t.credits_minor AS credits, t.postings
-      FROM ledger_monthly_total t
-      JOIN asked s ON s.id = t.account_id
-     WHERE t.organization_id = %(org)s AND t.clock = '{clock}' AND t.month {beyond} %(month_{n})s
+    SELECT t.account_id, {sides}
+      FROM ledger_monthly_total t {of_asked}
+     WHERE t.organization_id = %(org)s AND t.clock = '{clock}' AND t.month {beyond} %(outermost)s
+     GROUP BY t.account_id
 """
 TAIL: Final = """
-    SELECT {n}, {sign}, {sides}
+    SELECT p.account_id, {sides}
       FROM asked s
       JOIN ledger_posting p ON p.organization_id = %(org)s
        AND p.account_id = s.id AND p.account_version > s.sealed
-     WHERE s.version > s.sealed AND p.{clock}_at {beyond} %(before_{n})s
+     WHERE s.version > s.sealed
+     GROUP BY p.account_id
 """
 # Read before it is joined: by account the planner would rather walk a hot account's whole history.
 DISPLACED: Final = """
     displaced_{n} AS MATERIALIZED (
-        SELECT p.account_id, p.account_version, p.amount_minor
+        SELECT p.account_id, p.amount_minor, p.recorded_at
           FROM ledger_posting p
          WHERE p.organization_id = %(org)s AND {is_displaced}
            AND p.effective_at >= %(low_{n})s AND p.effective_at < %(high_{n})s
     )
 """
-DISPLACED_PART: Final = """
-    SELECT {n}, %(sign_{n})s, {sides}
-      FROM displaced_{n} p
-      JOIN asked s ON s.id = p.account_id AND p.account_version <= s.sealed
+DISPLACED_PART_OF_FEW: Final = """
+    SELECT p.account_id, {sides} FROM displaced_{n} p {of_asked} GROUP BY p.account_id
 """
+DISPLACED_PART_OF_MANY: Final = """
+    SELECT p.account_id, {sides}
+      FROM displaced_{n} p {of_asked}
+     WHERE p.recorded_at < %(since_{n})s OR p.recorded_at >= %(until_{n})s
+     GROUP BY p.account_id
+"""
+# Both ends of the versions in one row, without which the planner bounds its reading by one of them.
 NEAR_PART_OF_FEW: Final = """
-    SELECT {n}, %(sign_{n})s, {sides}
-      FROM asked s
-      JOIN found AS f ON f.account_id = s.id AND f.number = 2 * {n}
-      JOIN found AS u ON u.account_id = s.id AND u.number = 2 * {n} + 1
-      JOIN ledger_posting p ON p.organization_id = %(org)s AND p.account_id = s.id
-       AND p.account_version > f.version AND p.account_version <= LEAST(u.version, s.sealed)
+    SELECT p.account_id, {sides}
+      FROM (SELECT account_id, MIN(version) AS low, MAX(version) AS high
+              FROM found WHERE number / 2 = {n} GROUP BY account_id) AS f
+      JOIN ledger_posting p ON p.organization_id = %(org)s AND p.account_id = f.account_id
+       AND p.account_version > f.low AND p.account_version <= f.high
      WHERE {is_near}
        AND p.effective_at >= %(low_{n})s AND p.effective_at < %(high_{n})s
+     GROUP BY p.account_id
 """
+# What is near and what is displaced are told apart by the recorded clock alone: with the difference
+# of two clocks, taken for every posting, the planner would expect few and sort them all.
 NEAR_PART_OF_MANY: Final = """
-    SELECT {n}, %(sign_{n})s, {sides}
-      FROM ledger_posting p
-      JOIN asked s ON s.id = p.account_id AND p.account_version <= s.sealed
-     WHERE p.organization_id = %(org)s AND {is_near}
+    SELECT p.account_id, {sides}
+      FROM ledger_posting p {of_asked}
+     WHERE p.organization_id = %(org)s
        AND p.recorded_at >= %(since_{n})s AND p.recorded_at < %(until_{n})s
        AND p.effective_at >= %(low_{n})s AND p.effective_at < %(high_{n})s
+     GROUP BY p.account_id
 """
 RECORDED_PART: Final = """
-    SELECT {n}, %(sign_{n})s, {sides}
-      FROM ledger_posting p
-      JOIN asked s ON s.id = p.account_id AND p.account_version <= s.sealed
+    SELECT p.account_id, {sides}
+      FROM ledger_posting p {of_asked}
      WHERE p.organization_id = %(org)s
        AND p.recorded_at >= %(low_{n})s AND p.recorded_at < %(high_{n})s
+     GROUP BY p.account_id
 """
+PARTS_OF_FEW: Final = (NEAR_PART_OF_FEW, DISPLACED_PART_OF_FEW)
+PARTS_OF_MANY: Final = (NEAR_PART_OF_MANY, DISPLACED_PART_OF_MANY)
+RECORDED_PARTS: Final = (RECORDED_PART,)
+
 RECORDED: Final = """
     WITH RECURSIVE {asked}, {search}
     SELECT f.account_id, f.number, f.version, p.balance_after_minor
@@ -129,16 +155,62 @@ RECORDED: Final = """
       JOIN ledger_posting p ON p.organization_id = %(org)s
        AND p.account_id = f.account_id AND p.account_version = f.version
 """
+# Each part has one row per account at most: all of them together are summed in memory, however
+# wrong the planner is about what a part looks at.
 CUMULATED: Final = """
-    WITH RECURSIVE {tables}, part AS ({parts})
-    SELECT number, account_id, SUM(sign * debits)::bigint, SUM(sign * credits)::bigint,
-           SUM(sign * postings)::bigint
-      FROM part GROUP BY number, account_id HAVING SUM(sign * postings) <> 0
+    WITH RECURSIVE {tables}, part(account_id, {columns}) AS ({parts}),
+    moved AS (SELECT account_id, {sums} FROM part GROUP BY account_id)
+    SELECT s.id, s.code, s.type, s.currency, {cumulated}
+      FROM asked s
+      LEFT JOIN moved ON moved.account_id = s.id
+     ORDER BY s.code
 """
 
 
 def filled(template: str, **more: object) -> str:
     """Return a statement's text: constants of this module, and numbers that tell parts apart."""
-    return template.format(
-        sides=SIDES, is_near=IS_NEAR, is_displaced=IS_DISPLACED, sealed=SEALED, **more
+    return template.format(is_near=IS_NEAR, is_displaced=IS_DISPLACED, sealed=SEALED, **more)
+
+
+def now(count: int) -> str:
+    """Return the part that says what the counters say now, whatever the instant."""
+    return NOW.format(sides=", ".join([SIDES_NOW] * count))
+
+
+def totals(count: int, *, sign: int, beyond: str, clock: str, of_asked: str) -> str:
+    """Return the part of whole months: read once, counted for each instant from its month on."""
+    sides = [
+        SIDES_OF_TOTALS.format(sign=sign, counted=f" FILTER (WHERE t.month {beyond} %(month_{n})s)")
+        for n in range(count)
+    ]
+    return TOTALS.format(sides=", ".join(sides), beyond=beyond, clock=clock, of_asked=of_asked)
+
+
+def tail(count: int, *, sign: int, beyond: str, clock: str) -> str:
+    """Return the part of what no total counts yet, for each instant from its month on."""
+    sides = [
+        SIDES_OF_POSTINGS.format(
+            sign=sign, counted=f" FILTER (WHERE p.{clock}_at {beyond} %(boundary_{n})s)"
+        )
+        for n in range(count)
+    ]
+    return TAIL.format(sides=", ".join(sides))
+
+
+def part_of(n: int, part: str, count: int, *, of_asked: str) -> str:
+    """Return a part of one instant: what lies between it and the start of its month."""
+    sides = [NO_SIDES] * count
+    sides[n] = SIDES_OF_POSTINGS.format(sign=f"%(sign_{n})s", counted="")
+    return filled(part, n=n, sides=", ".join(sides), of_asked=of_asked)
+
+
+def cumulated(tables: Sequence[str], parts: Sequence[str], count: int) -> str:
+    """Return the statement: a row per account, with two columns for each instant."""
+    columns = [f"{name}_{n}" for n in range(count) for name in ("debits", "credits")]
+    return CUMULATED.format(
+        tables=", ".join(tables),
+        parts=" UNION ALL ".join(parts),
+        columns=", ".join(columns),
+        sums=", ".join(f"SUM({column})::bigint AS {column}" for column in columns),
+        cumulated=", ".join(f"COALESCE({column}, 0)" for column in columns),
     )

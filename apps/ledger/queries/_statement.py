@@ -19,12 +19,11 @@ from apps.ledger import errors
 from apps.ledger.models import Balance, Posting
 from apps.ledger.queries import _history_sql as sql
 from apps.ledger.queries._history import (
-    NOTHING,
     REACH,
     Clock,
     LedgerAccounts,
     choose_accounts,
-    cumulate,
+    nets_of,
     on_normal_side,
     recorded_marks,
 )
@@ -218,8 +217,7 @@ def _by_business_time(
     account_id, _, type_, _ = accounts.rows[0]
     side = on_normal_side(type_, 1)
     place = after or Position(since, 0)
-    sums = cumulate(accounts, instants=[since, until, place.at])
-    opening, closing, base = (found.get(account_id, NOTHING).net for found in sums)
+    opening, closing, base = nets_of(accounts, instants=[since, until, place.at])
     version = (
         Balance.objects.filter(organization_id=accounts.organization_id, id=account_id)
         .values_list("version", flat=True)
@@ -251,8 +249,7 @@ def _by_business_time(
             following = None
             break
         following = place = Position(part.until, 0)
-        [moved] = cumulate(accounts, instants=[place.at])
-        base = moved.get(account_id, NOTHING).net
+        [base] = nets_of(accounts, instants=[place.at])
     return side * opening, side * closing, lines[:limit], following
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from apps.ledger.queries._history import NOTHING, TICK, choose_accounts, cumulate, on_normal_side
+from apps.ledger.queries._history import TICK, choose_accounts, cumulate, on_normal_side
 from apps.ledger.rules import AccountType
 
 
@@ -62,16 +62,20 @@ def movements_between(
     accounts = choose_accounts(
         organization_id=organization_id, code_prefix=code_prefix, currency=currency
     )
-    instants = [until] if since is None else [since, until]
-    sums = cumulate(accounts, instants=instants)
-    before, after = ({}, sums[0]) if since is None else sums
-    lines = []
-    for account_id, code, type_, of in accounts.rows:
-        start, end = before.get(account_id, NOTHING), after.get(account_id, NOTHING)
-        if end.postings:
-            debits, credits_ = end.debits - start.debits, end.credits - start.credits
-            lines.append(AccountMovement(account_id, code, type_, of, start.net, debits, credits_))
-    return lines
+    # No posting is of 0: an account that has neither debits nor credits never moved.
+    if since is None:
+        return [
+            AccountMovement(id_, code, type_, of, 0, debits, credits_)
+            for id_, code, type_, of, debits, credits_ in cumulate(accounts, instants=[until])
+            if debits or credits_
+        ]
+    return [
+        AccountMovement(id_, code, type_, of, before - less, debits - before, credits_ - less)
+        for id_, code, type_, of, before, less, debits, credits_ in cumulate(
+            accounts, instants=[since, until]
+        )
+        if debits or credits_
+    ]
 
 
 def movement_totals(lines: Iterable[AccountMovement]) -> list[CurrencyTotal]:
@@ -128,9 +132,9 @@ def balance_sheets(
 
 def _sheet(currency: str, moved: Sequence[AccountMovement]) -> BalanceSheet:
     lines = [(line, on_normal_side(line.type, line.closing)) for line in moved if line.closing]
-    sums = dict.fromkeys(AccountType, 0)
+    sums: dict[str, int] = dict.fromkeys(AccountType, 0)
     for line, posted in lines:
-        sums[AccountType(line.type)] += posted
+        sums[line.type] += posted
     return BalanceSheet(
         currency,
         assets=sums[AccountType.ASSET],
