@@ -122,7 +122,7 @@ class Odd:
             known = ["surprise"]
         name, dice = self.rng.choice(known), self.rng.random()
         if name in LIKELY and dice < 0.8:
-            body[name] = self.rng.choice(LIKELY[name])
+            body[name] = deepcopy(self.rng.choice(LIKELY[name]))
         elif name in IDS and dice < 0.5:
             body[name] = UNKNOWN
         elif name in body and dice > 0.9:
