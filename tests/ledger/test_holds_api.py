@@ -426,6 +426,35 @@ class TestForce:
         assert (without.status_code, without.json()["code"]) == (403, "insufficient_scope")
         assert AuditEvent.objects.filter(act="ledger.force_transfer").count() == 1
 
+    def test_of_a_batch_is_audited_for_each_that_it_moved(self, books):
+        api, organization, ann, bob = books
+        early = {"effective_at": (clock.now() - timedelta(days=400)).isoformat()}
+        transfers = [
+            moved(ann, bob, 10, force=True, **early),
+            moved(ann, bob, 20),
+            moved(ann, bob, 30, **early),
+            # Today's floor holds all the same.
+            moved(ann, bob, 200_00, force=True, **early),
+            moved(ann, bob, 40, force=True, **early),
+        ]
+        asked = {"mode": "independent", "transfers": transfers}
+
+        dry = api.post("transfers/batch", asked | {"dry_run": True})
+        without = Api(Organization.objects.get(id=organization)).post("transfers/batch", asked)
+        assert not AuditEvent.objects.filter(act="ledger.force_transfer").exists()
+        done = api.post("transfers/batch", asked, key="b")
+        api.post("transfers/batch", asked, key="b")
+
+        codes = [None, None, "later_balance_below_floor", "insufficient_funds", None]
+        for answer in (dry, done):
+            assert [one["code"] for one in answer.json()["outcomes"]] == codes
+        assert (without.status_code, without.json()["code"]) == (403, "insufficient_scope")
+        forced = [done.json()["outcomes"][place]["transfer"] for place in (0, 4)]
+        audited = AuditEvent.objects.filter(act="ledger.force_transfer")
+        assert sorted(row.after["journal_entry"] for row in audited) == sorted(forced)
+        assert balance(organization, bob).posted == 70
+        assert breaches() == []
+
     def test_up_to_moves_what_the_floor_allows(self, books):
         api, _, ann, bob = books
 
