@@ -394,6 +394,26 @@ class TestKassasOwn:
         assert balance(api.organization, api.ann).available == 100_00 - 20_00 - 5_00 - 30_00
         assert breaches() == []
 
+    @pytest.mark.parametrize(
+        "act", ["transfers", "transfers/batch", "journal-entries", "holds", "fx-transfers"]
+    )
+    @pytest.mark.parametrize("text", ["payout:po_1:hold", "bank_line:bl_1"])
+    def test_has_references_that_no_client_takes_from_it(self, api, act, text):
+        """An open hold under a payout's reference would keep the payout from holding its money."""
+        body = api.body(act) | {"reference": text}
+        if act == "transfers/batch":
+            body = {"transfers": [api.moved(1, reference=text)]}
+        if act == "fx-transfers":
+            body["quoted_at"] = print_instant(clock.now())
+        before = fingerprints("ledger_", "core_outbox", "core_audit", locks=False)
+
+        dry = api.post(api.path(act), body | {"dry_run": True}, key=None)
+        real = api.post(api.path(act), body)
+
+        assert code_of(dry) == code_of(real) == (422, "reference_reserved")
+        assert fingerprints("ledger_", "core_outbox", "core_audit", locks=False) == before
+        assert breaches() == []
+
     def test_is_not_undone_says_who_asks_whether_it_can_be(self, api):
         answer = api.get(f"/v1/journal-entries/{api.entry}/reversal").json()
 

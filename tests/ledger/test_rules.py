@@ -114,7 +114,10 @@ class TestTransfer:
             start.balances[id_].internal = False
         commands = [move(A, B, 1, reference=text) for text in ("payout:pat_1:settle", "payout-1")]
 
+        holds = [hold(1, reference=text) for text in ("payout:po_1:hold", "payout-1")]
+
         assert codes(apply(start, commands)[1]) == ["reference_reserved", "posted"]
+        assert codes(apply(start, holds)[1]) == ["reference_reserved", "held"]
 
     def test_more_than_the_books_can_count_is_refused(self):
         start = state()
