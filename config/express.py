@@ -70,7 +70,10 @@ class ExpressLane:
         requests = [self._read(environ) for environ in environs]
         plain = [one for one in requests if one is not None]
         # A fault is reported with what led to it, and not with what other keys did before.
-        with sentry_sdk.isolation_scope() if settings.SENTRY_DSN else nullcontext():
+        with sentry_sdk.isolation_scope() if settings.SENTRY_DSN else nullcontext() as scope:
+            if scope is not None:
+                # It begins as a copy of the thread's, which knows the answers before these.
+                scope.clear_breadcrumbs()
             responses = iter(VIEW().post_many(plain))
         if connection.errors_occurred:
             # What the signal at a request's end does for Django; one that works is kept for more.

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from django.db import connection
 
-from apps.core.models import AuditEvent, FeedHead, OutboxBatch, OutboxEvent
+from apps.core.models import AuditEvent, FeedHead, IdempotencyKey, OutboxBatch, OutboxEvent
 from apps.core.work import WorkRow
 
 # Whole batches, as many as hold about `limit` events, and one at least: a reader moves on by batch.
@@ -133,3 +133,12 @@ def find_latest_act(
     )
     row = rows.order_by("-id").first()
     return None if row is None else (row.recorded_at, row.after or {})
+
+
+def is_key_used(*, organization_id: UUID, key: str) -> bool:
+    """
+    Say whether an idempotency key stands for a request that was answered already.
+
+    For what is judged by the clock before the key is claimed: a replay was in time once.
+    """
+    return IdempotencyKey.objects.filter(organization_id=organization_id, key=key).exists()

@@ -10,6 +10,7 @@ from django.conf import settings as django_settings
 from django.core.handlers.wsgi import WSGIHandler
 from django.core.signals import got_request_exception
 from django.db import OperationalError
+from django.db.models import F
 from django.urls import resolve
 
 from apps.accounts.api.authentication import forget_cached_keys
@@ -18,9 +19,11 @@ from apps.core.api import limits
 from apps.core.ids import encode_id
 from apps.core.models import OutboxEvent
 from apps.ledger import operations, queries
+from apps.ledger.models import Balance
 from config.express import ROUTE, VIEW, ExpressLane
 from tests.accounts.factories import create_customer, create_organization, issue_key
 from tests.ledger.factories import fund
+from tests.support import running
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -285,6 +288,63 @@ class TestFaults:
         assert not limits._in_flight
 
 
+REPORTS = """
+import json
+import logging
+
+import django
+
+django.setup()
+import sentry_sdk
+from django.conf import settings
+from sentry_sdk.transport import Transport
+
+from apps.ledger import operations
+from config.errors import start_reporting
+from tests.config.test_express import Both
+
+
+class Kept(Transport):
+    def __init__(self):
+        super().__init__()
+        self.events = []
+
+    def capture_envelope(self, envelope):
+        self.events += filter(None, [envelope.get_event()])
+
+
+def fail(*_):
+    raise ValueError("Something is broken.")
+
+
+settings.SENTRY_DSN = "https://key@127.0.0.1:9/1"
+start_reporting(dsn=settings.SENTRY_DSN, environment="tests")
+kept = sentry_sdk.get_client().transport = Kept()
+# As in production.
+logging.getLogger("kassa.request").setLevel(logging.INFO)
+first, second = Both(), Both()
+[done] = first.by_lane(first.environ(HTTP_REQUEST_ID="of-the-first"))
+operations.take_result = fail
+[failed] = second.by_lane(second.environ(HTTP_REQUEST_ID="of-the-second"))
+[event] = [event for event in kept.events if "exception" in event]
+print(json.dumps([done[0], failed[0], event["exception"]["values"][-1]["type"],
+                  " ".join(crumb["message"] for crumb in event["breadcrumbs"]["values"])]))
+"""
+
+
+class TestReports:
+    def test_of_a_fault_tell_what_led_to_it_and_not_what_another_key_did(self):
+        """In a process of its own: reporting is switched on once for all of it."""
+        with running("-c", REPORTS) as process:
+            told, _ = process.communicate(timeout=60)
+
+        assert process.returncode == 0, told
+        done, failed, kind, crumbs = json.loads(told.strip().rpartition("\n")[2])
+        assert (done, failed, kind) == (201, 500, "ValueError")
+        assert "of-the-second" in crumbs
+        assert "of-the-first" not in crumbs
+
+
 class TestWhatIsDjangos:
     """Whatever is not plainly the lane's is handed on, before anything of it was read."""
 
@@ -418,6 +478,37 @@ class TestMany:
 
         assert [answer[0] for answer in answers] == [201, 201, 201, 429, 429]
         assert not limits._in_flight
+
+
+class TestLogOfMany:
+    def test_what_goes_wrong_is_said_of_the_request_that_it_is_of(self, both, caplog):
+        """And what is of all of them, of the first that was posted: not of the one refused last."""
+        # Its next posting has the version of the one before, which Postgres refuses.
+        broken = Balance.objects.filter(id=both.bob)
+        both.by_lane(both.environ())
+        broken.update(version=F("version") - 1)
+        cat = both._customer()
+        fine = both.transfer(credit_account=encode_id("la", cat))
+        asked = {
+            "not-json": b"{", "fine-one": fine, "broken-one": both.transfer(), "fine-two": fine,
+            "no-field": b"{}",
+        }  # fmt: skip
+
+        answers = both.by_lane(
+            *(both.environ(body, HTTP_REQUEST_ID=id_) for id_, body in asked.items())
+        )
+
+        assert [answer[0] for answer in answers] == [400, 201, 500, 201, 400]
+        said = [
+            (record.msg["event"], record.msg["request_id"])
+            for record in caplog.records
+            if isinstance(record.msg, dict)
+        ]
+        assert said == [("group_split", "fine-one"), ("request_failed", "broken-one")]
+        assert queries.get_balance(organization_id=both.organization.id, account_id=cat).posted == (
+            2_00
+        )
+        broken.update(version=F("version") + 1)
 
 
 class TestInProduction:

@@ -2,13 +2,16 @@
 
 import pytest
 
-from apps.core.ids import encode_id
+from apps.core import clock
+from apps.core.api.fields import print_instant
+from apps.core.ids import encode_id, new_id
 from apps.core.invariants import breaches
 from apps.core.models import AuditEvent, IdempotencyKey
 from apps.ledger import operations
 from apps.ledger.errors import LedgerAccountDiffers
 from apps.ledger.models import Hold, JournalEntry, LedgerAccount, Posting
 from apps.ledger.operations import AccountSpec
+from apps.ledger.rules import PlaceHold
 from tests.ledger.clients import SCOPES, ApiClient, code_of, pointers, printed
 from tests.ledger.factories import (
     NOW,
@@ -16,6 +19,7 @@ from tests.ledger.factories import (
     committed,
     create_organization,
     open_account,
+    post,
 )
 from tests.ledger.rows import fingerprints
 
@@ -334,6 +338,86 @@ class TestTenancy:
 
         assert code_of(reader.post(api.path(act), api.body(act))) == (403, "insufficient_scope")
         assert fingerprints("ledger_") == before
+
+
+class TestKassasOwn:
+    """What Kassa's own acts posted or hold back, as a payout does, is no client's to move."""
+
+    @pytest.fixture
+    def api(self):
+        api = Client()
+        api.begin()
+        self.transit = open_account(
+            api.organization, "payouts:in_transit:EUR", floor=None, internal=True
+        )
+        # The payout's hold, and the entry by which money came in from the bank.
+        placed = PlaceHold(
+            id=new_id(), debit_account_id=api.ann, credit_account_id=self.transit,
+            amount_minor=30_00, currency="EUR",
+        )  # fmt: skip
+        post(api.organization, placed)
+        api.hold = encode_id("ho", placed.id)
+        paid_in = JournalEntry.objects.get(organization_id=api.organization, kind="transfer",
+                                           actor="job:tests")  # fmt: skip
+        api.entry = encode_id("je", paid_in.id)
+        return api
+
+    def body(self, api, act: str) -> dict:
+        own = printed(self.transit)
+        moved = api.moved(1) | {"credit_account": own}
+        posting = {"ledger_account": own, "amount": -1, "currency": "EUR"}
+        return api.body(act) | {
+            "fx-transfers": {
+                "from_account": own, "currency": "EUR", "quoted_at": print_instant(clock.now()),
+            },
+            "holds": moved,
+            "journal-entries": {"postings": [api.body(act).get("postings", [{}])[0], posting]},
+            "transfers": moved,
+            "transfers/batch": {"transfers": [moved]},
+        }.get(act, {})  # fmt: skip
+
+    @pytest.mark.parametrize(
+        "act",
+        ["capture", "void", "reversal", "reversals", "transfers", "transfers/batch", "holds",
+         "journal-entries", "fx-transfers"],
+    )  # fmt: skip
+    def test_is_out_of_reach_dry_or_real_and_stays_as_it_is(self, api, act):
+        body = self.body(api, act)
+        before = fingerprints("ledger_", "core_outbox", "core_audit", locks=False)
+
+        dry = api.post(api.path(act), body | {"dry_run": True}, key=None)
+        real = api.post(api.path(act), body)
+
+        assert code_of(dry) == code_of(real) == (422, "ledger_account_reserved")
+        assert fingerprints("ledger_", "core_outbox", "core_audit", locks=False) == before
+        # 20.00 were held and 5.00 gone before.
+        assert balance(api.organization, api.ann).available == 100_00 - 20_00 - 5_00 - 30_00
+        assert breaches() == []
+
+    @pytest.mark.parametrize(
+        "act", ["transfers", "transfers/batch", "journal-entries", "holds", "fx-transfers"]
+    )
+    @pytest.mark.parametrize("text", ["payout:po_1:hold", "bank_line:bl_1"])
+    def test_has_references_that_no_client_takes_from_it(self, api, act, text):
+        """An open hold under a payout's reference would keep the payout from holding its money."""
+        body = api.body(act) | {"reference": text}
+        if act == "transfers/batch":
+            body = {"transfers": [api.moved(1, reference=text)]}
+        if act == "fx-transfers":
+            body["quoted_at"] = print_instant(clock.now())
+        before = fingerprints("ledger_", "core_outbox", "core_audit", locks=False)
+
+        dry = api.post(api.path(act), body | {"dry_run": True}, key=None)
+        real = api.post(api.path(act), body)
+
+        assert code_of(dry) == code_of(real) == (422, "reference_reserved")
+        assert fingerprints("ledger_", "core_outbox", "core_audit", locks=False) == before
+        assert breaches() == []
+
+    def test_is_not_undone_says_who_asks_whether_it_can_be(self, api):
+        answer = api.get(f"/v1/journal-entries/{api.entry}/reversal").json()
+
+        assert (answer["reversible"], answer["code"]) == (False, "ledger_account_reserved")
 
 
 class TestDryRuns:

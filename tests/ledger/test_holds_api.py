@@ -10,7 +10,7 @@ from apps.accounts.models import Organization
 from apps.core import clock
 from apps.core.ids import encode_id
 from apps.core.invariants import breaches
-from apps.core.models import AuditEvent
+from apps.core.models import AuditEvent, IdempotencyKey
 from apps.ledger.models import Hold, JournalEntry, Posting
 from tests.accounts.factories import create_organization, issue_key
 from tests.ledger.factories import balance, fund, open_account
@@ -150,6 +150,36 @@ class TestHolds:
         assert (late.status_code, late.json()["code"]) == (409, "hold_expired")
         assert moved_on.status_code == 201
         assert Hold.objects.get().status == "expired"
+        assert breaches() == []
+
+    def test_a_replay_past_its_time_answers_the_hold_and_not_that_it_is_late(
+        self, books, monkeypatch
+    ):
+        """Whoever lost the answer asks again, by then perhaps too late for a new one."""
+        api, _, ann, bob = books
+        soon = clock.now() + timedelta(seconds=1)
+        asked = moved(ann, bob, 5, expires_at=soon.isoformat())
+        poor = asked | {"amount": 100_01}
+        first = api.post("holds", asked, key="h")
+        refused = api.post("holds", poor, key="p")
+        monkeypatch.setattr(clock, "now", lambda: soon)
+
+        again = api.post("holds", asked, key="h")
+        refused_again = api.post("holds", poor, key="p")
+        other = api.post("holds", asked | {"amount": 6}, key="h")
+        fresh = api.post("holds", asked, key="new")
+        dry = api.post("holds", asked | {"dry_run": True}, key="h")
+
+        assert (again.status_code, again["Idempotent-Replayed"]) == (201, "true")
+        assert again.json()["hold"]["id"] == first.json()["hold"]["id"]
+        assert again.json()["hold"]["status"] == "expired"
+        assert refused.json()["code"] == refused_again.json()["code"] == "insufficient_funds"
+        assert (other.status_code, other.json()["code"]) == (422, "idempotency_key_reused")
+        for late in (fresh, dry):
+            assert (late.status_code, late.json()["code"]) == (400, "invalid_request")
+            assert [error["pointer"] for error in late.json()["errors"]] == ["/expires_at"]
+        assert Hold.objects.count() == 1
+        assert not IdempotencyKey.objects.filter(key="new").exists()
         assert breaches() == []
 
     def test_of_one_reference_are_one_while_it_is_open(self, books):
@@ -395,6 +425,35 @@ class TestForce:
         assert forced.status_code == 201
         assert (without.status_code, without.json()["code"]) == (403, "insufficient_scope")
         assert AuditEvent.objects.filter(act="ledger.force_transfer").count() == 1
+
+    def test_of_a_batch_is_audited_for_each_that_it_moved(self, books):
+        api, organization, ann, bob = books
+        early = {"effective_at": (clock.now() - timedelta(days=400)).isoformat()}
+        transfers = [
+            moved(ann, bob, 10, force=True, **early),
+            moved(ann, bob, 20),
+            moved(ann, bob, 30, **early),
+            # Today's floor holds all the same.
+            moved(ann, bob, 200_00, force=True, **early),
+            moved(ann, bob, 40, force=True, **early),
+        ]
+        asked = {"mode": "independent", "transfers": transfers}
+
+        dry = api.post("transfers/batch", asked | {"dry_run": True})
+        without = Api(Organization.objects.get(id=organization)).post("transfers/batch", asked)
+        assert not AuditEvent.objects.filter(act="ledger.force_transfer").exists()
+        done = api.post("transfers/batch", asked, key="b")
+        api.post("transfers/batch", asked, key="b")
+
+        codes = [None, None, "later_balance_below_floor", "insufficient_funds", None]
+        for answer in (dry, done):
+            assert [one["code"] for one in answer.json()["outcomes"]] == codes
+        assert (without.status_code, without.json()["code"]) == (403, "insufficient_scope")
+        forced = [done.json()["outcomes"][place]["transfer"] for place in (0, 4)]
+        audited = AuditEvent.objects.filter(act="ledger.force_transfer")
+        assert sorted(row.after["journal_entry"] for row in audited) == sorted(forced)
+        assert balance(organization, bob).posted == 70
+        assert breaches() == []
 
     def test_up_to_moves_what_the_floor_allows(self, books):
         api, _, ann, bob = books

@@ -8,6 +8,7 @@ from functools import partial
 
 import psycopg
 import pytest
+from django.core.management import call_command
 from django.db import IntegrityError, connection
 
 from apps.accounts.models import Organization
@@ -237,6 +238,27 @@ class TestClosing:
             return books.period().state == "closed"
 
         wait_until(closed)
+
+
+class TestClosePeriods:
+    def test_closes_what_two_people_agreed_to_and_says_what_it_waits_for(self, books, capsys):
+        """The command: what the job does each minute, now."""
+
+        def told() -> str:
+            call_command("close_periods")
+            return capsys.readouterr().out.strip()
+
+        assert told() == "No month is closing."
+        with a_connection() as other:
+            other.execute("SELECT pg_current_xact_id()")
+            books.begin()
+            waiting = told()
+        assert waiting.startswith("2026-06: closing. ")
+        assert "transaction" in waiting
+        said = []
+        wait_until(lambda: said.append(told()) or said[-1] == "2026-06: closed")
+        assert books.period().state == "closed"
+        assert told() == "No month is closing."
 
 
 class TestAClosedMonth:

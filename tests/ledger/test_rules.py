@@ -12,6 +12,7 @@ from apps.ledger.rules import (
     BalanceState,
     CaptureHold,
     HoldStatus,
+    LaterBalances,
     Leg,
     PlaceHold,
     PostEntry,
@@ -113,7 +114,10 @@ class TestTransfer:
             start.balances[id_].internal = False
         commands = [move(A, B, 1, reference=text) for text in ("payout:pat_1:settle", "payout-1")]
 
+        holds = [hold(1, reference=text) for text in ("payout:po_1:hold", "payout-1")]
+
         assert codes(apply(start, commands)[1]) == ["reference_reserved", "posted"]
+        assert codes(apply(start, holds)[1]) == ["reference_reserved", "held"]
 
     def test_more_than_the_books_can_count_is_refused(self):
         start = state()
@@ -122,6 +126,23 @@ class TestTransfer:
         _, outcomes = apply(start, [move(BANK, B, 6), move(BANK, B, 5)])
 
         assert codes(outcomes) == ["balance_too_large", "posted"]
+
+    def test_what_is_reserved_counts_as_moved_so_a_capture_always_has_room(self):
+        """On either side: the debits of whose money it is, and the credits of whom it is for."""
+        start = state()
+        start.balances[A].min_available_minor = None
+        start.balances[A].posted_debits = start.balances[B].posted_credits = 10**18 - 100
+        placed = hold(90)
+
+        after, outcomes = apply(
+            start, [placed, move(A, C, 11), move(A, C, 10), move(BANK, B, 11), move(BANK, B, 10)]
+        )
+        _, captured = apply(after, [capture(placed.id)])
+
+        assert codes(outcomes) == [
+            "held", "balance_too_large", "posted", "balance_too_large", "posted",
+        ]  # fmt: skip
+        assert codes(captured) == ["posted"]
 
     def test_to_an_account_nobody_has_is_refused(self):
         assert codes(apply(state(a=100), [move(A, fresh(), 10)])[1]) == ["unknown_ledger_account"]
@@ -137,6 +158,52 @@ class TestTransfer:
     def test_that_is_no_entry_is_a_fault(self, legs):
         with pytest.raises(ValueError, match="sums to 0"):
             PostEntry(id=fresh(), legs=legs, currency="EUR", kind="x")
+
+
+class TestClosedMonth:
+    def test_is_closed_from_its_first_instant_to_its_last(self):
+        start, tick = state(a=100), timedelta(microseconds=1)
+        begins, ends = NOW - timedelta(days=40), NOW - timedelta(days=10)
+        start.closed = [(begins, ends, "2026-09")]
+        instants = [begins - tick, begins, ends - tick, ends]
+
+        _, outcomes = apply(start, [move(A, B, 1, effective_at=at) for at in instants])
+
+        assert codes(outcomes) == ["posted", "period_closed", "period_closed", "posted"]
+        assert outcomes[1].refusal.details == {"period": "2026-09"}
+
+
+class TestBackDated:
+    """A's balance was 50, 20 from the second day on, and is 120 since the fourth."""
+
+    DAYS = [NOW - timedelta(days=back) for back in (4, 3, 2, 1)]
+
+    def begun(self) -> State:
+        start = state(a=120)
+        start.balances[A].latest_effective_at = self.DAYS[3]
+        first, second, third, last = self.DAYS
+        # What is asked for on the third day meets what stood since the second.
+        start.later[A] = LaterBalances([first, third, last], [20, 20, 120], [second, second, last])
+        return start
+
+    @pytest.mark.parametrize(("day", "since"), [(0, 1), (2, 2)])
+    def test_is_refused_by_the_lowest_from_then_on_naming_when_it_would_be(self, day, since):
+        _, [outcome] = apply(self.begun(), [move(A, B, 21, effective_at=self.DAYS[day])])
+
+        assert outcome.refusal.code == "later_balance_below_floor"
+        shown = self.DAYS[since].isoformat().replace("+00:00", "Z")
+        assert (outcome.refusal.details["balance"], outcome.refusal.details["balance_at"]) == (
+            -1,
+            shown,
+        )
+
+    def test_goes_to_the_last_unit_and_counts_for_the_next(self):
+        commands = [move(A, B, amount, effective_at=self.DAYS[2]) for amount in (20, 1)]
+
+        after, outcomes = apply(self.begun(), commands)
+
+        assert codes(outcomes) == ["posted", "later_balance_below_floor"]
+        assert after.balances[A].available == 100
 
 
 class TestReference:

@@ -9,9 +9,10 @@ from django.db.models.functions import Now
 
 from apps.core.constraints import OwnedKey, SameOrganization
 from apps.core.tenancy import OrganizationOwned, OwnedForeignKey
-from apps.core.triggers import append_only, frozen_columns, never_deleted
+from apps.core.triggers import append_only, frozen_columns, moves_only, never_deleted
 from apps.ledger.models.accounts import LedgerAccount
 from apps.ledger.rules import HoldStatus
+from apps.ledger.states import HOLD_MOVES
 
 
 class Hold(OrganizationOwned):
@@ -68,6 +69,9 @@ class Hold(OrganizationOwned):
             OwnedKey(name="hold_key"),
             SameOrganization(name="hold_owns_its_debit_account", field="debit_account"),
             SameOrganization(name="hold_owns_its_credit_account", field="credit_account"),
+            models.CheckConstraint(
+                name="hold_status_is_known", condition=Q(status__in=[s.value for s in HoldStatus])
+            ),
             models.CheckConstraint(name="hold_reserves_money", condition=Q(amount_minor__gt=0)),
             models.CheckConstraint(
                 name="hold_captures_at_most_its_amount",
@@ -103,6 +107,7 @@ class Hold(OrganizationOwned):
                     "expires_at",
                 ],
             ),
+            moves_only("hold_ends_for_good", moves=HOLD_MOVES, column="status"),
         ]
 
 
@@ -127,6 +132,19 @@ class HoldEvent(OrganizationOwned):
                 name="hold_ends_once",
                 fields=["organization", "hold"],
                 condition=Q(terminal=True),
+            ),
+            # A capture posts an entry, except one of nothing, which only releases.
+            models.CheckConstraint(
+                name="hold_event_says_what_happened",
+                condition=Q(kind="placed", terminal=False, entry_id=None, amount_minor__gt=0)
+                | Q(kind="captured", entry_id__isnull=False, amount_minor__gt=0)
+                | Q(kind="captured", terminal=True, entry_id=None, amount_minor=0)
+                | Q(
+                    kind__in=["voided", "expired"],
+                    terminal=True,
+                    entry_id=None,
+                    amount_minor__gt=0,
+                ),
             ),
         ]
         triggers: ClassVar = [append_only("hold_events_are_append_only")]

@@ -39,6 +39,9 @@ class Period(OrganizationOwned):
             OwnedKey(name="period_key"),
             models.UniqueConstraint(name="period_is_one_month", fields=["organization", "month"]),
             models.CheckConstraint(
+                name="period_state_is_known", condition=Q(state__in=[s.value for s in PeriodState])
+            ),
+            models.CheckConstraint(
                 name="period_has_its_length", condition=Q(ends_at__gt=F("starts_at"))
             ),
             models.CheckConstraint(

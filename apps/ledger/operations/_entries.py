@@ -52,6 +52,8 @@ def post_entry(
     :raises CurrencyMismatch: if a leg is not in its account's currency
     :raises InsufficientFunds: if an account's floor would be broken
     :raises LaterBalanceBelowFloor: if a balance after its time would be, and it is not forced
+    :raises PeriodClosed: if its month is closed
+    :raises ReferenceReserved: if the reference begins as those of Kassa's own acts do
     :raises ReferenceReused: if the reference stands for another entry
     """
     claim = idempotency.claim(

@@ -91,7 +91,8 @@ def exchange(
     :raises LedgerAccountReserved: if an account is posted to by Kassa's own acts only
     :raises ReferenceReserved: if the reference begins as those of Kassa's own acts do
     :raises ReferenceReused: if the reference stands for another FX transfer
-    :raises InsufficientFunds: if the sold amount is not there
+    :raises InsufficientFunds, LaterBalanceBelowFloor: if the sold amount is not, or was not, there
+    :raises PeriodClosed: if its month is closed
     """
     claim = idempotency.claim(organization_id, idempotency_key, "exchange", _parts(fx), prefix="fx")
     if claim.replayed:

@@ -79,6 +79,7 @@ def place_hold(
 
     :raises InsufficientFunds: if the floor would be broken
     :raises LedgerAccountReserved: if an account is posted to by Kassa's own acts only
+    :raises ReferenceReserved: if the reference begins as those of Kassa's own acts do
     :raises ReferenceReused: if an open hold of other terms has the reference
     """
     parts = [

@@ -375,6 +375,8 @@ def _change_later(
 
 
 def _place_hold(work: _Work, command: PlaceHold) -> Outcome:
+    if command.reference:
+        checks.reference(command.reference, reach_internal=work.state.reach_internal)
     known = work.state.known_holds.get(command.reference or "")
     # One that ended, if only a moment ago in this batch, stands in nobody's way. One whose time was
     # over before the batch has ended by now: the shell sees to that.

@@ -1,0 +1,112 @@
+"""A group of which one fails in a way that has no SQLSTATE: only that one, unless all would."""
+
+from functools import partial
+
+import pytest
+from django.db import DataError, InterfaceError, OperationalError
+
+from apps.core import transactions
+from apps.core.invariants import breaches
+from apps.core.models import IdempotencyKey
+from apps.ledger.models import JournalEntry
+from apps.ledger.operations import _grouping
+from tests.ledger.factories import balance, create_organization, fund, open_account, post_transfer
+from tests.ledger.test_grouping import Asking, gather
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def books():
+    organization = create_organization()
+    ann = open_account(organization, "wallets:ann:EUR")
+    bob = open_account(organization, "wallets:bob:EUR")
+    cat = open_account(organization, "wallets:cat:EUR")
+    for account in (ann, cat):
+        fund(organization, account, 1000)
+    return organization, ann, bob, cat
+
+
+def ask(books, *odd, count=6) -> list[Asking]:
+    """Ask for some transfers and the odd ones in their middle as one group; without its leader."""
+    organization, ann, bob, cat = books
+    plain = [partial(post_transfer, organization, cat, bob, 1, key=f"k-{n}") for n in range(count)]
+    first = partial(post_transfer, organization, ann, bob, 1, key="first")
+    half = count // 2
+    leader, *asked = gather(organization, ann, first, *plain[:half], *odd, *plain[half:])
+    assert leader.fault is None
+    return asked
+
+
+class TestAValueThatNoStatementCarries:
+    @pytest.mark.parametrize(
+        ("field", "text"),
+        [
+            ("description", "nul \0"),
+            ("reference", "nul \0"),
+            ("key", "nul \0"),
+            # Half a character: the key is sent as it is, the others are hashed with it before.
+            ("key", "half \ud800"),
+        ],
+        ids=ascii,
+    )
+    def test_fails_its_own_transfer_alone(self, books, field, text):
+        organization, _, bob, cat = books
+        odd = partial(post_transfer, organization, cat, bob, 1, **({"key": "odd"} | {field: text}))
+
+        asked = ask(books, odd)
+
+        assert asked[3].fault is not None
+        assert [one.fault for one in asked if one is not asked[3]] == [None] * 6
+        assert balance(organization, bob).available == 7
+        assert not IdempotencyKey.objects.filter(key="odd").exists()
+        assert breaches() == []
+
+
+class TestIsAway:
+    """What tells a way to Postgres that is gone from a fault of one value or one statement."""
+
+    @pytest.mark.parametrize(
+        ("fault", "state", "is_away"),
+        [
+            (OperationalError("The server closed the connection."), None, True),
+            (InterfaceError("The connection is closed."), None, True),
+            # The driver's own, before anything is sent.
+            (DataError("A text cannot hold NUL."), None, False),
+            (ValueError("No value of Postgres."), None, False),
+            (OperationalError("Canceled on a lock's timeout."), "55P03", False),
+            (OperationalError("Serialization failure."), "40001", False),
+        ],
+    )
+    def test_knows_them_by_kind_and_state(self, fault, state, is_away):
+        if state is not None:
+            fault.__cause__ = Exception()
+            fault.__cause__.sqlstate = state
+
+        assert _grouping._is_away(fault) == is_away
+
+
+class TestAWayThatIsGone:
+    def test_is_found_once_and_told_to_each_and_nothing_is_posted(self, books, monkeypatch):
+        """Each for itself would only wait for the same, one after the other."""
+        organization, _, bob, _ = books
+        tried = []
+
+        def refuse_to_connect(**more):
+            tried.append(len(more["group"]))
+            if len(more["group"]) > 1:
+                raise OperationalError("Connection refused.")
+            return post(**more)
+
+        post = _grouping._post
+        monkeypatch.setattr(_grouping, "_post", refuse_to_connect)
+        asked = ask(books)
+        monkeypatch.undo()
+
+        assert tried == [1, 6]
+        assert {type(one.fault) for one in asked} == {OperationalError}
+        assert {transactions.sqlstate(one.fault) for one in asked} == {""}
+        assert JournalEntry.objects.filter(kind="transfer").count() == 2 + 1
+        assert [row.key for row in IdempotencyKey.objects.all()] == ["first"]
+        assert balance(organization, bob).available == 1
+        assert breaches() == []

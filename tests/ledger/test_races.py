@@ -1,0 +1,334 @@
+"""
+Races for one thing, each run many times: in threads, past the group of a process, in processes.
+
+What is raced for is made by hand, so that whoever comes first is the only one who can have it.
+"""
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from functools import partial
+from itertools import count
+
+import pytest
+
+from apps.core.errors import Refusal
+from apps.core.invariants import breaches
+from apps.ledger import operations, queries
+from apps.ledger.errors import AlreadyReversed
+from apps.ledger.models import HoldEvent, JournalEntry
+from apps.ledger.operations import AccountChange, CaptureRequest, HoldRequest
+from apps.ledger.rules import AccountStatus
+from tests.ledger.factories import (
+    ACTOR,
+    NOW,
+    balance,
+    create_organization,
+    fund,
+    move,
+    open_account,
+    post,
+    post_transfer,
+)
+from tests.support import race, running
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(300)]
+
+TURNS = 10
+keys = count()
+
+
+@pytest.fixture
+def books():
+    organization = create_organization()
+    ann = open_account(organization, "wallets:ann:EUR")
+    bob = open_account(organization, "wallets:bob:EUR")
+    return organization, ann, bob
+
+
+def asked(organization, **more) -> dict:
+    return {
+        "organization_id": organization, "idempotency_key": f"k-{next(keys)}", "actor": ACTOR,
+        "now": NOW, **more,
+    }  # fmt: skip
+
+
+def place(organization, debit, credit, amount, **more):
+    hold = HoldRequest(
+        debit_account_id=debit, credit_account_id=credit, amount_minor=amount, currency="EUR",
+        **more,
+    )  # fmt: skip
+    return operations.place_hold(**asked(organization), hold=hold).hold_id
+
+
+def capture(organization, hold, amount=None, *, now=NOW) -> str:
+    request = CaptureRequest(amount_minor=amount)
+    operations.capture_hold(**asked(organization, now=now), hold_id=hold, capture=request)
+    return "captured"
+
+
+def reverse(organization, *entries):
+    return operations.reverse_entries(
+        **asked(organization), entry_ids=entries, at="now", reason="sent in error"
+    )
+
+
+def codes(outcomes) -> list[str]:
+    """Refusals by their codes, successes by nothing, in order."""
+    return sorted(getattr(outcome, "code", "") for outcome in outcomes)
+
+
+@pytest.mark.parametrize("turn", range(TURNS))
+class TestHolds:
+    def test_captured_in_parts_by_many_give_no_more_than_they_reserve(self, books, turn):
+        organization, ann, bob = books
+        fund(organization, ann, 15_000)
+        hold = place(organization, ann, bob, 10_000, multi_capture=True)
+
+        outcomes = race(*[partial(capture, organization, hold, 3_000)] * 6)
+
+        assert codes(outcomes) == [""] * 3 + ["capture_exceeds_hold"] * 3
+        assert {o.details["remaining"] for o in outcomes if isinstance(o, Refusal)} == {1_000}
+        view = balance(organization, ann)
+        assert (view.posted, view.pending_out, view.available) == (6_000, 1_000, 5_000)
+        assert balance(organization, bob).posted == 9_000
+        assert breaches() == []
+
+    def test_used_up_by_two_of_many_end_once(self, books, turn):
+        organization, ann, bob = books
+        fund(organization, ann, 10_000)
+        hold = place(organization, ann, bob, 10_000, multi_capture=True)
+
+        outcomes = race(*[partial(capture, organization, hold, 5_000)] * 5)
+
+        assert codes(outcomes) == [""] * 2 + ["hold_already_captured"] * 3
+        assert HoldEvent.objects.filter(terminal=True).count() == 1
+        assert (balance(organization, ann).posted, balance(organization, bob).posted) == (0, 10_000)
+        assert breaches() == []
+
+    def test_that_expire_as_they_are_captured_have_one_end(self, books, turn):
+        """The sweeper's clock is past the hold's time, the capture's a moment before it."""
+        organization, ann, bob = books
+        fund(organization, ann, 1_000)
+        hold = place(organization, ann, bob, 1_000, expires_at=NOW + timedelta(minutes=1))
+
+        captured, swept = race(
+            partial(capture, organization, hold, now=NOW + timedelta(seconds=59)),
+            partial(
+                operations.expire_holds, organization_id=organization,
+                now=NOW + timedelta(minutes=1),
+            ),
+        )  # fmt: skip
+
+        ends = [event.kind for event in HoldEvent.objects.filter(terminal=True)]
+        if captured == "captured":
+            assert (swept, ends) == (0, ["captured"])
+        else:
+            assert (captured.code, swept, ends) == ("hold_expired", 1, ["expired"])
+        assert balance(organization, bob).posted == (1_000 if captured == "captured" else 0)
+        assert balance(organization, ann).pending_out == 0
+        assert breaches() == []
+
+
+class TestABalanceWithItsHolds:
+    def test_is_one_read_whatever_is_placed_and_ended_meanwhile(self, books):
+        organization, ann, bob = books
+        fund(organization, ann, 1_000_000)
+
+        def placer() -> None:
+            for amount in range(1, 26):
+                hold = place(organization, ann, bob, amount, multi_capture=True)
+                capture(organization, hold, amount // 2 or None)
+
+        def reader() -> int:
+            seen = set()
+            for _ in range(150):
+                view, holds, _ = queries.balance_with_holds(
+                    organization_id=organization, account_id=ann, now=NOW
+                )
+                assert view.pending_out == sum(hold.remaining_minor for hold in holds)
+                seen.add((view.version, view.pending_out))
+            return len(seen)
+
+        *_, first, second = race(*[placer] * 3, reader, reader)
+
+        # They did look while something happened.
+        assert first + second > 4
+        assert breaches() == []
+
+
+@pytest.mark.parametrize("turn", range(TURNS))
+class TestReversals:
+    def test_of_one_entry_by_many_have_one_winner(self, books, turn):
+        organization, ann, bob = books
+        fund(organization, ann, 100)
+        entry = post_transfer(organization, ann, bob, 60, key="a").entry_id
+
+        outcomes = race(*[partial(reverse, organization, entry)] * 6)
+
+        assert codes(outcomes) == [""] + ["already_reversed"] * 5
+        assert JournalEntry.objects.filter(reverses_id=entry).count() == 1
+        assert (balance(organization, ann).posted, balance(organization, bob).posted) == (100, 0)
+        assert breaches() == []
+
+    def test_of_sets_that_share_entries_are_whole_or_not_at_all(self, books, turn):
+        organization, ann, bob = books
+        fund(organization, ann, 100)
+        cat = open_account(organization, "wallets:cat:EUR")
+        one, two, three = (
+            post_transfer(organization, *pair, 20, key=f"{n}").entry_id
+            for n, pair in enumerate([(ann, bob), (ann, cat), (bob, cat)])
+        )
+
+        outcomes = race(
+            partial(reverse, organization, one, two, three),
+            partial(reverse, organization, three, two),
+            partial(reverse, organization, two, one, three),
+        )
+
+        [won] = [outcome for outcome in outcomes if not isinstance(outcome, Refusal)]
+        assert [type(o) for o in outcomes if o is not won] == [AlreadyReversed] * 2
+        assert JournalEntry.objects.exclude(reverses_id=None).count() == len(won.entry_ids)
+        after = [balance(organization, id_).posted for id_ in (ann, bob, cat)]
+        assert after == ([100, 0, 0] if len(won.entry_ids) == 3 else [80, 20, 0])
+        assert breaches() == []
+
+
+@pytest.mark.parametrize("turn", range(TURNS))
+class TestFloors:
+    def test_of_the_past_are_kept_by_one_of_two_that_each_fit(self, books, turn):
+        """Both fit today, and each alone fits the past: together they would not."""
+        organization, ann, bob = books
+        fund(organization, ann, 50, at=NOW - timedelta(days=9))
+        fund(organization, ann, 1_000, at=NOW - timedelta(days=1))
+        early = NOW - timedelta(days=5)
+
+        outcomes = race(
+            partial(post_transfer, organization, ann, bob, 40, key="a", effective_at=early),
+            # Past the group of this process: a transaction of its own beside.
+            partial(post, organization, move(ann, bob, 40, effective_at=early)),
+        )
+
+        assert codes(outcomes) == ["", "later_balance_below_floor"]
+        assert balance(organization, bob).posted == 40
+        assert breaches() == []
+
+    def test_are_moved_to_the_last_unit_by_two_that_take_what_there_is(self, books, turn):
+        organization, ann, bob = books
+        fund(organization, ann, 100)
+
+        def most(key: str) -> int:
+            done = post_transfer(organization, ann, bob, 60, key=key, up_to=True)
+            return done.outcome.lines[0].amount_minor
+
+        assert sorted(race(partial(most, "a"), partial(most, "b"))) == [40, 60]
+        assert (balance(organization, ann).posted, balance(organization, bob).posted) == (0, 100)
+        assert breaches() == []
+
+    def test_raised_as_money_leaves_are_never_broken(self, books, turn):
+        organization, ann, bob = books
+        fund(organization, ann, 100)
+        change = AccountChange(reason="kept back", sets_floor=True, min_available_minor=50)
+
+        changed, moved = race(
+            partial(
+                operations.change_client_account, **asked(organization), account_id=ann,
+                change=change,
+            ),
+            partial(post_transfer, organization, ann, bob, 60, key="a"),
+        )  # fmt: skip
+
+        if isinstance(changed, Refusal):
+            assert (changed.code, changed.details["available"]) == ("floor_above_available", 40)
+            assert balance(organization, ann).available == 40
+        else:
+            assert moved.code == "insufficient_funds"
+            assert balance(organization, ann).available == 100
+        assert breaches() == []
+
+    def test_of_an_account_that_is_closed_as_money_comes_lose_nothing(self, books, turn):
+        organization, ann, bob = books
+        fund(organization, ann, 100)
+        change = AccountChange(reason="left", status=AccountStatus.CLOSED)
+
+        closed, moved = race(
+            partial(
+                operations.change_client_account, **asked(organization), account_id=bob,
+                change=change,
+            ),
+            partial(post_transfer, organization, ann, bob, 60, key="a"),
+        )  # fmt: skip
+
+        if isinstance(closed, Refusal):
+            assert closed.code == "ledger_account_not_empty"
+            assert (balance(organization, bob).posted, balance(organization, bob).status) == (
+                60,
+                "open",
+            )
+        else:
+            assert moved.code == "ledger_account_closed"
+            assert balance(organization, bob).status == "closed"
+            assert balance(organization, ann).posted == 100
+        assert breaches() == []
+
+
+ASKS = """
+import json, sys
+from functools import partial
+from uuid import UUID
+
+import django
+
+django.setup()
+from tests.ledger import test_races
+from tests.support import race
+
+organization, ann, bob, hold = map(UUID, sys.argv[1:5])
+worker, entries = sys.argv[5], [UUID(text) for text in sys.argv[6:]]
+calls = [
+    *[partial(test_races.place, organization, ann, bob, 1_000)] * 3,
+    *[partial(test_races.capture, organization, hold)] * 2,
+    *[partial(test_races.reverse, organization, *entries)] * 2,
+]
+kinds = ["place"] * 3 + ["capture"] * 2 + ["reverse"] * 2
+test_races.keys = (f"{worker}-{n}" for n in range(10**6))
+print(json.dumps([[kind, getattr(outcome, "code", "")]
+                  for kind, outcome in zip(kinds, race(*calls), strict=True)]), flush=True)
+"""
+
+
+class TestProcesses:
+    @pytest.mark.parametrize("turn", range(2))
+    def test_race_for_money_a_hold_and_a_reversal_as_threads_do(self, books, turn):
+        """Four processes of seven threads: five holds are placed, one captured, two undone once."""
+        organization, ann, bob = books
+        fund(organization, ann, 5_000 + 700 + 30)
+        hold = place(organization, ann, bob, 700)
+        entries = [
+            post_transfer(organization, ann, bob, amount, key=f"e-{amount}").entry_id
+            for amount in (10, 20)
+        ]
+        arguments = [str(one) for one in (organization, ann, bob, hold)]
+
+        def work(number: int) -> list:
+            named = (*arguments, f"p{turn}-{number}", *map(str, entries))
+            with running("-c", ASKS, *named) as process:
+                told, _ = process.communicate(timeout=120)
+                assert process.returncode == 0, told
+                return json.loads(told.strip().rpartition("\n")[2])
+
+        with ThreadPoolExecutor(4) as pool:
+            told = [tuple(one) for answers in pool.map(work, range(4)) for one in answers]
+
+        assert {one: told.count(one) for one in told} == {
+            ("place", ""): 5,
+            ("place", "insufficient_funds"): 7,
+            ("capture", ""): 1,
+            ("capture", "hold_already_captured"): 7,
+            ("reverse", ""): 1,
+            ("reverse", "already_reversed"): 7,
+        }
+        view = balance(organization, ann)
+        assert (view.posted, view.pending_out, view.available) == (5_030, 5_000, 30)
+        assert balance(organization, bob).posted == 700
+        assert breaches() == []
