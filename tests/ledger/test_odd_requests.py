@@ -167,7 +167,8 @@ class TestOddRequests:
             for path, methods in documents.load()["paths"].items()
             for operation in methods.values()
         }
-        before = fingerprints("ledger_", "core_outbox", "core_audit")
+        # Long enough for a vacuum to come by, which takes the traces of old locks away.
+        before = fingerprints("ledger_", "core_outbox", "core_audit", locks=False)
         for _ in range(REQUESTS):
             operation = odd.rng.choice(reads)
             path = filled(templates[operation["operationId"]], api, odd)
@@ -182,7 +183,7 @@ class TestOddRequests:
             met[answer.status_code] += 1
             assert answer.status_code < 500, (path, query)
         assert {200, 400, 404} <= met.keys(), met
-        assert fingerprints("ledger_", "core_outbox", "core_audit") == before
+        assert fingerprints("ledger_", "core_outbox", "core_audit", locks=False) == before
 
 
 def begin_anew(api: Client, number: int) -> None:
