@@ -22,8 +22,7 @@ from apps.webhooks.models import (
     WebhookReplay,
     WebhookSecret,
 )
-from apps.webhooks.rules import targets
-from apps.webhooks.rules.retries import SLOW_SAMPLE
+from apps.webhooks.rules import retries, targets
 from apps.webhooks.rules.targets import Policy
 from apps.webhooks.states import DeliveryStatus, EndpointStatus, Ordering
 
@@ -251,12 +250,12 @@ def list_attempts(*, organization_id: UUID, delivery_id: UUID) -> QuerySet[Webho
 
 
 def count_failed_events(*, organization_id: UUID, endpoint_id: UUID, since: datetime) -> int:
-    """Count the distinct events whose attempts failed at this endpoint since then."""
+    """Count the distinct events that the endpoint did not take since then; not our own faults."""
     return (
         WebhookAttempt.objects.filter(
             organization_id=organization_id, endpoint_id=endpoint_id, started_at__gte=since
         )
-        .exclude(outcome="succeeded")
+        .exclude(outcome__in=[retries.Outcome.SUCCEEDED, *retries.OURS])
         .values("delivery_id")
         .distinct()
         .count()
@@ -267,8 +266,9 @@ def list_recent_durations_ms(*, organization_id: UUID, endpoint_id: UUID) -> lis
     """Return how long the endpoint's last 20 attempts took."""
     return list(
         WebhookAttempt.objects.filter(organization_id=organization_id, endpoint_id=endpoint_id)
+        .exclude(outcome__in=retries.OURS)
         .order_by("-id")
-        .values_list("duration_ms", flat=True)[:SLOW_SAMPLE]
+        .values_list("duration_ms", flat=True)[: retries.SLOW_SAMPLE]
     )
 
 

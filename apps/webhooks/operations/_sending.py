@@ -15,6 +15,7 @@ import structlog
 from django.db import connection
 
 from apps.core import encryption, outbox, transactions, work
+from apps.core.errors import InvariantBroken
 from apps.core.ids import encode_id
 from apps.webhooks import events, queries
 from apps.webhooks.errors import EndpointNotFound
@@ -29,6 +30,8 @@ from apps.webhooks.states import DeliveryStatus, EndpointStatus
 log = structlog.stdlib.get_logger("kassa.webhooks")
 
 PROBE_SECONDS: Final = 60
+# How long a lane rests after a turn that met a fault of ours.
+FAULT_SECONDS: Final = 60
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,11 +46,16 @@ class Owed:
 
 @dataclass(frozen=True, kw_only=True)
 class LaneWork:
-    """What a lane's holder sends, where to, and under which secrets; `is_all` if no more is due."""
+    """
+    What a lane's holder sends, where to, and under which secrets; `is_all` if no more is due.
+
+    What is due and cannot be sent is in `unsendable`, as attempts that have ended already.
+    """
 
     url: str
     secrets: tuple[str, ...]
     owed: tuple[Owed, ...]
+    unsendable: tuple[Attempt, ...]
     is_all: bool
 
 
@@ -74,6 +82,8 @@ def open_lane(*, lane: WebhookLane, limit: int, now: datetime) -> LaneWork | Non
     Return what this lane is to send now, at most `limit`; or let it go and return None.
 
     While the circuit is open nothing is sent; once it has run out, one lane sends one probe.
+
+    :raises InvariantBroken: if the endpoint has no secret, or one that does not open
     """
     try:
         endpoint = queries.get_endpoint(
@@ -138,6 +148,18 @@ def record_attempts(
     return _recorded(held, attempts, before, after, now=now)
 
 
+@transactions.outermost
+def put_lane_off(*, lane: WebhookLane) -> None:
+    """
+    Let a lane go whose turn met a fault of ours; it is due again in a minute.
+
+    Its lease does not lapse, so it is never set aside for that, and comes back by itself.
+    """
+    held = _lock(lane)
+    if held is not None:
+        work.mark_retry(held, error_code="turn_failed", delay_seconds=FAULT_SECONDS)
+
+
 def _lock(lane: WebhookLane) -> WebhookLane | None:
     return work.lock_leased(
         WebhookLane,
@@ -150,9 +172,6 @@ def _lock(lane: WebhookLane) -> WebhookLane | None:
 def _lane_work(
     endpoint: WebhookEndpoint, due: Sequence[WebhookDelivery], *, is_all: bool, now: datetime
 ) -> LaneWork:
-    secrets = queries.list_signing_secrets(
-        organization_id=endpoint.organization_id, endpoint_id=endpoint.id, now=now
-    )
     bodies: dict[tuple[UUID, str], bytes] = {}
     for version in {delivery.api_version for delivery in due}:
         found = queries.get_bodies(
@@ -161,13 +180,13 @@ def _lane_work(
             api_version=version,
         )
         bodies |= {(event_id, version): body for event_id, body in found.items()}
+    bare = [each for each in due if (each.event_id, each.api_version) not in bodies]
+    if bare:
+        log.error("webhook_body_missing", delivery_ids=[str(each.id) for each in bare])
     return LaneWork(
         is_all=is_all,
         url=endpoint.url,
-        secrets=tuple(
-            encryption.unseal(each.organization_id, SECRET_COLUMN, each.id, bytes(each.sealed))
-            for each in secrets
-        ),
+        secrets=_secrets(endpoint, now=now),
         owed=tuple(
             Owed(
                 delivery_id=each.id,
@@ -176,7 +195,31 @@ def _lane_work(
                 body=bodies[each.event_id, each.api_version],
             )
             for each in due
+            if each not in bare
         ),
+        unsendable=tuple(
+            retries.ended_here(
+                delivery_id=each.id,
+                number=each.attempts_made + 1,
+                outcome=Outcome.NO_BODY,
+                now=now,
+            )
+            for each in bare
+        ),
+    )
+
+
+def _secrets(endpoint: WebhookEndpoint, *, now: datetime) -> tuple[str, ...]:
+    rows = queries.list_signing_secrets(
+        organization_id=endpoint.organization_id, endpoint_id=endpoint.id, now=now
+    )
+    # Every one signs: the receiver may know the one alone that would be left out.
+    if not rows:
+        msg = f"Endpoint {endpoint.id} has no secret to sign with."
+        raise InvariantBroken(msg)
+    return tuple(
+        encryption.unseal(each.organization_id, SECRET_COLUMN, each.id, bytes(each.sealed))
+        for each in rows
     )
 
 
