@@ -6,6 +6,7 @@ from datetime import datetime
 from uuid import UUID
 
 from django.conf import settings
+from django.db import connection
 from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.db.models.functions import Now
 
@@ -122,6 +123,15 @@ def list_signing_secrets(
 
 
 # --- Lanes and what is due on them ------------------------------------------------------------
+
+
+def get_database_time() -> datetime:
+    """Return the time by the clock that leases, due times and circuits are on."""
+    time: datetime
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT clock_timestamp()")
+        [(time,)] = cursor.fetchall()
+    return time
 
 
 def list_due_lane_ids(*, is_slow: bool, limit: int) -> list[UUID]:

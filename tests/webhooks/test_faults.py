@@ -258,7 +258,10 @@ class TestRules:
         failing = Health(unreached_in_a_row=4, first_failure_at=clock.now())
 
         for health in (Health(), failing):
-            assert retries.after_attempt(health, outcome=outcome, now=clock.now()) == health
+            after = retries.after_attempt(
+                health, outcome=outcome, now=clock.now(), database_now=clock.now()
+            )
+            assert after == health
 
     def test_ours_count_neither_for_the_disable_rule_nor_for_the_mean(self, organization, far):
         endpoint, _ = create_endpoint(organization, far.url)

@@ -102,11 +102,13 @@ def open_lane(*, lane: WebhookLane, limit: int, now: datetime) -> LaneWork | Non
         _set_aside(held, endpoint, now=now)
         return None
     if endpoint.circuit_open_until:
-        if endpoint.circuit_open_until > now:
+        # Not by this worker's clock: workers that disagree would probe early, or never.
+        database_now = queries.get_database_time()
+        if endpoint.circuit_open_until > database_now:
             _release(held, endpoint, not_before=endpoint.circuit_open_until)
             return None
         # Half open: the others wait for this lane's probe, or for its holder to be given up.
-        waiting = now + timedelta(seconds=PROBE_SECONDS)
+        waiting = database_now + timedelta(seconds=PROBE_SECONDS)
         set_health(endpoint, replace(health_of(endpoint), circuit_open_until=waiting))
         limit = 1
     due = queries.list_due_deliveries(lane=held, endpoint=endpoint, limit=limit)
@@ -139,10 +141,13 @@ def record_attempts(
         return Recorded(is_held=False)
     before = health_of(endpoint)
     after = before
+    database_now = queries.get_database_time()
     for attempt in attempts:
-        after = retries.after_attempt(after, outcome=attempt.outcome, now=now)
+        after = retries.after_attempt(
+            after, outcome=attempt.outcome, now=now, database_now=database_now
+        )
     set_health(endpoint, after)
-    _move_deliveries(held, attempts, now=now)
+    _move_deliveries(held, attempts, now=now, database_now=database_now)
     if is_last:
         _release(held, endpoint, not_before=after.circuit_open_until)
     return _recorded(held, attempts, before, after, now=now)
@@ -293,14 +298,16 @@ _MOVE: Final = """
 """
 
 
-def _move_deliveries(lane: WebhookLane, attempts: Sequence[Attempt], *, now: datetime) -> None:
+def _move_deliveries(
+    lane: WebhookLane, attempts: Sequence[Attempt], *, now: datetime, database_now: datetime
+) -> None:
     """Move each delivery that is still pending; one that was set aside or canceled stays so."""
     by_delivery = {attempt.delivery_id: attempt for attempt in attempts}
     rows = queries.lock_deliveries(
         organization_id=lane.organization_id, delivery_ids=by_delivery.keys()
     )
     moved = [
-        (row, _settle(row, by_delivery[row.id], now=now))
+        (row, _settle(row, by_delivery[row.id], database_now=database_now))
         for row in rows
         if row.status == DeliveryStatus.PENDING
     ]
@@ -327,7 +334,7 @@ def _move_deliveries(lane: WebhookLane, attempts: Sequence[Attempt], *, now: dat
         )
 
 
-def _settle(row: WebhookDelivery, attempt: Attempt, *, now: datetime) -> float:
+def _settle(row: WebhookDelivery, attempt: Attempt, *, database_now: datetime) -> float:
     """Set the row to what the attempt makes of it; return the delay before the next one."""
     row.attempts += 1
     row.last_outcome, row.last_status_code = attempt.outcome, attempt.status_code
@@ -335,7 +342,10 @@ def _settle(row: WebhookDelivery, attempt: Attempt, *, now: datetime) -> float:
         row.status = DeliveryStatus.SUCCEEDED
         return 0.0
     delay = retries.next_delay_seconds(
-        attempts=row.attempts, outcome=attempt.outcome, retry_after=attempt.retry_after, now=now
+        attempts=row.attempts,
+        outcome=attempt.outcome,
+        retry_after=attempt.retry_after,
+        now=database_now,
     )
     if delay is None:
         row.status = DeliveryStatus.FAILED

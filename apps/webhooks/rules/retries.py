@@ -151,7 +151,9 @@ class Health:
     first_failure_at: datetime | None = None
 
 
-def after_attempt(health: Health, *, outcome: Outcome, now: datetime) -> Health:
+def after_attempt(
+    health: Health, *, outcome: Outcome, now: datetime, database_now: datetime
+) -> Health:
     """
     Return the health after one more attempt.
 
@@ -159,6 +161,8 @@ def after_attempt(health: Health, *, outcome: Outcome, now: datetime) -> Health:
     circuit for 30 seconds; each failed probe doubles that, to at most 15 minutes. An answer of
     any status shows that the receiver is there, and closes it. A fault of ours says nothing about
     the receiver, and changes nothing.
+
+    The first failure is by the clock `now`; the circuit by the database's, as all due times are.
     """
     if outcome is Outcome.SUCCEEDED:
         return Health()
@@ -177,7 +181,7 @@ def after_attempt(health: Health, *, outcome: Outcome, now: datetime) -> Health:
         failing,
         unreached_in_a_row=in_a_row,
         circuit_openings=openings,
-        circuit_open_until=now + timedelta(seconds=seconds),
+        circuit_open_until=database_now + timedelta(seconds=seconds),
     )
 
 
