@@ -61,13 +61,13 @@ def find_work_for_update[M: WorkRow](model: type[M], *, row_id: UUID) -> M | Non
 
 
 def list_batch_events(
-    *, organization_id: UUID, batch_id: UUID, public_only: bool, ordinal: int | None = None
+    *, organization_id: UUID, batch_id: UUID, first: int, limit: int
 ) -> Sequence[OutboxEvent]:
-    """Return a batch's events in their order, or the one at `ordinal`."""
-    events = OutboxEvent.objects.filter(organization_id=organization_id, batch_id=batch_id)
-    if ordinal is not None:
-        events = events.filter(ordinal=ordinal)
-    return list((events.filter(public=True) if public_only else events).order_by("ordinal"))
+    """Return at most `limit` public events of a batch in their order, from ordinal `first` on."""
+    events = OutboxEvent.objects.filter(
+        organization_id=organization_id, batch_id=batch_id, public=True, ordinal__gte=first
+    )
+    return list(events.order_by("ordinal")[:limit])
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,6 +33,11 @@ INVARIANTS: Final = {
            AND endpoint.event_types = ARRAY['*']::varchar[]
          WHERE worked.consumer = 'webhooks' AND worked.state = 'done'
            AND event.type NOT LIKE 'webhook%'
+           AND (worked.ordinal IS NOT NULL OR NOT EXISTS (
+               SELECT FROM core_event_work AS apart
+                WHERE apart.organization_id = worked.organization_id
+                  AND apart.batch_id = worked.batch_id AND apart.consumer = worked.consumer
+                  AND apart.ordinal = event.ordinal AND apart.state <> 'done'))
            AND NOT EXISTS (
                SELECT FROM webhooks_webhookdelivery AS delivery
                 WHERE delivery.organization_id = event.organization_id

@@ -413,6 +413,113 @@ class TestConsume:
         assert recorder.batches == [["a"]]
 
 
+class TestPortions:
+    """A batch of any size ends: what one transaction takes is bounded, and noted with its work."""
+
+    @pytest.fixture(autouse=True)
+    def _small(self, monkeypatch):
+        monkeypatch.setattr(outbox, "_EVENTS_MAX", 4)
+
+    def publish_ten(self):
+        publish(*(opened(code) for code in "abcdefghij"))
+        outbox.relay()
+
+    def test_are_given_in_order_each_in_a_transaction_of_its_own(self, recorder):
+        self.publish_ten()
+
+        assert outbox.consume() == 1
+        row = EventWork.objects.get()
+        assert (row.state, row.next_ordinal, row.attempts) == ("pending", 4, 0)
+        assert recorder.batches == [list("abcd")]
+        relay_and_consume()
+
+        assert recorder.batches == [list("abcd"), list("efgh"), list("ij")]
+        assert states() == ["done"]
+
+    def test_hold_250_public_events(self, recorder, monkeypatch):
+        monkeypatch.undo()
+        monkeypatch.setattr(outbox, "_consumers", {"recorder": recorder})
+        publish(*(event for n in range(550) for event in (opened(str(n)), asked())))
+
+        relay_and_consume()
+
+        assert [len(batch) for batch in recorder.batches] == [250, 250, 50]
+        assert [int(code) for batch in recorder.batches for code in batch] == list(range(550))
+
+    def test_go_on_where_a_worker_died(self, recorder):
+        self.publish_ten()
+        outbox.consume()
+        # It dies with the next portion in hand.
+        work.claim_due(EventWork, limit=1, lease_seconds=60)
+        assert outbox.consume() == 0
+        make_due(EventWork)
+
+        relay_and_consume()
+
+        assert sorted("".join(code for batch in recorder.batches for code in batch)) == list(
+            "abcdefghij"
+        )
+        assert states() == ["done"]
+
+    def test_undo_nothing_of_those_before_when_one_fails(self, recorder):
+        self.publish_ten()
+        recorder.poison = {"f"}
+        relay_and_consume()
+
+        assert recorder.batches == [list("abcd")]
+        row = EventWork.objects.get()
+        assert (row.state, row.next_ordinal, row.attempts) == ("pending", 4, 1)
+
+    def test_leave_the_poison_event_alone_and_go_on(self, recorder):
+        self.publish_ten()
+        recorder.poison = {"f"}
+        for _ in range(3):
+            relay_and_consume()
+            make_due(EventWork)
+
+        assert sorted("".join(code for batch in recorder.batches for code in batch)) == list(
+            "abcdeghij"
+        )
+        assert EventWork.objects.get(state="pending").ordinal == 5
+        assert check_core() == []
+
+    def test_get_smaller_as_long_as_they_take_too_long(self, recorder):
+        def cancel_if_large(organization_id, events):
+            if len(events) > 1:
+                raise OperationalError("canceling statement due to statement timeout")
+            recorder(organization_id, events)
+
+        outbox.register_consumer(name="recorder", handler=cancel_if_large)
+        publish(opened("a"), opened("b"), opened("c"))
+
+        for _ in range(7):
+            relay_and_consume()
+            make_due(EventWork)
+
+        assert recorder.batches == [["a"], ["b"], ["c"]]
+        assert states() == ["done"]
+
+    def test_give_other_batches_their_turn(self, recorder):
+        self.publish_ten()
+        publish(opened("z"))
+        outbox.relay()
+
+        while outbox.consume(limit=1):
+            pass
+
+        assert recorder.batches == [list("abcd"), ["z"], list("efgh"), list("ij")]
+
+    def test_by_many_at_once_are_worked_once_each(self, recorder):
+        for _ in range(5):
+            self.publish_ten()
+
+        race(*[partial(outbox.consume, limit=2)] * 5)
+        relay_and_consume()
+
+        worked = sorted("".join(code for batch in recorder.batches for code in batch))
+        assert worked == sorted("abcdefghij" * 5)
+
+
 class TestHead:
     def test_is_locked_by_one_relay_at_a_time(self):
         publish(opened())
