@@ -33,6 +33,10 @@ _PORTION: Final = 500
 # What a consumer is given in one transaction. Ten of these, which one claim may bring, are over
 # within the lease, also where each event is owed to the sixteen endpoints of an organisation.
 _EVENTS_MAX: Final = 250
+# An ordered consumer's row looks again after this; each time doubles it, up to half a minute.
+_WAIT_SECONDS: Final = 0.2
+_WAIT_SECONDS_MAX: Final = 30.0
+_WAITS: Final = "waits_for_earlier"
 
 # One statement for a batch and its events, whether there is one or ten thousand. A batch without
 # public events owes nobody anything: it is done as it is written. What is the same for all events
@@ -100,7 +104,16 @@ class Published(NamedTuple):
 
 type Handler = Callable[[UUID, Sequence[OutboxEvent]], None]
 
-_consumers: dict[str, Handler] = {}
+
+@dataclass(frozen=True, slots=True)
+class Consumer:
+    """Who is given committed events, and whether those of one aggregate must come in order."""
+
+    handler: Handler
+    ordered: bool = False
+
+
+_consumers: dict[str, Consumer] = {}
 
 
 def publish(event: Event, *, actor: Actor, now: datetime) -> None:  # noqa: ARG001
@@ -173,7 +186,7 @@ def _flush() -> None:
         work.nudge(RELAY_KIND)
 
 
-def register_consumer(*, name: str, handler: Handler) -> None:
+def register_consumer(*, name: str, handler: Handler, ordered: bool = False) -> None:
     """
     Have `handler(organization_id, events)` called with each committed batch's public events.
 
@@ -181,8 +194,11 @@ def register_consumer(*, name: str, handler: Handler) -> None:
     together with the note that they are worked. It may be called again after a crash, must accept
     batches in any order, and what it failed at twice it gets event by event. It sees what is
     relayed from now on, not the past.
+
+    An `ordered` consumer gets an event only after every earlier one of its aggregate: one that
+    fails holds back those after it, and nothing else, until it is quarantined.
     """
-    _consumers[name] = handler
+    _consumers[name] = Consumer(handler, ordered=ordered)
 
 
 def register_work_kinds() -> None:
@@ -255,14 +271,39 @@ def _consume_row(claimed: EventWork) -> None:
     row = _lock_row(claimed)
     if row is None:
         return
-    handler = _consumers.get(row.consumer)
-    if handler is None:
+    consumer = _consumers.get(row.consumer)
+    if consumer is None:
         # While releases change over, another process may know it already, or still.
         work.mark_retry(row, error_code="consumer_unknown")
         return
     portion = _portion(row)
-    handler(row.organization_id, portion.events)
+    waiting = _waiting(row, portion) if consumer.ordered else []
+    if waiting and portion.is_last and len(waiting) == len(portion.events):
+        delay = min(_WAIT_SECONDS * 2 ** min(row.attempts - 1, 10), _WAIT_SECONDS_MAX)
+        work.mark_retry(row, error_code=_WAITS, delay_seconds=delay)
+        return
+    _work(row, consumer, portion, waiting)
+
+
+def _work(
+    row: EventWork, consumer: Consumer, portion: "_Portion", waiting: Sequence[OutboxEvent]
+) -> None:
+    """Hand over what need not wait; the rest gets rows of its own, and holds up nothing else."""
+    apart = {event.ordinal for event in waiting}
+    ready = [event for event in portion.events if event.ordinal not in apart]
+    if waiting:
+        _set_apart(row, waiting)
+    if ready:
+        consumer.handler(row.organization_id, ready)
     _move_on(row, portion)
+
+
+def _waiting(row: EventWork, portion: "_Portion") -> list[OutboxEvent]:
+    """Return the events of the portion that wait for an earlier one of their aggregate."""
+    # Rows are made in the order of positions and done in the transaction of their effect: what is
+    # not seen as open here was worked before, whoever worked it.
+    ordinals = queries.list_waiting_ordinals(row=row, events=portion.events)
+    return [event for event in portion.events if event.ordinal in ordinals]
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,7 +320,7 @@ def _portion(row: EventWork) -> _Portion:
 
     Each try that failed halves their number. So what takes too long for one transaction ends.
     """
-    limit = max(1, _EVENTS_MAX >> (row.attempts - 1))
+    limit = max(1, _EVENTS_MAX >> (_tries(row) - 1))
     batch = {"organization_id": row.organization_id, "batch_id": row.batch_id}
     if row.ordinal is not None:
         return _Portion(
@@ -287,6 +328,11 @@ def _portion(row: EventWork) -> _Portion:
         )
     found = queries.list_batch_events(**batch, first=row.next_ordinal, limit=limit + 1)
     return _Portion(found[:limit], is_last=len(found) <= limit)
+
+
+def _tries(row: EventWork) -> int:
+    """Return which try of its work this is: to look and wait is none."""
+    return 1 if row.last_error_code == _WAITS else row.attempts
 
 
 def _move_on(row: EventWork, portion: _Portion) -> None:
@@ -305,12 +351,15 @@ def _record_failure(claimed: EventWork, *, is_passing: bool) -> None:
     row = _lock_row(claimed)
     if row is None:
         return
-    if row.ordinal is None and row.attempts > 1 and not is_passing:
+    tries = _tries(row)
+    if row.ordinal is None and tries > 1 and not is_passing:
         portion = _portion(row)
         if len(portion.events) > 1 or not portion.is_last:
             _set_apart(row, portion.events)
             _move_on(row, portion)
             return
+    row.attempts = tries
+    row.save(update_fields=["attempts"])
     work.mark_retry(row, error_code="consumer_failed")
 
 
