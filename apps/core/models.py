@@ -115,6 +115,11 @@ class EventWork(WorkRow):
     ordinal = models.PositiveIntegerField(
         null=True, db_comment="The one event of a batch that was split; NULL: the whole batch."
     )
+    next_ordinal = models.PositiveIntegerField(
+        default=0,
+        db_default=0,
+        db_comment="Of a whole batch: the first event that was not worked or set apart yet.",
+    )
 
     class Meta:
         db_table = "core_event_work"

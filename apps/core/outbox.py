@@ -9,6 +9,7 @@ commit together. See events.md, section 1.
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, NamedTuple
 from uuid import UUID
@@ -29,6 +30,13 @@ RELAY_KIND: Final = "core.relay"
 CONSUME_KIND: Final = "core.consume"
 _LEASE_SECONDS: Final = 60
 _PORTION: Final = 500
+# What a consumer is given in one transaction. Ten of these, which one claim may bring, are over
+# within the lease, also where each event is owed to the sixteen endpoints of an organisation.
+_EVENTS_MAX: Final = 250
+# An ordered consumer's row looks again after this; each time doubles it, up to half a minute.
+_WAIT_SECONDS: Final = 0.2
+_WAIT_SECONDS_MAX: Final = 30.0
+_WAITS: Final = "waits_for_earlier"
 
 # One statement for a batch and its events, whether there is one or ten thousand. A batch without
 # public events owes nobody anything: it is done as it is written. What is the same for all events
@@ -96,7 +104,16 @@ class Published(NamedTuple):
 
 type Handler = Callable[[UUID, Sequence[OutboxEvent]], None]
 
-_consumers: dict[str, Handler] = {}
+
+@dataclass(frozen=True, slots=True)
+class Consumer:
+    """Who is given committed events, and whether those of one aggregate must come in order."""
+
+    handler: Handler
+    ordered: bool = False
+
+
+_consumers: dict[str, Consumer] = {}
 
 
 def publish(event: Event, *, actor: Actor, now: datetime) -> None:  # noqa: ARG001
@@ -169,15 +186,19 @@ def _flush() -> None:
         work.nudge(RELAY_KIND)
 
 
-def register_consumer(*, name: str, handler: Handler) -> None:
+def register_consumer(*, name: str, handler: Handler, ordered: bool = False) -> None:
     """
-    Have `handler(organization_id, events)` called once per committed batch with public events.
+    Have `handler(organization_id, events)` called with each committed batch's public events.
 
-    It runs inside a transaction, with the events in order; its effect and `done` commit together.
-    It may be called again after a crash, must accept batches in any order, and after it failed
-    twice gets the batch's events one by one. It sees what is relayed from now on, not the past.
+    It runs inside a transaction, with at most 250 events of one batch in order; its effect commits
+    together with the note that they are worked. It may be called again after a crash, must accept
+    batches in any order, and what it failed at twice it gets event by event. It sees what is
+    relayed from now on, not the past.
+
+    An `ordered` consumer gets an event only after every earlier one of its aggregate: one that
+    fails holds back those after it, and nothing else, until it is quarantined.
     """
-    _consumers[name] = handler
+    _consumers[name] = Consumer(handler, ordered=ordered)
 
 
 def register_work_kinds() -> None:
@@ -229,7 +250,11 @@ def _relay_portion(*, organization_id: UUID) -> int:
 
 
 def consume(*, limit: int = 10) -> int:
-    """Work due batches for their consumers; a consumer that fails delays only its own row."""
+    """
+    Work due batches for their consumers; a consumer that fails delays only its own row.
+
+    Of a large batch one portion is worked; the rest takes its turn among all that is due.
+    """
     claimed = work.claim_due(EventWork, limit=limit, lease_seconds=_LEASE_SECONDS)
     for row in claimed:
         try:
@@ -246,47 +271,110 @@ def _consume_row(claimed: EventWork) -> None:
     row = _lock_row(claimed)
     if row is None:
         return
-    handler = _consumers.get(row.consumer)
-    if handler is None:
+    consumer = _consumers.get(row.consumer)
+    if consumer is None:
         # While releases change over, another process may know it already, or still.
         work.mark_retry(row, error_code="consumer_unknown")
         return
-    events = queries.list_batch_events(
-        organization_id=row.organization_id,
-        batch_id=row.batch_id,
-        ordinal=row.ordinal,
-        public_only=True,
-    )
-    handler(row.organization_id, events)
-    work.mark_done(row)
+    portion = _portion(row)
+    waiting = _waiting(row, portion) if consumer.ordered else []
+    if waiting and portion.is_last and len(waiting) == len(portion.events):
+        delay = min(_WAIT_SECONDS * 2 ** min(row.attempts - 1, 10), _WAIT_SECONDS_MAX)
+        work.mark_retry(row, error_code=_WAITS, delay_seconds=delay)
+        return
+    _work(row, consumer, portion, waiting)
+
+
+def _work(
+    row: EventWork, consumer: Consumer, portion: "_Portion", waiting: Sequence[OutboxEvent]
+) -> None:
+    """Hand over what need not wait; the rest gets rows of its own, and holds up nothing else."""
+    apart = {event.ordinal for event in waiting}
+    ready = [event for event in portion.events if event.ordinal not in apart]
+    if waiting:
+        _set_apart(row, waiting)
+    if ready:
+        consumer.handler(row.organization_id, ready)
+    _move_on(row, portion)
+
+
+def _waiting(row: EventWork, portion: "_Portion") -> list[OutboxEvent]:
+    """Return the events of the portion that wait for an earlier one of their aggregate."""
+    # Rows are made in the order of positions and done in the transaction of their effect: what is
+    # not seen as open here was worked before, whoever worked it.
+    ordinals = queries.list_waiting_ordinals(row=row, events=portion.events)
+    return [event for event in portion.events if event.ordinal in ordinals]
+
+
+@dataclass(frozen=True, slots=True)
+class _Portion:
+    """Events of one batch that are worked in one transaction; `is_last` if no more follow."""
+
+    events: Sequence[OutboxEvent]
+    is_last: bool
+
+
+def _portion(row: EventWork) -> _Portion:
+    """
+    Return what is to be worked next: the row's one event, or the next ones of its batch.
+
+    Each try that failed halves their number. So what takes too long for one transaction ends.
+    """
+    limit = max(1, _EVENTS_MAX >> (_tries(row) - 1))
+    batch = {"organization_id": row.organization_id, "batch_id": row.batch_id}
+    if row.ordinal is not None:
+        return _Portion(
+            queries.list_batch_events(**batch, first=row.ordinal, limit=1), is_last=True
+        )
+    found = queries.list_batch_events(**batch, first=row.next_ordinal, limit=limit + 1)
+    return _Portion(found[:limit], is_last=len(found) <= limit)
+
+
+def _tries(row: EventWork) -> int:
+    """Return which try of its work this is: to look and wait is none."""
+    return 1 if row.last_error_code == _WAITS else row.attempts
+
+
+def _move_on(row: EventWork, portion: _Portion) -> None:
+    """Record that this portion is worked, or set apart."""
+    if portion.is_last:
+        work.mark_done(row)
+        return
+    row.next_ordinal = portion.events[-1].ordinal + 1
+    row.save(update_fields=["next_ordinal"])
+    work.mark_continued(row)
 
 
 @transactions.outermost
 def _record_failure(claimed: EventWork, *, is_passing: bool) -> None:
-    """Put the row off; a batch that failed twice is split, so that one event alone is poison."""
+    """Put the row off; what failed twice is worked event by event, so that one alone is poison."""
     row = _lock_row(claimed)
     if row is None:
         return
-    if row.ordinal is None and row.attempts > 1 and not is_passing:
-        events = queries.list_batch_events(
-            organization_id=row.organization_id, batch_id=row.batch_id, public_only=True
-        )
-        row.ordinal, *others = [event.ordinal for event in events]
-        row.save(update_fields=["ordinal"])
-        EventWork.objects.bulk_create(
-            [
-                EventWork(
-                    organization_id=row.organization_id,
-                    batch_id=row.batch_id,
-                    consumer=row.consumer,
-                    ordinal=ordinal,
-                )
-                for ordinal in others
-            ],
-            ignore_conflicts=True,
-        )
-        work.nudge(CONSUME_KIND)
+    tries = _tries(row)
+    if row.ordinal is None and tries > 1 and not is_passing:
+        portion = _portion(row)
+        if len(portion.events) > 1 or not portion.is_last:
+            _set_apart(row, portion.events)
+            _move_on(row, portion)
+            return
+    row.attempts = tries
+    row.save(update_fields=["attempts"])
     work.mark_retry(row, error_code="consumer_failed")
+
+
+def _set_apart(row: EventWork, events: Sequence[OutboxEvent]) -> None:
+    """Give events of the row's batch rows of their own."""
+    EventWork.objects.bulk_create(
+        EventWork(
+            organization_id=row.organization_id,
+            batch_id=row.batch_id,
+            consumer=row.consumer,
+            ordinal=event.ordinal,
+        )
+        for event in events
+    )
+    work.nudge(CONSUME_KIND)
 
 
 def _lock_row(claimed: EventWork) -> EventWork | None:

@@ -8,7 +8,14 @@ from uuid import UUID
 
 from django.db import connection
 
-from apps.core.models import AuditEvent, FeedHead, IdempotencyKey, OutboxBatch, OutboxEvent
+from apps.core.models import (
+    AuditEvent,
+    EventWork,
+    FeedHead,
+    IdempotencyKey,
+    OutboxBatch,
+    OutboxEvent,
+)
 from apps.core.work import WorkRow
 
 # Whole batches, as many as hold about `limit` events, and one at least: a reader moves on by batch.
@@ -34,6 +41,35 @@ _FEED_REST: Final = """
         ON event.organization_id = %(org)s AND event.batch_id = batch.id AND event.name = %(name)s
      WHERE batch.organization_id = %(org)s AND batch.public
        AND (batch.position > %(after)s OR batch.position IS NULL)
+"""
+# The nearest earlier event whose work was not set aside answers for all before it: it waited for
+# them itself. An event with a row of its own is no longer its batch's. The condition on journal
+# entries is their index's: they have one event each, and nothing comes before it.
+_WAITING: Final = """
+    SELECT mine.ordinal
+      FROM core_outbox_event AS mine
+     CROSS JOIN LATERAL (
+           SELECT work.state
+             FROM core_outbox_event AS earlier
+             JOIN core_event_work AS work
+               ON work.organization_id = earlier.organization_id
+              AND work.batch_id = earlier.batch_id
+              AND work.consumer = %(consumer)s AND work.id <> %(row)s
+              AND (work.ordinal = earlier.ordinal
+                   OR (work.ordinal IS NULL
+                       AND (work.state = 'done' OR work.next_ordinal <= earlier.ordinal)))
+            WHERE earlier.organization_id = mine.organization_id
+              AND earlier.aggregate_type = mine.aggregate_type
+              AND earlier.aggregate_id = mine.aggregate_id
+              AND earlier.sequence < mine.sequence
+              AND earlier.public AND earlier.aggregate_type <> 'journal_entry'
+              AND work.state <> 'quarantined'
+            ORDER BY earlier.sequence DESC, work.ordinal IS NULL
+            LIMIT 1
+     ) AS nearest
+     WHERE mine.organization_id = %(org)s AND mine.batch_id = %(batch)s
+       AND mine.ordinal = ANY(%(ordinals)s) AND mine.aggregate_type <> 'journal_entry'
+       AND nearest.state IN ('pending', 'leased')
 """
 
 
@@ -61,13 +97,37 @@ def find_work_for_update[M: WorkRow](model: type[M], *, row_id: UUID) -> M | Non
 
 
 def list_batch_events(
-    *, organization_id: UUID, batch_id: UUID, public_only: bool, ordinal: int | None = None
+    *, organization_id: UUID, batch_id: UUID, first: int, limit: int
 ) -> Sequence[OutboxEvent]:
-    """Return a batch's events in their order, or the one at `ordinal`."""
-    events = OutboxEvent.objects.filter(organization_id=organization_id, batch_id=batch_id)
-    if ordinal is not None:
-        events = events.filter(ordinal=ordinal)
-    return list((events.filter(public=True) if public_only else events).order_by("ordinal"))
+    """Return at most `limit` public events of a batch in their order, from ordinal `first` on."""
+    events = OutboxEvent.objects.filter(
+        organization_id=organization_id, batch_id=batch_id, public=True, ordinal__gte=first
+    )
+    return list(events.order_by("ordinal")[:limit])
+
+
+def list_waiting_ordinals(*, row: EventWork, events: Sequence[OutboxEvent]) -> set[int]:
+    """
+    Return which of a row's next events are to wait, since the consumer still has an earlier one.
+
+    Earlier is what has a lower sequence of the same aggregate, in another batch or row. What was
+    quarantined holds nothing back.
+    """
+    later = [event.ordinal for event in events if event.sequence > 1]
+    if not later:
+        return set()
+    with connection.cursor() as cursor:
+        cursor.execute(
+            _WAITING,
+            {
+                "org": row.organization_id,
+                "batch": row.batch_id,
+                "consumer": row.consumer,
+                "row": row.id,
+                "ordinals": later,
+            },
+        )
+        return {ordinal for (ordinal,) in cursor.fetchall()}
 
 
 @dataclass(frozen=True, slots=True)

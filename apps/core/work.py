@@ -259,6 +259,12 @@ def mark_released(row: WorkRow) -> None:
     row.save(update_fields=["attempts", *RECORDED_FIELDS])
 
 
+def mark_continued(row: WorkRow) -> None:
+    """Record that a part of the work is done; the rest is due now, with tries of its own."""
+    row.last_error_code = ""
+    mark_released(row)
+
+
 def due_kinds() -> list[Kind]:
     """Return the kinds that have a row due now, by the database's clock."""
     found = []

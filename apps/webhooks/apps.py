@@ -12,7 +12,8 @@ class WebhooksConfig(AppConfig):
         from apps.core import outbox, work  # noqa: PLC0415  (once the apps are loaded)
         from apps.webhooks import handlers, models, operations  # noqa: PLC0415
 
-        outbox.register_consumer(name="webhooks", handler=handlers.fan_out)
+        # In order: an endpoint may ask for that, and a delivery waits for those that are there.
+        outbox.register_consumer(name="webhooks", handler=handlers.fan_out, ordered=True)
         work.register_kind(
             name=operations.LANE_KIND,
             model=models.WebhookLane,

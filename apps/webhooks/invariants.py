@@ -33,6 +33,11 @@ INVARIANTS: Final = {
            AND endpoint.event_types = ARRAY['*']::varchar[]
          WHERE worked.consumer = 'webhooks' AND worked.state = 'done'
            AND event.type NOT LIKE 'webhook%'
+           AND (worked.ordinal IS NOT NULL OR NOT EXISTS (
+               SELECT FROM core_event_work AS apart
+                WHERE apart.organization_id = worked.organization_id
+                  AND apart.batch_id = worked.batch_id AND apart.consumer = worked.consumer
+                  AND apart.ordinal = event.ordinal AND apart.state <> 'done'))
            AND NOT EXISTS (
                SELECT FROM webhooks_webhookdelivery AS delivery
                 WHERE delivery.organization_id = event.organization_id
@@ -63,13 +68,30 @@ INVARIANTS: Final = {
           LEFT JOIN webhooks_webhooklane AS lane
             ON lane.organization_id = delivery.organization_id
            AND lane.endpoint_id = delivery.endpoint_id AND lane.lane = delivery.lane
-         WHERE delivery.status = 'pending' AND (lane.id IS NULL OR lane.state = 'done')
+         WHERE delivery.status = 'pending'
+           AND (lane.id IS NULL OR lane.state NOT IN ('pending', 'leased'))
     """,
     "webhook_lane_is_not_overdue": """
         SELECT organization_id, id, next_attempt_at
           FROM webhooks_webhooklane
          WHERE state IN ('pending', 'leased')
            AND next_attempt_at < clock_timestamp() - interval '120 seconds'
+    """,
+    "webhook_lane_sends_what_it_owes": """
+        SELECT lane.organization_id, lane.id, lane.last_error_code
+          FROM webhooks_webhooklane AS lane
+          JOIN webhooks_webhookdelivery AS delivery
+            ON delivery.organization_id = lane.organization_id
+           AND delivery.endpoint_id = lane.endpoint_id AND delivery.lane = lane.lane
+         WHERE lane.state IN ('pending', 'leased') AND lane.last_error_code <> ''
+           AND delivery.status = 'pending'
+           AND delivery.next_attempt_at < clock_timestamp() - interval '120 seconds'
+    """,
+    "webhook_delivery_waits_for_its_receiver_alone": """
+        SELECT delivery.organization_id, delivery.id, delivery.last_outcome
+          FROM webhooks_webhookdelivery AS delivery
+         WHERE delivery.status IN ('pending', 'paused')
+           AND delivery.last_outcome IN ('no_body', 'internal_error')
     """,
     "webhook_endpoint_is_off_past_the_disable_rule": """
         SELECT endpoint.organization_id, endpoint.id
@@ -81,10 +103,11 @@ INVARIANTS: Final = {
                  WHERE attempt.organization_id = endpoint.organization_id
                    AND attempt.endpoint_id = endpoint.id
                    AND attempt.started_at >= endpoint.first_failure_at
-                   AND attempt.outcome <> 'succeeded') >= 10
+                   AND attempt.outcome NOT IN ('succeeded', 'no_body', 'internal_error')) >= 10
            AND EXISTS (SELECT FROM webhooks_webhookattempt AS latest
                         WHERE latest.organization_id = endpoint.organization_id
                           AND latest.endpoint_id = endpoint.id
+                          AND latest.outcome NOT IN ('no_body', 'internal_error')
                           AND latest.started_at > endpoint.first_failure_at + interval '121 hours')
     """,
 }

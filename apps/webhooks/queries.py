@@ -6,6 +6,7 @@ from datetime import datetime
 from uuid import UUID
 
 from django.conf import settings
+from django.db import connection
 from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.db.models.functions import Now
 
@@ -22,8 +23,7 @@ from apps.webhooks.models import (
     WebhookReplay,
     WebhookSecret,
 )
-from apps.webhooks.rules import targets
-from apps.webhooks.rules.retries import SLOW_SAMPLE
+from apps.webhooks.rules import retries, targets
 from apps.webhooks.rules.targets import Policy
 from apps.webhooks.states import DeliveryStatus, EndpointStatus, Ordering
 
@@ -123,6 +123,15 @@ def list_signing_secrets(
 
 
 # --- Lanes and what is due on them ------------------------------------------------------------
+
+
+def get_database_time() -> datetime:
+    """Return the time by the clock that leases, due times and circuits are on."""
+    time: datetime
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT clock_timestamp()")
+        [(time,)] = cursor.fetchall()
+    return time
 
 
 def list_due_lane_ids(*, is_slow: bool, limit: int) -> list[UUID]:
@@ -251,12 +260,12 @@ def list_attempts(*, organization_id: UUID, delivery_id: UUID) -> QuerySet[Webho
 
 
 def count_failed_events(*, organization_id: UUID, endpoint_id: UUID, since: datetime) -> int:
-    """Count the distinct events whose attempts failed at this endpoint since then."""
+    """Count the distinct events that the endpoint did not take since then; not our own faults."""
     return (
         WebhookAttempt.objects.filter(
             organization_id=organization_id, endpoint_id=endpoint_id, started_at__gte=since
         )
-        .exclude(outcome="succeeded")
+        .exclude(outcome__in=[retries.Outcome.SUCCEEDED, *retries.OURS])
         .values("delivery_id")
         .distinct()
         .count()
@@ -267,8 +276,9 @@ def list_recent_durations_ms(*, organization_id: UUID, endpoint_id: UUID) -> lis
     """Return how long the endpoint's last 20 attempts took."""
     return list(
         WebhookAttempt.objects.filter(organization_id=organization_id, endpoint_id=endpoint_id)
+        .exclude(outcome__in=retries.OURS)
         .order_by("-id")
-        .values_list("duration_ms", flat=True)[:SLOW_SAMPLE]
+        .values_list("duration_ms", flat=True)[: retries.SLOW_SAMPLE]
     )
 
 

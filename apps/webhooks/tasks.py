@@ -6,7 +6,7 @@ instant: a lane whose holder died falls due again when its lease ends, and sends
 """
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Final
 
@@ -20,7 +20,7 @@ from apps.webhooks.adapters.sender import ATTEMPT_SECONDS_MAX, Message, Sender
 from apps.webhooks.errors import UrlRefused
 from apps.webhooks.models import WebhookLane
 from apps.webhooks.operations import LaneWork, Owed, Recorded
-from apps.webhooks.rules import signing, targets
+from apps.webhooks.rules import retries, signing, targets
 from apps.webhooks.rules.retries import UNREACHED, Attempt, Outcome
 from apps.webhooks.rules.targets import Policy, Target
 
@@ -71,7 +71,11 @@ def claim_lane(*, is_slow: bool) -> WebhookLane | None:
 
 
 def work_lane(lane: WebhookLane, *, policy: Policy) -> int:
-    """Send what the leased lane owes, for one turn; return how many attempts were made."""
+    """
+    Send what the leased lane owes, for one turn; return how many attempts were made.
+
+    A fault of ours costs this lane a minute, and other lanes nothing.
+    """
     turn = _Turn(lane=lane)
     sender = Sender(policy=policy)
     try:
@@ -79,6 +83,11 @@ def work_lane(lane: WebhookLane, *, policy: Policy) -> int:
             turn.send(owed, sender=sender, policy=policy)
         ):
             pass
+    # The boundary. Were the lease left to lapse, what was sent and not recorded would be sent
+    # again, and after five such turns the lane would be set aside with all that it owes.
+    except Exception:
+        log.exception("webhook_turn_failed", lane_id=str(lane.id))
+        turn.break_off()
     finally:
         sender.close()
         # Between transactions the pool may have it: others of this process are waiting.
@@ -105,6 +114,8 @@ class _Turn:
 
     def send(self, owed: LaneWork, *, sender: Sender, policy: Policy) -> bool:
         """Send these one by one; false when the lane was let go, or is another's by now."""
+        self.unrecorded += owed.unsendable
+        self.made += len(owed.unsendable)
         for item in owed.owed:
             # No connection is held while the other side takes its time.
             connection.close()
@@ -136,20 +147,45 @@ class _Turn:
         _follow_up(self.lane, recorded)
         return recorded
 
+    def break_off(self) -> None:
+        """Store what was sent one by one, and put the lane off."""
+        # If the fault was this connection's, it must not be met again.
+        connection.close()
+        try:
+            for made in self.unrecorded:
+                self.record_alone(made)
+        finally:
+            operations.put_lane_off(lane=self.lane)
+
+    def record_alone(self, made: Attempt) -> None:
+        """Store one attempt; without the receiver's words, if those cannot be stored."""
+        try:
+            operations.record_attempts(
+                lane=self.lane, attempts=[made], is_last=False, now=clock.now()
+            )
+        # The boundary: one attempt that cannot be stored must not cost the others their record.
+        except Exception:
+            log.exception("webhook_attempt_not_stored", delivery_id=str(made.delivery_id))
+            bare = replace(made, head="", retry_after="")
+            operations.record_attempts(
+                lane=self.lane, attempts=[bare], is_last=False, now=clock.now()
+            )
+
 
 def attempt(item: Owed, *, owed: LaneWork, sender: Sender, policy: Policy) -> Attempt:
-    """Send one delivery once, if its URL may still be sent to as the policy is now."""
+    """Send one delivery once, if its URL may still be sent to; a fault of ours is an outcome."""
     try:
         target = targets.parse_url(owed.url, policy=policy)
+        return sender.send(sign(item, target=target, secrets=owed.secrets))
     except UrlRefused:
-        return Attempt(
-            delivery_id=item.delivery_id,
-            number=item.number,
-            started_at=clock.now(),
-            duration_ms=0,
-            outcome=Outcome.BLOCKED_ADDRESS,
-        )
-    return sender.send(sign(item, target=target, secrets=owed.secrets))
+        outcome = Outcome.BLOCKED_ADDRESS
+    # The boundary: the others of the lane are sent, and this one's next attempt comes in its time.
+    except Exception:
+        log.exception("webhook_attempt_failed", delivery_id=str(item.delivery_id))
+        outcome = Outcome.INTERNAL_ERROR
+    return retries.ended_here(
+        delivery_id=item.delivery_id, number=item.number, outcome=outcome, now=clock.now()
+    )
 
 
 def sign(item: Owed, *, target: Target, secrets: tuple[str, ...]) -> Message:

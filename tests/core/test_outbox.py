@@ -14,12 +14,14 @@ from apps.core import context, invariants, outbox, transactions, work
 from apps.core.errors import InvariantBroken, RuleViolation
 from apps.core.ids import new_id
 from apps.core.models import EventWork, FeedHead, OutboxBatch, OutboxEvent
+from apps.core.outbox import Consumer
 from tests.core.events_of_tests import (
     ACTOR,
     NOW,
     ORGANIZATION,
     OTHER,
     asked,
+    end_delays,
     make_due,
     opened,
     positions,
@@ -51,7 +53,7 @@ class Recorder:
 @pytest.fixture(autouse=True)
 def recorder(monkeypatch):
     recorder = Recorder()
-    monkeypatch.setattr(outbox, "_consumers", {"recorder": recorder})
+    monkeypatch.setattr(outbox, "_consumers", {"recorder": Consumer(recorder)})
     return recorder
 
 
@@ -393,7 +395,7 @@ class TestConsume:
         outbox.consume()
 
         assert EventWork.objects.get().last_error_code == "consumer_unknown"
-        monkeypatch.setattr(outbox, "_consumers", {"recorder": recorder})
+        monkeypatch.setattr(outbox, "_consumers", {"recorder": Consumer(recorder)})
         make_due(EventWork)
         outbox.consume()
         assert recorder.batches == [["a"]]
@@ -411,6 +413,279 @@ class TestConsume:
 
         outbox._consume_row(taken)
         assert recorder.batches == [["a"]]
+
+
+class TestPortions:
+    """A batch of any size ends: what one transaction takes is bounded, and noted with its work."""
+
+    @pytest.fixture(autouse=True)
+    def _small(self, monkeypatch):
+        monkeypatch.setattr(outbox, "_EVENTS_MAX", 4)
+
+    def publish_ten(self):
+        publish(*(opened(code) for code in "abcdefghij"))
+        outbox.relay()
+
+    def test_are_given_in_order_each_in_a_transaction_of_its_own(self, recorder):
+        self.publish_ten()
+
+        assert outbox.consume() == 1
+        row = EventWork.objects.get()
+        assert (row.state, row.next_ordinal, row.attempts) == ("pending", 4, 0)
+        assert recorder.batches == [list("abcd")]
+        relay_and_consume()
+
+        assert recorder.batches == [list("abcd"), list("efgh"), list("ij")]
+        assert states() == ["done"]
+
+    def test_hold_250_public_events(self, recorder, monkeypatch):
+        monkeypatch.undo()
+        monkeypatch.setattr(outbox, "_consumers", {"recorder": Consumer(recorder)})
+        publish(*(event for n in range(550) for event in (opened(str(n)), asked())))
+
+        relay_and_consume()
+
+        assert [len(batch) for batch in recorder.batches] == [250, 250, 50]
+        assert [int(code) for batch in recorder.batches for code in batch] == list(range(550))
+
+    def test_go_on_where_a_worker_died(self, recorder):
+        self.publish_ten()
+        outbox.consume()
+        # It dies with the next portion in hand.
+        work.claim_due(EventWork, limit=1, lease_seconds=60)
+        assert outbox.consume() == 0
+        make_due(EventWork)
+
+        relay_and_consume()
+
+        assert sorted("".join(code for batch in recorder.batches for code in batch)) == list(
+            "abcdefghij"
+        )
+        assert states() == ["done"]
+
+    def test_undo_nothing_of_those_before_when_one_fails(self, recorder):
+        self.publish_ten()
+        recorder.poison = {"f"}
+        relay_and_consume()
+
+        assert recorder.batches == [list("abcd")]
+        row = EventWork.objects.get()
+        assert (row.state, row.next_ordinal, row.attempts) == ("pending", 4, 1)
+
+    def test_leave_the_poison_event_alone_and_go_on(self, recorder):
+        self.publish_ten()
+        recorder.poison = {"f"}
+        for _ in range(3):
+            relay_and_consume()
+            make_due(EventWork)
+
+        assert sorted("".join(code for batch in recorder.batches for code in batch)) == list(
+            "abcdeghij"
+        )
+        assert EventWork.objects.get(state="pending").ordinal == 5
+        assert check_core() == []
+
+    def test_get_smaller_as_long_as_they_take_too_long(self, recorder):
+        def cancel_if_large(organization_id, events):
+            if len(events) > 1:
+                raise OperationalError("canceling statement due to statement timeout")
+            recorder(organization_id, events)
+
+        outbox.register_consumer(name="recorder", handler=cancel_if_large)
+        publish(opened("a"), opened("b"), opened("c"))
+
+        for _ in range(7):
+            relay_and_consume()
+            make_due(EventWork)
+
+        assert recorder.batches == [["a"], ["b"], ["c"]]
+        assert states() == ["done"]
+
+    def test_give_other_batches_their_turn(self, recorder):
+        self.publish_ten()
+        publish(opened("z"))
+        outbox.relay()
+
+        while outbox.consume(limit=1):
+            pass
+
+        assert recorder.batches == [list("abcd"), ["z"], list("efgh"), list("ij")]
+
+    def test_by_many_at_once_are_worked_once_each(self, recorder):
+        for _ in range(5):
+            self.publish_ten()
+
+        race(*[partial(outbox.consume, limit=2)] * 5)
+        relay_and_consume()
+
+        worked = sorted("".join(code for batch in recorder.batches for code in batch))
+        assert worked == sorted("abcdefghij" * 5)
+
+
+class TestOrdered:
+    """A consumer that asks for it gets an aggregate's events in order, whoever works them."""
+
+    @pytest.fixture(autouse=True)
+    def _ordered(self, recorder):
+        outbox.register_consumer(name="recorder", handler=recorder, ordered=True)
+
+    def relayed(self, *events):
+        publish(*events)
+        outbox.relay()
+
+    def hold(self):
+        """Lease the row that is due, as a slow worker does."""
+        [row] = work.claim_due(EventWork, limit=1, lease_seconds=60)
+        return row
+
+    def test_waits_for_the_earlier_one_that_another_worker_has(self, recorder):
+        self.relayed(opened("a", sequence=1, about="x"))
+        first = self.hold()
+        self.relayed(opened("b", sequence=2, about="x"))
+
+        outbox.consume()
+
+        assert recorder.batches == []
+        row = EventWork.objects.exclude(id=first.id).get()
+        assert (row.state, row.last_error_code) == ("pending", "waits_for_earlier")
+        outbox._consume_row(first)
+        end_delays(EventWork)
+        outbox.consume()
+        assert recorder.batches == [["a"], ["b"]]
+        assert states() == ["done", "done"]
+
+    def test_does_not_wait_where_nobody_asked_for_order(self, recorder):
+        outbox.register_consumer(name="recorder", handler=recorder)
+        self.relayed(opened("a", sequence=1, about="x"))
+        self.hold()
+        self.relayed(opened("b", sequence=2, about="x"))
+
+        outbox.consume()
+
+        assert recorder.batches == [["b"]]
+
+    def test_waits_neither_for_other_aggregates_nor_for_other_consumers(self, recorder):
+        stuck = Recorder()
+        stuck.poison = {"a"}
+        outbox.register_consumer(name="stuck", handler=stuck, ordered=True)
+        self.relayed(opened("a", sequence=1, about="x"))
+        self.relayed(opened("b", sequence=2, about="x"), opened("c", sequence=2, about="y"))
+
+        relay_and_consume()
+
+        assert sorted(recorder.batches) == [["a"], ["b", "c"]]
+        assert stuck.batches == [["c"]]
+
+    def test_sets_apart_in_a_batch_what_waits(self, recorder):
+        self.relayed(opened("a", sequence=1, about="x"))
+        first = self.hold()
+        self.relayed(opened("b", sequence=2, about="x"), opened("c", about="y"))
+
+        outbox.consume()
+
+        assert recorder.batches == [["c"]]
+        assert EventWork.objects.get(state="pending").ordinal == 0
+        outbox._consume_row(first)
+        end_delays(EventWork)
+        relay_and_consume()
+        assert recorder.batches == [["c"], ["a"], ["b"]]
+        assert set(states()) == {"done"}
+
+    def test_holds_nothing_back_for_what_was_quarantined(self, recorder):
+        recorder.poison = {"a"}
+        self.relayed(opened("a", sequence=1, about="x"))
+        self.relayed(opened("b", sequence=2, about="x"))
+        for _ in range(11):
+            relay_and_consume()
+            make_due(EventWork)
+        assert recorder.batches == []
+
+        relay_and_consume()
+        make_due(EventWork)
+        relay_and_consume()
+
+        assert sorted(states()) == ["done", "quarantined"]
+        assert recorder.batches == [["b"]]
+
+    def test_keeps_order_among_what_was_split_off_a_batch(self, recorder):
+        recorder.poison = {"bad"}
+        self.relayed(
+            opened("bad", sequence=1, about="x"),
+            opened("next", sequence=2, about="x"),
+            opened("other", about="y"),
+        )
+        for _ in range(4):
+            relay_and_consume()
+            make_due(EventWork)
+        assert recorder.batches == [["other"]]
+        self.relayed(opened("last", sequence=3, about="x"))
+        relay_and_consume()
+        assert recorder.batches == [["other"]]
+
+        recorder.poison = set()
+        for _ in range(3):
+            make_due(EventWork)
+            relay_and_consume()
+
+        assert recorder.batches == [["other"], ["bad"], ["next"], ["last"]]
+
+    def test_keeps_order_across_the_portions_of_a_batch(self, recorder, monkeypatch):
+        monkeypatch.setattr(outbox, "_EVENTS_MAX", 2)
+        self.relayed(*(opened(str(n), sequence=n, about="x") for n in range(1, 6)))
+        first = self.hold()
+        outbox._consume_row(first)
+        held = self.hold()
+        self.relayed(opened("6", sequence=6, about="x"))
+        outbox.consume()
+        assert recorder.batches == [["1", "2"]]
+
+        outbox._consume_row(held)
+        for _ in range(3):
+            end_delays(EventWork)
+            relay_and_consume()
+
+        assert recorder.batches == [["1", "2"], ["3", "4"], ["5"], ["6"]]
+
+    def test_counts_no_look_in_vain_as_a_try(self, recorder):
+        self.relayed(opened("a", sequence=1, about="x"))
+        first = self.hold()
+        self.relayed(opened("b", sequence=2, about="x"))
+        for _ in range(15):
+            end_delays(EventWork)
+            outbox.consume()
+        outbox._consume_row(first)
+        recorder.poison = {"b"}
+
+        end_delays(EventWork)
+        outbox.consume()
+
+        row = EventWork.objects.exclude(id=first.id).get()
+        assert (row.state, row.attempts, row.last_error_code) == ("pending", 1, "consumer_failed")
+
+    def test_asks_nothing_more_for_the_first_event_of_an_aggregate(self, recorder):
+        self.relayed(opened("a", about="x"))
+
+        with CaptureQueriesContext(connection) as queries:
+            outbox.consume()
+
+        assert recorder.batches == [["a"]]
+        assert not [query for query in queries if "LATERAL" in query["sql"]]
+
+    def test_holds_for_four_workers_at_once(self, recorder):
+        for sequence in range(1, 51):
+            publish(*(opened(f"{n}:{sequence}", sequence=sequence, about=f"x{n}") for n in "abcd"))
+        outbox.relay()
+
+        def work_all():
+            while EventWork.objects.exclude(state="done").exists():
+                if not outbox.consume(limit=3):
+                    end_delays(EventWork)
+
+        race(*[work_all] * 4)
+
+        worked = [code.split(":") for batch in recorder.batches for code in batch]
+        for n in "abcd":
+            assert [int(sequence) for about, sequence in worked if about == n] == list(range(1, 51))
 
 
 class TestHead:

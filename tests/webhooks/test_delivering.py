@@ -8,9 +8,9 @@ import pytest
 from django.db import DatabaseError, connection
 from standardwebhooks import Webhook
 
-from apps.core import clock, transactions
+from apps.core import clock, outbox, transactions, work
 from apps.core.ids import encode_id
-from apps.core.models import OutboxEvent
+from apps.core.models import EventWork, OutboxEvent
 from apps.webhooks import operations, queries, tasks
 from apps.webhooks.models import (
     WebhookAttempt,
@@ -352,6 +352,29 @@ class TestLanes:
         assert deliver() == 3
         sequences = [json.loads(each.body)["sequence"] for each in far.requests]
         assert sequences == [1, 1, 2, 3]
+        assert broken_invariants() == []
+
+    def test_send_an_ordered_aggregate_in_order_however_it_is_fanned_out(self, organization, far):
+        create_endpoint(organization, far.url, ordering="aggregate", event_types=["thing.*"])
+        relay()
+        publish(organization, "thing_1", sequence=1)
+        while outbox.relay():
+            pass
+        # A slow worker has the first batch, and the second comes by another.
+        work.claim_due(EventWork, limit=1, lease_seconds=60)
+        owe(organization, "thing_1", "thing_2", sequence=2)
+        deliver()
+        assert [json.loads(each.body)["aggregate"]["id"] for each in far.requests] == ["thing_2"]
+
+        EventWork.objects.exclude(state="done").update(next_attempt_at=clock.now())
+        relay()
+        EventWork.objects.exclude(state="done").update(next_attempt_at=clock.now())
+        relay()
+        deliver()
+
+        sequences = [json.loads(each.body)["sequence"] for each in far.requests]
+        assert sequences == [2, 1, 2]
+        assert {each.status for each in deliveries(organization)} == {"succeeded"}
         assert broken_invariants() == []
 
     def test_yield_after_fifty(self, organization, far):

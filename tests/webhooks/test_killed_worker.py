@@ -6,14 +6,20 @@ import time
 
 import pytest
 
-from apps.core import clock
+from apps.core import clock, outbox, transactions
 from apps.core import tasks as core_tasks
+from apps.core.models import EventWork
 from apps.webhooks import tasks
-from apps.webhooks.models import WebhookAttempt, WebhookLane
+from apps.webhooks.models import (
+    WebhookAttempt,
+    WebhookDelivery,
+    WebhookFanout,
+    WebhookLane,
+)
 from tests.support import empty_broker, kill_hard, running_worker, wait_until
 from tests.webhooks import receiver
 from tests.webhooks.conftest import broken_invariants
-from tests.webhooks.factories import create_endpoint, deliveries, owe, publish
+from tests.webhooks.factories import create_endpoint, deliveries, owe, publish, relay
 
 
 @pytest.fixture(autouse=True)
@@ -99,3 +105,36 @@ class TestSendingWorker:
             wait_sweeping(lambda: all_succeeded(organization))
 
         assert len(far.requests) == 10
+
+
+class TestFanOutWorker:
+    def test_killed_in_a_large_batch_goes_on_where_it_was(self, organization, far):
+        for _ in range(3):
+            create_endpoint(organization, far.url, event_types=["thing.*"])
+        relay()
+        publish(organization, *(f"thing_{number}" for number in range(4_000)))
+        while outbox.relay():
+            pass
+        row = EventWork.objects.get(consumer="webhooks", state="pending")
+
+        with worker("events") as first:
+            core_tasks.sweep()
+            wait_until(lambda: WebhookFanout.objects.count() >= 1_000, seconds=60)
+            kill_hard(first)
+
+        # Whole portions, and the note of them with them.
+        with transactions.snapshot():
+            row.refresh_from_db()
+            counts = (WebhookFanout.objects.count(), WebhookDelivery.objects.count())
+        assert 1_000 <= row.next_ordinal < 4_000
+        assert counts == (row.next_ordinal, 3 * row.next_ordinal)
+        EventWork.objects.filter(id=row.id).update(
+            next_attempt_at=clock.now(), lease_until=clock.now()
+        )
+        empty_broker()
+        with worker("events"):
+            wait_sweeping(lambda: EventWork.objects.get(id=row.id).state == "done")
+
+        assert WebhookFanout.objects.count() == 4_000
+        assert WebhookDelivery.objects.count() == 12_000
+        assert broken_invariants() == []

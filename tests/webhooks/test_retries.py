@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import pytest
 from hypothesis import given
@@ -11,6 +12,9 @@ from apps.webhooks.rules import retries, subscriptions
 from apps.webhooks.rules.retries import Health, Outcome
 
 NOW = datetime(2026, 11, 2, 12, tzinfo=UTC)
+# What the database's clock says then.
+THERE = NOW - timedelta(minutes=10)
+after_attempt = partial(retries.after_attempt, now=NOW, database_now=THERE)
 
 
 def delay(attempts, outcome=Outcome.SERVER_ERROR, retry_after="", jitter=0.0):
@@ -77,22 +81,22 @@ class TestOutcomeOfStatus:
 class TestCircuit:
     def failed(self, health, times, outcome=Outcome.TIMEOUT):
         for _ in range(times):
-            health = retries.after_attempt(health, outcome=outcome, now=NOW)
+            health = after_attempt(health, outcome=outcome)
         return health
 
     def test_opens_after_five_in_a_row_and_doubles_to_a_quarter_of_an_hour(self):
         assert self.failed(Health(), 4).circuit_open_until is None
-        waits = [self.failed(Health(), n).circuit_open_until - NOW for n in (5, 6, 7, 9, 10, 500)]
+        waits = [self.failed(Health(), n).circuit_open_until - THERE for n in (5, 6, 7, 9, 10, 500)]
 
         assert [wait.total_seconds() for wait in waits] == [30, 60, 120, 480, 900, 900]
 
     def test_closes_with_any_answer(self):
         opened = self.failed(Health(), 7)
 
-        answered = retries.after_attempt(opened, outcome=Outcome.SERVER_ERROR, now=NOW)
+        answered = after_attempt(opened, outcome=Outcome.SERVER_ERROR)
 
         assert answered == Health(first_failure_at=NOW)
-        assert retries.after_attempt(opened, outcome=Outcome.SUCCEEDED, now=NOW) == Health()
+        assert after_attempt(opened, outcome=Outcome.SUCCEEDED) == Health()
 
     def test_is_not_opened_by_answers(self):
         assert self.failed(Health(), 50, Outcome.SERVER_ERROR).circuit_open_until is None
@@ -111,7 +115,7 @@ class TestDisableRule:
     def test_starts_again_after_one_success(self):
         health = Health(first_failure_at=NOW - timedelta(hours=119))
 
-        health = retries.after_attempt(health, outcome=Outcome.SUCCEEDED, now=NOW)
+        health = after_attempt(health, outcome=Outcome.SUCCEEDED)
 
         later = NOW + timedelta(hours=2)
         assert not retries.is_failing_for_good(health, failed_events=50, now=later)

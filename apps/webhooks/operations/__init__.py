@@ -16,6 +16,7 @@ from apps.webhooks.operations._sending import (
     Owed,
     Recorded,
     open_lane,
+    put_lane_off,
     record_attempts,
 )
 from apps.webhooks.operations._shared import LANE_KIND, SLOW_LANE_KIND
@@ -45,6 +46,7 @@ __all__ = [
     "move_to_queue",
     "open_lane",
     "ping_endpoint",
+    "put_lane_off",
     "record_attempts",
     "replay_delivery",
     "replay_failed",

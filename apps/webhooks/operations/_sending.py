@@ -15,6 +15,7 @@ import structlog
 from django.db import connection
 
 from apps.core import encryption, outbox, transactions, work
+from apps.core.errors import InvariantBroken
 from apps.core.ids import encode_id
 from apps.webhooks import events, queries
 from apps.webhooks.errors import EndpointNotFound
@@ -29,6 +30,8 @@ from apps.webhooks.states import DeliveryStatus, EndpointStatus
 log = structlog.stdlib.get_logger("kassa.webhooks")
 
 PROBE_SECONDS: Final = 60
+# How long a lane rests after a turn that met a fault of ours.
+FAULT_SECONDS: Final = 60
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,11 +46,16 @@ class Owed:
 
 @dataclass(frozen=True, kw_only=True)
 class LaneWork:
-    """What a lane's holder sends, where to, and under which secrets; `is_all` if no more is due."""
+    """
+    What a lane's holder sends, where to, and under which secrets; `is_all` if no more is due.
+
+    What is due and cannot be sent is in `unsendable`, as attempts that have ended already.
+    """
 
     url: str
     secrets: tuple[str, ...]
     owed: tuple[Owed, ...]
+    unsendable: tuple[Attempt, ...]
     is_all: bool
 
 
@@ -74,6 +82,8 @@ def open_lane(*, lane: WebhookLane, limit: int, now: datetime) -> LaneWork | Non
     Return what this lane is to send now, at most `limit`; or let it go and return None.
 
     While the circuit is open nothing is sent; once it has run out, one lane sends one probe.
+
+    :raises InvariantBroken: if the endpoint has no secret, or one that does not open
     """
     try:
         endpoint = queries.get_endpoint(
@@ -92,11 +102,13 @@ def open_lane(*, lane: WebhookLane, limit: int, now: datetime) -> LaneWork | Non
         _set_aside(held, endpoint, now=now)
         return None
     if endpoint.circuit_open_until:
-        if endpoint.circuit_open_until > now:
+        # Not by this worker's clock: workers that disagree would probe early, or never.
+        database_now = queries.get_database_time()
+        if endpoint.circuit_open_until > database_now:
             _release(held, endpoint, not_before=endpoint.circuit_open_until)
             return None
         # Half open: the others wait for this lane's probe, or for its holder to be given up.
-        waiting = now + timedelta(seconds=PROBE_SECONDS)
+        waiting = database_now + timedelta(seconds=PROBE_SECONDS)
         set_health(endpoint, replace(health_of(endpoint), circuit_open_until=waiting))
         limit = 1
     due = queries.list_due_deliveries(lane=held, endpoint=endpoint, limit=limit)
@@ -129,13 +141,28 @@ def record_attempts(
         return Recorded(is_held=False)
     before = health_of(endpoint)
     after = before
+    database_now = queries.get_database_time()
     for attempt in attempts:
-        after = retries.after_attempt(after, outcome=attempt.outcome, now=now)
+        after = retries.after_attempt(
+            after, outcome=attempt.outcome, now=now, database_now=database_now
+        )
     set_health(endpoint, after)
-    _move_deliveries(held, attempts, now=now)
+    _move_deliveries(held, attempts, now=now, database_now=database_now)
     if is_last:
         _release(held, endpoint, not_before=after.circuit_open_until)
     return _recorded(held, attempts, before, after, now=now)
+
+
+@transactions.outermost
+def put_lane_off(*, lane: WebhookLane) -> None:
+    """
+    Let a lane go whose turn met a fault of ours; it is due again in a minute.
+
+    Its lease does not lapse, so it is never set aside for that, and comes back by itself.
+    """
+    held = _lock(lane)
+    if held is not None:
+        work.mark_retry(held, error_code="turn_failed", delay_seconds=FAULT_SECONDS)
 
 
 def _lock(lane: WebhookLane) -> WebhookLane | None:
@@ -150,9 +177,6 @@ def _lock(lane: WebhookLane) -> WebhookLane | None:
 def _lane_work(
     endpoint: WebhookEndpoint, due: Sequence[WebhookDelivery], *, is_all: bool, now: datetime
 ) -> LaneWork:
-    secrets = queries.list_signing_secrets(
-        organization_id=endpoint.organization_id, endpoint_id=endpoint.id, now=now
-    )
     bodies: dict[tuple[UUID, str], bytes] = {}
     for version in {delivery.api_version for delivery in due}:
         found = queries.get_bodies(
@@ -161,13 +185,13 @@ def _lane_work(
             api_version=version,
         )
         bodies |= {(event_id, version): body for event_id, body in found.items()}
+    bare = [each for each in due if (each.event_id, each.api_version) not in bodies]
+    if bare:
+        log.error("webhook_body_missing", delivery_ids=[str(each.id) for each in bare])
     return LaneWork(
         is_all=is_all,
         url=endpoint.url,
-        secrets=tuple(
-            encryption.unseal(each.organization_id, SECRET_COLUMN, each.id, bytes(each.sealed))
-            for each in secrets
-        ),
+        secrets=_secrets(endpoint, now=now),
         owed=tuple(
             Owed(
                 delivery_id=each.id,
@@ -176,7 +200,31 @@ def _lane_work(
                 body=bodies[each.event_id, each.api_version],
             )
             for each in due
+            if each not in bare
         ),
+        unsendable=tuple(
+            retries.ended_here(
+                delivery_id=each.id,
+                number=each.attempts_made + 1,
+                outcome=Outcome.NO_BODY,
+                now=now,
+            )
+            for each in bare
+        ),
+    )
+
+
+def _secrets(endpoint: WebhookEndpoint, *, now: datetime) -> tuple[str, ...]:
+    rows = queries.list_signing_secrets(
+        organization_id=endpoint.organization_id, endpoint_id=endpoint.id, now=now
+    )
+    # Every one signs: the receiver may know the one alone that would be left out.
+    if not rows:
+        msg = f"Endpoint {endpoint.id} has no secret to sign with."
+        raise InvariantBroken(msg)
+    return tuple(
+        encryption.unseal(each.organization_id, SECRET_COLUMN, each.id, bytes(each.sealed))
+        for each in rows
     )
 
 
@@ -250,14 +298,16 @@ _MOVE: Final = """
 """
 
 
-def _move_deliveries(lane: WebhookLane, attempts: Sequence[Attempt], *, now: datetime) -> None:
+def _move_deliveries(
+    lane: WebhookLane, attempts: Sequence[Attempt], *, now: datetime, database_now: datetime
+) -> None:
     """Move each delivery that is still pending; one that was set aside or canceled stays so."""
     by_delivery = {attempt.delivery_id: attempt for attempt in attempts}
     rows = queries.lock_deliveries(
         organization_id=lane.organization_id, delivery_ids=by_delivery.keys()
     )
     moved = [
-        (row, _settle(row, by_delivery[row.id], now=now))
+        (row, _settle(row, by_delivery[row.id], database_now=database_now))
         for row in rows
         if row.status == DeliveryStatus.PENDING
     ]
@@ -284,7 +334,7 @@ def _move_deliveries(lane: WebhookLane, attempts: Sequence[Attempt], *, now: dat
         )
 
 
-def _settle(row: WebhookDelivery, attempt: Attempt, *, now: datetime) -> float:
+def _settle(row: WebhookDelivery, attempt: Attempt, *, database_now: datetime) -> float:
     """Set the row to what the attempt makes of it; return the delay before the next one."""
     row.attempts += 1
     row.last_outcome, row.last_status_code = attempt.outcome, attempt.status_code
@@ -292,7 +342,10 @@ def _settle(row: WebhookDelivery, attempt: Attempt, *, now: datetime) -> float:
         row.status = DeliveryStatus.SUCCEEDED
         return 0.0
     delay = retries.next_delay_seconds(
-        attempts=row.attempts, outcome=attempt.outcome, retry_after=attempt.retry_after, now=now
+        attempts=row.attempts,
+        outcome=attempt.outcome,
+        retry_after=attempt.retry_after,
+        now=database_now,
     )
     if delay is None:
         row.status = DeliveryStatus.FAILED

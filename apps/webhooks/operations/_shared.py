@@ -29,14 +29,21 @@ _WAKE: Final = """
 """
 
 
+def lane_kind(*, is_slow: bool) -> str:
+    """Return the kind of work that an endpoint's lanes are, by how it answers."""
+    return SLOW_LANE_KIND if is_slow else LANE_KIND
+
+
 def wake(*, organization_id: UUID, lanes: Iterable[WebhookLane]) -> None:
     """Make locked lanes due now, and tell a worker."""
-    ids = [lane.id for lane in lanes]
-    if not ids:
+    kinds_of = {lane.id: lane_kind(is_slow=lane.is_slow) for lane in lanes}
+    if not kinds_of:
         return
     with connection.cursor() as cursor:
-        cursor.execute(_WAKE, [organization_id, ids])
-    work.nudge(LANE_KIND)
+        cursor.execute(_WAKE, [organization_id, list(kinds_of)])
+    # Those of the endpoints that answer slowly have workers of their own.
+    for kind in sorted(set(kinds_of.values())):
+        work.nudge(kind)
 
 
 def add_lanes(*, endpoint: WebhookEndpoint) -> None:

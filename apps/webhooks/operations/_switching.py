@@ -6,7 +6,7 @@ from uuid import UUID
 
 import structlog
 
-from apps.core import audit, idempotency, outbox, transactions
+from apps.core import audit, idempotency, outbox, transactions, work
 from apps.core.actors import Actor
 from apps.webhooks import events, queries
 from apps.webhooks.errors import EndpointDisabled, EndpointEnabled
@@ -137,6 +137,7 @@ def move_to_queue(*, organization_id: UUID, endpoint_id: UUID, is_slow: bool) ->
     for lane in lanes:
         lane.is_slow = is_slow
     WebhookLane.objects.bulk_update(lanes, ["is_slow"])
+    work.nudge(_shared.lane_kind(is_slow=is_slow))
     log.info("webhook_endpoint_moved", endpoint_id=str(endpoint_id), is_slow=is_slow)
 
 

@@ -50,10 +50,14 @@ class Outcome(StrEnum):
     TLS_ERROR = "tls_error"
     PROTOCOL_ERROR = "protocol_error"
     BLOCKED_ADDRESS = "blocked_address"
+    NO_BODY = "no_body"
+    INTERNAL_ERROR = "internal_error"
 
 
 # The other side was not reached, or did not answer in time: what opens the circuit.
 UNREACHED: Final = frozenset({Outcome.TIMEOUT, Outcome.CONNECT_ERROR})
+# Our own faults, which say nothing about the receiver.
+OURS: Final = frozenset({Outcome.NO_BODY, Outcome.INTERNAL_ERROR})
 _BUSY: Final = frozenset({Outcome.TIMEOUT, Outcome.RATE_LIMITED})
 
 
@@ -74,6 +78,13 @@ class Attempt:
     @property
     def succeeded(self) -> bool:
         return self.outcome is Outcome.SUCCEEDED
+
+
+def ended_here(*, delivery_id: UUID, number: int, outcome: Outcome, now: datetime) -> Attempt:
+    """Return the attempt that ended on our side, of which no answer is known."""
+    return Attempt(
+        delivery_id=delivery_id, number=number, started_at=now, duration_ms=0, outcome=outcome
+    )
 
 
 def outcome_of_status(status: int) -> Outcome:  # noqa: PLR0911  (one line a class of answers)
@@ -140,16 +151,23 @@ class Health:
     first_failure_at: datetime | None = None
 
 
-def after_attempt(health: Health, *, outcome: Outcome, now: datetime) -> Health:
+def after_attempt(
+    health: Health, *, outcome: Outcome, now: datetime, database_now: datetime
+) -> Health:
     """
     Return the health after one more attempt.
 
     Any success makes it whole. Five attempts in a row that did not reach the receiver open the
     circuit for 30 seconds; each failed probe doubles that, to at most 15 minutes. An answer of
-    any status shows that the receiver is there, and closes it.
+    any status shows that the receiver is there, and closes it. A fault of ours says nothing about
+    the receiver, and changes nothing.
+
+    The first failure is by the clock `now`; the circuit by the database's, as all due times are.
     """
     if outcome is Outcome.SUCCEEDED:
         return Health()
+    if outcome in OURS:
+        return health
     failing = replace(health, first_failure_at=health.first_failure_at or now)
     if outcome not in UNREACHED:
         return replace(failing, unreached_in_a_row=0, circuit_openings=0, circuit_open_until=None)
@@ -163,7 +181,7 @@ def after_attempt(health: Health, *, outcome: Outcome, now: datetime) -> Health:
         failing,
         unreached_in_a_row=in_a_row,
         circuit_openings=openings,
-        circuit_open_until=now + timedelta(seconds=seconds),
+        circuit_open_until=database_now + timedelta(seconds=seconds),
     )
 
 
