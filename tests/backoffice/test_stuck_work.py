@@ -147,6 +147,17 @@ class TestJobs:
         assert "stopped by a period" in text
         assert f'<a href="{url_of(nightly, "core.jobs")}">1</a>' in text
 
+    def test_are_released_from_the_page_of_their_period_too(self, browse, nightly):
+        page = f"/admin/core/jobrun/{nightly.pk}/"
+
+        waiting = browse("milo").get(page).content.decode()
+        release(browse("milo"), nightly, "core.jobs")
+        released = browse("milo").get(page).content.decode()
+
+        link = f'href="{url_of(nightly, "core.jobs")}"'
+        assert link in waiting
+        assert link not in released
+
     def test_go_on_once_the_period_was_released(self, browse, nightly):
         answer = release(browse("milo"), nightly, "core.jobs")
 
