@@ -19,8 +19,11 @@ from apps.backoffice.errors import CorrectionNotFound
 from apps.backoffice.models import Correction, DailyMetric, InvariantCheck
 from apps.backoffice.states import CorrectionState
 from apps.banking.models import BankLine
+from apps.core import stuck, work
 from apps.core.ids import encode_id
 from apps.core.money import format_minor
+from apps.core.stuck import Standing
+from apps.core.work import WorkRow
 from apps.ledger import queries as ledger
 from apps.payments import queries as payments
 from apps.payments.models import Payment, UnmatchedMoney
@@ -210,6 +213,25 @@ def invariants_hold(_glance: Glance) -> Tile:
     return Tile("Ledger verified", "All hold", f"{last.statement_count} rules at {at}", tone="good")
 
 
+def stuck_work(glance: Glance) -> Tile:
+    """Count the work that nobody gets done: quarantined, or due for long and not taken."""
+    found = stuck.count_work(organization_ids=glance.organization_ids)
+    quarantined = sum(kind.number(Standing.QUARANTINED) for kind in found)
+    overdue = sum(kind.number(Standing.OVERDUE) for kind in found)
+    told = [
+        f"{counted(number)} {word}"
+        for number, word in ((quarantined, "quarantined"), (overdue, "overdue"))
+        if number
+    ]
+    return Tile(
+        "Stuck work",
+        counted(quarantined + overdue),
+        ", ".join(told) or "all work goes on",
+        tone="bad" if quarantined else "warn" if overdue else "good",
+        url=reverse("admin:stuck_work"),
+    )
+
+
 def _of(rows: QuerySet[Any], glance: Glance) -> QuerySet[Any]:
     return rows.filter(organization_id__in=glance.organization_ids)
 
@@ -222,6 +244,7 @@ _TILES: Final[tuple[tuple[str, str, TileOf], ...]] = (
     ("Deliveries failing", "webhooks.view_delivery", endpoints_failing),
     ("Trial balance", "ledger.view_ledger", books_stand),
     ("Ledger verified", "ledger.view_ledger", invariants_hold),
+    ("Stuck work", "core.requeue_work", stuck_work),
 )
 
 
@@ -537,6 +560,29 @@ def _moved_branches(lines: Iterable[ledger.AccountMovement]) -> list[MovedBranch
 
 def _without_ids(code: str) -> str:
     return ":".join("*" if len(part) >= _ID_LENGTH_MIN else part for part in code.split(":"))
+
+
+# --- Stuck work ---------------------------------------------------------------------------------
+
+
+def scope_of(user: Any) -> list[UUID] | None:  # noqa: ANN401  (the signed-in person)
+    """Return the organizations listed for this person, or None where they see all."""
+    if user.sees_all_organizations:
+        return None
+    return list(user.scopes.values_list("organization_id", flat=True))
+
+
+def find_work(
+    *, kind_name: str, row_id: UUID, organization_ids: Collection[UUID] | None
+) -> WorkRow | None:
+    """Return a row of work of these organizations (None: of all), or of the platform itself."""
+    kind = work.find_kind(kind_name)
+    if kind is None:
+        return None
+    row = kind.model.objects.filter(id=row_id).first()
+    owner: UUID | None = getattr(row, "organization_id", None)
+    is_theirs = organization_ids is None or owner is None or owner in organization_ids
+    return row if is_theirs else None
 
 
 # --- Corrections --------------------------------------------------------------------------------

@@ -81,12 +81,17 @@ _GROUPS: Final = (
         "House",
         (
             ("Audit trail", "policy", "core.auditevent"),
+            ("Stuck work", "running_with_errors", ":stuck_work"),
             ("Jobs", "schedule", "core.jobrun"),
             ("Staff", "badge", "accounts.staff"),
         ),
     ),
 )
-_PAGES: Final = {":index": "", ":trial_balance": "ledger.view_ledger"}
+_PAGES: Final = {
+    ":index": "",
+    ":trial_balance": "ledger.view_ledger",
+    ":stuck_work": "core.requeue_work",
+}
 # What Django's own site also answers, and this one does not: it writes, or shows what is not ours.
 _PRINTED_ID: Final = re.compile(r"([a-z]{2,4})_[0-9a-hjkmnp-tv-z]{26}")
 _KEPT: Final = frozenset({"index", "login", "logout"})
@@ -122,6 +127,16 @@ class KassaSite(ThemeSite):
                 "trial-balance/",
                 self.admin_view(views.bind(self, views.trial_balance)),
                 name="trial_balance",
+            ),
+            path(
+                "stuck-work/",
+                self.admin_view(views.bind(self, views.stuck_work)),
+                name="stuck_work",
+            ),
+            path(
+                "stuck-work/<str:kind>/<uuid:row_id>/",
+                self.admin_view(views.bind(self, views.stuck_row)),
+                name="stuck_row",
             ),
         ]
         return own + kept

@@ -6,14 +6,16 @@ from typing import Any, ClassVar, override
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
+from django.urls import reverse
 from django.utils.safestring import SafeString
 
 from apps.core import clock
 from apps.core.admin_base import Fact, Filter, Keyset, RecordAdmin, cells, lists, shown
 from apps.core.admin_base.records import for_staff
 from apps.core.ids import decode_id
+from apps.core.jobs import JOBS_KIND
 from apps.core.models import AuditEvent, JobRun, OutboxEvent
-from apps.core.work import WorkState
+from apps.core.work import SET_ASIDE, WorkState
 
 
 @admin.register(AuditEvent)
@@ -157,3 +159,12 @@ class JobRunAdmin(RecordAdmin[JobRun]):
 
     def fault(self, obj: JobRun) -> SafeString:
         return cells.code(obj.last_error_code)
+
+    @override
+    def get_facts(self, request: HttpRequest, obj: JobRun) -> list[Fact]:
+        found = super().get_facts(request, obj)
+        if obj.state in SET_ASIDE:
+            # The site's page of stuck work releases every kind of row, and so this one.
+            url = reverse(f"{self.admin_site.name}:stuck_row", args=[JOBS_KIND, obj.pk])
+            found.append(Fact("Waits for a person", cells.link(url, "Release it")))
+        return found

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from itertools import islice
-from typing import Final, Literal
+from typing import Final, Literal, override
 
 import structlog
 from django.db.models import QuerySet
@@ -42,6 +42,15 @@ class Every:
 
     minutes: int
 
+    @override
+    def __str__(self) -> str:
+        return f"every {self.minutes} min"
+
+    @property
+    def seconds(self) -> int:
+        """Return how far apart two periods are."""
+        return self.minutes * 60
+
     def latest(self, *, until: datetime) -> Period:
         """Return the last period that is due at `until`."""
         step = self.minutes * 60
@@ -72,6 +81,15 @@ class Daily:
 
     at: time
     zone: str
+
+    @override
+    def __str__(self) -> str:
+        return f"daily at {self.at:%H:%M} {self.zone}"
+
+    @property
+    def seconds(self) -> int:
+        """Return how far apart two periods are, on a day whose clocks do not change."""
+        return 86_400
 
     def latest(self, *, until: datetime) -> Period:
         """Return the last period that is due at `until`."""
@@ -119,6 +137,11 @@ def declare(
     runs the newest alone: an older one that has not run by then is given up.
     """
     _jobs[kind] = Job(kind, schedule, catch_up, run)
+
+
+def declared() -> list[Job]:
+    """Return every declared job, by kind."""
+    return [_jobs[kind] for kind in sorted(_jobs)]
 
 
 def register_work_kind() -> None:

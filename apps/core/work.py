@@ -53,6 +53,8 @@ class WorkState(models.TextChoices):
 
 
 OPEN: Final = (WorkState.PENDING, WorkState.LEASED)
+# Nobody works these until a person releases them.
+SET_ASIDE: Final = (WorkState.QUARANTINED, WorkState.FAILED, WorkState.PAUSED)
 
 
 class WorkRow(models.Model):
@@ -81,30 +83,56 @@ class WorkRow(models.Model):
 
 
 def work_indexes(name: str) -> list[models.Index]:
-    """Return the partial index a claim walks; the one index that starts with no organisation."""
+    """
+    Return the partial indexes of a work table; the only ones that start with no organisation.
+
+    A claim walks what is open. People look at what was set aside: without an index of its own,
+    finding three such rows would read every row that was ever done.
+    """
     return [
         models.Index(
             name=f"{name}_due", fields=["next_attempt_at"], condition=Q(state__in=list(OPEN))
-        )
+        ),
+        models.Index(
+            name=f"{name}_set_aside",
+            fields=["state", "next_attempt_at"],
+            condition=Q(state__in=list(SET_ASIDE)),
+        ),
     ]
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """One kind of work: its rows, and the task that looks for due ones."""
+    """
+    One kind of work: its rows, and the task that looks for due ones.
+
+    `condition` is SQL that says which rows are meant where several kinds share a table.
+    """
 
     name: str
     model: type[WorkRow]
     task: str
     queue: str
+    condition: str = ""
 
 
 _kinds: dict[str, Kind] = {}
 
 
-def register_kind(*, name: str, model: type[WorkRow], task: str, queue: str) -> None:
-    """Have the sweeper enqueue `task` on `queue` whenever rows of `model` are due."""
-    _kinds[name] = Kind(name, model, task, queue)
+def register_kind(
+    *, name: str, model: type[WorkRow], task: str, queue: str, condition: str = ""
+) -> None:
+    """
+    Have the sweeper enqueue `task` on `queue` whenever rows of `model` are due.
+
+    Staff see its rows on the page of stuck work from then on, those that meet `condition`.
+    """
+    _kinds[name] = Kind(name, model, task, queue, condition)
+
+
+def find_kind(name: str) -> Kind | None:
+    """Return the kind of this name, or None."""
+    return _kinds.get(name)
 
 
 def kinds() -> list[Kind]:

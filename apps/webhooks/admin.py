@@ -5,11 +5,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, override
 from urllib.parse import urlsplit
 
 from django.contrib import admin
-from django.db.models import Count, QuerySet
+from django.db.models import Count, Min, QuerySet
 from django.http import HttpRequest
 from django.urls import reverse
+from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
+from apps.core import clock
 from apps.core.admin_base import (
     Act,
     Filter,
@@ -26,6 +28,7 @@ from apps.webhooks.models import WebhookAttempt, WebhookDelivery, WebhookEndpoin
 from apps.webhooks.states import DeliveryStatus, EndpointStatus
 
 if TYPE_CHECKING:
+    from datetime import datetime
     from uuid import UUID
 
 ROWS_SHOWN = 20
@@ -46,7 +49,16 @@ class WebhookEndpointAdmin(RecordAdmin[WebhookEndpoint]):
     intro = "Where clients are told what happened, and how their servers have been answering."
     empty = "No client has an endpoint yet."
     search_hint = "whe_…"
-    list_display = ("host", "id", "organization", "health", "owed", "failing_since", "status")
+    list_display = (
+        "host",
+        "id",
+        "organization",
+        "health",
+        "owed",
+        "oldest_due",
+        "failing_since",
+        "status",
+    )
     facts = (
         "id",
         "organization",
@@ -55,6 +67,9 @@ class WebhookEndpointAdmin(RecordAdmin[WebhookEndpoint]):
         "event_types",
         "ordering",
         "health",
+        "circuit",
+        "owed",
+        "oldest_due",
         "failing_since",
         "created_at",
     )
@@ -102,11 +117,16 @@ class WebhookEndpointAdmin(RecordAdmin[WebhookEndpoint]):
             endpoint_id__in=[row.id for row in rows],
             status=DeliveryStatus.PENDING,
         )
-        counts: dict[UUID, int] = dict(
-            waiting.order_by().values_list("endpoint_id").annotate(Count("id"))
-        )
+        found: dict[UUID, tuple[int, datetime]] = {
+            endpoint_id: (number, oldest)
+            for endpoint_id, number, oldest in waiting.order_by()
+            .values_list("endpoint_id")
+            .annotate(Count("id"), Min("next_attempt_at"))
+        }
         for row in rows:
-            row.owed_count = counts.get(row.id, 0)  # type: ignore[attr-defined]  # for the cells
+            number, oldest = found.get(row.id, (0, None))
+            row.owed_count = number  # type: ignore[attr-defined]  # for the cells
+            row.due_first = oldest  # type: ignore[attr-defined]  # for the cells
 
     @override
     def headline(self, obj: WebhookEndpoint) -> str:
@@ -131,6 +151,20 @@ class WebhookEndpointAdmin(RecordAdmin[WebhookEndpoint]):
     @shown(align="end")
     def owed(self, obj: WebhookEndpoint) -> SafeString:
         return cells.number(obj.owed_count)  # type: ignore[attr-defined]  # by prepare
+
+    def oldest_due(self, obj: WebhookEndpoint) -> SafeString:
+        due: datetime | None = obj.due_first  # type: ignore[attr-defined]  # by prepare
+        now = clock.now()
+        # What waits for its next attempt is owed, and not late.
+        return cells.age(due, now=now) if due is not None and due <= now else cells.NONE
+
+    def circuit(self, obj: WebhookEndpoint) -> SafeString:
+        until = obj.circuit_open_until
+        if until is None:
+            return cells.text("closed")
+        if until <= clock.now():
+            return cells.text("half open: the next attempt decides")
+        return format_html("open until {}", cells.instant(until, zone=zone_of(obj)))
 
     def failing_since(self, obj: WebhookEndpoint) -> SafeString:
         return cells.instant(obj.first_failure_at, zone=zone_of(obj))

@@ -19,6 +19,7 @@ class WebhooksConfig(AppConfig):
             model=models.WebhookLane,
             task="webhooks.send_due",
             queue="webhooks",
+            condition="NOT is_slow",
         )
         # The same rows: its task takes only the lanes of endpoints that answer slowly.
         work.register_kind(
@@ -26,4 +27,5 @@ class WebhooksConfig(AppConfig):
             model=models.WebhookLane,
             task="webhooks.send_slow_due",
             queue="webhooks_slow",
+            condition="is_slow",
         )

@@ -15,6 +15,7 @@ def house(django_db_setup, django_db_blocker):
     """Return the house in full use; its rows go when the module is done."""
     with django_db_blocker.unblock():
         made = world.build_lively(days=6)
+        world.set_aside_a_period()
         operations.roll_up(organization_id=made.id, now=clock.now())
         operations.check_invariants(now=clock.now())
     yield made

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from django.contrib import admin
 from django.urls import reverse
 
+from apps.backoffice.views.stuck_work import RELEASE
 from apps.core.admin_base.acts import Act
 from apps.core.admin_base.records import RecordAdmin
-from apps.core.models import AuditEvent
+from apps.core.models import AuditEvent, JobRun
 
 WRITES = re.compile(r"^\s*(INSERT|UPDATE|DELETE|TRUNCATE)|FOR (NO KEY )?UPDATE", re.IGNORECASE)
 
@@ -30,11 +31,22 @@ def all_screens():
 
 
 def pages():
-    """Return every page that shows: home, the trial balance, lists, rows and the forms of acts."""
+    """Return every page that shows: home, pages of the site, lists, rows and the forms of acts."""
     yield Page("home", reverse("admin:index"), ())
     yield Page("trial_balance", reverse("admin:trial_balance"), ("ledger.view_ledger",))
+    yield from stuck_pages()
     for screen in all_screens():
         yield from pages_of(screen)
+
+
+def stuck_pages():
+    """Return the page of stuck work, and the form that releases a row of it."""
+    needed = (RELEASE.capability,)
+    yield Page("stuck_work", reverse("admin:stuck_work"), needed)
+    row = JobRun.objects.filter(state="quarantined").first()
+    if row is not None:
+        url = reverse("admin:stuck_row", args=["core.jobs", row.pk])
+        yield Page("stuck_work act release", url, needed, RELEASE)
 
 
 def sample(screen: RecordAdmin):

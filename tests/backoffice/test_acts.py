@@ -153,6 +153,16 @@ class TestTheForm:
         assert b"changed_meanwhile" in answer.content
         assert REASON in answer.content.decode()
 
+    def test_sent_twice_gives_the_first_outcome_though_the_row_moved(self, browse, house):
+        client, payout = browse("liam"), house.payouts["scheduled"]
+        url = url_of(payout, "cancel")
+        sent = {**open_form(client, url), "reason": REASON}
+
+        first, second = client.post(url, sent), client.post(url, sent)
+
+        assert (first.status_code, second.status_code) == (302, 302)
+        assert AuditEvent.objects.filter(subject_id=str(payout.pk), reason=REASON).count() == 1
+
     def test_after_a_refusal_carries_a_fresh_token(self, browse, house):
         client, url = browse("liam"), url_of(house.payouts["canceled"], "cancel")
         sent = {**open_form(client, url), "reason": REASON}

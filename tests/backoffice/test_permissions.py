@@ -14,7 +14,7 @@ from tests.backoffice.world import PEOPLE
 
 LOGINS = sorted(PEOPLE)
 # What the site answers beside its screens; an address that is in neither fails the test.
-OWN_PAGES = {"index", "login", "logout", "find", "trial_balance"}
+OWN_PAGES = {"index", "login", "logout", "find", "trial_balance", "stuck_work", "stuck_row"}
 OF_A_SCREEN = ("_changelist", "_change", "_act", "_list_act")
 
 

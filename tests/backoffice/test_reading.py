@@ -16,6 +16,7 @@ from tests.backoffice.screens import WRITES, pages
 BUDGETS = {
     "home": 14,
     "trial_balance": 10,
+    "stuck_work": 11,
     "list": 11,
     "row": 15,
     "act": 14,

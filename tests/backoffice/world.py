@@ -14,9 +14,10 @@ from apps.backoffice import operations as backoffice
 from apps.banking import operations as banking
 from apps.banking.models import BankAccount, LineQueue
 from apps.banking.operations import Holder
-from apps.core import clock, outbox, work
+from apps.core import clock, outbox, transactions, work
 from apps.core.actors import Actor
 from apps.core.ids import encode_id, new_id
+from apps.core.models import JobRun
 from apps.core.money import Money
 from apps.ledger import queries as books
 from apps.ledger.operations import EntryRequest
@@ -426,3 +427,28 @@ def deliver(chance: random.Random) -> None:
             is_last=True,
             now=clock.now(),
         )
+
+
+# --- Work -------------------------------------------------------------------------------------
+
+
+def set_aside_a_period() -> None:
+    """Have one period of a job quarantined, as after its twelfth failure."""
+    now = clock.now()
+    period = JobRun.objects.create(
+        kind="banking.seed_calendar",
+        period=f"{now:%Y-%m-%d}",
+        due_at=now,
+        attempts=work.ATTEMPTS_MAX - 1,
+    )
+    [leased] = work.claim_due(JobRun, limit=1, lease_seconds=60, only_ids=[period.id])
+    _give_up(leased)
+
+
+@transactions.outermost
+def _give_up(leased: JobRun) -> None:
+    row = work.lock_leased(
+        JobRun, organization_id=None, row_id=leased.id, lease_token=leased.lease_token
+    )
+    assert row is not None
+    work.mark_retry(row, error_code="job_failed")

@@ -226,6 +226,7 @@ EVERY_SCREEN = (
     "webhooks/webhookdelivery/",
     "core/outboxevent/",
     "core/jobrun/",
+    "stuck-work/",
 )
 
 

@@ -48,7 +48,18 @@ class TestReleaseWork:
             "Mended.",
         )
         assert (trail.subject_id, trail.organization_id) == (str(row.id), ORGANIZATION)
-        assert trail.before == {"state": state, "attempts": 12, "error": "consumer_failed"}
+        assert trail.before == {
+            "state": state,
+            "attempts": 12,
+            "lapses": 0,
+            "error": "consumer_failed",
+        }
+        assert trail.after == {
+            "state": "pending",
+            "attempts": 0,
+            "lapses": 0,
+            "error": "consumer_failed",
+        }
 
     @pytest.mark.parametrize("state", ["pending", "leased", "done"])
     def test_refuses_what_is_not_set_aside(self, state):

@@ -113,6 +113,14 @@ INDEX_EXCEPTIONS = {
     "outbox_batch_due",
     "payout_batch_work_due",
     "webhook_lane_due",
+    # Staff look at what was set aside, whoever's it is; there are few such rows.
+    "bank_file_work_set_aside",
+    "bank_line_queue_set_aside",
+    "connection_poll_set_aside",
+    "event_work_set_aside",
+    "outbox_batch_set_aside",
+    "payout_batch_work_set_aside",
+    "webhook_lane_set_aside",
     # A job ends the cool-downs that are over, whoever's they are.
     "payout_held",
     # Texts are looked up by what they are; the organization is compared on the few rows found.

@@ -13,9 +13,11 @@ from apps.backoffice.operations.periods import (
     request_period_close,
     request_period_reopen,
 )
+from apps.backoffice.operations.stuck_work import REQUEUE, requeue_work
 
 __all__ = [
     "ACTS",
+    "REQUEUE",
     "check_invariants",
     "register_correction_acts",
     "register_period_acts",
@@ -23,6 +25,7 @@ __all__ = [
     "request_period_close",
     "request_period_reopen",
     "request_reversal",
+    "requeue_work",
     "roll_up",
     "roll_up_since",
     "withdraw_correction",

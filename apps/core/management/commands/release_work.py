@@ -10,7 +10,7 @@ from django.core.management.base import BaseCommand, CommandError
 from apps.core import operations, work
 from apps.core.actors import Actor
 from apps.core.errors import Refusal
-from apps.core.operations import RELEASABLE
+from apps.core.work import SET_ASIDE
 
 
 class Command(BaseCommand):
@@ -41,6 +41,6 @@ class Command(BaseCommand):
     def _list(self, only: str | None) -> None:
         for kind in work.kinds():
             if only in {None, kind.name}:
-                for row in kind.model.objects.filter(state__in=RELEASABLE).order_by("id"):
+                for row in kind.model.objects.filter(state__in=SET_ASIDE).order_by("id"):
                     told = f"{row.state}, {row.attempts} attempts, {row.last_error_code}"
                     self.stdout.write(f"{kind.name} {row.id} {told}")

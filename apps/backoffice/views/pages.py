@@ -1,4 +1,4 @@
-"""The pages of the site that belong to no single model."""
+"""Home, the trial balance, and what a search finds."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -36,14 +36,14 @@ class Site(Protocol):
     def organizations(self, request: HttpRequest) -> list[Organization]: ...
 
 
-type Page = Callable[[Site, HttpRequest], HttpResponse]
+type Page = Callable[..., HttpResponse]
 
 
-def bind(site: Site, page: Page) -> Callable[[HttpRequest], HttpResponse]:
-    """Return the page as a view of this site."""
+def bind(site: Site, page: Page) -> Page:
+    """Return the page as a view of this site; what its address says goes to it by name."""
 
-    def view(request: HttpRequest) -> HttpResponse:
-        return page(site, request)
+    def view(request: HttpRequest, **said: Any) -> HttpResponse:  # noqa: ANN401
+        return page(site, request, **said)
 
     return view
 

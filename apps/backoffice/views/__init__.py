@@ -1,0 +1,6 @@
+"""The pages of the site that belong to no single model."""
+
+from apps.backoffice.views.pages import bind, find, home, trial_balance
+from apps.backoffice.views.stuck_work import stuck_row, stuck_work
+
+__all__ = ["bind", "find", "home", "stuck_row", "stuck_work", "trial_balance"]

@@ -1,0 +1,19 @@
+from django.contrib.postgres.operations import AddIndexConcurrently
+from django.db import migrations, models
+
+
+class Migration(migrations.Migration):
+    """What was set aside is found without reading what is done; writers go on while they are built."""
+
+    atomic = False
+
+    dependencies = [
+        ('webhooks', '0003_guards_look_at_named_columns'),
+    ]
+
+    operations = [
+        AddIndexConcurrently(
+            model_name='webhooklane',
+            index=models.Index(condition=models.Q(('state__in', ['quarantined', 'failed', 'paused'])), fields=['state', 'next_attempt_at'], name='webhook_lane_set_aside'),
+        ),
+    ]
