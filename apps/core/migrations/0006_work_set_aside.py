@@ -8,7 +8,7 @@ class Migration(migrations.Migration):
     atomic = False
 
     dependencies = [
-        ('core', '0004_entries_without_an_index'),
+        ('core', '0005_batches_are_worked_in_portions'),
     ]
 
     operations = [

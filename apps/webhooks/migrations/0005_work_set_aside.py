@@ -8,7 +8,7 @@ class Migration(migrations.Migration):
     atomic = False
 
     dependencies = [
-        ('webhooks', '0003_guards_look_at_named_columns'),
+        ('webhooks', '0004_faults_of_ours_are_outcomes'),
     ]
 
     operations = [
