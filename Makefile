@@ -37,11 +37,12 @@ test-serializable: services ## The ledger's tests, every transaction SERIALIZABL
 soak: services ## Long runs under load, some minutes
 	$(BIN)/pytest -m soak $(T)
 
-check: services ## Lint, types, import contracts, migrations, OpenAPI drift, deploy settings
+check: services ## Lint, types, import contracts, tasks, migrations, OpenAPI drift, deploy settings
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy apps config
 	$(BIN)/lint-imports --no-logo
+	$(PY) -m dev.check_tasks
 	$(PY) manage.py check
 	$(PY) manage.py makemigrations --check --dry-run
 	$(PY) manage.py openapi --check

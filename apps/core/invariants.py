@@ -19,38 +19,15 @@ from uuid import UUID
 from django.apps import apps
 from django.db import connection
 
-INVARIANTS: Final[Mapping[str, str]] = {
-    "events_of_an_aggregate_have_no_hole": """
-        SELECT organization_id, aggregate_type, aggregate_id, sequence
-          FROM (SELECT organization_id, aggregate_type, aggregate_id, sequence,
-                       row_number() OVER (PARTITION BY organization_id, aggregate_type,
-                                          aggregate_id ORDER BY sequence) AS place
-                  FROM core_outbox_event WHERE public) AS numbered
-         WHERE sequence <> place
-    """,
-    "feed_positions_have_no_hole": """
-        SELECT organization_id, position, place
-          FROM (SELECT organization_id, position,
-                       row_number() OVER (PARTITION BY organization_id ORDER BY position) AS place
-                  FROM core_outbox_batch WHERE position IS NOT NULL) AS numbered
-         WHERE position <> place
-    """,
-    "batch_is_relayed_within_a_minute": """
-        SELECT organization_id, id FROM core_outbox_batch
-         WHERE public AND position IS NULL AND inserted_at < now() - interval '60 seconds'
-    """,
-    "batch_has_its_events": """
-        SELECT b.organization_id, b.id FROM core_outbox_batch b
-         WHERE b.event_count <> (SELECT COUNT(*) FROM core_outbox_event e
-                                  WHERE e.organization_id = b.organization_id
-                                    AND e.batch_id = b.id)
-    """,
-}
+from apps.core import work
+
 ROWS_SHOWN_MAX: Final = 5
 # Rows of the largest table that a walk looks at by one statement: a second or two.
 PORTION: Final = 200_000
 _FIRST_KEY: Final = UUID(int=0)
 _LAST_KEY: Final = UUID(int=2**128 - 1)
+# Stands for all organizations together, where a walk does not go by them.
+_EVERYONE: Final = UUID(int=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +48,110 @@ class Walk:
 
 
 type Invariant = str | Walk
+
+
+# The names in it are ours.
+_STRETCH: Final = """
+    SELECT * FROM "{table}" WHERE id > %(after)s AND id <= %(upto)s
+       AND (%(org)s = '{everyone}'::uuid OR organization_id = %(org)s)
+"""
+
+
+def by_id(table: str, sql: str) -> Walk:
+    """
+    Return a walk along a table's primary key, through the rows of all organizations together.
+
+    For tables that have no index by organization and id. Ids carry their time, so a portion is a
+    stretch of it. `sql` reads those rows as `{rows}`, and what belongs to them by an index.
+    """
+    return Walk(
+        sql.replace("{rows}", f"({_STRETCH.format(table=table, everyone=_EVERYONE)})"),
+        f'SELECT id FROM "{table}" WHERE id > %(after)s'  # noqa: S608  (names are ours)
+        " ORDER BY id OFFSET %(limit)s - 1 LIMIT 1",
+        f"SELECT '{_EVERYONE}'::uuid WHERE %(after)s < '{_EVERYONE}'::uuid",
+    )
+
+
+INVARIANTS: Final[dict[str, Invariant]] = {
+    "batch_is_relayed_within_a_minute": """
+        SELECT organization_id, id, inserted_at FROM core_outbox_batch
+         WHERE public AND position IS NULL
+           AND inserted_at < statement_timestamp() - interval '60 seconds'
+    """,
+    "feed_head_is_its_last_position": """
+        SELECT head.organization_id, head.last_position, last.position
+          FROM core_feed_head AS head
+         CROSS JOIN LATERAL (
+               SELECT position FROM core_outbox_batch
+                WHERE organization_id = head.organization_id AND position IS NOT NULL
+                ORDER BY position DESC LIMIT 1) AS last
+         WHERE head.last_position <> last.position
+    """,
+    "feed_positions_have_no_hole": by_id(
+        "core_outbox_batch",
+        """
+        SELECT batch.organization_id, batch.id, batch.position
+          FROM {rows} AS batch
+         WHERE batch.position <> 1
+           AND NOT EXISTS (
+               SELECT FROM core_outbox_batch AS before
+                WHERE before.organization_id = batch.organization_id
+                  AND before.position = batch.position - 1)
+        """,
+    ),
+    "batch_has_its_events": by_id(
+        "core_outbox_batch",
+        """
+        SELECT batch.organization_id, batch.id, batch.event_count, written.count
+          FROM {rows} AS batch
+         CROSS JOIN LATERAL (
+               SELECT COUNT(*) AS count FROM core_outbox_event AS event
+                WHERE event.organization_id = batch.organization_id
+                  AND event.batch_id = batch.id) AS written
+         WHERE batch.event_count <> written.count
+        """,
+    ),
+    # An aggregate's lock is held until COMMIT, so whoever sees an event sees the one before it. An
+    # entry of the journal has one event; no index leads to it by its aggregate.
+    "events_of_an_aggregate_have_no_hole": by_id(
+        "core_outbox_event",
+        """
+        SELECT event.organization_id, event.aggregate_type, event.aggregate_id, event.sequence
+          FROM {rows} AS event
+         WHERE event.public AND event.sequence <> 1
+           AND NOT EXISTS (
+               SELECT FROM core_outbox_event AS before
+                WHERE before.organization_id = event.organization_id
+                  AND before.aggregate_type = event.aggregate_type
+                  AND before.aggregate_type <> 'journal_entry'
+                  AND before.aggregate_id = event.aggregate_id
+                  AND before.sequence = event.sequence - 1 AND before.public)
+        """,
+    ),
+    "event_has_a_sequence_of_its_own": by_id(
+        "core_outbox_event",
+        """
+        SELECT event.organization_id, event.aggregate_type, event.aggregate_id, event.sequence
+          FROM {rows} AS event
+         WHERE event.public AND event.aggregate_type <> 'journal_entry'
+           AND EXISTS (
+               SELECT FROM core_outbox_event AS other
+                WHERE other.organization_id = event.organization_id
+                  AND other.aggregate_type = event.aggregate_type
+                  AND other.aggregate_type <> 'journal_entry'
+                  AND other.aggregate_id = event.aggregate_id
+                  AND other.sequence = event.sequence AND other.public AND other.id <> event.id)
+        """,
+    ),
+}
+# Of each table of work rows. Who waits for so long waits for workers that are gone or too few.
+_OVERDUE: Final = """
+    SELECT {organization} AS organization_id, id, state, next_attempt_at
+      FROM "{table}"
+     WHERE state IN ('pending', 'leased')
+       AND next_attempt_at < statement_timestamp() - interval '120 seconds'
+     ORDER BY next_attempt_at
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,13 +186,29 @@ class Step:
 
 
 def collect(*, only_apps: frozenset[str] | None = None) -> dict[str, Invariant]:
-    """Return every app's invariants by name, or those of some apps."""
+    """
+    Return every app's invariants by name, or those of some apps.
+
+    Those that hold of any work row are made for each registered kind, and belong to its app.
+    """
     found: dict[str, Invariant] = {}
     for config in apps.get_app_configs():
         if not config.name.startswith("apps.") or (only_apps and config.label not in only_apps):
             continue
         if find_spec(f"{config.name}.invariants"):
             found |= import_module(f"{config.name}.invariants").INVARIANTS
+        found |= _of_work_rows(config.label)
+    return found
+
+
+def _of_work_rows(app_label: str) -> dict[str, Invariant]:
+    """Return that no open row of an app's registered kinds of work is overdue, one a table."""
+    found: dict[str, Invariant] = {}
+    for model in {kind.model: None for kind in work.kinds()}:
+        if model._meta.app_label == app_label:
+            table = model._meta.db_table
+            owner = "organization_id" if work.has_organization(model) else "NULL::uuid"
+            found[f"{table}_is_not_overdue"] = _OVERDUE.format(table=table, organization=owner)
     return found
 
 

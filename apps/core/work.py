@@ -191,10 +191,9 @@ def claim_due[M: WorkRow](
     is quarantined instead.
     """
     table = model._meta.db_table
-    names = {field.attname for field in model._meta.concrete_fields}
     sql = _CLAIM.format(
         table=f'"{table}"',
-        organization="organization_id" if "organization_id" in names else "NULL::uuid",
+        organization="organization_id" if has_organization(model) else "NULL::uuid",
         narrowed="" if only_ids is None else "AND id = ANY(%(only)s)",
         spent=_SPENT,
     )
@@ -216,6 +215,11 @@ def claim_due[M: WorkRow](
         else:
             claimed.append(row)
     return claimed
+
+
+def has_organization(model: type[WorkRow]) -> bool:
+    """Say whether rows of this model name an organization; work of the platform does not."""
+    return any(field.attname == "organization_id" for field in model._meta.concrete_fields)
 
 
 def _tell_quarantined(row: WorkRow) -> None:

@@ -3,6 +3,8 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import reduce
+from operator import or_
 from uuid import UUID
 
 from django.conf import settings
@@ -106,6 +108,19 @@ def lock_lanes(*, organization_id: UUID, endpoint_ids: Collection[UUID]) -> list
     rows = WebhookLane.objects.filter(
         organization_id=organization_id, endpoint_id__in=endpoint_ids
     ).order_by("id")
+    return list(rows.select_for_update(no_key=True))
+
+
+def lock_lanes_of(
+    *, organization_id: UUID, places: Collection[tuple[UUID, int]]
+) -> list[WebhookLane]:
+    """
+    Return the lanes at these places, an endpoint and a number each, locked in the same order.
+
+    For what owes a few of them something: who sends on the others waits for nobody.
+    """
+    of_them = reduce(or_, (Q(endpoint_id=id_, lane=lane) for id_, lane in places))
+    rows = WebhookLane.objects.filter(of_them, organization_id=organization_id).order_by("id")
     return list(rows.select_for_update(no_key=True))
 
 

@@ -1,13 +1,133 @@
+import inspect
 from types import SimpleNamespace
 
 import pytest
 from celery import current_app
+from celery.app.defaults import DEFAULTS
 from django.conf import settings
 
 from config.settings._celery import QUEUES, VISIBILITY_TIMEOUT, MoneyLimits, make_celery
 from tests.support import empty_broker, running_worker, wait_until
 
 NAMES = ("payouts.send_batch", "webhooks.send")
+
+
+ROLES = ("web", "command", "worker", "threads", "beat")
+WORKERS = ("worker", "threads", "beat")
+
+# The table of events.md, section 2. What differs where a request waits is in TRANSPORT and below.
+TABLE = {
+    "task_acks_late": True,
+    "task_reject_on_worker_lost": True,
+    "task_acks_on_failure": True,
+    "task_acks_on_timeout": True,
+    "worker_prefetch_multiplier": 1,
+    "task_soft_time_limit": 90,
+    "task_time_limit": 120,
+    "visibility_timeout": 300,
+    "result_backend_transport_options": {"visibility_timeout": 300},
+    "broker_connection_retry_on_startup": True,
+    "broker_connection_max_retries": None,
+    "worker_cancel_long_running_tasks_on_connection_loss": True,
+    "worker_soft_shutdown_timeout": 30,
+    "worker_enable_soft_shutdown_on_idle": True,
+    "task_ignore_result": True,
+    "task_serializer": "json",
+    "accept_content": ["json"],
+    "result_accept_content": ["json"],
+    "task_create_missing_queues": False,
+    "worker_max_tasks_per_child": 1000,
+    "worker_max_memory_per_child": 400_000,
+}
+TRANSPORT = {
+    "visibility_timeout": 300,
+    "unacked_restore_interval": 5,
+    "unacked_restore_throttle": 1,
+    "socket_keepalive": True,
+    "health_check_interval": 10,
+}
+
+
+def make(role):
+    """Return the settings of a process of this role, under Celery's own names."""
+    made = make_celery(broker_url="redis://broker.invalid/0", role=role)
+    return {name.removeprefix("CELERY_").lower(): value for name, value in made.items()}
+
+
+class TestTable:
+    @pytest.mark.parametrize("role", ROLES)
+    def test_holds_for_every_process(self, role):
+        made = make(role)
+
+        assert {name: made[name] for name in TABLE} == TABLE
+
+    @pytest.mark.parametrize("role", ROLES)
+    def test_of_the_transport_holds_for_every_process(self, role):
+        waits = (5, 30, True) if role in WORKERS else (0.3, 0.3, False)
+        names = ("socket_connect_timeout", "socket_timeout", "retry_on_timeout")
+
+        assert make(role)["broker_transport_options"] == TRANSPORT | dict(
+            zip(names, waits, strict=True)
+        )
+
+    @pytest.mark.parametrize("role", ROLES)
+    def test_bounds_what_a_publisher_waits_for(self, role):
+        made = make(role)
+
+        assert made["broker_pool_acquire_timeout"] == (None if role in WORKERS else 0.3)
+        assert made["task_publish_retry_policy"] == {
+            "max_retries": 2 if role in WORKERS else 0,
+            "interval_start": 0,
+            "interval_step": 0.1,
+            "interval_max": 0.3,
+        }
+
+    @pytest.mark.parametrize("role", ROLES)
+    def test_has_names_that_celery_knows(self, role):
+        # The shortest of these is looked for at the top as well, under no name of Celery's.
+        assert set(make(role)) - set(DEFAULTS) == {"visibility_timeout"}
+
+    def test_is_what_the_application_runs_with(self):
+        # A test does not wait for workers to end.
+        expected = TABLE | {"worker_soft_shutdown_timeout": 0}
+
+        assert {name: current_app.conf[name] for name in TABLE} == expected
+        assert not current_app.conf.task_always_eager
+
+
+class TestTasks:
+    @pytest.fixture
+    def ours(self):
+        current_app.loader.import_default_modules()
+        return {
+            name: task for name, task in current_app.tasks.items() if not name.startswith("celery.")
+        }
+
+    def test_are_there(self, ours):
+        assert {"core.sweep", "payouts.work_batches", "webhooks.send_due"} <= set(ours)
+
+    def test_end_within_their_limits(self, ours):
+        limits = {name: (task.soft_time_limit, task.time_limit) for name, task in ours.items()}
+
+        money = {name for name in limits if name.startswith(("ledger.", "payments.", "payouts."))}
+        assert {limits[name] for name in money} == {(45, 60)}
+        assert {limits[name] for name in limits.keys() - money} == {(90, 120)}
+
+    def test_are_given_back_when_their_worker_is_lost(self, ours):
+        names = ("acks_late", "reject_on_worker_lost", "acks_on_failure", "acks_on_timeout")
+
+        kept = {tuple(getattr(task, name) for name in names) for task in ours.values()}
+
+        assert kept == {(True,) * 4}
+
+    def test_accept_what_a_newer_release_tells_them(self, ours):
+        kinds = {
+            name: {each.kind for each in inspect.signature(task.run).parameters.values()}
+            for name, task in ours.items()
+        }
+
+        deaf = [name for name, found in kinds.items() if inspect.Parameter.VAR_KEYWORD not in found]
+        assert deaf == []
 
 
 class TestSettings:

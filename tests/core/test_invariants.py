@@ -2,19 +2,58 @@
 
 import pytest
 from django.core.management import call_command
-from django.db import connection
+from django.db.models import NOT_PROVIDED, Field
 
-from apps.core import invariants
+from apps.core import invariants, work
 from apps.core.ids import new_id
-from apps.core.models import OutboxBatch
-from tests.core.events_of_tests import ORGANIZATION, opened, publish, relay_and_consume
+from tests.core.events_of_tests import NOW, ORGANIZATION, OTHER, opened, publish, relay_and_consume
+from tests.support import past_the_guards
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
+# What breaks each invariant of the core, where two batches of one aggregate are in the feed.
+BREAKS = {
+    "batch_is_relayed_within_a_minute": """
+        UPDATE core_outbox_batch SET position = NULL, inserted_at = now() - interval '61 s'
+         WHERE position = 2; UPDATE core_feed_head SET last_position = 1
+    """,
+    "feed_head_is_its_last_position": "UPDATE core_feed_head SET last_position = 3",
+    "feed_positions_have_no_hole": """
+        UPDATE core_outbox_batch SET position = NULL, public = FALSE WHERE position = 1
+    """,
+    "batch_has_its_events": "UPDATE core_outbox_batch SET event_count = 2 WHERE position = 1",
+    "events_of_an_aggregate_have_no_hole": """
+        UPDATE core_outbox_event SET sequence = 3 WHERE sequence = 2
+    """,
+    "event_has_a_sequence_of_its_own": """
+        UPDATE core_outbox_event SET sequence = 1 WHERE sequence = 2
+    """,
+}
+BATCHES = {"batch_has_its_events": invariants.INVARIANTS["batch_has_its_events"]}
+WORK_TABLES = sorted({kind.model._meta.db_table for kind in work.kinds()})
+_FILLERS = {"BooleanField": bool, "DateTimeField": lambda: NOW, "UUIDField": new_id}
+
 
 def broken() -> list[str]:
-    core = invariants.collect(only_apps=frozenset({"core"}))
-    return [name for name, breach in invariants.check(core) if breach is not None]
+    return [breach.name for breach in invariants.breaches()]
+
+
+def wanting(field: Field) -> bool:
+    """Say whether a row cannot be written without a value for this field."""
+    is_given = field.has_default() or field.db_default is not NOT_PROVIDED
+    return not (is_given or field.null or field.empty_strings_allowed)
+
+
+def put_work(model: type[work.WorkRow], **values: object) -> None:
+    """Put a row of work into its table, about nothing that is there."""
+    filled = {
+        field.attname: new_id()
+        if field.is_relation
+        else _FILLERS.get(field.get_internal_type(), int)()
+        for field in model._meta.concrete_fields
+        if wanting(field)
+    }
+    past_the_guards(model(**filled | values).save)
 
 
 class TestCollect:
@@ -29,39 +68,63 @@ class TestCollect:
 
 
 class TestCheck:
-    def test_finds_nothing_where_all_is_well(self):
-        publish(opened("a"), opened("b"))
-        relay_and_consume()
-
-        assert invariants.breaches() == []
-
-    def test_finds_a_hole_in_an_aggregates_sequence(self):
+    @pytest.fixture
+    def feed(self):
+        """Two batches of one aggregate, relayed and consumed."""
         publish(opened("a", sequence=1))
-        publish(opened("a", sequence=3))
-
-        assert broken() == ["events_of_an_aggregate_have_no_hole"]
-
-    def test_finds_a_hole_in_the_feed(self):
-        publish(opened("a"))
-        publish(opened("b"))
+        publish(opened("a", sequence=2))
         relay_and_consume()
-        OutboxBatch.objects.filter(position=1).update(position=None, public=False)
 
-        assert broken() == ["feed_positions_have_no_hole"]
+    def test_finds_nothing_where_all_is_well(self, feed):
+        publish(opened("a", sequence=3), opened("b"))
+        relay_and_consume()
 
-    def test_finds_a_batch_that_waits_for_a_minute(self):
-        publish(opened("a"))
-        with connection.cursor() as cursor:
-            cursor.execute("UPDATE core_outbox_batch SET inserted_at = now() - interval '61 s'")
+        assert broken() == []
 
-        assert broken() == ["batch_is_relayed_within_a_minute"]
+    @pytest.mark.parametrize("name", BREAKS)
+    def test_names_the_one_that_is_broken(self, feed, name):
+        past_the_guards(BREAKS[name])
 
-    def test_finds_a_batch_without_its_events(self):
-        OutboxBatch.objects.create(
-            id=new_id(), organization_id=ORGANIZATION, public=False, event_count=1, state="done"
-        )
+        assert broken() == [name]
 
-        assert broken() == ["batch_has_its_events"]
+    def test_can_break_each_of_the_core(self):
+        assert set(invariants.INVARIANTS) == set(BREAKS)
+
+    @pytest.mark.parametrize("place", [1, 2])
+    def test_finds_what_is_broken_in_any_portion(self, feed, place):
+        past_the_guards(f"UPDATE core_outbox_batch SET event_count = 9 WHERE position = {place}")
+
+        steps = list(invariants.steps(BATCHES, portion=1))
+
+        assert len(steps) == place
+        assert [step.is_done for step in steps] == [False] * (place - 1) + [True]
+        assert [row["event_count"] for row in steps[-1].breach.rows] == [9]
+
+    def test_goes_on_where_it_stopped_through_the_rows_of_all_organizations(self, feed):
+        publish(opened("b", organization_id=OTHER))
+
+        steps = list(invariants.steps(BATCHES, portion=1))
+
+        # Three batches, what is beyond them, and the end.
+        assert [step.is_done for step in steps] == [False] * 4 + [True]
+        keys = [step.following.key for step in steps[:-1]]
+        assert keys == sorted(set(keys))
+        again = list(invariants.steps(BATCHES, start=steps[1].following, portion=1))
+        assert again == steps[2:]
+
+    def test_looks_at_one_organization_where_that_is_asked(self, feed):
+        past_the_guards("UPDATE core_outbox_batch SET event_count = 9 WHERE position = 1")
+
+        names = {
+            owner: [
+                name
+                for name, breach in invariants.check(invariants.INVARIANTS, organization_id=owner)
+                if breach is not None
+            ]
+            for owner in (ORGANIZATION, OTHER)
+        }
+
+        assert names == {ORGANIZATION: ["batch_has_its_events"], OTHER: []}
 
     def test_shows_the_first_rows(self):
         publish(opened("a", sequence=2))
@@ -77,6 +140,41 @@ class TestCheck:
                 "aggregate_id": "la_a",
                 "sequence": 2,
             },
+        )
+
+
+class TestWork:
+    """Of every kind that is registered, also of one that comes later."""
+
+    @pytest.fixture(params=WORK_TABLES)
+    def model(self, request):
+        [model] = {
+            kind.model for kind in work.kinds() if kind.model._meta.db_table == request.param
+        }
+        return model
+
+    @pytest.mark.parametrize("state", work.OPEN)
+    def test_is_overdue_two_minutes_after_it_was_due(self, model, state):
+        put_work(model, state=state)
+        table = model._meta.db_table
+        due = f"UPDATE {table} SET next_attempt_at = now() - interval"
+
+        past_the_guards(f"{due} '110 s'")
+        assert broken() == []
+        past_the_guards(f"{due} '121 s'")
+        assert broken() == [f"{table}_is_not_overdue"]
+
+    @pytest.mark.parametrize("state", sorted(set(work.WorkState) - set(work.OPEN)))
+    def test_is_not_overdue_once_it_is_no_longer_open(self, model, state):
+        put_work(model, state=state, next_attempt_at=NOW)
+
+        assert f"{model._meta.db_table}_is_not_overdue" not in broken()
+
+    def test_is_looked_at_beside_the_other_invariants_of_its_app(self, model):
+        label = model._meta.app_label
+
+        assert f"{model._meta.db_table}_is_not_overdue" in invariants.collect(
+            only_apps=frozenset({label})
         )
 
 

@@ -476,8 +476,8 @@ class TestPortions:
         self.publish_ten()
         recorder.poison = {"f"}
         for _ in range(3):
-            relay_and_consume()
             make_due(EventWork)
+            relay_and_consume()
 
         assert sorted("".join(code for batch in recorder.batches for code in batch)) == list(
             "abcdeghij"

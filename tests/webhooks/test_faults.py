@@ -249,7 +249,7 @@ class TestLaneSetAside:
         owe(organization, "thing_1")
         WebhookLane.objects.update(state=state)
 
-        assert broken_invariants() == ["webhook_delivery_due_has_a_lane_that_wakes"]
+        assert broken_invariants() == ["webhook_lane_set_aside_has_nothing_to_send"]
 
 
 class TestRules:

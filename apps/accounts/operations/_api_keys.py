@@ -13,8 +13,8 @@ from apps.accounts import errors, queries, rules
 from apps.accounts.models import KEY_LIFE_MAX, ApiKey
 from apps.core import audit, transactions
 from apps.core.actors import Actor
+from apps.core.versions import NEWEST
 
-KASSA_VERSION: Final = "2026-11-01"
 # For how long the old key of a rotation goes on.
 OVERLAP: Final = timedelta(days=7)
 USE_NOTED_EVERY: Final = timedelta(minutes=1)
@@ -59,7 +59,7 @@ def create_api_key(
             name=name,
             scopes=sorted(set(scopes)),
             addresses=_networks(addresses),
-            kassa_version=KASSA_VERSION,
+            kassa_version=NEWEST,
             issued_by_id=issued_by,
             created_at=now,
             expires_at=expires_at or now + KEY_LIFE_MAX,

@@ -1,20 +1,18 @@
 """The headers of every answer of the API."""
 
 import math
-from typing import Final
 
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 
 from apps.core import context
-
-KASSA_VERSION: Final = "2026-11-01"
+from apps.core.versions import NEWEST
 
 
 def add_headers(request: HttpRequest, response: HttpResponse) -> None:
     """Say which version answered and whether this is a replay; nothing on the way keeps a copy."""
     caller = getattr(request, "caller", None)
-    response["Kassa-Version"] = caller.kassa_version if caller else KASSA_VERSION
+    response["Kassa-Version"] = caller.kassa_version if caller else NEWEST
     response["Cache-Control"] = "no-store"
     if context.current().replayed:
         response["Idempotent-Replayed"] = "true"

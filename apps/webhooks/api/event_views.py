@@ -1,6 +1,6 @@
 """Views of the event feed."""
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from django.http import HttpResponse
 from rest_framework.request import Request
@@ -11,10 +11,11 @@ from apps.core.api.pagination import LIMIT_DEFAULT, LIMIT_MAX, check_query
 from apps.core.api.problems import ApiProblem
 from apps.core.api.views import ApiView, Shape, get_caller, resource
 from apps.core.ids import decode_id
+from apps.core.models import OutboxEvent
 from apps.webhooks import operations, queries
 from apps.webhooks.api import _feed, serializers
 from apps.webhooks.errors import EventNotFound
-from apps.webhooks.rules import subscriptions
+from apps.webhooks.rules import rendering, subscriptions
 
 READ = "events:read"
 
@@ -51,7 +52,7 @@ class EventCollection(ApiView):
         page = found[:limit]
         return Response(
             {
-                "data": [operations.envelope(event) for event in page],
+                "data": [_shown(caller, event) for event in page],
                 "has_more": len(found) > limit,
                 # A follower that has seen everything asks again from the same place.
                 "next": _feed.write_cursor(page[-1]) if page else after,
@@ -77,7 +78,12 @@ class EventResource(ApiView):
             event.type, scopes=caller.scopes, declared=declared_scopes()
         ):
             raise EventNotFound("No such event.")
-        return resource(request, operations.envelope(event))
+        return resource(request, _shown(caller, event))
+
+
+def _shown(caller: Caller, event: OutboxEvent) -> dict[str, Any]:
+    """Return an event in the version that the caller's key is pinned to."""
+    return rendering.in_version(operations.envelope(event), api_version=caller.kassa_version)
 
 
 def _readable_types(caller: Caller, only: str | None) -> list[str]:

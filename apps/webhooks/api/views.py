@@ -8,7 +8,7 @@ from django.http import HttpResponse
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from apps.core import clock
+from apps.core import clock, versions
 from apps.core.api.caller import Caller, declared_scopes
 from apps.core.api.fields import InstantField
 from apps.core.api.pagination import check_query, list_page
@@ -20,7 +20,7 @@ from apps.webhooks.adapters.addresses import check_at_save
 from apps.webhooks.api import serializers
 from apps.webhooks.operations import EndpointTerms
 from apps.webhooks.queries import DeliveryFilter
-from apps.webhooks.rules import rendering, subscriptions, targets
+from apps.webhooks.rules import subscriptions, targets
 from apps.webhooks.states import DeliveryStatus
 
 READ, WRITE = "webhooks:read", "webhooks:write"
@@ -48,9 +48,7 @@ class EndpointCollection(ApiView):
     def post(self, request: Request) -> Response:
         caller = get_caller(request)
         terms = _checked_shape(caller, serializers.CreateEndpoint(data=request.data))
-        newest = rendering.VERSIONS[0]
-        is_known = caller.kassa_version in rendering.VERSIONS
-        terms.setdefault("api_version", caller.kassa_version if is_known else newest)
+        terms.setdefault("api_version", versions.nearest(caller.kassa_version))
 
         endpoint, secret = operations.create_endpoint(
             organization_id=caller.organization_id,

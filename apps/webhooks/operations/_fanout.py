@@ -106,11 +106,8 @@ def _delivery(event: OutboxEvent, endpoint: WebhookEndpoint) -> WebhookDelivery:
 def _wake_lanes_of(organization_id: UUID, owed: Sequence[WebhookDelivery]) -> None:
     # After the inserts: a lane's holder that lets go takes the same lock first and reads what is
     # due in a second statement, so it sees these rows, or this finds its lane at rest.
-    lanes = queries.lock_lanes(
-        organization_id=organization_id, endpoint_ids={each.endpoint_id for each in owed}
-    )
-    waiting = {(each.endpoint_id, each.lane) for each in owed}
+    places = {(each.endpoint_id, each.lane) for each in owed}
     _shared.wake(
         organization_id=organization_id,
-        lanes=[lane for lane in lanes if (lane.endpoint_id, lane.lane) in waiting],
+        lanes=queries.lock_lanes_of(organization_id=organization_id, places=places),
     )

@@ -29,14 +29,15 @@ Each event reaches an endpoint, and `GET /v1/events`, in this envelope:
 | `id` | `evt_…`; also the `webhook-id` of every delivery of it |
 | `type` | one of the types below |
 | `timestamp` | when it happened, an instant |
-| `api_version` | the version in which `data` is written |
+| `api_version` | that of `data`: the endpoint's, or that of the key that reads the feed |
 | `organization_id` | whose it is |
 | `sequence` | 1, 2, 3… of the aggregate: a gap means that one is still on its way |
 | `aggregate` | `type` and `id` of what changed |
 | `data` | the fields below: a snapshot right after the change |
 
 Amounts are whole numbers of minor units. Instants are RFC 3339 in UTC, ids have their prefix.
-Fields are added, never removed or given another type; a consumer passes over what it does not know.
+Within a version fields are added, never removed or given another type; a consumer passes over what
+it does not know.
 """
 
 # What a field of this name is wherever it stands and says nothing of its own.
