@@ -27,7 +27,9 @@ def main(names: list[str]) -> int:
         ledger_engine,  # noqa: F401
         ledger_flat,  # noqa: F401
         ledger_http,  # noqa: F401
+        outbox,  # noqa: F401
         tpcb,
+        webhooks,  # noqa: F401
     )
 
     unknown = [name for name in names if name not in BENCHMARKS]

@@ -8,6 +8,7 @@ returns is printed as JSON. `bench.children` is the other end.
 
 import importlib
 import json
+import os
 import sys
 
 if __name__ == "__main__":
@@ -15,10 +16,13 @@ if __name__ == "__main__":
 
     from config.memory import settle
 
+    # What is logged meanwhile goes where a person sees it: only answers go to the parent.
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
     django.setup()
     run = importlib.import_module(sys.argv[1]).prepare(json.loads(sys.stdin.readline()))
     # As every process that serves does once it has started.
     settle()
-    print("ready", flush=True)
+    print("ready", file=answers, flush=True)
     sys.stdin.readline()
-    print(json.dumps(run()), flush=True)
+    print(json.dumps(run()), file=answers, flush=True)

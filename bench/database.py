@@ -4,6 +4,8 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
@@ -95,6 +97,18 @@ def exists(name: str) -> bool:
     with psycopg.connect(server()) as connection:
         found = connection.execute("SELECT FROM pg_database WHERE datname = %s", [name])
         return found.fetchone() is not None
+
+
+@contextmanager
+def scratch(suffix: str) -> Iterator[str]:
+    """Lay out Kassa's tables in a database that is dropped when the block ends; yield its name."""
+    name = f"{NAME}_{suffix}"
+    remake(name)
+    try:
+        migrate(name)
+        yield name
+    finally:
+        drop(name)
 
 
 def settle(name: str) -> None:

@@ -1,7 +1,6 @@
 """The measured web server, and the load driver beside it."""
 
 import json
-import os
 import subprocess
 import sys
 import time
@@ -9,11 +8,10 @@ import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from socket import socket
 from typing import Final
 
-from bench import database
+from bench import database, processes
 from bench._rounds import SECONDS, WARM_UP_SECONDS
 from bench.books import Books
 
@@ -73,16 +71,15 @@ def web(name: str) -> Iterator[int]:
     with socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
-    programs = Path(sys.executable).parent
     # Each request's line is written, as in production, and is not part of the table.
     log = (database.ROOT / "var" / "bench-web.log").open("wb")
     server = subprocess.Popen(
-        ["sh", "-c", f"exec env {_web_command()}"],
+        ["sh", "-c", f"exec env {processes.command('web')}"],
         cwd=database.ROOT,
         env=database.environment(name)
         | _LIMITS
         | {
-            "PATH": f"{programs}{os.pathsep}{os.environ.get('PATH', '')}",
+            "PATH": processes.search_path(),
             "KASSA_BIND": f"127.0.0.1:{port}",
         },
         stdout=log,
@@ -94,14 +91,6 @@ def web(name: str) -> Iterator[int]:
         server.terminate()
         server.wait()
         log.close()
-
-
-def _web_command() -> str:
-    for line in (database.ROOT / "Procfile").read_text().splitlines():
-        process, _, command = line.partition(":")
-        if process == "web":
-            return command.strip()
-    raise RuntimeError("The Procfile names no web process.")
 
 
 def _wait(server: "subprocess.Popen[bytes]", port: int) -> None:

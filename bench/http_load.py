@@ -26,6 +26,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bench._requests import Pool, make_pools
+from bench._rounds import percentile
 
 _BUFFER = 1 << 16
 _CREATED = b"201"
@@ -85,19 +86,15 @@ class Load:
                 "per_second": self.per_second,
                 "statuses": self.statuses,
                 "refused": self.refused,
-                "p50": _percentile(ordered, 0.5),
-                "p99": _percentile(ordered, 0.99),
-                "p999": _percentile(ordered, 0.999),
+                "p50": percentile(ordered, 0.5),
+                "p99": percentile(ordered, 0.99),
+                "p999": percentile(ordered, 0.999),
                 "slowest": ordered[-1] if ordered else 0.0,
                 "sent": self.sent,
                 "resent": self.resent,
                 "driver_us": 1e6 * cpu_seconds / max(1, self.sent),
             }
         )
-
-
-def _percentile(ordered: list[float], part: float) -> float:
-    return ordered[min(len(ordered) - 1, int(part * len(ordered)))] if ordered else 0.0
 
 
 class Driver:
