@@ -111,14 +111,15 @@ INVARIANTS: Final[dict[str, Invariant]] = {
          WHERE batch.event_count <> written.count
         """,
     ),
-    # An aggregate's lock is held until COMMIT, so whoever sees an event sees the one before it. An
-    # entry of the journal has one event; no index leads to it by its aggregate.
+    # An aggregate's lock is held until COMMIT, so whoever sees an event sees the one before it.
+    # No index leads to an entry of the journal by its aggregate: see below.
     "events_of_an_aggregate_have_no_hole": by_id(
         "core_outbox_event",
         """
         SELECT event.organization_id, event.aggregate_type, event.aggregate_id, event.sequence
           FROM {rows} AS event
          WHERE event.public AND event.sequence <> 1
+           AND event.aggregate_type <> 'journal_entry'
            AND NOT EXISTS (
                SELECT FROM core_outbox_event AS before
                 WHERE before.organization_id = event.organization_id
@@ -128,6 +129,17 @@ INVARIANTS: Final[dict[str, Invariant]] = {
                   AND before.sequence = event.sequence - 1 AND before.public)
         """,
     ),
+    # The first event of an entry is its posting, which the ledger asks for. The others are of what
+    # was annotated later, and few.
+    "events_of_an_entry_have_no_hole": """
+        SELECT organization_id, aggregate_id, sequence, place
+          FROM (SELECT organization_id, aggregate_id, sequence,
+                       1 + row_number() OVER (PARTITION BY organization_id, aggregate_id
+                                              ORDER BY sequence) AS place
+                  FROM core_outbox_event
+                 WHERE public AND aggregate_type = 'journal_entry' AND sequence > 1) AS numbered
+         WHERE sequence <> place
+    """,
     "event_has_a_sequence_of_its_own": by_id(
         "core_outbox_event",
         """

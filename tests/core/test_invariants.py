@@ -25,6 +25,9 @@ BREAKS = {
     "events_of_an_aggregate_have_no_hole": """
         UPDATE core_outbox_event SET sequence = 3 WHERE sequence = 2
     """,
+    "events_of_an_entry_have_no_hole": """
+        UPDATE core_outbox_event SET aggregate_type = 'journal_entry', sequence = sequence + 2
+    """,
     "event_has_a_sequence_of_its_own": """
         UPDATE core_outbox_event SET sequence = 1 WHERE sequence = 2
     """,
