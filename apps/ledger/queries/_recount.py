@@ -138,11 +138,19 @@ def _content(rows: Sequence[tuple[Any, ...]]) -> EntryContent:
 def _stream(
     name: str, statement: LiteralString, values: Mapping[str, object]
 ) -> Iterator[tuple[Any, ...]]:
-    """Yield rows through a cursor of the server's, in binary."""
+    """
+    Yield rows through a cursor of the server's, in binary.
+
+    What is asked reads all of an organisation, so joins by hash or merge are right at any size.
+    Where the statistics do not know the organisation yet (its books were just imported), the
+    planner expects one row of each table and nests loops, whose time is the product of all.
+    """
     connection.ensure_connection()
-    with connection.connection.cursor(name=name) as cursor:
+    with connection.connection.cursor(name=name) as cursor, connection.cursor() as session:
         cursor.itersize = _PORTION
+        session.execute("SET LOCAL enable_nestloop = off")  # a cursor is planned as it is declared
         cursor.execute(statement, values, binary=True)
+        session.execute("SET LOCAL enable_nestloop = on")
         yield from cursor
 
 
