@@ -9,7 +9,13 @@ class CoreConfig(AppConfig):
 
     @override
     def ready(self) -> None:
-        from apps.core import checks, jobs, outbox, work  # noqa: F401, PLC0415  (registers itself)
+        from apps.core import (  # noqa: PLC0415
+            checks,  # noqa: F401  (registers itself)
+            jobs,
+            outbox,
+            retention,
+        )
 
         outbox.register_work_kinds()
         jobs.register_work_kind()
+        retention.register_jobs()

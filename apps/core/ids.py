@@ -11,6 +11,7 @@ table three at a time, numbers by `int`, and no checks of `UUID` on what is a UU
 import os
 import threading
 import time
+from datetime import UTC, datetime, timedelta
 from typing import Final
 from uuid import UUID, SafeUUID
 
@@ -33,6 +34,8 @@ _make: Final = UUID.__new__
 _set_int: Final = UUID.__dict__["int"].__set__
 _set_is_safe: Final = UUID.__dict__["is_safe"].__set__
 _UNKNOWN: Final = SafeUUID.unknown
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 _lock = threading.Lock()
 _last_tick = 0
@@ -75,6 +78,11 @@ def new_ids(count: int) -> list[UUID]:
 def new_id() -> UUID:
     """Return a fresh UUIDv7, greater than every one this process made before."""
     return new_ids(1)[0]
+
+
+def first_id(instant: datetime) -> UUID:
+    """Return what every id made at this instant or later is above, and every earlier one below."""
+    return _uuid(((instant - _EPOCH) // timedelta(milliseconds=1)) << 80)
 
 
 def encode_id(prefix: str, id_: UUID) -> str:

@@ -1,0 +1,133 @@
+"""
+What is removed once its time is over: in portions, by jobs. See ADR 0106.
+
+A pass goes along a table's pages, so no index has to be paid for by whoever writes, and removes at
+most a thousand rows in one transaction. It stops when its time is up; the next one begins somewhere
+else and comes round to the beginning. So each page is reached, and no place has to be kept.
+"""
+
+import random
+import time
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any, Final
+
+import structlog
+from django.conf import settings
+from django.db import connection
+
+from apps.core import jobs, transactions
+from apps.core.ids import first_id
+
+log = structlog.get_logger(__name__)
+
+PORTION: Final = 1000
+# About 4 MB: what one statement reads at most.
+_PAGES: Final = 512
+# Well within the time limit of a task, and the lease of a job.
+PASS_SECONDS: Final = 30.0
+_HOUR: Final = jobs.Every(minutes=60)
+
+# Ids are of the clocks of several machines.
+_SKEW: Final = timedelta(days=1)
+
+_PAGE_COUNT: Final = "SELECT pg_relation_size(%s::regclass) / current_setting('block_size')::int"
+_REMOVE: Final = """
+    DELETE FROM "{table}"
+     WHERE ctid = ANY(ARRAY(
+           SELECT ctid FROM "{table}" AS found
+            WHERE ctid >= %(first)s::tid AND ctid < %(beyond)s::tid AND {over}
+            LIMIT %(limit)s))
+"""
+# On the database's clock, as they were made: one worker that is ahead forgets nothing early.
+_KEY_IS_OVER: Final = "created_at < now() - interval '30 days'"
+_WORK_IS_OVER: Final = "state = 'done' AND id < %(before)s"
+# The newest period is where a planner goes on from, and the newest success is what staff are shown.
+_RUN_IS_OVER: Final = """
+    state = 'done' AND due_at < now() - interval '90 days' AND EXISTS (
+        SELECT FROM core_job_run AS later
+         WHERE later.kind = found.kind AND later.scope = found.scope
+           AND later.due_at > found.due_at AND later.state = 'done'
+           AND later.finished_at IS NOT NULL)
+"""
+
+
+def register_jobs() -> None:
+    """Declare the jobs of this app's own tables; called when the app is ready."""
+    jobs.declare(kind="core.purge_idempotency_keys", schedule=_HOUR, run=purge_idempotency_keys)
+    jobs.declare(kind="core.purge_event_work", schedule=_HOUR, run=purge_event_work)
+    jobs.declare(kind="core.purge_job_runs", schedule=_HOUR, run=purge_job_runs)
+
+
+def kept_since(now: datetime) -> datetime:
+    """Return since when events are kept: the beginning (UTC) of a week, at least 90 days ago."""
+    oldest = now - timedelta(days=settings.EVENT_RETENTION_DAYS)
+    monday = oldest - timedelta(days=oldest.weekday())
+    return monday.replace(hour=0, minute=0, second=0, microsecond=0)
+
+
+def purge_idempotency_keys(_period: str, _now: datetime) -> None:
+    """Forget keys after 30 days; what they made has references of its own."""
+    purge("core_idempotency_key", over=_KEY_IS_OVER, values={})
+
+
+def purge_event_work(_period: str, now: datetime) -> None:
+    """Remove what consumers are done with, once the events themselves are no longer kept."""
+    before = first_id(kept_since(now) - _SKEW)
+    purge("core_event_work", over=_WORK_IS_OVER, values={"before": before})
+
+
+def purge_job_runs(_period: str, _now: datetime) -> None:
+    """Remove the periods that ran, or were given up, more than 90 days ago; not a job's newest."""
+    purge("core_job_run", over=_RUN_IS_OVER, values={})
+
+
+def purge(table: str, *, over: str, values: dict[str, Any], seconds: float = PASS_SECONDS) -> int:
+    """
+    Remove the rows for which `over` holds, SQL about a row called `found`; return how many.
+
+    Each portion is a transaction of its own, so whoever is stopped has lost nothing.
+    """
+    return go_along(table, partial(_remove, table, over, values), seconds=seconds)
+
+
+def go_along(
+    table: str, remove: Callable[[str, str], int], *, seconds: float = PASS_SECONDS
+) -> int:
+    """
+    Call `remove(first, beyond)` for stretches of a table until the time is up; return how many.
+
+    It looks at the rows whose `ctid` is at least `first` and below `beyond`, removes at most a
+    thousand and returns how many. As long as it is as many, it is called again for the same ones.
+    """
+    begun, removed = time.monotonic(), 0
+    for first in _stretches(table):
+        while time.monotonic() - begun < seconds:
+            count = remove(f"({first},0)", f"({first + _PAGES},0)")
+            removed += count
+            if count < PORTION:
+                break
+    if removed:
+        log.info("rows_purged", table=table, removed=removed)
+    return removed
+
+
+def _stretches(table: str) -> list[int]:
+    """Return where stretches of the table begin, from any of them on and round."""
+    with connection.cursor() as cursor:
+        cursor.execute(_PAGE_COUNT, [table])
+        [(pages,)] = cursor.fetchall()
+    starts = list(range(0, pages, _PAGES))
+    cut = random.randrange(len(starts)) if starts else 0  # noqa: S311  (a place, not a secret)
+    return starts[cut:] + starts[:cut]
+
+
+@transactions.outermost
+def _remove(table: str, over: str, values: dict[str, Any], first: str, beyond: str) -> int:
+    # The names are ours, from this app and those above it.
+    sql = _REMOVE.format(table=table, over=over)
+    with connection.cursor() as cursor:
+        cursor.execute(sql, values | {"first": first, "beyond": beyond, "limit": PORTION})
+        removed: int = cursor.rowcount
+    return removed

@@ -1,0 +1,211 @@
+"""What has had its time goes, in portions; what somebody may still need stays."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from django.db import connection
+
+from apps.core import idempotency, invariants, jobs, retention, transactions
+from apps.core.ids import first_id, new_id
+from apps.core.models import EventWork, IdempotencyKey, JobRun
+from tests.core.events_of_tests import NOW, ORGANIZATION, OTHER
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+LATER = NOW + timedelta(days=200)
+
+
+@transactions.outermost
+def use_key(key, *, organization_id=ORGANIZATION, part="one"):
+    return idempotency.claim(organization_id, key, "tests.act", part)
+
+
+def age_keys(*keys, days):
+    IdempotencyKey.objects.filter(key__in=keys).update(
+        created_at=datetime.now(UTC) - timedelta(days=days)  # noqa: TID251  (the database's clock)
+    )
+
+
+class TestFirstId:
+    @pytest.mark.parametrize("later", [0, 1, 86_400_000])
+    def test_is_below_what_is_made_then_or_later(self, monkeypatch, later):
+        at = NOW + timedelta(milliseconds=later)
+        made = first_id(at).int | 0x7 << 76 | 0b10 << 62
+
+        assert first_id(NOW).int < made
+        assert first_id(at + timedelta(milliseconds=1)).int > made
+
+    def test_is_above_what_was_made_before_and_below_what_comes(self):
+        before = new_id()
+        soon = datetime.now(UTC) + timedelta(hours=1)  # noqa: TID251  (ids are of that clock)
+
+        assert before < first_id(soon)
+        assert first_id(soon - timedelta(hours=2)) < before
+
+
+class TestKeptSince:
+    def test_is_the_week_in_which_the_days_end(self, settings):
+        settings.EVENT_RETENTION_DAYS = 90
+
+        # A Monday in UTC, and 90 days and up to a week ago.
+        assert retention.kept_since(datetime(2026, 11, 30, tzinfo=UTC)) == datetime(
+            2026, 8, 31, tzinfo=UTC
+        )
+        assert retention.kept_since(
+            datetime(2026, 11, 29, 23, 59, 59, 999_999, tzinfo=UTC)
+        ) == datetime(2026, 8, 31, tzinfo=UTC)
+        assert retention.kept_since(datetime(2026, 11, 28, 23, 59, tzinfo=UTC)) == datetime(
+            2026, 8, 24, tzinfo=UTC
+        )
+
+
+class TestKeys:
+    def test_stand_for_thirty_days(self):
+        for key in ("old", "young", "new"):
+            use_key(key)
+        use_key("old", organization_id=OTHER)
+        age_keys("old", days=30.01)
+        age_keys("young", days=29.99)
+
+        retention.purge_idempotency_keys("", NOW)
+
+        assert set(IdempotencyKey.objects.values_list("key", flat=True)) == {"young", "new"}
+        assert use_key("young").replayed
+        # Forgotten, it may stand for something else.
+        assert not use_key("old", part="another").replayed
+
+    def test_go_in_portions_and_whoever_is_stopped_goes_on(self, monkeypatch):
+        monkeypatch.setattr(retention, "PORTION", 2)
+        for number in range(7):
+            use_key(f"key-{number}")
+        age_keys(*(f"key-{number}" for number in range(7)), days=31)
+        removing = retention._remove
+        calls = []
+
+        def stopped(*arguments):
+            if len(calls) == 2:
+                raise KeyboardInterrupt
+            calls.append(arguments)
+            return removing(*arguments)
+
+        monkeypatch.setattr(retention, "_remove", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            retention.purge_idempotency_keys("", NOW)
+        assert IdempotencyKey.objects.count() == 3
+
+        monkeypatch.setattr(retention, "_remove", removing)
+        retention.purge_idempotency_keys("", NOW)
+        assert IdempotencyKey.objects.count() == 0
+
+    def test_are_found_on_every_page_wherever_a_pass_begins(self, monkeypatch):
+        monkeypatch.setattr(retention, "_PAGES", 1)
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "INSERT INTO core_idempotency_key (organization_id, key, operation, fingerprint,"
+                " prefix, resource_id, created_at)"
+                " SELECT %s, 'k' || n, 'tests.act', '', '', gen_random_uuid(),"
+                " now() - interval '31 days' * (n %% 2) FROM generate_series(1, 1000) AS n",
+                [ORGANIZATION],
+            )
+
+        removed = retention.purge(
+            "core_idempotency_key", over="created_at < now() - interval '30 days'", values={}
+        )
+
+        assert removed == 500
+        assert IdempotencyKey.objects.count() == 500
+
+    def test_are_left_for_the_next_pass_when_the_time_is_up(self):
+        use_key("old")
+        age_keys("old", days=31)
+
+        assert retention.purge("core_idempotency_key", over="TRUE", values={}, seconds=0) == 0
+        assert IdempotencyKey.objects.exists()
+
+
+class TestEventWork:
+    @staticmethod
+    def put(at, *, state="done"):
+        row = EventWork(
+            id=first_id(at), organization_id=ORGANIZATION, batch_id=new_id(), consumer="tests",
+            state=state,
+        )  # fmt: skip
+        row.save(force_insert=True)
+        return row.id
+
+    def test_that_is_done_goes_with_the_weeks_of_its_events(self):
+        since = retention.kept_since(LATER)
+        self.put(since - timedelta(days=1, seconds=1))
+        kept = self.put(since - timedelta(hours=23))
+
+        retention.purge_event_work("", LATER)
+
+        assert list(EventWork.objects.values_list("id", flat=True)) == [kept]
+
+    @pytest.mark.parametrize("state", ["pending", "leased", "failed", "quarantined", "paused"])
+    def test_that_is_not_done_stays(self, state):
+        self.put(NOW, state=state)
+
+        retention.purge_event_work("", LATER)
+
+        assert EventWork.objects.count() == 1
+
+
+class TestJobRuns:
+    @staticmethod
+    def put(days, *, state="done", kind="tests.a", is_success=True):
+        at = datetime.now(UTC) - timedelta(days=days)  # noqa: TID251  (the database's clock)
+        JobRun.objects.create(
+            kind=kind, period=f"{days}", due_at=at, state=state,
+            finished_at=at if state == "done" and is_success else None,
+        )  # fmt: skip
+
+    @staticmethod
+    def left():
+        rows = JobRun.objects.order_by("kind", "-due_at")
+        return [f"{row.kind[-1]}{row.period}" for row in rows]
+
+    def test_are_kept_for_ninety_days(self):
+        for days in (1, 89, 91, 200):
+            self.put(days)
+
+        retention.purge_job_runs("", NOW)
+
+        assert self.left() == ["a1", "a89"]
+
+    def test_keep_the_newest_period_and_the_newest_success(self, monkeypatch):
+        self.put(200)
+        self.put(150, is_success=False)
+        self.put(100, state="pending")
+        self.put(300, kind="tests.b")
+
+        retention.purge_job_runs("", NOW)
+
+        assert self.left() == ["a100", "a150", "a200", "b300"]
+
+    def test_that_are_not_done_stay(self):
+        self.put(1)
+        for days, state in enumerate(("pending", "leased", "failed", "quarantined"), 100):
+            self.put(days, state=state)
+
+        retention.purge_job_runs("", NOW)
+
+        assert self.left() == ["a1", "a100", "a101", "a102", "a103"]
+
+
+class TestJobs:
+    def test_are_declared(self):
+        kinds = {job.kind for job in jobs.declared() if job.kind.startswith("core.")}
+
+        assert kinds == {
+            "core.purge_event_work",
+            "core.purge_idempotency_keys",
+            "core.purge_job_runs",
+        }
+
+    def test_leave_nothing_broken(self):
+        for job in jobs.declared():
+            if job.kind.startswith("core."):
+                job.run("", LATER)
+
+        assert invariants.breaches() == []
