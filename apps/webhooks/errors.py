@@ -73,3 +73,9 @@ class ReplayTooOld(RuleViolation):
     """A replay reaches back at most 14 days."""
 
     code = "replay_too_old"
+
+
+class CursorExpired(RuleViolation):
+    """What followed this place of the feed is no longer kept; begin without a cursor."""
+
+    code = "cursor_expired"

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import reduce
 from operator import or_
+from typing import Final
 from uuid import UUID
 
 from django.conf import settings
@@ -15,7 +16,12 @@ from django.db.models.functions import Now
 from apps.core import work
 from apps.core.events import event_classes, public_type
 from apps.core.models import OutboxEvent
-from apps.webhooks.errors import DeliveryNotFound, EndpointNotFound, EventNotFound
+from apps.webhooks.errors import (
+    CursorExpired,
+    DeliveryNotFound,
+    EndpointNotFound,
+    EventNotFound,
+)
 from apps.webhooks.models import (
     WebhookAttempt,
     WebhookBody,
@@ -299,6 +305,9 @@ def list_recent_durations_ms(*, organization_id: UUID, endpoint_id: UUID) -> lis
 
 # --- The event feed ---------------------------------------------------------------------------
 
+# The ordinal of a place behind all events of its batch.
+BATCH_END: Final = 2**31 - 1
+
 
 @dataclass(frozen=True, kw_only=True)
 class FeedPlace:
@@ -319,6 +328,13 @@ _FEED = """
      ORDER BY batch.position {order}, event.ordinal {order}
      LIMIT %(limit)s
 """
+_OLDEST = """
+    SELECT COALESCE((SELECT position FROM core_outbox_batch
+                      WHERE organization_id = %(organization)s AND position IS NOT NULL
+                      ORDER BY position LIMIT 1),
+                    (SELECT last_position + 1 FROM core_feed_head
+                      WHERE organization_id = %(organization)s), 1)
+"""
 _AFTER = """
        AND batch.position {reach} %(position)s
        AND (batch.position, event.ordinal) {beyond} (%(position)s, %(ordinal)s)
@@ -338,6 +354,8 @@ def list_events(
 
     Positions are given under one lock after COMMIT, so whoever follows in ascending order misses
     nothing and meets nothing twice.
+
+    :raises CursorExpired: if `after` lies before the oldest batch that is kept
     """
     condition = _AFTER.format(reach=">=" if ascending else "<=", beyond=">" if ascending else "<")
     sql = _FEED.format(after=condition if after else "", order="ASC" if ascending else "DESC")
@@ -348,7 +366,20 @@ def list_events(
         "position": after.position if after else None,
         "ordinal": after.ordinal if after else None,
     }
-    return list(OutboxEvent.objects.raw(sql, parameters))
+    found = list(OutboxEvent.objects.raw(sql, parameters))
+    # Asked after the events: what is there by now was there when they were read.
+    if after is not None and _is_expired(organization_id, after):
+        raise CursorExpired("What followed is no longer kept; begin again without a cursor.")
+    return found
+
+
+def _is_expired(organization_id: UUID, place: FeedPlace) -> bool:
+    with connection.cursor() as cursor:
+        cursor.execute(_OLDEST, {"organization": organization_id})
+        [(oldest,)] = cursor.fetchall()
+    # Who has seen all of the last batch that went has missed nothing.
+    is_before = (place.position, place.ordinal) < (oldest - 1, BATCH_END)
+    return oldest > 1 and is_before
 
 
 def get_event(*, organization_id: UUID, event_id: UUID) -> OutboxEvent:

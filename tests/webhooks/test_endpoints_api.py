@@ -15,7 +15,7 @@ from apps.webhooks import operations
 from apps.webhooks.models import WebhookDelivery, WebhookEndpoint, WebhookLane, WebhookSecret
 from apps.webhooks.operations import EndpointTerms
 from tests.accounts.factories import Api, create_organization
-from tests.support import race
+from tests.support import past_the_guards, race
 from tests.webhooks import receiver
 from tests.webhooks.conftest import broken_invariants
 from tests.webhooks.factories import (
@@ -488,6 +488,70 @@ class TestEventFeed:
         newest = api.get("/v1/events?limit=1").json()["data"]
         assert newest == late
         assert api.get(f"/v1/events/{late[0]['id']}").json() == late[0]
+
+    @staticmethod
+    def drop_until(position):
+        """What goes when a week is over: the oldest batches, and their events."""
+        past_the_guards(
+            "DELETE FROM core_outbox_event WHERE batch_id IN"
+            f" (SELECT id FROM core_outbox_batch WHERE position <= {position})",
+            f"DELETE FROM core_outbox_batch WHERE position <= {position}",
+        )
+
+    @staticmethod
+    def follow(api, cursor=None, limit=100):
+        after = f"&after={cursor}" if cursor else ""
+        return api.get(f"/v1/events?order=asc&type=thing.changed&limit={limit}{after}")
+
+    def test_tells_a_follower_that_what_it_has_not_seen_is_gone(self, api, organization):
+        for number in range(4):
+            owe(organization, f"thing_{number}")
+        first = self.follow(api, limit=1).json()["next"]
+        second = self.follow(api, first, limit=1).json()["next"]
+
+        self.drop_until(2)
+
+        expired = self.follow(api, first)
+        assert (expired.status_code, expired.json()["code"]) == (422, "cursor_expired")
+        kept = ["thing_2", "thing_3"]
+        for page in (self.follow(api, second), self.follow(api)):
+            assert [each["aggregate"]["id"] for each in page.json()["data"]] == kept
+
+    def test_tells_who_stopped_within_a_batch_that_its_rest_is_gone(self, api, organization):
+        owe(organization, "thing_0", "thing_1")
+        owe(organization, "thing_2")
+        cursor = self.follow(api, limit=1).json()["next"]
+        assert self.follow(api, cursor).json()["data"][0]["aggregate"]["id"] == "thing_1"
+
+        self.drop_until(1)
+
+        assert self.follow(api, cursor).json()["code"] == "cursor_expired"
+
+    def test_goes_on_for_whoever_has_seen_everything_however_long_ago(self, api, organization):
+        owe(organization, "thing_0", "thing_1")
+        cursor = self.follow(api).json()["next"]
+
+        self.drop_until(1)
+
+        idle = self.follow(api, cursor).json()
+        assert (idle["data"], idle["next"]) == ([], cursor)
+        owe(organization, "thing_2")
+        [late] = self.follow(api, cursor).json()["data"]
+        assert late["aggregate"]["id"] == "thing_2"
+
+    def test_goes_back_no_further_than_what_is_kept(self, api, organization):
+        for number in range(3):
+            owe(organization, f"thing_{number}", f"other_{number}")
+        whole, cursor = [], ""
+        while page := api.get(f"/v1/events?limit=1{cursor}").json()["data"]:
+            whole += [each["aggregate"]["id"] for each in page]
+            cursor = "&after=" + api.get(f"/v1/events?limit=1{cursor}").json()["next"]
+        assert whole == [f"{noun}_{n}" for n in (2, 1, 0) for noun in ("other", "thing")]
+
+        self.drop_until(2)
+
+        expired = api.get(f"/v1/events?limit=1{cursor}")
+        assert (expired.status_code, expired.json()["code"]) == (422, "cursor_expired")
 
     def test_shows_only_what_the_key_may_read(self, organization):
         create_customer(organization)

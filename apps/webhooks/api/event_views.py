@@ -27,7 +27,8 @@ class EventCollection(ApiView):
     names: ClassVar = {
         "limit": "How many at most, 1 to 100.",
         "order": "desc (newest first, the default), or asc to follow.",
-        "after": "A cursor: go on from there, in this order.",
+        "after": "A cursor: go on from there, in this order. 422 `cursor_expired` where what"
+        " follows is no longer kept.",
         "type": "Only events of this type.",
     }
     shapes: ClassVar = {
@@ -40,22 +41,24 @@ class EventCollection(ApiView):
         order, after = asked.get("order", "desc"), asked.get("after")
         if order not in {"asc", "desc"}:
             raise ApiProblem("invalid_request", "order is asc or desc.")
-        limit = _limit(asked.get("limit"))
+        limit, ascending = _limit(asked.get("limit")), order == "asc"
         caller = get_caller(request)
         found = queries.list_events(
             organization_id=caller.organization_id,
             types=_readable_types(caller, asked.get("type")),
             after=_feed.read_cursor(after) if after is not None else None,
-            ascending=order == "asc",
+            ascending=ascending,
             limit=limit + 1,
         )
-        page = found[:limit]
+        page, following = found[:limit], next(iter(found[limit:]), None)
         return Response(
             {
                 "data": [_shown(caller, event) for event in page],
-                "has_more": len(found) > limit,
+                "has_more": following is not None,
                 # A follower that has seen everything asks again from the same place.
-                "next": _feed.write_cursor(page[-1]) if page else after,
+                "next": _feed.write_cursor(page[-1], following=following, ascending=ascending)
+                if page
+                else after,
             }
         )
 
