@@ -13,9 +13,11 @@ class CoreConfig(AppConfig):
             checks,  # noqa: F401  (registers itself)
             jobs,
             outbox,
+            partitions,
             retention,
         )
 
         outbox.register_work_kinds()
         jobs.register_work_kind()
         retention.register_jobs()
+        partitions.register()

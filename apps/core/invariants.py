@@ -50,7 +50,11 @@ class Walk:
 type Invariant = str | Walk
 
 
-# The names in it are ours.
+# The names in them are ours.
+_OWN_STRETCH: Final = """
+    SELECT * FROM "{table}"
+     WHERE organization_id = %(org)s AND id > %(after)s AND id <= %(upto)s
+"""
 _STRETCH: Final = """
     SELECT * FROM "{table}" WHERE id > %(after)s AND id <= %(upto)s
        AND (%(org)s = '{everyone}'::uuid OR organization_id = %(org)s)
@@ -72,6 +76,24 @@ def by_id(table: str, sql: str) -> Walk:
     )
 
 
+def by_organization(table: str, sql: str) -> Walk:
+    """
+    Return a walk along a table's primary key, where that is the organization and the id.
+
+    `sql` reads those rows as `{rows}`, and may name their organization as `%(org)s`.
+    """
+    return Walk(
+        sql.replace("{rows}", f"({_OWN_STRETCH.format(table=table)})"),
+        f'SELECT id FROM "{table}" WHERE organization_id = %(org)s AND id > %(after)s'  # noqa: S608  (names are ours)
+        " ORDER BY id OFFSET %(limit)s - 1 LIMIT 1",
+        f'SELECT organization_id FROM "{table}" WHERE organization_id > %(after)s'  # noqa: S608
+        " ORDER BY organization_id LIMIT 1",
+    )
+
+
+# What went with its week breaks nothing (ADR 0107): a feed begins behind `dropped_position`. A row
+# lies in the week of its id, which is of its machine's clock; so in the first hour that is kept,
+# what came between two rows may have been of the week before.
 INVARIANTS: Final[dict[str, Invariant]] = {
     "batch_is_relayed_within_a_minute": """
         SELECT organization_id, id, inserted_at FROM core_outbox_batch
@@ -87,19 +109,32 @@ INVARIANTS: Final[dict[str, Invariant]] = {
                 ORDER BY position DESC LIMIT 1) AS last
          WHERE head.last_position <> last.position
     """,
-    "feed_positions_have_no_hole": by_id(
+    "feed_positions_have_no_hole": by_organization(
         "core_outbox_batch",
         """
         SELECT batch.organization_id, batch.id, batch.position
           FROM {rows} AS batch
-         WHERE batch.position <> 1
+          LEFT JOIN core_feed_head AS head ON head.organization_id = batch.organization_id
+         WHERE batch.position > COALESCE(head.dropped_position, 0) + 1
            AND NOT EXISTS (
                SELECT FROM core_outbox_batch AS before
                 WHERE before.organization_id = batch.organization_id
                   AND before.position = batch.position - 1)
         """,
     ),
-    "batch_has_its_events": by_id(
+    # Postgres itself refuses it within a week.
+    "feed_position_is_given_once": by_organization(
+        "core_outbox_batch",
+        """
+        SELECT batch.organization_id, batch.id, batch.position
+          FROM {rows} AS batch
+         WHERE EXISTS (
+               SELECT FROM core_outbox_batch AS other
+                WHERE other.organization_id = batch.organization_id
+                  AND other.position = batch.position AND other.id <> batch.id)
+        """,
+    ),
+    "batch_has_its_events": by_organization(
         "core_outbox_batch",
         """
         SELECT batch.organization_id, batch.id, batch.event_count, written.count
@@ -113,11 +148,12 @@ INVARIANTS: Final[dict[str, Invariant]] = {
     ),
     # An aggregate's lock is held until COMMIT, so whoever sees an event sees the one before it.
     # No index leads to an entry of the journal by its aggregate: see below.
-    "events_of_an_aggregate_have_no_hole": by_id(
+    "events_of_an_aggregate_have_no_hole": by_organization(
         "core_outbox_event",
         """
         SELECT event.organization_id, event.aggregate_type, event.aggregate_id, event.sequence
           FROM {rows} AS event
+          LEFT JOIN core_feed_head AS head ON head.organization_id = event.organization_id
          WHERE event.public AND event.sequence <> 1
            AND event.aggregate_type <> 'journal_entry'
            AND NOT EXISTS (
@@ -127,20 +163,31 @@ INVARIANTS: Final[dict[str, Invariant]] = {
                   AND before.aggregate_type <> 'journal_entry'
                   AND before.aggregate_id = event.aggregate_id
                   AND before.sequence = event.sequence - 1 AND before.public)
+           AND (head.kept_since IS NULL OR EXISTS (
+               SELECT FROM core_outbox_event AS kept
+                WHERE kept.organization_id = event.organization_id
+                  AND kept.aggregate_type = event.aggregate_type
+                  AND kept.aggregate_type <> 'journal_entry'
+                  AND kept.aggregate_id = event.aggregate_id
+                  AND kept.sequence < event.sequence AND kept.public
+                  AND kept.recorded_at > head.kept_since + interval '1 hour'))
         """,
     ),
     # The first event of an entry is its posting, which the ledger asks for. The others are of what
     # was annotated later, and few.
     "events_of_an_entry_have_no_hole": """
-        SELECT organization_id, aggregate_id, sequence, place
-          FROM (SELECT organization_id, aggregate_id, sequence,
-                       1 + row_number() OVER (PARTITION BY organization_id, aggregate_id
-                                              ORDER BY sequence) AS place
+        SELECT numbered.organization_id, aggregate_id, sequence, before
+          FROM (SELECT organization_id, aggregate_id, sequence, lag(sequence) OVER own AS before,
+                       lag(recorded_at) OVER own AS before_at
                   FROM core_outbox_event
-                 WHERE public AND aggregate_type = 'journal_entry' AND sequence > 1) AS numbered
-         WHERE sequence <> place
+                 WHERE public AND aggregate_type = 'journal_entry' AND sequence > 1
+                WINDOW own AS (PARTITION BY organization_id, aggregate_id ORDER BY sequence)
+               ) AS numbered
+          LEFT JOIN core_feed_head AS head ON head.organization_id = numbered.organization_id
+         WHERE sequence <> COALESCE(before, 1) + 1
+           AND (head.kept_since IS NULL OR before_at > head.kept_since + interval '1 hour')
     """,
-    "event_has_a_sequence_of_its_own": by_id(
+    "event_has_a_sequence_of_its_own": by_organization(
         "core_outbox_event",
         """
         SELECT event.organization_id, event.aggregate_type, event.aggregate_id, event.sequence

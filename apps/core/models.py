@@ -30,7 +30,12 @@ class IdempotencyKey(models.Model):
 
 
 class OutboxBatch(WorkRow):
-    """All events of one transaction; a work row until the relay has given it its position."""
+    """
+    All events of one transaction; a work row until the relay has given it its position.
+
+    In Postgres it lies in weeks, under (organization_id, id); each week has a unique index by
+    (organization_id, position), which is also how the feed is read (ADR 0107).
+    """
 
     organization_id = models.UUIDField()
     inserted_at = models.DateTimeField(db_default=Now())
@@ -49,9 +54,6 @@ class OutboxBatch(WorkRow):
             ),
         ]
         constraints: ClassVar = [
-            models.UniqueConstraint(
-                name="feed_position_is_given_once", fields=["organization_id", "position"]
-            ),
             models.CheckConstraint(
                 name="feed_position_is_of_public_events",
                 condition=Q(position=None) | Q(public=True),
@@ -60,7 +62,11 @@ class OutboxBatch(WorkRow):
 
 
 class OutboxEvent(models.Model):
-    """A past fact, never changed. Its id is also the webhook-id of every delivery."""
+    """
+    A past fact, never changed. Its id is also the webhook-id of every delivery.
+
+    In Postgres it lies in weeks, under (organization_id, id), each with the guard (ADR 0107).
+    """
 
     id = models.UUIDField(primary_key=True, default=new_id, editable=False)
     organization_id = models.UUIDField()
@@ -97,10 +103,16 @@ class OutboxEvent(models.Model):
 
 
 class FeedHead(models.Model):
-    """The last position given in one organisation's feed."""
+    """The last position given in one organisation's feed, and the last that is no longer kept."""
 
     organization_id = models.UUIDField(primary_key=True)
     last_position = models.BigIntegerField(default=0)
+    dropped_position = models.BigIntegerField(
+        default=0, db_default=0, db_comment="Batches up to here went with their weeks."
+    )
+    kept_since = models.DateTimeField(
+        null=True, db_comment="The beginning of the oldest week that is kept; NULL: none went."
+    )
 
     class Meta:
         db_table = "core_feed_head"

@@ -16,7 +16,7 @@ from apps.core.models import (
     OutboxBatch,
     OutboxEvent,
 )
-from apps.core.work import WorkRow
+from apps.core.work import OPEN, SET_ASIDE, WorkRow
 
 # Whole batches, as many as hold about `limit` events, and one at least: a reader moves on by batch.
 _FEED_PORTION: Final = """
@@ -172,6 +172,31 @@ def count_feed_rest(*, organization_id: UUID, name: str, after: int) -> tuple[in
 def list_feed_positions() -> dict[UUID, int]:
     """Return the last position given in each organisation's feed."""
     return dict(FeedHead.objects.values_list("organization_id", "last_position"))
+
+
+def get_dropped_position(*, organization_id: UUID) -> int:
+    """Return up to which position an organisation's feed is no longer kept; 0 if all of it is."""
+    heads = FeedHead.objects.filter(organization_id=organization_id)
+    return heads.values_list("dropped_position", flat=True).first() or 0
+
+
+def has_batch_before(*, organization_id: UUID, after: int, before: UUID) -> bool:
+    """Say whether a batch of the feed beyond position `after` has an id below `before`."""
+    return OutboxBatch.objects.filter(
+        organization_id=organization_id, position__gt=after, id__lt=before
+    ).exists()
+
+
+def has_unnumbered_before(before: UUID) -> bool:
+    """Say whether a batch with an id below `before` still waits for its position."""
+    return OutboxBatch.objects.filter(public=True, position=None, id__lt=before).exists()
+
+
+def has_open_work_before(before: UUID) -> bool:
+    """Say whether a consumer is not done with a batch whose id is below `before`."""
+    # Apart, since each walks an index of its own.
+    older = EventWork.objects.filter(batch_id__lt=before)
+    return any(older.filter(state__in=states).exists() for states in (OPEN, SET_ASIDE))
 
 
 def find_event_data(

@@ -9,16 +9,14 @@ else and comes round to the beginning. So each page is reached, and no place has
 import random
 import time
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 import structlog
-from django.conf import settings
 from django.db import connection
 
 from apps.core import jobs, transactions
-from apps.core.ids import first_id
 
 log = structlog.get_logger(__name__)
 
@@ -28,9 +26,6 @@ _PAGES: Final = 512
 # Well within the time limit of a task, and the lease of a job.
 PASS_SECONDS: Final = 30.0
 _HOUR: Final = jobs.Every(minutes=60)
-
-# Ids are of the clocks of several machines.
-_SKEW: Final = timedelta(days=1)
 
 _PAGE_COUNT: Final = "SELECT pg_relation_size(%s::regclass) / current_setting('block_size')::int"
 _REMOVE: Final = """
@@ -42,7 +37,11 @@ _REMOVE: Final = """
 """
 # On the database's clock, as they were made: one worker that is ahead forgets nothing early.
 _KEY_IS_OVER: Final = "created_at < now() - interval '30 days'"
-_WORK_IS_OVER: Final = "state = 'done' AND id < %(before)s"
+_WORK_IS_OVER: Final = """
+    state = 'done' AND NOT EXISTS (
+        SELECT FROM core_outbox_batch AS batch
+         WHERE batch.organization_id = found.organization_id AND batch.id = found.batch_id)
+"""
 # The newest period is where a planner goes on from, and the newest success is what staff are shown.
 _RUN_IS_OVER: Final = """
     state = 'done' AND due_at < now() - interval '90 days' AND EXISTS (
@@ -60,36 +59,28 @@ def register_jobs() -> None:
     jobs.declare(kind="core.purge_job_runs", schedule=_HOUR, run=purge_job_runs)
 
 
-def kept_since(now: datetime) -> datetime:
-    """Return since when events are kept: the beginning (UTC) of a week, at least 90 days ago."""
-    oldest = now - timedelta(days=settings.EVENT_RETENTION_DAYS)
-    monday = oldest - timedelta(days=oldest.weekday())
-    return monday.replace(hour=0, minute=0, second=0, microsecond=0)
-
-
 def purge_idempotency_keys(_period: str, _now: datetime) -> None:
     """Forget keys after 30 days; what they made has references of its own."""
-    purge("core_idempotency_key", over=_KEY_IS_OVER, values={})
+    purge("core_idempotency_key", over=_KEY_IS_OVER)
 
 
-def purge_event_work(_period: str, now: datetime) -> None:
-    """Remove what consumers are done with, once the events themselves are no longer kept."""
-    before = first_id(kept_since(now) - _SKEW)
-    purge("core_event_work", over=_WORK_IS_OVER, values={"before": before})
+def purge_event_work(_period: str, _now: datetime) -> None:
+    """Remove what consumers are done with, once the events themselves are gone."""
+    purge("core_event_work", over=_WORK_IS_OVER)
 
 
 def purge_job_runs(_period: str, _now: datetime) -> None:
     """Remove the periods that ran, or were given up, more than 90 days ago; not a job's newest."""
-    purge("core_job_run", over=_RUN_IS_OVER, values={})
+    purge("core_job_run", over=_RUN_IS_OVER)
 
 
-def purge(table: str, *, over: str, values: dict[str, Any], seconds: float = PASS_SECONDS) -> int:
+def purge(table: str, *, over: str, seconds: float = PASS_SECONDS) -> int:
     """
     Remove the rows for which `over` holds, SQL about a row called `found`; return how many.
 
     Each portion is a transaction of its own, so whoever is stopped has lost nothing.
     """
-    return go_along(table, partial(_remove, table, over, values), seconds=seconds)
+    return go_along(table, partial(_remove, table, over), seconds=seconds)
 
 
 def go_along(
@@ -124,10 +115,10 @@ def _stretches(table: str) -> list[int]:
 
 
 @transactions.outermost
-def _remove(table: str, over: str, values: dict[str, Any], first: str, beyond: str) -> int:
+def _remove(table: str, over: str, first: str, beyond: str) -> int:
     # The names are ours, from this app and those above it.
     sql = _REMOVE.format(table=table, over=over)
     with connection.cursor() as cursor:
-        cursor.execute(sql, values | {"first": first, "beyond": beyond, "limit": PORTION})
+        cursor.execute(sql, {"first": first, "beyond": beyond, "limit": PORTION})
         removed: int = cursor.rowcount
     return removed

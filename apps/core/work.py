@@ -150,13 +150,13 @@ _CLAIM: Final = """
          ORDER BY next_attempt_at
          LIMIT %(reach)s
     ), ranked AS (
-        SELECT id, next_attempt_at, lapsed,
+        SELECT id, tenant, next_attempt_at, lapsed,
                row_number() OVER (PARTITION BY tenant ORDER BY next_attempt_at) AS place,
                row_number() OVER (PARTITION BY lapsed ORDER BY next_attempt_at) AS turn
           FROM near
     ), chosen AS (
-        SELECT task.id
-          FROM ranked JOIN {table} AS task ON task.id = ranked.id
+        SELECT task.id, ranked.tenant
+          FROM ranked JOIN {table} AS task ON task.id = ranked.id {owned_by_ranked}
          WHERE (NOT ranked.lapsed OR ranked.turn = 1)
            AND task.state IN ('pending', 'leased') AND task.next_attempt_at <= clock_timestamp()
          ORDER BY (ranked.place > %(share)s), ranked.next_attempt_at
@@ -172,7 +172,7 @@ _CLAIM: Final = """
            lease_until = CASE WHEN NOT {spent} THEN statement_timestamp() + %(lease)s END,
            next_attempt_at = statement_timestamp() + %(lease)s
       FROM chosen
-     WHERE task.id = chosen.id
+     WHERE task.id = chosen.id {owned_by_chosen}
     RETURNING task.*
 """
 _SPENT: Final = "(task.state = 'leased' AND task.lapses + 1 >= %(lapses_max)s)"
@@ -194,6 +194,8 @@ def claim_due[M: WorkRow](
     sql = _CLAIM.format(
         table=f'"{table}"',
         organization="organization_id" if has_organization(model) else "NULL::uuid",
+        owned_by_ranked=_owned(model, by="ranked"),
+        owned_by_chosen=_owned(model, by="chosen"),
         narrowed="" if only_ids is None else "AND id = ANY(%(only)s)",
         spent=_SPENT,
     )
@@ -215,6 +217,14 @@ def claim_due[M: WorkRow](
         else:
             claimed.append(row)
     return claimed
+
+
+def _owned(model: type[WorkRow], *, by: str) -> str:
+    """Return what leads to a row where the key of the table begins with its organization."""
+    owners = [field for field in model._meta.concrete_fields if field.attname == "organization_id"]
+    # A job's period belongs to nobody: it is found by its id alone.
+    is_owned = bool(owners) and not owners[0].null
+    return f"AND task.organization_id = {by}.tenant" if is_owned else ""
 
 
 def has_organization(model: type[WorkRow]) -> bool:

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import structlog
 
-from apps.core import jobs
+from apps.core import jobs, partitions
 from apps.ledger import operations, queries
 
 log = structlog.stdlib.get_logger("kassa.ledger")
@@ -17,10 +17,11 @@ SECONDS_MAX: Final = 45.0
 
 
 def register() -> None:
-    """Declare the app's jobs; called when the app is ready."""
+    """Declare the app's jobs, and what it needs events for; called when the app is ready."""
     jobs.declare(kind="ledger.seal", schedule=jobs.Every(minutes=1), run=seal_due)
     jobs.declare(kind="ledger.expire_holds", schedule=jobs.Every(minutes=1), run=expire_due)
     jobs.declare(kind="ledger.close_periods", schedule=jobs.Every(minutes=1), run=close_periods)
+    partitions.register_holder(name="ledger.seal", is_needed=queries.has_events_to_seal_before)
 
 
 def seal_due(_period: str, now: datetime) -> None:

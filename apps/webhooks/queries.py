@@ -13,6 +13,7 @@ from django.db import connection
 from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.db.models.functions import Now
 
+from apps.core import queries as core_queries
 from apps.core import work
 from apps.core.events import event_classes, public_type
 from apps.core.models import OutboxEvent
@@ -197,6 +198,13 @@ def _sendable(*, lane: WebhookLane, endpoint: WebhookEndpoint) -> QuerySet[Webho
     return rows
 
 
+def has_pending_before(before: UUID) -> bool:
+    """Say whether something of an event with an id below `before` is still to be sent."""
+    return WebhookDelivery.objects.filter(
+        status=DeliveryStatus.PENDING, event_id__lt=before
+    ).exists()
+
+
 def get_bodies(
     *, organization_id: UUID, event_ids: Collection[UUID], api_version: str
 ) -> dict[UUID, bytes]:
@@ -328,13 +336,6 @@ _FEED = """
      ORDER BY batch.position {order}, event.ordinal {order}
      LIMIT %(limit)s
 """
-_OLDEST = """
-    SELECT COALESCE((SELECT position FROM core_outbox_batch
-                      WHERE organization_id = %(organization)s AND position IS NOT NULL
-                      ORDER BY position LIMIT 1),
-                    (SELECT last_position + 1 FROM core_feed_head
-                      WHERE organization_id = %(organization)s), 1)
-"""
 _AFTER = """
        AND batch.position {reach} %(position)s
        AND (batch.position, event.ordinal) {beyond} (%(position)s, %(ordinal)s)
@@ -374,12 +375,10 @@ def list_events(
 
 
 def _is_expired(organization_id: UUID, place: FeedPlace) -> bool:
-    with connection.cursor() as cursor:
-        cursor.execute(_OLDEST, {"organization": organization_id})
-        [(oldest,)] = cursor.fetchall()
+    dropped = core_queries.get_dropped_position(organization_id=organization_id)
     # Who has seen all of the last batch that went has missed nothing.
-    is_before = (place.position, place.ordinal) < (oldest - 1, BATCH_END)
-    return oldest > 1 and is_before
+    is_before = (place.position, place.ordinal) < (dropped, BATCH_END)
+    return dropped > 0 and is_before
 
 
 def get_event(*, organization_id: UUID, event_id: UUID) -> OutboxEvent:

@@ -21,6 +21,11 @@ BREAKS = {
     "feed_positions_have_no_hole": """
         UPDATE core_outbox_batch SET position = NULL, public = FALSE WHERE position = 1
     """,
+    "feed_position_is_given_once": """
+        UPDATE core_outbox_batch SET id = (kassa_first_id('2100-01-01')) WHERE position = 1;
+        UPDATE core_outbox_event SET batch_id = kassa_first_id('2100-01-01') WHERE sequence = 1;
+        UPDATE core_outbox_batch SET position = 1; UPDATE core_feed_head SET last_position = 1
+    """,
     "batch_has_its_events": "UPDATE core_outbox_batch SET event_count = 2 WHERE position = 1",
     "events_of_an_aggregate_have_no_hole": """
         UPDATE core_outbox_event SET sequence = 3 WHERE sequence = 2
@@ -108,10 +113,10 @@ class TestCheck:
 
         steps = list(invariants.steps(BATCHES, portion=1))
 
-        # Three batches, what is beyond them, and the end.
-        assert [step.is_done for step in steps] == [False] * 4 + [True]
-        keys = [step.following.key for step in steps[:-1]]
-        assert keys == sorted(set(keys))
+        # Two batches and one, what is beyond them of each organization, and the end.
+        assert [step.is_done for step in steps] == [False] * 5 + [True]
+        places = [(step.following.organization_id, step.following.key) for step in steps[:-1]]
+        assert places == sorted(set(places))
         again = list(invariants.steps(BATCHES, start=steps[1].following, portion=1))
         assert again == steps[2:]
 

@@ -7,8 +7,8 @@ from django.db import connection
 
 from apps.core import idempotency, invariants, jobs, retention, transactions
 from apps.core.ids import first_id, new_id
-from apps.core.models import EventWork, IdempotencyKey, JobRun
-from tests.core.events_of_tests import NOW, ORGANIZATION, OTHER
+from apps.core.models import EventWork, IdempotencyKey, JobRun, OutboxBatch
+from tests.core.events_of_tests import NOW, ORGANIZATION, OTHER, opened, publish
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -41,22 +41,6 @@ class TestFirstId:
 
         assert before < first_id(soon)
         assert first_id(soon - timedelta(hours=2)) < before
-
-
-class TestKeptSince:
-    def test_is_the_week_in_which_the_days_end(self, settings):
-        settings.EVENT_RETENTION_DAYS = 90
-
-        # A Monday in UTC, and 90 days and up to a week ago.
-        assert retention.kept_since(datetime(2026, 11, 30, tzinfo=UTC)) == datetime(
-            2026, 8, 31, tzinfo=UTC
-        )
-        assert retention.kept_since(
-            datetime(2026, 11, 29, 23, 59, 59, 999_999, tzinfo=UTC)
-        ) == datetime(2026, 8, 31, tzinfo=UTC)
-        assert retention.kept_since(datetime(2026, 11, 28, 23, 59, tzinfo=UTC)) == datetime(
-            2026, 8, 24, tzinfo=UTC
-        )
 
 
 class TestKeys:
@@ -109,7 +93,7 @@ class TestKeys:
             )
 
         removed = retention.purge(
-            "core_idempotency_key", over="created_at < now() - interval '30 days'", values={}
+            "core_idempotency_key", over="created_at < now() - interval '30 days'"
         )
 
         assert removed == 500
@@ -119,34 +103,31 @@ class TestKeys:
         use_key("old")
         age_keys("old", days=31)
 
-        assert retention.purge("core_idempotency_key", over="TRUE", values={}, seconds=0) == 0
+        assert retention.purge("core_idempotency_key", over="TRUE", seconds=0) == 0
         assert IdempotencyKey.objects.exists()
 
 
 class TestEventWork:
     @staticmethod
-    def put(at, *, state="done"):
-        row = EventWork(
-            id=first_id(at), organization_id=ORGANIZATION, batch_id=new_id(), consumer="tests",
-            state=state,
-        )  # fmt: skip
-        row.save(force_insert=True)
-        return row.id
+    def put(*, batch_id, state="done"):
+        return EventWork.objects.create(
+            organization_id=ORGANIZATION, batch_id=batch_id, consumer="tests", state=state
+        )
 
-    def test_that_is_done_goes_with_the_weeks_of_its_events(self):
-        since = retention.kept_since(LATER)
-        self.put(since - timedelta(days=1, seconds=1))
-        kept = self.put(since - timedelta(hours=23))
+    def test_that_is_done_goes_once_its_events_are_gone(self):
+        publish(opened())
+        kept = self.put(batch_id=OutboxBatch.objects.get().id)
+        self.put(batch_id=new_id())
 
-        retention.purge_event_work("", LATER)
+        retention.purge_event_work("", NOW)
 
-        assert list(EventWork.objects.values_list("id", flat=True)) == [kept]
+        assert list(EventWork.objects.all()) == [kept]
 
     @pytest.mark.parametrize("state", ["pending", "leased", "failed", "quarantined", "paused"])
     def test_that_is_not_done_stays(self, state):
-        self.put(NOW, state=state)
+        self.put(batch_id=new_id(), state=state)
 
-        retention.purge_event_work("", LATER)
+        retention.purge_event_work("", NOW)
 
         assert EventWork.objects.count() == 1
 
@@ -198,6 +179,8 @@ class TestJobs:
         kinds = {job.kind for job in jobs.declared() if job.kind.startswith("core.")}
 
         assert kinds == {
+            "core.drop_weeks",
+            "core.keep_weeks",
             "core.purge_event_work",
             "core.purge_idempotency_keys",
             "core.purge_job_runs",
@@ -205,7 +188,7 @@ class TestJobs:
 
     def test_leave_nothing_broken(self):
         for job in jobs.declared():
-            if job.kind.startswith("core."):
+            if job.kind.startswith("core.purge"):
                 job.run("", LATER)
 
         assert invariants.breaches() == []

@@ -496,6 +496,7 @@ class TestEventFeed:
             "DELETE FROM core_outbox_event WHERE batch_id IN"
             f" (SELECT id FROM core_outbox_batch WHERE position <= {position})",
             f"DELETE FROM core_outbox_batch WHERE position <= {position}",
+            f"UPDATE core_feed_head SET dropped_position = {position}, kept_since = now()",
         )
 
     @staticmethod

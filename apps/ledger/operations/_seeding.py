@@ -124,7 +124,9 @@ _WRITE: Final = """
             (id, organization_id, batch_id, ordinal, name, type, public, schema_version,
              aggregate_type, aggregate_id, sequence, occurred_at, recorded_at, actor, request_id,
              traceparent, data)
-        SELECT uuidv7(plan.recorded_at - clock_timestamp()), %(org)s, batch_id, 0,
+        -- Like any event's, its id is above that of its batch.
+        SELECT uuidv7(plan.recorded_at - clock_timestamp() + interval '1 millisecond'), %(org)s,
+               batch_id, 0,
                %(event)s, %(event_type)s, TRUE, %(schema_version)s, %(aggregate_type)s,
                kassa_public_id('je', entry_id), 1, recorded_at, recorded_at, %(actor)s, '', '',
                jsonb_build_object(

@@ -74,6 +74,15 @@ def list_organizations_to_seal() -> list[UUID]:
     return sorted(id_ for id_, position in feeds.items() if position > sealed.get(id_, 0))
 
 
+def has_events_to_seal_before(before: UUID) -> bool:
+    """Say whether some chain has not come yet to a batch of its feed whose id is below `before`."""
+    sealed = dict(ChainHead.objects.values_list("organization_id", "feed_position"))
+    return any(
+        core_queries.has_batch_before(organization_id=id_, after=sealed.get(id_, 0), before=before)
+        for id_ in list_organizations_to_seal()
+    )
+
+
 def list_links(*, organization_id: UUID, after: int, limit: int) -> list[tuple[int, UUID, bytes]]:
     """Return position, entry and hash of the links that follow `after`, in order."""
     rows = ChainLink.objects.filter(organization_id=organization_id, position__gt=after)

@@ -1,0 +1,82 @@
+"""Weeks of events for tests: parts that lie in the past, and events made in any of them."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from unittest import mock
+
+from django.db import connection
+
+from apps.core import clock, ids, partitions
+from tests.support import past_the_guards
+
+WEEK = timedelta(weeks=1)
+
+
+def run(sql: str, *values: object) -> list[tuple]:
+    """Run SQL and return its rows, if it has any."""
+    with connection.cursor() as cursor:
+        cursor.execute(sql, values or None)
+        return cursor.fetchall() if cursor.description else []
+
+
+def monday(instant: datetime) -> datetime:
+    """Return the beginning of the instant's week, in UTC."""
+    day = instant.astimezone(UTC) - timedelta(days=instant.astimezone(UTC).weekday())
+    return day.replace(hour=0, minute=0, second=0, microsecond=0)
+
+
+@contextmanager
+def weeks_from(first: datetime) -> Iterator[None]:
+    """Have parts from that Monday on; afterwards they are as the migration leaves them."""
+    try:
+        _rebuild(first)
+        yield
+    finally:
+        _rebuild(monday(clock.now()) + 2 * WEEK)
+
+
+def _rebuild(first: datetime) -> None:
+    past_the_guards("DELETE FROM core_outbox_event", "DELETE FROM core_outbox_batch")
+    for table in partitions.TABLES:
+        for part in parts(table):
+            if not part.endswith("_default"):
+                run(f'ALTER TABLE {table} DETACH PARTITION "{part}"')
+                run(f'DROP TABLE "{part}"')
+        run("SELECT kassa_make_like(%s, %s)", f"{table}_before", f"{table}_default")
+        run(
+            f"ALTER TABLE {table} ATTACH PARTITION {table}_before"
+            f" FOR VALUES FROM (MINVALUE) TO ('{ids.first_id(first)}')"
+        )
+    partitions.keep_weeks("", clock.now())
+
+
+def parts(table: str) -> list[str]:
+    """Return the names of a table's parts, oldest first, the default last."""
+    rows = run(
+        "SELECT relname FROM pg_inherits JOIN pg_class ON oid = inhrelid"
+        " WHERE inhparent = %s::regclass ORDER BY kassa_partition_beyond(inhrelid)",
+        table,
+    )
+    return [name for (name,) in rows]
+
+
+def part_of(instant: datetime, table: str = "core_outbox_event") -> str:
+    """Return the name of the part for a week."""
+    year, week, _ = instant.astimezone(UTC).isocalendar()
+    return f"{table}_{year}w{week:02}"
+
+
+@contextmanager
+def made_at(instant: datetime) -> Iterator[None]:
+    """Have ids made as a machine does whose clock says so."""
+    stopped = SimpleNamespace(time_ns=lambda: int(instant.timestamp() * 1000) * 1_000_000)
+    with mock.patch.object(ids, "time", stopped), mock.patch.object(ids, "_last_tick", 0):
+        yield
+
+
+def at(instant: datetime, act: Callable[[], object]) -> None:
+    """Do something at an instant, by the clock that ids are made from."""
+    with made_at(instant):
+        act()
