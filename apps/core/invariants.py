@@ -107,7 +107,7 @@ INVARIANTS: Final[dict[str, Invariant]] = {
                SELECT position FROM core_outbox_batch
                 WHERE organization_id = head.organization_id AND position IS NOT NULL
                 ORDER BY position DESC LIMIT 1) AS last
-         WHERE head.last_position <> last.position
+         WHERE head.last_position <> greatest(last.position, head.dropped_position)
     """,
     "feed_positions_have_no_hole": by_organization(
         "core_outbox_batch",

@@ -89,15 +89,15 @@ def go_along(
     """
     Call `remove(first, beyond)` for stretches of a table until the time is up; return how many.
 
-    It looks at the rows whose `ctid` is at least `first` and below `beyond`, removes at most a
-    thousand and returns how many. As long as it is as many, it is called again for the same ones.
+    It looks at the rows whose `ctid` is at least `first` and below `beyond`, removes some of them
+    in a transaction and returns how many. It is called for them again until there were none.
     """
     begun, removed = time.monotonic(), 0
     for first in _stretches(table):
         while time.monotonic() - begun < seconds:
             count = remove(f"({first},0)", f"({first + _PAGES},0)")
             removed += count
-            if count < PORTION:
+            if not count:
                 break
     if removed:
         log.info("rows_purged", table=table, removed=removed)

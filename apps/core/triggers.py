@@ -68,13 +68,20 @@ def body(module_file: str, name: str) -> str:
     return (Path(module_file).parent / "sql" / f"{name}.sql").read_text(encoding="utf-8")
 
 
-def append_only(name: str) -> Guard:
-    """Refuse UPDATE, DELETE and TRUNCATE, whoever asks, also with no row in reach."""
+def append_only(name: str, *, removable: bool = False) -> Guard:
+    """
+    Refuse UPDATE, DELETE and TRUNCATE, whoever asks, also with no row in reach.
+
+    Where rows are removable, a guard of their own says which: see `kept_for_a_month`.
+    """
+    changes = pgtrigger.Update | pgtrigger.Truncate
     return Guard(
         name=name,
         level=pgtrigger.Statement,
         when=pgtrigger.Before,
-        operation=pgtrigger.Update | pgtrigger.Delete | pgtrigger.Truncate,
+        operation=changes
+        if removable
+        else pgtrigger.Update | pgtrigger.Delete | pgtrigger.Truncate,
         func=(
             "RAISE EXCEPTION '% is append-only: % refused', TG_TABLE_NAME, TG_OP"
             f" USING ERRCODE = 'restrict_violation', CONSTRAINT = '{name}';"
@@ -82,16 +89,39 @@ def append_only(name: str) -> Guard:
     )
 
 
-def never_deleted(name: str) -> Guard:
-    """Refuse DELETE and TRUNCATE; rows of this table may change and never go."""
+def never_deleted(name: str, *, removable: bool = False) -> Guard:
+    """
+    Refuse DELETE and TRUNCATE; rows of this table may change and never go.
+
+    Where rows are removable, a guard of their own says which: see `kept_for_a_month`.
+    """
     return Guard(
         name=name,
         level=pgtrigger.Statement,
         when=pgtrigger.Before,
-        operation=pgtrigger.Delete | pgtrigger.Truncate,
+        operation=pgtrigger.Truncate if removable else pgtrigger.Delete | pgtrigger.Truncate,
         func=(
             "RAISE EXCEPTION 'rows of % are never deleted', TG_TABLE_NAME"
             f" USING ERRCODE = 'restrict_violation', CONSTRAINT = '{name}';"
+        ),
+    )
+
+
+def kept_for_a_month(name: str, *, unless: str = "false") -> Guard:
+    """
+    Refuse to DELETE a row whose id is younger than 30 days, or for which `unless` holds.
+
+    That is SQL of OLD. When a row does go is decided elsewhere, and later.
+    """
+    return Guard(
+        name=name,
+        level=pgtrigger.Row,
+        when=pgtrigger.Before,
+        operation=pgtrigger.Delete,
+        func=(
+            f"IF OLD.id >= kassa_first_id(now() - interval '30 days') OR {unless} THEN"
+            " RAISE EXCEPTION 'rows of % are kept', TG_TABLE_NAME"
+            f" USING ERRCODE = 'restrict_violation', CONSTRAINT = '{name}'; END IF; RETURN OLD;"
         ),
     )
 

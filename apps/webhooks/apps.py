@@ -9,8 +9,8 @@ class WebhooksConfig(AppConfig):
 
     @override
     def ready(self) -> None:
-        from apps.core import outbox, partitions, work  # noqa: PLC0415  (once the apps are loaded)
-        from apps.webhooks import handlers, models, operations, queries  # noqa: PLC0415
+        from apps.core import outbox, work  # noqa: PLC0415  (once the apps are loaded)
+        from apps.webhooks import handlers, models, operations, tasks  # noqa: PLC0415
 
         # In order: an endpoint may ask for that, and a delivery waits for those that are there.
         outbox.register_consumer(name="webhooks", handler=handlers.fan_out, ordered=True)
@@ -29,4 +29,4 @@ class WebhooksConfig(AppConfig):
             queue="webhooks_slow",
             condition="is_slow",
         )
-        partitions.register_holder(name="webhooks.deliver", is_needed=queries.has_pending_before)
+        tasks.register()

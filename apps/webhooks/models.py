@@ -9,7 +9,13 @@ from django.db.models.functions import Now
 
 from apps.core.constraints import OwnedKey, SameOrganization
 from apps.core.tenancy import OrganizationOwned, OwnedForeignKey
-from apps.core.triggers import append_only, frozen_columns, moves_only, never_deleted
+from apps.core.triggers import (
+    append_only,
+    frozen_columns,
+    kept_for_a_month,
+    moves_only,
+    never_deleted,
+)
 from apps.core.work import WorkRow, work_indexes
 from apps.webhooks.rules.retries import Outcome
 from apps.webhooks.rules.targets import URL_LENGTH_MAX
@@ -144,7 +150,10 @@ class WebhookBody(OrganizationOwned):
                 fields=["organization", "event_id", "api_version"],
             ),
         ]
-        triggers: ClassVar = [append_only("webhook_bodies_are_append_only")]
+        triggers: ClassVar = [
+            append_only("webhook_bodies_are_append_only", removable=True),
+            kept_for_a_month("webhook_bodies_are_kept"),
+        ]
 
 
 class WebhookFanout(OrganizationOwned):
@@ -159,7 +168,10 @@ class WebhookFanout(OrganizationOwned):
                 name="webhook_event_is_fanned_out_once", fields=["organization", "event_id"]
             ),
         ]
-        triggers: ClassVar = [append_only("webhook_fanouts_are_append_only")]
+        triggers: ClassVar = [
+            append_only("webhook_fanouts_are_append_only", removable=True),
+            kept_for_a_month("webhook_fanouts_are_kept"),
+        ]
 
 
 class WebhookDelivery(OrganizationOwned):
@@ -225,7 +237,8 @@ class WebhookDelivery(OrganizationOwned):
                 "webhook_delivery_is_what_is_owed",
                 columns=["id", "organization_id", "endpoint_id", "event_id", "api_version"],
             ),
-            never_deleted("webhook_delivery_is_never_deleted"),
+            never_deleted("webhook_delivery_is_never_deleted", removable=True),
+            kept_for_a_month("webhook_delivery_is_kept", unless="OLD.status = 'pending'"),
         ]
 
     @override
@@ -259,7 +272,10 @@ class WebhookAttempt(OrganizationOwned):
             SameOrganization(name="webhook_attempt_is_of_its_delivery", field="delivery"),
             SameOrganization(name="webhook_attempt_is_at_its_endpoint", field="endpoint"),
         ]
-        triggers: ClassVar = [append_only("webhook_attempts_are_append_only")]
+        triggers: ClassVar = [
+            append_only("webhook_attempts_are_append_only", removable=True),
+            kept_for_a_month("webhook_attempts_are_kept"),
+        ]
 
 
 class WebhookReplay(OrganizationOwned):

@@ -37,6 +37,13 @@ from apps.webhooks.rules.targets import Policy
 from apps.webhooks.states import DeliveryStatus, EndpointStatus, Ordering
 
 _REPLAYED_MAX = 10_000
+_OWED = """
+    SELECT delivery.id
+      FROM webhooks_webhookdelivery AS delivery
+      JOIN unnest(%(organizations)s::uuid[], %(events)s::uuid[]) AS event(organization_id, id)
+        ON delivery.organization_id = event.organization_id AND delivery.event_id = event.id
+     ORDER BY delivery.id FOR UPDATE OF delivery
+"""
 
 
 def get_policy() -> Policy:
@@ -263,6 +270,12 @@ def lock_deliveries(
     """Return deliveries, locked in one order."""
     rows = WebhookDelivery.objects.filter(organization_id=organization_id, id__in=delivery_ids)
     return list(rows.order_by("id").select_for_update(no_key=True))
+
+
+def lock_owed_for(*, organization_ids: list[UUID], event_ids: list[UUID]) -> None:
+    """Lock every delivery of these events of these organizations, so that they can go."""
+    with connection.cursor() as cursor:
+        cursor.execute(_OWED, {"organizations": organization_ids, "events": event_ids})
 
 
 def lock_failed_since(

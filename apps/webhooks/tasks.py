@@ -14,7 +14,7 @@ import structlog
 from celery import shared_task
 from django.db import connection
 
-from apps.core import clock, work
+from apps.core import clock, jobs, partitions, work
 from apps.webhooks import operations, queries
 from apps.webhooks.adapters.sender import ATTEMPT_SECONDS_MAX, Message, Sender
 from apps.webhooks.errors import UrlRefused
@@ -35,6 +35,19 @@ RECORD_SECONDS: Final = 1.0
 LEASE_SECONDS: Final = int(LANE_SECONDS_MAX + ATTEMPT_SECONDS_MAX + 15)
 TASK_SECONDS_MAX: Final = 60.0
 _LANES_LOOKED_AT: Final = 64
+
+
+def register() -> None:
+    """Declare the app's job, and what it needs events for; called when the app is ready."""
+    jobs.declare(
+        kind="webhooks.purge_deliveries", schedule=jobs.Every(minutes=60), run=purge_deliveries
+    )
+    partitions.register_holder(name="webhooks.deliver", is_needed=queries.has_pending_before)
+
+
+def purge_deliveries(_period: str, now: datetime) -> None:
+    """Remove what was owed for events that are no longer kept."""
+    operations.purge_deliveries(now=now)
 
 
 @shared_task(name="webhooks.send_due")

@@ -11,6 +11,7 @@ from apps.webhooks.operations._endpoints import (
 )
 from apps.webhooks.operations._fanout import envelope, fan_out
 from apps.webhooks.operations._replays import replay_delivery, replay_failed
+from apps.webhooks.operations._retention import purge_deliveries
 from apps.webhooks.operations._sending import (
     LaneWork,
     Owed,
@@ -46,6 +47,7 @@ __all__ = [
     "move_to_queue",
     "open_lane",
     "ping_endpoint",
+    "purge_deliveries",
     "put_lane_off",
     "record_attempts",
     "replay_delivery",

@@ -11,7 +11,12 @@ from apps.core import audit, idempotency, transactions
 from apps.core.actors import Actor
 from apps.core.ids import encode_id
 from apps.webhooks import queries
-from apps.webhooks.errors import DeliveryStillOpen, EndpointDisabled, ReplayTooOld
+from apps.webhooks.errors import (
+    DeliveryNotFound,
+    DeliveryStillOpen,
+    EndpointDisabled,
+    ReplayTooOld,
+)
 from apps.webhooks.models import WebhookDelivery, WebhookEndpoint, WebhookReplay
 from apps.webhooks.operations import _shared
 from apps.webhooks.states import OPEN, DeliveryStatus, EndpointStatus
@@ -49,7 +54,7 @@ def replay_delivery(
     scope = encode_id("whd", delivery_id)
     if _known(endpoint, scope=scope, now=now) is None:
         lanes = queries.lock_lanes(organization_id=organization_id, endpoint_ids=[endpoint.id])
-        [row] = queries.lock_deliveries(organization_id=organization_id, delivery_ids=[delivery_id])
+        row = _locked(organization_id, delivery_id)
         if row.status in OPEN:
             raise DeliveryStillOpen("This delivery has not ended yet.", status=row.status)
         _send_again([row], organization_id=organization_id)
@@ -99,6 +104,14 @@ def replay_failed(
     _send_again(rows, organization_id=organization_id)
     _shared.wake(organization_id=organization_id, lanes=lanes)
     return _keep(claim.resource_id, endpoint, scope, len(rows), reason=reason, actor=actor, now=now)
+
+
+def _locked(organization_id: UUID, delivery_id: UUID) -> WebhookDelivery:
+    rows = queries.lock_deliveries(organization_id=organization_id, delivery_ids=[delivery_id])
+    if not rows:
+        # It had its time, and went while this waited for its lock.
+        raise DeliveryNotFound("No such webhook delivery.")
+    return rows[0]
 
 
 def _enabled(organization_id: UUID, endpoint_id: UUID) -> WebhookEndpoint:
