@@ -8,6 +8,7 @@ lease is compared. A worker that dies leaves a row that falls due again when its
 import random
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import ClassVar, Final, Self
@@ -16,7 +17,7 @@ from uuid import UUID
 import structlog
 from celery import current_app
 from django.db import connection, models
-from django.db.models import Q
+from django.db.models import F, Q
 from django.db.models.functions import Now
 
 from apps.core import transactions
@@ -245,6 +246,23 @@ def lock_leased[M: WorkRow](
     if row is None or row.state != WorkState.LEASED or row.lease_token != lease_token:
         return None
     return row
+
+
+@transactions.outermost
+def give_back[M: WorkRow](model: type[M], rows: Sequence[M]) -> None:
+    """Let go of leases whose work was not begun: it is due now, and this was no attempt of it."""
+    held = model.objects.filter(
+        id__in=[row.id for row in rows],
+        state=WorkState.LEASED,
+        lease_token__in=[row.lease_token for row in rows],
+    )
+    held.update(
+        state=WorkState.PENDING,
+        attempts=F("attempts") - 1,
+        next_attempt_at=Now(),
+        lease_until=None,
+        lease_token=None,
+    )
 
 
 def mark_done(row: WorkRow) -> None:
