@@ -14,17 +14,15 @@ from datetime import datetime
 from typing import Final, NamedTuple
 from uuid import UUID
 
-import structlog
 from django.db import InterfaceError, OperationalError, connection
 
-from apps.core import context, queries, statements, transactions, work
+from apps.core import context, queries, statements, transactions, work, working
 from apps.core.actors import Actor
 from apps.core.errors import InvariantBroken
 from apps.core.events import DATA_BYTES_MAX, Event, public_type
 from apps.core.ids import new_ids
 from apps.core.models import EventWork, OutboxBatch, OutboxEvent
-
-log = structlog.get_logger(__name__)
+from apps.core.working import Worker
 
 RELAY_KIND: Final = "core.relay"
 CONSUME_KIND: Final = "core.consume"
@@ -201,11 +199,6 @@ def register_consumer(*, name: str, handler: Handler, ordered: bool = False) -> 
     _consumers[name] = Consumer(handler, ordered=ordered)
 
 
-def register_work_kinds() -> None:
-    work.register_kind(name=RELAY_KIND, model=OutboxBatch, task="core.relay", queue="events")
-    work.register_kind(name=CONSUME_KIND, model=EventWork, task="core.consume", queue="events")
-
-
 def relay(*, limit: int = 500) -> int:
     """Give committed batches their position and consumers their work; return how many were due."""
     claimed = work.claim_due(OutboxBatch, limit=limit, lease_seconds=_LEASE_SECONDS)
@@ -249,28 +242,16 @@ def _relay_portion(*, organization_id: UUID) -> int:
     return len(ids)
 
 
-def consume(*, limit: int = 10) -> int:
+def consume(*, limit: int | None = None) -> int:
     """
     Work due batches for their consumers; a consumer that fails delays only its own row.
 
     Of a large batch one portion is worked; the rest takes its turn among all that is due.
     """
-    claimed = work.claim_due(EventWork, limit=limit, lease_seconds=_LEASE_SECONDS)
-    for row in claimed:
-        try:
-            _consume_row(row)
-        # The boundary: one poison batch must not hold up the others; its row records the fault.
-        except Exception as fault:
-            log.exception("consumer_failed", consumer=row.consumer, batch_id=str(row.batch_id))
-            _record_failure(row, is_passing=isinstance(fault, OperationalError | InterfaceError))
-    return len(claimed)
+    return working.work_due(CONSUMING, limit=limit)
 
 
-@transactions.outermost
-def _consume_row(claimed: EventWork) -> None:
-    row = _lock_row(claimed)
-    if row is None:
-        return
+def _consume_row(row: EventWork) -> None:
     consumer = _consumers.get(row.consumer)
     if consumer is None:
         # While releases change over, another process may know it already, or still.
@@ -345,13 +326,10 @@ def _move_on(row: EventWork, portion: _Portion) -> None:
     work.mark_continued(row)
 
 
-@transactions.outermost
-def _record_failure(claimed: EventWork, *, is_passing: bool) -> None:
+def _put_off(row: EventWork, fault: Exception) -> None:
     """Put the row off; what failed twice is worked event by event, so that one alone is poison."""
-    row = _lock_row(claimed)
-    if row is None:
-        return
     tries = _tries(row)
+    is_passing = isinstance(fault, OperationalError | InterfaceError)
     if row.ordinal is None and tries > 1 and not is_passing:
         portion = _portion(row)
         if len(portion.events) > 1 or not portion.is_last:
@@ -377,13 +355,13 @@ def _set_apart(row: EventWork, events: Sequence[OutboxEvent]) -> None:
     work.nudge(CONSUME_KIND)
 
 
-def _lock_row(claimed: EventWork) -> EventWork | None:
-    row = work.lock_leased(
-        EventWork,
-        organization_id=claimed.organization_id,
-        row_id=claimed.id,
-        lease_token=claimed.lease_token,
-    )
-    if row is None:
-        log.info("work_lease_lost", kind=CONSUME_KIND, row_id=str(claimed.id))
-    return row
+CONSUMING: Final = Worker(
+    kind=CONSUME_KIND,
+    model=EventWork,
+    task="core.consume",
+    queue="events",
+    lease_seconds=_LEASE_SECONDS,
+    batch=10,
+    perform=working.at_once(_consume_row),
+    put_off=_put_off,
+)

@@ -10,7 +10,7 @@ import pytest
 from django.db import OperationalError, connection
 from django.test.utils import CaptureQueriesContext
 
-from apps.core import context, invariants, outbox, transactions, work
+from apps.core import context, invariants, outbox, transactions, work, working
 from apps.core.errors import InvariantBroken, RuleViolation
 from apps.core.ids import new_id
 from apps.core.models import EventWork, FeedHead, OutboxBatch, OutboxEvent
@@ -407,11 +407,10 @@ class TestConsume:
         make_due(EventWork)
         [taken] = work.claim_due(EventWork, limit=1, lease_seconds=60)
 
-        outbox._consume_row(claimed)
-        outbox._record_failure(claimed, is_passing=False)
+        working.work_row(outbox.CONSUMING, claimed)
         assert (recorder.batches, EventWork.objects.get().state) == ([], "leased")
 
-        outbox._consume_row(taken)
+        working.work_row(outbox.CONSUMING, taken)
         assert recorder.batches == [["a"]]
 
 
@@ -548,7 +547,7 @@ class TestOrdered:
         assert recorder.batches == []
         row = EventWork.objects.exclude(id=first.id).get()
         assert (row.state, row.last_error_code) == ("pending", "waits_for_earlier")
-        outbox._consume_row(first)
+        working.work_row(outbox.CONSUMING, first)
         end_delays(EventWork)
         outbox.consume()
         assert recorder.batches == [["a"], ["b"]]
@@ -585,7 +584,7 @@ class TestOrdered:
 
         assert recorder.batches == [["c"]]
         assert EventWork.objects.get(state="pending").ordinal == 0
-        outbox._consume_row(first)
+        working.work_row(outbox.CONSUMING, first)
         end_delays(EventWork)
         relay_and_consume()
         assert recorder.batches == [["c"], ["a"], ["b"]]
@@ -633,13 +632,13 @@ class TestOrdered:
         monkeypatch.setattr(outbox, "_EVENTS_MAX", 2)
         self.relayed(*(opened(str(n), sequence=n, about="x") for n in range(1, 6)))
         first = self.hold()
-        outbox._consume_row(first)
+        working.work_row(outbox.CONSUMING, first)
         held = self.hold()
         self.relayed(opened("6", sequence=6, about="x"))
         outbox.consume()
         assert recorder.batches == [["1", "2"]]
 
-        outbox._consume_row(held)
+        working.work_row(outbox.CONSUMING, held)
         for _ in range(3):
             end_delays(EventWork)
             relay_and_consume()
@@ -653,7 +652,7 @@ class TestOrdered:
         for _ in range(15):
             end_delays(EventWork)
             outbox.consume()
-        outbox._consume_row(first)
+        working.work_row(outbox.CONSUMING, first)
         recorder.poison = {"b"}
 
         end_delays(EventWork)
