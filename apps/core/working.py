@@ -161,8 +161,8 @@ def _record[M: WorkRow](worker: Worker[M], claimed: M, record: Record[M] | None)
         lease_token=claimed.lease_token,
     )
     if row is None:
-        # Another worker took it over, or new work came: its outcome is not ours to say.
-        log.info("work_lease_lost", kind=worker.kind, row_id=str(claimed.id))
+        # Another worker took it over, new work came, or the operation has recorded it itself.
+        log.info("work_not_held", kind=worker.kind, row_id=str(claimed.id))
         return
     if record is not None:
         record(row)
