@@ -53,6 +53,13 @@ class WorkState(models.TextChoices):
     PAUSED = "paused"
 
 
+# Of every table of work rows, set by a migration: room to update in place, dead rows gone soon.
+STORAGE: Final = {
+    "fillfactor": "70",
+    "autovacuum_vacuum_scale_factor": "0.01",
+    "autovacuum_vacuum_threshold": "500",
+    "autovacuum_vacuum_cost_delay": "0",
+}
 OPEN: Final = (WorkState.PENDING, WorkState.LEASED)
 # Nobody works these until a person releases them.
 SET_ASIDE: Final = (WorkState.QUARANTINED, WorkState.FAILED, WorkState.PAUSED)
