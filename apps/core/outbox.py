@@ -8,7 +8,7 @@ commit together. See events.md, section 1.
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, NamedTuple
@@ -28,8 +28,8 @@ RELAY_KIND: Final = "core.relay"
 CONSUME_KIND: Final = "core.consume"
 _LEASE_SECONDS: Final = 60
 _PORTION: Final = 500
-# What a consumer is given in one transaction. Ten of these, which one claim may bring, are over
-# within the lease, also where each event is owed to the sixteen endpoints of an organisation.
+# What a consumer is given in one transaction. That is over in a second or two, also where each
+# event is owed to the sixteen endpoints of an organisation.
 _EVENTS_MAX: Final = 250
 # An ordered consumer's row looks again after this; each time doubles it, up to half a minute.
 _WAIT_SECONDS: Final = 0.2
@@ -186,12 +186,12 @@ def _flush() -> None:
 
 def register_consumer(*, name: str, handler: Handler, ordered: bool = False) -> None:
     """
-    Have `handler(organization_id, events)` called with each committed batch's public events.
+    Have `handler(organization_id, events)` called with committed batches' public events.
 
-    It runs inside a transaction, with at most 250 events of one batch in order; its effect commits
-    together with the note that they are worked. It may be called again after a crash, must accept
-    batches in any order, and what it failed at twice it gets event by event. It sees what is
-    relayed from now on, not the past.
+    It runs inside a transaction, with at most 250 events, of one batch or of several, each batch's
+    in order; its effect commits together with the note that they are worked. It may be called again
+    after a crash, must accept batches in any order, and what it failed at twice it gets event by
+    event. It sees what is relayed from now on, not the past.
 
     An `ordered` consumer gets an event only after every earlier one of its aggregate: one that
     fails holds back those after it, and nothing else, until it is quarantined.
@@ -266,6 +266,58 @@ def _consume_row(row: EventWork) -> None:
     _work(row, consumer, portion, waiting)
 
 
+def _alike(row: EventWork) -> Hashable:
+    """Return what rows have in common that may be worked together: all of it is to be tried."""
+    is_whole = row.ordinal is None and not row.next_ordinal
+    is_untried = row.attempts == 1 and not row.lapses
+    return (row.organization_id, row.consumer) if is_whole and is_untried else None
+
+
+@transactions.outermost
+def _consume_together(claimed: list[EventWork]) -> list[EventWork]:
+    """
+    Give a consumer the events of many small batches at once; return the rows that it left.
+
+    What busy organizations owe is mostly batches of one event, each of which would cost a
+    transaction. If one of the events is poison nothing of this is done, and each row is worked for
+    itself.
+    """
+    consumer = _consumers.get(claimed[0].consumer)
+    rows = {row.batch_id: row for row in work.lock_all_leased(EventWork, claimed)}
+    if consumer is None or not rows:
+        return list(rows.values())
+    batches: Mapping[UUID, Sequence[OutboxEvent]] = queries.list_whole_batches(
+        organization_id=claimed[0].organization_id, batch_ids=list(rows), events_max=_EVENTS_MAX
+    )
+    if consumer.ordered:
+        batches = _free(rows, batches)
+    if batches:
+        events = [event for batch in batches.values() for event in batch]
+        consumer.handler(claimed[0].organization_id, events)
+        work.mark_all_done(EventWork, [rows.pop(batch_id) for batch_id in batches])
+    return list(rows.values())
+
+
+def _free(
+    rows: Mapping[UUID, EventWork], batches: Mapping[UUID, Sequence[OutboxEvent]]
+) -> dict[UUID, Sequence[OutboxEvent]]:
+    """Return the batches in which nothing waits for what is earlier, and not in these before it."""
+    waiting = queries.list_waiting(
+        rows=[rows[batch_id] for batch_id in batches],
+        events=[event for batch in batches.values() for event in batch],
+    )
+    held: set[tuple[str, str]] = set()
+    free = {}
+    for batch_id, batch in batches.items():
+        about = {(event.aggregate_type, event.aggregate_id) for event in batch}
+        # A batch that is left is worked after these: so nothing that is later may go before it.
+        if held & about or any(event.id in waiting for event in batch):
+            held |= about
+        else:
+            free[batch_id] = batch
+    return free
+
+
 def _work(
     row: EventWork, consumer: Consumer, portion: "_Portion", waiting: Sequence[OutboxEvent]
 ) -> None:
@@ -283,8 +335,8 @@ def _waiting(row: EventWork, portion: "_Portion") -> list[OutboxEvent]:
     """Return the events of the portion that wait for an earlier one of their aggregate."""
     # Rows are made in the order of positions and done in the transaction of their effect: what is
     # not seen as open here was worked before, whoever worked it.
-    ordinals = queries.list_waiting_ordinals(row=row, events=portion.events)
-    return [event for event in portion.events if event.ordinal in ordinals]
+    waiting = queries.list_waiting(rows=[row], events=portion.events)
+    return [event for event in portion.events if event.id in waiting]
 
 
 @dataclass(frozen=True, slots=True)
@@ -361,7 +413,9 @@ CONSUMING: Final = Worker(
     task="core.consume",
     queue="events",
     lease_seconds=_LEASE_SECONDS,
-    batch=10,
+    batch=100,
     perform=working.at_once(_consume_row),
     put_off=_put_off,
+    alike=_alike,
+    together=_consume_together,
 )

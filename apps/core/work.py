@@ -255,6 +255,17 @@ def lock_leased[M: WorkRow](
     return row
 
 
+def lock_all_leased[M: WorkRow](model: type[M], claimed: Sequence[M]) -> list[M]:
+    """Return those rows locked whose lease still holds them, as `lock_leased` does with one."""
+    transactions.current()
+    tokens = {row.id: row.lease_token for row in claimed}
+    # By id, so that two who hold some of the same wait for each other one way.
+    rows = model.objects.select_for_update(no_key=True).filter(id__in=list(tokens)).order_by("id")
+    return [
+        row for row in rows if row.state == WorkState.LEASED and row.lease_token == tokens[row.id]
+    ]
+
+
 @transactions.outermost
 def give_back[M: WorkRow](model: type[M], rows: Sequence[M]) -> None:
     """Let go of leases whose work was not begun: it is due now, and this was no attempt of it."""
@@ -277,6 +288,13 @@ def mark_done(row: WorkRow) -> None:
     row.state, row.lapses, row.last_error_code = WorkState.DONE, 0, ""
     row.lease_until = row.lease_token = None
     row.save(update_fields=[f for f in RECORDED_FIELDS if f != "next_attempt_at"])
+
+
+def mark_all_done[M: WorkRow](model: type[M], rows: Sequence[M]) -> None:
+    """Record of locked rows that their work is done, as `mark_done` does of one."""
+    model.objects.filter(id__in=[row.id for row in rows]).update(
+        state=WorkState.DONE, lapses=0, last_error_code="", lease_until=None, lease_token=None
+    )
 
 
 def mark_retry(row: WorkRow, *, error_code: str, delay_seconds: float | None = None) -> None:

@@ -7,7 +7,8 @@ work. The README has the recipe.
 """
 
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -52,6 +53,10 @@ class Worker[M: WorkRow]:
 
     `batch` rows are claimed together, by `claim` if not by when they are due. The lease holds for
     all of them: it is as long as the hard limit of the task, and 15 s.
+
+    Of rows that are `alike` many may cost hardly more than one. They are given to `together`, with
+    no transaction open; those that it returns, or all if it raises, are worked row by row. None is
+    like no other.
     """
 
     kind: str
@@ -62,6 +67,8 @@ class Worker[M: WorkRow]:
     perform: Callable[[M], Record[M] | None]
     put_off: Callable[[M, Exception], object] = put_off
     claim: Callable[[], list[M]] | None = None
+    alike: Callable[[M], Hashable] = lambda _row: None
+    together: Callable[[list[M]], list[M]] | None = None
     batch: int = 1
     seconds_max: float = TASK_SECONDS_MAX
     condition: str = ""
@@ -111,17 +118,44 @@ def until_idle(look: Callable[[], int], *, kind: str, ends: float | None = None)
 def work_due[M: WorkRow](
     worker: Worker[M], *, limit: int | None = None, ends: float | None = None
 ) -> int:
-    """Claim what is due once, and work it row by row; return how many were claimed."""
+    """Claim what is due once, and work it; return how many rows were claimed."""
     begun = time.monotonic()
     claimed = _claim(worker, limit or worker.batch)
     ends = min(ends or begun + worker.seconds_max, begun + worker.lease_seconds)
-    for place, row in enumerate(claimed):
+    groups = deque(_groups(worker, claimed))
+    is_begun = False
+    while groups:
         # The first is always worked. Others may be another worker's before they were begun.
-        if place and time.monotonic() > ends:
-            work.give_back(worker.model, claimed[place:])
+        if is_begun and time.monotonic() > ends:
+            work.give_back(worker.model, [row for group in groups for row in group])
             break
-        work_row(worker, row)
+        is_begun = True
+        group = groups.popleft()
+        if len(group) == 1:
+            work_row(worker, group[0])
+        else:
+            groups.extendleft([row] for row in reversed(_work_together(worker, group)))
     return len(claimed)
+
+
+def _groups[M: WorkRow](worker: Worker[M], claimed: Sequence[M]) -> list[list[M]]:
+    """Return rows that are alike together, in the order of the first of each."""
+    groups: dict[Hashable, list[M]] = {}
+    for row in claimed:
+        key = worker.alike(row) if worker.together else None
+        groups.setdefault(row.id if key is None else key, []).append(row)
+    return list(groups.values())
+
+
+def _work_together[M: WorkRow](worker: Worker[M], group: list[M]) -> list[M]:
+    """Work rows that are alike; return those that are to be worked one by one."""
+    assert worker.together is not None  # noqa: S101  (else no two are alike)
+    try:
+        return worker.together(group)
+    # The boundary: one of them is to blame and is not known. Nothing was recorded of any.
+    except Exception:
+        log.exception("work_split", kind=worker.kind, size=len(group))
+        return group
 
 
 def _claim[M: WorkRow](worker: Worker[M], limit: int) -> list[M]:
