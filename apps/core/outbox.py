@@ -14,6 +14,7 @@ from datetime import datetime
 from typing import Final, NamedTuple
 from uuid import UUID
 
+import structlog
 from django.db import InterfaceError, OperationalError, connection
 
 from apps.core import context, queries, statements, transactions, work, working
@@ -23,6 +24,8 @@ from apps.core.events import DATA_BYTES_MAX, Event, public_type
 from apps.core.ids import new_ids
 from apps.core.models import EventWork, OutboxBatch, OutboxEvent
 from apps.core.working import Worker
+
+log = structlog.get_logger(__name__)
 
 RELAY_KIND: Final = "core.relay"
 CONSUME_KIND: Final = "core.consume"
@@ -203,7 +206,11 @@ def relay(*, limit: int = 500) -> int:
     """Give committed batches their position and consumers their work; return how many were due."""
     claimed = work.claim_due(OutboxBatch, limit=limit, lease_seconds=_LEASE_SECONDS)
     for organization_id in {batch.organization_id: None for batch in claimed}:
-        relay_organization(organization_id=organization_id)
+        try:
+            relay_organization(organization_id=organization_id)
+        # The boundary: a feed that cannot go on holds up no other. Its batches' leases lapse.
+        except Exception:
+            log.exception("feed_not_relayed", organization_id=str(organization_id))
     return len(claimed)
 
 

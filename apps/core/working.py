@@ -51,8 +51,8 @@ class Worker[M: WorkRow]:
     in the transaction that records the outcome; a row that is still leased after it is done, and
     so is one for which None was returned. If either raises, `put_off(row, fault)` is recorded.
 
-    `batch` rows are claimed together, by `claim` if not by when they are due. The lease holds for
-    all of them: it is as long as the hard limit of the task, and 15 s.
+    `batch` rows are claimed together, or what `claim` claims. Their lease is the hard limit of the
+    task and 15 s; it may be shorter where two workers on one row do no harm.
 
     Of rows that are `alike` many may cost hardly more than one. They are given to `together`, with
     no transaction open; those that it returns, or all if it raises, are worked row by row. None is

@@ -226,6 +226,23 @@ class TestRelay:
 
         assert positions() == [1, 2]
 
+    def test_of_a_feed_that_cannot_go_on_holds_up_no_other(self):
+        publish(opened())
+        outbox.relay()
+        # Its head is behind: the next position was given already.
+        FeedHead.objects.update(last_position=0)
+        publish(opened())
+        publish(opened(organization_id=OTHER))
+
+        assert outbox.relay() == 2
+
+        assert (positions(), positions(OTHER)) == ([1, None], [1])
+        assert OutboxBatch.objects.get(position=None).state == "leased"
+        FeedHead.objects.filter(organization_id=ORGANIZATION).update(last_position=1)
+        make_due(OutboxBatch)
+        outbox.relay()
+        assert positions() == [1, 2]
+
     def test_by_two_at_once_leaves_no_hole_and_no_double(self, recorder):
         for n in range(60):
             publish(opened(str(n)))
