@@ -1,15 +1,15 @@
 """Celery entry of the core: look for due work. Every task may be lost, doubled or late."""
 
-import time
-from collections.abc import Callable
 from typing import Final
 
 from celery import shared_task
 
-from apps.core import jobs, outbox, work
+from apps.core import jobs, outbox, work, working
+from apps.core.models import OutboxBatch
 
-# Then another message goes on, so that no task comes near its time limit.
-TASK_SECONDS_MAX: Final = 30.0
+consume: Final = working.register(outbox.CONSUMING)
+run_jobs: Final = working.register(jobs.RUNNING)
+work.register_kind(name=outbox.RELAY_KIND, model=OutboxBatch, task="core.relay", queue="events")
 
 
 @shared_task(name="core.sweep")
@@ -22,30 +22,11 @@ def sweep(**_: object) -> None:
 @shared_task(name="core.relay")
 def relay(**_: object) -> None:
     """Number committed batches and hand them to their consumers, until none is due."""
-    _work_until_idle(outbox.relay, kind=outbox.RELAY_KIND)
-
-
-@shared_task(name="core.consume")
-def consume(**_: object) -> None:
-    """Work the consumers' due batches, until none is due."""
-    _work_until_idle(outbox.consume, kind=outbox.CONSUME_KIND)
+    # Worked by organization and not row by row: one lock numbers all that one has.
+    working.until_idle(outbox.relay, kind=outbox.RELAY_KIND)
 
 
 @shared_task(name="core.plan_jobs")
 def plan_jobs(**_: object) -> None:
     """Insert the periods of every declared job that should exist by now."""
     jobs.plan_due()
-
-
-@shared_task(name="core.run_jobs")
-def run_jobs(**_: object) -> None:
-    """Run due periods of declared jobs, until none is due."""
-    _work_until_idle(jobs.run_due, kind=jobs.JOBS_KIND)
-
-
-def _work_until_idle(look: Callable[[], int], *, kind: str) -> None:
-    begun = time.monotonic()
-    while look():
-        if time.monotonic() - begun > TASK_SECONDS_MAX:
-            work.nudge(kind)
-            return

@@ -8,6 +8,7 @@ lease is compared. A worker that dies leaves a row that falls due again when its
 import random
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import ClassVar, Final, Self
@@ -16,7 +17,7 @@ from uuid import UUID
 import structlog
 from celery import current_app
 from django.db import connection, models
-from django.db.models import Q
+from django.db.models import F, Q
 from django.db.models.functions import Now
 
 from apps.core import transactions
@@ -52,6 +53,13 @@ class WorkState(models.TextChoices):
     PAUSED = "paused"
 
 
+# Of every table of work rows, set by a migration: room to update in place, dead rows gone soon.
+STORAGE: Final = {
+    "fillfactor": "70",
+    "autovacuum_vacuum_scale_factor": "0.01",
+    "autovacuum_vacuum_threshold": "500",
+    "autovacuum_vacuum_cost_delay": "0",
+}
 OPEN: Final = (WorkState.PENDING, WorkState.LEASED)
 # Nobody works these until a person releases them.
 SET_ASIDE: Final = (WorkState.QUARANTINED, WorkState.FAILED, WorkState.PAUSED)
@@ -247,11 +255,46 @@ def lock_leased[M: WorkRow](
     return row
 
 
+def lock_all_leased[M: WorkRow](model: type[M], claimed: Sequence[M]) -> list[M]:
+    """Return those rows locked whose lease still holds them, as `lock_leased` does with one."""
+    transactions.current()
+    tokens = {row.id: row.lease_token for row in claimed}
+    # By id, so that two who hold some of the same wait for each other one way.
+    rows = model.objects.select_for_update(no_key=True).filter(id__in=list(tokens)).order_by("id")
+    return [
+        row for row in rows if row.state == WorkState.LEASED and row.lease_token == tokens[row.id]
+    ]
+
+
+@transactions.outermost
+def give_back[M: WorkRow](model: type[M], rows: Sequence[M]) -> None:
+    """Let go of leases whose work was not begun: it is due now, and this was no attempt of it."""
+    held = model.objects.filter(
+        id__in=[row.id for row in rows],
+        state=WorkState.LEASED,
+        lease_token__in=[row.lease_token for row in rows],
+    )
+    held.update(
+        state=WorkState.PENDING,
+        attempts=F("attempts") - 1,
+        next_attempt_at=Now(),
+        lease_until=None,
+        lease_token=None,
+    )
+
+
 def mark_done(row: WorkRow) -> None:
     """Record that the work is done, in the transaction of its effect."""
     row.state, row.lapses, row.last_error_code = WorkState.DONE, 0, ""
     row.lease_until = row.lease_token = None
     row.save(update_fields=[f for f in RECORDED_FIELDS if f != "next_attempt_at"])
+
+
+def mark_all_done[M: WorkRow](model: type[M], rows: Sequence[M]) -> None:
+    """Record of locked rows that their work is done, as `mark_done` does of one."""
+    model.objects.filter(id__in=[row.id for row in rows]).update(
+        state=WorkState.DONE, lapses=0, last_error_code="", lease_until=None, lease_token=None
+    )
 
 
 def mark_retry(row: WorkRow, *, error_code: str, delay_seconds: float | None = None) -> None:
