@@ -2,11 +2,14 @@
 
 import time
 from collections.abc import Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from celery import shared_task
 
-from apps.core import jobs, outbox, work
+from apps.core import heartbeats, jobs, outbox, work
+
+if TYPE_CHECKING:
+    from celery import Task
 
 # Then another message goes on, so that no task comes near its time limit.
 TASK_SECONDS_MAX: Final = 30.0
@@ -41,6 +44,12 @@ def plan_jobs(**_: object) -> None:
 def run_jobs(**_: object) -> None:
     """Run due periods of declared jobs, until none is due."""
     _work_until_idle(jobs.run_due, kind=jobs.JOBS_KIND)
+
+
+@shared_task(name=heartbeats.TASK, bind=True)
+def heartbeat(self: "Task[..., None]", queue: str, **_: object) -> None:
+    """Write down that the queue's workers run its tasks; its supervisor asks (ADR 0101)."""
+    heartbeats.record_beat(queue=queue, worker=str(self.request.hostname))
 
 
 def _work_until_idle(look: Callable[[], int], *, kind: str) -> None:
