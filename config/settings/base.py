@@ -21,7 +21,7 @@ BASE_DIR = Path(__file__).resolve().parents[2]
 VAR_DIR = BASE_DIR / "var"
 
 # Which process this is: it decides time limits, connections and how long Redis is waited for.
-# web | worker (prefork) | threads | beat | command
+# web | worker (prefork) | threads | beat | supervisor | command
 KASSA_ROLE = env.str("KASSA_ROLE", default="command")
 
 # Which look the back office has: unfold, or stock, which is Django's own.
@@ -205,6 +205,9 @@ CACHES = {
 }
 
 globals().update(_celery.make_celery(broker_url=REDIS_URL, role=KASSA_ROLE))
+
+# Where a worker's supervisor sees that it is at work; the supervisor sets it.
+KASSA_WORKER_MARKS = env.str("KASSA_WORKER_MARKS", default="")
 
 # --- Static files -----------------------------------------------------------------------------
 
