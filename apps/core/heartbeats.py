@@ -37,6 +37,10 @@ _BEATEN: Final = """
         ON CONFLICT (queue) DO UPDATE
        SET beaten_at = excluded.beaten_at, unanswered_since = NULL, worker = excluded.worker
 """
+_AGES: Final = """
+    SELECT queue, EXTRACT(epoch FROM clock_timestamp() - beaten_at)::float8
+      FROM core_queue_heartbeat WHERE beaten_at IS NOT NULL
+"""
 _SILENT: Final = """
     SELECT queue FROM core_queue_heartbeat
      WHERE queue = ANY(%(queues)s)
@@ -77,3 +81,10 @@ def list_silent(*, queues: Sequence[str], seconds: float) -> list[str]:
     with connection.cursor() as cursor:
         cursor.execute(_SILENT, {"queues": list(queues), "silent": seconds})
         return [queue for (queue,) in cursor.fetchall()]
+
+
+def list_ages() -> dict[str, float]:
+    """Return for each queue how many seconds ago a worker of it last ran a heartbeat, if ever."""
+    with connection.cursor() as cursor:
+        cursor.execute(_AGES)
+        return dict(cursor.fetchall())
