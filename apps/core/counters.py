@@ -84,7 +84,7 @@ def _places(content: bytes | mmap.mmap) -> dict[str, int]:
     found = {}
     for place in range(0, len(content), _RECORD_BYTES):
         key = bytes(content[place + _VALUE.size : place + _RECORD_BYTES]).rstrip(b"\0")
-        if not key:
+        if key[:1] in {b"", b"\0"}:
             break
         found[key.decode()] = place
     return found
@@ -123,7 +123,10 @@ class _Store:
         if self._memory is None or place >= _FILE_BYTES or len(text) > _KEY_BYTES:
             log.error("counter_not_kept", series=key)
             return None
-        self._memory[place + _VALUE.size : place + _VALUE.size + len(text)] = text
+        begin = place + _VALUE.size
+        self._memory[begin : begin + _KEY_BYTES] = b"\0" + text[1:].ljust(_KEY_BYTES - 1, b"\0")
+        # The first letter last: until then whoever reads sees no series here, and no half of one.
+        self._memory[begin : begin + 1] = text[:1]
         self._places[key] = place
         return place
 

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import sys
 from itertools import chain
 from pathlib import Path
 
@@ -104,6 +105,24 @@ def _read_until(process, event, *, times):
         assert "worker_silent" not in line
         assert "worker_started" not in line
         seen += line.startswith("{") and json.loads(line)["event"] == event
+
+
+class TestPauses:
+    def test_between_starts_grow_to_a_minute(self, monkeypatch):
+        ends_at_once = [sys.executable, "-c", "pass", "-Q", "risk"]
+        made = Supervisor(ends_at_once, limits=Limits(), environment=os.environ)
+        rests = []
+
+        def rest(_, seconds):
+            rests.append(seconds)
+            if len(rests) == 8:
+                made.end()
+
+        monkeypatch.setattr(Supervisor, "_rest", rest)
+
+        made.run()
+
+        assert rests == [1, 2, 4, 8, 16, 32, 60, 60]
 
 
 class TestMarks:
