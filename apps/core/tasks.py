@@ -1,11 +1,14 @@
 """Celery entry of the core: look for due work. Every task may be lost, doubled or late."""
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from celery import shared_task
 
-from apps.core import jobs, outbox, work, working
+from apps.core import heartbeats, jobs, outbox, work, working
 from apps.core.models import OutboxBatch
+
+if TYPE_CHECKING:
+    from celery import Task
 
 consume: Final = working.register(outbox.CONSUMING)
 run_jobs: Final = working.register(jobs.RUNNING)
@@ -30,3 +33,9 @@ def relay(**_: object) -> None:
 def plan_jobs(**_: object) -> None:
     """Insert the periods of every declared job that should exist by now."""
     jobs.plan_due()
+
+
+@shared_task(name=heartbeats.TASK, bind=True)
+def heartbeat(self: "Task[..., None]", queue: str, **_: object) -> None:
+    """Write down that the queue's workers run its tasks; its supervisor asks (ADR 0101)."""
+    heartbeats.record_beat(queue=queue, worker=str(self.request.hostname))

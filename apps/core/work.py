@@ -11,6 +11,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import ClassVar, Final, Self
 from uuid import UUID
 
@@ -20,7 +21,7 @@ from django.db import connection, models
 from django.db.models import F, Q
 from django.db.models.functions import Now
 
-from apps.core import transactions
+from apps.core import counters, transactions
 from apps.core.errors import InvariantBroken
 from apps.core.ids import new_id
 
@@ -42,6 +43,12 @@ _HINT_SECONDS_MAX: Final = 60
 _REACH_MIN: Final = 200
 _NUDGE_SECONDS_MIN: Final = 0.05
 _BREAKER_SECONDS: Final = 5.0
+_CLAIMS: Final = counters.Counter(
+    "kassa_work_claims_total", "Rows of work claimed, and what they were.", ("kind", "outcome")
+)
+_PUBLISH_ERRORS: Final = counters.Counter(
+    "kassa_publish_errors_total", "Messages that the broker did not take.", ("queue",)
+)
 
 
 class WorkState(models.TextChoices):
@@ -205,7 +212,7 @@ def claim_due[M: WorkRow](
         narrowed="" if only_ids is None else "AND id = ANY(%(only)s)",
         spent=_SPENT,
     )
-    rows = model.objects.raw(
+    found = model.objects.raw(
         sql,
         {
             "limit": limit,
@@ -216,13 +223,24 @@ def claim_due[M: WorkRow](
             "only": only_ids,
         },
     )
+    rows = sorted(found, key=lambda row: (row.lapses > 0, row.id))
     claimed = []
-    for row in sorted(rows, key=lambda row: (row.lapses > 0, row.id)):
+    for row in rows:
         if row.state == WorkState.QUARANTINED:
             _tell_quarantined(row)
         else:
             claimed.append(row)
+    if rows:
+        transactions.on_commit(partial(_count_claims, model, rows))
     return claimed
+
+
+def _count_claims[M: WorkRow](model: type[M], rows: Sequence[M]) -> None:
+    # Kinds that share a table are claimed from it as one.
+    kind = next((kind.name for kind in kinds() if kind.model is model), model._meta.db_table)
+    for row in rows:
+        outcome = "lapsed" if row.lapses and row.state == WorkState.LEASED else row.state
+        _CLAIMS.add(kind=kind, outcome=str(outcome))
 
 
 def has_organization(model: type[WorkRow]) -> bool:
@@ -380,10 +398,14 @@ class _Nudger:
 
 
 def _send_hint(kind: Kind) -> None:
-    # The sweeper repeats itself each second: hints that nobody took must not pile up.
-    current_app.send_task(
-        kind.task, queue=kind.queue, ignore_result=True, expires=_HINT_SECONDS_MAX
-    )
+    try:
+        # The sweeper repeats itself each second: hints that nobody took must not pile up.
+        current_app.send_task(
+            kind.task, queue=kind.queue, ignore_result=True, expires=_HINT_SECONDS_MAX
+        )
+    except Exception:
+        _PUBLISH_ERRORS.add(queue=kind.queue)
+        raise
 
 
 _nudger = _Nudger()
