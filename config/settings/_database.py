@@ -31,7 +31,7 @@ POOL: dict[str, Any] = {
     "max_idle": 300,
 }
 # Prefork workers have no pool, since Celery closes it in the children: one kept connection each.
-POOLS = {"web": POOL, "threads": POOL | {"min_size": 1, "max_size": 4}}
+POOLS = {"web": POOL, "threads": POOL | {"min_size": 1}}
 
 # Shown by libpq as the path it cannot find, so the message says what to do.
 NOT_STARTED = "postgres://kassa@/kassa?host=/run-make-services-first"
