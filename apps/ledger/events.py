@@ -2,9 +2,18 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, ClassVar
+from typing import ClassVar, TypedDict
 
 from apps.core.events import Event
+
+
+class Posting(TypedDict):
+    """One signed amount of an entry."""
+
+    ledger_account: str
+    amount: int
+    "In minor units of `currency`; a debit is positive."
+    currency: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -13,11 +22,25 @@ class JournalEntryPosted(Event):
 
     name: ClassVar[str] = "ledger.journal_entry.posted"
     aggregate_type: ClassVar[str] = "journal_entry"
+    example: ClassVar[dict[str, object]] = {
+        "kind": "transfer",
+        "reference": "order-4711",
+        "effective_at": "2026-11-02T09:30:00Z",
+        "postings": [
+            {"ledger_account": "la_01kb1mzxe5f0q8w3v6y2n4r7ta", "amount": 25_00, "currency": "EUR"},
+            {
+                "ledger_account": "la_01kb1mzxe5f0q8w3v6y2n4r7tb",
+                "amount": -25_00,
+                "currency": "EUR",
+            },
+        ],
+    }
 
     kind: str
     reference: str | None
     effective_at: datetime
-    postings: list[dict[str, Any]]
+    postings: list[Posting]
+    "They add up to nothing in each currency."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +49,15 @@ class HoldPlaced(Event):
 
     name: ClassVar[str] = "ledger.hold.placed"
     aggregate_type: ClassVar[str] = "hold"
+    example: ClassVar[dict[str, object]] = {
+        "debit_account": "la_01kb1mzxe5f0q8w3v6y2n4r7ta",
+        "credit_account": "la_01kb1mzxe5f0q8w3v6y2n4r7tb",
+        "amount": 40_00,
+        "currency": "EUR",
+        "reference": "order-4712",
+        "expires_at": "2026-11-02T18:00:00Z",
+        "multi_capture": False,
+    }
 
     debit_account: str
     credit_account: str
@@ -42,6 +74,14 @@ class HoldCaptured(Event):
 
     name: ClassVar[str] = "ledger.hold.captured"
     aggregate_type: ClassVar[str] = "hold"
+    example: ClassVar[dict[str, object]] = {
+        "amount": 35_00,
+        "captured": 35_00,
+        "released": 5_00,
+        "currency": "EUR",
+        "status": "captured",
+        "journal_entry": "je_01kb1n2h8ze1s9c4m7k3p5w6xc",
+    }
 
     amount: int
     captured: int
@@ -57,6 +97,10 @@ class HoldVoided(Event):
 
     name: ClassVar[str] = "ledger.hold.voided"
     aggregate_type: ClassVar[str] = "hold"
+    example: ClassVar[dict[str, object]] = {
+        "released": 40_00,
+        "currency": "EUR",
+    }
 
     released: int
     currency: str
@@ -68,6 +112,10 @@ class HoldExpired(Event):
 
     name: ClassVar[str] = "ledger.hold.expired"
     aggregate_type: ClassVar[str] = "hold"
+    example: ClassVar[dict[str, object]] = {
+        "released": 40_00,
+        "currency": "EUR",
+    }
 
     released: int
     currency: str
@@ -79,6 +127,10 @@ class LedgerAccountChanged(Event):
 
     name: ClassVar[str] = "ledger.ledger_account.changed"
     aggregate_type: ClassVar[str] = "ledger_account"
+    example: ClassVar[dict[str, object]] = {
+        "status": "open",
+        "min_available": -500_00,
+    }
 
     status: str
     min_available: int | None
@@ -90,6 +142,11 @@ class LedgerAccountOpened(Event):
 
     name: ClassVar[str] = "ledger.ledger_account.opened"
     aggregate_type: ClassVar[str] = "ledger_account"
+    example: ClassVar[dict[str, object]] = {
+        "code": "wallets:ann:EUR",
+        "type": "liability",
+        "currency": "EUR",
+    }
 
     code: str
     type: str
@@ -102,6 +159,14 @@ class BalanceMonitorTriggered(Event):
 
     name: ClassVar[str] = "ledger.balance_monitor.triggered"
     aggregate_type: ClassVar[str] = "balance_monitor"
+    example: ClassVar[dict[str, object]] = {
+        "ledger_account": "la_01kb1mzxe5f0q8w3v6y2n4r7ta",
+        "measure": "available",
+        "direction": "below",
+        "threshold": 10_00,
+        "balance": 9_50,
+        "currency": "EUR",
+    }
 
     ledger_account: str
     measure: str
@@ -120,6 +185,21 @@ class FxTransferPosted(Event):
 
     name: ClassVar[str] = "ledger.fx_transfer.posted"
     aggregate_type: ClassVar[str] = "fx_transfer"
+    example: ClassVar[dict[str, object]] = {
+        "from_account": "la_01kb1mzxe5f0q8w3v6y2n4r7ta",
+        "to_account": "la_01kb1mzxe5f0q8w3v6y2n4r7td",
+        "amount": 100_00,
+        "currency": "EUR",
+        "bought_amount": 108_25,
+        "bought_currency": "USD",
+        "rate": "1.0825",
+        "source": "ecb",
+        "quoted_at": "2026-11-02T09:00:00Z",
+        "reference": "treasury-7",
+        "effective_at": "2026-11-02T09:30:00Z",
+        "sold_entry": "je_01kb1n2h8ze1s9c4m7k3p5w6xe",
+        "bought_entry": "je_01kb1n2h8ze1s9c4m7k3p5w6xf",
+    }
 
     from_account: str
     to_account: str
@@ -143,6 +223,12 @@ class FxTransferPosted(Event):
 @dataclass(frozen=True, kw_only=True)
 class _PeriodEvent(Event):
     aggregate_type: ClassVar[str] = "period"
+    example: ClassVar[dict[str, object]] = {
+        "period": "2026-10",
+        "starts_at": "2026-09-30T22:00:00Z",
+        "ends_at": "2026-10-31T23:00:00Z",
+        "closings": 0,
+    }
 
     period: str
     """The month, as 2026-06."""
@@ -165,6 +251,7 @@ class PeriodClosed(_PeriodEvent):
     """A month is closed, and its trial balance is stored."""
 
     name: ClassVar[str] = "ledger.period.closed"
+    example: ClassVar[dict[str, object]] = _PeriodEvent.example | {"closings": 1}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,6 +259,7 @@ class PeriodReopened(_PeriodEvent):
     """A month takes entries again: its close was called off, or two people opened it again."""
 
     name: ClassVar[str] = "ledger.period.reopened"
+    example: ClassVar[dict[str, object]] = _PeriodEvent.example | {"closings": 1}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,6 +268,10 @@ class JournalEntryAnnotated(Event):
 
     name: ClassVar[str] = "ledger.journal_entry.annotated"
     aggregate_type: ClassVar[str] = "journal_entry"
+    example: ClassVar[dict[str, object]] = {
+        "number": 1,
+        "keys": ["invoice", "shop"],
+    }
 
     number: int
     "1, 2, 3 ... for each time the entry was given other metadata."

@@ -13,6 +13,17 @@ class PaymentReceived(Event):
 
     name: ClassVar[str] = "payments.payment.received"
     aggregate_type: ClassVar[str] = "payment"
+    example: ClassVar[dict[str, object]] = {
+        "id": "pay_01kb1mzxe5f0q8w3v6y2n4r7ta",
+        "customer": "cus_01kb1mzxe5f0q8w3v6y2n4r7ta",
+        "amount": 100_00,
+        "currency": "EUR",
+        "method": "bank_transfer",
+        "state": "received",
+        "virtual_reference": "vref_01kb1mzxe5f0q8w3v6y2n4r7ta",
+        "reference": "RF18 5390 0754 7034",
+        "received_at": "2026-11-02T09:30:00Z",
+    }
 
     id: str
     customer: str

@@ -17,6 +17,13 @@ class EndpointEvent(Event):
     """Something happened to an endpoint."""
 
     aggregate_type: ClassVar[str] = "webhook_endpoint"
+    example: ClassVar[dict[str, object]] = {
+        "endpoint": "whe_01kb1mzxe5f0q8w3v6y2n4r7ta",
+        "host": "hooks.example.com",
+        "status": "enabled",
+        "disabled_reason": "",
+        "event_types": ["payout.*"],
+    }
 
     endpoint: str
     host: str
@@ -43,21 +50,33 @@ class EndpointEvent(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class EndpointCreated(EndpointEvent):
+    """An endpoint was made."""
+
     name: ClassVar[str] = "webhooks.webhook_endpoint.created"
 
 
 @dataclass(frozen=True, kw_only=True)
 class EndpointUpdated(EndpointEvent):
+    """Where an endpoint leads, what it is sent or how it is sent changed."""
+
     name: ClassVar[str] = "webhooks.webhook_endpoint.updated"
 
 
 @dataclass(frozen=True, kw_only=True)
 class EndpointDisabled(EndpointEvent):
+    """An endpoint is sent nothing more: by request, since it said 410, or failed for too long."""
+
     name: ClassVar[str] = "webhooks.webhook_endpoint.disabled"
+    example: ClassVar[dict[str, object]] = EndpointEvent.example | {
+        "status": "disabled",
+        "disabled_reason": "failing",
+    }
 
 
 @dataclass(frozen=True, kw_only=True)
 class EndpointEnabled(EndpointEvent):
+    """An endpoint that was off is sent to again."""
+
     name: ClassVar[str] = "webhooks.webhook_endpoint.enabled"
 
 
@@ -74,6 +93,13 @@ class DeliveryExhausted(Event):
 
     name: ClassVar[str] = "webhooks.webhook_delivery.exhausted"
     aggregate_type: ClassVar[str] = "webhook_delivery"
+    example: ClassVar[dict[str, object]] = {
+        "endpoint": "whe_01kb1mzxe5f0q8w3v6y2n4r7ta",
+        "event": "evt_01kb1mzxe5f0q8w3v6y2n4r7ta",
+        "event_type": "payout.returned",
+        "attempts": 10,
+        "last_outcome": "server_error",
+    }
 
     endpoint: str
     event: str
