@@ -14,7 +14,7 @@ import structlog
 from celery import shared_task
 from django.db import connection
 
-from apps.core import clock, work
+from apps.core import clock, context, work
 from apps.webhooks import operations, queries
 from apps.webhooks.adapters.sender import ATTEMPT_SECONDS_MAX, Message, Sender
 from apps.webhooks.errors import UrlRefused
@@ -119,7 +119,8 @@ class _Turn:
         for item in owed.owed:
             # No connection is held while the other side takes its time.
             connection.close()
-            made = attempt(item, owed=owed, sender=sender, policy=policy)
+            with context.in_trace(item.traceparent):
+                made = attempt(item, owed=owed, sender=sender, policy=policy)
             self.unrecorded.append(made)
             self.made += 1
             if self.is_over():
