@@ -22,9 +22,13 @@ class BankFileImported(Event):
 
     id: str
     kind: str
+    "What the file is, such as `camt.053`."
     statements: int
+    "How many bank statements it holds."
     lines: int
+    "How many booked lines it holds."
     new_lines: int
+    "How many of them were not known before."
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -33,6 +33,7 @@ COMMON: Final = {
     "external_id": "The id that the client gave it.",
     "reference": "The client's own reference.",
     "reason": "Why.",
+    "effective_at": "Since when it counts, by the business's own time.",
 }
 _WORDS: Final[dict[object, str]] = {
     str: "string",
@@ -193,6 +194,15 @@ def _strip_null(hint: Any) -> Any:  # noqa: ANN401  (a type)
     arguments = [argument for argument in get_args(hint) if argument is not NoneType]
     is_optional = get_origin(hint) in {Union, UnionType} and len(arguments) == 1
     return arguments[0] if is_optional else hint
+
+
+def list_unexplained_fields(kind: type[Event]) -> list[str]:
+    """Say of which fields the event says nothing; of none, if all is well."""
+    return [
+        f"{kind.name} does not say what its field {field.path} means."
+        for field in list_fields(kind)
+        if not field.meaning
+    ]
 
 
 def list_example_faults(kind: type[Event]) -> list[str]:

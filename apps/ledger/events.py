@@ -11,6 +11,7 @@ class Posting(TypedDict):
     """One signed amount of an entry."""
 
     ledger_account: str
+    "Which account was posted to."
     amount: int
     "In minor units of `currency`; a debit is positive."
     currency: str
@@ -37,6 +38,7 @@ class JournalEntryPosted(Event):
     }
 
     kind: str
+    "What kind of entry it is, such as `transfer`."
     reference: str | None
     effective_at: datetime
     postings: list[Posting]
@@ -60,12 +62,16 @@ class HoldPlaced(Event):
     }
 
     debit_account: str
+    "Whose money is reserved."
     credit_account: str
+    "Who is to have it."
     amount: int
     currency: str
     reference: str | None
     expires_at: datetime | None
+    "When it ends by itself."
     multi_capture: bool
+    "Whether it may be captured more than once."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,11 +90,15 @@ class HoldCaptured(Event):
     }
 
     amount: int
+    "What this capture posted."
     captured: int
+    "What all captures posted so far."
     released: int
+    "What is available again, since the hold is over."
     currency: str
     status: str
     journal_entry: str | None
+    "The entry that posted it."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,6 +113,7 @@ class HoldVoided(Event):
     }
 
     released: int
+    "What is available again."
     currency: str
 
 
@@ -118,6 +129,7 @@ class HoldExpired(Event):
     }
 
     released: int
+    "What is available again."
     currency: str
 
 
@@ -134,6 +146,7 @@ class LedgerAccountChanged(Event):
 
     status: str
     min_available: int | None
+    "Its floor: it may not have less available. Null: none."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,7 +162,9 @@ class LedgerAccountOpened(Event):
     }
 
     code: str
+    "What the client calls it."
     type: str
+    "`asset`, `liability`, `equity`, `income` or `expense`."
     currency: str
 
 
@@ -169,11 +184,13 @@ class BalanceMonitorTriggered(Event):
     }
 
     ledger_account: str
+    "Whose balance it watches."
     measure: str
     "`available` or `posted`."
     direction: str
     "`below` or `above`: on which side of the threshold the balance now is."
     threshold: int
+    "In minor units of `currency`."
     balance: int
     "What the balance was as it crossed, in minor units on the account's normal side."
     currency: str
@@ -202,16 +219,22 @@ class FxTransferPosted(Event):
     }
 
     from_account: str
+    "Whose money was sold."
     to_account: str
+    "Who has what was bought."
     amount: int
     "What was sold."
     currency: str
     bought_amount: int
+    "In minor units of `bought_currency`."
     bought_currency: str
+    "ISO 4217."
     rate: str
     "Major units bought for one major unit sold, as a decimal."
     source: str
+    "Who quoted the rate."
     quoted_at: datetime
+    "When the rate was quoted."
     reference: str | None
     effective_at: datetime
     sold_entry: str
@@ -233,6 +256,7 @@ class _PeriodEvent(Event):
     period: str
     """The month, as 2026-06."""
     starts_at: datetime
+    "The month's first instant."
     ends_at: datetime
     """The next month's first instant."""
     closings: int

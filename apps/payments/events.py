@@ -30,7 +30,11 @@ class PaymentReceived(Event):
     amount: int
     currency: str
     method: str
+    "How it came in."
     state: str
     virtual_reference: str | None
+    "The reference that led it to the customer."
     reference: str
+    "The text of that reference; empty if there is none."
     received_at: datetime
+    "When the bank booked it."

@@ -23,7 +23,7 @@ class PayoutEvent(Event):
         "customer": "cus_01kb1mzxe5f0q8w3v6y2n4r7ta",
         "destination": "dst_01kb1mzxe5f0q8w3v6y2n4r7ta",
         "external_id": "salary-2026-11",
-        "amount": 99_75,
+        "amount": 100_00,
         "requested_amount": 100_00,
         "fee": 25,
         "returned_amount": 0,
@@ -39,17 +39,27 @@ class PayoutEvent(Event):
     state: str
     customer: str
     destination: str
+    "Where it goes."
     external_id: str | None
     amount: int
+    "What the customer gives up, in minor units of `currency`; the fee is apart."
     requested_amount: int
+    "What was asked for: never less than `amount`."
     fee: int
+    "What the payout costs, beside `amount`."
     returned_amount: int
+    "What the bank sent back."
     currency: str
     hold_reasons: list[str]
+    "What it waits for while it is held."
     available_at: datetime | None
+    "When a cooldown lets it go on."
     execution_date: date | None
+    "The day on which the bank is to send it."
     failure_code: str | None
+    "Why it did not get there, in our words."
     bank_code: str | None
+    "Why, as the bank's code has it."
 
     @classmethod
     def of(cls, payout: "Payout", *, now: datetime) -> Self:
@@ -203,7 +213,7 @@ class PayoutReturned(PayoutEvent):
     example: ClassVar[dict[str, object]] = PayoutEvent.example | {
         "state": "returned",
         "execution_date": "2026-11-03",
-        "returned_amount": 99_75,
+        "returned_amount": 100_00,
         "failure_code": "bank_returned",
         "bank_code": "AC04",
     }
@@ -282,9 +292,13 @@ class DestinationEvent(Event):
     state: str
     currency: str
     country: str
+    "Of the account, ISO 3166."
     iban_tail: str
+    "The last digits of the account's number."
     usable_from: datetime
+    "The end of its cooldown: nothing is paid to it before."
     reason: str | None
+    "Why it is in this state."
 
     @classmethod
     def of(

@@ -23,8 +23,11 @@ class BreakOpened(Event):
 
     id: str
     kind: str
+    "In what bank and books disagree."
     bank_account: str
+    "Whose statement it is."
     bank_line: str | None
+    "The line that nothing explains, if it is one."
     amount: int | None
     currency: str
 
@@ -43,4 +46,6 @@ class BreakResolved(Event):
 
     id: str
     kind: str
+    "In what bank and books disagreed."
     resolution: str
+    "How it ended."

@@ -26,10 +26,14 @@ class EndpointEvent(Event):
     }
 
     endpoint: str
+    "Which one."
     host: str
+    "Where it leads; the rest of its URL may hold a token."
     status: str
     disabled_reason: str
+    "Why it is off: `gone`, `failing` or `requested`; empty while it is on."
     event_types: list[str]
+    "What it is sent, as it was asked for."
 
     @classmethod
     def of(cls, endpoint: "WebhookEndpoint", *, now: datetime) -> Self:
@@ -102,10 +106,15 @@ class DeliveryExhausted(Event):
     }
 
     endpoint: str
+    "Who did not take it."
     event: str
+    "What was not taken."
     event_type: str
+    "The type of that event."
     attempts: int
+    "How often it was sent."
     last_outcome: str
+    "How the last attempt ended."
 
     @classmethod
     def of(cls, delivery: "WebhookDelivery", *, now: datetime) -> Self:

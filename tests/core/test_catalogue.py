@@ -112,6 +112,23 @@ class TestExamples:
             call_command("event_catalogue", check=True)
 
 
+class TestMeanings:
+    def test_of_every_field_that_clients_get_are_told(self):
+        public = [kind for kind in catalogued_events() if kind.public]
+
+        assert [fault for kind in public for fault in catalogue.list_unexplained_fields(kind)] == []
+
+    def test_that_are_missing_are_told_and_fail_the_check(self, monkeypatch):
+        assert catalogue.list_unexplained_fields(Derived) == [
+            f"tests.thing.documented does not say what its field {path} means."
+            for path in ("tags", "parts", "parts[].sku")
+        ]
+
+        monkeypatch.delitem(catalogue.COMMON, "currency")
+        with pytest.raises(CommandError, match=r"hold.voided does not say .* currency means"):
+            call_command("event_catalogue", check=True)
+
+
 class TestDataSchema:
     def test_tells_every_type_and_what_a_field_means(self):
         assert catalogue.data_schema(Derived) == {

@@ -51,6 +51,7 @@ class Command(BaseCommand):
         kinds = [kind for kind in declared if kind.public]
         lock = docs / "events.lock.json"
         faults = [fault for kind in declared for fault in catalogue.list_example_faults(kind)]
+        faults += [fault for kind in kinds for fault in catalogue.list_unexplained_fields(kind)]
         faults += catalogue.list_broken_promises(_read_lock(lock), kinds)
         if faults:
             raise CommandError("\n".join(faults))
