@@ -11,10 +11,10 @@ from datetime import UTC, datetime
 from typing import Final
 
 import structlog
-from celery import shared_task
 from django.db import connection
 
-from apps.core import clock, context, work
+from apps.core import clock, context, work, working
+from apps.core.working import Record, Worker
 from apps.webhooks import operations, queries
 from apps.webhooks.adapters.sender import ATTEMPT_SECONDS_MAX, Message, Sender
 from apps.webhooks.errors import UrlRefused
@@ -37,28 +37,44 @@ TASK_SECONDS_MAX: Final = 60.0
 _LANES_LOOKED_AT: Final = 64
 
 
-@shared_task(name="webhooks.send_due")
-def send_due(**_: object) -> None:
-    """Work lanes of the usual endpoints until none is due, or a minute is over."""
-    _work_lanes(is_slow=False, kind=operations.LANE_KIND)
-
-
-@shared_task(name="webhooks.send_slow_due")
-def send_slow_due(**_: object) -> None:
-    """Work lanes of the endpoints that answer slowly, which have threads of their own."""
-    _work_lanes(is_slow=True, kind=operations.SLOW_LANE_KIND)
-
-
-def _work_lanes(*, is_slow: bool, kind: str) -> None:
-    begun = time.monotonic()
-    policy = queries.get_policy()
-    while (lane := claim_lane(is_slow=is_slow)) is not None:
+def _lanes(*, kind: str, task: str, queue: str, is_slow: bool) -> Worker[WebhookLane]:
+    def claim() -> list[WebhookLane]:
+        lane = claim_lane(is_slow=is_slow)
+        if lane is None:
+            return []
         # Another thread looks as well, so that many due lanes soon have many holders.
         work.nudge(kind)
-        work_lane(lane, policy=policy)
-        if time.monotonic() - begun > TASK_SECONDS_MAX:
-            work.nudge(kind)
-            return
+        return [lane]
+
+    def perform(lane: WebhookLane) -> Record[WebhookLane]:
+        work_lane(lane, policy=queries.get_policy())
+        return working.recorded
+
+    return Worker(
+        kind=kind,
+        model=WebhookLane,
+        task=task,
+        queue=queue,
+        lease_seconds=LEASE_SECONDS,
+        seconds_max=TASK_SECONDS_MAX,
+        condition="is_slow" if is_slow else "NOT is_slow",
+        claim=claim,
+        perform=perform,
+    )
+
+
+send_due: Final = working.register(
+    _lanes(kind=operations.LANE_KIND, task="webhooks.send_due", queue="webhooks", is_slow=False)
+)
+# The same rows: lanes of the endpoints that answer slowly, which have threads of their own.
+send_slow_due: Final = working.register(
+    _lanes(
+        kind=operations.SLOW_LANE_KIND,
+        task="webhooks.send_slow_due",
+        queue="webhooks_slow",
+        is_slow=True,
+    )
+)
 
 
 def claim_lane(*, is_slow: bool) -> WebhookLane | None:
