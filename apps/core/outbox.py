@@ -51,15 +51,15 @@ _WRITE: Final = """
     )
     INSERT INTO core_outbox_event (id, organization_id, batch_id, ordinal, name, type, public,
         schema_version, aggregate_type, aggregate_id, sequence, occurred_at, recorded_at, actor,
-        request_id, traceparent, data)
+        request_id, traceparent, causation_id, data)
     SELECT e.id, %(org)s, %(batch)s, e.ordinal - 1, k.name, k.type, k.public, k.schema_version,
            k.aggregate_type, e.aggregate_id, e.sequence, e.occurred_at, clock_timestamp(), e.actor,
-           e.request_id, e.traceparent, e.data::jsonb
+           e.request_id, e.traceparent, e.causation_id, e.data::jsonb
       FROM unnest(%(ids)s::uuid[], %(kinds)s::int[], %(aggregates)s::text[],
                   %(sequences)s::bigint[], %(occurred)s::timestamptz[], %(actors)s::text[],
-                  %(requests)s::text[], %(traces)s::text[], %(data)s::text[])
+                  %(requests)s::text[], %(traces)s::text[], %(data)s::text[], %(causes)s::uuid[])
            WITH ORDINALITY AS e(id, kind, aggregate_id, sequence, occurred_at, actor, request_id,
-                                traceparent, data, ordinal)
+                                traceparent, data, causation_id, ordinal)
       JOIN unnest(%(names)s::text[], %(types)s::text[], %(publics)s::boolean[],
                   %(versions)s::int[], %(aggregate_types)s::text[])
            WITH ORDINALITY AS k(name, type, public, schema_version, aggregate_type, kind)
@@ -86,6 +86,7 @@ class Published(NamedTuple):
     request_id: str
     traceparent: str
     data: str
+    causation_id: UUID | None = None
 
     @classmethod
     def of(cls, event: Event, actor: str, request_id: str, traceparent: str) -> "Published":
@@ -124,7 +125,8 @@ def publish(event: Event, *, actor: Actor, now: datetime) -> None:  # noqa: ARG0
     `now` is the audit time of the act; the row's own `recorded_at` is the database's clock.
 
     :raises InvariantBroken: outside an outermost operation, for a second organisation in one
-        transaction, or for more than 16 kB of data
+        transaction, for more than 16 kB of data, or while a consumer works several events and
+        does not say which of them led here
     """
     origin = context.current()
     publish_taken([Published.of(event, str(actor), origin.request_id, origin.traceparent)])
@@ -144,6 +146,8 @@ def publish_taken(events: Sequence[Published]) -> None:
             raise InvariantBroken(msg)
     if events and not unit.events:
         unit.before_commit.append(_flush)
+    if (cause := context.find_cause()) is not None:
+        events = [event._replace(causation_id=cause) for event in events]
     unit.events.extend(events)
 
 
@@ -176,6 +180,8 @@ def _flush() -> None:
             "requests": statements.texts(columns[6]),
             "traces": statements.texts(columns[7]),
             "data": statements.texts(columns[8]),
+            # Few events have a cause. An array that is not there is one of nulls.
+            "causes": statements.uuids(columns[9]) if any(columns[9]) else None,
             "names": statements.texts([kind.name for kind in kinds]),
             "types": statements.texts([public_type(kind.name) for kind in kinds]),
             "publics": statements.booleans([kind.public for kind in kinds]),
@@ -194,7 +200,8 @@ def register_consumer(*, name: str, handler: Handler, ordered: bool = False) -> 
     It runs inside a transaction, with at most 250 events, of one batch or of several, each batch's
     in order; its effect commits together with the note that they are worked. It may be called again
     after a crash, must accept batches in any order, and what it failed at twice it gets event by
-    event. It sees what is relayed from now on, not the past.
+    event. It sees what is relayed from now on, not the past. What it publishes names the event that
+    led to it; if it was given several, it says `with context.because_of(...)` which one.
 
     An `ordered` consumer gets an event only after every earlier one of its aggregate: one that
     fails holds back those after it, and nothing else, until it is quarantined.
@@ -231,7 +238,8 @@ def _relay_portion(*, organization_id: UUID) -> int:
     """
     # The head's lock makes one relay at a time number this organisation's batches.
     head = queries.lock_feed_head(organization_id=organization_id)
-    ids = queries.lock_unnumbered_batch_ids(organization_id=organization_id, limit=_PORTION)
+    traces = queries.lock_unnumbered_batches(organization_id=organization_id, limit=_PORTION)
+    ids = list(traces)
     if not ids:
         return 0
     with connection.cursor() as cursor:
@@ -239,8 +247,8 @@ def _relay_portion(*, organization_id: UUID) -> int:
     head.last_position += len(ids)
     head.save(update_fields=["last_position"])
     rows = [
-        EventWork(organization_id=organization_id, batch_id=batch_id, consumer=name)
-        for batch_id in ids
+        EventWork(organization_id=organization_id, batch_id=id_, consumer=name, traceparent=trace)
+        for id_, trace in traces.items()
         for name in _consumers
     ]
     EventWork.objects.bulk_create(rows, ignore_conflicts=True)
@@ -300,7 +308,7 @@ def _consume_together(claimed: list[EventWork]) -> list[EventWork]:
         batches = _free(rows, batches)
     if batches:
         events = [event for batch in batches.values() for event in batch]
-        consumer.handler(claimed[0].organization_id, events)
+        _hand_over(consumer, events)
         work.mark_all_done(EventWork, [rows.pop(batch_id) for batch_id in batches])
     return list(rows.values())
 
@@ -334,8 +342,15 @@ def _work(
     if waiting:
         _set_apart(row, waiting)
     if ready:
-        consumer.handler(row.organization_id, ready)
+        _hand_over(consumer, ready)
     _move_on(row, portion)
+
+
+def _hand_over(consumer: Consumer, events: Sequence[OutboxEvent]) -> None:
+    """Have the consumer work events of one organization; they lead to what it publishes."""
+    causes = [context.Cause(event.id, event.traceparent) for event in events]
+    with context.because_of(*causes):
+        consumer.handler(events[0].organization_id, events)
 
 
 def _waiting(row: EventWork, portion: "_Portion") -> list[OutboxEvent]:
@@ -408,6 +423,7 @@ def _set_apart(row: EventWork, events: Sequence[OutboxEvent]) -> None:
             batch_id=row.batch_id,
             consumer=row.consumer,
             ordinal=event.ordinal,
+            traceparent=row.traceparent,
         )
         for event in events
     )

@@ -80,16 +80,18 @@ def lock_feed_head(*, organization_id: UUID) -> FeedHead:
     return FeedHead.objects.select_for_update(no_key=True).get(organization_id=organization_id)
 
 
-def lock_unnumbered_batch_ids(*, organization_id: UUID, limit: int) -> list[UUID]:
+def lock_unnumbered_batches(*, organization_id: UUID, limit: int) -> dict[UUID, str]:
     """
-    Return, locked, the oldest committed batches with public events and no position, in order.
+    Lock the oldest committed batches with public events and no position.
 
-    Whoever calls this holds the feed head: under its lock nobody else gives positions.
+    Return their ids, in order, each with the trace in which it was committed. Whoever calls this
+    holds the feed head: under its lock nobody else gives positions.
     """
     batches = OutboxBatch.objects.select_for_update(no_key=True).filter(
         organization_id=organization_id, public=True, position=None
     )
-    return list(batches.order_by("inserted_at", "id").values_list("id", flat=True)[:limit])
+    oldest = batches.order_by("inserted_at", "id")[:limit]
+    return dict(oldest.values_list("id", "traceparent"))
 
 
 def find_work_for_update[M: WorkRow](model: type[M], *, row_id: UUID) -> M | None:

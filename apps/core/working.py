@@ -16,7 +16,7 @@ from typing import Final
 import structlog
 from celery import shared_task
 
-from apps.core import transactions, work
+from apps.core import context, transactions, work
 from apps.core.errors import OutsideCallError
 from apps.core.work import WorkRow, WorkState
 
@@ -132,7 +132,8 @@ def work_due[M: WorkRow](
         is_begun = True
         group = groups.popleft()
         if len(group) == 1:
-            work_row(worker, group[0])
+            with context.in_trace(group[0].traceparent):
+                work_row(worker, group[0])
         else:
             groups.extendleft([row] for row in reversed(_work_together(worker, group)))
     return len(claimed)

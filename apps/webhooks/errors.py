@@ -1,6 +1,6 @@
 """What this app refuses, and under which code."""
 
-from apps.core.errors import NotFound, NotPermitted, RuleViolation, StateConflict
+from apps.core.errors import NotFound, NotPermitted, RuleViolation, StateConflict, TooOften
 
 
 class EndpointNotFound(NotFound):
@@ -73,3 +73,9 @@ class ReplayTooOld(RuleViolation):
     """A replay reaches back at most 14 days."""
 
     code = "replay_too_old"
+
+
+class ReplayLimitReached(TooOften):
+    """An endpoint's deliveries are replayed at most sixty times a minute."""
+
+    code = "replay_limit_reached"

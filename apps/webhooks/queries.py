@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import reduce
 from operator import or_
+from typing import NamedTuple
 from uuid import UUID
 
 from django.conf import settings
 from django.db import connection
-from django.db.models import Exists, OuterRef, Q, QuerySet
-from django.db.models.functions import Now
+from django.db.models import Exists, OuterRef, Q, QuerySet, Subquery, Value
+from django.db.models.functions import Coalesce, Now
 
 from apps.core import work
 from apps.core.events import event_classes, public_type
@@ -191,14 +192,30 @@ def _sendable(*, lane: WebhookLane, endpoint: WebhookEndpoint) -> QuerySet[Webho
     return rows
 
 
+class Body(NamedTuple):
+    """What is sent of an event, and the trace in which it happened."""
+
+    content: bytes
+    traceparent: str
+
+
 def get_bodies(
     *, organization_id: UUID, event_ids: Collection[UUID], api_version: str
-) -> dict[UUID, bytes]:
+) -> dict[UUID, Body]:
     """Return the rendered bodies of these events in one version."""
+    its_event = OutboxEvent.objects.filter(
+        organization_id=organization_id, id=OuterRef("event_id")
+    ).values("traceparent")
     rows = WebhookBody.objects.filter(
         organization_id=organization_id, event_id__in=event_ids, api_version=api_version
-    )
-    return {row.event_id: bytes(row.body) for row in rows}
+    ).values_list("event_id", "body", Coalesce(Subquery(its_event), Value("")))
+    return {event_id: Body(bytes(body), trace) for event_id, body, trace in rows}
+
+
+def list_traces(*, organization_id: UUID, event_ids: Collection[UUID]) -> dict[UUID, str]:
+    """Return the traces in which these events happened."""
+    rows = OutboxEvent.objects.filter(organization_id=organization_id, id__in=event_ids)
+    return dict(rows.values_list("id", "traceparent"))
 
 
 # --- Deliveries and attempts ------------------------------------------------------------------

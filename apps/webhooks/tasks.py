@@ -13,7 +13,7 @@ from typing import Final
 import structlog
 from django.db import connection
 
-from apps.core import clock, work, working
+from apps.core import clock, context, work, working
 from apps.core.working import Record, Worker
 from apps.webhooks import operations, queries
 from apps.webhooks.adapters.sender import ATTEMPT_SECONDS_MAX, Message, Sender
@@ -135,7 +135,8 @@ class _Turn:
         for item in owed.owed:
             # No connection is held while the other side takes its time.
             connection.close()
-            made = attempt(item, owed=owed, sender=sender, policy=policy)
+            with context.in_trace(item.traceparent):
+                made = attempt(item, owed=owed, sender=sender, policy=policy)
             self.unrecorded.append(made)
             self.made += 1
             if self.is_over():

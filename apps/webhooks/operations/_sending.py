@@ -15,7 +15,7 @@ from uuid import UUID
 import structlog
 from django.db import connection
 
-from apps.core import counters, encryption, outbox, transactions, work
+from apps.core import context, counters, encryption, outbox, transactions, work
 from apps.core.errors import InvariantBroken
 from apps.core.ids import encode_id
 from apps.webhooks import events, queries
@@ -48,6 +48,7 @@ class Owed:
     message_id: str
     number: int
     body: bytes
+    traceparent: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,7 +184,7 @@ def _lock(lane: WebhookLane) -> WebhookLane | None:
 def _lane_work(
     endpoint: WebhookEndpoint, due: Sequence[WebhookDelivery], *, is_all: bool, now: datetime
 ) -> LaneWork:
-    bodies: dict[tuple[UUID, str], bytes] = {}
+    bodies: dict[tuple[UUID, str], queries.Body] = {}
     for version in {delivery.api_version for delivery in due}:
         found = queries.get_bodies(
             organization_id=endpoint.organization_id,
@@ -203,7 +204,8 @@ def _lane_work(
                 delivery_id=each.id,
                 message_id=encode_id("evt", each.event_id),
                 number=each.attempts_made + 1,
-                body=bodies[each.event_id, each.api_version],
+                body=bodies[each.event_id, each.api_version].content,
+                traceparent=bodies[each.event_id, each.api_version].traceparent,
             )
             for each in due
             if each not in bare
@@ -323,10 +325,7 @@ def _move_deliveries(
         for row in rows
         if row.status == DeliveryStatus.PENDING
     ]
-    for row, _ in moved:
-        if row.status == DeliveryStatus.FAILED and not subscriptions.is_operational(row.event_type):
-            row.event_sequence += 1
-            outbox.publish(events.DeliveryExhausted.of(row, now=now), actor=ACTOR, now=now)
+    _tell_exhausted([row for row, _ in moved if row.status == DeliveryStatus.FAILED], now=now)
     if not moved:
         return
     with connection.cursor() as cursor:
@@ -344,6 +343,20 @@ def _move_deliveries(
                 "sequences": [row.event_sequence for row, _ in moved],
             },
         )
+
+
+def _tell_exhausted(rows: Sequence[WebhookDelivery], *, now: datetime) -> None:
+    """Publish that no attempt is left; the event that was not delivered is what led to it."""
+    told = [row for row in rows if not subscriptions.is_operational(row.event_type)]
+    if not told:
+        return
+    traces = queries.list_traces(
+        organization_id=told[0].organization_id, event_ids=[row.event_id for row in told]
+    )
+    for row in told:
+        row.event_sequence += 1
+        with context.because_of(context.Cause(row.event_id, traces.get(row.event_id, ""))):
+            outbox.publish(events.DeliveryExhausted.of(row, now=now), actor=ACTOR, now=now)
 
 
 def _settle(row: WebhookDelivery, attempt: Attempt, *, database_now: datetime) -> float:
