@@ -10,6 +10,7 @@ from uuid import UUID
 from django.db.models import F
 from django.db.models.functions import Mod
 
+from apps.accounts import queries as accounts
 from apps.core import audit, encryption, idempotency, outbox, transactions
 from apps.core.actors import Actor
 from apps.core.ids import new_id
@@ -212,6 +213,7 @@ def ping_endpoint(
     *,
     organization_id: UUID,
     endpoint_id: UUID,
+    reason: str = "",
     idempotency_key: str,
     actor: Actor,
     now: datetime,
@@ -219,10 +221,16 @@ def ping_endpoint(
     """
     Send the endpoint a `webhook.ping`, whatever it is subscribed to. A replay sends no second one.
 
+    :raises CapabilityMissing: if the actor is staff who may not
     :raises EndpointNotFound: if the organization has no such endpoint
     :raises EndpointDisabled: if the endpoint is off
     """
-    claim = idempotency.claim(organization_id, idempotency_key, "ping_endpoint", endpoint_id)
+    claim = idempotency.claim(
+        organization_id, idempotency_key, "ping_endpoint", endpoint_id, reason
+    )
+    accounts.require_capability(
+        actor=actor, capability=_shared.EDIT, organization_id=organization_id
+    )
     endpoint = queries.get_endpoint_for_update(
         organization_id=organization_id, endpoint_id=endpoint_id
     )
@@ -232,6 +240,7 @@ def ping_endpoint(
         raise EndpointDisabled("This endpoint is disabled.", reason=endpoint.disabled_reason)
     endpoint.event_sequence += 1
     endpoint.save(update_fields=["event_sequence"])
+    audit.record("webhooks.ping_endpoint", endpoint, actor=actor, reason=reason)
     outbox.publish(events.EndpointPinged.of(endpoint, now=now), actor=actor, now=now)
     return endpoint
 
