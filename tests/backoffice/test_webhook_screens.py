@@ -68,8 +68,8 @@ def attempts(delivery, number, **more):
     )
 
 
-def shown(browse, row):
-    return browse("liam").get(url_of(row)).content.decode()
+def shown(browse, row, login="liam"):
+    return browse(login).get(url_of(row)).content.decode()
 
 
 class TestHealth:
@@ -187,6 +187,26 @@ class TestSecrets:
     def test_are_rotated_by_their_owner_alone(self, browse, endpoint):
         assert browse("liam").get(url_of(endpoint, "rotate")).status_code == 404
         assert "otate" not in shown(browse, endpoint).split("Secrets", maxsplit=1)[0]
+
+
+class TestAudit:
+    def test_has_of_a_url_the_host_alone_and_says_that_it_was_changed(self, browse, house):
+        endpoint, _ = add_endpoint(house, 1)
+        who = {"organization_id": house.id, "endpoint_id": endpoint.pk}
+        when = {"actor": Actor.job("tests"), "now": clock.now()}
+        url = "https://more-1.demo-markets.example/token-4711"
+        operations.update_endpoint(**who, changes={"url": url}, **when)
+        operations.delete_endpoint(**who, **when)
+
+        made, changed, deleted = AuditEvent.objects.filter(subject_id=str(endpoint.pk)).order_by(
+            "id"
+        )
+        texts = [shown(browse, row, "ada") for row in (made, changed, deleted)]
+
+        assert [text.count("more-1.demo-markets.example") for text in texts] == [1, 2, 1]
+        assert "<dt>After: url</dt><dd>changed</dd>" in texts[1]
+        for text in (*texts, shown(browse, endpoint)):
+            assert "token-" not in text
 
 
 class TestAnAnswer:
