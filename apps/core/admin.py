@@ -1,7 +1,8 @@
 """Staff screens of the core: the audit trail, the event log, scheduled jobs."""
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, override
+from typing import Any, ClassVar, Final, override
+from urllib.parse import urlencode
 
 from django.contrib import admin
 from django.db.models import QuerySet
@@ -9,13 +10,23 @@ from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.safestring import SafeString
 
-from apps.core import clock
-from apps.core.admin_base import Fact, Filter, Keyset, RecordAdmin, cells, lists, shown
-from apps.core.admin_base.records import for_staff
-from apps.core.ids import decode_id
+from apps.core import clock, queries
+from apps.core.admin_base import (
+    Fact,
+    Filter,
+    Keyset,
+    RecordAdmin,
+    Table,
+    cells,
+    for_staff,
+    lists,
+    shown,
+)
 from apps.core.jobs import JOBS_KIND
 from apps.core.models import AuditEvent, JobRun, OutboxEvent
 from apps.core.work import SET_ASIDE, WorkState
+
+EVENTS_AROUND: Final = 20
 
 
 @admin.register(AuditEvent)
@@ -87,7 +98,19 @@ class OutboxEventAdmin(RecordAdmin[OutboxEvent]):
     intro = "What happened, in the words that clients are told. An event is never changed."
     empty = "Nothing has happened yet."
     search_hint = "evt_… or the id of what it is about"
-    list_display = ("id", "kind", "about", "place", "occurred_at", "actor", "told")
+    list_display = ("id", "kind", "about", "place", "occurred_at", "who", "told")
+    facts = (
+        "id",
+        "kind",
+        "about",
+        "place",
+        "occurred_at",
+        "recorded_at",
+        "who",
+        "told",
+        "request_id",
+        "caused_by",
+    )
     filters: ClassVar[Sequence[Filter]] = (
         lists.exact("type", "Type", placeholder="payout.settled"),
     )
@@ -101,14 +124,28 @@ class OutboxEventAdmin(RecordAdmin[OutboxEvent]):
         self, request: HttpRequest, rows: QuerySet[OutboxEvent], text: str
     ) -> QuerySet[OutboxEvent]:
         if text.startswith(f"{self.prefix}_"):
-            return rows.filter(pk=decode_id(self.prefix, text))
-        return rows.filter(aggregate_id=text)
+            return super().find(request, rows, text)
+        seen = self.admin_site.organizations(request)  # type: ignore[attr-defined]  # our site's
+        return rows & queries.list_events_about(
+            organization_ids=[one.id for one in seen], aggregate_id=text
+        )
+
+    @override
+    def prepare(self, request: HttpRequest, rows: Sequence[OutboxEvent]) -> None:
+        self.admin_site.name_people(request, rows)  # type: ignore[attr-defined]  # our site's
 
     def kind(self, obj: OutboxEvent) -> SafeString:
         return cells.code(obj.type)
 
     def about(self, obj: OutboxEvent) -> SafeString:
-        return cells.cut(obj.aggregate_id)
+        return self.admin_site.autolink(obj.aggregate_id)  # type: ignore[attr-defined, no-any-return]  # our site's
+
+    @shown("By")
+    def who(self, obj: OutboxEvent) -> SafeString:
+        return cells.text(getattr(obj, "person", "") or obj.actor.replace(":", " ", 1))
+
+    def caused_by(self, obj: OutboxEvent) -> SafeString:
+        return cells.row_link("core_outboxevent", self.prefix, obj.causation_id)
 
     @shown(align="end")
     def place(self, obj: OutboxEvent) -> SafeString:
@@ -122,6 +159,41 @@ class OutboxEventAdmin(RecordAdmin[OutboxEvent]):
     def get_facts(self, request: HttpRequest, obj: OutboxEvent) -> list[Fact]:
         shown = super().get_facts(request, obj)
         return shown + [Fact(name, _json(value)) for name, value in obj.data.items()]
+
+    @override
+    def get_tables(self, request: HttpRequest, obj: OutboxEvent) -> list[Table]:
+        reach = (obj.sequence - EVENTS_AROUND, obj.sequence + EVENTS_AROUND)
+        rows = list(
+            queries.list_events_about(
+                organization_ids=[obj.organization_id], aggregate_id=obj.aggregate_id
+            )
+            .filter(aggregate_type=obj.aggregate_type, sequence__range=reach)
+            .order_by("-sequence", "-id")
+        )
+        if not rows:
+            # Of a journal entry: what there is to say of it stands on its own page.
+            return []
+        self.prepare(request, rows)
+        url = reverse(f"{self.admin_site.name}:core_outboxevent_changelist")
+        return [
+            Table(
+                f"Timeline of this {obj.aggregate_type.replace('_', ' ')}",
+                (">Place", "Event", "Type", "Happened", "By", "Told to clients"),
+                [
+                    [
+                        self.place(row),
+                        cells.text("this one") if row.pk == obj.pk else self.id_cell(row),
+                        self.kind(row),
+                        cells.instant(row.occurred_at),
+                        self.who(row),
+                        self.told(row),
+                    ]
+                    for row in rows
+                ],
+                more_url=f"{url}?{urlencode({'q': obj.aggregate_id})}",
+                more_label="All of its events",
+            )
+        ]
 
 
 def _json(value: Any) -> SafeString:  # noqa: ANN401  (whatever an event or an act carries)

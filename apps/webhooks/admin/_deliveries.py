@@ -9,13 +9,16 @@ from django.http import HttpRequest
 from django.utils.safestring import SafeString
 
 from apps.core.admin_base import Act, Filter, RecordAdmin, Table, cells, lists, shown, zone_of
+from apps.core.errors import Refusal
 from apps.core.ids import decode_id, encode_id
+from apps.core.queries import list_events_about
 from apps.webhooks import operations
 from apps.webhooks.admin._links import answer_cell, host_of
 from apps.webhooks.models import WebhookAttempt, WebhookDelivery
 from apps.webhooks.states import DeliveryStatus
 
 ROWS_SHOWN = 20
+EVENTS_MAX = 500
 
 
 def _replay_is_off(delivery: WebhookDelivery, _user: Any) -> str:  # noqa: ANN401
@@ -73,11 +76,20 @@ class WebhookDeliveryAdmin(RecordAdmin[WebhookDelivery]):
     def find(
         self, request: HttpRequest, rows: QuerySet[WebhookDelivery], text: str
     ) -> QuerySet[WebhookDelivery]:
-        if text.startswith("evt_"):
-            return rows.filter(event_id=decode_id("evt", text))
         if text.startswith("whd_"):
             return super().find(request, rows, text)
-        return rows.filter(aggregate_id=text)
+        # An index leads from an organization and an event to what is owed of it.
+        seen = [one.id for one in self.admin_site.organizations(request)]  # type: ignore[attr-defined]  # our site's
+        owed = rows.filter(organization_id__in=seen)
+        if not text.startswith("evt_"):
+            events = list_events_about(organization_ids=seen, aggregate_id=text).order_by(
+                "-sequence"
+            )
+            return owed.filter(event_id__in=list(events.values_list("id", flat=True)[:EVENTS_MAX]))
+        try:
+            return owed.filter(event_id=decode_id("evt", text))
+        except Refusal:
+            return owed.none()
 
     @override
     def headline(self, obj: WebhookDelivery) -> str:
