@@ -10,7 +10,7 @@ from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.safestring import SafeString
 
-from apps.core import clock, queries
+from apps.core import clock, queries, stuck
 from apps.core.admin_base import (
     Fact,
     Filter,
@@ -22,6 +22,7 @@ from apps.core.admin_base import (
     lists,
     shown,
 )
+from apps.core.admin_base.jobs import jobs_table
 from apps.core.jobs import JOBS_KIND
 from apps.core.models import AuditEvent, JobRun, OutboxEvent
 from apps.core.work import SET_ASIDE, WorkState
@@ -218,7 +219,10 @@ class JobRunAdmin(RecordAdmin[JobRun]):
     title = "Jobs"
     scope_column = ""
     related: ClassVar[Sequence[str]] = ()
-    intro = "Scheduled jobs: one row per period, run once however many schedulers there are."
+    intro = (
+        "How every declared job stands, and below its periods: one row each, run once however many "
+        "schedulers there are."
+    )
     empty = "No job has been planned yet; the scheduler plans within a quarter of a minute."
     list_display = ("name", "period", "state", "attempts", "created_at", "finished_at", "fault")
     keyset = Keyset()
@@ -230,6 +234,14 @@ class JobRunAdmin(RecordAdmin[JobRun]):
     @override
     def scope(self, request: HttpRequest, rows: QuerySet[JobRun]) -> QuerySet[JobRun]:
         return rows
+
+    @override
+    def list_extra(self, request: HttpRequest) -> dict[str, Any]:
+        # Who narrows the periods, or walks through them, has seen how the jobs stand.
+        if request.GET:
+            return {}
+        now = clock.now()
+        return {"tables_before": [jobs_table(stuck.list_jobs(now=now), now=now)]}
 
     @override
     def headline(self, obj: JobRun) -> str:
