@@ -28,6 +28,7 @@ from apps.core.models import AuditEvent, JobRun, OutboxEvent
 from apps.core.work import SET_ASIDE, WorkState
 
 EVENTS_AROUND: Final = 20
+UUID_LENGTH: Final = 36
 
 
 @admin.register(AuditEvent)
@@ -69,7 +70,7 @@ class AuditEventAdmin(RecordAdmin[AuditEvent]):
         return cells.code(obj.act)
 
     def who(self, obj: AuditEvent) -> SafeString:
-        return cells.text(getattr(obj, "person", "") or f"{obj.actor_kind} {obj.actor_id}")
+        return _who(obj, obj.actor_kind, obj.actor_id)
 
     def subject(self, obj: AuditEvent) -> SafeString:
         return cells.cut(f"{obj.subject_type.split('.')[-1]} {obj.subject_id}", head=14)
@@ -143,7 +144,7 @@ class OutboxEventAdmin(RecordAdmin[OutboxEvent]):
 
     @shown("By")
     def who(self, obj: OutboxEvent) -> SafeString:
-        return cells.text(getattr(obj, "person", "") or obj.actor.replace(":", " ", 1))
+        return _who(obj, *obj.actor.split(":", maxsplit=1))
 
     def caused_by(self, obj: OutboxEvent) -> SafeString:
         return cells.row_link("core_outboxevent", self.prefix, obj.causation_id)
@@ -159,7 +160,12 @@ class OutboxEventAdmin(RecordAdmin[OutboxEvent]):
     @override
     def get_facts(self, request: HttpRequest, obj: OutboxEvent) -> list[Fact]:
         shown = super().get_facts(request, obj)
-        return shown + [Fact(name, _json(value)) for name, value in obj.data.items()]
+        return shown + [Fact(name, self._told(value)) for name, value in obj.data.items()]
+
+    def _told(self, value: Any) -> SafeString:  # noqa: ANN401  (whatever an event carries)
+        if isinstance(value, str):
+            return self.admin_site.autolink(value)  # type: ignore[attr-defined, no-any-return]  # our site's
+        return _json(value)
 
     @override
     def get_tables(self, request: HttpRequest, obj: OutboxEvent) -> list[Table]:
@@ -195,6 +201,14 @@ class OutboxEventAdmin(RecordAdmin[OutboxEvent]):
                 more_label="All of its events",
             )
         ]
+
+
+def _who(row: Any, kind: str, id_: str = "") -> SafeString:  # noqa: ANN401  (an event or an act)
+    """Name the person; a key by its id, which is too long to be read, and a job by its own name."""
+    named = getattr(row, "person", "")
+    if named or len(id_) < UUID_LENGTH:
+        return cells.text(named or f"{kind} {id_}".strip())
+    return cells.cut(f"{kind.replace('_', ' ')} {id_}", head=14)
 
 
 def _json(value: Any) -> SafeString:  # noqa: ANN401  (whatever an event or an act carries)

@@ -78,6 +78,14 @@ class TestTimeline:
         assert event_ids(text) == {encode_id("evt", one.pk) for one in [first, *others]}
         assert "this one" in text
 
+    def test_leads_to_what_the_event_names(self, browse, house, payout):
+        [event, *_] = events_of(payout)
+
+        text = page_of(browse, event)
+
+        customer = encode_id("cus", house.payouts["sent"].customer_id)
+        assert f'href="/admin/accounts/customer/{customer}/"' in text
+
     def test_of_much_shows_what_is_around_and_leads_to_the_rest(self, browse, house):
         printed = encode_id("po", new_id())
         add_events(house, printed, 100)

@@ -195,6 +195,12 @@ class TestTheJobsScreen:
         assert "</i>late</span>" in row
         assert re.search(r"<td class=\"k-end\">[45]</td></tr>", row)
 
+    def test_says_that_a_period_was_set_aside_though_others_go_on(self, browse):
+        text = browse("milo").get(JOBS_URL).content.decode()
+
+        [row] = [one for one in text.split("<tr>") if ">banking.seed_calendar</code>" in one]
+        assert "</i>a period set aside</span>" in row
+
     def test_is_of_periods_alone_where_they_are_narrowed(self, browse, hourly):
         text = browse("milo").get(f"{JOBS_URL}?kind={hourly.kind}").content.decode()
 

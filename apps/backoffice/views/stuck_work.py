@@ -102,7 +102,9 @@ def stuck_work(site: Site, request: HttpRequest) -> HttpResponse:
         "tables": [
             _kinds(stuck.count_work(organization_ids=scope), now=now, organization=wanted),
             _rows(rows, kind, standings, {one.id: str(one) for one in seen}),
-            jobs_table(stuck.list_jobs(now=now), now=now),
+            jobs_table(
+                stuck.list_jobs(now=now), now=now, more_url=reverse("admin:core_jobrun_changelist")
+            ),
         ],
     }
     request.current_app = site.name

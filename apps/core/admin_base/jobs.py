@@ -12,7 +12,7 @@ from apps.core.admin_base.pages import Table
 from apps.core.jobs import JOBS_KIND
 
 
-def jobs_table(found: Sequence[stuck.JobStanding], *, now: datetime) -> Table:
+def jobs_table(found: Sequence[stuck.JobStanding], *, now: datetime, more_url: str = "") -> Table:
     """Return each declared job with its last success, its next period and those not done."""
     return Table(
         "Jobs",
@@ -44,7 +44,7 @@ def jobs_table(found: Sequence[stuck.JobStanding], *, now: datetime) -> Table:
             for one in found
         ],
         note="late: the last success is older than two periods; missed: nobody planned the period",
-        more_url=reverse("admin:core_jobrun_changelist"),
+        more_url=more_url,
         more_label="All periods",
     )
 
@@ -54,6 +54,8 @@ def _standing_of(one: stuck.JobStanding, *, now: datetime) -> SafeString:
         return cells.state("stopped", label="stopped by a period", tone="bad")
     if one.is_late(now=now):
         return cells.state("late", tone="bad")
+    if one.set_aside:
+        return cells.state("set_aside", label="a period set aside", tone="warn")
     if not one.is_planned:
         return cells.state("not planned yet", tone="warn")
     return cells.state("on time", tone="good")
