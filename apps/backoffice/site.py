@@ -195,7 +195,7 @@ class KassaSite(ThemeSite):
         match = _PRINTED_ID.fullmatch(text)
         screen = self.screen_of_prefix(match[1]) if match else None
         if screen is None:
-            return cells.text(text)
+            return cells.cut(text) if match else cells.text(text)
         name = f"{self.name}:{screen.opts.app_label}_{screen.opts.model_name}_change"
         return cells.cut(text, url=reverse(name, args=[text]))
 

@@ -1,13 +1,15 @@
 """Reads of the core's own rows, and the only place here that locks them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 from uuid import UUID
 
 from django.db import connection
+from django.db.models import QuerySet
 
+from apps.core.events import event_classes
 from apps.core.models import (
     AuditEvent,
     EventWork,
@@ -211,6 +213,22 @@ def find_event_data(
         organization_id=organization_id, name=name, aggregate_id=aggregate_id
     )
     return events.values_list("data", flat=True).first()
+
+
+def list_events_about(
+    *, organization_ids: Collection[UUID], aggregate_id: str
+) -> QuerySet[OutboxEvent]:
+    """
+    Return the events about one thing, by its printed id, whatever kind of thing it is.
+
+    Those of a journal entry are not found: no index leads to them (ADR 0056).
+    """
+    kinds = {event.aggregate_type for event in event_classes()}
+    return OutboxEvent.objects.filter(
+        organization_id__in=organization_ids,
+        aggregate_type__in=sorted(kinds),
+        aggregate_id=aggregate_id,
+    ).exclude(aggregate_type="journal_entry")
 
 
 def find_latest_act(
