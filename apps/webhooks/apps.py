@@ -10,7 +10,8 @@ class WebhooksConfig(AppConfig):
     @override
     def ready(self) -> None:
         from apps.core import outbox, work  # noqa: PLC0415  (once the apps are loaded)
-        from apps.webhooks import handlers, models, operations  # noqa: PLC0415
+        from apps.webhooks import handlers, models, operations, registry  # noqa: PLC0415
+        from apps.webhooks.rules.inbound import read_standard  # noqa: PLC0415
 
         # In order: an endpoint may ask for that, and a delivery waits for those that are there.
         outbox.register_consumer(name="webhooks", handler=handlers.fan_out, ordered=True)
@@ -29,3 +30,10 @@ class WebhooksConfig(AppConfig):
             queue="webhooks_slow",
             condition="is_slow",
         )
+        work.register_kind(
+            name=operations.INBOUND_KIND,
+            model=models.InboundEvent,
+            task="webhooks.work_inbound",
+            queue="events",
+        )
+        registry.register_provider(name="sandbox", read=read_standard)

@@ -73,3 +73,19 @@ class ReplayTooOld(RuleViolation):
     """A replay reaches back at most 14 days."""
 
     code = "replay_too_old"
+
+
+class ConnectionNotFound(NotFound):
+    """The organization has no such connection to a provider."""
+
+
+class UnknownProvider(RuleViolation):
+    """We take messages of no provider of this name."""
+
+    code = "unknown_provider"
+
+
+class SecretMalformed(RuleViolation):
+    """A provider's secret is `whsec_` and the base64 of 24 to 64 bytes."""
+
+    code = "secret_malformed"

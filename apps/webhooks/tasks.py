@@ -1,11 +1,14 @@
 """
-Sending, by workers: claim a lane, ask what it owes, POST with no transaction open, record.
+The work of this app's workers: deliveries that are owed, and events that providers told.
+
+Sending: claim a lane, ask what it owes, POST with no transaction open, record.
 
 A lane's row is the queue; a task's message only says "look now". Any of this may stop at any
 instant: a lane whose holder died falls due again when its lease ends, and sends the same ids.
 """
 
 import time
+import traceback
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Final
@@ -15,10 +18,12 @@ from celery import shared_task
 from django.db import connection
 
 from apps.core import clock, work
+from apps.core.actors import Actor
+from apps.core.errors import Refusal
 from apps.webhooks import operations, queries
 from apps.webhooks.adapters.sender import ATTEMPT_SECONDS_MAX, Message, Sender
 from apps.webhooks.errors import UrlRefused
-from apps.webhooks.models import WebhookLane
+from apps.webhooks.models import InboundEvent, WebhookLane
 from apps.webhooks.operations import LaneWork, Owed, Recorded
 from apps.webhooks.rules import retries, signing, targets
 from apps.webhooks.rules.retries import UNREACHED, Attempt, Outcome
@@ -220,3 +225,44 @@ def _follow_up(lane: WebhookLane, recorded: Recorded) -> None:
         operations.move_to_queue(**endpoint, is_slow=recorded.moves_to_slow)
     if recorded.is_circuit_closed:
         operations.wake_endpoint(**endpoint)
+
+
+# --- The inbox --------------------------------------------------------------------------------
+
+INBOX: Final = Actor.job("webhooks.inbox")
+INBOUND_SECONDS_MAX: Final = 30.0
+_INBOUND_A_CLAIM: Final = 20
+# Each is one short transaction.
+_INBOUND_LEASE_SECONDS: Final = 60
+
+
+@shared_task(name="webhooks.work_inbound")
+def work_inbound(**_: object) -> None:
+    """Work what providers told until none of it is due, or half a minute is over."""
+    begun = time.monotonic()
+    while work_due_events():
+        if time.monotonic() - begun > INBOUND_SECONDS_MAX:
+            work.nudge(operations.INBOUND_KIND)
+            return
+
+
+def work_due_events() -> int:
+    """Work due events of providers; return how many."""
+    claimed = work.claim_due(
+        InboundEvent, limit=_INBOUND_A_CLAIM, lease_seconds=_INBOUND_LEASE_SECONDS
+    )
+    for event in claimed:
+        try:
+            operations.work_event(claimed=event, actor=INBOX, now=clock.now())
+        # The boundary: one event that breaks us delays itself alone; its row records the fault.
+        # Where it was is logged without its message, which may repeat what the provider wrote.
+        except Exception as fault:  # noqa: BLE001
+            code = fault.code if isinstance(fault, Refusal) else type(fault).__name__
+            log.error(  # noqa: TRY400 - see above
+                "inbound_event_failed",
+                inbound_event_id=str(event.id),
+                fault=code,
+                where=traceback.format_tb(fault.__traceback__)[-3:],
+            )
+            operations.put_event_off(claimed=event, error_code=code[:64])
+    return len(claimed)
