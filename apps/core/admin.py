@@ -71,8 +71,7 @@ class AuditEventAdmin(RecordAdmin[AuditEvent]):
         shown.append(Fact("Reason", cells.text(obj.reason), wide=True))
         for title, values in (("Before", obj.before), ("After", obj.after)):
             shown += [
-                Fact(f"{title}: {name}", cells.text(value))
-                for name, value in (values or {}).items()
+                Fact(f"{title}: {name}", _json(value)) for name, value in (values or {}).items()
             ]
         return shown
 
@@ -125,8 +124,18 @@ class OutboxEventAdmin(RecordAdmin[OutboxEvent]):
         return shown + [Fact(name, _json(value)) for name, value in obj.data.items()]
 
 
-def _json(value: Any) -> SafeString:  # noqa: ANN401  (whatever an event carries)
-    return cells.code(value) if isinstance(value, dict | list) else cells.text(value)
+def _json(value: Any) -> SafeString:  # noqa: ANN401  (whatever an event or an act carries)
+    match value:
+        case dict():
+            return cells.code(value)
+        case list() if all(isinstance(one, str) for one in value):
+            return cells.words(value)
+        case list():
+            return cells.code(value)
+        case bool():
+            return cells.yes_no(value)
+        case _:
+            return cells.text(value)
 
 
 @admin.register(JobRun)

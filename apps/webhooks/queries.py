@@ -9,7 +9,7 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import connection
-from django.db.models import Exists, OuterRef, Q, QuerySet
+from django.db.models import Count, Exists, Min, OuterRef, Q, QuerySet
 from django.db.models.functions import Now
 
 from apps.core import work
@@ -38,6 +38,7 @@ from apps.webhooks.rules.targets import Policy
 from apps.webhooks.states import DeliveryStatus, EndpointStatus, Ordering
 
 _REPLAYED_MAX = 10_000
+_COUNTED_MAX = 10_000
 
 
 def get_policy() -> Policy:
@@ -303,6 +304,33 @@ def list_recent_durations_ms(*, organization_id: UUID, endpoint_id: UUID) -> lis
         .order_by("-id")
         .values_list("duration_ms", flat=True)[: retries.SLOW_SAMPLE]
     )
+
+
+def is_among_slow(*, organization_id: UUID, endpoint_id: UUID) -> bool:
+    """Say whether the workers of the slow endpoints send to this one."""
+    return WebhookLane.objects.filter(
+        organization_id=organization_id, endpoint_id=endpoint_id, is_slow=True
+    ).exists()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Counted:
+    """How many deliveries there are, and when the oldest of them was made."""
+
+    number: int
+    oldest_made_at: datetime | None
+
+
+def count_latest(*, organization_id: UUID, endpoint_id: UUID, status: DeliveryStatus) -> Counted:
+    """Count those in this status among the endpoint's latest 10 000 deliveries."""
+    latest = list_deliveries(
+        organization_id=organization_id, wanted=DeliveryFilter(endpoint_id=endpoint_id)
+    ).order_by("-id")[:_COUNTED_MAX]
+    fits = Q(status=status)
+    found = latest.aggregate(
+        number=Count("id", filter=fits), oldest_made_at=Min("created_at", filter=fits)
+    )
+    return Counted(**found)
 
 
 # --- The event feed ---------------------------------------------------------------------------

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from django.db.models.functions import Now
 
+from apps.accounts import queries as accounts
 from apps.core import audit, idempotency, transactions
 from apps.core.actors import Actor
 from apps.core.ids import encode_id
@@ -16,6 +17,7 @@ from apps.webhooks.models import WebhookDelivery, WebhookEndpoint, WebhookReplay
 from apps.webhooks.operations import _shared
 from apps.webhooks.states import OPEN, DeliveryStatus, EndpointStatus
 
+REPLAY: Final = "webhooks.replay_delivery"
 REACH_MAX: Final = timedelta(days=14)
 
 
@@ -34,6 +36,7 @@ def replay_delivery(
 
     Asking twice within a minute sends once, also under two keys.
 
+    :raises CapabilityMissing: if the actor is staff who may not
     :raises DeliveryNotFound: if the organization has no such delivery
     :raises EndpointNotFound: if its endpoint was deleted
     :raises EndpointDisabled: if its endpoint is off
@@ -42,6 +45,7 @@ def replay_delivery(
     claim = idempotency.claim(
         organization_id, idempotency_key, "replay_delivery", delivery_id, reason
     )
+    accounts.require_capability(actor=actor, capability=REPLAY, organization_id=organization_id)
     found = queries.get_delivery(organization_id=organization_id, delivery_id=delivery_id)
     if claim.replayed:
         return found
@@ -76,6 +80,7 @@ def replay_failed(
 
     Asking twice within a minute returns the first replay.
 
+    :raises CapabilityMissing: if the actor is staff who may not
     :raises EndpointNotFound: if the organization has no such endpoint
     :raises EndpointDisabled: if the endpoint is off
     :raises ReplayTooOld: if `since` is more than 14 days ago
@@ -83,6 +88,7 @@ def replay_failed(
     claim = idempotency.claim(
         organization_id, idempotency_key, "replay_failed", endpoint_id, since, reason
     )
+    accounts.require_capability(actor=actor, capability=REPLAY, organization_id=organization_id)
     if claim.replayed:
         return queries.get_replay(organization_id=organization_id, replay_id=claim.resource_id)
     endpoint = _enabled(organization_id, endpoint_id)
