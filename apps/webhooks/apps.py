@@ -9,8 +9,8 @@ class WebhooksConfig(AppConfig):
 
     @override
     def ready(self) -> None:
-        from apps.core import outbox, work  # noqa: PLC0415  (once the apps are loaded)
-        from apps.webhooks import handlers, models, operations, registry  # noqa: PLC0415
+        from apps.core import jobs, outbox, work  # noqa: PLC0415  (once the apps are loaded)
+        from apps.webhooks import handlers, models, operations, registry, tasks  # noqa: PLC0415
         from apps.webhooks.rules.inbound import read_standard  # noqa: PLC0415
 
         # In order: an endpoint may ask for that, and a delivery waits for those that are there.
@@ -37,3 +37,6 @@ class WebhooksConfig(AppConfig):
             queue="events",
         )
         registry.register_provider(name="sandbox", read=read_standard)
+        jobs.declare(
+            kind="webhooks.purge_inbox", schedule=jobs.Every(minutes=60), run=tasks.purge_inbox
+        )

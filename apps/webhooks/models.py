@@ -28,6 +28,7 @@ from apps.webhooks.states import (
     ENDPOINT_MOVES,
     INBOUND_FINAL,
     INBOUND_MOVES,
+    INBOUND_WAITS,
     DeliveryStatus,
     DisabledReason,
     EndpointStatus,
@@ -393,9 +394,17 @@ class InboundEvent(WorkRow, OrganizationOwned):
             *work_indexes("inbound_event"),
             models.Index(name="inbound_event_of", fields=["organization", "-id"]),
             models.Index(
+                name="inbound_event_of_connection", fields=["organization", "connection", "-id"]
+            ),
+            models.Index(
                 name="inbound_event_that_waits",
                 fields=["organization", "provider", "object_key"],
                 condition=Q(state__in=[WorkState.PENDING, WorkState.LEASED]),
+            ),
+            models.Index(
+                name="inbound_event_of_no_object",
+                fields=["organization", "outcome", "-id"],
+                condition=Q(outcome__in=INBOUND_WAITS),
             ),
             models.Index(
                 name="inbound_event_of_its_effect",

@@ -20,6 +20,7 @@ from apps.webhooks.errors import (
     DeliveryNotFound,
     EndpointNotFound,
     EventNotFound,
+    InboundEventNotFound,
 )
 from apps.webhooks.models import (
     InboundEvent,
@@ -447,3 +448,19 @@ def lock_waiting_events(
         state__in=work.OPEN,
     )
     return list(rows.order_by("id").select_for_update(no_key=True))
+
+
+def get_inbound_event_for_update(*, organization_id: UUID, inbound_event_id: UUID) -> InboundEvent:
+    """
+    Return one event of a provider, locked, whoever has leased it.
+
+    :raises InboundEventNotFound: if the organization has no such event
+    """
+    found = (
+        InboundEvent.objects.select_for_update(no_key=True)
+        .filter(organization_id=organization_id, id=inbound_event_id)
+        .first()
+    )
+    if found is None:
+        raise InboundEventNotFound("No such event of a provider.")
+    return found

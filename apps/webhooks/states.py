@@ -85,3 +85,4 @@ INBOUND_MOVES: Final = {
     InboundOutcome.IGNORED: set[InboundOutcome](),
 }
 INBOUND_FINAL: Final = (*sorted(_KNOWN), InboundOutcome.IGNORED)
+INBOUND_WAITS: Final = (InboundOutcome.PARKED, InboundOutcome.UNMATCHED)

@@ -11,6 +11,7 @@ import time
 import traceback
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Final
 
 import structlog
@@ -266,3 +267,15 @@ def work_due_events() -> int:
             )
             operations.put_event_off(claimed=event, error_code=code[:64])
     return len(claimed)
+
+
+def purge_inbox(_period: str, now: datetime) -> None:
+    """Let go of what providers told once it was kept long enough; what is left over comes later."""
+    begun = time.monotonic()
+    for look in (
+        operations.purge_inbound_bodies,
+        partial(operations.purge_inbound_events, now=now),
+    ):
+        while look() == operations.PURGED_AT_ONCE:
+            if time.monotonic() - begun > INBOUND_SECONDS_MAX:
+                return

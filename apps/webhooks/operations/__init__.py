@@ -18,10 +18,16 @@ from apps.webhooks.operations._endpoints import (
 from apps.webhooks.operations._fanout import envelope, fan_out
 from apps.webhooks.operations._inbox import (
     INBOUND_KIND,
+    link_event,
     match_parked,
     put_event_off,
     receive_event,
     work_event,
+)
+from apps.webhooks.operations._keeping import (
+    PURGED_AT_ONCE,
+    purge_inbound_bodies,
+    purge_inbound_events,
 )
 from apps.webhooks.operations._replays import replay_delivery, replay_failed
 from apps.webhooks.operations._sending import (
@@ -45,6 +51,7 @@ __all__ = [
     "INBOUND_KIND",
     "LANE_KIND",
     "OVERLAP_SECONDS_DEFAULT",
+    "PURGED_AT_ONCE",
     "SLOW_LANE_KIND",
     "EndpointTerms",
     "LaneWork",
@@ -59,10 +66,13 @@ __all__ = [
     "enable_endpoint",
     "envelope",
     "fan_out",
+    "link_event",
     "match_parked",
     "move_to_queue",
     "open_lane",
     "ping_endpoint",
+    "purge_inbound_bodies",
+    "purge_inbound_events",
     "put_event_off",
     "put_lane_off",
     "receive_event",

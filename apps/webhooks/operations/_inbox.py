@@ -11,19 +11,22 @@ from uuid import UUID
 import structlog
 from django.db.models.functions import Now
 
-from apps.core import encryption, transactions, work
+from apps.accounts import queries as accounts
+from apps.core import audit, encryption, idempotency, transactions, work
 from apps.core.actors import Actor
 from apps.core.errors import InvariantBroken
 from apps.core.ids import new_id
 from apps.webhooks import queries, registry
+from apps.webhooks.errors import InboundBodyGone, InboundEventSettled, InboundObjectNotFound
 from apps.webhooks.models import InboundEvent, ProviderConnection
 from apps.webhooks.registry import InboundHandler, InboundMessage, Standing
 from apps.webhooks.rules import inbound
 from apps.webhooks.rules.inbound import Reading
-from apps.webhooks.states import InboundOutcome
+from apps.webhooks.states import INBOUND_WAITS, InboundOutcome
 
 log = structlog.stdlib.get_logger("kassa.webhooks")
 
+LINK: Final = "webhooks.link_event"
 INBOUND_KIND: Final = "webhooks.inbound"
 BODY_COLUMN: Final = "webhooks_inboundevent.sealed_body"
 # Any byte is one character of it and comes back as it was.
@@ -91,6 +94,55 @@ def put_event_off(*, claimed: InboundEvent, error_code: str) -> None:
     event = _lock(claimed)
     if event is not None:
         work.mark_retry(event, error_code=error_code)
+
+
+@transactions.outermost
+def link_event(
+    *,
+    organization_id: UUID,
+    inbound_event_id: UUID,
+    object_key: str,
+    reason: str,
+    idempotency_key: str,
+    actor: Actor,
+    now: datetime,
+) -> InboundEvent:
+    """
+    Say what an event is about that found no object, and work it there and then, by rank as ever.
+
+    :raises CapabilityMissing: if the actor is staff who may not
+    :raises InboundEventNotFound: if the organization has no such event
+    :raises InboundEventSettled: if it is not one that found no object
+    :raises InboundBodyGone: if what the provider wrote is no longer kept
+    :raises InboundObjectNotFound: if its handler finds nothing by this key
+    """
+    claim = idempotency.claim(
+        organization_id, idempotency_key, "link_event", inbound_event_id, object_key, reason
+    )
+    accounts.require_capability(actor=actor, capability=LINK, organization_id=organization_id)
+    event = queries.get_inbound_event_for_update(
+        organization_id=organization_id, inbound_event_id=inbound_event_id
+    )
+    if claim.replayed:
+        return event
+    handler = registry.find_handler(provider=event.provider, type=event.type)
+    if handler is None or event.outcome not in INBOUND_WAITS:
+        raise InboundEventSettled("Only an event that found no object is linked to one.")
+    if event.sealed_body is None:
+        raise InboundBodyGone("What the provider wrote is no longer kept.")
+    before = _standing(event)
+    event.linked_key = object_key
+    event.save(update_fields=["linked_key"])
+    # As if it were released and a worker had it; whoever has leased it finds it done.
+    work.mark_released(event)
+    message = _message(event, actor=actor, now=now)
+    standing = handler.lock(message)
+    if standing is None:
+        raise InboundObjectNotFound("There is nothing of this name that it could be about.")
+    _settle(event, handler, standing, message)
+    work.mark_done(event)
+    audit.record(LINK, event, actor=actor, reason=reason, before=before, after=_standing(event))
+    return event
 
 
 @transactions.required
@@ -177,6 +229,14 @@ def _wait(event: InboundEvent, *, now: datetime) -> None:
     # To look is no try that failed: those are counted from here.
     _decide(event, InboundOutcome.PARKED, now=now, attempts=0)
     work.mark_retry(event, error_code="object_unknown", delay_seconds=delay)
+
+
+def _standing(event: InboundEvent) -> dict[str, object]:
+    return {
+        "outcome": str(event.outcome),
+        "object": event.linked_key or event.object_key,
+        "effect": event.effect_id,
+    }
 
 
 def _decide(
