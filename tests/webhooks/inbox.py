@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 from django.test import Client
 from standardwebhooks import Webhook
 
-from apps.core import clock
+from apps.core import clock, invariants, work
 from apps.core.ids import encode_id
-from apps.webhooks import operations
+from apps.webhooks import operations, tasks
 from apps.webhooks.models import InboundEvent, RefusedCall
 from apps.webhooks.rules import signing
+from tests.support import past_the_guards
 from tests.webhooks.factories import TESTS
 
 if TYPE_CHECKING:
@@ -95,3 +96,35 @@ def refused():
 
 def kept():
     return list(InboundEvent.objects.order_by("id"))
+
+
+def outcomes():
+    return [event.outcome for event in kept()]
+
+
+def say(connection, type_, key="thing_1", **more):
+    """Have the provider send an event that is taken."""
+    answer = tell(connection, message(type_, key), **more)
+    assert answer.status_code == 200
+
+
+def work_all():
+    """What the workers of the queue do until nothing is due."""
+    tasks.work_inbound()
+
+
+def make_due():
+    InboundEvent.objects.filter(state__in=work.OPEN).update(next_attempt_at=clock.now())
+
+
+def age(*, hours):
+    """Let the events have been received that much earlier, and be due."""
+    past_the_guards(
+        "UPDATE webhooks_inboundevent SET"
+        f" received_at = received_at - interval '{hours} hours', next_attempt_at = now()"
+    )
+
+
+def broken():
+    """The names of the invariants of all apps that do not hold."""
+    return [breach.name for breach in invariants.breaches()]

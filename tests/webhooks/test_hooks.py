@@ -45,11 +45,6 @@ from tests.webhooks.inbox import (
 )
 
 
-@pytest.fixture
-def connection(organization):
-    return connect(organization)
-
-
 def body_of(event):
     return encryption.unseal(
         event.organization_id, "webhooks_inboundevent.sealed_body", event.id, event.sealed_body

@@ -24,39 +24,20 @@ from apps.webhooks.errors import (
 from apps.webhooks.models import InboundEvent
 from tests.accounts.factories import create_organization, create_staff
 from tests.support import past_the_guards, race
-from tests.webhooks import things
-from tests.webhooks.inbox import connect, kept, message, tell
-from tests.webhooks.things import Things, appear, standing
+from tests.webhooks.inbox import age, kept, message, tell
+from tests.webhooks.things import appear, standing
 
 REASON = "The payer wrote another number."
 
 
-@pytest.fixture(autouse=True)
-def _things(transactional_db, monkeypatch):
-    monkeypatch.setattr(registry, "_handlers", {})
-    things.register(Things())
-    things.create_table()
-    yield
-    things.drop_table()
-
-
-@pytest.fixture
-def connection(organization):
-    return connect(organization)
-
-
-def age(days):
-    past_the_guards(
-        "UPDATE webhooks_inboundevent SET"
-        f" received_at = received_at - interval '{days} days', next_attempt_at = now()"
-    )
+pytestmark = pytest.mark.usefixtures("known_things")
 
 
 @pytest.fixture
 def unmatched(connection):
     """An event whose object was not known for three days."""
     tell(connection, message("thing.paid", "thing_unknown"), message_id="msg_1")
-    age(days=3)
+    age(hours=72)
     tasks.work_inbound()
     [event] = kept()
     assert event.outcome == "unmatched"
@@ -150,7 +131,7 @@ class TestLinking:
 
 class TestRefusing:
     @pytest.fixture(autouse=True)
-    def _nothing_moves(self, organization, unmatched):
+    def _nothing_moves(self, known_things, organization, unmatched):
         appear(organization, "thing_1")
         yield
         assert standing(organization, "thing_1") == (0, [])
@@ -184,7 +165,7 @@ class TestRefusing:
             link(unmatched)
 
     def test_what_has_no_body_any_more(self, unmatched):
-        age(days=90)
+        age(hours=90 * 24)
         operations.purge_inbound_bodies()
 
         with pytest.raises(InboundBodyGone):

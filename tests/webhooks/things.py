@@ -9,6 +9,7 @@ from __future__ import annotations
 from django.db import connection
 
 from apps.core import outbox, transactions
+from apps.core.errors import RuleViolation
 from apps.webhooks import operations, registry
 from apps.webhooks.registry import Standing
 from tests.webhooks.factories import ThingChanged
@@ -61,6 +62,19 @@ class Things:
         )
         outbox.publish(told, actor=message.actor, now=message.now)
         return told
+
+
+class NotNow(RuleViolation):
+    """A rule of the app above says no."""
+
+    code = "not_now_of_tests"
+
+
+class Failing(Things):
+    """Raises with what the provider wrote, as careless code does."""
+
+    def lock(self, message):
+        raise ValueError(f"Cannot read {message.body!r} of {message}")
 
 
 def create_table():
