@@ -447,7 +447,8 @@ def lock_waiting_events(
         object_key=object_key,
         state__in=work.OPEN,
     )
-    return list(rows.order_by("id").select_for_update(no_key=True))
+    # Their bodies may be long, and are nothing to who makes an object known.
+    return list(rows.order_by("id").defer("sealed_body").select_for_update(no_key=True))
 
 
 def get_inbound_event_for_update(*, organization_id: UUID, inbound_event_id: UUID) -> InboundEvent:

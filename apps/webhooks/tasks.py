@@ -232,7 +232,8 @@ def _follow_up(lane: WebhookLane, recorded: Recorded) -> None:
 
 INBOX: Final = Actor.job("webhooks.inbox")
 INBOUND_SECONDS_MAX: Final = 30.0
-_INBOUND_A_CLAIM: Final = 20
+# A body may be a mebibyte.
+_INBOUND_A_CLAIM: Final = 10
 # Each is one short transaction.
 _INBOUND_LEASE_SECONDS: Final = 60
 

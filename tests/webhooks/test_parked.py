@@ -152,6 +152,31 @@ class TestParked:
         assert outcomes() == ["applied"]
         assert standing(organization, "thing_1") == (3, ["msg_1"])
 
+    def test_released_after_its_body_is_gone_waits_for_a_person_again(
+        self, organization, connection
+    ):
+        say(connection, "thing.paid")
+        age(hours=91 * 24)
+        work_all()
+        operations.purge_inbound_bodies()
+        appear(organization, "thing_1")
+
+        core.release_work(
+            kind_name=operations.INBOUND_KIND,
+            row_id=kept()[0].id,
+            reason="The payment is there now.",
+            actor=TESTS,
+        )
+        work_all()
+
+        [event] = kept()
+        assert (event.state, event.outcome, event.last_error_code) == (
+            "failed",
+            "unmatched",
+            "body_gone",
+        )
+        assert standing(organization, "thing_1") == (0, [])
+
     def test_looks_are_no_tries(self, organization, connection):
         say(connection, "thing.paid")
         for _ in range(work.ATTEMPTS_MAX + 3):

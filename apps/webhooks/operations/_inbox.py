@@ -14,7 +14,6 @@ from django.db.models.functions import Now
 from apps.accounts import queries as accounts
 from apps.core import audit, encryption, idempotency, transactions, work
 from apps.core.actors import Actor
-from apps.core.errors import InvariantBroken
 from apps.core.ids import new_id
 from apps.webhooks import queries, registry
 from apps.webhooks.errors import InboundBodyGone, InboundEventSettled, InboundObjectNotFound
@@ -78,6 +77,10 @@ def work_event(*, claimed: InboundEvent, actor: Actor, now: datetime) -> None:
     if handler is None:
         _decide(event, InboundOutcome.IGNORED, now=now)
         work.mark_done(event)
+        return
+    if event.sealed_body is None:
+        # Released after its time: nobody can read any more what it says.
+        work.mark_failed(event, error_code="body_gone")
         return
     message = _message(event, actor=actor, now=now)
     standing = handler.lock(message)
@@ -179,10 +182,7 @@ def _lock(claimed: InboundEvent) -> InboundEvent | None:
 
 
 def _message(event: InboundEvent, *, actor: Actor, now: datetime) -> InboundMessage:
-    if event.sealed_body is None:
-        msg = f"The body of inbound event {event.id} is no longer kept."
-        raise InvariantBroken(msg)
-    sealed = bytes(event.sealed_body)
+    sealed = bytes(event.sealed_body or b"")
     body = encryption.unseal(event.organization_id, BODY_COLUMN, event.id, sealed)
     return InboundMessage(
         organization_id=event.organization_id,
