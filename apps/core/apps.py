@@ -9,7 +9,4 @@ class CoreConfig(AppConfig):
 
     @override
     def ready(self) -> None:
-        from apps.core import checks, jobs, outbox, work  # noqa: F401, PLC0415  (registers itself)
-
-        outbox.register_work_kinds()
-        jobs.register_work_kind()
+        from apps.core import checks, tasks  # noqa: F401, PLC0415  (they register themselves)

@@ -8,7 +8,7 @@ commit together. See events.md, section 1.
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, NamedTuple
@@ -17,12 +17,13 @@ from uuid import UUID
 import structlog
 from django.db import InterfaceError, OperationalError, connection
 
-from apps.core import context, queries, statements, transactions, work
+from apps.core import context, queries, statements, transactions, work, working
 from apps.core.actors import Actor
 from apps.core.errors import InvariantBroken
 from apps.core.events import DATA_BYTES_MAX, Event, public_type
 from apps.core.ids import new_ids
 from apps.core.models import EventWork, OutboxBatch, OutboxEvent
+from apps.core.working import Worker
 
 log = structlog.get_logger(__name__)
 
@@ -30,8 +31,8 @@ RELAY_KIND: Final = "core.relay"
 CONSUME_KIND: Final = "core.consume"
 _LEASE_SECONDS: Final = 60
 _PORTION: Final = 500
-# What a consumer is given in one transaction. Ten of these, which one claim may bring, are over
-# within the lease, also where each event is owed to the sixteen endpoints of an organisation.
+# What a consumer is given in one transaction. That is over in a second or two, also where each
+# event is owed to the sixteen endpoints of an organisation.
 _EVENTS_MAX: Final = 250
 # An ordered consumer's row looks again after this; each time doubles it, up to half a minute.
 _WAIT_SECONDS: Final = 0.2
@@ -188,12 +189,12 @@ def _flush() -> None:
 
 def register_consumer(*, name: str, handler: Handler, ordered: bool = False) -> None:
     """
-    Have `handler(organization_id, events)` called with each committed batch's public events.
+    Have `handler(organization_id, events)` called with committed batches' public events.
 
-    It runs inside a transaction, with at most 250 events of one batch in order; its effect commits
-    together with the note that they are worked. It may be called again after a crash, must accept
-    batches in any order, and what it failed at twice it gets event by event. It sees what is
-    relayed from now on, not the past.
+    It runs inside a transaction, with at most 250 events, of one batch or of several, each batch's
+    in order; its effect commits together with the note that they are worked. It may be called again
+    after a crash, must accept batches in any order, and what it failed at twice it gets event by
+    event. It sees what is relayed from now on, not the past.
 
     An `ordered` consumer gets an event only after every earlier one of its aggregate: one that
     fails holds back those after it, and nothing else, until it is quarantined.
@@ -201,16 +202,15 @@ def register_consumer(*, name: str, handler: Handler, ordered: bool = False) -> 
     _consumers[name] = Consumer(handler, ordered=ordered)
 
 
-def register_work_kinds() -> None:
-    work.register_kind(name=RELAY_KIND, model=OutboxBatch, task="core.relay", queue="events")
-    work.register_kind(name=CONSUME_KIND, model=EventWork, task="core.consume", queue="events")
-
-
 def relay(*, limit: int = 500) -> int:
     """Give committed batches their position and consumers their work; return how many were due."""
     claimed = work.claim_due(OutboxBatch, limit=limit, lease_seconds=_LEASE_SECONDS)
     for organization_id in {batch.organization_id: None for batch in claimed}:
-        relay_organization(organization_id=organization_id)
+        try:
+            relay_organization(organization_id=organization_id)
+        # The boundary: a feed that cannot go on holds up no other. Its batches' leases lapse.
+        except Exception:
+            log.exception("feed_not_relayed", organization_id=str(organization_id))
     return len(claimed)
 
 
@@ -249,28 +249,16 @@ def _relay_portion(*, organization_id: UUID) -> int:
     return len(ids)
 
 
-def consume(*, limit: int = 10) -> int:
+def consume(*, limit: int | None = None) -> int:
     """
     Work due batches for their consumers; a consumer that fails delays only its own row.
 
     Of a large batch one portion is worked; the rest takes its turn among all that is due.
     """
-    claimed = work.claim_due(EventWork, limit=limit, lease_seconds=_LEASE_SECONDS)
-    for row in claimed:
-        try:
-            _consume_row(row)
-        # The boundary: one poison batch must not hold up the others; its row records the fault.
-        except Exception as fault:
-            log.exception("consumer_failed", consumer=row.consumer, batch_id=str(row.batch_id))
-            _record_failure(row, is_passing=isinstance(fault, OperationalError | InterfaceError))
-    return len(claimed)
+    return working.work_due(CONSUMING, limit=limit)
 
 
-@transactions.outermost
-def _consume_row(claimed: EventWork) -> None:
-    row = _lock_row(claimed)
-    if row is None:
-        return
+def _consume_row(row: EventWork) -> None:
     consumer = _consumers.get(row.consumer)
     if consumer is None:
         # While releases change over, another process may know it already, or still.
@@ -283,6 +271,58 @@ def _consume_row(claimed: EventWork) -> None:
         work.mark_retry(row, error_code=_WAITS, delay_seconds=delay)
         return
     _work(row, consumer, portion, waiting)
+
+
+def _alike(row: EventWork) -> Hashable:
+    """Return what rows have in common that may be worked together: all of it is to be tried."""
+    is_whole = row.ordinal is None and not row.next_ordinal
+    is_untried = row.attempts == 1 and not row.lapses
+    return (row.organization_id, row.consumer) if is_whole and is_untried else None
+
+
+@transactions.outermost
+def _consume_together(claimed: list[EventWork]) -> list[EventWork]:
+    """
+    Give a consumer the events of many small batches at once; return the rows that it left.
+
+    What busy organizations owe is mostly batches of one event, each of which would cost a
+    transaction. If one of the events is poison nothing of this is done, and each row is worked for
+    itself.
+    """
+    consumer = _consumers.get(claimed[0].consumer)
+    rows = {row.batch_id: row for row in work.lock_all_leased(EventWork, claimed)}
+    if consumer is None or not rows:
+        return list(rows.values())
+    batches: Mapping[UUID, Sequence[OutboxEvent]] = queries.list_whole_batches(
+        organization_id=claimed[0].organization_id, batch_ids=list(rows), events_max=_EVENTS_MAX
+    )
+    if consumer.ordered:
+        batches = _free(rows, batches)
+    if batches:
+        events = [event for batch in batches.values() for event in batch]
+        consumer.handler(claimed[0].organization_id, events)
+        work.mark_all_done(EventWork, [rows.pop(batch_id) for batch_id in batches])
+    return list(rows.values())
+
+
+def _free(
+    rows: Mapping[UUID, EventWork], batches: Mapping[UUID, Sequence[OutboxEvent]]
+) -> dict[UUID, Sequence[OutboxEvent]]:
+    """Return the batches in which nothing waits for what is earlier, and not in these before it."""
+    waiting = queries.list_waiting(
+        rows=[rows[batch_id] for batch_id in batches],
+        events=[event for batch in batches.values() for event in batch],
+    )
+    held: set[tuple[str, str]] = set()
+    free = {}
+    for batch_id, batch in batches.items():
+        about = {(event.aggregate_type, event.aggregate_id) for event in batch}
+        # A batch that is left is worked after these: so nothing that is later may go before it.
+        if held & about or any(event.id in waiting for event in batch):
+            held |= about
+        else:
+            free[batch_id] = batch
+    return free
 
 
 def _work(
@@ -302,8 +342,8 @@ def _waiting(row: EventWork, portion: "_Portion") -> list[OutboxEvent]:
     """Return the events of the portion that wait for an earlier one of their aggregate."""
     # Rows are made in the order of positions and done in the transaction of their effect: what is
     # not seen as open here was worked before, whoever worked it.
-    ordinals = queries.list_waiting_ordinals(row=row, events=portion.events)
-    return [event for event in portion.events if event.ordinal in ordinals]
+    waiting = queries.list_waiting(rows=[row], events=portion.events)
+    return [event for event in portion.events if event.id in waiting]
 
 
 @dataclass(frozen=True, slots=True)
@@ -345,13 +385,10 @@ def _move_on(row: EventWork, portion: _Portion) -> None:
     work.mark_continued(row)
 
 
-@transactions.outermost
-def _record_failure(claimed: EventWork, *, is_passing: bool) -> None:
+def _put_off(row: EventWork, fault: Exception) -> None:
     """Put the row off; what failed twice is worked event by event, so that one alone is poison."""
-    row = _lock_row(claimed)
-    if row is None:
-        return
     tries = _tries(row)
+    is_passing = isinstance(fault, OperationalError | InterfaceError)
     if row.ordinal is None and tries > 1 and not is_passing:
         portion = _portion(row)
         if len(portion.events) > 1 or not portion.is_last:
@@ -377,13 +414,15 @@ def _set_apart(row: EventWork, events: Sequence[OutboxEvent]) -> None:
     work.nudge(CONSUME_KIND)
 
 
-def _lock_row(claimed: EventWork) -> EventWork | None:
-    row = work.lock_leased(
-        EventWork,
-        organization_id=claimed.organization_id,
-        row_id=claimed.id,
-        lease_token=claimed.lease_token,
-    )
-    if row is None:
-        log.info("work_lease_lost", kind=CONSUME_KIND, row_id=str(claimed.id))
-    return row
+CONSUMING: Final = Worker(
+    kind=CONSUME_KIND,
+    model=EventWork,
+    task="core.consume",
+    queue="events",
+    lease_seconds=_LEASE_SECONDS,
+    batch=100,
+    perform=working.at_once(_consume_row),
+    put_off=_put_off,
+    alike=_alike,
+    together=_consume_together,
+)

@@ -46,7 +46,7 @@ _FEED_REST: Final = """
 # them itself. An event with a row of its own is no longer its batch's. The condition on journal
 # entries is their index's: they have one event each, and nothing comes before it.
 _WAITING: Final = """
-    SELECT mine.ordinal
+    SELECT mine.batch_id, mine.ordinal
       FROM core_outbox_event AS mine
      CROSS JOIN LATERAL (
            SELECT work.state
@@ -54,7 +54,7 @@ _WAITING: Final = """
              JOIN core_event_work AS work
                ON work.organization_id = earlier.organization_id
               AND work.batch_id = earlier.batch_id
-              AND work.consumer = %(consumer)s AND work.id <> %(row)s
+              AND work.consumer = %(consumer)s AND work.id <> ALL(%(rows)s)
               AND (work.ordinal = earlier.ordinal
                    OR (work.ordinal IS NULL
                        AND (work.state = 'done' OR work.next_ordinal <= earlier.ordinal)))
@@ -67,8 +67,9 @@ _WAITING: Final = """
             ORDER BY earlier.sequence DESC, work.ordinal IS NULL
             LIMIT 1
      ) AS nearest
-     WHERE mine.organization_id = %(org)s AND mine.batch_id = %(batch)s
-       AND mine.ordinal = ANY(%(ordinals)s) AND mine.aggregate_type <> 'journal_entry'
+     WHERE mine.organization_id = %(org)s AND mine.aggregate_type <> 'journal_entry'
+       AND (mine.batch_id, mine.ordinal) IN (
+           SELECT * FROM unnest(%(batches)s::uuid[], %(ordinals)s::int[]))
        AND nearest.state IN ('pending', 'leased')
 """
 
@@ -106,28 +107,54 @@ def list_batch_events(
     return list(events.order_by("ordinal")[:limit])
 
 
-def list_waiting_ordinals(*, row: EventWork, events: Sequence[OutboxEvent]) -> set[int]:
+def list_whole_batches(
+    *, organization_id: UUID, batch_ids: Sequence[UUID], events_max: int
+) -> dict[UUID, list[OutboxEvent]]:
     """
-    Return which of a row's next events are to wait, since the consumer still has an earlier one.
+    Return the public events of the first of these batches by batch, in the feed's order.
 
-    Earlier is what has a lower sequence of the same aggregate, in another batch or row. What was
-    quarantined holds nothing back.
+    As many batches as have no more than `events_max` events together; none if the first has more.
     """
-    later = [event.ordinal for event in events if event.sequence > 1]
+    batches = OutboxBatch.objects.filter(organization_id=organization_id, id__in=batch_ids)
+    sizes = batches.order_by("position").values_list("id", "event_count")
+    found: dict[UUID, list[OutboxEvent]] = {}
+    room = events_max
+    for batch_id, size in sizes:
+        room -= size
+        if room < 0:
+            break
+        found[batch_id] = []
+    events = OutboxEvent.objects.filter(
+        organization_id=organization_id, batch_id__in=list(found), public=True
+    )
+    for event in events.order_by("ordinal"):
+        found[event.batch_id].append(event)
+    return found
+
+
+def list_waiting(*, rows: Sequence[EventWork], events: Sequence[OutboxEvent]) -> set[UUID]:
+    """
+    Return which of these rows' events are to wait, since their consumer has an earlier one still.
+
+    Earlier is what has a lower sequence of the same aggregate, in a row that is none of these; the
+    rows are of one consumer and organisation. What was quarantined holds nothing back.
+    """
+    later = [event for event in events if event.sequence > 1]
     if not later:
         return set()
     with connection.cursor() as cursor:
         cursor.execute(
             _WAITING,
             {
-                "org": row.organization_id,
-                "batch": row.batch_id,
-                "consumer": row.consumer,
-                "row": row.id,
-                "ordinals": later,
+                "org": rows[0].organization_id,
+                "consumer": rows[0].consumer,
+                "rows": [row.id for row in rows],
+                "batches": [event.batch_id for event in later],
+                "ordinals": [event.ordinal for event in later],
             },
         )
-        return {ordinal for (ordinal,) in cursor.fetchall()}
+        found = set(cursor.fetchall())
+    return {event.id for event in later if (event.batch_id, event.ordinal) in found}
 
 
 @dataclass(frozen=True, slots=True)

@@ -121,17 +121,20 @@ class StuckRow:
     due_at: datetime
 
 
-def count_work(*, organization_ids: Collection[UUID] | None) -> list[KindStanding]:
+def count_work(
+    *, organization_ids: Collection[UUID] | None, number_max: int = COUNT_MAX
+) -> list[KindStanding]:
     """
     Return how the rows of every registered kind stand, by name; those of these organizations.
 
-    None means of all. What belongs to no organization is counted in any case.
+    None means of all. What belongs to no organization is counted in any case. Of a kind's open
+    rows, and of those in each other state, no more than one above `number_max` are looked at.
     """
     found = {kind.name: KindStanding(kind.name, kind.queue) for kind in work.kinds()}
     for name, standing, number, oldest in _run(
         " UNION ALL ".join(_count_of(kind, organization_ids) for kind in work.kinds()),
         organization_ids,
-        limit=COUNT_MAX + 1,
+        limit=number_max + 1,
     ):
         found[name].depths[Standing(standing)] = Depth(number, oldest)
     return list(found.values())

@@ -15,12 +15,12 @@ from functools import partial
 from typing import Final
 
 import structlog
-from celery import shared_task
 from django.db import connection
 
-from apps.core import clock, work
+from apps.core import clock, work, working
 from apps.core.actors import Actor
 from apps.core.errors import Refusal
+from apps.core.working import Record, Worker
 from apps.webhooks import operations, queries
 from apps.webhooks.adapters.sender import ATTEMPT_SECONDS_MAX, Message, Sender
 from apps.webhooks.errors import UrlRefused
@@ -43,28 +43,44 @@ TASK_SECONDS_MAX: Final = 60.0
 _LANES_LOOKED_AT: Final = 64
 
 
-@shared_task(name="webhooks.send_due")
-def send_due(**_: object) -> None:
-    """Work lanes of the usual endpoints until none is due, or a minute is over."""
-    _work_lanes(is_slow=False, kind=operations.LANE_KIND)
-
-
-@shared_task(name="webhooks.send_slow_due")
-def send_slow_due(**_: object) -> None:
-    """Work lanes of the endpoints that answer slowly, which have threads of their own."""
-    _work_lanes(is_slow=True, kind=operations.SLOW_LANE_KIND)
-
-
-def _work_lanes(*, is_slow: bool, kind: str) -> None:
-    begun = time.monotonic()
-    policy = queries.get_policy()
-    while (lane := claim_lane(is_slow=is_slow)) is not None:
+def _lanes(*, kind: str, task: str, queue: str, is_slow: bool) -> Worker[WebhookLane]:
+    def claim() -> list[WebhookLane]:
+        lane = claim_lane(is_slow=is_slow)
+        if lane is None:
+            return []
         # Another thread looks as well, so that many due lanes soon have many holders.
         work.nudge(kind)
-        work_lane(lane, policy=policy)
-        if time.monotonic() - begun > TASK_SECONDS_MAX:
-            work.nudge(kind)
-            return
+        return [lane]
+
+    def perform(lane: WebhookLane) -> Record[WebhookLane]:
+        work_lane(lane, policy=queries.get_policy())
+        return working.recorded
+
+    return Worker(
+        kind=kind,
+        model=WebhookLane,
+        task=task,
+        queue=queue,
+        lease_seconds=LEASE_SECONDS,
+        seconds_max=TASK_SECONDS_MAX,
+        condition="is_slow" if is_slow else "NOT is_slow",
+        claim=claim,
+        perform=perform,
+    )
+
+
+send_due: Final = working.register(
+    _lanes(kind=operations.LANE_KIND, task="webhooks.send_due", queue="webhooks", is_slow=False)
+)
+# The same rows: lanes of the endpoints that answer slowly, which have threads of their own.
+send_slow_due: Final = working.register(
+    _lanes(
+        kind=operations.SLOW_LANE_KIND,
+        task="webhooks.send_slow_due",
+        queue="webhooks_slow",
+        is_slow=True,
+    )
+)
 
 
 def claim_lane(*, is_slow: bool) -> WebhookLane | None:
@@ -231,52 +247,52 @@ def _follow_up(lane: WebhookLane, recorded: Recorded) -> None:
 # --- The inbox --------------------------------------------------------------------------------
 
 INBOX: Final = Actor.job("webhooks.inbox")
-INBOUND_SECONDS_MAX: Final = 30.0
-# A body may be a mebibyte.
-_INBOUND_A_CLAIM: Final = 10
-# Each is one short transaction.
-_INBOUND_LEASE_SECONDS: Final = 60
 
 
-@shared_task(name="webhooks.work_inbound")
-def work_inbound(**_: object) -> None:
-    """Work what providers told until none of it is due, or half a minute is over."""
-    begun = time.monotonic()
-    while work_due_events():
-        if time.monotonic() - begun > INBOUND_SECONDS_MAX:
-            work.nudge(operations.INBOUND_KIND)
-            return
+class HandlerFailed(Exception):
+    """What a handler met, and where, without its words: they may repeat what a provider wrote."""
+
+    def __init__(self, fault: Exception) -> None:
+        self.code = fault.code if isinstance(fault, Refusal) else type(fault).__name__
+        where = "".join(traceback.format_tb(fault.__traceback__)[-3:])
+        super().__init__(f"{self.code}, met at\n{where}")
 
 
-def work_due_events() -> int:
-    """Work due events of providers; return how many."""
-    claimed = work.claim_due(
-        InboundEvent, limit=_INBOUND_A_CLAIM, lease_seconds=_INBOUND_LEASE_SECONDS
-    )
-    for event in claimed:
-        try:
-            operations.work_event(claimed=event, actor=INBOX, now=clock.now())
-        # The boundary: one event that breaks us delays itself alone; its row records the fault.
-        # Where it was is logged without its message, which may repeat what the provider wrote.
-        except Exception as fault:  # noqa: BLE001
-            code = fault.code if isinstance(fault, Refusal) else type(fault).__name__
-            log.error(  # noqa: TRY400 - see above
-                "inbound_event_failed",
-                inbound_event_id=str(event.id),
-                fault=code,
-                where=traceback.format_tb(fault.__traceback__)[-3:],
-            )
-            operations.put_event_off(claimed=event, error_code=code[:64])
-    return len(claimed)
+def _work_event(event: InboundEvent) -> Record[InboundEvent]:
+    try:
+        operations.work_event(claimed=event, actor=INBOX, now=clock.now())
+    except Exception as fault:  # noqa: BLE001 - raised again, without its words
+        raise HandlerFailed(fault) from None
+    return working.recorded
+
+
+def _put_event_off(event: InboundEvent, fault: Exception) -> None:
+    code = fault.code if isinstance(fault, HandlerFailed) else type(fault).__name__
+    work.mark_retry(event, error_code=code[:64])
+
+
+INBOUND: Final = Worker(
+    kind=operations.INBOUND_KIND,
+    model=InboundEvent,
+    task="webhooks.work_inbound",
+    queue="events",
+    # Each is one short transaction.
+    lease_seconds=60,
+    # A body may be a mebibyte.
+    batch=10,
+    perform=_work_event,
+    put_off=_put_event_off,
+)
+work_inbound: Final = working.register(INBOUND)
 
 
 def purge_inbox(_period: str, now: datetime) -> None:
     """Let go of what providers told once it was kept long enough; what is left over comes later."""
-    begun = time.monotonic()
+    ends = time.monotonic() + working.TASK_SECONDS_MAX
     for look in (
         operations.purge_inbound_bodies,
         partial(operations.purge_inbound_events, now=now),
     ):
         while look() == operations.PURGED_AT_ONCE:
-            if time.monotonic() - begun > INBOUND_SECONDS_MAX:
+            if time.monotonic() > ends:
                 return

@@ -15,6 +15,8 @@ TIMEOUTS = {
     "worker": (60_000, 5_000, 30_000, 90_000),
     "threads": (60_000, 5_000, 30_000, 90_000),
     "beat": (5_000, 2_000, 10_000, 15_000),
+    "supervisor": (5_000, 2_000, 10_000, 15_000),
+    "exporter": (5_000, 2_000, 10_000, 15_000),
     # Somebody at a terminal: a check takes as long as it takes, but waits for no lock for long.
     "command": (0, 10_000, 60_000, 0),
 }

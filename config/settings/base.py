@@ -21,7 +21,7 @@ BASE_DIR = Path(__file__).resolve().parents[2]
 VAR_DIR = BASE_DIR / "var"
 
 # Which process this is: it decides time limits, connections and how long Redis is waited for.
-# web | worker (prefork) | threads | beat | command
+# web | worker (prefork) | threads | beat | supervisor | exporter | command
 KASSA_ROLE = env.str("KASSA_ROLE", default="command")
 
 # Which look the back office has: unfold, or stock, which is Django's own.
@@ -206,6 +206,9 @@ CACHES = {
 
 globals().update(_celery.make_celery(broker_url=REDIS_URL, role=KASSA_ROLE))
 
+# Where a worker's supervisor sees that it is at work; the supervisor sets it.
+KASSA_WORKER_MARKS = env.str("KASSA_WORKER_MARKS", default="")
+
 # --- Static files -----------------------------------------------------------------------------
 
 STATIC_URL = "/static/"
@@ -241,5 +244,7 @@ LOGGING = make_logging(
     level=env.str("KASSA_LOG_LEVEL", default="INFO"),
     form=env.str("KASSA_LOG_FORMAT", default="json"),
 )
+# Where the processes of a machine count; empty: nowhere. They and the exporter share it.
+KASSA_METRICS_DIR = env.str("KASSA_METRICS_DIR", default=str(VAR_DIR / "metrics"))
 SENTRY_DSN = env.str("SENTRY_DSN", default="")
 SENTRY_ENVIRONMENT = env.str("SENTRY_ENVIRONMENT", default="production")

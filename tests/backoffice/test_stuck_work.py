@@ -15,6 +15,8 @@ from apps.webhooks.models import WebhookLane
 from apps.webhooks.operations import SLOW_LANE_KIND
 from tests.accounts import factories
 from tests.backoffice.test_acts import open_form
+from tests.core import errands
+from tests.core.errands import Errand
 
 REASON = "What broke it is mended."
 URL = "/admin/stuck-work/"
@@ -113,6 +115,23 @@ class TestThePage:
         found = stuck.list_stuck(organization_ids=[house.id], limit=50)
 
         assert [row.kind for row in found if row.id == lane.pk] == [SLOW_LANE_KIND]
+
+    def test_shows_and_releases_a_kind_that_only_registered(self, browse, house):
+        client = browse("milo")
+        with errands.installed():
+            row = Errand.objects.create(
+                organization_id=house.id, name="to the post", state="quarantined", attempts=12
+            )
+
+            listed = client.get(URL).content.decode()
+            alone = client.get(url_of(row, errands.KIND)).content.decode()
+            release(client, row, errands.KIND)
+
+            row.refresh_from_db()
+        assert f">{errands.KIND}<" in listed
+        assert url_of(row, errands.KIND) in listed
+        assert "to the post" in alone
+        assert (row.state, row.attempts) == ("pending", 0)
 
     def test_escapes_what_rows_say(self, browse, house):
         row = set_aside(house, consumer="<script>1</script>", last_error_code="<b>gone</b>")

@@ -12,7 +12,7 @@ from tests.support import empty_broker, running_worker, wait_until
 NAMES = ("payouts.send_batch", "webhooks.send")
 
 
-ROLES = ("web", "command", "worker", "threads", "beat")
+ROLES = ("web", "command", "worker", "threads", "beat", "supervisor", "exporter")
 WORKERS = ("worker", "threads", "beat")
 
 # The table of events.md, section 2. What differs where a request waits is in TRANSPORT and below.

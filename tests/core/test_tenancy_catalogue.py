@@ -97,6 +97,8 @@ LOCAL = {
     "core_audit_event",
     # Jobs of the platform run once for all organizations.
     "core_job_run",
+    # A queue's workers are the platform's.
+    "core_queue_heartbeat",
     "django_admin_log",
     "django_content_type",
     "django_migrations",

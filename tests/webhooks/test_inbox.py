@@ -156,7 +156,6 @@ class TestOnce:
         work_all()
 
         operations.work_event(claimed=slow, actor=TESTS, now=clock.now())
-        operations.put_event_off(claimed=slow, error_code="late")
 
         assert standing(organization, "thing_1") == (3, ["msg_1"])
         [event] = kept()
@@ -258,7 +257,8 @@ class TestFaults:
             work_all()
 
         said = caplog.text + "".join(capfd.readouterr())
-        assert "inbound_event_failed" in said
+        assert "work_failed" in said
+        assert "things.py" in said
         assert "Lovelace" not in said
         assert PRIVATE not in said
 

@@ -9,7 +9,7 @@ from functools import partial
 import pytest
 from django.db import connection as database
 
-from apps.core import clock, transactions, work
+from apps.core import clock, transactions, work, working
 from apps.core import operations as core
 from apps.core.errors import InvariantBroken
 from apps.webhooks import operations, tasks
@@ -92,7 +92,7 @@ class TestParked:
             wait_until(is_anybody_waiting)
             go_on.set()
 
-        race(make_known, let_go, tasks.work_due_events)
+        race(make_known, let_go, partial(working.work_due, tasks.INBOUND))
 
         [event] = kept()
         assert (event.outcome, event.state) == ("parked", "pending")

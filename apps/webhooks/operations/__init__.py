@@ -20,7 +20,6 @@ from apps.webhooks.operations._inbox import (
     INBOUND_KIND,
     link_event,
     match_parked,
-    put_event_off,
     receive_event,
     work_event,
 )
@@ -73,7 +72,6 @@ __all__ = [
     "ping_endpoint",
     "purge_inbound_bodies",
     "purge_inbound_events",
-    "put_event_off",
     "put_lane_off",
     "receive_event",
     "record_attempts",

@@ -92,14 +92,6 @@ def work_event(*, claimed: InboundEvent, actor: Actor, now: datetime) -> None:
 
 
 @transactions.outermost
-def put_event_off(*, claimed: InboundEvent, error_code: str) -> None:
-    """Record a try that failed; the twelfth sets the row aside for a person."""
-    event = _lock(claimed)
-    if event is not None:
-        work.mark_retry(event, error_code=error_code)
-
-
-@transactions.outermost
 def link_event(
     *,
     organization_id: UUID,

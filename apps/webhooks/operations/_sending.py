@@ -8,13 +8,14 @@ it changes, so that healthy lanes do not wait for each other.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Final
 from uuid import UUID
 
 import structlog
 from django.db import connection
 
-from apps.core import encryption, outbox, transactions, work
+from apps.core import counters, encryption, outbox, transactions, work
 from apps.core.errors import InvariantBroken
 from apps.core.ids import encode_id
 from apps.webhooks import events, queries
@@ -32,6 +33,11 @@ log = structlog.stdlib.get_logger("kassa.webhooks")
 PROBE_SECONDS: Final = 60
 # How long a lane rests after a turn that met a fault of ours.
 FAULT_SECONDS: Final = 60
+_ATTEMPTS: Final = counters.Counter(
+    "kassa_webhook_attempts_total",
+    "Attempts to deliver a webhook.",
+    ("outcome",),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -278,6 +284,12 @@ def _append(lane: WebhookLane, attempts: Sequence[Attempt]) -> None:
         )
         for each in attempts
     )
+    transactions.on_commit(partial(_count, [each.outcome for each in attempts]))
+
+
+def _count(outcomes: Sequence[Outcome]) -> None:
+    for outcome in outcomes:
+        _ATTEMPTS.add(outcome=str(outcome))
 
 
 # One statement for all; a retry's delay is added to the database's clock.
