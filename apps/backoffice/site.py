@@ -75,6 +75,8 @@ _GROUPS: Final = (
             ("Webhook endpoints", "webhook", "webhooks.webhookendpoint"),
             ("Deliveries", "outbox", "webhooks.webhookdelivery"),
             ("Events", "stream", "core.outboxevent"),
+            ("Provider inbox", "inbox", "webhooks.inboundevent"),
+            ("Provider connections", "cable", "webhooks.providerconnection"),
         ),
     ),
     (

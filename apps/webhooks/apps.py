@@ -9,8 +9,13 @@ class WebhooksConfig(AppConfig):
 
     @override
     def ready(self) -> None:
-        from apps.core import outbox  # noqa: PLC0415  (once the apps are loaded)
-        from apps.webhooks import handlers, tasks  # noqa: F401, PLC0415  (tasks register themselves)
+        from apps.core import jobs, outbox  # noqa: PLC0415  (once the apps are loaded)
+        from apps.webhooks import handlers, registry, tasks  # noqa: PLC0415  (tasks register themselves)
+        from apps.webhooks.rules.inbound import read_standard  # noqa: PLC0415
 
         # In order: an endpoint may ask for that, and a delivery waits for those that are there.
         outbox.register_consumer(name="webhooks", handler=handlers.fan_out, ordered=True)
+        registry.register_provider(name="sandbox", read=read_standard)
+        jobs.declare(
+            kind="webhooks.purge_inbox", schedule=jobs.Every(minutes=60), run=tasks.purge_inbox
+        )

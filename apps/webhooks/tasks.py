@@ -1,24 +1,30 @@
 """
-Sending, by workers: claim a lane, ask what it owes, POST with no transaction open, record.
+The work of this app's workers: deliveries that are owed, and events that providers told.
+
+Sending: claim a lane, ask what it owes, POST with no transaction open, record.
 
 A lane's row is the queue; a task's message only says "look now". Any of this may stop at any
 instant: a lane whose holder died falls due again when its lease ends, and sends the same ids.
 """
 
 import time
+import traceback
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Final
 
 import structlog
 from django.db import connection
 
 from apps.core import clock, context, work, working
+from apps.core.actors import Actor
+from apps.core.errors import Refusal
 from apps.core.working import Record, Worker
 from apps.webhooks import operations, queries
 from apps.webhooks.adapters.sender import ATTEMPT_SECONDS_MAX, Message, Sender
 from apps.webhooks.errors import UrlRefused
-from apps.webhooks.models import WebhookLane
+from apps.webhooks.models import InboundEvent, WebhookLane
 from apps.webhooks.operations import LaneWork, Owed, Recorded
 from apps.webhooks.rules import retries, signing, targets
 from apps.webhooks.rules.retries import UNREACHED, Attempt, Outcome
@@ -237,3 +243,57 @@ def _follow_up(lane: WebhookLane, recorded: Recorded) -> None:
         operations.move_to_queue(**endpoint, is_slow=recorded.moves_to_slow)
     if recorded.is_circuit_closed:
         operations.wake_endpoint(**endpoint)
+
+
+# --- The inbox --------------------------------------------------------------------------------
+
+INBOX: Final = Actor.job("webhooks.inbox")
+
+
+class HandlerFailed(Exception):
+    """What a handler met, and where, without its words: they may repeat what a provider wrote."""
+
+    def __init__(self, fault: Exception) -> None:
+        self.code = fault.code if isinstance(fault, Refusal) else type(fault).__name__
+        where = "".join(traceback.format_tb(fault.__traceback__)[-3:])
+        super().__init__(f"{self.code}, met at\n{where}")
+
+
+def _work_event(event: InboundEvent) -> Record[InboundEvent]:
+    try:
+        operations.work_event(claimed=event, actor=INBOX, now=clock.now())
+    except Exception as fault:  # noqa: BLE001 - raised again, without its words
+        raise HandlerFailed(fault) from None
+    return working.recorded
+
+
+def _put_event_off(event: InboundEvent, fault: Exception) -> None:
+    code = fault.code if isinstance(fault, HandlerFailed) else type(fault).__name__
+    work.mark_retry(event, error_code=code[:64])
+
+
+INBOUND: Final = Worker(
+    kind=operations.INBOUND_KIND,
+    model=InboundEvent,
+    task="webhooks.work_inbound",
+    queue="events",
+    # Each is one short transaction.
+    lease_seconds=60,
+    # A body may be a mebibyte.
+    batch=10,
+    perform=_work_event,
+    put_off=_put_event_off,
+)
+work_inbound: Final = working.register(INBOUND)
+
+
+def purge_inbox(_period: str, now: datetime) -> None:
+    """Let go of what providers told once it was kept long enough; what is left over comes later."""
+    ends = time.monotonic() + working.TASK_SECONDS_MAX
+    for look in (
+        operations.purge_inbound_bodies,
+        partial(operations.purge_inbound_events, now=now),
+    ):
+        while look() == operations.PURGED_AT_ONCE:
+            if time.monotonic() > ends:
+                return

@@ -131,7 +131,7 @@ SECURE_CROSS_ORIGIN_OPENER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
 CONTENT_SECURITY_POLICY = {
     # The API's own, stricter policy comes from ApiHeadersMiddleware.
-    "EXCLUDE_URL_PREFIXES": ["/v1/"],
+    "EXCLUDE_URL_PREFIXES": ["/v1/", "/hooks/"],
     "DIRECTIVES": {
         "default-src": ["'none'"],
         "script-src": ["'self'"],

@@ -272,6 +272,8 @@ EVERY_SCREEN = (
     "accounts/apikey/",
     "webhooks/webhookendpoint/",
     "webhooks/webhookdelivery/",
+    "webhooks/inboundevent/",
+    "webhooks/providerconnection/",
     "core/outboxevent/",
     "core/jobrun/",
     "stuck-work/",

@@ -44,6 +44,8 @@ STATUS_OF_CODE: Final[Mapping[str, int]] = {
     "idempotency_key_invalid": 400,
     "unauthenticated": 401,
     "invalid_api_key": 401,
+    "signature_invalid": 401,
+    "timestamp_out_of_range": 401,
     "insufficient_scope": 403,
     "address_not_allowed": 403,
     "route_not_found": 404,

@@ -1,5 +1,5 @@
-"""Staff screens of webhooks: endpoints and how they answer, deliveries and every attempt."""
+"""Staff screens of webhooks: endpoints, deliveries, every attempt; and the inbox."""
 
-from apps.webhooks.admin import _deliveries, _endpoints
+from apps.webhooks.admin import _deliveries, _endpoints, _inbox
 
-__all__ = ["_deliveries", "_endpoints"]
+__all__ = ["_deliveries", "_endpoints", "_inbox"]
