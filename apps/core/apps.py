@@ -1,6 +1,7 @@
 from typing import override
 
 from django.apps import AppConfig
+from django.conf import settings
 
 
 class CoreConfig(AppConfig):
@@ -9,7 +10,8 @@ class CoreConfig(AppConfig):
 
     @override
     def ready(self) -> None:
-        from apps.core import checks, jobs, outbox, work  # noqa: F401, PLC0415  (registers itself)
+        from apps.core import checks, failpoints, jobs, outbox, work  # noqa: F401, PLC0415  (registers itself)
 
+        failpoints.arm(settings.KASSA_FAILPOINTS)
         outbox.register_work_kinds()
         jobs.register_work_kind()

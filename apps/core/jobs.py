@@ -15,7 +15,8 @@ import structlog
 from django.db.models import QuerySet
 from django.db.models.functions import Now
 
-from apps.core import clock, transactions, work
+from apps.core import clock, failpoints, transactions, work
+from apps.core.failpoints import Failpoint
 from apps.core.models import JobRun
 from apps.core.wall_clock import day_of, first_instant_at
 
@@ -197,6 +198,7 @@ def _run_row(row: JobRun) -> None:
     else:
         try:
             job.run(row.period, clock.now())
+            failpoints.reach(Failpoint.JOBS_RAN)
         # The boundary: one job's fault delays its own periods only; the row records it.
         except Exception:
             log.exception("job_failed", kind=row.kind, period=row.period)

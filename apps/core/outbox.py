@@ -17,10 +17,11 @@ from uuid import UUID
 import structlog
 from django.db import InterfaceError, OperationalError, connection
 
-from apps.core import context, queries, statements, transactions, work
+from apps.core import context, failpoints, queries, statements, transactions, work
 from apps.core.actors import Actor
 from apps.core.errors import InvariantBroken
 from apps.core.events import DATA_BYTES_MAX, Event, public_type
+from apps.core.failpoints import Failpoint
 from apps.core.ids import new_ids
 from apps.core.models import EventWork, OutboxBatch, OutboxEvent
 
@@ -244,6 +245,7 @@ def _relay_portion(*, organization_id: UUID) -> int:
         for name in _consumers
     ]
     EventWork.objects.bulk_create(rows, ignore_conflicts=True)
+    failpoints.reach(Failpoint.OUTBOX_NUMBERED)
     if rows:
         work.nudge(CONSUME_KIND)
     return len(ids)
@@ -295,6 +297,7 @@ def _work(
         _set_apart(row, waiting)
     if ready:
         consumer.handler(row.organization_id, ready)
+        failpoints.reach(Failpoint.OUTBOX_CONSUMED)
     _move_on(row, portion)
 
 

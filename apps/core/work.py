@@ -10,6 +10,7 @@ import threading
 import time
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import ClassVar, Final, Self
 from uuid import UUID
 
@@ -19,8 +20,9 @@ from django.db import connection, models
 from django.db.models import Q
 from django.db.models.functions import Now
 
-from apps.core import transactions
+from apps.core import failpoints, transactions
 from apps.core.errors import InvariantBroken
+from apps.core.failpoints import Failpoint
 from apps.core.ids import new_id
 
 log = structlog.get_logger(__name__)
@@ -214,6 +216,8 @@ def claim_due[M: WorkRow](
             _tell_quarantined(row)
         else:
             claimed.append(row)
+    if claimed:
+        transactions.on_commit(partial(failpoints.reach, Failpoint.WORK_CLAIMED))
     return claimed
 
 
@@ -321,6 +325,7 @@ class _Nudger:
         self._broken_until = 0.0
 
     def send(self, kind: Kind) -> None:
+        failpoints.reach(Failpoint.WORK_COMMITTED)
         with self._lock:
             now = time.monotonic()
             recent = now - self._sent_at.get(kind.name, 0.0) < _NUDGE_SECONDS_MIN

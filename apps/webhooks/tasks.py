@@ -14,7 +14,8 @@ import structlog
 from celery import shared_task
 from django.db import connection
 
-from apps.core import clock, work
+from apps.core import clock, failpoints, work
+from apps.core.failpoints import Failpoint
 from apps.webhooks import operations, queries
 from apps.webhooks.adapters.sender import ATTEMPT_SECONDS_MAX, Message, Sender
 from apps.webhooks.errors import UrlRefused
@@ -120,6 +121,7 @@ class _Turn:
             # No connection is held while the other side takes its time.
             connection.close()
             made = attempt(item, owed=owed, sender=sender, policy=policy)
+            failpoints.reach(Failpoint.WEBHOOKS_SENT)
             self.unrecorded.append(made)
             self.made += 1
             if self.is_over():

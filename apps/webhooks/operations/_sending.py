@@ -14,8 +14,9 @@ from uuid import UUID
 import structlog
 from django.db import connection
 
-from apps.core import encryption, outbox, transactions, work
+from apps.core import encryption, failpoints, outbox, transactions, work
 from apps.core.errors import InvariantBroken
+from apps.core.failpoints import Failpoint
 from apps.core.ids import encode_id
 from apps.webhooks import events, queries
 from apps.webhooks.errors import EndpointNotFound
@@ -136,6 +137,7 @@ def record_attempts(
         )
     held = _lock(lane)
     _append(lane, attempts)
+    failpoints.reach(Failpoint.WEBHOOKS_RECORDING)
     if held is None:
         log.info("webhook_lane_lost", lane_id=str(lane.id), attempts=len(attempts))
         return Recorded(is_held=False)
