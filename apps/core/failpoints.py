@@ -9,6 +9,7 @@ where none is armed, coming by costs a look at an empty mapping.
 import os
 import re
 import signal
+import threading
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -77,4 +78,5 @@ def reach(place: Failpoint) -> None:
     del _armed[place]
     # Past the log's buffers: this is the last that is heard of the process.
     os.write(_STANDARD_ERROR, f"failpoint {place}: {armed.action} {os.getpid()}\n".encode())
-    os.kill(os.getpid(), _ACTIONS[armed.action])
+    # To this very thread, which would go on a little if another one were chosen to take the signal.
+    signal.pthread_kill(threading.get_ident(), _ACTIONS[armed.action])

@@ -54,6 +54,7 @@ def make_celery(*, broker_url: str, role: str, key_prefix: str = "") -> dict[str
         transport["global_keyprefix"] = key_prefix
     settings: dict[str, object] = {
         "broker_url": broker_url,
+        "broker_transport": "config.broker:Transport",
         "broker_transport_options": transport,
         "result_backend_transport_options": {"visibility_timeout": VISIBILITY_TIMEOUT},
         "visibility_timeout": VISIBILITY_TIMEOUT,
