@@ -29,7 +29,8 @@ log = structlog.get_logger(__name__)
 
 RELAY_KIND: Final = "core.relay"
 CONSUME_KIND: Final = "core.consume"
-_LEASE_SECONDS: Final = 60
+# What a killed worker held is with another within a minute, that one's start included.
+_LEASE_SECONDS: Final = 45
 _PORTION: Final = 500
 # What a consumer is given in one transaction. Ten of these, which one claim may bring, are over
 # within the lease, also where each event is owed to the sixteen endpoints of an organisation.

@@ -39,7 +39,9 @@ RECORDED_FIELDS: Final = [
     "lapses",
     "last_error_code",
 ]
-_HINT_SECONDS_MAX: Final = 60
+# How old a hint is tells the clock of whoever takes it. Were it dropped after seconds, a worker
+# whose clock is some minutes ahead, or a beat that is behind, would stop all work and say nothing.
+_HINT_SECONDS_MAX: Final = 900
 _REACH_MIN: Final = 200
 _NUDGE_SECONDS_MIN: Final = 0.05
 _BREAKER_SECONDS: Final = 5.0

@@ -178,7 +178,7 @@ def attempt(item: Owed, *, owed: LaneWork, sender: Sender, policy: Policy) -> At
     """Send one delivery once, if its URL may still be sent to; a fault of ours is an outcome."""
     try:
         target = targets.parse_url(owed.url, policy=policy)
-        return sender.send(sign(item, target=target, secrets=owed.secrets))
+        return sender.send(sign(item, target=target, secrets=owed.secrets, at=owed.now()))
     except UrlRefused:
         outcome = Outcome.BLOCKED_ADDRESS
     # The boundary: the others of the lane are sent, and this one's next attempt comes in its time.
@@ -190,10 +190,9 @@ def attempt(item: Owed, *, owed: LaneWork, sender: Sender, policy: Policy) -> At
     )
 
 
-def sign(item: Owed, *, target: Target, secrets: tuple[str, ...]) -> Message:
+def sign(item: Owed, *, target: Target, secrets: tuple[str, ...], at: datetime) -> Message:
     """Make the message of one attempt: the same id and body each time, this attempt's time."""
-    now = datetime.fromtimestamp(int(clock.now().timestamp()), UTC)
-    timestamp = int(now.timestamp())
+    timestamp = int(at.timestamp())
     signature = signing.sign(
         secrets=secrets, message_id=item.message_id, timestamp=timestamp, body=item.body
     )
@@ -207,7 +206,7 @@ def sign(item: Owed, *, target: Target, secrets: tuple[str, ...]) -> Message:
             "webhook-signature": signature,
         },
         body=item.body,
-        started_at=now,
+        started_at=datetime.fromtimestamp(int(clock.now().timestamp()), UTC),
     )
 
 

@@ -14,6 +14,7 @@ _time = time.time
 # Before anybody takes a reference to it.
 time.time = lambda: _time() + _SECONDS
 
+from celery.app import base  # noqa: E402
 from celery.worker import request  # noqa: E402
 from django.utils import timezone  # noqa: E402
 
@@ -21,7 +22,7 @@ _now = timezone.now
 
 
 class OffTime(datetime):
-    """The clock by which Celery tells whether a message is too old."""
+    """The clock by which Celery says when a message will be too old, and tells whether it is."""
 
     @override
     @classmethod
@@ -30,7 +31,7 @@ class OffTime(datetime):
 
 
 timezone.now = lambda: _now() + timedelta(seconds=_SECONDS)
-request.datetime = OffTime
+base.datetime = request.datetime = OffTime
 
 from celery.__main__ import main  # noqa: E402
 

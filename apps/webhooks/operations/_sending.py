@@ -5,8 +5,9 @@ Locks are taken in one order, endpoint, lane, deliveries; the endpoint's only wh
 it changes, so that healthy lanes do not wait for each other.
 """
 
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
@@ -53,11 +54,21 @@ class LaneWork:
     What is due and cannot be sent is in `unsendable`, as attempts that have ended already.
     """
 
+    database_now: datetime
+    asked_at: float = field(default_factory=time.monotonic)
     url: str
     secrets: tuple[str, ...]
     owed: tuple[Owed, ...]
     unsendable: tuple[Attempt, ...]
     is_all: bool
+
+    def now(self) -> datetime:
+        """
+        Return the time by the database's clock, by which messages are signed.
+
+        A receiver refuses what is five minutes off, and a worker's own clock may be.
+        """
+        return self.database_now + timedelta(seconds=time.monotonic() - self.asked_at)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,6 +202,7 @@ def _lane_work(
     if bare:
         log.error("webhook_body_missing", delivery_ids=[str(each.id) for each in bare])
     return LaneWork(
+        database_now=queries.get_database_time(),
         is_all=is_all,
         url=endpoint.url,
         secrets=_secrets(endpoint, now=now),
