@@ -1,6 +1,7 @@
 from typing import override
 
 from django.apps import AppConfig
+from django.conf import settings
 
 
 class CoreConfig(AppConfig):
@@ -9,4 +10,6 @@ class CoreConfig(AppConfig):
 
     @override
     def ready(self) -> None:
-        from apps.core import checks, tasks  # noqa: F401, PLC0415  (they register themselves)
+        from apps.core import checks, failpoints, tasks  # noqa: F401, PLC0415  (they register themselves)
+
+        failpoints.arm(settings.KASSA_FAILPOINTS)

@@ -15,7 +15,8 @@ from typing import Final, Literal, override
 from django.db.models import QuerySet
 from django.db.models.functions import Now
 
-from apps.core import clock, transactions, work, working
+from apps.core import clock, failpoints, transactions, work, working
+from apps.core.failpoints import Failpoint
 from apps.core.models import JobRun
 from apps.core.wall_clock import day_of, first_instant_at
 from apps.core.working import Record, Worker
@@ -188,6 +189,7 @@ def _run(row: JobRun) -> Record[JobRun]:
             work.mark_retry, error_code="waits_for_earlier_period", delay_seconds=_WAIT_SECONDS
         )
     job.run(row.period, clock.now())
+    failpoints.reach(Failpoint.JOBS_RAN)
     return _finish
 
 

@@ -17,10 +17,11 @@ from uuid import UUID
 import structlog
 from django.db import InterfaceError, OperationalError, connection
 
-from apps.core import context, queries, statements, transactions, work, working
+from apps.core import context, failpoints, queries, statements, transactions, work, working
 from apps.core.actors import Actor
 from apps.core.errors import InvariantBroken
 from apps.core.events import DATA_BYTES_MAX, Event, public_type
+from apps.core.failpoints import Failpoint
 from apps.core.ids import new_ids
 from apps.core.models import EventWork, OutboxBatch, OutboxEvent
 from apps.core.working import Worker
@@ -29,7 +30,8 @@ log = structlog.get_logger(__name__)
 
 RELAY_KIND: Final = "core.relay"
 CONSUME_KIND: Final = "core.consume"
-_LEASE_SECONDS: Final = 60
+# What a killed worker held is with another within a minute, that one's start included.
+_LEASE_SECONDS: Final = 45
 _PORTION: Final = 500
 # What a consumer is given in one transaction. That is over in a second or two, also where each
 # event is owed to the sixteen endpoints of an organisation.
@@ -252,6 +254,7 @@ def _relay_portion(*, organization_id: UUID) -> int:
         for name in _consumers
     ]
     EventWork.objects.bulk_create(rows, ignore_conflicts=True)
+    failpoints.reach(Failpoint.OUTBOX_NUMBERED)
     if rows:
         work.nudge(CONSUME_KIND)
     return len(ids)
@@ -351,6 +354,7 @@ def _hand_over(consumer: Consumer, events: Sequence[OutboxEvent]) -> None:
     causes = [context.Cause(event.id, event.traceparent) for event in events]
     with context.because_of(*causes):
         consumer.handler(events[0].organization_id, events)
+        failpoints.reach(Failpoint.OUTBOX_CONSUMED)
 
 
 def _waiting(row: EventWork, portion: "_Portion") -> list[OutboxEvent]:

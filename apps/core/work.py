@@ -21,8 +21,9 @@ from django.db import connection, models
 from django.db.models import F, Q
 from django.db.models.functions import Now
 
-from apps.core import counters, transactions
+from apps.core import counters, failpoints, transactions
 from apps.core.errors import InvariantBroken
+from apps.core.failpoints import Failpoint
 from apps.core.ids import new_id
 
 log = structlog.get_logger(__name__)
@@ -39,7 +40,9 @@ RECORDED_FIELDS: Final = [
     "lapses",
     "last_error_code",
 ]
-_HINT_SECONDS_MAX: Final = 60
+# How old a hint is tells the clock of whoever takes it. Were it dropped after seconds, a worker
+# whose clock is some minutes ahead, or a beat that is behind, would stop all work and say nothing.
+_HINT_SECONDS_MAX: Final = 900
 _REACH_MIN: Final = 200
 _NUDGE_SECONDS_MIN: Final = 0.05
 _BREAKER_SECONDS: Final = 5.0
@@ -232,6 +235,8 @@ def claim_due[M: WorkRow](
             claimed.append(row)
     if rows:
         transactions.on_commit(partial(_count_claims, model, rows))
+    if claimed:
+        transactions.on_commit(partial(failpoints.reach, Failpoint.WORK_CLAIMED))
     return claimed
 
 
@@ -382,6 +387,7 @@ class _Nudger:
         self._broken_until = 0.0
 
     def send(self, kind: Kind) -> None:
+        failpoints.reach(Failpoint.WORK_COMMITTED)
         with self._lock:
             now = time.monotonic()
             recent = now - self._sent_at.get(kind.name, 0.0) < _NUDGE_SECONDS_MIN

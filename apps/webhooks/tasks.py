@@ -17,9 +17,10 @@ from typing import Final
 import structlog
 from django.db import connection
 
-from apps.core import clock, context, work, working
+from apps.core import clock, context, failpoints, work, working
 from apps.core.actors import Actor
 from apps.core.errors import Refusal
+from apps.core.failpoints import Failpoint
 from apps.core.working import Record, Worker
 from apps.webhooks import operations, queries
 from apps.webhooks.adapters.sender import ATTEMPT_SECONDS_MAX, Message, Sender
@@ -143,6 +144,7 @@ class _Turn:
             connection.close()
             with context.in_trace(item.traceparent):
                 made = attempt(item, owed=owed, sender=sender, policy=policy)
+            failpoints.reach(Failpoint.WEBHOOKS_SENT)
             self.unrecorded.append(made)
             self.made += 1
             if self.is_over():
@@ -199,7 +201,7 @@ def attempt(item: Owed, *, owed: LaneWork, sender: Sender, policy: Policy) -> At
     """Send one delivery once, if its URL may still be sent to; a fault of ours is an outcome."""
     try:
         target = targets.parse_url(owed.url, policy=policy)
-        return sender.send(sign(item, target=target, secrets=owed.secrets))
+        return sender.send(sign(item, target=target, secrets=owed.secrets, at=owed.now()))
     except UrlRefused:
         outcome = Outcome.BLOCKED_ADDRESS
     # The boundary: the others of the lane are sent, and this one's next attempt comes in its time.
@@ -211,10 +213,9 @@ def attempt(item: Owed, *, owed: LaneWork, sender: Sender, policy: Policy) -> At
     )
 
 
-def sign(item: Owed, *, target: Target, secrets: tuple[str, ...]) -> Message:
+def sign(item: Owed, *, target: Target, secrets: tuple[str, ...], at: datetime) -> Message:
     """Make the message of one attempt: the same id and body each time, this attempt's time."""
-    now = datetime.fromtimestamp(int(clock.now().timestamp()), UTC)
-    timestamp = int(now.timestamp())
+    timestamp = int(at.timestamp())
     signature = signing.sign(
         secrets=secrets, message_id=item.message_id, timestamp=timestamp, body=item.body
     )
@@ -228,7 +229,7 @@ def sign(item: Owed, *, target: Target, secrets: tuple[str, ...]) -> Message:
             "webhook-signature": signature,
         },
         body=item.body,
-        started_at=now,
+        started_at=datetime.fromtimestamp(int(clock.now().timestamp()), UTC),
     )
 
 

@@ -237,6 +237,9 @@ PAYOUT_BATCH_MAX = env.int("PAYOUT_BATCH_MAX", default=10_000)
 PAYOUT_RETURN_FEE_MAX_MINOR = env.int("PAYOUT_RETURN_FEE_MAX_MINOR", default=25_00)
 SANDBOX_URL = env.str("SANDBOX_URL", default="")
 
+# Where a fault test has a process die in the midst of its work; production refuses any.
+KASSA_FAILPOINTS = env.str("KASSA_FAILPOINTS", default="")
+
 # --- Seeing -----------------------------------------------------------------------------------
 
 LOGGING_CONFIG = "logging.config.dictConfig"

@@ -74,6 +74,7 @@ class TestTable:
     def test_bounds_what_a_publisher_waits_for(self, role):
         made = make(role)
 
+        assert made["broker_transport"] == "config.broker:Transport"
         assert made["broker_pool_acquire_timeout"] == (None if role in WORKERS else 0.3)
         assert made["task_publish_retry_policy"] == {
             "max_retries": 2 if role in WORKERS else 0,

@@ -5,8 +5,9 @@ Locks are taken in one order, endpoint, lane, deliveries; the endpoint's only wh
 it changes, so that healthy lanes do not wait for each other.
 """
 
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Final
@@ -15,8 +16,9 @@ from uuid import UUID
 import structlog
 from django.db import connection
 
-from apps.core import context, counters, encryption, outbox, transactions, work
+from apps.core import context, counters, encryption, failpoints, outbox, transactions, work
 from apps.core.errors import InvariantBroken
+from apps.core.failpoints import Failpoint
 from apps.core.ids import encode_id
 from apps.webhooks import events, queries
 from apps.webhooks.errors import EndpointNotFound
@@ -59,11 +61,21 @@ class LaneWork:
     What is due and cannot be sent is in `unsendable`, as attempts that have ended already.
     """
 
+    database_now: datetime
+    asked_at: float = field(default_factory=time.monotonic)
     url: str
     secrets: tuple[str, ...]
     owed: tuple[Owed, ...]
     unsendable: tuple[Attempt, ...]
     is_all: bool
+
+    def now(self) -> datetime:
+        """
+        Return the time by the database's clock, by which messages are signed.
+
+        A receiver refuses what is five minutes off, and a worker's own clock may be.
+        """
+        return self.database_now + timedelta(seconds=time.monotonic() - self.asked_at)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,6 +155,7 @@ def record_attempts(
         )
     held = _lock(lane)
     _append(lane, attempts)
+    failpoints.reach(Failpoint.WEBHOOKS_RECORDING)
     if held is None:
         log.info("webhook_lane_lost", lane_id=str(lane.id), attempts=len(attempts))
         return Recorded(is_held=False)
@@ -196,6 +209,7 @@ def _lane_work(
     if bare:
         log.error("webhook_body_missing", delivery_ids=[str(each.id) for each in bare])
     return LaneWork(
+        database_now=queries.get_database_time(),
         is_all=is_all,
         url=endpoint.url,
         secrets=_secrets(endpoint, now=now),
