@@ -24,6 +24,7 @@ stop: ## Stop Postgres and Valkey; their data stays in var/
 reset: stop ## Remove the data of Postgres, Valkey, the sandbox bank and the demo for good
 	@if [ -x $(PY) ]; then $(PY) -m dev.services reset; fi
 	@rm -f var/demo.json var/sandbox.sqlite3*
+	@rm -rf var/metrics
 
 run: install ## Run Kassa with its demo organization: web, workers, beat, sandbox bank
 	@$(PY) -m dev.run --port $(PORT)
@@ -37,7 +38,7 @@ test-serializable: services ## The ledger's tests, every transaction SERIALIZABL
 soak: services ## Long runs under load, some minutes
 	$(BIN)/pytest -m soak $(T)
 
-check: services ## Lint, types, import contracts, tasks, migrations, OpenAPI drift, deploy settings
+check: services ## Lint, types, import contracts, tasks, migrations, drift of documents, deploy settings
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy apps config
@@ -47,6 +48,7 @@ check: services ## Lint, types, import contracts, tasks, migrations, OpenAPI dri
 	$(PY) manage.py makemigrations --check --dry-run
 	$(PY) manage.py openapi --check
 	$(PY) manage.py event_catalogue --check
+	$(PY) manage.py alert_rules --check
 	$(PY) -m dev.check_deploy
 
 bench: services ## Measure beside references; ONLY=<name> runs one

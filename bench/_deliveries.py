@@ -223,7 +223,9 @@ def _bare_per_second(world: World, events: int) -> float:
                 owed = Owed(
                     delivery_id=new_id(), message_id=encode_id("evt", new_id()), number=1, body=body
                 )
-                message = tasks.sign(owed, target=target, secrets=(endpoint.secret,))
+                message = tasks.sign(
+                    owed, target=target, secrets=(endpoint.secret,), at=clock.now()
+                )
                 if not sender.send(message).succeeded:
                     raise RuntimeError("A send of the bare loop failed.")
     return len(bodies) * len(world.endpoints) / (time.perf_counter() - began)

@@ -7,6 +7,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
 
+from apps.core import clock
 from apps.core.ids import encode_id, new_id
 from apps.webhooks import queries, tasks
 from apps.webhooks.adapters.sender import HEAD_BYTES_MAX, Sender
@@ -47,7 +48,9 @@ def _send(far: Receiver, count: int) -> None:
             owed = Owed(
                 delivery_id=new_id(), message_id=encode_id("evt", new_id()), number=1, body=b"{}"
             )
-            attempt = sender.send(tasks.sign(owed, target=target, secrets=(secret,)))
+            attempt = sender.send(
+                tasks.sign(owed, target=target, secrets=(secret,), at=clock.now())
+            )
             # The status is the answer, and of the body the beginning is kept.
             if not attempt.succeeded or len(attempt.head) != HEAD_BYTES_MAX:
                 msg = f"An endless answer came to be {attempt.outcome}, {len(attempt.head)} kept."

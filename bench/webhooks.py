@@ -12,7 +12,7 @@ from bench._registry import Figure, benchmark
 from bench._rounds import HOW, ROUNDS, SECONDS, WARM_UP_SECONDS, shortened
 from bench.broker import broker
 
-WORKERS: Final = ("worker", "webhooks", "beat")
+WORKERS: Final = ("worker", "webhooks", "webhooks_slow", "beat")
 _ENDPOINTS: Final = 8
 # At the rate that must be reached, a round takes as long as any other benchmark's.
 _DELIVERIES_PER_SECOND: Final = 500

@@ -1,6 +1,9 @@
 """The Celery application. Its settings are in config/settings/_celery.py."""
 
 import os
+import threading
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from celery import Celery, signals
@@ -38,3 +41,26 @@ def _settle(**_: object) -> None:
 @signals.task_prerun.connect
 def _begin_context(task_id: str, **_: Any) -> None:  # noqa: ANN401  Celery's signals are untyped
     context.begin(request_id=task_id)
+
+
+# What the supervisor looks at (config/supervisor.py). A disk that is full must fail no task.
+@signals.task_prerun.connect
+def _mark_begin(**_: object) -> None:
+    with suppress(OSError):
+        if mark := _mark():
+            mark.touch()
+
+
+@signals.task_postrun.connect
+def _mark_end(**_: object) -> None:
+    with suppress(OSError):
+        if mark := _mark():
+            mark.unlink(missing_ok=True)
+
+
+def _mark() -> Path | None:
+    """Return the file that is there while this process or thread runs a task, if one watches."""
+    if not settings.KASSA_WORKER_MARKS:
+        return None
+    # Not by the task's id: whoever sends a message chooses that.
+    return Path(settings.KASSA_WORKER_MARKS, f"{os.getpid()}-{threading.get_ident()}")

@@ -37,9 +37,10 @@ log = structlog.stdlib.get_logger("kassa.front")
 type Application = Callable[[Environ, Any], Iterable[bytes]]
 
 _MIB: Final = 2**20
-# What is longer than that is refused unread: a transfer, the longest JSON that the API takes (a
-# batch), and a bank's statement as a file, by the API or in the back office.
+# What is longer than that is refused unread: a transfer or a provider's event, the longest JSON
+# that the API takes (a batch), and a bank's statement as a file, by the API or in the back office.
 _LANE_BYTES_MAX: Final = strict_json.BYTES_MAX
+_HOOK_BYTES_MAX: Final = _MIB
 _API_BYTES_MAX: Final = 16 * _MIB
 _BYTES_MAX: Final = 64 * _MIB
 _FILES: Final = "/v1/bank_files"
@@ -229,6 +230,8 @@ def _whole(
 def _bytes_max(scope: Scope, is_for_lane: bool) -> int:  # noqa: FBT001  (of two, both named)
     if is_for_lane:
         return _LANE_BYTES_MAX
+    if scope.path.startswith("/hooks/"):
+        return _HOOK_BYTES_MAX
     is_short = scope.path.startswith("/v1/") and scope.path != _FILES
     return _API_BYTES_MAX if is_short else _BYTES_MAX
 

@@ -18,9 +18,12 @@ _KEPT = frozenset({"_record", "_from_structlog", "ts", "level"})
 def add_request(
     _logger: object, _method: str, event: MutableMapping[str, Any]
 ) -> MutableMapping[str, Any]:
-    """Name the request or task in which the line was written."""
-    if request_id := context.current().request_id:
-        event.setdefault("request_id", request_id)
+    """Name the request or task in which the line was written, and the trace it belongs to."""
+    found = context.current()
+    if found.request_id:
+        event.setdefault("request_id", found.request_id)
+    if found.traceparent:
+        event.setdefault("trace_id", found.trace_id)
     return event
 
 
@@ -83,6 +86,8 @@ def log_request(
         "ts": clock.now().isoformat()[: -len("+00:00")] + "Z",
         "request_id": redact_text(begun.request_id) if begun.is_given else begun.request_id,
     }
+    if begun.traceparent:
+        event["trace_id"] = begun.trace_id
     record = _requests.makeRecord(_requests.name, logging.INFO, "", 0, event, (), None)
     # By these two the common formatter knows an event from a text, for a terminal.
     record.__dict__ |= {"_logger": _requests, "_name": "info"}

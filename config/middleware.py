@@ -17,6 +17,7 @@ type GetResponse = Callable[[HttpRequest], HttpResponse]
 _REQUEST_ID: Final = re.compile(r"[0-9A-Za-z_-]{8,64}")
 _TRACEPARENT: Final = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 API_CONTENT_POLICY: Final = "default-src 'none'; frame-ancestors 'none'"
+_DATA: Final = ("/v1/", "/hooks/")
 # Asked every few seconds by whatever watches: a line for each would bury the others.
 _QUIET: Final = frozenset({"/livez", "/readyz"})
 
@@ -62,7 +63,7 @@ class ApiHeadersMiddleware:
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         response = self.get_response(request)
-        if request.path.startswith("/v1/"):
+        if request.path.startswith(_DATA):
             response["Content-Security-Policy"] = API_CONTENT_POLICY
             add_headers(request, response)
         elif request.path.startswith("/admin/"):

@@ -9,6 +9,7 @@ urlpatterns = [
     path("livez", health.livez),
     path("readyz", health.readyz),
     path("admin/", admin.site.urls),
+    path("hooks/", include("apps.webhooks.api.hook_urls")),
     path("v1/", include("apps.accounts.api.urls")),
     path("v1/", include("apps.ledger.api.urls")),
     path("v1/", include("apps.webhooks.api.urls")),

@@ -17,8 +17,9 @@ from dev import services
 from dev._process import ServiceFailed
 
 ROOT = Path(__file__).resolve().parent.parent
-# The sandbox bank listens so far above the page.
+# The sandbox bank, and whoever answers Prometheus, listen so far above the page.
 SANDBOX_PORT_STEP = 10
+EXPORTER_PORT_STEP = 20
 READY_SECONDS_MAX = 60
 ENDED_BY_CTRL_C = 130
 
@@ -50,7 +51,7 @@ def main() -> int:
 
 
 def _refuse_busy_ports(port: int) -> None:
-    for number in (port, port + SANDBOX_PORT_STEP):
+    for number in (port, port + SANDBOX_PORT_STEP, port + EXPORTER_PORT_STEP):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
@@ -65,6 +66,7 @@ def _make_environment(port: int) -> dict[str, str]:
         "PATH": f"{programs}{os.pathsep}{os.environ.get('PATH', '')}",
         "DJANGO_SETTINGS_MODULE": os.environ.get("DJANGO_SETTINGS_MODULE", "config.settings.local"),
         "KASSA_BIND": f"127.0.0.1:{port}",
+        "EXPORTER_PORT": str(port + EXPORTER_PORT_STEP),
         "SANDBOX_PORT": str(port + SANDBOX_PORT_STEP),
         "SANDBOX_URL": f"http://127.0.0.1:{port + SANDBOX_PORT_STEP}",
         "PYTHONUNBUFFERED": "1",
@@ -102,6 +104,7 @@ def _greet(processes: subprocess.Popen[bytes], port: int, demo: str) -> None:
         f"  back office  {_base_url(port)}/admin/",
         f"  API          {_base_url(port)}/v1/",
         f"  health       {_base_url(port)}/readyz",
+        f"  metrics      http://127.0.0.1:{port + EXPORTER_PORT_STEP}/metrics",
         f"  sandbox bank http://localhost:{port + SANDBOX_PORT_STEP}/",
         "",
         demo.strip(),

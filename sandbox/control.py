@@ -15,7 +15,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 # Which facts a behaviour may ask for, and which options it takes.
-CONDITIONS = {"msg_id", "payment_id", "end_to_end_id", "iban", "amount", "kind"}
+CONDITIONS = {"msg_id", "payment_id", "end_to_end_id", "iban", "amount", "kind"} | {
+    "event_id",
+    "type",
+    "object",
+}
 OPTIONS = {
     "reject": {"level", "code"},
     "return": {"code", "fee", "twice", "days"},
@@ -25,6 +29,13 @@ OPTIONS = {
     "statement_gap": set(),
     "statement_wrong_sum": {"by"},
     "no_answer": set(),
+    "duplicate_event": {"copies", "at_once"},
+    "reorder_event": set(),
+    "delay_event": set(),
+    "drop_event": set(),
+    "wrong_signature": set(),
+    "old_timestamp": {"seconds"},
+    "two_secrets": set(),
 }
 LEVELS = ("group", "payment", "transaction")
 

@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
 
-from sandbox import amounts, bank, control, iso_xml, pain001, store
+from sandbox import amounts, bank, control, iso_xml, pain001, psp, store
 from sandbox.entries import Detail
 
 if TYPE_CHECKING:
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
     Reply = tuple[int, Any]
 
-LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 SILENCE_SECONDS = 30.0
 
 
@@ -41,7 +40,7 @@ class Server(ThreadingHTTPServer):
     daemon_threads = True
 
     def __init__(self, address: tuple[str, int], *, database: Path) -> None:
-        if address[0] not in LOOPBACK:
+        if address[0] not in psp.LOOPBACK:
             raise BadRequest("the sandbox listens on the loopback only")
         super().__init__(address, Handler)
         self.database = database
@@ -171,6 +170,42 @@ def _release(*, database: Path, **_: object) -> Reply:
         return 200, {"released": bank.release_withheld(db)}
 
 
+def _subscribe(*, database: Path, content: bytes, **_: object) -> Reply:
+    body = _json(content)
+    with store.act(database) as db:
+        made = psp.subscribe(db, url=str(body["url"]), secrets=_texts(body, "secrets"))
+    return 201, made
+
+
+def _make_event(*, database: Path, content: bytes, **_: object) -> Reply:
+    body = _json(content)
+    data = body.get("data", {})
+    if not isinstance(data, dict):
+        raise BadRequest("data is a JSON object")
+    with store.act(database) as db:
+        id_, messages = psp.make_event(
+            db, type_=str(body["type"]), data=data, id_=str(body.get("id", ""))
+        )
+    return 202, {"id": id_, "sent": psp.send(messages)}
+
+
+def _list_events(*, database: Path, query: dict[str, str], **_: object) -> Reply:
+    with store.act(database) as db:
+        return 200, {"events": psp.listed(db, after=int(query.get("after", "0")))}
+
+
+def _release_events(*, database: Path, **_: object) -> Reply:
+    with store.act(database) as db:
+        messages = psp.release(db)
+    return 202, {"sent": psp.send(messages)}
+
+
+def _resend_event(*, database: Path, content: bytes, **_: object) -> Reply:
+    with store.act(database) as db:
+        messages = psp.resend(db, id_=str(_json(content)["id"]))
+    return 202, {"sent": psp.send(messages)}
+
+
 def _set_clock(*, database: Path, content: bytes, **_: object) -> Reply:
     given = _json(content).get("now")
     now = dt.datetime.fromisoformat(str(given)) if given is not None else None
@@ -211,6 +246,13 @@ def _clear_behaviors(*, database: Path, **_: object) -> Reply:
     return 200, {}
 
 
+def _texts(body: dict[str, Any], name: str) -> list[str]:
+    found = body.get(name, [])
+    if not isinstance(found, list) or not all(isinstance(each, str) for each in found):
+        raise BadRequest(f"{name} is a list of texts")
+    return found
+
+
 def _json(content: bytes) -> dict[str, Any]:
     body = json.loads(content or b"{}")
     if not isinstance(body, dict):
@@ -225,12 +267,17 @@ GET: Routes = {
     "/bank/files": _list_answers,
     r"/bank/files/(?P<id>[0-9]{1,18})": _read_answer,
     r"/bank/messages/(?P<id>[^/]{1,70})": _read_message,
+    "/psp/events": _list_events,
     "/control": _list_behaviors,
 }
 POST: Routes = {
     "/bank/files": _take_file,
     "/bank/credits": _take_credit,
     "/bank/release": _release,
+    "/psp/hooks": _subscribe,
+    "/psp/events": _make_event,
+    "/psp/events/release": _release_events,
+    "/psp/events/resend": _resend_event,
     "/clock": _set_clock,
     "/control": _add_behavior,
     "/control/clear": _clear_behaviors,

@@ -11,6 +11,7 @@ from django.db import connection
 from django.test import TransactionTestCase
 from hypothesis import settings as hypothesis_settings
 
+from apps.core import counters
 from tests.support import BROWSERS, empty_tables
 from tests.template import ensure_template
 
@@ -57,6 +58,21 @@ def _disconnect(cursor: Any, name: str) -> None:
         " WHERE datname = %s AND pid <> pg_backend_pid() AND usename = current_user",
         [name],
     )
+
+
+# --- Counters ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def metrics_folder(
+    settings: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Path]:
+    """Count into a folder of the test's own, which no process has used yet."""
+    settings.KASSA_METRICS_DIR = str(tmp_path / "metrics")
+    monkeypatch.setattr(counters, "_declared", dict(counters._declared))
+    monkeypatch.setattr(counters, "_store", counters._Store())
+    yield tmp_path / "metrics"
+    counters._store.abandon()
 
 
 # --- What may be absent -----------------------------------------------------------------------

@@ -141,10 +141,40 @@ def running_worker(
 ) -> contextlib.AbstractContextManager[subprocess.Popen[str]]:
     """Run a real Celery worker for the queues; see `running`."""
     return running(
+        *_celery(queues, pool, concurrency), KASSA_ROLE=_worker_role(pool), **environment
+    )
+
+
+def running_supervised(
+    *queues: str,
+    silent_seconds: float,
+    pool: str = "prefork",
+    concurrency: int = 2,
+    **environment: str,
+) -> contextlib.AbstractContextManager[subprocess.Popen[str]]:
+    """Run a real worker under a supervisor that sends each second; see `running`."""
+    return running(
+        "-m", "config.supervisor", "--beat-seconds", "1", "--silent-seconds", str(silent_seconds),
+        "--grace-seconds", "1", sys.executable, *_celery(queues, pool, concurrency),
+        KASSA_ROLE=_worker_role(pool), **environment,
+    )  # fmt: skip
+
+
+def _celery(queues: tuple[str, ...], pool: str, concurrency: int) -> list[str]:
+    return [
         "-m", "celery", "-A", "config", "worker", "-Q", ",".join(queues),
         "-P", pool, "-c", str(concurrency), "--without-gossip", "--without-mingle",
-        KASSA_ROLE="worker" if pool == "prefork" else "threads", **environment,
-    )  # fmt: skip
+    ]  # fmt: skip
+
+
+def _worker_role(pool: str) -> str:
+    return "worker" if pool == "prefork" else "threads"
+
+
+def worker_of(supervisor: subprocess.Popen[str]) -> int | None:
+    """Return the process of the worker that a supervisor runs now, if it runs one."""
+    children = Path(f"/proc/{supervisor.pid}/task/{supervisor.pid}/children").read_text()
+    return int(children.split()[0]) if children else None
 
 
 def kill_hard(process: subprocess.Popen[str]) -> None:

@@ -84,7 +84,7 @@ _ROWS: Final = (
             ("accounts.view_customer", "see customers"),
             ("payments.view_payment", "see payments"),
             ("payouts.view_payout", "see payouts"),
-            ("webhooks.view_delivery", "see webhook endpoints and deliveries"),
+            ("webhooks.view_delivery", "see webhook endpoints, deliveries and providers' events"),
         )
     ),
     _row(
@@ -152,6 +152,7 @@ _ROWS: Final = (
     _row("settlements.change_price_plan", "set prices", (FA,), (FM,), two_people=True),
     # Running the house.
     _row("webhooks.replay_delivery", "replay webhooks", (S, SL, FM)),
+    _row("webhooks.link_event", "say what a provider's event is about", (FM, FA)),
     _row("webhooks.edit_endpoint", "edit endpoints", (SL,), reauthentication=True),
     _row("core.requeue_work", "requeue stuck work", (FM, FA, RM)),
     _row(

@@ -17,6 +17,12 @@ class ApprovalEvent(Event):
 
     public: ClassVar[bool] = False
     aggregate_type: ClassVar[str] = "approval"
+    example: ClassVar[dict[str, object]] = {
+        "act": "payouts.send",
+        "subject_type": "payout",
+        "subject_id": "019abd4f-f5c5-7816-be0f-6f0a6ac01f4a",
+        "state": "open",
+    }
 
     act: str
     subject_type: str

@@ -75,6 +75,8 @@ _GROUPS: Final = (
             ("Webhook endpoints", "webhook", "webhooks.webhookendpoint"),
             ("Deliveries", "outbox", "webhooks.webhookdelivery"),
             ("Events", "stream", "core.outboxevent"),
+            ("Provider inbox", "inbox", "webhooks.inboundevent"),
+            ("Provider connections", "cable", "webhooks.providerconnection"),
         ),
     ),
     (
@@ -195,7 +197,7 @@ class KassaSite(ThemeSite):
         match = _PRINTED_ID.fullmatch(text)
         screen = self.screen_of_prefix(match[1]) if match else None
         if screen is None:
-            return cells.text(text)
+            return cells.cut(text) if match else cells.text(text)
         name = f"{self.name}:{screen.opts.app_label}_{screen.opts.model_name}_change"
         return cells.cut(text, url=reverse(name, args=[text]))
 

@@ -12,12 +12,23 @@ class BankFileImported(Event):
 
     name: ClassVar[str] = "banking.bank_file.imported"
     aggregate_type: ClassVar[str] = "bank_file"
+    example: ClassVar[dict[str, object]] = {
+        "id": "bf_01kb1mzxe5f0q8w3v6y2n4r7ta",
+        "kind": "camt.053",
+        "statements": 1,
+        "lines": 214,
+        "new_lines": 214,
+    }
 
     id: str
     kind: str
+    "What the file is, such as `camt.053`."
     statements: int
+    "How many bank statements it holds."
     lines: int
+    "How many booked lines it holds."
     new_lines: int
+    "How many of them were not known before."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +37,10 @@ class BankFileRefused(Event):
 
     name: ClassVar[str] = "banking.bank_file.refused"
     aggregate_type: ClassVar[str] = "bank_file"
+    example: ClassVar[dict[str, object]] = {
+        "id": "bf_01kb1mzxe5f0q8w3v6y2n4r7ta",
+        "reason": "balance_does_not_add_up",
+    }
 
     id: str
     reason: str

@@ -1,21 +1,16 @@
 """Celery entry of banking: read files that came, fetch those the bank has for us."""
 
 from datetime import datetime
+from functools import partial
 from typing import Final, cast
 from uuid import UUID
-
-import structlog
-from celery import shared_task
 
 from apps.banking import operations, queries
 from apps.banking.adapters import channel_of
 from apps.banking.models import BankFileWork, ConnectionPoll
-from apps.core import clock, work
+from apps.core import clock, working
 from apps.core.actors import Actor, ActorKind
-from apps.core.errors import OutsideCallError
-from apps.core.transactions import outermost
-
-log = structlog.get_logger("kassa.banking")
+from apps.core.working import Record, Worker
 
 ACTOR: Final = Actor.job("banking")
 _LEASE_SECONDS: Final = 120
@@ -23,24 +18,13 @@ _FILES_A_RUN: Final = 4
 _POLLS_A_RUN: Final = 4
 
 
-@shared_task(name="banking.import_due")
-def import_due(**_: object) -> int:
-    """Read files that wait; return how many."""
-    claimed = work.claim_due(BankFileWork, limit=_FILES_A_RUN, lease_seconds=_LEASE_SECONDS)
-    for row in claimed:
-        try:
-            operations.import_received_file(
-                organization_id=row.organization_id,
-                bank_file_id=row.bank_file_id,
-                actor=_bringer(row),
-                now=clock.now(),
-            )
-        # The boundary: one file that breaks us must not keep the others from being read. It is
-        # tried again by its row, and paged about by its log line.
-        except Exception as fault:
-            log.exception("bank_file_not_read", bank_file_id=str(row.bank_file_id))
-            _retry(row, error_code=type(fault).__name__[:64])
-    return len(claimed)
+def _import(row: BankFileWork) -> None:
+    operations.import_received_file(
+        organization_id=row.organization_id,
+        bank_file_id=row.bank_file_id,
+        actor=_bringer(row),
+        now=clock.now(),
+    )
 
 
 def _bringer(row: BankFileWork) -> Actor:
@@ -50,46 +34,38 @@ def _bringer(row: BankFileWork) -> Actor:
     return Actor(kind=cast("ActorKind", kind), id=id_, principal=file.received_principal)
 
 
-@outermost
-def _retry(row: BankFileWork, *, error_code: str) -> None:
-    held = work.lock_leased(
-        BankFileWork,
-        organization_id=row.organization_id,
-        row_id=row.id,
-        lease_token=row.lease_token,
+import_due: Final = working.register(
+    Worker(
+        kind=operations.FILES_KIND,
+        model=BankFileWork,
+        task="banking.import_due",
+        queue="default",
+        lease_seconds=_LEASE_SECONDS,
+        batch=_FILES_A_RUN,
+        perform=_import,
     )
-    if held is not None:
-        work.mark_retry(held, error_code=error_code)
+)
 
 
-@shared_task(name="banking.fetch_due")
-def fetch_due(**_: object) -> int:
-    """Ask the banks that are due for files; one that is away is asked again later."""
-    taken = 0
-    for poll in work.claim_due(ConnectionPoll, limit=_POLLS_A_RUN, lease_seconds=_LEASE_SECONDS):
-        files, error_code = 0, ""
-        try:
-            files = fetch_files(
-                organization_id=poll.organization_id,
-                connection_id=poll.connection_id,
-                now=clock.now(),
-            )
-        except OutsideCallError as fault:
-            error_code = type(fault).__name__
-            log.warning("bank_not_reached", connection_id=str(poll.connection_id), fault=error_code)
-        # The boundary: a file that breaks us is logged and asked for again; others go on.
-        except Exception as fault:
-            error_code = type(fault).__name__[:64]
-            log.exception("bank_files_not_fetched", connection_id=str(poll.connection_id))
-        operations.record_poll(
-            organization_id=poll.organization_id,
-            poll_id=poll.id,
-            lease_token=poll.lease_token,
-            files=files,
-            error_code=error_code,
-        )
-        taken += files
-    return taken
+def _fetch(poll: ConnectionPoll) -> Record[ConnectionPoll]:
+    files = fetch_files(
+        organization_id=poll.organization_id, connection_id=poll.connection_id, now=clock.now()
+    )
+    return partial(operations.record_poll, files=files)
+
+
+fetch_due: Final = working.register(
+    Worker(
+        kind=operations.POLLS_KIND,
+        model=ConnectionPoll,
+        task="banking.fetch_due",
+        queue="default",
+        lease_seconds=_LEASE_SECONDS,
+        batch=_POLLS_A_RUN,
+        perform=_fetch,
+        put_off=operations.record_poll_failed,
+    )
+)
 
 
 def fetch_files(*, organization_id: UUID, connection_id: UUID, now: datetime) -> int:

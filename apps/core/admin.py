@@ -1,7 +1,8 @@
 """Staff screens of the core: the audit trail, the event log, scheduled jobs."""
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, override
+from typing import Any, ClassVar, Final, override
+from urllib.parse import urlencode
 
 from django.contrib import admin
 from django.db.models import QuerySet
@@ -9,13 +10,25 @@ from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.safestring import SafeString
 
-from apps.core import clock
-from apps.core.admin_base import Fact, Filter, Keyset, RecordAdmin, cells, lists, shown
-from apps.core.admin_base.records import for_staff
-from apps.core.ids import decode_id
+from apps.core import clock, queries, stuck
+from apps.core.admin_base import (
+    Fact,
+    Filter,
+    Keyset,
+    RecordAdmin,
+    Table,
+    cells,
+    for_staff,
+    lists,
+    shown,
+)
+from apps.core.admin_base.jobs import jobs_table
 from apps.core.jobs import JOBS_KIND
 from apps.core.models import AuditEvent, JobRun, OutboxEvent
 from apps.core.work import SET_ASIDE, WorkState
+
+EVENTS_AROUND: Final = 20
+UUID_LENGTH: Final = 36
 
 
 @admin.register(AuditEvent)
@@ -57,7 +70,7 @@ class AuditEventAdmin(RecordAdmin[AuditEvent]):
         return cells.code(obj.act)
 
     def who(self, obj: AuditEvent) -> SafeString:
-        return cells.text(getattr(obj, "person", "") or f"{obj.actor_kind} {obj.actor_id}")
+        return _who(obj, obj.actor_kind, obj.actor_id)
 
     def subject(self, obj: AuditEvent) -> SafeString:
         return cells.cut(f"{obj.subject_type.split('.')[-1]} {obj.subject_id}", head=14)
@@ -71,8 +84,7 @@ class AuditEventAdmin(RecordAdmin[AuditEvent]):
         shown.append(Fact("Reason", cells.text(obj.reason), wide=True))
         for title, values in (("Before", obj.before), ("After", obj.after)):
             shown += [
-                Fact(f"{title}: {name}", cells.text(value))
-                for name, value in (values or {}).items()
+                Fact(f"{title}: {name}", _json(value)) for name, value in (values or {}).items()
             ]
         return shown
 
@@ -88,7 +100,19 @@ class OutboxEventAdmin(RecordAdmin[OutboxEvent]):
     intro = "What happened, in the words that clients are told. An event is never changed."
     empty = "Nothing has happened yet."
     search_hint = "evt_… or the id of what it is about"
-    list_display = ("id", "kind", "about", "place", "occurred_at", "actor", "told")
+    list_display = ("id", "kind", "about", "place", "occurred_at", "who", "told")
+    facts = (
+        "id",
+        "kind",
+        "about",
+        "place",
+        "occurred_at",
+        "recorded_at",
+        "who",
+        "told",
+        "request_id",
+        "caused_by",
+    )
     filters: ClassVar[Sequence[Filter]] = (
         lists.exact("type", "Type", placeholder="payout.settled"),
     )
@@ -102,14 +126,28 @@ class OutboxEventAdmin(RecordAdmin[OutboxEvent]):
         self, request: HttpRequest, rows: QuerySet[OutboxEvent], text: str
     ) -> QuerySet[OutboxEvent]:
         if text.startswith(f"{self.prefix}_"):
-            return rows.filter(pk=decode_id(self.prefix, text))
-        return rows.filter(aggregate_id=text)
+            return super().find(request, rows, text)
+        seen = self.admin_site.organizations(request)  # type: ignore[attr-defined]  # our site's
+        return rows & queries.list_events_about(
+            organization_ids=[one.id for one in seen], aggregate_id=text
+        )
+
+    @override
+    def prepare(self, request: HttpRequest, rows: Sequence[OutboxEvent]) -> None:
+        self.admin_site.name_people(request, rows)  # type: ignore[attr-defined]  # our site's
 
     def kind(self, obj: OutboxEvent) -> SafeString:
         return cells.code(obj.type)
 
     def about(self, obj: OutboxEvent) -> SafeString:
-        return cells.cut(obj.aggregate_id)
+        return self.admin_site.autolink(obj.aggregate_id)  # type: ignore[attr-defined, no-any-return]  # our site's
+
+    @shown("By")
+    def who(self, obj: OutboxEvent) -> SafeString:
+        return _who(obj, *obj.actor.split(":", maxsplit=1))
+
+    def caused_by(self, obj: OutboxEvent) -> SafeString:
+        return cells.row_link("core_outboxevent", self.prefix, obj.causation_id)
 
     @shown(align="end")
     def place(self, obj: OutboxEvent) -> SafeString:
@@ -122,11 +160,69 @@ class OutboxEventAdmin(RecordAdmin[OutboxEvent]):
     @override
     def get_facts(self, request: HttpRequest, obj: OutboxEvent) -> list[Fact]:
         shown = super().get_facts(request, obj)
-        return shown + [Fact(name, _json(value)) for name, value in obj.data.items()]
+        return shown + [Fact(name, self._told(value)) for name, value in obj.data.items()]
+
+    def _told(self, value: Any) -> SafeString:  # noqa: ANN401  (whatever an event carries)
+        if isinstance(value, str):
+            return self.admin_site.autolink(value)  # type: ignore[attr-defined, no-any-return]  # our site's
+        return _json(value)
+
+    @override
+    def get_tables(self, request: HttpRequest, obj: OutboxEvent) -> list[Table]:
+        reach = (obj.sequence - EVENTS_AROUND, obj.sequence + EVENTS_AROUND)
+        rows = list(
+            queries.list_events_about(
+                organization_ids=[obj.organization_id], aggregate_id=obj.aggregate_id
+            )
+            .filter(aggregate_type=obj.aggregate_type, sequence__range=reach)
+            .order_by("-sequence", "-id")
+        )
+        if not rows:
+            # Of a journal entry: what there is to say of it stands on its own page.
+            return []
+        self.prepare(request, rows)
+        url = reverse(f"{self.admin_site.name}:core_outboxevent_changelist")
+        return [
+            Table(
+                f"Timeline of this {obj.aggregate_type.replace('_', ' ')}",
+                (">Place", "Event", "Type", "Happened", "By", "Told to clients"),
+                [
+                    [
+                        self.place(row),
+                        cells.text("this one") if row.pk == obj.pk else self.id_cell(row),
+                        self.kind(row),
+                        cells.instant(row.occurred_at),
+                        self.who(row),
+                        self.told(row),
+                    ]
+                    for row in rows
+                ],
+                more_url=f"{url}?{urlencode({'q': obj.aggregate_id})}",
+                more_label="All of its events",
+            )
+        ]
 
 
-def _json(value: Any) -> SafeString:  # noqa: ANN401  (whatever an event carries)
-    return cells.code(value) if isinstance(value, dict | list) else cells.text(value)
+def _who(row: Any, kind: str, id_: str = "") -> SafeString:  # noqa: ANN401  (an event or an act)
+    """Name the person; a key by its id, which is too long to be read, and a job by its own name."""
+    named = getattr(row, "person", "")
+    if named or len(id_) < UUID_LENGTH:
+        return cells.text(named or f"{kind} {id_}".strip())
+    return cells.cut(f"{kind.replace('_', ' ')} {id_}", head=14)
+
+
+def _json(value: Any) -> SafeString:  # noqa: ANN401  (whatever an event or an act carries)
+    match value:
+        case dict():
+            return cells.code(value)
+        case list() if all(isinstance(one, str) for one in value):
+            return cells.words(value)
+        case list():
+            return cells.code(value)
+        case bool():
+            return cells.yes_no(value)
+        case _:
+            return cells.text(value)
 
 
 @admin.register(JobRun)
@@ -137,7 +233,10 @@ class JobRunAdmin(RecordAdmin[JobRun]):
     title = "Jobs"
     scope_column = ""
     related: ClassVar[Sequence[str]] = ()
-    intro = "Scheduled jobs: one row per period, run once however many schedulers there are."
+    intro = (
+        "How every declared job stands, and below its periods: one row each, run once however many "
+        "schedulers there are."
+    )
     empty = "No job has been planned yet; the scheduler plans within a quarter of a minute."
     list_display = ("name", "period", "state", "attempts", "created_at", "finished_at", "fault")
     keyset = Keyset()
@@ -149,6 +248,14 @@ class JobRunAdmin(RecordAdmin[JobRun]):
     @override
     def scope(self, request: HttpRequest, rows: QuerySet[JobRun]) -> QuerySet[JobRun]:
         return rows
+
+    @override
+    def list_extra(self, request: HttpRequest) -> dict[str, Any]:
+        # Who narrows the periods, or walks through them, has seen how the jobs stand.
+        if request.GET:
+            return {}
+        now = clock.now()
+        return {"tables_before": [jobs_table(stuck.list_jobs(now=now), now=now)]}
 
     @override
     def headline(self, obj: JobRun) -> str:

@@ -1,6 +1,7 @@
 from typing import override
 
 from django.apps import AppConfig
+from django.conf import settings
 
 
 class CoreConfig(AppConfig):
@@ -9,15 +10,8 @@ class CoreConfig(AppConfig):
 
     @override
     def ready(self) -> None:
-        from apps.core import (  # noqa: PLC0415
-            checks,  # noqa: F401  (registers itself)
-            jobs,
-            outbox,
-            partitions,
-            retention,
-        )
+        from apps.core import checks, failpoints, partitions, retention, tasks  # noqa: F401, PLC0415  (checks and tasks register themselves)
 
-        outbox.register_work_kinds()
-        jobs.register_work_kind()
+        failpoints.arm(settings.KASSA_FAILPOINTS)
         retention.register_jobs()
         partitions.register()

@@ -1,14 +1,18 @@
-"""System checks that keep the direction of the house where an import linter cannot look."""
+"""System checks: the direction of the house where no import linter looks, events, work rows."""
 
 import re
 from collections import Counter
+from collections.abc import Sequence
 from typing import Final
 
 from django.apps import apps
 from django.core import checks
+from django.db import connection
 from django.db.models import ForeignKey
 
+from apps.core import work
 from apps.core.events import catalogued_events, public_type
+from apps.core.work import STORAGE, WorkRow, work_indexes
 
 # app.noun.past_participle (house style, section 4).
 _EVENT_NAME: Final = re.compile(r"([a-z]+)\.[a-z_]+\.[a-z_]+")
@@ -28,6 +32,17 @@ RANK: Final = {
     "reconciliation": 9,
     "backoffice": 10,
 }
+
+# Tables by name, and the partitions of those that have some, which alone store rows.
+_STORED: Final = """
+    SELECT own.relname, own.reloptions
+      FROM pg_class AS own
+      LEFT JOIN pg_inherits AS link ON link.inhrelid = own.oid
+      LEFT JOIN pg_class AS parent ON parent.oid = link.inhparent
+     WHERE own.relkind = 'r' AND own.relnamespace = current_schema()::regnamespace
+       AND COALESCE(parent.relname, own.relname) = ANY(%s)
+     ORDER BY own.relname
+"""
 
 
 @checks.register(checks.Tags.models)
@@ -64,3 +79,45 @@ def event_names_are_sound(**_: object) -> list[checks.CheckMessage]:
         if kind.name in taken or (kind.public and public_type(kind.name) in doubled):
             found.append(checks.Error(f"{kind.name} is declared twice.", id="kassa.E003"))
     return found
+
+
+def work_models() -> list[type[WorkRow]]:
+    """Return every model of work rows that has a table."""
+    return [model for model in apps.get_models() if issubclass(model, WorkRow)]
+
+
+@checks.register(checks.Tags.models)
+def work_rows_are_found(**_: object) -> list[checks.CheckMessage]:
+    """Refuse a model of work rows that nobody sweeps for, or whose open rows have no index."""
+    registered = {kind.model for kind in work.kinds()}
+    wanted = {(tuple(one.fields), str(one.condition)) for one in work_indexes("any")}
+    found: list[checks.CheckMessage] = []
+    for model in work_models():
+        name = model._meta.label
+        if model not in registered:
+            hint = "apps.core.working.register is how rows get worked."
+            found.append(checks.Error(f"{name} has no kind of work.", hint=hint, id="kassa.E004"))
+        indexes = {(tuple(one.fields), str(one.condition)) for one in model._meta.indexes}
+        if not wanted <= indexes:
+            hint = "apps.core.work.work_indexes makes them."
+            found.append(checks.Error(f"{name} lacks an index.", hint=hint, id="kassa.E005"))
+    return found
+
+
+@checks.register(checks.Tags.database)
+def work_tables_stay_hot(
+    *, databases: Sequence[str] | None = None, **_: object
+) -> list[checks.CheckMessage]:
+    """Warn of a work table without its storage options; no error, as the migration checks first."""
+    if not databases:
+        return []
+    with connection.cursor() as cursor:
+        cursor.execute(_STORED, [[model._meta.db_table for model in work_models()]])
+        stored = cursor.fetchall()
+    wanted = {f"{name}={value}" for name, value in STORAGE.items()}
+    hint = "A migration sets apps.core.work.STORAGE."
+    return [
+        checks.Warning(f"{table} is not stored as work rows are.", hint=hint, id="kassa.W001")
+        for table, options in stored
+        if not wanted <= set(options or ())
+    ]

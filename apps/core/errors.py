@@ -49,6 +49,12 @@ class RuleViolation(Refusal):
     code = "rule_violation"
 
 
+class TooOften(Refusal):
+    """429: allowed, but not so often. ``retry_after`` in the details: seconds. Never stored."""
+
+    code = "too_often"
+
+
 class OutsideCallError(Exception):
     """Raised by adapters; the operation that records it makes it a state."""
 

@@ -33,6 +33,8 @@ class Event:
     schema_version: ClassVar[int] = 1
     # The API version that brought it.
     since: ClassVar[str] = "2026-11-01"
+    # Its data as it could be, for those who write a receiver.
+    example: ClassVar[dict[str, object]] = {}
 
     organization_id: UUID
     aggregate_id: str

@@ -8,18 +8,18 @@ day without beat is caught up, and two beats make one run.
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
+from functools import partial
 from itertools import islice
 from typing import Final, Literal, override
 
-import structlog
 from django.db.models import QuerySet
 from django.db.models.functions import Now
 
-from apps.core import clock, transactions, work
+from apps.core import clock, failpoints, transactions, work, working
+from apps.core.failpoints import Failpoint
 from apps.core.models import JobRun
 from apps.core.wall_clock import day_of, first_instant_at
-
-log = structlog.get_logger(__name__)
+from apps.core.working import Record, Worker
 
 JOBS_KIND: Final = "core.jobs"
 PERIODS_A_PASS_MAX: Final = 100
@@ -144,10 +144,6 @@ def declared() -> list[Job]:
     return [_jobs[kind] for kind in sorted(_jobs)]
 
 
-def register_work_kind() -> None:
-    work.register_kind(name=JOBS_KIND, model=JobRun, task="core.run_jobs", queue="default")
-
-
 @transactions.outermost
 def plan_due(*, now: datetime | None = None) -> int:
     """
@@ -178,31 +174,23 @@ def _missing(job: Job, until: datetime) -> list[Period]:
 
 def run_due() -> int:
     """Run the period that is due first; return how many were tried, one or none."""
-    # One at a time: a lease covers one run, and a run that kills its worker takes no other along.
-    claimed = work.claim_due(JobRun, limit=1, lease_seconds=_LEASE_SECONDS)
-    for row in claimed:
-        _run_row(row)
-    return len(claimed)
+    return working.work_due(RUNNING)
 
 
-def _run_row(row: JobRun) -> None:
+def _run(row: JobRun) -> Record[JobRun]:
     job = _jobs.get(row.kind)
     if job is None:
         # While releases change over, another process may know it already, or still.
-        _record(row, error_code="job_not_declared")
-    elif job.catch_up == "latest" and _others(row).filter(due_at__gt=row.due_at).exists():
-        _record(row, note="superseded")
-    elif _must_wait(row, job):
-        _record(row, error_code="waits_for_earlier_period", delay_seconds=_WAIT_SECONDS)
-    else:
-        try:
-            job.run(row.period, clock.now())
-        # The boundary: one job's fault delays its own periods only; the row records it.
-        except Exception:
-            log.exception("job_failed", kind=row.kind, period=row.period)
-            _record(row, error_code="job_failed")
-        else:
-            _record(row)
+        return partial(work.mark_retry, error_code="job_not_declared")
+    if job.catch_up == "latest" and _others(row).filter(due_at__gt=row.due_at).exists():
+        return _give_up
+    if _must_wait(row, job):
+        return partial(
+            work.mark_retry, error_code="waits_for_earlier_period", delay_seconds=_WAIT_SECONDS
+        )
+    job.run(row.period, clock.now())
+    failpoints.reach(Failpoint.JOBS_RAN)
+    return _finish
 
 
 def _must_wait(row: JobRun, job: Job) -> bool:
@@ -217,25 +205,24 @@ def _others(row: JobRun) -> QuerySet[JobRun]:
     return JobRun.objects.filter(kind=row.kind, scope=row.scope)
 
 
-@transactions.outermost
-def _record(
-    claimed: JobRun,
-    *,
-    error_code: str = "",
-    delay_seconds: float | None = None,
-    note: str = "",
-) -> None:
-    row = work.lock_leased(
-        JobRun, organization_id=None, row_id=claimed.id, lease_token=claimed.lease_token
-    )
-    if row is None:
-        log.warning("work_lease_lost", kind=JOBS_KIND, row_id=str(claimed.id))
-        return
-    if error_code:
-        work.mark_retry(row, error_code=error_code, delay_seconds=delay_seconds)
-        return
-    work.mark_done(row)
+def _finish(row: JobRun) -> None:
+    row.finished_at = Now()
+    row.save(update_fields=["finished_at"])
+
+
+def _give_up(row: JobRun) -> None:
     # What was given up unrun is done as well, and says so instead of when it ended.
-    JobRun.objects.filter(id=row.id).update(
-        last_error_code=note, finished_at=None if note else Now()
-    )
+    work.mark_done(row)
+    row.last_error_code = "superseded"
+    row.save(update_fields=["last_error_code"])
+
+
+# One at a time: a lease covers one run, and a run that kills its worker takes no other along.
+RUNNING: Final = Worker(
+    kind=JOBS_KIND,
+    model=JobRun,
+    task="core.run_jobs",
+    queue="default",
+    lease_seconds=_LEASE_SECONDS,
+    perform=_run,
+)

@@ -216,3 +216,18 @@ class JobRun(WorkRow):
                 nulls_distinct=False,
             ),
         ]
+
+
+class QueueHeartbeat(models.Model):
+    """What is known of one queue's workers: the heartbeats sent to it, and the last one run."""
+
+    queue = models.CharField(primary_key=True, max_length=32)
+    sent_at = models.DateTimeField(null=True, db_comment="When the broker last took one.")
+    unanswered_since = models.DateTimeField(
+        null=True, db_comment="The first of a series without a gap, of which none was run."
+    )
+    beaten_at = models.DateTimeField(null=True, db_comment="When a worker last ran one.")
+    worker = models.CharField(max_length=255, default="", db_default="")
+
+    class Meta:
+        db_table = "core_queue_heartbeat"

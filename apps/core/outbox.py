@@ -8,7 +8,7 @@ commit together. See events.md, section 1.
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, NamedTuple
@@ -17,21 +17,24 @@ from uuid import UUID
 import structlog
 from django.db import InterfaceError, OperationalError, connection
 
-from apps.core import context, queries, statements, transactions, work
+from apps.core import context, failpoints, queries, statements, transactions, work, working
 from apps.core.actors import Actor
 from apps.core.errors import InvariantBroken
 from apps.core.events import DATA_BYTES_MAX, Event, public_type
+from apps.core.failpoints import Failpoint
 from apps.core.ids import new_ids
 from apps.core.models import EventWork, OutboxBatch, OutboxEvent
+from apps.core.working import Worker
 
 log = structlog.get_logger(__name__)
 
 RELAY_KIND: Final = "core.relay"
 CONSUME_KIND: Final = "core.consume"
-_LEASE_SECONDS: Final = 60
+# What a killed worker held is with another within a minute, that one's start included.
+_LEASE_SECONDS: Final = 45
 _PORTION: Final = 500
-# What a consumer is given in one transaction. Ten of these, which one claim may bring, are over
-# within the lease, also where each event is owed to the sixteen endpoints of an organisation.
+# What a consumer is given in one transaction. That is over in a second or two, also where each
+# event is owed to the sixteen endpoints of an organisation.
 _EVENTS_MAX: Final = 250
 # An ordered consumer's row looks again after this; each time doubles it, up to half a minute.
 _WAIT_SECONDS: Final = 0.2
@@ -50,15 +53,15 @@ _WRITE: Final = """
     )
     INSERT INTO core_outbox_event (id, organization_id, batch_id, ordinal, name, type, public,
         schema_version, aggregate_type, aggregate_id, sequence, occurred_at, recorded_at, actor,
-        request_id, traceparent, data)
+        request_id, traceparent, causation_id, data)
     SELECT e.id, %(org)s, %(batch)s, e.ordinal - 1, k.name, k.type, k.public, k.schema_version,
            k.aggregate_type, e.aggregate_id, e.sequence, e.occurred_at, clock_timestamp(), e.actor,
-           e.request_id, e.traceparent, e.data::jsonb
+           e.request_id, e.traceparent, e.causation_id, e.data::jsonb
       FROM unnest(%(ids)s::uuid[], %(kinds)s::int[], %(aggregates)s::text[],
                   %(sequences)s::bigint[], %(occurred)s::timestamptz[], %(actors)s::text[],
-                  %(requests)s::text[], %(traces)s::text[], %(data)s::text[])
+                  %(requests)s::text[], %(traces)s::text[], %(data)s::text[], %(causes)s::uuid[])
            WITH ORDINALITY AS e(id, kind, aggregate_id, sequence, occurred_at, actor, request_id,
-                                traceparent, data, ordinal)
+                                traceparent, data, causation_id, ordinal)
       JOIN unnest(%(names)s::text[], %(types)s::text[], %(publics)s::boolean[],
                   %(versions)s::int[], %(aggregate_types)s::text[])
            WITH ORDINALITY AS k(name, type, public, schema_version, aggregate_type, kind)
@@ -85,6 +88,7 @@ class Published(NamedTuple):
     request_id: str
     traceparent: str
     data: str
+    causation_id: UUID | None = None
 
     @classmethod
     def of(cls, event: Event, actor: str, request_id: str, traceparent: str) -> "Published":
@@ -123,7 +127,8 @@ def publish(event: Event, *, actor: Actor, now: datetime) -> None:  # noqa: ARG0
     `now` is the audit time of the act; the row's own `recorded_at` is the database's clock.
 
     :raises InvariantBroken: outside an outermost operation, for a second organisation in one
-        transaction, or for more than 16 kB of data
+        transaction, for more than 16 kB of data, or while a consumer works several events and
+        does not say which of them led here
     """
     origin = context.current()
     publish_taken([Published.of(event, str(actor), origin.request_id, origin.traceparent)])
@@ -143,6 +148,8 @@ def publish_taken(events: Sequence[Published]) -> None:
             raise InvariantBroken(msg)
     if events and not unit.events:
         unit.before_commit.append(_flush)
+    if (cause := context.find_cause()) is not None:
+        events = [event._replace(causation_id=cause) for event in events]
     unit.events.extend(events)
 
 
@@ -175,6 +182,8 @@ def _flush() -> None:
             "requests": statements.texts(columns[6]),
             "traces": statements.texts(columns[7]),
             "data": statements.texts(columns[8]),
+            # Few events have a cause. An array that is not there is one of nulls.
+            "causes": statements.uuids(columns[9]) if any(columns[9]) else None,
             "names": statements.texts([kind.name for kind in kinds]),
             "types": statements.texts([public_type(kind.name) for kind in kinds]),
             "publics": statements.booleans([kind.public for kind in kinds]),
@@ -188,12 +197,13 @@ def _flush() -> None:
 
 def register_consumer(*, name: str, handler: Handler, ordered: bool = False) -> None:
     """
-    Have `handler(organization_id, events)` called with each committed batch's public events.
+    Have `handler(organization_id, events)` called with committed batches' public events.
 
-    It runs inside a transaction, with at most 250 events of one batch in order; its effect commits
-    together with the note that they are worked. It may be called again after a crash, must accept
-    batches in any order, and what it failed at twice it gets event by event. It sees what is
-    relayed from now on, not the past.
+    It runs inside a transaction, with at most 250 events, of one batch or of several, each batch's
+    in order; its effect commits together with the note that they are worked. It may be called again
+    after a crash, must accept batches in any order, and what it failed at twice it gets event by
+    event. It sees what is relayed from now on, not the past. What it publishes names the event that
+    led to it; if it was given several, it says `with context.because_of(...)` which one.
 
     An `ordered` consumer gets an event only after every earlier one of its aggregate: one that
     fails holds back those after it, and nothing else, until it is quarantined.
@@ -201,16 +211,15 @@ def register_consumer(*, name: str, handler: Handler, ordered: bool = False) -> 
     _consumers[name] = Consumer(handler, ordered=ordered)
 
 
-def register_work_kinds() -> None:
-    work.register_kind(name=RELAY_KIND, model=OutboxBatch, task="core.relay", queue="events")
-    work.register_kind(name=CONSUME_KIND, model=EventWork, task="core.consume", queue="events")
-
-
 def relay(*, limit: int = 500) -> int:
     """Give committed batches their position and consumers their work; return how many were due."""
     claimed = work.claim_due(OutboxBatch, limit=limit, lease_seconds=_LEASE_SECONDS)
     for organization_id in {batch.organization_id: None for batch in claimed}:
-        relay_organization(organization_id=organization_id)
+        try:
+            relay_organization(organization_id=organization_id)
+        # The boundary: a feed that cannot go on holds up no other. Its batches' leases lapse.
+        except Exception:
+            log.exception("feed_not_relayed", organization_id=str(organization_id))
     return len(claimed)
 
 
@@ -231,7 +240,8 @@ def _relay_portion(*, organization_id: UUID) -> int:
     """
     # The head's lock makes one relay at a time number this organisation's batches.
     head = queries.lock_feed_head(organization_id=organization_id)
-    ids = queries.lock_unnumbered_batch_ids(organization_id=organization_id, limit=_PORTION)
+    traces = queries.lock_unnumbered_batches(organization_id=organization_id, limit=_PORTION)
+    ids = list(traces)
     if not ids:
         return 0
     with connection.cursor() as cursor:
@@ -239,38 +249,27 @@ def _relay_portion(*, organization_id: UUID) -> int:
     head.last_position += len(ids)
     head.save(update_fields=["last_position"])
     rows = [
-        EventWork(organization_id=organization_id, batch_id=batch_id, consumer=name)
-        for batch_id in ids
+        EventWork(organization_id=organization_id, batch_id=id_, consumer=name, traceparent=trace)
+        for id_, trace in traces.items()
         for name in _consumers
     ]
     EventWork.objects.bulk_create(rows, ignore_conflicts=True)
+    failpoints.reach(Failpoint.OUTBOX_NUMBERED)
     if rows:
         work.nudge(CONSUME_KIND)
     return len(ids)
 
 
-def consume(*, limit: int = 10) -> int:
+def consume(*, limit: int | None = None) -> int:
     """
     Work due batches for their consumers; a consumer that fails delays only its own row.
 
     Of a large batch one portion is worked; the rest takes its turn among all that is due.
     """
-    claimed = work.claim_due(EventWork, limit=limit, lease_seconds=_LEASE_SECONDS)
-    for row in claimed:
-        try:
-            _consume_row(row)
-        # The boundary: one poison batch must not hold up the others; its row records the fault.
-        except Exception as fault:
-            log.exception("consumer_failed", consumer=row.consumer, batch_id=str(row.batch_id))
-            _record_failure(row, is_passing=isinstance(fault, OperationalError | InterfaceError))
-    return len(claimed)
+    return working.work_due(CONSUMING, limit=limit)
 
 
-@transactions.outermost
-def _consume_row(claimed: EventWork) -> None:
-    row = _lock_row(claimed)
-    if row is None:
-        return
+def _consume_row(row: EventWork) -> None:
     consumer = _consumers.get(row.consumer)
     if consumer is None:
         # While releases change over, another process may know it already, or still.
@@ -285,6 +284,58 @@ def _consume_row(claimed: EventWork) -> None:
     _work(row, consumer, portion, waiting)
 
 
+def _alike(row: EventWork) -> Hashable:
+    """Return what rows have in common that may be worked together: all of it is to be tried."""
+    is_whole = row.ordinal is None and not row.next_ordinal
+    is_untried = row.attempts == 1 and not row.lapses
+    return (row.organization_id, row.consumer) if is_whole and is_untried else None
+
+
+@transactions.outermost
+def _consume_together(claimed: list[EventWork]) -> list[EventWork]:
+    """
+    Give a consumer the events of many small batches at once; return the rows that it left.
+
+    What busy organizations owe is mostly batches of one event, each of which would cost a
+    transaction. If one of the events is poison nothing of this is done, and each row is worked for
+    itself.
+    """
+    consumer = _consumers.get(claimed[0].consumer)
+    rows = {row.batch_id: row for row in work.lock_all_leased(EventWork, claimed)}
+    if consumer is None or not rows:
+        return list(rows.values())
+    batches: Mapping[UUID, Sequence[OutboxEvent]] = queries.list_whole_batches(
+        organization_id=claimed[0].organization_id, batch_ids=list(rows), events_max=_EVENTS_MAX
+    )
+    if consumer.ordered:
+        batches = _free(rows, batches)
+    if batches:
+        events = [event for batch in batches.values() for event in batch]
+        _hand_over(consumer, events)
+        work.mark_all_done(EventWork, [rows.pop(batch_id) for batch_id in batches])
+    return list(rows.values())
+
+
+def _free(
+    rows: Mapping[UUID, EventWork], batches: Mapping[UUID, Sequence[OutboxEvent]]
+) -> dict[UUID, Sequence[OutboxEvent]]:
+    """Return the batches in which nothing waits for what is earlier, and not in these before it."""
+    waiting = queries.list_waiting(
+        rows=[rows[batch_id] for batch_id in batches],
+        events=[event for batch in batches.values() for event in batch],
+    )
+    held: set[tuple[str, str]] = set()
+    free = {}
+    for batch_id, batch in batches.items():
+        about = {(event.aggregate_type, event.aggregate_id) for event in batch}
+        # A batch that is left is worked after these: so nothing that is later may go before it.
+        if held & about or any(event.id in waiting for event in batch):
+            held |= about
+        else:
+            free[batch_id] = batch
+    return free
+
+
 def _work(
     row: EventWork, consumer: Consumer, portion: "_Portion", waiting: Sequence[OutboxEvent]
 ) -> None:
@@ -294,16 +345,24 @@ def _work(
     if waiting:
         _set_apart(row, waiting)
     if ready:
-        consumer.handler(row.organization_id, ready)
+        _hand_over(consumer, ready)
     _move_on(row, portion)
+
+
+def _hand_over(consumer: Consumer, events: Sequence[OutboxEvent]) -> None:
+    """Have the consumer work events of one organization; they lead to what it publishes."""
+    causes = [context.Cause(event.id, event.traceparent) for event in events]
+    with context.because_of(*causes):
+        consumer.handler(events[0].organization_id, events)
+        failpoints.reach(Failpoint.OUTBOX_CONSUMED)
 
 
 def _waiting(row: EventWork, portion: "_Portion") -> list[OutboxEvent]:
     """Return the events of the portion that wait for an earlier one of their aggregate."""
     # Rows are made in the order of positions and done in the transaction of their effect: what is
     # not seen as open here was worked before, whoever worked it.
-    ordinals = queries.list_waiting_ordinals(row=row, events=portion.events)
-    return [event for event in portion.events if event.ordinal in ordinals]
+    waiting = queries.list_waiting(rows=[row], events=portion.events)
+    return [event for event in portion.events if event.id in waiting]
 
 
 @dataclass(frozen=True, slots=True)
@@ -345,13 +404,10 @@ def _move_on(row: EventWork, portion: _Portion) -> None:
     work.mark_continued(row)
 
 
-@transactions.outermost
-def _record_failure(claimed: EventWork, *, is_passing: bool) -> None:
+def _put_off(row: EventWork, fault: Exception) -> None:
     """Put the row off; what failed twice is worked event by event, so that one alone is poison."""
-    row = _lock_row(claimed)
-    if row is None:
-        return
     tries = _tries(row)
+    is_passing = isinstance(fault, OperationalError | InterfaceError)
     if row.ordinal is None and tries > 1 and not is_passing:
         portion = _portion(row)
         if len(portion.events) > 1 or not portion.is_last:
@@ -371,19 +427,22 @@ def _set_apart(row: EventWork, events: Sequence[OutboxEvent]) -> None:
             batch_id=row.batch_id,
             consumer=row.consumer,
             ordinal=event.ordinal,
+            traceparent=row.traceparent,
         )
         for event in events
     )
     work.nudge(CONSUME_KIND)
 
 
-def _lock_row(claimed: EventWork) -> EventWork | None:
-    row = work.lock_leased(
-        EventWork,
-        organization_id=claimed.organization_id,
-        row_id=claimed.id,
-        lease_token=claimed.lease_token,
-    )
-    if row is None:
-        log.info("work_lease_lost", kind=CONSUME_KIND, row_id=str(claimed.id))
-    return row
+CONSUMING: Final = Worker(
+    kind=CONSUME_KIND,
+    model=EventWork,
+    task="core.consume",
+    queue="events",
+    lease_seconds=_LEASE_SECONDS,
+    batch=100,
+    perform=working.at_once(_consume_row),
+    put_off=_put_off,
+    alike=_alike,
+    together=_consume_together,
+)

@@ -1,13 +1,15 @@
 """Reads of the core's own rows, and the only place here that locks them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 from uuid import UUID
 
 from django.db import connection
+from django.db.models import QuerySet
 
+from apps.core.events import event_classes
 from apps.core.models import (
     AuditEvent,
     EventWork,
@@ -46,7 +48,7 @@ _FEED_REST: Final = """
 # them itself. An event with a row of its own is no longer its batch's. The condition on journal
 # entries is their index's: they have one event each, and nothing comes before it.
 _WAITING: Final = """
-    SELECT mine.ordinal
+    SELECT mine.batch_id, mine.ordinal
       FROM core_outbox_event AS mine
      CROSS JOIN LATERAL (
            SELECT work.state
@@ -54,7 +56,7 @@ _WAITING: Final = """
              JOIN core_event_work AS work
                ON work.organization_id = earlier.organization_id
               AND work.batch_id = earlier.batch_id
-              AND work.consumer = %(consumer)s AND work.id <> %(row)s
+              AND work.consumer = %(consumer)s AND work.id <> ALL(%(rows)s)
               AND (work.ordinal = earlier.ordinal
                    OR (work.ordinal IS NULL
                        AND (work.state = 'done' OR work.next_ordinal <= earlier.ordinal)))
@@ -67,8 +69,9 @@ _WAITING: Final = """
             ORDER BY earlier.sequence DESC, work.ordinal IS NULL
             LIMIT 1
      ) AS nearest
-     WHERE mine.organization_id = %(org)s AND mine.batch_id = %(batch)s
-       AND mine.ordinal = ANY(%(ordinals)s) AND mine.aggregate_type <> 'journal_entry'
+     WHERE mine.organization_id = %(org)s AND mine.aggregate_type <> 'journal_entry'
+       AND (mine.batch_id, mine.ordinal) IN (
+           SELECT * FROM unnest(%(batches)s::uuid[], %(ordinals)s::int[]))
        AND nearest.state IN ('pending', 'leased')
 """
 
@@ -79,16 +82,18 @@ def lock_feed_head(*, organization_id: UUID) -> FeedHead:
     return FeedHead.objects.select_for_update(no_key=True).get(organization_id=organization_id)
 
 
-def lock_unnumbered_batch_ids(*, organization_id: UUID, limit: int) -> list[UUID]:
+def lock_unnumbered_batches(*, organization_id: UUID, limit: int) -> dict[UUID, str]:
     """
-    Return, locked, the oldest committed batches with public events and no position, in order.
+    Lock the oldest committed batches with public events and no position.
 
-    Whoever calls this holds the feed head: under its lock nobody else gives positions.
+    Return their ids, in order, each with the trace in which it was committed. Whoever calls this
+    holds the feed head: under its lock nobody else gives positions.
     """
     batches = OutboxBatch.objects.select_for_update(no_key=True).filter(
         organization_id=organization_id, public=True, position=None
     )
-    return list(batches.order_by("inserted_at", "id").values_list("id", flat=True)[:limit])
+    oldest = batches.order_by("inserted_at", "id")[:limit]
+    return dict(oldest.values_list("id", "traceparent"))
 
 
 def find_work_for_update[M: WorkRow](model: type[M], *, row_id: UUID) -> M | None:
@@ -106,28 +111,54 @@ def list_batch_events(
     return list(events.order_by("ordinal")[:limit])
 
 
-def list_waiting_ordinals(*, row: EventWork, events: Sequence[OutboxEvent]) -> set[int]:
+def list_whole_batches(
+    *, organization_id: UUID, batch_ids: Sequence[UUID], events_max: int
+) -> dict[UUID, list[OutboxEvent]]:
     """
-    Return which of a row's next events are to wait, since the consumer still has an earlier one.
+    Return the public events of the first of these batches by batch, in the feed's order.
 
-    Earlier is what has a lower sequence of the same aggregate, in another batch or row. What was
-    quarantined holds nothing back.
+    As many batches as have no more than `events_max` events together; none if the first has more.
     """
-    later = [event.ordinal for event in events if event.sequence > 1]
+    batches = OutboxBatch.objects.filter(organization_id=organization_id, id__in=batch_ids)
+    sizes = batches.order_by("position").values_list("id", "event_count")
+    found: dict[UUID, list[OutboxEvent]] = {}
+    room = events_max
+    for batch_id, size in sizes:
+        room -= size
+        if room < 0:
+            break
+        found[batch_id] = []
+    events = OutboxEvent.objects.filter(
+        organization_id=organization_id, batch_id__in=list(found), public=True
+    )
+    for event in events.order_by("ordinal"):
+        found[event.batch_id].append(event)
+    return found
+
+
+def list_waiting(*, rows: Sequence[EventWork], events: Sequence[OutboxEvent]) -> set[UUID]:
+    """
+    Return which of these rows' events are to wait, since their consumer has an earlier one still.
+
+    Earlier is what has a lower sequence of the same aggregate, in a row that is none of these; the
+    rows are of one consumer and organisation. What was quarantined holds nothing back.
+    """
+    later = [event for event in events if event.sequence > 1]
     if not later:
         return set()
     with connection.cursor() as cursor:
         cursor.execute(
             _WAITING,
             {
-                "org": row.organization_id,
-                "batch": row.batch_id,
-                "consumer": row.consumer,
-                "row": row.id,
-                "ordinals": later,
+                "org": rows[0].organization_id,
+                "consumer": rows[0].consumer,
+                "rows": [row.id for row in rows],
+                "batches": [event.batch_id for event in later],
+                "ordinals": [event.ordinal for event in later],
             },
         )
-        return {ordinal for (ordinal,) in cursor.fetchall()}
+        found = set(cursor.fetchall())
+    return {event.id for event in later if (event.batch_id, event.ordinal) in found}
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,6 +238,22 @@ def find_event_data(
         organization_id=organization_id, name=name, aggregate_id=aggregate_id
     )
     return events.values_list("data", flat=True).first()
+
+
+def list_events_about(
+    *, organization_ids: Collection[UUID], aggregate_id: str
+) -> QuerySet[OutboxEvent]:
+    """
+    Return the events about one thing, by its printed id, whatever kind of thing it is.
+
+    Those of a journal entry are not found: no index leads to them (ADR 0056).
+    """
+    kinds = {event.aggregate_type for event in event_classes()}
+    return OutboxEvent.objects.filter(
+        organization_id__in=organization_ids,
+        aggregate_type__in=sorted(kinds),
+        aggregate_id=aggregate_id,
+    ).exclude(aggregate_type="journal_entry")
 
 
 def find_latest_act(

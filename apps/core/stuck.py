@@ -121,17 +121,20 @@ class StuckRow:
     due_at: datetime
 
 
-def count_work(*, organization_ids: Collection[UUID] | None) -> list[KindStanding]:
+def count_work(
+    *, organization_ids: Collection[UUID] | None, number_max: int = COUNT_MAX
+) -> list[KindStanding]:
     """
     Return how the rows of every registered kind stand, by name; those of these organizations.
 
-    None means of all. What belongs to no organization is counted in any case.
+    None means of all. What belongs to no organization is counted in any case. Of a kind's open
+    rows, and of those in each other state, no more than one above `number_max` are looked at.
     """
     found = {kind.name: KindStanding(kind.name, kind.queue) for kind in work.kinds()}
     for name, standing, number, oldest in _run(
         " UNION ALL ".join(_count_of(kind, organization_ids) for kind in work.kinds()),
         organization_ids,
-        limit=COUNT_MAX + 1,
+        limit=number_max + 1,
     ):
         found[name].depths[Standing(standing)] = Depth(number, oldest)
     return list(found.values())
@@ -202,7 +205,7 @@ def _run(
 # --- Jobs ---------------------------------------------------------------------------------------
 
 _LATEST: Final = """
-    SELECT job.kind, planned.due_at, success.period, success.finished_at
+    SELECT job.kind, planned.due_at, success.finished_at
       FROM unnest(%(kinds)s::text[]) AS job(kind)
       LEFT JOIN LATERAL (
           SELECT due_at FROM core_job_run AS run
@@ -210,7 +213,7 @@ _LATEST: Final = """
            ORDER BY due_at DESC LIMIT 1
       ) AS planned ON true
       LEFT JOIN LATERAL (
-          SELECT period, finished_at FROM core_job_run AS run
+          SELECT finished_at FROM core_job_run AS run
            WHERE run.kind = job.kind AND run.scope = ''
              AND run.state = 'done' AND run.finished_at IS NOT NULL
            ORDER BY due_at DESC LIMIT 1
@@ -239,7 +242,6 @@ class JobStanding:
 
     job: Job
     next_due_at: datetime | None
-    last_period: str = ""
     last_success_at: datetime | None = None
     waiting: int = 0
     running: int = 0
@@ -266,9 +268,9 @@ def list_jobs(*, now: datetime) -> list[JobStanding]:
     found = {job.kind: JobStanding(job, _next_due(job, now)) for job in jobs.declared()}
     with connection.cursor() as cursor:
         cursor.execute(_LATEST, {"kinds": list(found)})
-        for kind, planned_at, period, finished_at in cursor.fetchall():
+        for kind, planned_at, finished_at in cursor.fetchall():
             one = found[kind]
-            one.last_period, one.last_success_at = period or "", finished_at
+            one.last_success_at = finished_at
             one.is_planned = planned_at is not None
             one.missed = _count_missed(one.job, planned_at, now)
         cursor.execute(_UNDONE, {"limit": PERIODS_COUNTED_MAX + 1})

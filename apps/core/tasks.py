@@ -1,15 +1,18 @@
 """Celery entry of the core: look for due work. Every task may be lost, doubled or late."""
 
-import time
-from collections.abc import Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from celery import shared_task
 
-from apps.core import jobs, outbox, work
+from apps.core import heartbeats, jobs, outbox, work, working
+from apps.core.models import OutboxBatch
 
-# Then another message goes on, so that no task comes near its time limit.
-TASK_SECONDS_MAX: Final = 30.0
+if TYPE_CHECKING:
+    from celery import Task
+
+consume: Final = working.register(outbox.CONSUMING)
+run_jobs: Final = working.register(jobs.RUNNING)
+work.register_kind(name=outbox.RELAY_KIND, model=OutboxBatch, task="core.relay", queue="events")
 
 
 @shared_task(name="core.sweep")
@@ -22,13 +25,8 @@ def sweep(**_: object) -> None:
 @shared_task(name="core.relay")
 def relay(**_: object) -> None:
     """Number committed batches and hand them to their consumers, until none is due."""
-    _work_until_idle(outbox.relay, kind=outbox.RELAY_KIND)
-
-
-@shared_task(name="core.consume")
-def consume(**_: object) -> None:
-    """Work the consumers' due batches, until none is due."""
-    _work_until_idle(outbox.consume, kind=outbox.CONSUME_KIND)
+    # Worked by organization and not row by row: one lock numbers all that one has.
+    working.until_idle(outbox.relay, kind=outbox.RELAY_KIND)
 
 
 @shared_task(name="core.plan_jobs")
@@ -37,15 +35,7 @@ def plan_jobs(**_: object) -> None:
     jobs.plan_due()
 
 
-@shared_task(name="core.run_jobs")
-def run_jobs(**_: object) -> None:
-    """Run due periods of declared jobs, until none is due."""
-    _work_until_idle(jobs.run_due, kind=jobs.JOBS_KIND)
-
-
-def _work_until_idle(look: Callable[[], int], *, kind: str) -> None:
-    begun = time.monotonic()
-    while look():
-        if time.monotonic() - begun > TASK_SECONDS_MAX:
-            work.nudge(kind)
-            return
+@shared_task(name=heartbeats.TASK, bind=True)
+def heartbeat(self: "Task[..., None]", queue: str, **_: object) -> None:
+    """Write down that the queue's workers run its tasks; its supervisor asks (ADR 0101)."""
+    heartbeats.record_beat(queue=queue, worker=str(self.request.hostname))

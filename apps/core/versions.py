@@ -44,6 +44,11 @@ def register_downgrade(kind: type[Event], *, version: str, step: Downgrade) -> N
         _versions.sort(reverse=True)
 
 
+def count_steps(type_: str) -> int:
+    """Return how many older shapes of an event there are."""
+    return sum(known == type_ for known, _ in _downgrades)
+
+
 def nearest(version: str) -> str:
     """Return the version to write for who is pinned to this one: the oldest that is not older."""
     return min((each for each in VERSIONS if each >= version), default=NEWEST)

@@ -8,19 +8,22 @@ lease is compared. A worker that dies leaves a row that falls due again when its
 import random
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import ClassVar, Final, Self
 from uuid import UUID
 
 import structlog
 from celery import current_app
 from django.db import connection, models
-from django.db.models import Q
+from django.db.models import F, Q
 from django.db.models.functions import Now
 
-from apps.core import transactions
+from apps.core import counters, failpoints, transactions
 from apps.core.errors import InvariantBroken
+from apps.core.failpoints import Failpoint
 from apps.core.ids import new_id
 
 log = structlog.get_logger(__name__)
@@ -37,10 +40,18 @@ RECORDED_FIELDS: Final = [
     "lapses",
     "last_error_code",
 ]
-_HINT_SECONDS_MAX: Final = 60
+# How old a hint is tells the clock of whoever takes it. Were it dropped after seconds, a worker
+# whose clock is some minutes ahead, or a beat that is behind, would stop all work and say nothing.
+_HINT_SECONDS_MAX: Final = 900
 _REACH_MIN: Final = 200
 _NUDGE_SECONDS_MIN: Final = 0.05
 _BREAKER_SECONDS: Final = 5.0
+_CLAIMS: Final = counters.Counter(
+    "kassa_work_claims_total", "Rows of work claimed, and what they were.", ("kind", "outcome")
+)
+_PUBLISH_ERRORS: Final = counters.Counter(
+    "kassa_publish_errors_total", "Messages that the broker did not take.", ("queue",)
+)
 
 
 class WorkState(models.TextChoices):
@@ -52,6 +63,13 @@ class WorkState(models.TextChoices):
     PAUSED = "paused"
 
 
+# Of every table of work rows, set by a migration: room to update in place, dead rows gone soon.
+STORAGE: Final = {
+    "fillfactor": "70",
+    "autovacuum_vacuum_scale_factor": "0.01",
+    "autovacuum_vacuum_threshold": "500",
+    "autovacuum_vacuum_cost_delay": "0",
+}
 OPEN: Final = (WorkState.PENDING, WorkState.LEASED)
 # Nobody works these until a person releases them.
 SET_ASIDE: Final = (WorkState.QUARANTINED, WorkState.FAILED, WorkState.PAUSED)
@@ -199,7 +217,7 @@ def claim_due[M: WorkRow](
         narrowed="" if only_ids is None else "AND id = ANY(%(only)s)",
         spent=_SPENT,
     )
-    rows = model.objects.raw(
+    found = model.objects.raw(
         sql,
         {
             "limit": limit,
@@ -210,13 +228,26 @@ def claim_due[M: WorkRow](
             "only": only_ids,
         },
     )
+    rows = sorted(found, key=lambda row: (row.lapses > 0, row.id))
     claimed = []
-    for row in sorted(rows, key=lambda row: (row.lapses > 0, row.id)):
+    for row in rows:
         if row.state == WorkState.QUARANTINED:
             _tell_quarantined(row)
         else:
             claimed.append(row)
+    if rows:
+        transactions.on_commit(partial(_count_claims, model, rows))
+    if claimed:
+        transactions.on_commit(partial(failpoints.reach, Failpoint.WORK_CLAIMED))
     return claimed
+
+
+def _count_claims[M: WorkRow](model: type[M], rows: Sequence[M]) -> None:
+    # Kinds that share a table are claimed from it as one.
+    kind = next((kind.name for kind in kinds() if kind.model is model), model._meta.db_table)
+    for row in rows:
+        outcome = "lapsed" if row.lapses and row.state == WorkState.LEASED else row.state
+        _CLAIMS.add(kind=kind, outcome=str(outcome))
 
 
 def _owned(model: type[WorkRow], *, by: str) -> str:
@@ -257,11 +288,46 @@ def lock_leased[M: WorkRow](
     return row
 
 
+def lock_all_leased[M: WorkRow](model: type[M], claimed: Sequence[M]) -> list[M]:
+    """Return those rows locked whose lease still holds them, as `lock_leased` does with one."""
+    transactions.current()
+    tokens = {row.id: row.lease_token for row in claimed}
+    # By id, so that two who hold some of the same wait for each other one way.
+    rows = model.objects.select_for_update(no_key=True).filter(id__in=list(tokens)).order_by("id")
+    return [
+        row for row in rows if row.state == WorkState.LEASED and row.lease_token == tokens[row.id]
+    ]
+
+
+@transactions.outermost
+def give_back[M: WorkRow](model: type[M], rows: Sequence[M]) -> None:
+    """Let go of leases whose work was not begun: it is due now, and this was no attempt of it."""
+    held = model.objects.filter(
+        id__in=[row.id for row in rows],
+        state=WorkState.LEASED,
+        lease_token__in=[row.lease_token for row in rows],
+    )
+    held.update(
+        state=WorkState.PENDING,
+        attempts=F("attempts") - 1,
+        next_attempt_at=Now(),
+        lease_until=None,
+        lease_token=None,
+    )
+
+
 def mark_done(row: WorkRow) -> None:
     """Record that the work is done, in the transaction of its effect."""
     row.state, row.lapses, row.last_error_code = WorkState.DONE, 0, ""
     row.lease_until = row.lease_token = None
     row.save(update_fields=[f for f in RECORDED_FIELDS if f != "next_attempt_at"])
+
+
+def mark_all_done[M: WorkRow](model: type[M], rows: Sequence[M]) -> None:
+    """Record of locked rows that their work is done, as `mark_done` does of one."""
+    model.objects.filter(id__in=[row.id for row in rows]).update(
+        state=WorkState.DONE, lapses=0, last_error_code="", lease_until=None, lease_token=None
+    )
 
 
 def mark_retry(row: WorkRow, *, error_code: str, delay_seconds: float | None = None) -> None:
@@ -331,6 +397,7 @@ class _Nudger:
         self._broken_until = 0.0
 
     def send(self, kind: Kind) -> None:
+        failpoints.reach(Failpoint.WORK_COMMITTED)
         with self._lock:
             now = time.monotonic()
             recent = now - self._sent_at.get(kind.name, 0.0) < _NUDGE_SECONDS_MIN
@@ -347,10 +414,14 @@ class _Nudger:
 
 
 def _send_hint(kind: Kind) -> None:
-    # The sweeper repeats itself each second: hints that nobody took must not pile up.
-    current_app.send_task(
-        kind.task, queue=kind.queue, ignore_result=True, expires=_HINT_SECONDS_MAX
-    )
+    try:
+        # The sweeper repeats itself each second: hints that nobody took must not pile up.
+        current_app.send_task(
+            kind.task, queue=kind.queue, ignore_result=True, expires=_HINT_SECONDS_MAX
+        )
+    except Exception:
+        _PUBLISH_ERRORS.add(queue=kind.queue)
+        raise
 
 
 _nudger = _Nudger()

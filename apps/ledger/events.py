@@ -2,9 +2,19 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, ClassVar
+from typing import ClassVar, TypedDict
 
 from apps.core.events import Event
+
+
+class Posting(TypedDict):
+    """One signed amount of an entry."""
+
+    ledger_account: str
+    "Which account was posted to."
+    amount: int
+    "In minor units of `currency`; a debit is positive."
+    currency: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -13,11 +23,26 @@ class JournalEntryPosted(Event):
 
     name: ClassVar[str] = "ledger.journal_entry.posted"
     aggregate_type: ClassVar[str] = "journal_entry"
+    example: ClassVar[dict[str, object]] = {
+        "kind": "transfer",
+        "reference": "order-4711",
+        "effective_at": "2026-11-02T09:30:00Z",
+        "postings": [
+            {"ledger_account": "la_01kb1mzxe5f0q8w3v6y2n4r7ta", "amount": 25_00, "currency": "EUR"},
+            {
+                "ledger_account": "la_01kb1mzxe5f0q8w3v6y2n4r7tb",
+                "amount": -25_00,
+                "currency": "EUR",
+            },
+        ],
+    }
 
     kind: str
+    "What kind of entry it is, such as `transfer`."
     reference: str | None
     effective_at: datetime
-    postings: list[dict[str, Any]]
+    postings: list[Posting]
+    "They add up to nothing in each currency."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,14 +51,27 @@ class HoldPlaced(Event):
 
     name: ClassVar[str] = "ledger.hold.placed"
     aggregate_type: ClassVar[str] = "hold"
+    example: ClassVar[dict[str, object]] = {
+        "debit_account": "la_01kb1mzxe5f0q8w3v6y2n4r7ta",
+        "credit_account": "la_01kb1mzxe5f0q8w3v6y2n4r7tb",
+        "amount": 40_00,
+        "currency": "EUR",
+        "reference": "order-4712",
+        "expires_at": "2026-11-02T18:00:00Z",
+        "multi_capture": False,
+    }
 
     debit_account: str
+    "Whose money is reserved."
     credit_account: str
+    "Who is to have it."
     amount: int
     currency: str
     reference: str | None
     expires_at: datetime | None
+    "When it ends by itself."
     multi_capture: bool
+    "Whether it may be captured more than once."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,13 +80,25 @@ class HoldCaptured(Event):
 
     name: ClassVar[str] = "ledger.hold.captured"
     aggregate_type: ClassVar[str] = "hold"
+    example: ClassVar[dict[str, object]] = {
+        "amount": 35_00,
+        "captured": 35_00,
+        "released": 5_00,
+        "currency": "EUR",
+        "status": "captured",
+        "journal_entry": "je_01kb1n2h8ze1s9c4m7k3p5w6xc",
+    }
 
     amount: int
+    "What this capture posted."
     captured: int
+    "What all captures posted so far."
     released: int
+    "What is available again, since the hold is over."
     currency: str
     status: str
     journal_entry: str | None
+    "The entry that posted it."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,8 +107,13 @@ class HoldVoided(Event):
 
     name: ClassVar[str] = "ledger.hold.voided"
     aggregate_type: ClassVar[str] = "hold"
+    example: ClassVar[dict[str, object]] = {
+        "released": 40_00,
+        "currency": "EUR",
+    }
 
     released: int
+    "What is available again."
     currency: str
 
 
@@ -68,8 +123,13 @@ class HoldExpired(Event):
 
     name: ClassVar[str] = "ledger.hold.expired"
     aggregate_type: ClassVar[str] = "hold"
+    example: ClassVar[dict[str, object]] = {
+        "released": 40_00,
+        "currency": "EUR",
+    }
 
     released: int
+    "What is available again."
     currency: str
 
 
@@ -79,9 +139,14 @@ class LedgerAccountChanged(Event):
 
     name: ClassVar[str] = "ledger.ledger_account.changed"
     aggregate_type: ClassVar[str] = "ledger_account"
+    example: ClassVar[dict[str, object]] = {
+        "status": "open",
+        "min_available": -500_00,
+    }
 
     status: str
     min_available: int | None
+    "Its floor: it may not have less available. Null: none."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,9 +155,16 @@ class LedgerAccountOpened(Event):
 
     name: ClassVar[str] = "ledger.ledger_account.opened"
     aggregate_type: ClassVar[str] = "ledger_account"
+    example: ClassVar[dict[str, object]] = {
+        "code": "wallets:ann:EUR",
+        "type": "liability",
+        "currency": "EUR",
+    }
 
     code: str
+    "What the client calls it."
     type: str
+    "`asset`, `liability`, `equity`, `income` or `expense`."
     currency: str
 
 
@@ -102,13 +174,23 @@ class BalanceMonitorTriggered(Event):
 
     name: ClassVar[str] = "ledger.balance_monitor.triggered"
     aggregate_type: ClassVar[str] = "balance_monitor"
+    example: ClassVar[dict[str, object]] = {
+        "ledger_account": "la_01kb1mzxe5f0q8w3v6y2n4r7ta",
+        "measure": "available",
+        "direction": "below",
+        "threshold": 10_00,
+        "balance": 9_50,
+        "currency": "EUR",
+    }
 
     ledger_account: str
+    "Whose balance it watches."
     measure: str
     "`available` or `posted`."
     direction: str
     "`below` or `above`: on which side of the threshold the balance now is."
     threshold: int
+    "In minor units of `currency`."
     balance: int
     "What the balance was as it crossed, in minor units on the account's normal side."
     currency: str
@@ -120,18 +202,39 @@ class FxTransferPosted(Event):
 
     name: ClassVar[str] = "ledger.fx_transfer.posted"
     aggregate_type: ClassVar[str] = "fx_transfer"
+    example: ClassVar[dict[str, object]] = {
+        "from_account": "la_01kb1mzxe5f0q8w3v6y2n4r7ta",
+        "to_account": "la_01kb1mzxe5f0q8w3v6y2n4r7td",
+        "amount": 100_00,
+        "currency": "EUR",
+        "bought_amount": 108_25,
+        "bought_currency": "USD",
+        "rate": "1.0825",
+        "source": "ecb",
+        "quoted_at": "2026-11-02T09:00:00Z",
+        "reference": "treasury-7",
+        "effective_at": "2026-11-02T09:30:00Z",
+        "sold_entry": "je_01kb1n2h8ze1s9c4m7k3p5w6xe",
+        "bought_entry": "je_01kb1n2h8ze1s9c4m7k3p5w6xf",
+    }
 
     from_account: str
+    "Whose money was sold."
     to_account: str
+    "Who has what was bought."
     amount: int
     "What was sold."
     currency: str
     bought_amount: int
+    "In minor units of `bought_currency`."
     bought_currency: str
+    "ISO 4217."
     rate: str
     "Major units bought for one major unit sold, as a decimal."
     source: str
+    "Who quoted the rate."
     quoted_at: datetime
+    "When the rate was quoted."
     reference: str | None
     effective_at: datetime
     sold_entry: str
@@ -143,10 +246,17 @@ class FxTransferPosted(Event):
 @dataclass(frozen=True, kw_only=True)
 class _PeriodEvent(Event):
     aggregate_type: ClassVar[str] = "period"
+    example: ClassVar[dict[str, object]] = {
+        "period": "2026-10",
+        "starts_at": "2026-09-30T22:00:00Z",
+        "ends_at": "2026-10-31T23:00:00Z",
+        "closings": 0,
+    }
 
     period: str
     """The month, as 2026-06."""
     starts_at: datetime
+    "The month's first instant."
     ends_at: datetime
     """The next month's first instant."""
     closings: int
@@ -165,6 +275,7 @@ class PeriodClosed(_PeriodEvent):
     """A month is closed, and its trial balance is stored."""
 
     name: ClassVar[str] = "ledger.period.closed"
+    example: ClassVar[dict[str, object]] = _PeriodEvent.example | {"closings": 1}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,6 +283,7 @@ class PeriodReopened(_PeriodEvent):
     """A month takes entries again: its close was called off, or two people opened it again."""
 
     name: ClassVar[str] = "ledger.period.reopened"
+    example: ClassVar[dict[str, object]] = _PeriodEvent.example | {"closings": 1}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,6 +292,10 @@ class JournalEntryAnnotated(Event):
 
     name: ClassVar[str] = "ledger.journal_entry.annotated"
     aggregate_type: ClassVar[str] = "journal_entry"
+    example: ClassVar[dict[str, object]] = {
+        "number": 1,
+        "keys": ["invoice", "shop"],
+    }
 
     number: int
     "1, 2, 3 ... for each time the entry was given other metadata."

@@ -1,19 +1,21 @@
 """Celery entry of payouts: freeze due batches, write and send their files, let cooldowns end."""
 
 import contextlib
+from collections.abc import Callable
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Final
 
 import structlog
-from celery import shared_task
 
 from apps.banking import adapters
 from apps.banking import queries as banking
 from apps.banking import tasks as banking_tasks
 from apps.banking.adapters.port import SendOutcome as Channeled
-from apps.core import clock, jobs, transactions, work
+from apps.core import clock, jobs, work, working
 from apps.core.actors import Actor
 from apps.core.errors import Declined, OutcomeUnknown, Unavailable
+from apps.core.working import Record, Worker
 from apps.payouts import operations, queries
 from apps.payouts.models import BatchWork
 from apps.payouts.operations import Sending, SendOutcome
@@ -26,15 +28,14 @@ ACTOR: Final = Actor.job("payouts")
 FREEZE: Final = Actor.job("payouts.freeze")
 _LEASE_SECONDS: Final = 75
 _BATCHES_A_RUN: Final = 4
+# A step that begins just before has three times the channel's patience until its task is stopped.
+_TASK_SECONDS_MAX: Final = 15
 _ASK_AGAIN_SECONDS: Final = (3600, 86_400)
 _LOOK_AGAIN_SECONDS: Final = (3, 5, 10, 30)
 
 
 def register() -> None:
-    """Register the work rows and the jobs; called when the app is ready."""
-    work.register_kind(
-        name=operations.WORK_KIND, model=BatchWork, task="payouts.work_batches", queue="money"
-    )
+    """Register the jobs; called when the app is ready."""
     minute = jobs.Every(minutes=1)
     jobs.declare(kind="payouts.freeze", schedule=minute, run=freeze_due)
     jobs.declare(kind="payouts.end_cooldowns", schedule=minute, run=end_cooldowns)
@@ -85,25 +86,11 @@ def end_cooldowns(_period: str, now: datetime) -> None:
 # --- Batches ------------------------------------------------------------------------------------
 
 
-@shared_task(name="payouts.work_batches")
-def work_batches(**_: object) -> int:
-    """Take the next step of due batches; return how many."""
-    claimed = work.claim_due(BatchWork, limit=_BATCHES_A_RUN, lease_seconds=_LEASE_SECONDS)
-    for row in claimed:
-        try:
-            _STEPS[row.step](row)
-        # The boundary: one batch that breaks us must not keep the others from leaving. Its row
-        # tries again, and the log line pages.
-        except Exception as fault:
-            log.exception("payout_batch_step_failed", step=row.step, batch_id=str(row.batch_id))
-            _record(row, error_code=type(fault).__name__[:64])
-    return len(claimed)
-
-
 def _export(row: BatchWork) -> None:
     batch = operations.release_batch(
         organization_id=row.organization_id, batch_id=row.batch_id, actor=ACTOR, now=clock.now()
     )
+    # A batch that waits for people gets its row back when they agree.
     if batch.state == BatchState.RELEASED:
         operations.export_batch(
             organization_id=row.organization_id,
@@ -111,18 +98,15 @@ def _export(row: BatchWork) -> None:
             actor=ACTOR,
             now=clock.now(),
         )
-    # A batch that waits for people gets its row back when they agree.
-    _record(row)
 
 
-def _send(row: BatchWork) -> None:
+def _send(row: BatchWork) -> Record[BatchWork] | None:
     sending = operations.begin_send(
         organization_id=row.organization_id, batch_id=row.batch_id, actor=ACTOR, now=clock.now()
     )
     if sending is None:
-        _record(row)
-        return
-    outcome, error_code = _call(row, sending)
+        return None
+    outcome, record = _call(row, sending)
     operations.record_send(
         organization_id=row.organization_id,
         batch_id=row.batch_id,
@@ -130,10 +114,10 @@ def _send(row: BatchWork) -> None:
         actor=ACTOR,
         now=clock.now(),
     )
-    _record(row, error_code=error_code)
+    return record
 
 
-def _call(row: BatchWork, sending: Sending) -> tuple[SendOutcome, str]:
+def _call(row: BatchWork, sending: Sending) -> tuple[SendOutcome, Record[BatchWork] | None]:
     """Hand the stored bytes to the channel, no transaction open; return what became of them."""
     channel = adapters.channel_for(
         organization_id=row.organization_id, bank_account_id=sending.bank_account_id
@@ -144,25 +128,24 @@ def _call(row: BatchWork, sending: Sending) -> tuple[SendOutcome, str]:
     try:
         said = channel.send(name=f"{sending.message_id}.xml", content=content)
     except Unavailable:
-        return SendOutcome.NOT_SENT, "bank_unavailable"
+        return SendOutcome.NOT_SENT, partial(work.mark_retry, error_code="bank_unavailable")
     except Declined as declined:
         # The bank does not have it and will not take it: a person looks at why.
         log.warning("payout_file_declined", batch_id=str(row.batch_id), code=declined.code)
-        return SendOutcome.NOT_SENT, "bank_declined"
+        return SendOutcome.NOT_SENT, partial(work.mark_failed, error_code="bank_declined")
     except OutcomeUnknown:
-        return SendOutcome.UNKNOWN, ""
-    return (SendOutcome.ACCEPTED if said is Channeled.SENT else SendOutcome.NOT_SENT), ""
+        return SendOutcome.UNKNOWN, None
+    return (SendOutcome.ACCEPTED if said is Channeled.SENT else SendOutcome.NOT_SENT), None
 
 
-def _ask(row: BatchWork) -> None:
+def _ask(row: BatchWork) -> Record[BatchWork] | None:
     """Ask the bank whether it has a file of which nobody knows; its yes is a fact, its no is not.
 
     That it has nothing is for two people to say: an answer may be about a message still on its way.
     """
     batch = queries.get_batch(organization_id=row.organization_id, batch_id=row.batch_id)
     if batch.state != BatchState.UNKNOWN:
-        _record(row)
-        return
+        return None
     channel = adapters.channel_for(
         organization_id=row.organization_id, bank_account_id=batch.bank_account_id
     )
@@ -178,13 +161,12 @@ def _ask(row: BatchWork) -> None:
             actor=ACTOR,
             now=clock.now(),
         )
-        _record(row)
-        return
+        return None
     delay = _ASK_AGAIN_SECONDS[min(row.attempts, len(_ASK_AGAIN_SECONDS)) - 1]
-    _record(row, error_code="outcome_unknown", delay_seconds=delay)
+    return partial(work.mark_retry, error_code="outcome_unknown", delay_seconds=delay)
 
 
-def _fetch(row: BatchWork) -> None:
+def _fetch(row: BatchWork) -> Record[BatchWork] | None:
     """Look for the bank's answer soon after a send; the job of banking looks every minute."""
     batch = queries.get_batch(organization_id=row.organization_id, batch_id=row.batch_id)
     account = banking.get_bank_account(
@@ -196,29 +178,29 @@ def _fetch(row: BatchWork) -> None:
             connection_id=account.connection_id,
             now=clock.now(),
         )
-    if row.attempts <= len(_LOOK_AGAIN_SECONDS):
-        delay = _LOOK_AGAIN_SECONDS[row.attempts - 1]
-        _record(row, error_code="no_answer_yet", delay_seconds=delay)
-    else:
-        _record(row)
+    if row.attempts > len(_LOOK_AGAIN_SECONDS):
+        return None
+    delay = _LOOK_AGAIN_SECONDS[row.attempts - 1]
+    return partial(work.mark_retry, error_code="no_answer_yet", delay_seconds=delay)
 
 
-_STEPS: Final = {"export": _export, "send": _send, "status": _ask, "fetch": _fetch}
+_STEPS: Final[dict[str, Callable[[BatchWork], Record[BatchWork] | None]]] = {
+    "export": _export,
+    "send": _send,
+    "status": _ask,
+    "fetch": _fetch,
+}
 
 
-@transactions.outermost
-def _record(row: BatchWork, *, error_code: str = "", delay_seconds: float | None = None) -> None:
-    held = work.lock_leased(
-        BatchWork,
-        organization_id=row.organization_id,
-        row_id=row.id,
-        lease_token=row.lease_token,
+work_batches: Final = working.register(
+    Worker(
+        kind=operations.WORK_KIND,
+        model=BatchWork,
+        task="payouts.work_batches",
+        queue="money",
+        lease_seconds=_LEASE_SECONDS,
+        batch=_BATCHES_A_RUN,
+        seconds_max=_TASK_SECONDS_MAX,
+        perform=lambda row: _STEPS[row.step](row),
     )
-    if held is None:
-        log.info("work_lease_lost", kind=operations.WORK_KIND, row_id=str(row.id))
-    elif error_code == "bank_declined":
-        work.mark_failed(held, error_code=error_code)
-    elif error_code:
-        work.mark_retry(held, error_code=error_code, delay_seconds=delay_seconds)
-    else:
-        work.mark_done(held)
+)

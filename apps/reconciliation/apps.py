@@ -9,6 +9,6 @@ class ReconciliationConfig(AppConfig):
 
     @override
     def ready(self) -> None:
-        from apps.reconciliation import handlers  # noqa: PLC0415  (models are ready only now)
+        from apps.reconciliation import handlers, tasks  # noqa: F401, PLC0415  (models are loaded)
 
         handlers.register()

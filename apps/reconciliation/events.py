@@ -12,11 +12,22 @@ class BreakOpened(Event):
 
     name: ClassVar[str] = "reconciliation.break.opened"
     aggregate_type: ClassVar[str] = "break"
+    example: ClassVar[dict[str, object]] = {
+        "id": "brk_01kb1mzxe5f0q8w3v6y2n4r7ta",
+        "kind": "bank_only",
+        "bank_account": "ba_01kb1mzxe5f0q8w3v6y2n4r7ta",
+        "bank_line": "bl_01kb1mzxe5f0q8w3v6y2n4r7ta",
+        "amount": 100_00,
+        "currency": "EUR",
+    }
 
     id: str
     kind: str
+    "In what bank and books disagree."
     bank_account: str
+    "Whose statement it is."
     bank_line: str | None
+    "The line that nothing explains, if it is one."
     amount: int | None
     currency: str
 
@@ -27,7 +38,14 @@ class BreakResolved(Event):
 
     name: ClassVar[str] = "reconciliation.break.resolved"
     aggregate_type: ClassVar[str] = "break"
+    example: ClassVar[dict[str, object]] = {
+        "id": "brk_01kb1mzxe5f0q8w3v6y2n4r7ta",
+        "kind": "bank_only",
+        "resolution": "matched",
+    }
 
     id: str
     kind: str
+    "In what bank and books disagreed."
     resolution: str
+    "How it ended."

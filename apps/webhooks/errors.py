@@ -1,6 +1,6 @@
 """What this app refuses, and under which code."""
 
-from apps.core.errors import NotFound, NotPermitted, RuleViolation, StateConflict
+from apps.core.errors import NotFound, NotPermitted, RuleViolation, StateConflict, TooOften
 
 
 class EndpointNotFound(NotFound):
@@ -73,6 +73,50 @@ class ReplayTooOld(RuleViolation):
     """A replay reaches back at most 14 days."""
 
     code = "replay_too_old"
+
+
+class ReplayLimitReached(TooOften):
+    """An endpoint's deliveries are replayed at most sixty times a minute."""
+
+    code = "replay_limit_reached"
+
+
+class ConnectionNotFound(NotFound):
+    """The organization has no such connection to a provider."""
+
+
+class UnknownProvider(RuleViolation):
+    """We take messages of no provider of this name."""
+
+    code = "unknown_provider"
+
+
+class SecretMalformed(RuleViolation):
+    """A provider's secret is `whsec_` and the base64 of 24 to 64 bytes."""
+
+    code = "secret_malformed"
+
+
+class InboundEventNotFound(NotFound):
+    """The organization has no such event of a provider."""
+
+
+class InboundEventSettled(StateConflict):
+    """The event has its outcome, or was not worked yet; only one without an object is linked."""
+
+    code = "inbound_event_settled"
+
+
+class InboundBodyGone(StateConflict):
+    """What the provider wrote is kept for 90 days, and they are over."""
+
+    code = "inbound_body_gone"
+
+
+class InboundObjectNotFound(RuleViolation):
+    """The organization has nothing of this name that the event could be about."""
+
+    code = "inbound_object_not_found"
 
 
 class CursorExpired(RuleViolation):

@@ -17,12 +17,23 @@ class EndpointEvent(Event):
     """Something happened to an endpoint."""
 
     aggregate_type: ClassVar[str] = "webhook_endpoint"
+    example: ClassVar[dict[str, object]] = {
+        "endpoint": "whe_01kb1mzxe5f0q8w3v6y2n4r7ta",
+        "host": "hooks.example.com",
+        "status": "enabled",
+        "disabled_reason": "",
+        "event_types": ["payout.*"],
+    }
 
     endpoint: str
+    "Which one."
     host: str
+    "Where it leads; the rest of its URL may hold a token."
     status: str
     disabled_reason: str
+    "Why it is off: `gone`, `failing` or `requested`; empty while it is on."
     event_types: list[str]
+    "What it is sent, as it was asked for."
 
     @classmethod
     def of(cls, endpoint: "WebhookEndpoint", *, now: datetime) -> Self:
@@ -43,21 +54,33 @@ class EndpointEvent(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class EndpointCreated(EndpointEvent):
+    """An endpoint was made."""
+
     name: ClassVar[str] = "webhooks.webhook_endpoint.created"
 
 
 @dataclass(frozen=True, kw_only=True)
 class EndpointUpdated(EndpointEvent):
+    """Where an endpoint leads, what it is sent or how it is sent changed."""
+
     name: ClassVar[str] = "webhooks.webhook_endpoint.updated"
 
 
 @dataclass(frozen=True, kw_only=True)
 class EndpointDisabled(EndpointEvent):
+    """An endpoint is sent nothing more: by request, since it said 410, or failed for too long."""
+
     name: ClassVar[str] = "webhooks.webhook_endpoint.disabled"
+    example: ClassVar[dict[str, object]] = EndpointEvent.example | {
+        "status": "disabled",
+        "disabled_reason": "failing",
+    }
 
 
 @dataclass(frozen=True, kw_only=True)
 class EndpointEnabled(EndpointEvent):
+    """An endpoint that was off is sent to again."""
+
     name: ClassVar[str] = "webhooks.webhook_endpoint.enabled"
 
 
@@ -74,12 +97,24 @@ class DeliveryExhausted(Event):
 
     name: ClassVar[str] = "webhooks.webhook_delivery.exhausted"
     aggregate_type: ClassVar[str] = "webhook_delivery"
+    example: ClassVar[dict[str, object]] = {
+        "endpoint": "whe_01kb1mzxe5f0q8w3v6y2n4r7ta",
+        "event": "evt_01kb1mzxe5f0q8w3v6y2n4r7ta",
+        "event_type": "payout.returned",
+        "attempts": 10,
+        "last_outcome": "server_error",
+    }
 
     endpoint: str
+    "Who did not take it."
     event: str
+    "What was not taken."
     event_type: str
+    "The type of that event."
     attempts: int
+    "How often it was sent."
     last_outcome: str
+    "How the last attempt ended."
 
     @classmethod
     def of(cls, delivery: "WebhookDelivery", *, now: datetime) -> Self:

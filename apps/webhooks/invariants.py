@@ -169,4 +169,40 @@ INVARIANTS: Final[dict[str, Invariant]] = {
                   AND attempt.status_code BETWEEN 200 AND 299)
         """,
     ),
+    # What an event changed is told by an event of ours, which is kept for 90 days.
+    "inbound_event_applied_has_its_effect": by_id(
+        "webhooks_inboundevent",
+        """
+        SELECT event.organization_id, event.id, event.effect_type, event.effect_id
+          FROM {rows} AS event
+         WHERE event.outcome = 'applied'
+           AND event.decided_at > statement_timestamp() - interval '89 days'
+           AND NOT EXISTS (
+               SELECT FROM core_outbox_event AS told
+                WHERE told.organization_id = event.organization_id
+                  AND told.aggregate_type = event.effect_type
+                  AND told.aggregate_type <> 'journal_entry'
+                  AND told.aggregate_id = event.effect_id
+                  AND told.sequence = event.effect_sequence)
+        """,
+    ),
+    "inbound_events_take_an_object_only_forward": by_id(
+        "webhooks_inboundevent",
+        """
+        SELECT event.organization_id, event.id, event.effect_id, event.rank, other.id AS other
+          FROM {rows} AS event
+          JOIN webhooks_inboundevent AS other
+            ON other.organization_id = event.organization_id
+           AND other.effect_id = event.effect_id AND other.effect_type = event.effect_type
+           AND other.provider = event.provider AND other.outcome = 'applied'
+         WHERE event.outcome = 'applied' AND other.id <> event.id
+           AND other.effect_sequence <= event.effect_sequence AND other.rank >= event.rank
+        """,
+    ),
+    "inbound_event_is_parked_for_three_days_at_most": """
+        SELECT organization_id, id, received_at
+          FROM webhooks_inboundevent
+         WHERE state IN ('pending', 'leased') AND outcome = 'parked'
+           AND received_at < statement_timestamp() - interval '74 hours'
+    """,
 }

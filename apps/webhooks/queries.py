@@ -1,29 +1,34 @@
-"""Reads of endpoints, deliveries and the event feed, and the only place here that locks."""
+"""Reads of endpoints, deliveries, feed and inbox, and the only place here that locks."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import reduce
 from operator import or_
-from typing import Final
+from typing import Final, NamedTuple
 from uuid import UUID
 
 from django.conf import settings
 from django.db import connection
-from django.db.models import Exists, OuterRef, Q, QuerySet
-from django.db.models.functions import Now
+from django.db.models import Count, Exists, Min, OuterRef, Q, QuerySet, Subquery, Value
+from django.db.models.functions import Coalesce, Now
 
 from apps.core import queries as core_queries
 from apps.core import work
 from apps.core.events import event_classes, public_type
 from apps.core.models import OutboxEvent
 from apps.webhooks.errors import (
+    ConnectionNotFound,
     CursorExpired,
     DeliveryNotFound,
     EndpointNotFound,
     EventNotFound,
+    InboundEventNotFound,
 )
 from apps.webhooks.models import (
+    InboundEvent,
+    ProviderConnection,
+    ProviderSecret,
     WebhookAttempt,
     WebhookBody,
     WebhookDelivery,
@@ -37,6 +42,7 @@ from apps.webhooks.rules.targets import Policy
 from apps.webhooks.states import DeliveryStatus, EndpointStatus, Ordering
 
 _REPLAYED_MAX = 10_000
+_COUNTED_MAX = 10_000
 _OWED = """
     SELECT delivery.id
       FROM webhooks_webhookdelivery AS delivery
@@ -205,6 +211,13 @@ def _sendable(*, lane: WebhookLane, endpoint: WebhookEndpoint) -> QuerySet[Webho
     return rows
 
 
+class Body(NamedTuple):
+    """What is sent of an event, and the trace in which it happened."""
+
+    content: bytes
+    traceparent: str
+
+
 def has_pending_before(before: UUID) -> bool:
     """Say whether something of an event with an id below `before` is still to be sent."""
     return WebhookDelivery.objects.filter(
@@ -214,12 +227,21 @@ def has_pending_before(before: UUID) -> bool:
 
 def get_bodies(
     *, organization_id: UUID, event_ids: Collection[UUID], api_version: str
-) -> dict[UUID, bytes]:
+) -> dict[UUID, Body]:
     """Return the rendered bodies of these events in one version."""
+    its_event = OutboxEvent.objects.filter(
+        organization_id=organization_id, id=OuterRef("event_id")
+    ).values("traceparent")
     rows = WebhookBody.objects.filter(
         organization_id=organization_id, event_id__in=event_ids, api_version=api_version
-    )
-    return {row.event_id: bytes(row.body) for row in rows}
+    ).values_list("event_id", "body", Coalesce(Subquery(its_event), Value("")))
+    return {event_id: Body(bytes(body), trace) for event_id, body, trace in rows}
+
+
+def list_traces(*, organization_id: UUID, event_ids: Collection[UUID]) -> dict[UUID, str]:
+    """Return the traces in which these events happened."""
+    rows = OutboxEvent.objects.filter(organization_id=organization_id, id__in=event_ids)
+    return dict(rows.values_list("id", "traceparent"))
 
 
 # --- Deliveries and attempts ------------------------------------------------------------------
@@ -324,6 +346,33 @@ def list_recent_durations_ms(*, organization_id: UUID, endpoint_id: UUID) -> lis
     )
 
 
+def is_among_slow(*, organization_id: UUID, endpoint_id: UUID) -> bool:
+    """Say whether the workers of the slow endpoints send to this one."""
+    return WebhookLane.objects.filter(
+        organization_id=organization_id, endpoint_id=endpoint_id, is_slow=True
+    ).exists()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Counted:
+    """How many deliveries there are, and when the oldest of them was made."""
+
+    number: int
+    oldest_made_at: datetime | None
+
+
+def count_latest(*, organization_id: UUID, endpoint_id: UUID, status: DeliveryStatus) -> Counted:
+    """Count those in this status among the endpoint's latest 10 000 deliveries."""
+    latest = list_deliveries(
+        organization_id=organization_id, wanted=DeliveryFilter(endpoint_id=endpoint_id)
+    ).order_by("-id")[:_COUNTED_MAX]
+    fits = Q(status=status)
+    found = latest.aggregate(
+        number=Count("id", filter=fits), oldest_made_at=Min("created_at", filter=fits)
+    )
+    return Counted(**found)
+
+
 # --- The event feed ---------------------------------------------------------------------------
 
 # The ordinal of a place behind all events of its batch.
@@ -405,4 +454,69 @@ def get_event(*, organization_id: UUID, event_id: UUID) -> OutboxEvent:
     ).first()
     if found is None:
         raise EventNotFound("No such event.")
+    return found
+
+
+# --- The inbox --------------------------------------------------------------------------------
+
+
+def find_provider_connection(*, provider: str, connection_id: UUID) -> ProviderConnection | None:
+    """Return the connection that a hook's URL names, whoever's it is: a call says nothing else."""
+    return ProviderConnection.objects.filter(id=connection_id, provider=provider).first()
+
+
+def get_connection_for_update(*, organization_id: UUID, connection_id: UUID) -> ProviderConnection:
+    """
+    Return one connection, locked, so that its secrets can be judged.
+
+    :raises ConnectionNotFound: if the organization has no such connection
+    """
+    found = (
+        ProviderConnection.objects.select_for_update(no_key=True)
+        .filter(organization_id=organization_id, id=connection_id)
+        .first()
+    )
+    if found is None:
+        raise ConnectionNotFound("No such connection to a provider.")
+    return found
+
+
+def list_provider_secrets(*, connection: ProviderConnection, now: datetime) -> list[ProviderSecret]:
+    """Return the secrets that a message may be signed with, newest first."""
+    return list(
+        ProviderSecret.objects.filter(
+            Q(expires_at__isnull=True) | Q(expires_at__gt=now),
+            organization_id=connection.organization_id,
+            connection=connection,
+        ).order_by("-id")
+    )
+
+
+def lock_waiting_events(
+    *, organization_id: UUID, provider: str, object_key: str
+) -> list[InboundEvent]:
+    """Return the events about this object that are not worked yet, locked in one order."""
+    rows = InboundEvent.objects.filter(
+        organization_id=organization_id,
+        provider=provider,
+        object_key=object_key,
+        state__in=work.OPEN,
+    )
+    # Their bodies may be long, and are nothing to who makes an object known.
+    return list(rows.order_by("id").defer("sealed_body").select_for_update(no_key=True))
+
+
+def get_inbound_event_for_update(*, organization_id: UUID, inbound_event_id: UUID) -> InboundEvent:
+    """
+    Return one event of a provider, locked, whoever has leased it.
+
+    :raises InboundEventNotFound: if the organization has no such event
+    """
+    found = (
+        InboundEvent.objects.select_for_update(no_key=True)
+        .filter(organization_id=organization_id, id=inbound_event_id)
+        .first()
+    )
+    if found is None:
+        raise InboundEventNotFound("No such event of a provider.")
     return found

@@ -1,4 +1,4 @@
-"""The states of an endpoint and of a delivery, and the moves between them."""
+"""The states of endpoints, deliveries and providers' events, and the moves between them."""
 
 from typing import Final
 
@@ -56,3 +56,33 @@ class Ordering(TextChoices):
 
     NONE = "none"
     AGGREGATE = "aggregate"
+
+
+class InboundOutcome(TextChoices):
+    """What became of a provider's event."""
+
+    RECEIVED = "received"
+    APPLIED = "applied"
+    SUPERSEDED = "superseded"
+    PARKED = "parked"
+    UNMATCHED = "unmatched"
+    IGNORED = "ignored"
+
+
+_KNOWN: Final = {InboundOutcome.APPLIED, InboundOutcome.SUPERSEDED}
+# What waits for its object is parked; after three days it waits for a person.
+INBOUND_MOVES: Final = {
+    InboundOutcome.RECEIVED: {
+        *_KNOWN,
+        InboundOutcome.PARKED,
+        InboundOutcome.UNMATCHED,
+        InboundOutcome.IGNORED,
+    },
+    InboundOutcome.PARKED: {*_KNOWN, InboundOutcome.UNMATCHED, InboundOutcome.IGNORED},
+    InboundOutcome.UNMATCHED: {*_KNOWN, InboundOutcome.IGNORED},
+    InboundOutcome.APPLIED: set[InboundOutcome](),
+    InboundOutcome.SUPERSEDED: set[InboundOutcome](),
+    InboundOutcome.IGNORED: set[InboundOutcome](),
+}
+INBOUND_FINAL: Final = (*sorted(_KNOWN), InboundOutcome.IGNORED)
+INBOUND_WAITS: Final = (InboundOutcome.PARKED, InboundOutcome.UNMATCHED)

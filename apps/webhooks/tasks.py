@@ -1,24 +1,31 @@
 """
-Sending, by workers: claim a lane, ask what it owes, POST with no transaction open, record.
+The work of this app's workers: deliveries that are owed, and events that providers told.
+
+Sending: claim a lane, ask what it owes, POST with no transaction open, record.
 
 A lane's row is the queue; a task's message only says "look now". Any of this may stop at any
 instant: a lane whose holder died falls due again when its lease ends, and sends the same ids.
 """
 
 import time
+import traceback
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Final
 
 import structlog
-from celery import shared_task
 from django.db import connection
 
-from apps.core import clock, jobs, partitions, work
+from apps.core import clock, context, failpoints, jobs, partitions, work, working
+from apps.core.actors import Actor
+from apps.core.errors import Refusal
+from apps.core.failpoints import Failpoint
+from apps.core.working import Record, Worker
 from apps.webhooks import operations, queries
 from apps.webhooks.adapters.sender import ATTEMPT_SECONDS_MAX, Message, Sender
 from apps.webhooks.errors import UrlRefused
-from apps.webhooks.models import WebhookLane
+from apps.webhooks.models import InboundEvent, WebhookLane
 from apps.webhooks.operations import LaneWork, Owed, Recorded
 from apps.webhooks.rules import retries, signing, targets
 from apps.webhooks.rules.retries import UNREACHED, Attempt, Outcome
@@ -38,7 +45,8 @@ _LANES_LOOKED_AT: Final = 64
 
 
 def register() -> None:
-    """Declare the app's job, and what it needs events for; called when the app is ready."""
+    """Declare the app's jobs, and what it needs events for; called when the app is ready."""
+    jobs.declare(kind="webhooks.purge_inbox", schedule=jobs.Every(minutes=60), run=purge_inbox)
     jobs.declare(
         kind="webhooks.purge_deliveries", schedule=jobs.Every(minutes=60), run=purge_deliveries
     )
@@ -50,28 +58,44 @@ def purge_deliveries(_period: str, now: datetime) -> None:
     operations.purge_deliveries(now=now)
 
 
-@shared_task(name="webhooks.send_due")
-def send_due(**_: object) -> None:
-    """Work lanes of the usual endpoints until none is due, or a minute is over."""
-    _work_lanes(is_slow=False, kind=operations.LANE_KIND)
-
-
-@shared_task(name="webhooks.send_slow_due")
-def send_slow_due(**_: object) -> None:
-    """Work lanes of the endpoints that answer slowly, which have threads of their own."""
-    _work_lanes(is_slow=True, kind=operations.SLOW_LANE_KIND)
-
-
-def _work_lanes(*, is_slow: bool, kind: str) -> None:
-    begun = time.monotonic()
-    policy = queries.get_policy()
-    while (lane := claim_lane(is_slow=is_slow)) is not None:
+def _lanes(*, kind: str, task: str, queue: str, is_slow: bool) -> Worker[WebhookLane]:
+    def claim() -> list[WebhookLane]:
+        lane = claim_lane(is_slow=is_slow)
+        if lane is None:
+            return []
         # Another thread looks as well, so that many due lanes soon have many holders.
         work.nudge(kind)
-        work_lane(lane, policy=policy)
-        if time.monotonic() - begun > TASK_SECONDS_MAX:
-            work.nudge(kind)
-            return
+        return [lane]
+
+    def perform(lane: WebhookLane) -> Record[WebhookLane]:
+        work_lane(lane, policy=queries.get_policy())
+        return working.recorded
+
+    return Worker(
+        kind=kind,
+        model=WebhookLane,
+        task=task,
+        queue=queue,
+        lease_seconds=LEASE_SECONDS,
+        seconds_max=TASK_SECONDS_MAX,
+        condition="is_slow" if is_slow else "NOT is_slow",
+        claim=claim,
+        perform=perform,
+    )
+
+
+send_due: Final = working.register(
+    _lanes(kind=operations.LANE_KIND, task="webhooks.send_due", queue="webhooks", is_slow=False)
+)
+# The same rows: lanes of the endpoints that answer slowly, which have threads of their own.
+send_slow_due: Final = working.register(
+    _lanes(
+        kind=operations.SLOW_LANE_KIND,
+        task="webhooks.send_slow_due",
+        queue="webhooks_slow",
+        is_slow=True,
+    )
+)
 
 
 def claim_lane(*, is_slow: bool) -> WebhookLane | None:
@@ -132,7 +156,9 @@ class _Turn:
         for item in owed.owed:
             # No connection is held while the other side takes its time.
             connection.close()
-            made = attempt(item, owed=owed, sender=sender, policy=policy)
+            with context.in_trace(item.traceparent):
+                made = attempt(item, owed=owed, sender=sender, policy=policy)
+            failpoints.reach(Failpoint.WEBHOOKS_SENT)
             self.unrecorded.append(made)
             self.made += 1
             if self.is_over():
@@ -189,7 +215,7 @@ def attempt(item: Owed, *, owed: LaneWork, sender: Sender, policy: Policy) -> At
     """Send one delivery once, if its URL may still be sent to; a fault of ours is an outcome."""
     try:
         target = targets.parse_url(owed.url, policy=policy)
-        return sender.send(sign(item, target=target, secrets=owed.secrets))
+        return sender.send(sign(item, target=target, secrets=owed.secrets, at=owed.now()))
     except UrlRefused:
         outcome = Outcome.BLOCKED_ADDRESS
     # The boundary: the others of the lane are sent, and this one's next attempt comes in its time.
@@ -201,10 +227,9 @@ def attempt(item: Owed, *, owed: LaneWork, sender: Sender, policy: Policy) -> At
     )
 
 
-def sign(item: Owed, *, target: Target, secrets: tuple[str, ...]) -> Message:
+def sign(item: Owed, *, target: Target, secrets: tuple[str, ...], at: datetime) -> Message:
     """Make the message of one attempt: the same id and body each time, this attempt's time."""
-    now = datetime.fromtimestamp(int(clock.now().timestamp()), UTC)
-    timestamp = int(now.timestamp())
+    timestamp = int(at.timestamp())
     signature = signing.sign(
         secrets=secrets, message_id=item.message_id, timestamp=timestamp, body=item.body
     )
@@ -218,7 +243,7 @@ def sign(item: Owed, *, target: Target, secrets: tuple[str, ...]) -> Message:
             "webhook-signature": signature,
         },
         body=item.body,
-        started_at=now,
+        started_at=datetime.fromtimestamp(int(clock.now().timestamp()), UTC),
     )
 
 
@@ -233,3 +258,57 @@ def _follow_up(lane: WebhookLane, recorded: Recorded) -> None:
         operations.move_to_queue(**endpoint, is_slow=recorded.moves_to_slow)
     if recorded.is_circuit_closed:
         operations.wake_endpoint(**endpoint)
+
+
+# --- The inbox --------------------------------------------------------------------------------
+
+INBOX: Final = Actor.job("webhooks.inbox")
+
+
+class HandlerFailed(Exception):
+    """What a handler met, and where, without its words: they may repeat what a provider wrote."""
+
+    def __init__(self, fault: Exception) -> None:
+        self.code = fault.code if isinstance(fault, Refusal) else type(fault).__name__
+        where = "".join(traceback.format_tb(fault.__traceback__)[-3:])
+        super().__init__(f"{self.code}, met at\n{where}")
+
+
+def _work_event(event: InboundEvent) -> Record[InboundEvent]:
+    try:
+        operations.work_event(claimed=event, actor=INBOX, now=clock.now())
+    except Exception as fault:  # noqa: BLE001 - raised again, without its words
+        raise HandlerFailed(fault) from None
+    return working.recorded
+
+
+def _put_event_off(event: InboundEvent, fault: Exception) -> None:
+    code = fault.code if isinstance(fault, HandlerFailed) else type(fault).__name__
+    work.mark_retry(event, error_code=code[:64])
+
+
+INBOUND: Final = Worker(
+    kind=operations.INBOUND_KIND,
+    model=InboundEvent,
+    task="webhooks.work_inbound",
+    queue="events",
+    # Each is one short transaction.
+    lease_seconds=60,
+    # A body may be a mebibyte.
+    batch=10,
+    perform=_work_event,
+    put_off=_put_event_off,
+)
+work_inbound: Final = working.register(INBOUND)
+
+
+def purge_inbox(_period: str, now: datetime) -> None:
+    """Let go of what providers told once it was kept long enough; what is left over comes later."""
+    ends = time.monotonic() + working.TASK_SECONDS_MAX
+    for look in (
+        operations.purge_inbound_bodies,
+        partial(operations.purge_inbound_events, now=now),
+    ):
+        while look() == operations.PURGED_AT_ONCE:
+            if time.monotonic() > ends:
+                return

@@ -9,6 +9,10 @@ QUEUES: Final = ("money", "settlement", "events", "risk", "default", "webhooks",
 # The shortest of any process on a broker wins, so all have this one; no task takes half as long.
 VISIBILITY_TIMEOUT: Final = 300
 
+# A message that nobody took for so long has nothing left to say. Short of that it is not dropped:
+# how old it is tells the clock of whoever takes it, and those of workers may be minutes apart.
+MESSAGE_SECONDS_MAX: Final = 900
+
 # The first pattern that fits decides; work of a kind with a queue of its own is sent there by name.
 ROUTES: Final = {
     "core.relay": {"queue": "events"},
@@ -54,6 +58,7 @@ def make_celery(*, broker_url: str, role: str, key_prefix: str = "") -> dict[str
         transport["global_keyprefix"] = key_prefix
     settings: dict[str, object] = {
         "broker_url": broker_url,
+        "broker_transport": "config.broker:Transport",
         "broker_transport_options": transport,
         "result_backend_transport_options": {"visibility_timeout": VISIBILITY_TIMEOUT},
         "visibility_timeout": VISIBILITY_TIMEOUT,
@@ -96,13 +101,16 @@ def make_celery(*, broker_url: str, role: str, key_prefix: str = "") -> dict[str
         "worker_send_task_events": False,
         "worker_enable_remote_control": False,
         "beat_max_loop_interval": 1,
-        # A message that nobody took before the next one is due has nothing left to say.
         "beat_schedule": {
-            "core.sweep": {"task": "core.sweep", "schedule": 1.0, "options": {"expires": 5}},
+            "core.sweep": {
+                "task": "core.sweep",
+                "schedule": 1.0,
+                "options": {"expires": MESSAGE_SECONDS_MAX},
+            },
             "core.plan_jobs": {
                 "task": "core.plan_jobs",
                 "schedule": 15.0,
-                "options": {"expires": 15},
+                "options": {"expires": MESSAGE_SECONDS_MAX},
             },
         },
     }

@@ -15,6 +15,8 @@ TIMEOUTS = {
     "worker": (60_000, 5_000, 30_000, 90_000),
     "threads": (60_000, 5_000, 30_000, 90_000),
     "beat": (5_000, 2_000, 10_000, 15_000),
+    "supervisor": (5_000, 2_000, 10_000, 15_000),
+    "exporter": (5_000, 2_000, 10_000, 15_000),
     # Somebody at a terminal: a check takes as long as it takes, but waits for no lock for long.
     "command": (0, 10_000, 60_000, 0),
 }
@@ -29,7 +31,7 @@ POOL: dict[str, Any] = {
     "max_idle": 300,
 }
 # Prefork workers have no pool, since Celery closes it in the children: one kept connection each.
-POOLS = {"web": POOL, "threads": POOL | {"min_size": 1, "max_size": 4}}
+POOLS = {"web": POOL, "threads": POOL | {"min_size": 1}}
 
 # Shown by libpq as the path it cannot find, so the message says what to do.
 NOT_STARTED = "postgres://kassa@/kassa?host=/run-make-services-first"

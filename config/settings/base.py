@@ -21,7 +21,7 @@ BASE_DIR = Path(__file__).resolve().parents[2]
 VAR_DIR = BASE_DIR / "var"
 
 # Which process this is: it decides time limits, connections and how long Redis is waited for.
-# web | worker (prefork) | threads | beat | command
+# web | worker (prefork) | threads | beat | supervisor | exporter | command
 KASSA_ROLE = env.str("KASSA_ROLE", default="command")
 
 # Which look the back office has: unfold, or stock, which is Django's own.
@@ -131,7 +131,7 @@ SECURE_CROSS_ORIGIN_OPENER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
 CONTENT_SECURITY_POLICY = {
     # The API's own, stricter policy comes from ApiHeadersMiddleware.
-    "EXCLUDE_URL_PREFIXES": ["/v1/"],
+    "EXCLUDE_URL_PREFIXES": ["/v1/", "/hooks/"],
     "DIRECTIVES": {
         "default-src": ["'none'"],
         "script-src": ["'self'"],
@@ -206,6 +206,9 @@ CACHES = {
 
 globals().update(_celery.make_celery(broker_url=REDIS_URL, role=KASSA_ROLE))
 
+# Where a worker's supervisor sees that it is at work; the supervisor sets it.
+KASSA_WORKER_MARKS = env.str("KASSA_WORKER_MARKS", default="")
+
 # --- Static files -----------------------------------------------------------------------------
 
 STATIC_URL = "/static/"
@@ -234,6 +237,9 @@ PAYOUT_BATCH_MAX = env.int("PAYOUT_BATCH_MAX", default=10_000)
 PAYOUT_RETURN_FEE_MAX_MINOR = env.int("PAYOUT_RETURN_FEE_MAX_MINOR", default=25_00)
 SANDBOX_URL = env.str("SANDBOX_URL", default="")
 
+# Where a fault test has a process die in the midst of its work; production refuses any.
+KASSA_FAILPOINTS = env.str("KASSA_FAILPOINTS", default="")
+
 # --- Seeing -----------------------------------------------------------------------------------
 
 LOGGING_CONFIG = "logging.config.dictConfig"
@@ -241,5 +247,7 @@ LOGGING = make_logging(
     level=env.str("KASSA_LOG_LEVEL", default="INFO"),
     form=env.str("KASSA_LOG_FORMAT", default="json"),
 )
+# Where the processes of a machine count; empty: nowhere. They and the exporter share it.
+KASSA_METRICS_DIR = env.str("KASSA_METRICS_DIR", default=str(VAR_DIR / "metrics"))
 SENTRY_DSN = env.str("SENTRY_DSN", default="")
 SENTRY_ENVIRONMENT = env.str("SENTRY_ENVIRONMENT", default="production")

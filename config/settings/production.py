@@ -9,7 +9,6 @@ SECRET_KEY_FALLBACKS = env.list("SECRET_KEY_FALLBACKS", default=[])
 ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=[])
 DATABASE_URL = env.str("DATABASE_URL", default="")
 REDIS_URL = env.str("REDIS_URL", default="")
-KASSA_FAILPOINTS = env.str("KASSA_FAILPOINTS", default="")
 
 # --- Transport --------------------------------------------------------------------------------
 

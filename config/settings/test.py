@@ -59,4 +59,6 @@ API_RATE_PER_SECOND = API_RATE_BURST = 10_000
 
 WEBHOOK_ALLOW_NETWORKS = ["127.0.0.0/8"]
 LOGGING = make_logging(level="WARNING", form="json")
+# A test that looks at counters has a folder of its own.
+KASSA_METRICS_DIR = env.str("KASSA_METRICS_DIR", default="")
 SENTRY_DSN = ""

@@ -1,5 +1,6 @@
 """The page of stuck work: what stands still, for whom, and releasing it by its form."""
 
+import re
 from datetime import timedelta
 
 import pytest
@@ -15,9 +16,12 @@ from apps.webhooks.models import WebhookLane
 from apps.webhooks.operations import SLOW_LANE_KIND
 from tests.accounts import factories
 from tests.backoffice.test_acts import open_form
+from tests.core import errands
+from tests.core.errands import Errand
 
 REASON = "What broke it is mended."
 URL = "/admin/stuck-work/"
+JOBS_URL = "/admin/core/jobrun/"
 
 
 def url_of(row, kind="core.consume"):
@@ -114,6 +118,23 @@ class TestThePage:
 
         assert [row.kind for row in found if row.id == lane.pk] == [SLOW_LANE_KIND]
 
+    def test_shows_and_releases_a_kind_that_only_registered(self, browse, house):
+        client = browse("milo")
+        with errands.installed():
+            row = Errand.objects.create(
+                organization_id=house.id, name="to the post", state="quarantined", attempts=12
+            )
+
+            listed = client.get(URL).content.decode()
+            alone = client.get(url_of(row, errands.KIND)).content.decode()
+            release(client, row, errands.KIND)
+
+            row.refresh_from_db()
+        assert f">{errands.KIND}<" in listed
+        assert url_of(row, errands.KIND) in listed
+        assert "to the post" in alone
+        assert (row.state, row.attempts) == ("pending", 0)
+
     def test_escapes_what_rows_say(self, browse, house):
         row = set_aside(house, consumer="<script>1</script>", last_error_code="<b>gone</b>")
 
@@ -165,6 +186,45 @@ class TestJobs:
         assert "stopped by a period" not in browse("milo").get(URL).content.decode()
         [taken] = work.claim_due(JobRun, limit=1, lease_seconds=60, only_ids=[nightly.pk])
         assert (taken.kind, taken.period) == ("tests.nightly", "2026-11-02T09:00Z")
+
+
+class TestTheJobsScreen:
+    @pytest.fixture
+    def hourly(self, monkeypatch, house, db):
+        """Return a job that ran five hours ago, and of which nobody planned anything since."""
+        job = jobs.Job("tests.hourly", Every(60), "latest", lambda *_: None)
+        monkeypatch.setattr(jobs, "_jobs", {**jobs._jobs, job.kind: job})
+        then = clock.now() - timedelta(hours=5)
+        return JobRun.objects.create(
+            kind=job.kind, period="long ago", due_at=then, state="done", finished_at=then
+        )
+
+    def test_says_how_every_declared_job_stands_above_their_periods(self, browse):
+        text = browse("milo").get(JOBS_URL).content.decode()
+
+        above, below = text.split('id="result_list"')
+        assert {job.kind for job in jobs.declared() if f">{job.kind}</code>" not in above} == set()
+        assert "banking.seed_calendar" in below
+
+    @pytest.mark.parametrize("url", [URL, JOBS_URL])
+    def test_calls_a_job_late_whose_periods_nobody_planned(self, browse, hourly, url):
+        text = browse("milo").get(url).content.decode()
+
+        [row] = [one for one in text.split("<tr>") if ">tests.hourly</code>" in one]
+        assert "</i>late</span>" in row
+        assert re.search(r"<td class=\"k-end\">[45]</td></tr>", row)
+
+    def test_says_that_a_period_was_set_aside_though_others_go_on(self, browse):
+        text = browse("milo").get(JOBS_URL).content.decode()
+
+        [row] = [one for one in text.split("<tr>") if ">banking.seed_calendar</code>" in one]
+        assert "</i>a period set aside</span>" in row
+
+    def test_is_of_periods_alone_where_they_are_narrowed(self, browse, hourly):
+        text = browse("milo").get(f"{JOBS_URL}?kind={hourly.kind}").content.decode()
+
+        assert "<h2>Jobs</h2>" not in text
+        assert "long ago" in text
 
 
 class TestReleasing:

@@ -31,6 +31,8 @@ from apps.reconciliation import operations as reconciliation
 from apps.webhooks import operations as webhooks
 from apps.webhooks import tasks as webhook_tasks
 from apps.webhooks.operations import EndpointTerms
+from apps.webhooks.rules import signing
+from apps.webhooks.rules.inbound import Reading
 from apps.webhooks.rules.retries import Attempt, Outcome
 from tests.banking.statements import Entry, Made, camt053
 
@@ -112,6 +114,7 @@ def build_lively(*, days: int = 30, seed: int = 7) -> House:
     open_payouts(house, now)
     ask_for_goodwill(house, now)
     deliver(chance)
+    hear_from_a_provider(house, now)
     return house
 
 
@@ -427,6 +430,30 @@ def deliver(chance: random.Random) -> None:
             is_last=True,
             now=clock.now(),
         )
+
+
+# --- Providers --------------------------------------------------------------------------------
+
+
+def hear_from_a_provider(house: House, now: datetime) -> None:
+    """Connect a provider; it told something that nobody handles, and somebody else tried to."""
+    connection = webhooks.add_provider_connection(
+        organization_id=house.id,
+        provider="sandbox",
+        name="Cards",
+        secret=signing.write_secret(b"s" * 32),
+        idempotency_key="demo-provider",
+        actor=JOB,
+        now=now,
+    )
+    webhooks.count_refused_call(connection=connection, reason="signature_invalid", now=now)
+    webhooks.receive_event(
+        connection=connection,
+        reading=Reading(type="card.updated", object_key="card_1", event_id="msg_1"),
+        body=b"{}",
+        now=now,
+    )
+    webhook_tasks.work_inbound()
 
 
 # --- Work -------------------------------------------------------------------------------------

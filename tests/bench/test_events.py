@@ -7,6 +7,7 @@ from apps.webhooks.models import WebhookAttempt, WebhookDelivery
 from bench import _claims, _deliveries, _endless, _events, _lag, processes
 from bench._deliveries import Endpoint, World
 from bench._registry import Figure
+from bench.webhooks import WORKERS
 from tests.support import empty_broker, running, running_worker
 from tests.webhooks import factories
 
@@ -25,7 +26,7 @@ class TestFigure:
 
 class TestProcfile:
     def test_names_what_the_benchmarks_run(self):
-        for name in ("web", "worker", "webhooks", "beat"):
+        for name in ("web", *WORKERS):
             assert "KASSA_ROLE=" in processes.command(name)
 
     def test_refuses_a_process_that_it_does_not_name(self):

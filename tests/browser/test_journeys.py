@@ -8,9 +8,12 @@ import pytest
 from playwright.sync_api import expect
 
 from apps.backoffice.models import Correction
-from apps.core.ids import encode_id
+from apps.core import clock
+from apps.core.ids import encode_id, new_id
 from apps.core.models import AuditEvent
 from apps.payouts.models import Payout
+from apps.webhooks.models import WebhookAttempt, WebhookDelivery, WebhookEndpoint
+from apps.webhooks.rules.retries import Outcome
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 
@@ -203,6 +206,51 @@ def test_a_client_is_sent_what_they_missed(sit_down):
     ).to_be_visible()
 
 
+def test_an_endpoint_is_paused_and_enabled_with_what_was_owed_meanwhile(sit_down, house):
+    endpoint = WebhookEndpoint.objects.get(description="Old accounting")
+    owed = WebhookDelivery.objects.filter(endpoint=endpoint, status="pending").count()
+    desk = sit_down("liam").go("/admin/webhooks/webhookendpoint/")
+    desk.page.get_by_role("link", name="legacy.demo-markets.example").click()
+    desk.page.get_by_role("link", name="Pause this endpoint").click()
+    desk.page.get_by_role("button", name="Its server is being moved.").click()
+    desk.page.get_by_role("button", name="Pause this endpoint").click()
+    expect(desk.page.get_by_text("Paused. What is owed to it waits.")).to_be_visible()
+
+    desk.page.get_by_role("link", name="Enable this endpoint").click()
+    desk.page.get_by_label("What is paused").select_option("resume_since")
+    desk.page.get_by_label("Since").fill("2026-01-01T12:00")
+    desk.page.get_by_role("button", name="Its server answers again.").click()
+    desk.shoot("endpoint-enable")
+    desk.page.get_by_role("button", name="Enable this endpoint").click()
+
+    expect(desk.page.get_by_text("Enabled, with a clean record.")).to_be_visible()
+    desk.shoot("endpoint")
+    again = WebhookDelivery.objects.filter(endpoint=endpoint, status="pending")
+    assert again.count() == owed
+
+
+def test_an_answer_is_read_and_never_run(sit_down, house):
+    delivery = WebhookDelivery.objects.filter(status="pending").first()
+    WebhookAttempt.objects.create(
+        id=new_id(),
+        organization_id=delivery.organization_id,
+        delivery=delivery,
+        endpoint_id=delivery.endpoint_id,
+        number=99,
+        started_at=clock.now(),
+        duration_ms=12,
+        outcome=Outcome.SERVER_ERROR,
+        status_code=500,
+        answer_head="<script>document.title = 'run'</script><img src=x onerror=alert(1)>",
+    )
+
+    desk = sit_down("rosa").go(f"/admin/webhooks/webhookdelivery/{encode_id('whd', delivery.id)}/")
+
+    expect(desk.page.get_by_text("<script>document.title = 'run'</script>")).to_be_visible()
+    assert desk.page.title() != "run"
+    assert desk.page.locator(".k-table script, .k-table img").count() == 0
+
+
 EVERY_SCREEN = (
     "",
     "approvals/approvalrequest/",
@@ -224,6 +272,8 @@ EVERY_SCREEN = (
     "accounts/apikey/",
     "webhooks/webhookendpoint/",
     "webhooks/webhookdelivery/",
+    "webhooks/inboundevent/",
+    "webhooks/providerconnection/",
     "core/outboxevent/",
     "core/jobrun/",
     "stuck-work/",

@@ -12,7 +12,7 @@ from tests.support import empty_broker, running_worker, wait_until
 NAMES = ("payouts.send_batch", "webhooks.send")
 
 
-ROLES = ("web", "command", "worker", "threads", "beat")
+ROLES = ("web", "command", "worker", "threads", "beat", "supervisor", "exporter")
 WORKERS = ("worker", "threads", "beat")
 
 # The table of events.md, section 2. What differs where a request waits is in TRANSPORT and below.
@@ -74,6 +74,7 @@ class TestTable:
     def test_bounds_what_a_publisher_waits_for(self, role):
         made = make(role)
 
+        assert made["broker_transport"] == "config.broker:Transport"
         assert made["broker_pool_acquire_timeout"] == (None if role in WORKERS else 0.3)
         assert made["task_publish_retry_policy"] == {
             "max_retries": 2 if role in WORKERS else 0,

@@ -105,7 +105,12 @@ class TestBodies:
 
     @pytest.mark.parametrize(
         ("path", "length"),
-        [(b"/taken", 3 * 2**20), (b"/v1/transfers", 2**20), (b"/v1/transfers/batch", 16 * 2**20)],
+        [
+            (b"/taken", 3 * 2**20),
+            (b"/v1/transfers", 2**20),
+            (b"/v1/transfers/batch", 16 * 2**20),
+            (b"/hooks/sandbox/pvc_1", 2**20),
+        ],
     )
     def test_one_that_is_too_long_is_413_before_it_is_read(self, server, path, length):
         raw = post(path, b"Content-Length: %d" % (length + 1), b"Request-Id: longer-than-1")

@@ -7,7 +7,7 @@ import pytest
 from django.test import Client
 
 from apps.core import context
-from config.logging import log_request, make_logging
+from config.logging import add_request, log_request, make_logging
 
 pytestmark = pytest.mark.django_db
 
@@ -58,6 +58,24 @@ def test_says_what_was_asked_and_what_came_of_it(lines):
         "request_id": response.headers["Request-Id"],
     }
     assert "la_" not in line
+
+
+def test_names_the_trace_that_it_came_with(lines):
+    trace = "0af7651916cd43dd8448eb211c80319c"
+    Client().get("/v1/me", headers={"Traceparent": f"00-{trace}-b7ad6b7169203331-01"})
+    Client().get("/v1/me", headers={"Traceparent": "00-not-a-trace-01"})
+
+    traced, untraced = map(json.loads, lines["json"])
+    assert traced["trace_id"] == trace
+    assert "trace_id" not in untraced
+
+
+def test_of_a_row_at_work_names_its_trace():
+    with context.in_trace("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"):
+        said = add_request(None, "info", {"event": "consumer_failed"})
+
+    assert said["trace_id"] == "0af7651916cd43dd8448eb211c80319c"
+    assert "trace_id" not in add_request(None, "info", {"event": "consumer_failed"})
 
 
 def test_is_readable_in_a_terminal(lines):

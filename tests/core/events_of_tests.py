@@ -4,11 +4,13 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from uuid import UUID
 
+from jsonschema import Draft202012Validator
+
 from apps.approvals.events import ApprovalRequested
-from apps.core import outbox, transactions
+from apps.core import catalogue, outbox, transactions
 from apps.core.actors import Actor
-from apps.core.events import Event
-from apps.core.models import EventWork, OutboxBatch
+from apps.core.events import Event, catalogued_events
+from apps.core.models import EventWork, OutboxBatch, OutboxEvent
 from apps.core.work import WorkRow
 from apps.ledger.events import LedgerAccountOpened
 
@@ -83,3 +85,18 @@ def positions(organization_id: UUID = ORGANIZATION) -> list[int | None]:
 def states() -> list[str]:
     """Return the states of the consumers' rows, oldest first."""
     return list(EventWork.objects.order_by("id").values_list("state", flat=True))
+
+
+def uncatalogued_data() -> list[str]:
+    """Return where the data of events in the log is not as the catalogue has it."""
+    schemas = {
+        kind.name: Draft202012Validator(catalogue.data_schema(kind, is_closed=True))
+        for kind in catalogued_events()
+    }
+    rows = list(OutboxEvent.objects.values_list("name", "data"))
+    assert rows
+    return [
+        f"{name}{fault.json_path[1:]}: {fault.message}"
+        for name, data in rows
+        for fault in schemas[name].iter_errors(data)
+    ]

@@ -443,6 +443,7 @@ class TestProblems:
             (errors.NotFound, 404),
             (errors.StateConflict, 409),
             (errors.RuleViolation, 422),
+            (errors.TooOften, 429),
         ],
     )
     def test_its_class_is_its_status(self, api, kind, status):

@@ -9,6 +9,7 @@ from django.urls import path
 from rest_framework.response import Response
 
 from apps.core.api import limits
+from apps.core.api.problems import ApiProblem
 from apps.core.api.views import ApiView, LeanApiView, answer
 from apps.core.ids import new_id
 from tests.accounts.factories import Api, create_organization, issue_key
@@ -117,6 +118,66 @@ class TestRate:
         assert first.is_admitted
         # At a thousand a second, a hundred calls take long enough for at least one more.
         assert any(rate.is_admitted for rate in again)
+
+
+class TestStrangers:
+    """Who has no key is counted by the address that calls."""
+
+    @pytest.fixture
+    def address(self):
+        """An address that no other test calls from."""
+        number = new_id().int
+        return f"2001:db8:{number >> 48 & 0xFFFF:x}:{number & 0xFFFF:x}::1"
+
+    def admitted(self, address, *, times=6, subject=None, **meta):
+        request = SimpleNamespace(META={"REMOTE_ADDR": address} | meta)
+        found = []
+        for _ in range(times):
+            try:
+                limits.admit_stranger(request, subject=subject or new_id())
+            except ApiProblem as problem:
+                found.append(problem.code != "rate_limited")
+            else:
+                found.append(True)
+        return found
+
+    def test_are_refused_past_the_burst(self, tight, address):
+        assert self.admitted(address, subject=new_id()) == [True] * 5 + [False]
+
+    def test_from_elsewhere_are_admitted_all_the_same(self, tight, address):
+        subject = new_id()
+        self.admitted(address, subject=subject)
+
+        elsewhere = address.replace("2001:db8", "2001:db9")
+        assert self.admitted(elsewhere, subject=subject, times=1) == [True]
+
+    def test_have_four_times_that_about_many_subjects(self, tight, address):
+        assert self.admitted(address, times=24) == [True] * 20 + [False] * 4
+
+    def test_of_one_network_are_one(self, tight, address):
+        subject = new_id()
+        neighbors = [address.replace("::1", f"::{number:x}") for number in range(1, 7)]
+
+        found = [self.admitted(each, subject=subject, times=1)[0] for each in neighbors]
+
+        assert found == [True] * 5 + [False]
+
+    def test_behind_our_proxy_are_told_apart_and_believed_no_more(self, tight, address, settings):
+        settings.OWN_PROXIES = 1
+        subject = new_id()
+
+        def by_way_of_it(forwarded):
+            return self.admitted(
+                "10.0.0.1", subject=subject, times=1, HTTP_X_FORWARDED_FOR=forwarded
+            )[0]
+
+        forged = [by_way_of_it(f"192.0.2.{number}, {address}") for number in range(6)]
+
+        assert forged == [True] * 5 + [False]
+        assert by_way_of_it(address.replace("2001:db8", "2001:db9"))
+
+    def test_are_limited_without_redis_too(self, tight, address, without_redis):
+        assert self.admitted(address, subject=new_id()) == [True] * 5 + [False]
 
 
 class TestReserve:

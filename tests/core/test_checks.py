@@ -1,15 +1,17 @@
-"""The direction of the house, where an import linter cannot look."""
+"""The direction of the house, where an import linter cannot look; what work rows must have."""
 
 import tomllib
 from pathlib import Path
 
+import pytest
 from django.apps import apps
 from django.conf import settings
-from django.db import models
+from django.db import connection, models
 from django.test.utils import isolate_apps
 
-from apps.core import checks
+from apps.core import checks, work
 from apps.core.checks import RANK
+from apps.core.work import WorkRow
 
 CONTRACTS = tomllib.loads((Path(settings.BASE_DIR) / "pyproject.toml").read_text())["tool"][
     "importlinter"
@@ -64,6 +66,56 @@ class TestForeignKeysPointDown:
         assert (error.id, error.msg) == (
             "kassa.E001",
             "core.Below.above points at ledger, which is not below it.",
+        )
+
+
+class TestWorkRowsAreFound:
+    def test_in_every_app(self):
+        assert len(checks.work_models()) >= 7
+        assert checks.work_rows_are_found() == []
+
+    def test_and_a_model_is_named_that_nobody_works_or_that_has_no_index(self, monkeypatch):
+        with isolate_apps("apps.core") as isolated:
+
+            class Forgotten(WorkRow):
+                class Meta:
+                    app_label = "core"
+
+            monkeypatch.setattr(checks.apps, "get_models", isolated.get_models)
+            found = checks.work_rows_are_found()
+
+        assert [(error.id, error.msg) for error in found] == [
+            ("kassa.E004", "core.Forgotten has no kind of work."),
+            ("kassa.E005", "core.Forgotten lacks an index."),
+        ]
+
+
+@pytest.mark.django_db
+class TestWorkTablesStayHot:
+    @pytest.mark.parametrize("table", [model._meta.db_table for model in checks.work_models()])
+    def test_as_the_catalogue_says(self, table):
+        with connection.cursor() as cursor:
+            cursor.execute(checks._STORED, [[table]])
+            stored = cursor.fetchall()
+
+        # A partitioned table stores nothing itself.
+        assert stored != []
+        for _, options in stored:
+            assert dict(option.split("=") for option in options) == work.STORAGE
+
+    def test_in_every_app(self):
+        assert checks.work_tables_stay_hot(databases=["default"]) == []
+        assert checks.work_tables_stay_hot() == []
+
+    def test_and_one_is_named_that_does_not(self):
+        with connection.cursor() as cursor:
+            cursor.execute("ALTER TABLE banking_file_work RESET (fillfactor)")
+
+        [warning] = checks.work_tables_stay_hot(databases=["default"])
+
+        assert (warning.id, warning.msg) == (
+            "kassa.W001",
+            "banking_file_work is not stored as work rows are.",
         )
 
 

@@ -56,7 +56,14 @@ class TestCodes:
         assert strays == set()
 
     @pytest.mark.parametrize(
-        "kind", [errors.InvalidInput, errors.NotFound, errors.StateConflict, errors.RuleViolation]
+        "kind",
+        [
+            errors.InvalidInput,
+            errors.NotFound,
+            errors.StateConflict,
+            errors.RuleViolation,
+            errors.TooOften,
+        ],
     )
     def test_of_a_general_class_lead_to_that_class(self, kind):
         assert refusal_classes()[kind.code] is kind

@@ -1,20 +1,15 @@
 """Events: named after what happened, declared once, and written down for those who listen."""
 
 import re
-from dataclasses import dataclass, fields
-from datetime import datetime
-from pathlib import Path
-from typing import ClassVar, get_type_hints
+from dataclasses import fields
+from typing import get_type_hints
 
 import pytest
 from django.apps import apps
-from django.conf import settings
-from django.core.management import call_command
 
 from apps.core import checks, events
 from apps.core.errors import InvariantBroken
-from apps.core.events import Event, catalogued_events, public_type
-from apps.core.management.commands import event_catalogue
+from apps.core.events import catalogued_events, public_type
 
 # What may never leave: names, bank details, secrets, and what risk thinks.
 PRIVATE = re.compile(r"(^|_)(iban|bic|name|email|phone|secret|password|score|rule|screening|pan)$")
@@ -99,66 +94,3 @@ class TestSystemCheck:
 def _made(name, *, module):
     # Like an event, and none: whoever lists the events must not meet it.
     return type("Made", (), {"name": name, "public": True, "__module__": module})
-
-
-@dataclass(frozen=True, kw_only=True)
-class Documented(Event):
-    """Something was documented."""
-
-    aggregate_type: ClassVar[str] = "thing"
-
-    amount: int
-    paid_at: datetime | None
-    """When the money
-    left."""
-    tags: list[str]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Derived(Documented):
-    name: ClassVar[str] = "tests.thing.documented"
-
-
-class TestCatalogue:
-    def test_says_of_each_field_its_type_and_meaning(self):
-        page = event_catalogue.render([Derived])
-
-        section = page[page.index("## ") :]
-        assert section.strip() == (
-            "## `thing.documented`\n\n"
-            "Something was documented.\n\n"
-            "Aggregate `thing`, since 2026-11-01.\n\n"
-            "| Field | Type | Meaning |\n"
-            "|---|---|---|\n"
-            "| `amount` | integer | In minor units of `currency`. |\n"
-            "| `paid_at` | instant or null | When the money left. |\n"
-            "| `tags` | list of string |  |"
-        )
-
-    def test_has_every_public_event_and_no_internal_one(self, tmp_path, settings):
-        settings.BASE_DIR = tmp_path
-        (tmp_path / "docs").mkdir()
-
-        call_command("event_catalogue", verbosity=0)
-
-        page = (tmp_path / "docs" / "events.md").read_text()
-        assert page.count("\n## ") == sum(kind.public for kind in catalogued_events())
-        assert "approval.requested" not in page
-
-    def test_check_notices_a_drift(self, tmp_path, settings, capsys):
-        settings.BASE_DIR = tmp_path
-        (tmp_path / "docs").mkdir()
-        with pytest.raises(SystemExit):
-            call_command("event_catalogue", check=True)
-        call_command("event_catalogue")
-        call_command("event_catalogue", check=True)
-
-        with Path(tmp_path / "docs" / "events.md").open("a") as page:
-            page.write("By hand.\n")
-
-        with pytest.raises(SystemExit):
-            call_command("event_catalogue", check=True)
-
-    def test_in_the_repository_is_up_to_date(self):
-        assert (Path(settings.BASE_DIR) / "docs" / "events.md").exists()
-        call_command("event_catalogue", check=True)

@@ -285,7 +285,7 @@ class TestRun:
             ("tests.other", "2026-11-02T09:40Z"),
         ]
         failed, waiting = JobRun.objects.filter(kind="tests.job").order_by("due_at")
-        assert (failed.state, failed.last_error_code) == ("pending", "job_failed")
+        assert (failed.state, failed.last_error_code) == ("pending", "ZeroDivisionError")
         assert (waiting.state, waiting.last_error_code) == ("pending", "waits_for_earlier_period")
 
         broken.clear()

@@ -10,7 +10,7 @@ import pytest
 from django.db import OperationalError, connection
 from django.test.utils import CaptureQueriesContext
 
-from apps.core import context, invariants, outbox, transactions, work
+from apps.core import context, invariants, outbox, transactions, work, working
 from apps.core.errors import InvariantBroken, RuleViolation
 from apps.core.ids import new_id
 from apps.core.models import EventWork, FeedHead, OutboxBatch, OutboxEvent
@@ -41,6 +41,10 @@ class Recorder:
         self.batches: list[list[str]] = []
         self.poison: set[str] = set()
         self.fault: type[Exception] = ZeroDivisionError
+
+    @property
+    def codes(self) -> list[str]:
+        return [code for batch in self.batches for code in batch]
 
     def __call__(self, organization_id, events):
         codes = [event.data["code"] for event in events]
@@ -200,7 +204,7 @@ class TestRelay:
         relay_and_consume()
 
         assert positions() == [1, 2, 3]
-        assert sorted(recorder.batches) == [["a"], ["b"], ["c"]]
+        assert recorder.codes == ["a", "b", "c"]
         assert set(OutboxBatch.objects.values_list("state", flat=True)) == {"done"}
         assert check_core() == []
 
@@ -222,6 +226,23 @@ class TestRelay:
 
         assert positions() == [1, 2]
 
+    def test_of_a_feed_that_cannot_go_on_holds_up_no_other(self):
+        publish(opened())
+        outbox.relay()
+        # Its head is behind: the next position was given already.
+        FeedHead.objects.update(last_position=0)
+        publish(opened())
+        publish(opened(organization_id=OTHER))
+
+        assert outbox.relay() == 2
+
+        assert (positions(), positions(OTHER)) == ([1, None], [1])
+        assert OutboxBatch.objects.get(position=None).state == "leased"
+        FeedHead.objects.filter(organization_id=ORGANIZATION).update(last_position=1)
+        make_due(OutboxBatch)
+        outbox.relay()
+        assert positions() == [1, 2]
+
     def test_by_two_at_once_leaves_no_hole_and_no_double(self, recorder):
         for n in range(60):
             publish(opened(str(n)))
@@ -230,7 +251,7 @@ class TestRelay:
         relay_and_consume()
 
         assert positions() == list(range(1, 61))
-        assert sorted(int(code) for [code] in recorder.batches) == list(range(60))
+        assert sorted(map(int, recorder.codes)) == list(range(60))
         assert check_core() == []
 
     def test_while_others_publish_keeps_each_aggregates_order(self):
@@ -299,7 +320,7 @@ class TestRelay:
 
         relay_and_consume()
 
-        assert sorted(recorder.batches) == [["early"], ["later"]]
+        assert recorder.codes == ["early", "later"]
         assert late.batches == [["later"]]
 
 
@@ -333,7 +354,7 @@ class TestConsume:
         race(*[partial(outbox.consume, limit=3)] * 6)
         relay_and_consume()
 
-        assert sorted(int(code) for [code] in recorder.batches) == list(range(40))
+        assert sorted(map(int, recorder.codes)) == list(range(40))
 
     def test_delays_only_the_consumer_that_fails(self, recorder):
         broken = Recorder()
@@ -407,11 +428,10 @@ class TestConsume:
         make_due(EventWork)
         [taken] = work.claim_due(EventWork, limit=1, lease_seconds=60)
 
-        outbox._consume_row(claimed)
-        outbox._record_failure(claimed, is_passing=False)
+        working.work_row(outbox.CONSUMING, claimed)
         assert (recorder.batches, EventWork.objects.get().state) == ([], "leased")
 
-        outbox._consume_row(taken)
+        working.work_row(outbox.CONSUMING, taken)
         assert recorder.batches == [["a"]]
 
 
@@ -548,7 +568,7 @@ class TestOrdered:
         assert recorder.batches == []
         row = EventWork.objects.exclude(id=first.id).get()
         assert (row.state, row.last_error_code) == ("pending", "waits_for_earlier")
-        outbox._consume_row(first)
+        working.work_row(outbox.CONSUMING, first)
         end_delays(EventWork)
         outbox.consume()
         assert recorder.batches == [["a"], ["b"]]
@@ -573,7 +593,7 @@ class TestOrdered:
 
         relay_and_consume()
 
-        assert sorted(recorder.batches) == [["a"], ["b", "c"]]
+        assert recorder.codes == ["a", "b", "c"]
         assert stuck.batches == [["c"]]
 
     def test_sets_apart_in_a_batch_what_waits(self, recorder):
@@ -585,7 +605,7 @@ class TestOrdered:
 
         assert recorder.batches == [["c"]]
         assert EventWork.objects.get(state="pending").ordinal == 0
-        outbox._consume_row(first)
+        working.work_row(outbox.CONSUMING, first)
         end_delays(EventWork)
         relay_and_consume()
         assert recorder.batches == [["c"], ["a"], ["b"]]
@@ -633,13 +653,13 @@ class TestOrdered:
         monkeypatch.setattr(outbox, "_EVENTS_MAX", 2)
         self.relayed(*(opened(str(n), sequence=n, about="x") for n in range(1, 6)))
         first = self.hold()
-        outbox._consume_row(first)
+        working.work_row(outbox.CONSUMING, first)
         held = self.hold()
         self.relayed(opened("6", sequence=6, about="x"))
         outbox.consume()
         assert recorder.batches == [["1", "2"]]
 
-        outbox._consume_row(held)
+        working.work_row(outbox.CONSUMING, held)
         for _ in range(3):
             end_delays(EventWork)
             relay_and_consume()
@@ -653,7 +673,7 @@ class TestOrdered:
         for _ in range(15):
             end_delays(EventWork)
             outbox.consume()
-        outbox._consume_row(first)
+        working.work_row(outbox.CONSUMING, first)
         recorder.poison = {"b"}
 
         end_delays(EventWork)

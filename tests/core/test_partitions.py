@@ -465,7 +465,7 @@ class TestMigration:
         before = list(OutboxEvent.objects.order_by("id").values())
         of_each = [run(f"SELECT * FROM {table} ORDER BY id") for table in partitions.TABLES]
 
-        MigrationExecutor(connection).migrate([("core", "0010_weeks_of_events")])
+        MigrationExecutor(connection).migrate([("core", "0008_weeks_of_events")])
         assert run("SELECT relkind FROM pg_class WHERE relname = 'core_outbox_event'") == [("r",)]
         assert [run(f"SELECT * FROM {table} ORDER BY id") for table in partitions.TABLES] == of_each
         for statement in ("UPDATE core_outbox_event SET name = ''", "TRUNCATE core_outbox_event"):

@@ -70,6 +70,10 @@ TENANT = {
     "risk_fact",
     "risk_limit",
     "risk_scope",
+    "webhooks_inboundevent",
+    "webhooks_providerconnection",
+    "webhooks_providersecret",
+    "webhooks_refusedcall",
     "webhooks_webhookattempt",
     "webhooks_webhookbody",
     "webhooks_webhookdelivery",
@@ -93,6 +97,8 @@ LOCAL = {
     "core_audit_event",
     # Jobs of the platform run once for all organizations.
     "core_job_run",
+    # A queue's workers are the platform's.
+    "core_queue_heartbeat",
     "django_admin_log",
     "django_content_type",
     "django_migrations",
@@ -110,6 +116,7 @@ INDEX_EXCEPTIONS = {
     "bank_line_queue_due",
     "connection_poll_due",
     "event_work_due",
+    "inbound_event_due",
     "outbox_batch_due",
     "payout_batch_work_due",
     "webhook_lane_due",
@@ -118,9 +125,12 @@ INDEX_EXCEPTIONS = {
     "bank_line_queue_set_aside",
     "connection_poll_set_aside",
     "event_work_set_aside",
+    "inbound_event_set_aside",
     "outbox_batch_set_aside",
     "payout_batch_work_set_aside",
     "webhook_lane_set_aside",
+    # A job takes bodies out that were kept long enough, whoever's they are.
+    "inbound_event_with_a_body",
     # A job ends the cool-downs that are over, whoever's they are.
     "payout_held",
     # Texts are looked up by what they are; the organization is compared on the few rows found.

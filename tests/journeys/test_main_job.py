@@ -7,6 +7,7 @@ from django.db import connection
 from apps.banking.models import BankLine, BankStatement
 from apps.core.invariants import breaches
 from apps.ledger.models import JournalEntry
+from tests.core.events_of_tests import uncatalogued_data
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(300)]
 
@@ -27,6 +28,7 @@ def test_our_own_statement_goes_all_the_way(capsys):
     assert "The journey is complete." in out
     assert "Debits equal credits in EUR." in out
     assert breaches() == []
+    assert uncatalogued_data() == []
 
 
 @pytest.mark.bank_files

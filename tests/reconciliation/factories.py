@@ -1,13 +1,15 @@
 """Customers with a reference, imported statements, and matching as a worker does it."""
 
+from dataclasses import replace
+
 from apps.accounts import operations as accounts
 from apps.accounts.rules import CustomerDetails
-from apps.banking.models import LineQueue
-from apps.core import invariants, work
+from apps.core import invariants, work, working
 from apps.core.ids import encode_id, new_id
 from apps.ledger import queries as ledger
 from apps.payments import operations as payments
 from apps.reconciliation import operations
+from apps.reconciliation.tasks import MATCHING
 from tests.banking.factories import ACTOR, NOW
 
 
@@ -34,15 +36,18 @@ def create_reference(customer, currency="EUR"):
 
 def match_all():
     """Match every account that is due, as the worker's task does; return matched, in suspense."""
-    matched = in_suspense = 0
-    while claimed := work.claim_due(LineQueue, limit=1, lease_seconds=60):
-        for queue in claimed:
-            progress = operations.match_bank_lines(
-                organization_id=queue.organization_id, queue=queue, actor=ACTOR, now=NOW
-            )
-            matched += progress.matched
-            in_suspense += progress.in_suspense
-    return matched, in_suspense
+    total = operations.Progress()
+
+    def match(queue):
+        nonlocal total
+        progress = operations.match_bank_lines(
+            organization_id=queue.organization_id, queue=queue, actor=ACTOR, now=NOW
+        )
+        total = total.plus(progress)
+        return None if progress.is_done else work.mark_continued
+
+    working.run(replace(MATCHING, perform=match))
+    return total.matched, total.in_suspense
 
 
 def available(customer, currency="EUR"):

@@ -6,7 +6,7 @@ from uuid import UUID
 import pytest
 from django.db import OperationalError, connection
 
-from apps.banking.models import BankLineStatus
+from apps.banking.models import BankLineStatus, LineQueue
 from apps.core.errors import InvariantBroken
 from apps.ledger import queries as ledger
 from apps.payouts import operations as settling
@@ -339,9 +339,10 @@ class TestALineThatCannotBeTaken:
 
         monkeypatch.setattr(settling, "settle_from_bank_line", away)
 
-        with pytest.raises(OperationalError):
-            bring(home, *map(debit, made))
+        assert bring(home, *map(debit, made)) == (0, 0)
 
+        queue = LineQueue.objects.get()
+        assert (queue.state, queue.last_error_code) == ("pending", "OperationalError")
         assert set(BankLineStatus.objects.values_list("state", flat=True)) == {"new"}
         assert posted(home.id, "bank:") == 0
 

@@ -29,13 +29,15 @@ class Receiver:
 
     answers: list = field(default_factory=lambda: [ok()])
     tls: ssl.SSLContext | None = None
+    host: str = "127.0.0.1"
+    port: int = 0
     requests: list = field(default_factory=list)
     connections: int = 0
 
     def __enter__(self):
         self.got = threading.Condition()
         self.closing = threading.Event()
-        self.socket = socket.create_server(("127.0.0.1", 0))
+        self.socket = socket.create_server((self.host, self.port))
         self.port = self.socket.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
         return self
@@ -49,7 +51,7 @@ class Receiver:
 
     @property
     def url(self):
-        return f"{'https' if self.tls else 'http'}://127.0.0.1:{self.port}/hook"
+        return f"{'https' if self.tls else 'http'}://{self.host}:{self.port}/hook"
 
     def wait_for(self, count, timeout=30):
         with self.got:

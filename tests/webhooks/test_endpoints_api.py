@@ -12,7 +12,14 @@ from apps.core import clock
 from apps.core.api.caller import declared_scopes
 from apps.core.models import AuditEvent, OutboxEvent
 from apps.webhooks import operations
-from apps.webhooks.models import WebhookDelivery, WebhookEndpoint, WebhookLane, WebhookSecret
+from apps.webhooks.errors import ReplayLimitReached
+from apps.webhooks.models import (
+    WebhookDelivery,
+    WebhookEndpoint,
+    WebhookLane,
+    WebhookReplay,
+    WebhookSecret,
+)
 from apps.webhooks.operations import EndpointTerms
 from tests.accounts.factories import Api, create_organization
 from tests.support import past_the_guards, race
@@ -439,6 +446,78 @@ class TestReplay:
         assert deliver() == 2
         assert {each.status for each in deliveries(organization)} == {"succeeded"}
         assert {each.attempts for each in deliveries(organization)} == {1}
+
+    def test_has_a_limit_of_its_own_each_minute(self, api, organization, endpoint, far):
+        owe(organization, "thing_1", "thing_2")
+        deliver()
+        row = WebhookEndpoint.objects.get()
+        now = clock.now().replace(second=45)
+        WebhookReplay.objects.bulk_create(
+            WebhookReplay(
+                organization=organization,
+                endpoint=row,
+                scope=f"another {number}",
+                minute=now.replace(second=0, microsecond=0),
+                delivery_count=1,
+                requested_by="job:tests",
+                created_at=now,
+            )
+            for number in range(59)
+        )
+        far.requests.clear()
+        calls = [
+            partial(
+                operations.replay_delivery,
+                organization_id=organization.id,
+                delivery_id=delivery.id,
+                reason="",
+                idempotency_key=f"replay-{delivery.id}",
+                actor=TESTS,
+            )
+            for delivery in deliveries(organization)
+        ]
+
+        outcomes = race(*(partial(call, now=now) for call in calls))
+        deliver()
+
+        assert sorted(type(one).__name__ for one in outcomes) == [
+            "ReplayLimitReached",
+            "WebhookDelivery",
+        ]
+        [refused] = [one for one in outcomes if isinstance(one, ReplayLimitReached)]
+        assert refused.details == {"limit": 60, "retry_after": 15}
+        assert len(far.requests) == 1
+        assert {each.status for each in deliveries(organization)} == {"succeeded"}
+        # The key is as new, and the next minute another one: both have been sent again then.
+        for call in calls:
+            call(now=now + timedelta(seconds=15))
+        deliver()
+        assert len(far.requests) == 2
+        assert WebhookReplay.objects.count() == 61
+
+    def test_beyond_its_limit_is_told_when_to_ask_again(self, api, organization, endpoint):
+        now = clock.now()
+        WebhookReplay.objects.bulk_create(
+            WebhookReplay(
+                organization=organization,
+                endpoint=WebhookEndpoint.objects.get(),
+                scope=f"another {number}",
+                # This minute and the next: the request may come in either.
+                minute=now.replace(second=0, microsecond=0) + timedelta(minutes=minute),
+                delivery_count=1,
+                requested_by="job:tests",
+                created_at=now,
+            )
+            for number in range(60)
+            for minute in (0, 1)
+        )
+
+        refused = api.post(
+            f"{PATH}/{endpoint['id']}/replay", {"since": (now - timedelta(hours=1)).isoformat()}
+        )
+
+        assert (refused.status_code, refused.json()["code"]) == (429, "replay_limit_reached")
+        assert 1 <= int(refused.headers["Retry-After"]) <= 60
 
     def test_reaches_back_a_fortnight(self, api, endpoint):
         since = (clock.now() - timedelta(days=15)).isoformat()

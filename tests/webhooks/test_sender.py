@@ -8,6 +8,7 @@ import threading
 import time
 from uuid import UUID
 
+import httpx
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -26,6 +27,8 @@ from tests.webhooks.receiver import Receiver
 
 LOCAL = Policy(allow_networks=targets.parse_networks(["127.0.0.1/32"]))
 NOW = dt.datetime(2026, 11, 2, 12, tzinfo=dt.UTC)
+# The one address that the kernel itself takes for another: who connects to it is at home.
+ANYWHERE = str(ipaddress.IPv4Address(0))
 
 
 def message(target, body=b'{"id":"evt_1"}'):
@@ -226,6 +229,64 @@ class TestAddresses:
         assert "127.0.0.1" in addresses.resolve("localhost", 80)
         with pytest.raises(Unresolvable):
             addresses.resolve("a" * 70 + ".example", 80)
+
+    @pytest.mark.allow_hosts(["127.0.0.1", ANYWHERE])
+    def test_sends_not_a_byte_to_another_peer_than_the_one_checked(self):
+        policy = Policy(allow_networks=targets.parse_networks([f"{ANYWHERE}/32"]))
+        with Receiver() as far:
+            target = Target(scheme="http", host="hooks.example", port=far.port, path="/hook")
+            one = Sender(policy=policy, resolver=lambda *_: [ANYWHERE])
+            attempt = one.send(message(target))
+            one.close()
+
+            assert (attempt.outcome, attempt.address) == (Outcome.CONNECT_ERROR, ANYWHERE)
+            assert far.requests == []
+
+
+class TestEnvironment:
+    """Who runs the process may have set what every other client heeds."""
+
+    @pytest.fixture
+    def proxy(self, monkeypatch, tmp_path):
+        """A proxy that the environment names for everything, and a netrc that knows every host."""
+        netrc = tmp_path / ".netrc"
+        netrc.write_text("default login kassa password hunter2\n")
+        netrc.chmod(0o600)
+        monkeypatch.setenv("HOME", str(tmp_path))
+        monkeypatch.setenv("NETRC", str(netrc))
+        with Receiver() as proxy:
+            for name in ("http_proxy", "https_proxy", "all_proxy"):
+                monkeypatch.setenv(name, proxy.url)
+                monkeypatch.setenv(name.upper(), proxy.url)
+            for name in ("no_proxy", "NO_PROXY"):
+                monkeypatch.delenv(name, raising=False)
+            yield proxy
+
+    def test_leads_another_client_through_the_proxy(self, proxy):
+        with Receiver() as far:
+            httpx.post(far.url, content=b"{}")
+
+            assert (len(proxy.requests), far.requests) == (1, [])
+
+    def test_leads_no_webhook_through_the_proxy_and_adds_nothing_to_it(self, proxy):
+        attempt, far = send_to(receiver.ok())
+
+        assert attempt.succeeded
+        assert (proxy.connections, len(far.requests)) == (0, 1)
+        assert (
+            not {"authorization", "proxy-authorization", "cookie"} & far.requests[0].headers.keys()
+        )
+
+    def test_leads_no_tls_through_the_proxy_either(self, proxy, certificates):
+        server, client = certificates
+        with Receiver(tls=server) as far:
+            target = Target(scheme="https", host="hooks.example", port=far.port, path="/")
+            one = Sender(policy=LOCAL, resolver=lambda *_: ["127.0.0.1"], tls=client)
+            attempt = one.send(message(target))
+            one.close()
+
+            assert attempt.succeeded
+            assert proxy.connections == 0
 
 
 class TestKeptConnections:

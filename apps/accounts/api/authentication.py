@@ -19,7 +19,7 @@ from apps.accounts import operations, queries, rules
 from apps.accounts.queries import StoredKey
 from apps.core import clock
 from apps.core.actors import Actor
-from apps.core.api.caller import Caller
+from apps.core.api.caller import Caller, client_address
 from apps.core.api.problems import ApiProblem
 
 log = structlog.stdlib.get_logger("kassa.accounts")
@@ -151,17 +151,3 @@ def revoke_leaked(text: str) -> None:
     )
     forget_cached_keys()
     log.warning("api_key_leaked", api_key_id=str(key.id))
-
-
-def client_address(request: HttpRequest) -> str:
-    """
-    Return the client's address: the n-th from the right of X-Forwarded-For, n = our own proxies.
-
-    With no proxy of ours the header is a stranger's and is not read.
-    """
-    proxies: int = settings.OWN_PROXIES
-    if proxies:
-        hops = [hop.strip() for hop in request.META.get("HTTP_X_FORWARDED_FOR", "").split(",")]
-        # With fewer it did not come by way of all of them, or not whole: that is nobody's address.
-        return hops[-proxies] if len(hops) >= proxies else ""
-    return str(request.META.get("REMOTE_ADDR", ""))

@@ -25,8 +25,8 @@ from apps.backoffice.views.pages import Site
 from apps.core import clock, stuck, work
 from apps.core.admin_base import Act, CapabilityMissing, Fact, Table, cells
 from apps.core.admin_base.acts import fresh_form, status_of
+from apps.core.admin_base.jobs import jobs_table
 from apps.core.errors import Refusal
-from apps.core.jobs import JOBS_KIND
 from apps.core.stuck import STUCK, Standing
 from apps.core.work import SET_ASIDE, WorkRow
 
@@ -102,7 +102,9 @@ def stuck_work(site: Site, request: HttpRequest) -> HttpResponse:
         "tables": [
             _kinds(stuck.count_work(organization_ids=scope), now=now, organization=wanted),
             _rows(rows, kind, standings, {one.id: str(one) for one in seen}),
-            _jobs(stuck.list_jobs(now=now), now=now),
+            jobs_table(
+                stuck.list_jobs(now=now), now=now, more_url=reverse("admin:core_jobrun_changelist")
+            ),
         ],
     }
     request.current_app = site.name
@@ -181,64 +183,6 @@ def _owner(id_: UUID | None, names: dict[UUID, str]) -> SafeString:
     if id_ is None:
         return cells.text("the platform")
     return cells.text(names[id_]) if id_ in names else cells.cut(str(id_))
-
-
-def _jobs(found: Sequence[stuck.JobStanding], *, now: datetime) -> Table:
-    return Table(
-        "Jobs",
-        (
-            "Job",
-            "Schedule",
-            "State",
-            "Last success",
-            "Period",
-            "Next due",
-            ">Running",
-            ">Waiting",
-            ">Set aside",
-            ">Missed",
-        ),
-        [
-            [
-                cells.code(one.job.kind),
-                cells.text(one.job.schedule),
-                _standing_of(one, now=now),
-                cells.instant(one.last_success_at),
-                cells.text(one.last_period),
-                cells.instant(one.next_due_at),
-                _periods(one.running),
-                _periods(one.waiting),
-                _set_aside(one),
-                _periods(one.missed, bound=stuck.MISSED_COUNTED_MAX),
-            ]
-            for one in found
-        ],
-        note="late: the last success is older than two periods; missed: nobody planned the period",
-        more_url=reverse("admin:core_jobrun_changelist"),
-        more_label="All periods",
-    )
-
-
-def _standing_of(one: stuck.JobStanding, *, now: datetime) -> SafeString:
-    if one.is_stopped:
-        return cells.state("stopped", label="stopped by a period", tone="bad")
-    if one.is_late(now=now):
-        return cells.state("late", tone="bad")
-    if not one.is_planned:
-        return cells.state("not planned yet", tone="warn")
-    return cells.state("on time", tone="good")
-
-
-def _periods(number: int, *, bound: int = stuck.PERIODS_COUNTED_MAX) -> SafeString:
-    if not number:
-        return cells.NONE
-    return cells.text(f"{bound:,}+" if number > bound else f"{number:,}")
-
-
-def _set_aside(one: stuck.JobStanding) -> SafeString:
-    if one.first_set_aside_id is None:
-        return cells.NONE
-    return cells.link(_url(JOBS_KIND, one.first_set_aside_id), one.set_aside)
 
 
 def _url(kind: str, row_id: UUID) -> str:

@@ -19,7 +19,7 @@ from apps.banking.operations._lines import (
     LineOutcome,
     record_line_outcomes,
 )
-from apps.banking.operations._polling import POLLS_KIND, record_poll
+from apps.banking.operations._polling import POLLS_KIND, record_poll, record_poll_failed
 
 __all__ = [
     "FILES_KIND",
@@ -36,6 +36,7 @@ __all__ = [
     "receive_bank_file",
     "record_line_outcomes",
     "record_poll",
+    "record_poll_failed",
     "seed_calendar",
     "store_outgoing_file",
 ]

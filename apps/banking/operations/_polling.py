@@ -2,7 +2,6 @@
 
 from datetime import timedelta
 from typing import Final
-from uuid import UUID
 
 from django.db.models.functions import Now
 
@@ -42,24 +41,14 @@ def expect_answers(account: BankAccount) -> None:
     )
 
 
-@transactions.outermost
-def record_poll(
-    *,
-    organization_id: UUID,
-    poll_id: UUID,
-    lease_token: UUID | None,
-    files: int,
-    error_code: str = "",
-) -> None:
-    """Record a poll and set the next one; nothing if another worker took it over."""
-    poll = work.lock_leased(
-        ConnectionPoll,
-        organization_id=organization_id,
-        row_id=poll_id,
-        lease_token=lease_token,
-    )
-    if poll is None:
-        return
+@transactions.required
+def record_poll(poll: ConnectionPoll, *, files: int, error_code: str = "") -> None:
+    """Record a locked poll that brought so many files, and set the next one."""
     poll.quiet_polls = 0 if files else poll.quiet_polls + 1
     poll.save(update_fields=["quiet_polls"])
     work.mark_retry(poll, error_code=error_code, delay_seconds=delay_seconds(poll.quiet_polls))
+
+
+def record_poll_failed(poll: ConnectionPoll, fault: Exception) -> None:
+    """Record a locked poll that found the bank away, or met a fault: the bank is asked again."""
+    record_poll(poll, files=0, error_code=type(fault).__name__[:64])

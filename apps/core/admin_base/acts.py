@@ -28,6 +28,7 @@ from apps.core.errors import (
     Refusal,
     RuleViolation,
     StateConflict,
+    TooOften,
 )
 
 REASON_LENGTH_MIN: Final = 5
@@ -39,6 +40,7 @@ _STATUS: Final[tuple[tuple[type[Refusal], int], ...]] = (
     (NotFound, 404),
     (StateConflict, 409),
     (RuleViolation, 422),
+    (TooOften, 429),
 )
 
 

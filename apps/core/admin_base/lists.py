@@ -119,7 +119,7 @@ class Filter:
         """Return what the page was opened with; an unknown choice is none."""
         text = typed(query.get(self.name, self.default))[:100]
         known = {value for value, _ in self.choices}
-        return text if not known or text in known else self.default
+        return text if not known or text in {"all", *known} else self.default
 
 
 def choice(

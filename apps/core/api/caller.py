@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
 
+from django.conf import settings
 from django.http import HttpRequest
 from rest_framework.request import Request
 
@@ -111,3 +112,17 @@ def get_caller(request: HttpRequest | Request) -> Caller:
     plain: Any = getattr(request, "_request", request)
     caller: Caller = plain.caller
     return caller
+
+
+def client_address(request: HttpRequest) -> str:
+    """
+    Return the client's address: the n-th from the right of X-Forwarded-For, n = our own proxies.
+
+    With no proxy of ours the header is a stranger's and is not read.
+    """
+    proxies: int = settings.OWN_PROXIES
+    if proxies:
+        hops = [hop.strip() for hop in request.META.get("HTTP_X_FORWARDED_FOR", "").split(",")]
+        # With fewer it did not come by way of all of them, or not whole: that is nobody's address.
+        return hops[-proxies] if len(hops) >= proxies else ""
+    return str(request.META.get("REMOTE_ADDR", ""))

@@ -1,6 +1,8 @@
 """
 How much one key may ask: a rate shared by all processes, and so many requests at once.
 
+Who has no key, as providers that sign what they send, is counted by the address it calls from.
+
 The rate is GCRA, in one script on Redis's own clock, for the key and its organization together.
 While Redis is away each process keeps buckets of its own with its share of the limit: never
 unlimited. Requests at once are counted in the process that serves them, so that a crash forgets
@@ -16,6 +18,7 @@ many when it ran out in time, and begins again when it gets less than it asked f
 not busy, or whose burst is below 100, is counted request by request.
 """
 
+import ipaddress
 import math
 import threading
 import time
@@ -32,7 +35,7 @@ from django.conf import settings
 from django.http import HttpRequest
 from redis.exceptions import RedisError
 
-from apps.core.api.caller import Caller
+from apps.core.api.caller import Caller, client_address
 from apps.core.api.problems import ApiProblem
 
 log = structlog.stdlib.get_logger("kassa.api")
@@ -109,6 +112,42 @@ def admit(request: HttpRequest, caller: Caller) -> None:
     request.rate = rate  # type: ignore[attr-defined]  # read back by add_headers
     if not rate.is_admitted:
         raise _limited("Too many requests; wait as Retry-After says.", rate.retry_seconds)
+
+
+def admit_stranger(request: HttpRequest, *, subject: UUID) -> None:
+    """
+    Count a request without a key against the address it comes from: about `subject`, and in all.
+
+    So whoever floods one subject keeps nobody out who speaks about it from elsewhere.
+
+    :raises ApiProblem: `rate_limited` (429) with Retry-After
+    """
+    sender = _sender(client_address(request))
+    rate = _reserves.of(subject, sender).take(lambda: _buckets_of_sender(sender, subject))
+    request.rate = rate  # type: ignore[attr-defined]  # read back by add_headers
+    if not rate.is_admitted:
+        raise _limited("Too many requests; wait as Retry-After says.", rate.retry_seconds)
+
+
+def _sender(address: str) -> str:
+    """Return who an address stands for; of IPv6 anybody has a whole /64."""
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return "nobody"
+    if isinstance(parsed, ipaddress.IPv6Address) and not parsed.ipv4_mapped:
+        return str(ipaddress.ip_network((parsed, 64), strict=False))
+    return str(getattr(parsed, "ipv4_mapped", None) or parsed)
+
+
+def _buckets_of_sender(sender: str, subject: UUID) -> list[_Bucket]:
+    per_second, burst = settings.API_RATE_PER_SECOND, settings.API_RATE_BURST
+    tag = f"kassa:rate:{{{sender}}}:hook"
+    factor = settings.API_ORGANIZATION_FACTOR
+    return [
+        _Bucket(f"{tag}:{subject}", per_second, burst),
+        _Bucket(tag, per_second * factor, burst * factor),
+    ]
 
 
 def _buckets(caller: Caller, kind: str) -> list[_Bucket]:

@@ -25,6 +25,7 @@ from apps.core.errors import (
     Refusal,
     RuleViolation,
     StateConflict,
+    TooOften,
 )
 from apps.core.strict_json import JsonNotUtf8, JsonRefused, JsonTooLarge, escape
 from apps.core.transactions import has_given_up, sqlstate
@@ -43,6 +44,8 @@ STATUS_OF_CODE: Final[Mapping[str, int]] = {
     "idempotency_key_invalid": 400,
     "unauthenticated": 401,
     "invalid_api_key": 401,
+    "signature_invalid": 401,
+    "timestamp_out_of_range": 401,
     "insufficient_scope": 403,
     "address_not_allowed": 403,
     "route_not_found": 404,
@@ -61,6 +64,7 @@ STATUS_OF_REFUSAL: Final[Sequence[tuple[type[Refusal], int]]] = (
     (NotFound, 404),
     (StateConflict, 409),
     (RuleViolation, 422),
+    (TooOften, 429),
 )
 
 # Postgres is full, read-only, restarting, or made us wait too long (operations.md, section 3).
@@ -147,8 +151,12 @@ class _Refused:
         self.details = {k: v for k, v in refusal.details.items() if k not in _OURS}
         errors = refusal.details.get("errors")
         self.errors: Sequence[Any] = errors if isinstance(errors, list | tuple) else ()
-        # Another try with the same key finds the first one's answer.
-        self.headers = {"Retry-After": "1"} if refusal.code == "request_in_progress" else {}
+        self.headers: Mapping[str, str] = {}
+        if refusal.code == "request_in_progress":
+            # Another try with the same key finds the first one's answer.
+            self.headers = {"Retry-After": "1"}
+        elif isinstance(refusal, TooOften):
+            self.headers = {"Retry-After": str(refusal.details.get("retry_after", 1))}
 
 
 def status_of(kind: type[Refusal]) -> int:

@@ -33,8 +33,8 @@ class JournalEntryAdmin(RecordAdmin[JournalEntry]):
     """What moved money."""
 
     view_capability = "ledger.view_ledger"
+    # No index leads to an entry's event by its aggregate (ADR 0056), which says less than the page.
     prefix = "je"
-    aggregate_type = "journal_entry"
     title = "Journal"
     intro = "What moved money. An entry is never changed; a correction is a new one."
     empty = "Nothing was posted yet."

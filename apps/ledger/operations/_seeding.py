@@ -277,7 +277,7 @@ def seed_entries(*, plan: SeedPlan, limit: int) -> int:
 
 def _feed_position(organization_id: UUID) -> int:
     head = core_queries.lock_feed_head(organization_id=organization_id)
-    if core_queries.lock_unnumbered_batch_ids(organization_id=organization_id, limit=1):
+    if core_queries.lock_unnumbered_batches(organization_id=organization_id, limit=1):
         raise StateConflict("Events of this organisation wait for the relay; run it first.")
     return head.last_position
 

@@ -1,6 +1,11 @@
 """Writes of reconciliation: matching lines, breaks, and opening balances."""
 
-from apps.reconciliation.operations._matching import Progress, match_bank_lines, match_chunk
+from apps.reconciliation.operations._matching import (
+    LEASE_SECONDS,
+    Progress,
+    match_bank_lines,
+    match_chunk,
+)
 from apps.reconciliation.operations._openings import (
     OPENING_ACT,
     note_statements,
@@ -9,6 +14,7 @@ from apps.reconciliation.operations._openings import (
 )
 
 __all__ = [
+    "LEASE_SECONDS",
     "OPENING_ACT",
     "Progress",
     "match_bank_lines",

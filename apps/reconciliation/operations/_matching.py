@@ -18,7 +18,6 @@ from django.db.models.functions import Now
 
 from apps.banking import queries as banking_queries
 from apps.banking.models import BankAccount, BankLine, LineQueue
-from apps.banking.operations import LINES_KIND
 from apps.core import transactions, work
 from apps.core.actors import Actor
 from apps.reconciliation.operations._chunk import Chunk
@@ -55,8 +54,8 @@ def match_bank_lines(
     """
     Match the new lines of the account whose queue row was claimed, chunk by chunk.
 
-    After forty chunks the account is given back, due at once: a task has its time, and whoever
-    takes it next goes on in the same order.
+    After forty chunks it is not done, and its row is to be due at once: a task has its time, and
+    whoever takes it next goes on in the same order.
     """
     progress = Progress()
     for _chunk in range(CHUNKS_A_RUN):
@@ -70,8 +69,7 @@ def match_bank_lines(
         )
         progress = progress.plus(_step_over(step))
         if progress.is_done:
-            return progress
-    _give_back(organization_id=organization_id, queue=queue)
+            break
     return progress
 
 
@@ -102,19 +100,6 @@ def _step_over(step: Callable[..., Progress]) -> Progress:
         if progress.is_done:
             break
     return progress
-
-
-@transactions.outermost
-def _give_back(*, organization_id: UUID, queue: LineQueue) -> None:
-    held = work.lock_leased(
-        LineQueue,
-        organization_id=organization_id,
-        row_id=queue.id,
-        lease_token=queue.lease_token,
-    )
-    if held is not None:
-        work.mark_retry(held, error_code="", delay_seconds=0)
-        work.nudge(LINES_KIND)
 
 
 @transactions.outermost

@@ -12,6 +12,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from typing import Final
 from uuid import UUID
 
@@ -178,6 +179,7 @@ class _Stale(Exception):
     """The connection ended before a single byte of an answer."""
 
 
+@cache
 def default_tls() -> ssl.SSLContext:
     """Return the client's TLS settings: the system's authorities, and 1.2 at least."""
     context = ssl.create_default_context()

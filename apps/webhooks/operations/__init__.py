@@ -1,5 +1,11 @@
-"""What can be done with endpoints, and with what is owed to them."""
+"""What can be done with endpoints, with what is owed to them, and with what providers tell."""
 
+from apps.webhooks.operations._connections import (
+    add_provider_connection,
+    count_refused_call,
+    replace_provider_secret,
+    verify_message,
+)
 from apps.webhooks.operations._endpoints import (
     OVERLAP_SECONDS_DEFAULT,
     EndpointTerms,
@@ -10,6 +16,18 @@ from apps.webhooks.operations._endpoints import (
     update_endpoint,
 )
 from apps.webhooks.operations._fanout import envelope, fan_out
+from apps.webhooks.operations._inbox import (
+    INBOUND_KIND,
+    link_event,
+    match_parked,
+    receive_event,
+    work_event,
+)
+from apps.webhooks.operations._keeping import (
+    PURGED_AT_ONCE,
+    purge_inbound_bodies,
+    purge_inbound_events,
+)
 from apps.webhooks.operations._replays import replay_delivery, replay_failed
 from apps.webhooks.operations._retention import purge_deliveries
 from apps.webhooks.operations._sending import (
@@ -30,13 +48,17 @@ from apps.webhooks.operations._switching import (
 )
 
 __all__ = [
+    "INBOUND_KIND",
     "LANE_KIND",
     "OVERLAP_SECONDS_DEFAULT",
+    "PURGED_AT_ONCE",
     "SLOW_LANE_KIND",
     "EndpointTerms",
     "LaneWork",
     "Owed",
     "Recorded",
+    "add_provider_connection",
+    "count_refused_call",
     "create_endpoint",
     "delete_endpoint",
     "disable_endpoint",
@@ -44,15 +66,23 @@ __all__ = [
     "enable_endpoint",
     "envelope",
     "fan_out",
+    "link_event",
+    "match_parked",
     "move_to_queue",
     "open_lane",
     "ping_endpoint",
     "purge_deliveries",
+    "purge_inbound_bodies",
+    "purge_inbound_events",
     "put_lane_off",
+    "receive_event",
     "record_attempts",
+    "replace_provider_secret",
     "replay_delivery",
     "replay_failed",
     "rotate_secret",
     "update_endpoint",
+    "verify_message",
     "wake_endpoint",
+    "work_event",
 ]

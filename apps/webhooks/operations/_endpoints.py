@@ -5,11 +5,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
+from urllib.parse import urlsplit
 from uuid import UUID
 
 from django.db.models import F
 from django.db.models.functions import Mod
 
+from apps.accounts import queries as accounts
 from apps.core import audit, encryption, idempotency, outbox, transactions
 from apps.core.actors import Actor
 from apps.core.ids import new_id
@@ -93,7 +95,7 @@ def create_endpoint(
     endpoint.save(force_insert=True)
     _shared.add_lanes(endpoint=endpoint)
     secret = _add_secret(endpoint, id_=new_id(), now=now)
-    audit.record("webhooks.create_endpoint", endpoint, actor=actor, after=_summary(endpoint))
+    audit.record("webhooks.create_endpoint", endpoint, actor=actor, after=_masked(_terms(endpoint)))
     outbox.publish(events.EndpointCreated.of(endpoint, now=now), actor=actor, now=now)
     return endpoint, secret
 
@@ -119,18 +121,25 @@ def update_endpoint(
     endpoint = queries.get_endpoint_for_update(
         organization_id=organization_id, endpoint_id=endpoint_id
     )
-    before = _summary(endpoint)
+    before = _terms(endpoint)
     checked = _checked(changes)
     for name, value in checked.items():
         setattr(endpoint, name, value)
-    if _summary(endpoint) == before:
+    after = _terms(endpoint)
+    if after == before:
         return endpoint
     endpoint.event_sequence += 1
     endpoint.save(update_fields=["event_sequence", *checked])
     if "max_in_flight" in checked:
         _spread(endpoint)
+    # A new path at the same host is a change that the hosts do not show.
+    moved = {"url": "changed"} if after["url"] != before["url"] else {}
     audit.record(
-        "webhooks.update_endpoint", endpoint, actor=actor, before=before, after=_summary(endpoint)
+        "webhooks.update_endpoint",
+        endpoint,
+        actor=actor,
+        before=_masked(before),
+        after=_masked(after) | moved,
     )
     outbox.publish(events.EndpointUpdated.of(endpoint, now=now), actor=actor, now=now)
     return endpoint
@@ -157,7 +166,9 @@ def delete_endpoint(
     ):
         secret.expires_at = now
         secret.save(update_fields=["expires_at"])
-    audit.record("webhooks.delete_endpoint", endpoint, actor=actor, before=_summary(endpoint))
+    audit.record(
+        "webhooks.delete_endpoint", endpoint, actor=actor, before=_masked(_terms(endpoint))
+    )
 
 
 @transactions.outermost
@@ -212,6 +223,7 @@ def ping_endpoint(
     *,
     organization_id: UUID,
     endpoint_id: UUID,
+    reason: str = "",
     idempotency_key: str,
     actor: Actor,
     now: datetime,
@@ -219,10 +231,16 @@ def ping_endpoint(
     """
     Send the endpoint a `webhook.ping`, whatever it is subscribed to. A replay sends no second one.
 
+    :raises CapabilityMissing: if the actor is staff who may not
     :raises EndpointNotFound: if the organization has no such endpoint
     :raises EndpointDisabled: if the endpoint is off
     """
-    claim = idempotency.claim(organization_id, idempotency_key, "ping_endpoint", endpoint_id)
+    claim = idempotency.claim(
+        organization_id, idempotency_key, "ping_endpoint", endpoint_id, reason
+    )
+    accounts.require_capability(
+        actor=actor, capability=_shared.EDIT, organization_id=organization_id
+    )
     endpoint = queries.get_endpoint_for_update(
         organization_id=organization_id, endpoint_id=endpoint_id
     )
@@ -232,6 +250,7 @@ def ping_endpoint(
         raise EndpointDisabled("This endpoint is disabled.", reason=endpoint.disabled_reason)
     endpoint.event_sequence += 1
     endpoint.save(update_fields=["event_sequence"])
+    audit.record("webhooks.ping_endpoint", endpoint, actor=actor, reason=reason)
     outbox.publish(events.EndpointPinged.of(endpoint, now=now), actor=actor, now=now)
     return endpoint
 
@@ -252,7 +271,13 @@ def _checked(changes: Mapping[str, Any]) -> dict[str, Any]:
     return checked
 
 
-def _summary(endpoint: WebhookEndpoint) -> dict[str, Any]:
+def _masked(terms: Mapping[str, Any]) -> dict[str, Any]:
+    """Return terms as the audit trail keeps them: of the URL the host, as a path may be a token."""
+    kept = {name: value for name, value in terms.items() if name != "url"}
+    return {"host": urlsplit(terms["url"]).hostname} | kept
+
+
+def _terms(endpoint: WebhookEndpoint) -> dict[str, Any]:
     return {
         "url": endpoint.url,
         "description": endpoint.description,

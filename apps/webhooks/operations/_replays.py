@@ -7,6 +7,7 @@ from uuid import UUID
 
 from django.db.models.functions import Now
 
+from apps.accounts import queries as accounts
 from apps.core import audit, idempotency, transactions
 from apps.core.actors import Actor
 from apps.core.ids import encode_id
@@ -15,13 +16,17 @@ from apps.webhooks.errors import (
     DeliveryNotFound,
     DeliveryStillOpen,
     EndpointDisabled,
+    ReplayLimitReached,
     ReplayTooOld,
 )
 from apps.webhooks.models import WebhookDelivery, WebhookEndpoint, WebhookReplay
 from apps.webhooks.operations import _shared
 from apps.webhooks.states import OPEN, DeliveryStatus, EndpointStatus
 
+REPLAY: Final = "webhooks.replay_delivery"
 REACH_MAX: Final = timedelta(days=14)
+# Beside what a key may ask: each replay sends something again, and one may send ten thousand.
+REPLAYS_A_MINUTE_MAX: Final = 60
 
 
 @transactions.outermost
@@ -39,20 +44,24 @@ def replay_delivery(
 
     Asking twice within a minute sends once, also under two keys.
 
+    :raises CapabilityMissing: if the actor is staff who may not
     :raises DeliveryNotFound: if the organization has no such delivery
     :raises EndpointNotFound: if its endpoint was deleted
     :raises EndpointDisabled: if its endpoint is off
     :raises DeliveryStillOpen: if it has not ended
+    :raises ReplayLimitReached: after sixty replays of this endpoint within the minute
     """
     claim = idempotency.claim(
         organization_id, idempotency_key, "replay_delivery", delivery_id, reason
     )
+    accounts.require_capability(actor=actor, capability=REPLAY, organization_id=organization_id)
     found = queries.get_delivery(organization_id=organization_id, delivery_id=delivery_id)
     if claim.replayed:
         return found
     endpoint = _enabled(organization_id, found.endpoint_id)
     scope = encode_id("whd", delivery_id)
     if _known(endpoint, scope=scope, now=now) is None:
+        _refuse_too_many(endpoint, now=now)
         lanes = queries.lock_lanes(organization_id=organization_id, endpoint_ids=[endpoint.id])
         row = _locked(organization_id, delivery_id)
         if row.status in OPEN:
@@ -81,13 +90,16 @@ def replay_failed(
 
     Asking twice within a minute returns the first replay.
 
+    :raises CapabilityMissing: if the actor is staff who may not
     :raises EndpointNotFound: if the organization has no such endpoint
     :raises EndpointDisabled: if the endpoint is off
     :raises ReplayTooOld: if `since` is more than 14 days ago
+    :raises ReplayLimitReached: after sixty replays of this endpoint within the minute
     """
     claim = idempotency.claim(
         organization_id, idempotency_key, "replay_failed", endpoint_id, since, reason
     )
+    accounts.require_capability(actor=actor, capability=REPLAY, organization_id=organization_id)
     if claim.replayed:
         return queries.get_replay(organization_id=organization_id, replay_id=claim.resource_id)
     endpoint = _enabled(organization_id, endpoint_id)
@@ -97,6 +109,7 @@ def replay_failed(
     known = _known(endpoint, scope=scope, now=now)
     if known is not None:
         return known
+    _refuse_too_many(endpoint, now=now)
     lanes = queries.lock_lanes(organization_id=organization_id, endpoint_ids=[endpoint.id])
     rows = queries.lock_failed_since(
         organization_id=organization_id, endpoint_id=endpoint_id, since=since
@@ -131,6 +144,19 @@ def _known(endpoint: WebhookEndpoint, *, scope: str, now: datetime) -> WebhookRe
         scope=scope,
         minute=_minute(now),
     ).first()
+
+
+def _refuse_too_many(endpoint: WebhookEndpoint, *, now: datetime) -> None:
+    # Under the endpoint's lock, so that replays at once are counted one after the other.
+    made = WebhookReplay.objects.filter(
+        organization_id=endpoint.organization_id, endpoint_id=endpoint.id, minute=_minute(now)
+    ).count()
+    if made >= REPLAYS_A_MINUTE_MAX:
+        raise ReplayLimitReached(
+            "This endpoint was replayed often enough for this minute.",
+            limit=REPLAYS_A_MINUTE_MAX,
+            retry_after=60 - now.second,
+        )
 
 
 def _send_again(rows: Sequence[WebhookDelivery], *, organization_id: UUID) -> None:

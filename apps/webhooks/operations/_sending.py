@@ -5,17 +5,20 @@ Locks are taken in one order, endpoint, lane, deliveries; the endpoint's only wh
 it changes, so that healthy lanes do not wait for each other.
 """
 
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Final
 from uuid import UUID
 
 import structlog
 from django.db import connection
 
-from apps.core import encryption, outbox, transactions, work
+from apps.core import context, counters, encryption, failpoints, outbox, transactions, work
 from apps.core.errors import InvariantBroken
+from apps.core.failpoints import Failpoint
 from apps.core.ids import encode_id
 from apps.webhooks import events, queries
 from apps.webhooks.errors import EndpointNotFound
@@ -32,6 +35,11 @@ log = structlog.stdlib.get_logger("kassa.webhooks")
 PROBE_SECONDS: Final = 60
 # How long a lane rests after a turn that met a fault of ours.
 FAULT_SECONDS: Final = 60
+_ATTEMPTS: Final = counters.Counter(
+    "kassa_webhook_attempts_total",
+    "Attempts to deliver a webhook.",
+    ("outcome",),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +50,7 @@ class Owed:
     message_id: str
     number: int
     body: bytes
+    traceparent: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,11 +61,21 @@ class LaneWork:
     What is due and cannot be sent is in `unsendable`, as attempts that have ended already.
     """
 
+    database_now: datetime
+    asked_at: float = field(default_factory=time.monotonic)
     url: str
     secrets: tuple[str, ...]
     owed: tuple[Owed, ...]
     unsendable: tuple[Attempt, ...]
     is_all: bool
+
+    def now(self) -> datetime:
+        """
+        Return the time by the database's clock, by which messages are signed.
+
+        A receiver refuses what is five minutes off, and a worker's own clock may be.
+        """
+        return self.database_now + timedelta(seconds=time.monotonic() - self.asked_at)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,6 +155,7 @@ def record_attempts(
         )
     held = _lock(lane)
     _append(lane, attempts)
+    failpoints.reach(Failpoint.WEBHOOKS_RECORDING)
     if held is None:
         log.info("webhook_lane_lost", lane_id=str(lane.id), attempts=len(attempts))
         return Recorded(is_held=False)
@@ -177,7 +197,7 @@ def _lock(lane: WebhookLane) -> WebhookLane | None:
 def _lane_work(
     endpoint: WebhookEndpoint, due: Sequence[WebhookDelivery], *, is_all: bool, now: datetime
 ) -> LaneWork:
-    bodies: dict[tuple[UUID, str], bytes] = {}
+    bodies: dict[tuple[UUID, str], queries.Body] = {}
     for version in {delivery.api_version for delivery in due}:
         found = queries.get_bodies(
             organization_id=endpoint.organization_id,
@@ -189,6 +209,7 @@ def _lane_work(
     if bare:
         log.error("webhook_body_missing", delivery_ids=[str(each.id) for each in bare])
     return LaneWork(
+        database_now=queries.get_database_time(),
         is_all=is_all,
         url=endpoint.url,
         secrets=_secrets(endpoint, now=now),
@@ -197,7 +218,8 @@ def _lane_work(
                 delivery_id=each.id,
                 message_id=encode_id("evt", each.event_id),
                 number=each.attempts_made + 1,
-                body=bodies[each.event_id, each.api_version],
+                body=bodies[each.event_id, each.api_version].content,
+                traceparent=bodies[each.event_id, each.api_version].traceparent,
             )
             for each in due
             if each not in bare
@@ -278,6 +300,12 @@ def _append(lane: WebhookLane, attempts: Sequence[Attempt]) -> None:
         )
         for each in attempts
     )
+    transactions.on_commit(partial(_count, [each.outcome for each in attempts]))
+
+
+def _count(outcomes: Sequence[Outcome]) -> None:
+    for outcome in outcomes:
+        _ATTEMPTS.add(outcome=str(outcome))
 
 
 # One statement for all; a retry's delay is added to the database's clock.
@@ -311,10 +339,7 @@ def _move_deliveries(
         for row in rows
         if row.status == DeliveryStatus.PENDING
     ]
-    for row, _ in moved:
-        if row.status == DeliveryStatus.FAILED and not subscriptions.is_operational(row.event_type):
-            row.event_sequence += 1
-            outbox.publish(events.DeliveryExhausted.of(row, now=now), actor=ACTOR, now=now)
+    _tell_exhausted([row for row, _ in moved if row.status == DeliveryStatus.FAILED], now=now)
     if not moved:
         return
     with connection.cursor() as cursor:
@@ -332,6 +357,20 @@ def _move_deliveries(
                 "sequences": [row.event_sequence for row, _ in moved],
             },
         )
+
+
+def _tell_exhausted(rows: Sequence[WebhookDelivery], *, now: datetime) -> None:
+    """Publish that no attempt is left; the event that was not delivered is what led to it."""
+    told = [row for row in rows if not subscriptions.is_operational(row.event_type)]
+    if not told:
+        return
+    traces = queries.list_traces(
+        organization_id=told[0].organization_id, event_ids=[row.event_id for row in told]
+    )
+    for row in told:
+        row.event_sequence += 1
+        with context.because_of(context.Cause(row.event_id, traces.get(row.event_id, ""))):
+            outbox.publish(events.DeliveryExhausted.of(row, now=now), actor=ACTOR, now=now)
 
 
 def _settle(row: WebhookDelivery, attempt: Attempt, *, database_now: datetime) -> float:

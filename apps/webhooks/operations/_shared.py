@@ -13,6 +13,8 @@ from apps.core import work
 from apps.webhooks.models import WebhookDelivery, WebhookEndpoint, WebhookLane
 from apps.webhooks.states import OPEN, DeliveryStatus
 
+# What a member of staff needs who edits an endpoint, or has it sent something.
+EDIT: Final = "webhooks.edit_endpoint"
 LANE_KIND: Final = "webhooks.lane"
 SLOW_LANE_KIND: Final = "webhooks.slow_lane"
 

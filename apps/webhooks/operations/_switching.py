@@ -6,6 +6,7 @@ from uuid import UUID
 
 import structlog
 
+from apps.accounts import queries as accounts
 from apps.core import audit, idempotency, outbox, transactions, work
 from apps.core.actors import Actor
 from apps.webhooks import events, queries
@@ -19,6 +20,7 @@ from apps.webhooks.states import DisabledReason, EndpointStatus
 
 log = structlog.stdlib.get_logger("kassa.webhooks")
 
+PAUSE: Final = "webhooks.pause_endpoint"
 ACTOR: Final = Actor.job("webhooks")
 
 type Paused = Literal["resume", "resume_since", "discard"]
@@ -37,12 +39,14 @@ def disable_endpoint(
     """
     Switch an endpoint off; what is open is set aside until it is enabled, and kept.
 
+    :raises CapabilityMissing: if the actor is staff who may not
     :raises EndpointNotFound: if the organization has no such endpoint
     :raises EndpointDisabled: if it is off already
     """
     claim = idempotency.claim(
         organization_id, idempotency_key, "disable_endpoint", endpoint_id, reason
     )
+    accounts.require_capability(actor=actor, capability=PAUSE, organization_id=organization_id)
     endpoint = queries.get_endpoint_for_update(
         organization_id=organization_id, endpoint_id=endpoint_id
     )
@@ -90,6 +94,7 @@ def enable_endpoint(
     endpoint_id: UUID,
     paused: Paused,
     since: datetime | None,
+    reason: str = "",
     idempotency_key: str,
     actor: Actor,
     now: datetime,
@@ -100,11 +105,15 @@ def enable_endpoint(
     What was set aside is sent (`resume`), sent if it was created at `since` or later and canceled
     otherwise (`resume_since`), or canceled (`discard`).
 
+    :raises CapabilityMissing: if the actor is staff who may not
     :raises EndpointNotFound: if the organization has no such endpoint
     :raises EndpointEnabled: if it is on already
     """
     claim = idempotency.claim(
-        organization_id, idempotency_key, "enable_endpoint", endpoint_id, paused, since
+        organization_id, idempotency_key, "enable_endpoint", endpoint_id, paused, since, reason
+    )
+    accounts.require_capability(
+        actor=actor, capability=_shared.EDIT, organization_id=organization_id
     )
     endpoint = queries.get_endpoint_for_update(
         organization_id=organization_id, endpoint_id=endpoint_id
@@ -124,7 +133,8 @@ def enable_endpoint(
         )
     _shared.cancel_paused_deliveries(endpoint=endpoint, now=now)
     _shared.wake(organization_id=organization_id, lanes=lanes)
-    audit.record("webhooks.enable_endpoint", endpoint, actor=actor, after={"paused": paused})
+    kept = {"paused": paused} | ({"since": since.isoformat()} if since else {})
+    audit.record("webhooks.enable_endpoint", endpoint, actor=actor, reason=reason, after=kept)
     outbox.publish(events.EndpointEnabled.of(endpoint, now=now), actor=actor, now=now)
     return endpoint
 

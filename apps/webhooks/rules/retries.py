@@ -193,7 +193,12 @@ def is_failing_for_good(health: Health, *, failed_events: int, now: datetime) ->
 
 def is_slow(durations_ms: Sequence[int], *, was_slow: bool) -> bool:
     """Say whether the endpoint belongs to the slow workers, by its last 20 attempts."""
-    if len(durations_ms) < SLOW_SAMPLE:
+    mean = mean_ms(durations_ms)
+    if mean is None or len(durations_ms) < SLOW_SAMPLE:
         return was_slow
-    mean = sum(durations_ms) / len(durations_ms)
     return mean > SLOW_ABOVE_MS or (was_slow and mean >= FAST_BELOW_MS)
+
+
+def mean_ms(durations_ms: Sequence[int]) -> float | None:
+    """Return how long attempts took on average, or None where there were none."""
+    return sum(durations_ms) / len(durations_ms) if durations_ms else None

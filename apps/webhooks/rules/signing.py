@@ -41,8 +41,21 @@ def sign(*, secrets: Sequence[str], message_id: str, timestamp: int, body: bytes
     """
     if not secrets or "." in message_id:
         raise ValueError("A message is signed by at least one secret, under an id without '.'.")
+    return " ".join(
+        signatures(secrets=secrets, message_id=message_id, timestamp=str(timestamp), body=body)
+    )
+
+
+def signatures(
+    *, secrets: Sequence[str], message_id: str, timestamp: str, body: bytes
+) -> list[str]:
+    """
+    Return the `v1,` signature under each secret, in their order; `timestamp` as it is written.
+
+    :raises ValueError: if a secret is malformed
+    """
     signed = f"{message_id}.{timestamp}.".encode() + body
-    return " ".join(f"v1,{_mac(read_secret(secret), signed)}" for secret in secrets)
+    return [f"v1,{_mac(read_secret(secret), signed)}" for secret in secrets]
 
 
 def _mac(key: bytes, signed: bytes) -> str:

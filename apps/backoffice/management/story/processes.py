@@ -20,7 +20,6 @@ from django.conf import settings
 
 READY_SECONDS_MAX: Final = 60
 _QUEUES: Final = "money,settlement,events,risk,default"
-_SLOW_QUEUES: Final = "webhooks,webhooks_slow"
 
 
 class ProcessFailed(Exception):
@@ -64,10 +63,14 @@ def kassa(bank: Bank) -> Iterator[str]:
             {"KASSA_ROLE": "web", "KASSA_BIND": f"127.0.0.1:{port}", "WEB_CONCURRENCY": "1"},
         ),
         "worker": ([*worker, "-Q", _QUEUES, "-c", "2"], {"KASSA_ROLE": "worker"}),
-        "webhooks": (
-            [*worker, "-Q", _SLOW_QUEUES, "-P", "threads", "-c", "8"],
-            {"KASSA_ROLE": "threads"},
-        ),
+        # A receiver that hangs takes the threads of the slow ones alone.
+        **{
+            queue: (
+                [*worker, "-Q", queue, "-P", "threads", "-c", "8", "-n", f"{queue}@%h"],
+                {"KASSA_ROLE": "threads"},
+            )
+            for queue in ("webhooks", "webhooks_slow")
+        },
         "beat": (
             [sys.executable, "-m", "celery", "-q", "-A", "config", "beat",
              "-s", str(folder / "beat"), "--pidfile="],

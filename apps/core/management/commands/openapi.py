@@ -1,4 +1,4 @@
-"""Write docs/openapi.yaml from the views, or say that it no longer fits them."""
+"""Write docs/openapi.yaml from views and events, or say that it no longer fits them."""
 
 from pathlib import Path
 from typing import Any, override
@@ -9,6 +9,9 @@ from drf_spectacular.drainage import GENERATOR_STATS
 from drf_spectacular.generators import SchemaGenerator
 from drf_spectacular.renderers import OpenApiYamlRenderer
 from drf_spectacular.validation import validate_schema
+
+from apps.core.api import webhooks
+from apps.core.events import catalogued_events
 
 
 class Command(BaseCommand):
@@ -25,11 +28,14 @@ class Command(BaseCommand):
         if not options["check"]:
             path.write_bytes(document)
         elif not path.exists() or path.read_bytes() != document:
-            raise CommandError("docs/openapi.yaml no longer fits the views: manage.py openapi")
+            raise CommandError(
+                "docs/openapi.yaml no longer fits views and events: manage.py openapi"
+            )
 
 
 def _document() -> bytes:
     schema = SchemaGenerator().get_schema(request=None, public=True)
+    webhooks.add_webhooks(schema, [kind for kind in catalogued_events() if kind.public])
     validate_schema(schema)
     # A warning is a shape that clients would have to guess.
     if GENERATOR_STATS:

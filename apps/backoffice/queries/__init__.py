@@ -1,0 +1,59 @@
+"""Reads of the site: over all apps, for one page each. Every count has a bound."""
+
+from apps.backoffice.queries._corrections import (
+    corrections,
+    find_approval_of,
+    find_waiting_reversal,
+    get_correction,
+    get_correction_for_update,
+    sums_moved,
+)
+from apps.backoffice.queries._customers import CustomerPage, customer_page
+from apps.backoffice.queries._figures import (
+    DayOfMoney,
+    count_money,
+    count_payout_states,
+    list_money,
+    list_organization_ids,
+    list_touched_days,
+)
+from apps.backoffice.queries._people import organizations_of, scope_of
+from apps.backoffice.queries._stuck_work import find_work
+from apps.backoffice.queries._tiles import Glance, find_last_check, list_tiles
+from apps.backoffice.queries._trial_balances import (
+    Branch,
+    CurrencyBalance,
+    CurrencyMovement,
+    MovedBranch,
+    month_trial_balances,
+    trial_balances,
+)
+
+__all__ = [
+    "Branch",
+    "CurrencyBalance",
+    "CurrencyMovement",
+    "CustomerPage",
+    "DayOfMoney",
+    "Glance",
+    "MovedBranch",
+    "corrections",
+    "count_money",
+    "count_payout_states",
+    "customer_page",
+    "find_approval_of",
+    "find_last_check",
+    "find_waiting_reversal",
+    "find_work",
+    "get_correction",
+    "get_correction_for_update",
+    "list_money",
+    "list_organization_ids",
+    "list_tiles",
+    "list_touched_days",
+    "month_trial_balances",
+    "organizations_of",
+    "scope_of",
+    "sums_moved",
+    "trial_balances",
+]

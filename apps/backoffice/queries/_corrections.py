@@ -1,0 +1,66 @@
+"""Corrections of the books, and the approvals they wait for."""
+
+from collections.abc import Collection
+from uuid import UUID
+
+from apps.approvals.models import ApprovalRequest
+from apps.backoffice.errors import CorrectionNotFound
+from apps.backoffice.models import Correction
+from apps.backoffice.states import CorrectionState
+
+
+def get_correction(*, organization_id: UUID, correction_id: UUID) -> Correction:
+    """
+    Return one correction, unlocked.
+
+    :raises CorrectionNotFound: if the organization has no such correction
+    """
+    found = Correction.objects.filter(organization_id=organization_id, id=correction_id).first()
+    if found is None:
+        raise CorrectionNotFound("There is no such correction.")
+    return found
+
+
+def get_correction_for_update(*, organization_id: UUID, correction_id: UUID) -> Correction:
+    """
+    Return one correction, locked.
+
+    :raises CorrectionNotFound: if the organization has no such correction
+    """
+    # Serializes the decision about it with its being taken back.
+    rows = Correction.objects.select_for_update(no_key=True)
+    found = rows.filter(organization_id=organization_id, id=correction_id).first()
+    if found is None:
+        raise CorrectionNotFound("There is no such correction.")
+    return found
+
+
+def find_waiting_reversal(*, organization_id: UUID, entry_id: UUID) -> Correction | None:
+    """Return what waits to undo this entry, if anything does."""
+    return Correction.objects.filter(
+        organization_id=organization_id, entry_id=entry_id, state=CorrectionState.WAITING
+    ).first()
+
+
+def corrections(*, organization_id: UUID, ids: Collection[UUID]) -> list[Correction]:
+    """Return these corrections."""
+    return list(Correction.objects.filter(organization_id=organization_id, id__in=ids))
+
+
+def find_approval_of(correction: Correction) -> UUID | None:
+    """Return the newest request about this correction."""
+    rows = ApprovalRequest.objects.filter(
+        organization_id=correction.organization_id,
+        subject_type="correction",
+        subject_id=correction.id,
+    )
+    return rows.order_by("-id").values_list("id", flat=True).first()
+
+
+def sums_moved(correction: Correction) -> dict[str, int]:
+    """Return what it moves per currency: its debits, which its credits equal."""
+    sums: dict[str, int] = {}
+    for leg in correction.legs:
+        if leg["amount_minor"] > 0:
+            sums[leg["currency"]] = sums.get(leg["currency"], 0) + leg["amount_minor"]
+    return sums

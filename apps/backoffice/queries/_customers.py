@@ -1,0 +1,55 @@
+"""Everything about one customer, for one page."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from apps.accounts.models import Customer
+from apps.core.ids import encode_id
+from apps.ledger import queries as ledger
+from apps.payments import queries as payments
+from apps.payments.models import Payment
+from apps.payouts import queries as payouts
+from apps.payouts.models import Destination, DestinationVersion, Payout
+
+
+@dataclass(frozen=True, slots=True)
+class CustomerPage:
+    """What the apps know of one customer."""
+
+    balances: Sequence[ledger.BalanceView]
+    holds: Sequence[ledger.HoldView]
+    payouts: Sequence[Payout]
+    payments: Sequence[Payment]
+    destinations: Sequence[tuple[Destination, DestinationVersion]]
+
+
+def customer_page(*, customer: Customer, limit: int, now: datetime) -> CustomerPage:
+    """Return the customer's money, newest payouts and payments, and destinations."""
+    owner = customer.organization_id
+    prefix = f"customers:{encode_id('cus', customer.id)}:"
+    balances = ledger.list_balances(organization_id=owner, code_prefix=prefix)
+    destinations = list(
+        payouts.list_destinations(organization_id=owner, customer_id=customer.id)[:limit]
+    )
+    versions = payouts.versions_by_destination(destinations)
+    return CustomerPage(
+        balances=balances,
+        holds=ledger.list_open_holds(
+            organization_id=owner,
+            account_ids=[one.account_id for one in balances],
+            now=now,
+            limit=limit,
+        ),
+        payouts=list(
+            payouts.list_payouts(organization_id=owner, customer_id=customer.id).select_related(
+                "destination_version"
+            )[:limit]
+        ),
+        payments=list(
+            payments.list_payments(organization_id=owner, customer_id=customer.id).select_related(
+                "virtual_reference"
+            )[:limit]
+        ),
+        destinations=[(one, versions[one.id]) for one in destinations],
+    )

@@ -1,0 +1,154 @@
+"""Trial balances as trees: what every account stands at, and what a month moved."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+from uuid import UUID
+
+from apps.ledger import queries as ledger
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """A line of the trial balance: the accounts whose codes differ in their ids only."""
+
+    code: str
+    prefix: str
+    type: str
+    accounts: int
+    debit: int
+    credit: int
+
+
+@dataclass(frozen=True, slots=True)
+class CurrencyBalance:
+    """The trial balance of one currency."""
+
+    currency: str
+    branches: Sequence[Branch]
+    debit: int
+    credit: int
+
+    @property
+    def residue(self) -> int:
+        """Return by how much debits exceed credits: 0, or the books are wrong."""
+        return self.debit - self.credit
+
+
+def trial_balances(*, organization_id: UUID, code_prefix: str = "") -> list[CurrencyBalance]:
+    """Return the trial balance per currency, accounts of one kind in one line."""
+    by_currency: dict[str, list[ledger.TrialBalanceLine]] = {}
+    found = ledger.trial_balance(organization_id=organization_id, code_prefix=code_prefix)
+    for line in found:
+        by_currency.setdefault(line.currency, []).append(line)
+    totals = ledger.trial_balance_totals(found)
+    return [
+        CurrencyBalance(currency, _branches(lines), *totals[currency])
+        for currency, lines in by_currency.items()
+    ]
+
+
+_ID_LENGTH_MIN: Final = 20
+
+
+def _branches(lines: Iterable[ledger.TrialBalanceLine]) -> list[Branch]:
+    grouped: dict[tuple[str, str], list[ledger.TrialBalanceLine]] = {}
+    for line in lines:
+        grouped.setdefault((_without_ids(line.code), line.type), []).append(line)
+    return [
+        Branch(
+            code=code,
+            prefix=own[0].code if len(own) == 1 else code.split("*", maxsplit=1)[0],
+            type=type_,
+            accounts=len(own),
+            debit=sum(line.debit for line in own),
+            credit=sum(line.credit for line in own),
+        )
+        for (code, type_), own in sorted(grouped.items())
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class MovedBranch:
+    """
+    A line of a month's trial balance: accounts whose codes differ in their ids only.
+
+    `account_id` is there where it is one account. Balances are debits less credits.
+    """
+
+    code: str
+    prefix: str
+    type: str
+    accounts: int
+    opening: int
+    debits: int
+    credits: int
+    account_id: UUID | None = None
+
+    @property
+    def closing(self) -> int:
+        return self.opening + self.debits - self.credits
+
+    @property
+    def root(self) -> str:
+        return self.code.split(":", maxsplit=1)[0]
+
+
+@dataclass(frozen=True, slots=True)
+class CurrencyMovement:
+    """The trial balance of one currency in one month."""
+
+    total: ledger.CurrencyTotal
+    branches: Sequence[MovedBranch]
+
+    def subtotal(self, root: str) -> MovedBranch | None:
+        """Return the sum of a first segment's lines, if it has several."""
+        own = [branch for branch in self.branches if branch.root == root]
+        if len(own) == 1:
+            return None
+        return MovedBranch(
+            f"All of {root}",
+            f"{root}:",
+            "",
+            sum(branch.accounts for branch in own),
+            sum(branch.opening for branch in own),
+            sum(branch.debits for branch in own),
+            sum(branch.credits for branch in own),
+        )
+
+
+def month_trial_balances(
+    view: ledger.PeriodView, *, currency: str = "", code_prefix: str = ""
+) -> list[CurrencyMovement]:
+    """Return a month's trial balance per currency; of a closed month, as it was stored."""
+    lines = ledger.movements_of(view, currency=currency, code_prefix=code_prefix)
+    by_currency: dict[str, list[ledger.AccountMovement]] = {}
+    for line in lines:
+        by_currency.setdefault(line.currency, []).append(line)
+    return [
+        CurrencyMovement(total, _moved_branches(by_currency[total.currency]))
+        for total in ledger.movement_totals(lines)
+    ]
+
+
+def _moved_branches(lines: Iterable[ledger.AccountMovement]) -> list[MovedBranch]:
+    grouped: dict[tuple[str, str], list[ledger.AccountMovement]] = {}
+    for line in lines:
+        grouped.setdefault((_without_ids(line.code), line.type), []).append(line)
+    return [
+        MovedBranch(
+            code=code,
+            prefix=own[0].code if len(own) == 1 else code.split("*", maxsplit=1)[0],
+            type=type_,
+            accounts=len(own),
+            opening=sum(line.opening for line in own),
+            debits=sum(line.debits for line in own),
+            credits=sum(line.credits for line in own),
+            account_id=own[0].account_id if len(own) == 1 else None,
+        )
+        for (code, type_), own in sorted(grouped.items())
+    ]
+
+
+def _without_ids(code: str) -> str:
+    return ":".join("*" if len(part) >= _ID_LENGTH_MIN else part for part in code.split(":"))

@@ -1,0 +1,205 @@
+"""
+Working durable work: one way for every kind, which brings its rows and an operation.
+
+A `Worker` says how many due rows are claimed and for how long, and what is done with one. The rest
+is the same for all: leases, retries, quarantine, the Celery task, the sweeper, the page of stuck
+work. The README has the recipe.
+"""
+
+import time
+from collections import deque
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+import structlog
+from celery import shared_task
+
+from apps.core import context, transactions, work
+from apps.core.errors import OutsideCallError
+from apps.core.work import WorkRow, WorkState
+
+log = structlog.get_logger(__name__)
+
+# Then no other row is begun and another message goes on, so that no task comes near its limit.
+TASK_SECONDS_MAX: Final = 30.0
+
+type Record[M: WorkRow] = Callable[[M], object]
+
+
+def recorded(_row: WorkRow) -> None:
+    """Say, as what `perform` returns, that it has recorded the outcome itself."""
+
+
+def at_once[M: WorkRow](effect: Record[M]) -> Callable[[M], Record[M]]:
+    """Return the `perform` of work that is all database: its effect and `done` commit together."""
+    return lambda _row: effect
+
+
+def put_off(row: WorkRow, fault: Exception) -> None:
+    """Have the row tried again by the policy of all work, until it is quarantined."""
+    work.mark_retry(row, error_code=type(fault).__name__[:64])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Worker[M: WorkRow]:
+    """
+    How the rows of one kind are worked.
+
+    `perform(row)` runs with no transaction open. What it returns is called with the row, locked,
+    in the transaction that records the outcome; a row that is still leased after it is done, and
+    so is one for which None was returned. If either raises, `put_off(row, fault)` is recorded.
+
+    `batch` rows are claimed together, or what `claim` claims. Their lease is the hard limit of the
+    task and 15 s; it may be shorter where two workers on one row do no harm.
+
+    Of rows that are `alike` many may cost hardly more than one. They are given to `together`, with
+    no transaction open; those that it returns, or all if it raises, are worked row by row. None is
+    like no other.
+    """
+
+    kind: str
+    model: type[M]
+    task: str
+    queue: str
+    lease_seconds: int
+    perform: Callable[[M], Record[M] | None]
+    put_off: Callable[[M, Exception], object] = put_off
+    claim: Callable[[], list[M]] | None = None
+    alike: Callable[[M], Hashable] = lambda _row: None
+    together: Callable[[list[M]], list[M]] | None = None
+    batch: int = 1
+    seconds_max: float = TASK_SECONDS_MAX
+    condition: str = ""
+
+
+def register[M: WorkRow](worker: Worker[M]) -> Callable[..., int]:
+    """
+    Have due rows of this kind found and worked; return the Celery task that does it.
+
+    Called where the app's `tasks` are imported, which its `AppConfig.ready()` sees to: whoever
+    adds a row nudges its kind, in whatever process.
+    """
+    work.register_kind(
+        name=worker.kind,
+        model=worker.model,
+        task=worker.task,
+        queue=worker.queue,
+        condition=worker.condition,
+    )
+
+    def work_due(**_: object) -> int:
+        """Work what is due, until nothing is."""
+        return run(worker)
+
+    task: Callable[..., int] = shared_task(name=worker.task)(work_due)
+    return task
+
+
+def run[M: WorkRow](worker: Worker[M]) -> int:
+    """Work what is due until nothing is, or the time is over; return how many were claimed."""
+    ends = time.monotonic() + worker.seconds_max
+    return until_idle(partial(work_due, worker, ends=ends), kind=worker.kind, ends=ends)
+
+
+def until_idle(look: Callable[[], int], *, kind: str, ends: float | None = None) -> int:
+    """Call until nothing was found, or tell another worker to go on; return how much was found."""
+    ends = ends or time.monotonic() + TASK_SECONDS_MAX
+    found = 0
+    while some := look():
+        found += some
+        if time.monotonic() > ends:
+            work.nudge(kind)
+            break
+    return found
+
+
+def work_due[M: WorkRow](
+    worker: Worker[M], *, limit: int | None = None, ends: float | None = None
+) -> int:
+    """Claim what is due once, and work it; return how many rows were claimed."""
+    begun = time.monotonic()
+    claimed = _claim(worker, limit or worker.batch)
+    ends = min(ends or begun + worker.seconds_max, begun + worker.lease_seconds)
+    groups = deque(_groups(worker, claimed))
+    is_begun = False
+    while groups:
+        # The first is always worked. Others may be another worker's before they were begun.
+        if is_begun and time.monotonic() > ends:
+            work.give_back(worker.model, [row for group in groups for row in group])
+            break
+        is_begun = True
+        group = groups.popleft()
+        if len(group) == 1:
+            with context.in_trace(group[0].traceparent):
+                work_row(worker, group[0])
+        else:
+            groups.extendleft([row] for row in reversed(_work_together(worker, group)))
+    return len(claimed)
+
+
+def _groups[M: WorkRow](worker: Worker[M], claimed: Sequence[M]) -> list[list[M]]:
+    """Return rows that are alike together, in the order of the first of each."""
+    groups: dict[Hashable, list[M]] = {}
+    for row in claimed:
+        key = worker.alike(row) if worker.together else None
+        groups.setdefault(row.id if key is None else key, []).append(row)
+    return list(groups.values())
+
+
+def _work_together[M: WorkRow](worker: Worker[M], group: list[M]) -> list[M]:
+    """Work rows that are alike; return those that are to be worked one by one."""
+    assert worker.together is not None  # noqa: S101  (else no two are alike)
+    try:
+        return worker.together(group)
+    # The boundary: one of them is to blame and is not known. Nothing was recorded of any.
+    except Exception:
+        log.exception("work_split", kind=worker.kind, size=len(group))
+        return group
+
+
+def _claim[M: WorkRow](worker: Worker[M], limit: int) -> list[M]:
+    if worker.claim is not None:
+        return worker.claim()
+    return work.claim_due(worker.model, limit=limit, lease_seconds=worker.lease_seconds)
+
+
+def work_row[M: WorkRow](worker: Worker[M], claimed: M) -> None:
+    """Perform one leased row and record what came of it, or the fault it met."""
+    try:
+        record = worker.perform(claimed)
+        if record is not recorded:
+            _record(worker, claimed, record)
+    # That the other side is away is no fault of ours: its row waits, and nobody is paged.
+    except OutsideCallError as away:
+        log.warning(
+            "work_put_off", kind=worker.kind, row_id=str(claimed.id), fault=type(away).__name__
+        )
+        _record_fault(worker, claimed, away)
+    # The boundary: one poison row must not hold up the others. Its row records the fault.
+    except Exception as fault:
+        log.exception("work_failed", kind=worker.kind, row_id=str(claimed.id))
+        _record_fault(worker, claimed, fault)
+
+
+def _record_fault[M: WorkRow](worker: Worker[M], claimed: M, fault: Exception) -> None:
+    _record(worker, claimed, lambda row: worker.put_off(row, fault))
+
+
+@transactions.outermost
+def _record[M: WorkRow](worker: Worker[M], claimed: M, record: Record[M] | None) -> None:
+    row = work.lock_leased(
+        worker.model,
+        organization_id=getattr(claimed, "organization_id", None),
+        row_id=claimed.id,
+        lease_token=claimed.lease_token,
+    )
+    if row is None:
+        # Another worker took it over, new work came, or the operation has recorded it itself.
+        log.info("work_not_held", kind=worker.kind, row_id=str(claimed.id))
+        return
+    if record is not None:
+        record(row)
+    if row.state == WorkState.LEASED:
+        work.mark_done(row)

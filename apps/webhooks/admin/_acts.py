@@ -1,0 +1,155 @@
+"""What staff can do to an endpoint; each act is the operation that the API calls."""
+
+from datetime import datetime
+from typing import Any, Final, override
+
+from django import forms
+from django.core.exceptions import ValidationError
+
+from apps.core.admin_base import Act, ActForm, zone_of
+from apps.core.wall_clock import first_instant_at
+from apps.webhooks import operations
+from apps.webhooks.models import WebhookEndpoint, WebhookReplay
+from apps.webhooks.states import EndpointStatus
+
+_PAUSED: Final = (
+    ("", "Choose what becomes of it"),
+    ("resume", "Send all of it"),
+    ("resume_since", "Send what was made since a time, cancel the rest"),
+    ("discard", "Cancel all of it"),
+)
+
+_YEAR_MIN: Final = 2000
+_YEAR_MAX: Final = 2999
+
+
+class WallTimeField(forms.Field):
+    """A day and a time as a wall clock shows them; whose clock it is, the form knows."""
+
+    widget = forms.TextInput(attrs={"type": "datetime-local", "placeholder": "2026-06-30T14:05"})
+
+    @override
+    def to_python(self, value: Any) -> datetime | None:
+        if value in self.empty_values:
+            return None
+        typed = _read(str(value))
+        # What lies beyond is a slip of the hand, and some of it no instant at all.
+        if typed is None or typed.tzinfo is not None or not _YEAR_MIN <= typed.year <= _YEAR_MAX:
+            raise ValidationError("A time is given like 2026-06-30T14:05.")
+        return typed
+
+
+class SinceForm(ActForm):
+    """An act that reaches back to an instant, typed by the clocks of the organization."""
+
+    since = WallTimeField()
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
+        super().__init__(*args, **kwargs)
+        self.fields["since"].help_text = f"By the clocks of {zone_of(self.subject)}."
+
+    def clean_since(self) -> datetime | None:
+        typed: datetime | None = self.cleaned_data["since"]
+        if typed is None:
+            return None
+        return first_instant_at(day=typed.date(), at=typed.time(), zone=zone_of(self.subject))
+
+
+class EnableForm(SinceForm):
+    """What becomes of what was set aside while the endpoint was off."""
+
+    paused = forms.ChoiceField(label="What is paused", choices=_PAUSED)
+    since = WallTimeField(required=False)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
+        super().__init__(*args, **kwargs)
+        self.order_fields(["paused", "since", "reason"])
+
+    @override
+    def clean(self) -> dict[str, Any]:
+        given: dict[str, Any] = super().clean() or {}
+        is_asked = given.get("paused") == "resume_since"
+        if is_asked and "since" in given and given["since"] is None:
+            raise ValidationError({"since": "Since when is what is paused to be sent?"})
+        return given | ({} if is_asked else {"since": None})
+
+
+def _read(text: str) -> datetime | None:
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        return None
+
+
+def _pause_is_off(endpoint: WebhookEndpoint, _user: Any) -> str:  # noqa: ANN401
+    return "" if endpoint.status == EndpointStatus.ENABLED else f"It is {endpoint.status} already."
+
+
+def _enable_is_off(endpoint: WebhookEndpoint, _user: Any) -> str:  # noqa: ANN401
+    if endpoint.status == EndpointStatus.DISABLED:
+        return ""
+    return "It was deleted." if endpoint.status == EndpointStatus.DELETED else "It is enabled."
+
+
+def _sending_is_off(endpoint: WebhookEndpoint, _user: Any) -> str:  # noqa: ANN401
+    return "" if endpoint.status == EndpointStatus.ENABLED else "It is not enabled."
+
+
+def _replayed(replay: WebhookReplay) -> str:
+    if not replay.delivery_count:
+        return "Nothing that was made since then has failed for good; nothing is sent."
+    many = "delivery is" if replay.delivery_count == 1 else "deliveries are"
+    return f"{replay.delivery_count:,} {many} owed again, with a new budget of attempts."
+
+
+ENDPOINT_ACTS: Final = (
+    Act(
+        name="pause",
+        capability="webhooks.pause_endpoint",
+        operation=operations.disable_endpoint,
+        subject="endpoint_id",
+        label=lambda _endpoint: "Pause this endpoint",
+        off=_pause_is_off,
+        done=lambda _result: "Paused. What is owed to it waits.",
+        presets=("The client asked for it.", "Its server is being moved."),
+        is_dangerous=True,
+        note="Nothing is sent from now on; what is owed waits until the endpoint is enabled.",
+    ),
+    Act(
+        name="enable",
+        capability="webhooks.edit_endpoint",
+        operation=operations.enable_endpoint,
+        form=EnableForm,
+        subject="endpoint_id",
+        label=lambda _endpoint: "Enable this endpoint",
+        off=_enable_is_off,
+        done=lambda _result: "Enabled, with a clean record.",
+        presets=("The client asked for it.", "Its server answers again."),
+        note="It gets what happens from now on. Say what becomes of what was paused meanwhile.",
+    ),
+    Act(
+        name="replay",
+        capability="webhooks.replay_delivery",
+        operation=operations.replay_failed,
+        form=SinceForm,
+        subject="endpoint_id",
+        label=lambda _endpoint: "Send again what failed",
+        off=_sending_is_off,
+        done=_replayed,
+        presets=("The client asked for it.", "Their server was down."),
+        note=(
+            "All that failed for good and was made since a time, at most 14 days ago: the same "
+            "events, ids and bytes."
+        ),
+    ),
+    Act(
+        name="ping",
+        capability="webhooks.edit_endpoint",
+        operation=operations.ping_endpoint,
+        subject="endpoint_id",
+        label=lambda _endpoint: "Send a test event",
+        off=_sending_is_off,
+        done=lambda _result: "A webhook.ping is on its way.",
+        presets=("The client asked for it.", "To see whether it answers."),
+    ),
+)

@@ -1,0 +1,151 @@
+"""The broker dies, forgets, comes back, or is full: requests do not fail, and nothing is lost."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import pytest
+from redis.exceptions import ConnectionError, OutOfMemoryError  # noqa: A004  (theirs)
+
+from apps.core.ids import encode_id
+from apps.payouts.models import Payout
+from tests.accounts.factories import issue_key
+from tests.chaos.house import PATIENCE_SECONDS
+from tests.chaos.oracles import assert_delivered, is_settled
+from tests.payouts import factories as payouts
+from tests.support import wait_until
+from tests.webhooks.factories import create_endpoint
+
+PAYOUTS = 100
+
+
+@pytest.fixture
+def home(house):
+    return payouts.world()
+
+
+@pytest.fixture
+def web(house, home):
+    return house.web()
+
+
+@pytest.fixture
+def ask(web, home):
+    """Ask for a payout over the API, each time another; return the status of the answer."""
+    customer = payouts.customer_with(home, 1_000_000)
+    target = payouts.destination(home, customer, now=payouts.today())
+    token = issue_key(home.organization, "payouts:read", "payouts:write").token
+    body = {
+        "customer": encode_id("cus", customer.id),
+        "destination": encode_id("dst", target.id),
+        "currency": "EUR",
+    }
+
+    def request(number):
+        # No two are alike, or the second would be held as a duplicate.
+        asked = body | {"amount": 100 + number}
+        return web.ask("POST", "/v1/payouts", asked, token=token, key=f"payout-{number}")[0]
+
+    return request
+
+
+@pytest.fixture
+def fleet(house):
+    """Every process that works, and a second of each, so that there is somebody to go on."""
+    return [
+        house.worker("money", "settlement", "events", "risk", "default"),
+        house.sender(),
+        house.beat(),
+    ]
+
+
+class TestTransport:
+    def test_frees_a_place_though_the_broker_does_not_hear_of_it(self, house):
+        app = house.celery()
+        app.send_task("core.sweep", queue="default")
+        with app.connection_for_read() as connection, connection.SimpleQueue("default") as queue:
+            message = queue.get(timeout=10)
+            message.channel.qos.prefetch_count = 1
+            assert not message.channel.qos.can_consume()
+            house.kill_broker()
+
+            with pytest.raises(ConnectionError):
+                message.ack()
+
+            # Else a worker that was full would never again look, and never notice.
+            assert message.channel.qos.can_consume()
+
+
+def settle(organization):
+    wait_until(partial(is_settled, organization), seconds=PATIENCE_SECONDS)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(280)
+class TestBrokerThatIsAway:
+    def test_fails_no_request_and_everything_is_delivered_afterwards(
+        self, house, home, far, ask, fleet
+    ):
+        create_endpoint(home.organization, far.url(), event_types=["payout.*"])
+        settle(home.organization)
+        house.kill_broker()
+
+        answers = [ask(number) for number in range(PAYOUTS)]
+
+        assert set(answers) == {201}
+        assert far.ids() == []
+        house.start_broker()
+        settle(home.organization)
+        assert Payout.objects.count() == PAYOUTS
+        assert_delivered(home.organization, far)
+        assert len(far.ids()) >= PAYOUTS
+
+    def test_killed_and_restarted_again_and_again_stops_nobody_for_good(
+        self, house, home, far, ask, fleet
+    ):
+        create_endpoint(home.organization, far.url(), event_types=["payout.*"])
+        for number in range(30):
+            assert ask(number) == 201
+            if number % 10 == 5:
+                house.kill_broker()
+            if number % 10 == 9:
+                house.start_broker()
+
+        # With no more requests that nudge: the workers read again, and beat writes.
+        settle(home.organization)
+        assert_delivered(home.organization, far)
+        assert all(running.is_alive for running in fleet)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(280)
+class TestBrokerThatForgets:
+    def test_loses_hints_and_no_work(self, house, home, far, ask, fleet):
+        create_endpoint(home.organization, far.url(), event_types=["payout.*"])
+        for number in range(30):
+            assert ask(number) == 201
+            house.ask_broker("FLUSHALL")
+
+        settle(home.organization)
+        assert_delivered(home.organization, far)
+        assert all(running.is_alive for running in fleet)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(280)
+class TestBrokerThatIsFull:
+    def test_fails_no_request_and_is_counted(self, house, home, far, web, ask, fleet):
+        create_endpoint(home.organization, far.url(), event_types=["payout.*"])
+        settle(home.organization)
+        house.ask_broker("CONFIG", "SET", "maxmemory", "1")
+        with pytest.raises(OutOfMemoryError):
+            house.ask_broker("SET", "one", "more")
+
+        answers = [ask(number) for number in range(PAYOUTS)]
+
+        assert set(answers) == {201}
+        assert "nudge_failed" in web.running.text
+        house.ask_broker("CONFIG", "SET", "maxmemory", "0")
+        settle(home.organization)
+        assert_delivered(home.organization, far)
+        assert all(running.is_alive for running in fleet)

@@ -1,0 +1,153 @@
+"""Postgres is killed and comes back: what was answered stands, what was not may be asked again."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+from functools import partial
+from pathlib import Path
+
+import environ
+import pytest
+from django.db import OperationalError, connection
+
+from apps.core import work
+from apps.core.ids import decode_id
+from apps.webhooks.models import WebhookDelivery
+from dev import postgres, valkey
+from tests.accounts.factories import create_organization, issue_key
+from tests.chaos.house import PATIENCE_SECONDS, House, address_of_tests
+from tests.chaos.oracles import assert_delivered, end_leases, is_settled
+from tests.support import wait_until
+from tests.webhooks.factories import create_endpoint
+
+pytestmark = [pytest.mark.soak, pytest.mark.timeout(280)]
+
+
+@pytest.fixture
+def server(tmp_path_factory):
+    """A Postgres of this test's own, with Kassa's tables."""
+    folder = tmp_path_factory.mktemp("postgres")
+    record = postgres.start(folder, {})
+    try:
+        yield _Server(folder, record)
+    finally:
+        postgres.stop(record)
+        postgres.remove(record)
+
+
+class _Server:
+    def __init__(self, folder, record):
+        self.folder, self.record = folder, record
+
+    def kill(self):
+        pid = postgres.find_pid(self.record)
+        os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: postgres.find_pid(self.record) is None)
+
+    def come_back(self):
+        assert postgres.start(self.folder, self.record)["url"] == self.record["url"]
+
+
+@pytest.fixture
+def house(server, tmp_path, monkeypatch, transactional_db):
+    """As the other tests' house, and this process too is on that Postgres."""
+    house = House(tmp_path, server.record["url"])
+    house.start_broker()
+    monkeypatch.setattr(work, "current_app", house.celery())
+    monkeypatch.setattr(work, "_nudger", work._Nudger())
+    _copy_tables(server.record)
+    with _connected_to(house.database_url, monkeypatch):
+        try:
+            yield house
+        finally:
+            house.kill_all()
+            valkey.stop(house.broker)
+
+
+def _copy_tables(record):
+    """Lay out the tables of this run's test database: migrating anew takes far longer."""
+    programs = Path(record["programs"])
+    dumped = subprocess.run(
+        [programs / "pg_dump", "--no-comments", "--dbname", address_of_tests()],
+        stdout=subprocess.PIPE,
+        check=True,
+    )
+    subprocess.run(
+        [programs / "psql", "--quiet", "--set=ON_ERROR_STOP=1", "--dbname", record["url"]],
+        input=dumped.stdout, stdout=subprocess.DEVNULL, check=True,
+    )  # fmt: skip
+
+
+@contextlib.contextmanager
+def _connected_to(url, monkeypatch):
+    there = environ.Env.db_url_config(url)
+    connection.close()
+    for name in ("NAME", "USER", "PASSWORD", "HOST", "PORT"):
+        monkeypatch.setitem(connection.settings_dict, name, there[name])
+    # Not with the tests' synchronous_commit=off: here a commit has to outlive its server.
+    monkeypatch.setitem(connection.settings_dict, "OPTIONS", there["OPTIONS"])
+    try:
+        yield
+    finally:
+        connection.close()
+        monkeypatch.undo()
+
+
+def _is_settled_by_now(organization):
+    try:
+        return is_settled(organization)
+    except OperationalError:
+        # Its own connection was cut as well.
+        connection.close()
+        return False
+
+
+class TestKilledPostgres:
+    def test_loses_nothing_that_was_answered(self, house, server):
+        organization, far = create_organization(), house.far_side()
+        create_endpoint(organization, far.url(), event_types=["customer.created"])
+        token = issue_key(organization, "customers:write").token
+        web = house.web()
+        fleet = [
+            house.worker("money", "settlement", "events", "risk", "default"),
+            house.sender(),
+            house.beat(),
+        ]
+        made = {}
+
+        def create(number):
+            """Ask, with one key however often; say whether it was answered."""
+            status, answer = web.ask(
+                "POST", "/v1/customers", {"name": f"Customer {number}"},
+                token=token, key=f"customer-{number}",
+            )  # fmt: skip
+            # Nothing but "later": 500 would be a fault of ours, 4xx the client's.
+            assert status in {201, 503}, (status, answer)
+            if status == 201:
+                made.setdefault(number, set()).add(answer["id"])
+            return status == 201
+
+        for number in range(60):
+            create(number)
+            # Who finds no database waits three seconds for one: few are enough.
+            if number in {15, 35}:
+                server.kill()
+            if number in {18, 38}:
+                server.come_back()
+        connection.close()
+        for number in range(60):
+            wait_until(partial(create, number), seconds=PATIENCE_SECONDS)
+        # What was under way when it died, and nobody could record.
+        end_leases()
+        wait_until(partial(_is_settled_by_now, organization), seconds=PATIENCE_SECONDS)
+
+        # Each key made one customer, whether or not its first answer came.
+        assert all(len(ids) == 1 for ids in made.values())
+        customers = {decode_id("cus", id_) for ids in made.values() for id_ in ids}
+        assert len(customers) == 60
+        assert WebhookDelivery.objects.filter(organization=organization).count() == 60
+        assert_delivered(organization, far)
+        assert all(running.is_alive for running in [web.running, *fleet])
