@@ -104,6 +104,7 @@ class TestWithWorkers:
             yield
         empty_broker()
 
+    @pytest.mark.soak
     def test_deliveries_are_counted_beside_an_endpoint_that_hangs(self):
         measured = _deliveries.prepare({"measure": "saturated", "events": 5, "endpoints": 2})()
 

@@ -48,9 +48,9 @@ class Desk:
             self.complaints.append(f"console {message.type}: {message.text}")
 
     def _failed(self, request: Any) -> None:
-        # Where a file is the answer, the browser stays on the page and calls that an abort.
-        is_file = self.takes_files and request.is_navigation_request()
-        if not (is_file and request.failure == "net::ERR_ABORTED"):
+        # Where a file is the answer, the browser stays on the page and calls that an abort; so it
+        # does with what the page was still loading, an icon say, when it was asked for the file.
+        if not (self.takes_files and request.failure == "net::ERR_ABORTED"):
             self.complaints.append(f"failed: {request.url} {request.failure}")
 
     def _answered(self, response: Any) -> None:

@@ -54,11 +54,12 @@ class _Server:
 @pytest.fixture
 def house(server, tmp_path, monkeypatch, transactional_db):
     """As the other tests' house, and this process too is on that Postgres."""
+    # First, so that nothing else was started if it fails.
+    _copy_tables(server.record)
     house = House(tmp_path, server.record["url"])
     house.start_broker()
     monkeypatch.setattr(work, "current_app", house.celery())
     monkeypatch.setattr(work, "_nudger", work._Nudger())
-    _copy_tables(server.record)
     with _connected_to(house.database_url, monkeypatch):
         try:
             yield house
