@@ -1,0 +1,92 @@
+"""Reads of endpoints, deliveries, feed and inbox, and the only place here that locks."""
+
+from apps.webhooks.queries._attempts import (
+    count_failed_events,
+    list_attempts,
+    list_recent_durations_ms,
+)
+from apps.webhooks.queries._bodies import Body, get_bodies, list_traces
+from apps.webhooks.queries._deliveries import (
+    Counted,
+    DeliveryFilter,
+    count_latest,
+    get_delivery,
+    get_replay,
+    has_pending_before,
+    list_deliveries,
+    lock_deliveries,
+    lock_failed_since,
+    lock_owed_for,
+)
+from apps.webhooks.queries._endpoints import (
+    get_endpoint,
+    get_endpoint_any,
+    get_endpoint_any_for_update,
+    get_endpoint_for_update,
+    get_policy,
+    list_endpoints,
+    list_public_event_types,
+    list_signing_secrets,
+    lock_endpoints,
+)
+from apps.webhooks.queries._feed import BATCH_END, FeedPlace, get_event, list_events
+from apps.webhooks.queries._inbox import (
+    find_provider_connection,
+    get_connection_for_update,
+    get_inbound_event_for_update,
+    list_provider_secrets,
+    lock_waiting_events,
+)
+from apps.webhooks.queries._lanes import (
+    find_next_due,
+    get_database_time,
+    is_among_slow,
+    list_due_deliveries,
+    list_due_lane_ids,
+    lock_lanes,
+    lock_lanes_of,
+)
+
+__all__ = [
+    "BATCH_END",
+    "Body",
+    "Counted",
+    "DeliveryFilter",
+    "FeedPlace",
+    "count_failed_events",
+    "count_latest",
+    "find_next_due",
+    "find_provider_connection",
+    "get_bodies",
+    "get_connection_for_update",
+    "get_database_time",
+    "get_delivery",
+    "get_endpoint",
+    "get_endpoint_any",
+    "get_endpoint_any_for_update",
+    "get_endpoint_for_update",
+    "get_event",
+    "get_inbound_event_for_update",
+    "get_policy",
+    "get_replay",
+    "has_pending_before",
+    "is_among_slow",
+    "list_attempts",
+    "list_deliveries",
+    "list_due_deliveries",
+    "list_due_lane_ids",
+    "list_endpoints",
+    "list_events",
+    "list_provider_secrets",
+    "list_public_event_types",
+    "list_recent_durations_ms",
+    "list_signing_secrets",
+    "list_traces",
+    "lock_deliveries",
+    "lock_endpoints",
+    "lock_failed_since",
+    "lock_lanes",
+    "lock_lanes_of",
+    "lock_owed_for",
+    "lock_waiting_events",
+]

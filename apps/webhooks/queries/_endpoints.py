@@ -1,0 +1,95 @@
+"""Endpoints, the secrets that sign what they are sent, and where and of what they may be told."""
+
+from datetime import datetime
+from uuid import UUID
+
+from django.conf import settings
+from django.db.models import Q, QuerySet
+
+from apps.core.events import event_classes, public_type
+from apps.webhooks.errors import EndpointNotFound
+from apps.webhooks.models import WebhookEndpoint, WebhookSecret
+from apps.webhooks.rules import targets
+from apps.webhooks.rules.targets import Policy
+from apps.webhooks.states import EndpointStatus
+
+
+def get_policy() -> Policy:
+    """Return where this deployment lets webhooks go."""
+    return Policy(
+        ports=frozenset(settings.WEBHOOK_PORTS),
+        allow_networks=targets.parse_networks(settings.WEBHOOK_ALLOW_NETWORKS),
+        deny_networks=targets.parse_networks(settings.WEBHOOK_DENY_NETWORKS),
+    )
+
+
+def list_public_event_types() -> list[str]:
+    """Return every type that a client can meet."""
+    return sorted({public_type(kind.name) for kind in event_classes() if kind.public})
+
+
+def list_endpoints(*, organization_id: UUID) -> QuerySet[WebhookEndpoint]:
+    """Return the organization's endpoints that were not deleted."""
+    return WebhookEndpoint.objects.filter(organization_id=organization_id).exclude(
+        status=EndpointStatus.DELETED
+    )
+
+
+def get_endpoint(*, organization_id: UUID, endpoint_id: UUID) -> WebhookEndpoint:
+    """
+    Return one endpoint.
+
+    :raises EndpointNotFound: if there is none, or it was deleted
+    """
+    found = list_endpoints(organization_id=organization_id).filter(id=endpoint_id).first()
+    if found is None:
+        raise EndpointNotFound("No such webhook endpoint.")
+    return found
+
+
+def get_endpoint_for_update(*, organization_id: UUID, endpoint_id: UUID) -> WebhookEndpoint:
+    """
+    Return one endpoint, locked: the first lock of every act on it, before lanes and deliveries.
+
+    :raises EndpointNotFound: if there is none, or it was deleted
+    """
+    found = (
+        list_endpoints(organization_id=organization_id)
+        .select_for_update(no_key=True)
+        .filter(id=endpoint_id)
+        .first()
+    )
+    if found is None:
+        raise EndpointNotFound("No such webhook endpoint.")
+    return found
+
+
+def get_endpoint_any(*, organization_id: UUID, endpoint_id: UUID) -> WebhookEndpoint:
+    """Return one endpoint, also a deleted one: what was sent to it is recorded all the same."""
+    return WebhookEndpoint.objects.get(organization_id=organization_id, id=endpoint_id)
+
+
+def get_endpoint_any_for_update(*, organization_id: UUID, endpoint_id: UUID) -> WebhookEndpoint:
+    """Return one endpoint, locked, also a deleted one."""
+    return WebhookEndpoint.objects.select_for_update(no_key=True).get(
+        organization_id=organization_id, id=endpoint_id
+    )
+
+
+def lock_endpoints(*, organization_id: UUID) -> list[WebhookEndpoint]:
+    """Return all endpoints of the organization, locked, so that their number can be judged."""
+    rows = list_endpoints(organization_id=organization_id).order_by("id")
+    return list(rows.select_for_update(no_key=True))
+
+
+def list_signing_secrets(
+    *, organization_id: UUID, endpoint_id: UUID, now: datetime
+) -> list[WebhookSecret]:
+    """Return the secrets that have not expired, newest first."""
+    return list(
+        WebhookSecret.objects.filter(
+            Q(expires_at__isnull=True) | Q(expires_at__gt=now),
+            organization_id=organization_id,
+            endpoint_id=endpoint_id,
+        ).order_by("-id")
+    )
