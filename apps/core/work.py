@@ -6,8 +6,6 @@ lease is compared. A worker that dies leaves a row that falls due again when its
 """
 
 import random
-import threading
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -16,12 +14,11 @@ from typing import ClassVar, Final, Self
 from uuid import UUID
 
 import structlog
-from celery import current_app
 from django.db import connection, models
 from django.db.models import F, Q
 from django.db.models.functions import Now
 
-from apps.core import counters, failpoints, transactions
+from apps.core import counters, failpoints, nudging, transactions
 from apps.core.errors import InvariantBroken
 from apps.core.failpoints import Failpoint
 from apps.core.ids import new_id
@@ -40,17 +37,9 @@ RECORDED_FIELDS: Final = [
     "lapses",
     "last_error_code",
 ]
-# How old a hint is tells the clock of whoever takes it. Were it dropped after seconds, a worker
-# whose clock is some minutes ahead, or a beat that is behind, would stop all work and say nothing.
-_HINT_SECONDS_MAX: Final = 900
 _REACH_MIN: Final = 200
-_NUDGE_SECONDS_MIN: Final = 0.05
-_BREAKER_SECONDS: Final = 5.0
 _CLAIMS: Final = counters.Counter(
     "kassa_work_claims_total", "Rows of work claimed, and what they were.", ("kind", "outcome")
-)
-_PUBLISH_ERRORS: Final = counters.Counter(
-    "kassa_publish_errors_total", "Messages that the broker did not take.", ("queue",)
 )
 
 
@@ -388,54 +377,15 @@ def due_kinds() -> list[Kind]:
     return found
 
 
-class _Nudger:
-    """At most one message per kind and 50 ms from this process; a dead broker is left alone."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._sent_at: dict[str, float] = {}
-        self._broken_until = 0.0
-
-    def send(self, kind: Kind) -> None:
-        failpoints.reach(Failpoint.WORK_COMMITTED)
-        with self._lock:
-            now = time.monotonic()
-            recent = now - self._sent_at.get(kind.name, 0.0) < _NUDGE_SECONDS_MIN
-            if recent or now < self._broken_until:
-                return
-            self._sent_at[kind.name] = now
-        try:
-            _send_hint(kind)
-        # The boundary: a nudge is a hint. Whatever the broker does, the sweeper finds the row.
-        except Exception as fault:  # noqa: BLE001
-            with self._lock:
-                self._broken_until = time.monotonic() + _BREAKER_SECONDS
-            log.warning("nudge_failed", kind=kind.name, fault=type(fault).__name__)
-
-
-def _send_hint(kind: Kind) -> None:
-    try:
-        # The sweeper repeats itself each second: hints that nobody took must not pile up.
-        current_app.send_task(
-            kind.task, queue=kind.queue, ignore_result=True, expires=_HINT_SECONDS_MAX
-        )
-    except Exception:
-        _PUBLISH_ERRORS.add(queue=kind.queue)
-        raise
-
-
-_nudger = _Nudger()
-
-
 def nudge(kind_name: str) -> None:
     """After COMMIT, tell a worker to look now. Losing it costs latency only; it never raises."""
     kind = _kinds.get(kind_name)
     if kind is None:
         msg = f"No work kind {kind_name!r} is registered."
         raise InvariantBroken(msg)
-    transactions.on_commit(lambda: _nudger.send(kind))
+    transactions.on_commit(lambda: nudging.send(kind))
 
 
 def enqueue(kind: Kind) -> None:
     """Send the kind's task now, outside a transaction: what the sweeper does."""
-    _send_hint(kind)
+    nudging.send_hint(kind)

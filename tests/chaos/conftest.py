@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from apps.core import work
+from apps.core import nudging
 from dev import valkey
 from tests.accounts.factories import create_organization
 from tests.chaos.house import House, address_of_tests
@@ -14,8 +14,8 @@ def house(transactional_db, tmp_path, monkeypatch):
     house = House(tmp_path, address_of_tests())
     house.start_broker()
     # The test itself commits as a web process would, and nudges this broker.
-    monkeypatch.setattr(work, "current_app", house.celery())
-    monkeypatch.setattr(work, "_nudger", work._Nudger())
+    monkeypatch.setattr(nudging, "current_app", house.celery())
+    monkeypatch.setattr(nudging, "_nudger", nudging.Nudger())
     try:
         yield house
     finally:

@@ -13,7 +13,7 @@ import environ
 import pytest
 from django.db import OperationalError, connection
 
-from apps.core import work
+from apps.core import nudging
 from apps.core.ids import decode_id
 from apps.webhooks.models import WebhookDelivery
 from dev import postgres, valkey
@@ -58,8 +58,8 @@ def house(server, tmp_path, monkeypatch, transactional_db):
     _copy_tables(server.record)
     house = House(tmp_path, server.record["url"])
     house.start_broker()
-    monkeypatch.setattr(work, "current_app", house.celery())
-    monkeypatch.setattr(work, "_nudger", work._Nudger())
+    monkeypatch.setattr(nudging, "current_app", house.celery())
+    monkeypatch.setattr(nudging, "_nudger", nudging.Nudger())
     with _connected_to(house.database_url, monkeypatch):
         try:
             yield house

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from apps.core import counters, work
+from apps.core import counters, nudging, work
 from apps.core.counters import Counter
 from apps.core.models import EventWork
 from tests.core import test_nudges, test_work
@@ -182,9 +182,9 @@ class TestPublishErrors:
         def away(*_, **__):
             raise ConnectionError
 
-        monkeypatch.setattr(work.current_app, "send_task", away)
+        monkeypatch.setattr(nudging.current_app, "send_task", away)
 
-        work._Nudger().send(test_nudges.KIND)
+        nudging.Nudger().send(test_nudges.KIND)
         with pytest.raises(ConnectionError):
             work.enqueue(test_nudges.KIND)
 

@@ -9,7 +9,7 @@ import pytest
 from celery import Celery, current_app
 from django.conf import settings
 
-from apps.core import transactions, work
+from apps.core import nudging, transactions, work
 from apps.core.models import EventWork, OutboxBatch
 from apps.core.work import Kind
 from config.settings._celery import make_celery
@@ -23,8 +23,8 @@ SECONDS_MAX = 0.7
 
 @pytest.fixture(autouse=True)
 def fresh_nudger(monkeypatch):
-    nudger = work._Nudger()
-    monkeypatch.setattr(work, "_nudger", nudger)
+    nudger = nudging.Nudger()
+    monkeypatch.setattr(nudging, "_nudger", nudger)
     return nudger
 
 
@@ -65,7 +65,7 @@ def dead_broker(request, monkeypatch):
         app.config_from_object(
             {name.removeprefix("CELERY_").lower(): v for name, v in made.items()}
         )
-        monkeypatch.setattr(work, "current_app", app)
+        monkeypatch.setattr(nudging, "current_app", app)
         # Importing and connecting for the first time is no part of what a request waits for.
         app.amqp.producer_pool  # noqa: B018
         yield request.param
@@ -103,11 +103,11 @@ class TestDeadBroker:
     def test_is_tried_again_when_the_while_is_over(self, dead_broker, fresh_nudger, monkeypatch):
         fresh_nudger.send(KIND)
         sent = []
-        monkeypatch.setattr(work, "_send_hint", sent.append)
+        monkeypatch.setattr(nudging, "send_hint", sent.append)
 
         fresh_nudger.send(Kind("tests.other", EventWork, "core.consume", "events"))
         later = time.monotonic() + 5.1
-        monkeypatch.setattr(work.time, "monotonic", lambda: later)
+        monkeypatch.setattr(nudging.time, "monotonic", lambda: later)
         fresh_nudger.send(KIND)
 
         assert sent == [KIND]
@@ -143,7 +143,7 @@ class TestNudge:
 
     def test_is_sent_once_in_fifty_milliseconds(self, sent, monkeypatch):
         at = [1000.0]
-        monkeypatch.setattr(work.time, "monotonic", lambda: at[0])
+        monkeypatch.setattr(nudging.time, "monotonic", lambda: at[0])
         for _ in range(10):
             publish(opened())
             at[0] += 0.01

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from celery import current_app
 
-from apps.core import work
+from apps.core import nudging
 from apps.webhooks import operations
 from apps.webhooks.models import WebhookLane
 from tests.support import empty_broker
@@ -18,7 +18,7 @@ def fresh_broker(monkeypatch):
 
     def begin():
         empty_broker()
-        monkeypatch.setattr(work, "_nudger", work._Nudger())
+        monkeypatch.setattr(nudging, "_nudger", nudging.Nudger())
 
     yield begin
     empty_broker()
