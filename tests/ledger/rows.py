@@ -24,11 +24,13 @@ def _statement(prefixes: tuple[str, ...], *, locks: bool) -> str:
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT relname FROM pg_class"
-            " WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace ORDER BY relname"
+            # Through the table that has parts: those come and go with the weeks.
+            " WHERE relkind IN ('r', 'p') AND NOT relispartition"
+            "   AND relnamespace = 'public'::regnamespace ORDER BY relname"
         )
         tables = [row[0] for row in cursor.fetchall()]
     return " UNION ALL ".join(
-        f"SELECT '{table}', md5(string_agg({row}, ' ' ORDER BY ctid)) FROM \"{table}\""
+        f"SELECT '{table}', md5(string_agg({row}, ' ' ORDER BY tableoid, ctid)) FROM \"{table}\""
         for table in tables
         if not prefixes or table.startswith(prefixes)
     )
