@@ -1,10 +1,13 @@
 """E-mails to contacts: taken by a real mail server, refused, put off, sent again after a crash."""
 
 import signal
+import threading
+from contextlib import contextmanager
 from datetime import timedelta
 
 import pytest
 from celery import current_app
+from celery.exceptions import SoftTimeLimitExceeded
 from django.conf import settings as django_settings
 from django.db import IntegrityError
 
@@ -46,6 +49,34 @@ def server(settings):
         settings.EMAIL_HOST, settings.EMAIL_PORT = "127.0.0.1", running_server.port
         settings.EMAIL_TIMEOUT = 5
         yield running_server
+
+
+@pytest.fixture
+def at_soft_limit(server):
+    """Have the task's soft limit end once something holds, as Celery does it: by a signal."""
+    is_told = threading.Event()
+
+    def stop(*_):
+        is_told.set()
+        raise SoftTimeLimitExceeded
+
+    def end_it(condition):
+        wait_until(condition)
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGUSR1)
+        # Only then does the server hang up, so that it is the limit that is met.
+        is_told.wait()
+        server.is_over.set()
+
+    @contextmanager
+    def once(condition):
+        before = signal.signal(signal.SIGUSR1, stop)
+        thread = threading.Thread(target=end_it, args=(condition,))
+        thread.start()
+        yield
+        thread.join()
+        signal.signal(signal.SIGUSR1, before)
+
+    return once
 
 
 @transactions.outermost
@@ -239,6 +270,16 @@ class TestRefusals:
         tasks.send_mail()
 
         assert states() == [("pending", "SMTPServerDisconnected")]
+
+    def test_of_a_server_that_outlasts_the_task_say_so(self, organization, server, at_soft_limit):
+        create_contact(organization, "ops@a.example")
+        tell(organization)
+        server.answers = {"RCPT": [mail_server.SILENT]}
+
+        with at_soft_limit(lambda: server.recipients):
+            tasks.send_mail()
+
+        assert states() == [("pending", "too_slow")]
 
     def test_without_end_are_set_aside_for_a_person_and_never_dropped(self, organization, server):
         create_contact(organization, "ops@a.example")
