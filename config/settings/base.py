@@ -11,7 +11,7 @@ import django_stubs_ext
 import environ
 
 from config.logging import make_logging
-from config.settings import _celery, _database, _unfold
+from config.settings import _celery, _database, _mail, _unfold
 
 django_stubs_ext.monkeypatch()
 
@@ -208,6 +208,12 @@ globals().update(_celery.make_celery(broker_url=REDIS_URL, role=KASSA_ROLE))
 
 # Where a worker's supervisor sees that it is at work; the supervisor sets it.
 KASSA_WORKER_MARKS = env.str("KASSA_WORKER_MARKS", default="")
+
+# --- E-mail -----------------------------------------------------------------------------------
+
+# smtp+tls://user:password@host:587 (STARTTLS) or smtp+ssl://…:465
+globals().update(_mail.make_mail(env, var=VAR_DIR))
+DEFAULT_FROM_EMAIL = env.str("DEFAULT_FROM_EMAIL", default="Kassa <no-reply@kassa.invalid>")
 
 # --- Static files -----------------------------------------------------------------------------
 

@@ -23,7 +23,7 @@ from apps.webhooks.errors import (
     UnknownApiVersion,
 )
 from apps.webhooks.models import LANES_DEFAULT, WebhookDelivery, WebhookEndpoint, WebhookSecret
-from apps.webhooks.operations import _shared
+from apps.webhooks.operations import _shared, _telling
 from apps.webhooks.rules import rendering, signing, subscriptions, targets
 from apps.webhooks.states import OPEN, EndpointStatus, Ordering
 
@@ -111,7 +111,8 @@ def update_endpoint(
 ) -> WebhookEndpoint:
     """
     Change what `changes` names: url, description, event_types, api_version, ordering,
-    max_in_flight. What is already owed keeps the version it was rendered in.
+    max_in_flight. What is already owed keeps the version it was rendered in. Of another URL the
+    organization's other contacts are told.
 
     :raises EndpointNotFound: if the organization has no such endpoint
     :raises UrlRefused: if the new URL is not one that webhooks are sent to
@@ -132,8 +133,9 @@ def update_endpoint(
     endpoint.save(update_fields=["event_sequence", *checked])
     if "max_in_flight" in checked:
         _spread(endpoint)
+    is_moved = after["url"] != before["url"]
     # A new path at the same host is a change that the hosts do not show.
-    moved = {"url": "changed"} if after["url"] != before["url"] else {}
+    moved = {"url": "changed"} if is_moved else {}
     audit.record(
         "webhooks.update_endpoint",
         endpoint,
@@ -141,6 +143,8 @@ def update_endpoint(
         before=_masked(before),
         after=_masked(after) | moved,
     )
+    if is_moved:
+        _telling.tell_moved(endpoint, from_url=before["url"], actor=actor, now=now)
     outbox.publish(events.EndpointUpdated.of(endpoint, now=now), actor=actor, now=now)
     return endpoint
 

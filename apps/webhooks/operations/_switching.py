@@ -12,7 +12,7 @@ from apps.core.actors import Actor
 from apps.webhooks import events, queries
 from apps.webhooks.errors import EndpointDisabled, EndpointEnabled
 from apps.webhooks.models import WebhookEndpoint, WebhookLane
-from apps.webhooks.operations import _shared
+from apps.webhooks.operations import _shared, _telling
 from apps.webhooks.operations._health import health_of, set_health
 from apps.webhooks.rules import retries
 from apps.webhooks.rules.retries import Health
@@ -65,7 +65,8 @@ def disable_unreachable_endpoint(
     """
     Switch an endpoint off that answered 410, or that the disable rule finds failing for good.
 
-    The rule is asked again under the lock; false if the endpoint stays as it is.
+    Its organization's contacts are told. The rule is asked again under the lock; false if the
+    endpoint stays as it is.
     """
     endpoint = queries.get_endpoint_for_update(
         organization_id=organization_id, endpoint_id=endpoint_id
@@ -83,6 +84,8 @@ def disable_unreachable_endpoint(
             return False
     reason = DisabledReason.GONE if is_gone else DisabledReason.FAILING
     _switch_off(endpoint, reason, reason=reason.value, actor=ACTOR, now=now)
+    failing_since = None if is_gone else health.first_failure_at
+    _telling.tell_disabled(endpoint, failing_since=failing_since, actor=ACTOR, now=now)
     log.warning("webhook_endpoint_disabled", endpoint_id=str(endpoint_id), reason=reason.value)
     return True
 
