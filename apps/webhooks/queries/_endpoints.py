@@ -25,7 +25,12 @@ def get_policy() -> Policy:
 
 def list_public_event_types() -> list[str]:
     """Return every type that a client can meet."""
-    return sorted({public_type(kind.name) for kind in event_classes() if kind.public})
+    return sorted(get_read_scopes())
+
+
+def get_read_scopes() -> dict[str, str]:
+    """Return by every type that a client can meet the scope of a key that may read it."""
+    return {public_type(kind.name): kind.read_scope for kind in event_classes() if kind.public}
 
 
 def list_endpoints(*, organization_id: UUID) -> QuerySet[WebhookEndpoint]:
