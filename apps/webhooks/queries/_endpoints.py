@@ -20,6 +20,7 @@ def get_policy() -> Policy:
         ports=frozenset(settings.WEBHOOK_PORTS),
         allow_networks=targets.parse_networks(settings.WEBHOOK_ALLOW_NETWORKS),
         deny_networks=targets.parse_networks(settings.WEBHOOK_DENY_NETWORKS),
+        proxy=targets.parse_proxy(settings.WEBHOOK_EGRESS_PROXY),
     )
 
 
