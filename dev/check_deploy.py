@@ -16,6 +16,7 @@ THROW_AWAY = {
     "CACHE_URL": "redis://cache.invalid/0",
     "EMAIL_URL": f"smtp+tls://kassa:{secrets.token_hex(16)}@mail.invalid:587",
     "DEFAULT_FROM_EMAIL": "Kassa <no-reply@kassa.invalid>",
+    "WEBHOOK_EGRESS_PROXY": "egress.invalid:3128",
 }
 # What a developer has set for the local server would weaken what is checked here.
 NOT_PASSED = ("KASSA_", "WEBHOOK_", "DEBUG", "SENTRY_")

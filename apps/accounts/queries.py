@@ -341,6 +341,13 @@ def is_in_scope(*, staff: Staff, organization_id: UUID) -> bool:
     return for_staff(Organization.objects.filter(id=organization_id), staff).exists()
 
 
+def find_scopes(*, actor: Actor, organization_id: UUID) -> frozenset[str] | None:
+    """Return the scopes of the key that acts; None for staff and jobs, who are not bound by any."""
+    if actor.kind != "api_key":
+        return None
+    return frozenset(get_api_key(organization_id=organization_id, api_key_id=UUID(actor.id)).scopes)
+
+
 def require_capability(
     *,
     actor: Actor,

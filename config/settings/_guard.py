@@ -30,6 +30,7 @@ def refuse_unsafe(settings: Mapping[str, Any]) -> None:
         *_fault_of("KASSA_FAILPOINTS", settings["KASSA_FAILPOINTS"], needed=False),
         *_fault_of("WEBHOOK_ALLOW_NETWORKS", settings["WEBHOOK_ALLOW_NETWORKS"], needed=False),
         *_mail_faults(settings),
+        *_fault_of("WEBHOOK_EGRESS_PROXY", settings["WEBHOOK_EGRESS_PROXY"], needed=True),
     ]
     if any("*" in host for host in settings["ALLOWED_HOSTS"]):
         faults.append("ALLOWED_HOSTS has a wildcard")

@@ -11,7 +11,7 @@ import django_stubs_ext
 import environ
 
 from config.logging import make_logging
-from config.settings import _celery, _database, _mail, _unfold
+from config.settings import _celery, _database, _mail, _unfold, _webhooks
 
 django_stubs_ext.monkeypatch()
 
@@ -233,9 +233,17 @@ KASSA_KEY_FILE = env.str("KASSA_KEY_FILE", default="")
 
 # Ports and networks a client's webhook may be on; plain http and private networks are for tests,
 # the sandbox and bench/, and production refuses them.
-WEBHOOK_PORTS = [int(port) for port in env.list("WEBHOOK_PORTS", default=["443"])]
-WEBHOOK_ALLOW_NETWORKS: list[str] = env.list("WEBHOOK_ALLOW_NETWORKS", default=[])
-WEBHOOK_DENY_NETWORKS: list[str] = env.list("WEBHOOK_DENY_NETWORKS", default=[])
+WEBHOOK_PORTS = _webhooks.read_ports("WEBHOOK_PORTS", env.list("WEBHOOK_PORTS", default=["443"]))
+WEBHOOK_ALLOW_NETWORKS = _webhooks.read_networks(
+    "WEBHOOK_ALLOW_NETWORKS", env.list("WEBHOOK_ALLOW_NETWORKS", default=[])
+)
+WEBHOOK_DENY_NETWORKS = _webhooks.read_networks(
+    "WEBHOOK_DENY_NETWORKS", env.list("WEBHOOK_DENY_NETWORKS", default=[])
+)
+# The proxy that webhooks leave by, host:port. Production names one, or says none (docs/egress.md).
+WEBHOOK_EGRESS_PROXY = _webhooks.read_proxy(
+    "WEBHOOK_EGRESS_PROXY", env.str("WEBHOOK_EGRESS_PROXY", default="")
+)
 EVENT_RETENTION_DAYS = env.int("EVENT_RETENTION_DAYS", default=90)
 PAYOUT_COOLDOWN_HOURS = env.int("PAYOUT_COOLDOWN_HOURS", default=24)
 PAYOUT_DUPLICATE_HOURS = env.int("PAYOUT_DUPLICATE_HOURS", default=6)

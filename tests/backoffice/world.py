@@ -409,7 +409,7 @@ def endpoints(house: House) -> None:
             organization_id=house.id,
             terms=EndpointTerms(url=url, description=text, event_types=["*"]),
             idempotency_key=f"demo-endpoint-{number}",
-            actor=house.key,
+            actor=JOB,
             now=clock.now(),
         )
 

@@ -29,6 +29,7 @@ class EndpointPoisoned(Event):
 
     name: ClassVar[str] = "tests.webhook_endpoint.poisoned"
     aggregate_type: ClassVar[str] = "thing"
+    read_scope: ClassVar[str] = "webhooks:read"
 
 
 class TestFiveMessagesAtOnce:

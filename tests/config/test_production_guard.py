@@ -23,12 +23,15 @@ def _safe_settings(**changes: object) -> dict[str, object]:
         "EMAIL_HOST_PASSWORD": "drawn",
         "EMAIL_USE_TLS": True,
         "DEFAULT_FROM_EMAIL": "Kassa <no-reply@example.com>",
+        "WEBHOOK_EGRESS_PROXY": "10.20.0.4:3128",
         **changes,
     }
 
 
 def test_starts_on_drawn_secrets_and_given_addresses():
     refuse_unsafe(_safe_settings())
+    # Without a proxy, but not by oversight.
+    refuse_unsafe(_safe_settings(WEBHOOK_EGRESS_PROXY="none"))
 
 
 @pytest.mark.parametrize(
@@ -51,6 +54,7 @@ def test_starts_on_drawn_secrets_and_given_addresses():
         ({"EMAIL_USE_TLS": False}, "EMAIL_URL sends a password in the clear"),
         ({"DEFAULT_FROM_EMAIL": ""}, "DEFAULT_FROM_EMAIL is missing"),
         ({"DEFAULT_FROM_EMAIL": "Kassa"}, "DEFAULT_FROM_EMAIL is no address"),
+        ({"WEBHOOK_EGRESS_PROXY": ""}, "WEBHOOK_EGRESS_PROXY is missing"),
     ],
 )
 def test_refuses_and_says_why(changes, said):

@@ -12,7 +12,7 @@ from apps.core.actors import Actor
 from apps.webhooks import events, queries
 from apps.webhooks.errors import EndpointDisabled, EndpointEnabled
 from apps.webhooks.models import WebhookEndpoint, WebhookLane
-from apps.webhooks.operations import _shared, _telling
+from apps.webhooks.operations import _reading, _shared, _telling
 from apps.webhooks.operations._health import health_of, set_health
 from apps.webhooks.rules import retries
 from apps.webhooks.rules.retries import Health
@@ -111,6 +111,7 @@ def enable_endpoint(
     :raises CapabilityMissing: if the actor is staff who may not
     :raises EndpointNotFound: if the organization has no such endpoint
     :raises EndpointEnabled: if it is on already
+    :raises SubscriptionNotPermitted: if the key may not read what it is then sent
     """
     claim = idempotency.claim(
         organization_id, idempotency_key, "enable_endpoint", endpoint_id, paused, since, reason
@@ -125,6 +126,7 @@ def enable_endpoint(
         return endpoint
     if endpoint.status == EndpointStatus.ENABLED:
         raise EndpointEnabled("This endpoint is enabled.")
+    _reading.require_endpoint(endpoint, actor=actor)
     lanes = queries.lock_lanes(organization_id=organization_id, endpoint_ids=[endpoint_id])
     endpoint.status, endpoint.disabled_reason = EndpointStatus.ENABLED, ""
     endpoint.event_sequence += 1
