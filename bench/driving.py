@@ -16,6 +16,7 @@ from bench._rounds import SECONDS, WARM_UP_SECONDS
 from bench.books import Books
 
 CLIENTS: Final = 64
+LOG: Final = database.ROOT / "var" / "bench-web.log"
 _START_SECONDS_MAX: Final = 30
 # The limits of a key are in force, and asked as always; they are raised so far that the figure is
 # the ledger's and not the limiter's.
@@ -66,13 +67,17 @@ class Order:
 
 
 @contextmanager
-def web(name: str) -> Iterator[int]:
-    """Run the web server on a database, as the Procfile runs it, on a free port; yield the port."""
+def web(name: str, **more: str) -> Iterator[int]:
+    """
+    Run the web server on a database, as the Procfile runs it, on a free port; yield the port.
+
+    `more` is what else is in its environment.
+    """
     with socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
     # Each request's line is written, as in production, and is not part of the table.
-    log = (database.ROOT / "var" / "bench-web.log").open("wb")
+    log = LOG.open("wb")
     server = subprocess.Popen(
         ["sh", "-c", f"exec env {processes.command('web')}"],
         cwd=database.ROOT,
@@ -81,15 +86,16 @@ def web(name: str) -> Iterator[int]:
         | {
             "PATH": processes.search_path(),
             "KASSA_BIND": f"127.0.0.1:{port}",
-        },
+        }
+        | more,
         stdout=log,
+        start_new_session=True,
     )
     try:
         _wait(server, port)
         yield port
     finally:
-        server.terminate()
-        server.wait()
+        processes.end(server)
         log.close()
 
 
