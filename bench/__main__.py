@@ -28,6 +28,7 @@ def main(names: list[str]) -> int:
         faults,  # noqa: F401
         files,  # noqa: F401
         hordak,  # noqa: F401
+        inbound,  # noqa: F401
         ledger_engine,  # noqa: F401
         ledger_flat,  # noqa: F401
         ledger_http,  # noqa: F401

@@ -50,11 +50,22 @@ class Load:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Hook:
+    """Where a provider posts, what it signs with, and what it tells, of `count` cards at most."""
+
+    path: str
+    secret: str
+    count: int
+    type: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
     """
     What the driver is to do. `rate`: open loop at so many a second; 0: closed loop.
 
     `by_size`: nine of ten requests are the first organisation's, instead of each one's in turn.
+    `hook`: a provider's events instead of transfers. `accepted` is the status that is expected.
     """
 
     path: str = "/v1/transfers"
@@ -64,6 +75,8 @@ class Order:
     batch: int = 0
     hot: bool = False
     by_size: bool = False
+    hook: Hook | None = None
+    accepted: str = "201"
 
 
 @contextmanager
@@ -112,10 +125,10 @@ def _wait(server: "subprocess.Popen[bytes]", port: int) -> None:
 
 
 def drive(port: int, tenants: Sequence[Books], order: Order) -> Load:
-    """Run one order in a process of its own, and refuse any answer but 201."""
+    """Run one order in a process of its own, and refuse any answer but the one accepted."""
     load, statuses, refused = _drive(port, tenants, order)
-    if set(statuses) != {"201"}:
-        msg = f"Not every answer was 201: {statuses}\n{refused}"
+    if set(statuses) != {order.accepted}:
+        msg = f"Not every answer was {order.accepted}: {statuses}\n{refused}"
         raise RuntimeError(msg)
     if not load.per_second:
         raise RuntimeError("Fewer than two answers came within the round: it is too short.")

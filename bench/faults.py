@@ -162,7 +162,7 @@ class _World:
         return driving.web(self.name, REDIS_URL=self.broker.url, **more)
 
     def wait_for_arrivals(self, count: int) -> None:
-        _wait_until(lambda: len(self._arrivals()) >= count, what=f"{count} events arrived")
+        wait_until(lambda: len(self._arrivals()) >= count, what=f"{count} events arrived")
         if len(self._arrivals()) > count:
             msg = f"{count} events were to arrive, and {len(self._arrivals())} did."
             raise RuntimeError(msg)
@@ -177,7 +177,7 @@ class _World:
         with closing(app):
             for queue in QUEUES:
                 app.send_task(heartbeats.TASK, kwargs={"queue": queue}, queue=queue)
-        _wait_until(
+        wait_until(
             lambda: _value(self.name, _BEATEN, since) == len(QUEUES),
             what="a task of every queue ran",
         )
@@ -269,7 +269,7 @@ def _wait_for_leases(name: str) -> dict[str, list[Any]]:
                 leased[kind] = [id_ for (id_,) in found]
         return all(leased.values())
 
-    _wait_until(look, what="a worker has leased a row of each kind")
+    wait_until(look, what="a worker has leased a row of each kind")
     return leased
 
 
@@ -288,7 +288,7 @@ def _wait_for_ends(name: str, leased: Mapping[str, list[Any]], *, since: float) 
                     done.setdefault(kind, time.monotonic() - since)
         return len(done) == len(leased)
 
-    _wait_until(look, what="what killed workers had leased is done")
+    wait_until(look, what="what killed workers had leased is done")
     return done
 
 
@@ -298,7 +298,12 @@ def _value(name: str, query: str, *given: object) -> Any:  # noqa: ANN401  (the 
     return row[0] if row else None
 
 
-def _wait_until(holds: Callable[[], bool], *, what: str) -> None:
+def wait_until(holds: Callable[[], bool], *, what: str) -> None:
+    """
+    Return once it holds.
+
+    :raises RuntimeError: if it never does
+    """
     deadline = time.monotonic() + _SECONDS_MAX
     while not holds():
         if time.monotonic() > deadline:
