@@ -12,6 +12,7 @@ import environ
 
 from config.logging import make_logging
 from config.settings import _celery, _database, _unfold
+from config.settings._guard import at_least
 
 django_stubs_ext.monkeypatch()
 
@@ -230,7 +231,10 @@ KASSA_KEY_FILE = env.str("KASSA_KEY_FILE", default="")
 WEBHOOK_PORTS = [int(port) for port in env.list("WEBHOOK_PORTS", default=["443"])]
 WEBHOOK_ALLOW_NETWORKS: list[str] = env.list("WEBHOOK_ALLOW_NETWORKS", default=[])
 WEBHOOK_DENY_NETWORKS: list[str] = env.list("WEBHOOK_DENY_NETWORKS", default=[])
-EVENT_RETENTION_DAYS = env.int("EVENT_RETENTION_DAYS", default=90)
+# The database drops nothing younger than a month, so fewer days would be a promise nobody keeps.
+EVENT_RETENTION_DAYS = at_least(
+    30, "EVENT_RETENTION_DAYS", env.int("EVENT_RETENTION_DAYS", default=90)
+)
 PAYOUT_COOLDOWN_HOURS = env.int("PAYOUT_COOLDOWN_HOURS", default=24)
 PAYOUT_DUPLICATE_HOURS = env.int("PAYOUT_DUPLICATE_HOURS", default=6)
 PAYOUT_BATCH_MAX = env.int("PAYOUT_BATCH_MAX", default=10_000)
