@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from itertools import pairwise
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from apps.core import clock
 from apps.core.models import OutboxBatch, OutboxEvent
 from apps.webhooks import queries
 from apps.webhooks.queries import BATCH_END, FeedPlace, _feed
 from tests.accounts.factories import Api
-from tests.core.weeks_of_tests import WEEK, at, monday, weeks_from
+from tests.core.weeks_of_tests import WEEK, at, monday, run, weeks_from
 from tests.webhooks.factories import create_customer, owe, relay
 
 THING, CUSTOMER = "thing.changed", "customer.created"
@@ -147,3 +150,33 @@ class TestWeeks:
 
         assert ids(read) == told(THING)[:: 1 if ascending else -1]
         assert len(ids(read)) == 32
+
+    @pytest.mark.parametrize("ascending", [True, False])
+    def test_are_looked_into_only_where_their_batches_lie(self, organization, ascending):
+        for number in range(8):
+            instant = monday(clock.now()) - number * WEEK
+            at(instant, lambda number=number: owe(organization, f"a_{number}"))
+        lie_in = dict(
+            run(
+                "SELECT position, event.tableoid::regclass::text FROM core_outbox_event AS event"
+                " JOIN core_outbox_batch AS batch ON batch.id = batch_id WHERE type = %s",
+                THING,
+            )
+        )
+        order = sorted(lie_in, reverse=not ascending)
+        after = FeedPlace(position=order[3], ordinal=BATCH_END if ascending else 0)
+
+        with CaptureQueriesContext(connection) as asked:
+            queries.read_feed(
+                organization_id=organization.id,
+                types=[THING],
+                after=after,
+                ascending=ascending,
+                limit=1,
+            )
+
+        [statement] = [each["sql"] for each in asked if "LATERAL" in each["sql"]]
+        plan = "\n".join(line for (line,) in run(f"EXPLAIN {statement}"))
+        # A page of one looks at two batches.
+        parts = {lie_in[position] for position in order[4:6]}
+        assert set(re.findall(r"core_outbox_event_\w+(?= one)", plan)) == parts
