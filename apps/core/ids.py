@@ -36,6 +36,7 @@ _set_is_safe: Final = UUID.__dict__["is_safe"].__set__
 _UNKNOWN: Final = SafeUUID.unknown
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_HOUR: Final = 3_600_000 << 80
 
 _lock = threading.Lock()
 _last_tick = 0
@@ -83,6 +84,11 @@ def new_id() -> UUID:
 def first_id(instant: datetime) -> UUID:
     """Return what every id made at this instant or later is above, and every earlier one below."""
     return _uuid(((instant - _EPOCH) // timedelta(milliseconds=1)) << 80)
+
+
+def an_hour_after(id_: UUID) -> UUID:
+    """Return what every id made in the hour after this one is below."""
+    return _uuid(id_.int + _HOUR)
 
 
 def encode_id(prefix: str, id_: UUID) -> str:

@@ -1,4 +1,4 @@
-"""What production refuses to start with."""
+"""What a process refuses to start with, and what production refuses besides."""
 
 import re
 from collections.abc import Mapping
@@ -36,6 +36,14 @@ def refuse_unsafe(settings: Mapping[str, Any]) -> None:
         faults.append("ALLOWED_HOSTS has a wildcard")
     if faults:
         raise ImproperlyConfigured("Production refuses to start: " + "; ".join(faults) + ".")
+
+
+def at_least(least: int, name: str, value: int) -> int:
+    """Return a setting's value, or raise ImproperlyConfigured, naming it, if it is too small."""
+    if value < least:
+        msg = f"{name} is {value}; it must be {least} or more."
+        raise ImproperlyConfigured(msg)
+    return value
 
 
 def _secret_faults(name: str, values: list[str]) -> list[str]:

@@ -12,6 +12,7 @@ import environ
 
 from config.logging import make_logging
 from config.settings import _celery, _database, _mail, _unfold, _webhooks
+from config.settings._guard import at_least
 
 django_stubs_ext.monkeypatch()
 
@@ -244,7 +245,10 @@ WEBHOOK_DENY_NETWORKS = _webhooks.read_networks(
 WEBHOOK_EGRESS_PROXY = _webhooks.read_proxy(
     "WEBHOOK_EGRESS_PROXY", env.str("WEBHOOK_EGRESS_PROXY", default="")
 )
-EVENT_RETENTION_DAYS = env.int("EVENT_RETENTION_DAYS", default=90)
+# The database drops nothing younger than a month, so fewer days would be a promise nobody keeps.
+EVENT_RETENTION_DAYS = at_least(
+    30, "EVENT_RETENTION_DAYS", env.int("EVENT_RETENTION_DAYS", default=90)
+)
 PAYOUT_COOLDOWN_HOURS = env.int("PAYOUT_COOLDOWN_HOURS", default=24)
 PAYOUT_DUPLICATE_HOURS = env.int("PAYOUT_DUPLICATE_HOURS", default=6)
 PAYOUT_BATCH_MAX = env.int("PAYOUT_BATCH_MAX", default=10_000)

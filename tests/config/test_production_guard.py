@@ -1,9 +1,13 @@
+import os
 import secrets
+import subprocess
+import sys
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
 from config.settings._guard import refuse_unsafe
+from tests.support import ROOT
 
 
 def _safe_settings(**changes: object) -> dict[str, object]:
@@ -62,3 +66,18 @@ def test_refuses_and_says_why(changes, said):
         refuse_unsafe(_safe_settings(**changes))
 
     assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(("days", "starts"), [("29", False), ("-1", False), ("30", True)])
+def test_no_process_starts_that_keeps_events_for_less_than_a_month(days, starts):
+    ended = subprocess.run(
+        [sys.executable, "-c", "import config.settings.base"],
+        cwd=ROOT,
+        env=os.environ | {"EVENT_RETENTION_DAYS": days},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert (ended.returncode == 0) is starts
+    assert starts or f"EVENT_RETENTION_DAYS is {days}; it must be 30 or more." in ended.stderr

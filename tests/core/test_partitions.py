@@ -1,10 +1,13 @@
 """Weeks of events: there before they begin, guarded one by one, gone when nobody needs them."""
 
+import json
+import threading
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from importlib import import_module
 
 import pytest
-from django.db import IntegrityError, ProgrammingError, connection
+from django.db import IntegrityError, OperationalError, ProgrammingError, connection
 from django.db.migrations.executor import MigrationExecutor
 
 from apps.core import clock, invariants, outbox, partitions, queries, retention
@@ -21,7 +24,7 @@ from tests.core.weeks_of_tests import (
     run,
     weeks_from,
 )
-from tests.support import past_the_guards, race
+from tests.support import past_the_guards, race, wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -342,6 +345,59 @@ class TestDropWeeks:
         assert OutboxEvent.objects.count() == 1
 
 
+class TestAnalyzeWeeks:
+    FILL = """
+        WITH made AS (
+            SELECT n, uuidv7(-n * interval '1 minute') AS id FROM generate_series(1, 20000) AS n
+        ), batch AS (
+            INSERT INTO core_outbox_batch (id, organization_id, public, event_count, position,
+                   state, attempts, lapses, next_attempt_at, last_error_code, traceparent)
+            SELECT id, %(org)s, TRUE, 2, 20001 - n, 'done', 1, 0, now(), '', '' FROM made
+        )
+        INSERT INTO core_outbox_event (id, organization_id, batch_id, ordinal, name, type, public,
+               schema_version, aggregate_type, aggregate_id, sequence, occurred_at, actor,
+               request_id, traceparent, data)
+        SELECT uuidv7(-n * interval '1 minute' + (ordinal + 1) * interval '1 millisecond'), %(org)s,
+               id, ordinal, 'x', 'x', TRUE, 1, 'x', 'x_' || n, 1, now(), '', '', '', '{}'
+          FROM made CROSS JOIN generate_series(0, 1) AS ordinal
+    """
+    JOINED = """
+        SELECT FROM core_outbox_batch AS batch
+          JOIN core_outbox_event AS event ON event.organization_id = batch.organization_id
+                                         AND event.batch_id = batch.id
+         WHERE batch.organization_id = %s
+    """
+
+    def guess(self):
+        """How many rows the planner takes a join of the two tables for."""
+        [(plan,)] = run(f"EXPLAIN (FORMAT JSON) {self.JOINED}", ORGANIZATION)
+        [whole] = plan if isinstance(plan, list) else json.loads(plan)
+        return whole["Plan"]["Plan Rows"]
+
+    def test_tells_the_planner_what_the_tables_are_as_a_whole(self, now):
+        with connection.cursor() as cursor:
+            cursor.execute(self.FILL, {"org": ORGANIZATION})
+        # What autovacuum does.
+        for table in partitions.TABLES:
+            for part in parts(table):
+                run(f'ANALYZE "{part}"')
+
+        partitions.analyze_weeks("", now)
+
+        for table in partitions.TABLES:
+            known = run("SELECT attname FROM pg_stats WHERE tablename = %s AND inherited", table)
+            assert {("id",), ("organization_id",)} <= set(known)
+        assert 20_000 < self.guess() < 80_000
+
+    def test_hinders_nobody_who_writes(self, now):
+        race(
+            partial(partitions.analyze_weeks, "", now),
+            *(partial(publish, opened(f"{number}")) for number in range(6)),
+        )
+
+        assert OutboxEvent.objects.count() == 6
+
+
 class TestInvariants:
     """What went with its week breaks nothing; what is missing behind it does."""
 
@@ -420,18 +476,22 @@ class TestRole:
     def test_keeps_and_drops_weeks_through_what_it_is_given(self, role, now):
         run(
             "GRANT EXECUTE ON FUNCTION kassa_keep_weeks(text, timestamptz),"
-            f" kassa_drop_weeks(text, timestamptz) TO {role}"
+            " kassa_drop_weeks(text, timestamptz), kassa_analyze_weeks(text)"
+            f" TO {role}"
         )
         run(f"SET ROLE {role}")
 
         partitions.keep_weeks("", now + 9 * WEEK)
         partitions.drop_weeks("", now)
+        partitions.analyze_weeks("", now)
 
         assert part_of(now + 13 * WEEK) in parts(EVENTS)
         assert OutboxEvent.objects.count() == 0
 
-    @pytest.mark.parametrize("act", [partitions.keep_weeks, partitions.drop_weeks])
-    def test_does_neither_without(self, role, now, act):
+    @pytest.mark.parametrize(
+        "act", [partitions.keep_weeks, partitions.drop_weeks, partitions.analyze_weeks]
+    )
+    def test_does_none_of_it_without(self, role, now, act):
         run(f"SET ROLE {role}")
 
         with pytest.raises(ProgrammingError, match="permission denied"):
@@ -480,3 +540,78 @@ class TestMigration:
         happen(now + 3 * WEEK, opened(sequence=4))
         assert where()[part_of(now + 3 * WEEK)] == 1
         assert broken() == []
+
+    @pytest.fixture
+    def before(self):
+        """The tables as they were, and afterwards as they are."""
+        MigrationExecutor(connection).migrate([("core", "0008_weeks_of_events")])
+        yield
+        self.go_on()
+
+    @staticmethod
+    def go_on():
+        forward = MigrationExecutor(connection)
+        forward.migrate(forward.loader.graph.leaf_nodes())
+
+    @staticmethod
+    def meet(monkeypatch, other):
+        """Have `other` called by a thread once all that takes long is done, and go on with it."""
+        migration = import_module("apps.core.migrations.0009_events_lie_in_weeks")
+        ready, real = threading.Event(), migration._lock
+        thread = threading.Thread(target=other, args=(ready,))
+
+        def lock(execute):
+            thread.start()
+            assert ready.wait(30)
+            real(execute)
+
+        monkeypatch.setattr(migration, "_lock", lock)
+        return thread
+
+    @staticmethod
+    def is_waiting():
+        return run("SELECT 1 FROM pg_locks WHERE NOT granted AND relation = %s::regclass", BATCHES)
+
+    def test_waits_for_who_writes_who_waits_for_nobody(self, before, monkeypatch):
+        faults = []
+
+        def write(ready):
+            try:
+                run(f"BEGIN; LOCK TABLE {BATCHES} IN ROW EXCLUSIVE MODE")
+                ready.set()
+                wait_until(lambda: bool(self.is_waiting()))
+                run(f"LOCK TABLE {EVENTS} IN ROW EXCLUSIVE MODE; COMMIT")
+            except BaseException as fault:  # noqa: BLE001  (told by the thread of the test)
+                faults.append(fault)
+            finally:
+                connection.close()
+
+        writer = self.meet(monkeypatch, write)
+
+        self.go_on()
+
+        writer.join(30)
+        assert faults == []
+        assert run("SELECT relkind FROM pg_class WHERE relname = %s", EVENTS) == [("p",)]
+
+    def test_gives_up_before_those_behind_it_do_and_can_be_run_again(self, before, monkeypatch):
+        over = threading.Event()
+
+        def read(ready):
+            run(f"BEGIN; LOCK TABLE {BATCHES} IN ACCESS SHARE MODE")
+            ready.set()
+            over.wait(30)
+            run("COMMIT")
+            connection.close()
+
+        reader = self.meet(monkeypatch, read)
+
+        with pytest.raises(OperationalError, match="lock timeout"):
+            self.go_on()
+
+        assert run("SELECT relkind FROM pg_class WHERE relname = %s", EVENTS) == [("r",)]
+        over.set()
+        reader.join(30)
+        monkeypatch.undo()
+        self.go_on()
+        assert run("SELECT relkind FROM pg_class WHERE relname = %s", EVENTS) == [("p",)]

@@ -179,6 +179,7 @@ class TestJobs:
         kinds = {job.kind for job in jobs.declared() if job.kind.startswith("core.")}
 
         assert kinds == {
+            "core.analyze_weeks",
             "core.drop_weeks",
             "core.keep_weeks",
             "core.purge_event_work",

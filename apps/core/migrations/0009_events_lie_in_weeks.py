@@ -48,6 +48,8 @@ def divide(apps, schema_editor):
     # What takes long goes first, and nobody waits for it: the index that becomes the key, and the
     # look at every row that tells Postgres that it need not look again.
     edge = _edge()
+    # Roles bound what a request may take; this takes as long as the tables are large.
+    schema_editor.execute("SET statement_timeout = 0")
     for table in (EVENT, BATCH):
         for sql in (
             f"DROP INDEX CONCURRENTLY IF EXISTS {table}_before_key",
@@ -57,12 +59,21 @@ def divide(apps, schema_editor):
             f"ALTER TABLE {table} VALIDATE CONSTRAINT {table}_before",
         ):
             schema_editor.execute(sql)
+    schema_editor.execute("RESET statement_timeout")
     with transaction.atomic(using=schema_editor.connection.alias):
+        _lock(schema_editor.execute)
         for table in (EVENT, BATCH):
             _divide(schema_editor.execute, table, edge)
             schema_editor.execute(
                 f"SELECT kassa_keep_weeks('{table}', now() + interval '{WEEKS_AHEAD + 1} weeks')"
             )
+
+
+def _lock(execute):
+    # In the order in which a transaction writes them, or the two would wait for each other. Whoever
+    # writes queues up behind this, so it gives up before they do.
+    execute("SET LOCAL lock_timeout = '2s'")
+    execute(f"LOCK TABLE {BATCH}, {EVENT} IN ACCESS EXCLUSIVE MODE")
 
 
 def _divide(execute, table, edge):
@@ -98,6 +109,7 @@ def _divide(execute, table, edge):
 
 def unite(apps, schema_editor):
     with transaction.atomic(using=schema_editor.connection.alias):
+        _lock(schema_editor.execute)
         for table in (EVENT, BATCH):
             _unite(schema_editor.execute, table)
 

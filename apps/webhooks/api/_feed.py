@@ -5,29 +5,16 @@ import binascii
 from typing import Final
 
 from apps.core.api.problems import ApiProblem
-from apps.core.models import OutboxEvent
-from apps.webhooks.queries import BATCH_END, FeedPlace
+from apps.webhooks.queries import FeedPlace
 
 _NUMBER_BYTES: Final = 8
 
 
-def write_cursor(event: OutboxEvent, *, following: OutboxEvent | None, ascending: bool) -> str:
-    """
-    Return the cursor that goes on after this event, the last of a page, with what is `following`.
-
-    A follower's stands behind the whole batch if the page ends with it: that is still a place in
-    the feed once the batch is no longer kept.
-    """
-    position = _position(event)
-    is_behind = ascending and (following is None or _position(following) != position)
-    numbers = (position, BATCH_END if is_behind else event.ordinal)
+def write_cursor(place: FeedPlace) -> str:
+    """Return the cursor that goes on from a place."""
+    numbers = (place.position, place.ordinal)
     raw = b"".join(number.to_bytes(_NUMBER_BYTES, "big") for number in numbers)
     return base64.urlsafe_b64encode(raw).decode("ascii")
-
-
-def _position(event: OutboxEvent) -> int:
-    position: int = event.position  # type: ignore[attr-defined]  # selected beside the columns
-    return position
 
 
 def read_cursor(text: str) -> FeedPlace:

@@ -25,7 +25,8 @@ class EventCollection(ApiView):
 
     scopes: ClassVar = {"GET": READ}
     names: ClassVar = {
-        "limit": "How many at most, 1 to 100.",
+        "limit": "How many at most, 1 to 100. A page may have fewer, or none, while `has_more` is"
+        " true: events of few types are looked for in so many at a time. Go on from `next`.",
         "order": "desc (newest first, the default), or asc to follow.",
         "after": "A cursor: go on from there, in this order. 422 `cursor_expired` where what"
         " follows is no longer kept.",
@@ -41,24 +42,20 @@ class EventCollection(ApiView):
         order, after = asked.get("order", "desc"), asked.get("after")
         if order not in {"asc", "desc"}:
             raise ApiProblem("invalid_request", "order is asc or desc.")
-        limit, ascending = _limit(asked.get("limit")), order == "asc"
         caller = get_caller(request)
-        found = queries.list_events(
+        page = queries.read_feed(
             organization_id=caller.organization_id,
             types=_readable_types(caller, asked.get("type")),
             after=_feed.read_cursor(after) if after is not None else None,
-            ascending=ascending,
-            limit=limit + 1,
+            ascending=order == "asc",
+            limit=_limit(asked.get("limit")),
         )
-        page, following = found[:limit], next(iter(found[limit:]), None)
         return Response(
             {
-                "data": [_shown(caller, event) for event in page],
-                "has_more": following is not None,
+                "data": [_shown(caller, event) for event in page.events],
+                "has_more": page.has_more,
                 # A follower that has seen everything asks again from the same place.
-                "next": _feed.write_cursor(page[-1], following=following, ascending=ascending)
-                if page
-                else after,
+                "next": _feed.write_cursor(page.end) if page.end else None,
             }
         )
 

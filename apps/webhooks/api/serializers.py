@@ -189,7 +189,7 @@ class Event(StrictSerializer):
 
 
 class EventPage(StrictSerializer):
-    """A stretch of the feed; `next` goes on from its last event, also when nothing came yet."""
+    """A stretch of the feed; `next` goes on from its end, also when nothing came yet."""
 
     data = Event(many=True)  # type: ignore[assignment]  # a field; the class's `data` stays
     has_more = TruthField()

@@ -14,8 +14,9 @@ from apps.core.ids import first_id
 from apps.webhooks import queries
 from apps.webhooks.models import WebhookBody, WebhookDelivery, WebhookFanout
 
-# An event is owed to sixteen endpoints at most, and has some ten attempts for each.
-_PORTION: Final = 50
+# An event is owed to sixteen endpoints at most, and has some ten attempts for each. Of one attempt
+# each this is a tenth of a second, most of it the look at the pages, which is the same for fewer.
+_PORTION: Final = 200
 
 # Its event went with its week, nothing is to be sent, and nothing was done with it lately.
 _OVER: Final = """

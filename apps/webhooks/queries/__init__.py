@@ -30,7 +30,7 @@ from apps.webhooks.queries._endpoints import (
     list_signing_secrets,
     lock_endpoints,
 )
-from apps.webhooks.queries._feed import BATCH_END, FeedPlace, get_event, list_events
+from apps.webhooks.queries._feed import BATCH_END, FeedPage, FeedPlace, get_event, read_feed
 from apps.webhooks.queries._inbox import (
     find_provider_connection,
     get_connection_for_update,
@@ -53,6 +53,7 @@ __all__ = [
     "Body",
     "Counted",
     "DeliveryFilter",
+    "FeedPage",
     "FeedPlace",
     "count_failed_events",
     "count_latest",
@@ -78,7 +79,6 @@ __all__ = [
     "list_due_deliveries",
     "list_due_lane_ids",
     "list_endpoints",
-    "list_events",
     "list_provider_secrets",
     "list_public_event_types",
     "list_recent_durations_ms",
@@ -91,4 +91,5 @@ __all__ = [
     "lock_lanes_of",
     "lock_owed_for",
     "lock_waiting_events",
+    "read_feed",
 ]
