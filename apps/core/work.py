@@ -29,6 +29,7 @@ RETRY_DELAYS_SECONDS: Final = (1, 5, 30, 120, 600, 1800, 3600)
 LAPSES_MAX: Final = 5
 # A lease is the hard limit of its work and this much, so that whoever takes a row over finds the
 # one before gone. What a killed worker held is with another within a minute (ADR 0109).
+HARD_SECONDS: Final = 40
 LEASE_MARGIN_SECONDS: Final = 15
 TAKEN_OVER_SECONDS_MAX: Final = 60
 # Work is never dropped by count: it is set aside for a person, who releases it with a reason.
@@ -126,7 +127,7 @@ class Kind:
     model: type[WorkRow]
     task: str
     queue: str
-    hard_seconds: int
+    hard_seconds: int = HARD_SECONDS
     in_threads: bool = False
     condition: str = ""
 

@@ -22,9 +22,7 @@ from apps.core.work import WorkRow, WorkState
 
 log = structlog.get_logger(__name__)
 
-# The most that a row's work may take. It is warned by an exception a little before: time enough to
-# record that.
-HARD_SECONDS: Final = 40
+# So long before its hard limit work is told by an exception: time enough to record that.
 _WARNING_SECONDS: Final = 5
 # Then no other row is begun and another message goes on, so that each has most of the limit.
 TASK_SECONDS_MAX: Final = 10.0
@@ -71,7 +69,7 @@ class Worker[M: WorkRow]:
     task: str
     queue: str
     perform: Callable[[M], Record[M] | None]
-    hard_seconds: int = HARD_SECONDS
+    hard_seconds: int = work.HARD_SECONDS
     in_threads: bool = False
     put_off: Callable[[M, Exception], object] = put_off
     claim: Callable[[], list[M]] | None = None

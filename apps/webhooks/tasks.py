@@ -149,15 +149,20 @@ class _Turn:
     def room(self) -> int:
         return min(RECORD_EVERY, LANE_DELIVERIES_MAX - self.made)
 
+    def is_late(self) -> bool:
+        return time.monotonic() - self.begun >= LANE_SECONDS_MAX
+
     def is_over(self) -> bool:
-        is_late = time.monotonic() - self.begun >= LANE_SECONDS_MAX
-        return is_late or self.made >= LANE_DELIVERIES_MAX
+        return self.is_late() or self.made >= LANE_DELIVERIES_MAX
 
     def send(self, owed: LaneWork, *, sender: Sender, policy: Policy) -> bool:
         """Send these one by one; false when the lane was let go, or is another's by now."""
         self.unrecorded += owed.unsendable
         self.made += len(owed.unsendable)
         for item in owed.owed:
+            # Whatever held this turn up, an attempt that begins too late would outlast its lease.
+            if self.is_late():
+                break
             # No connection is held while the other side takes its time.
             connection.close()
             with context.in_trace(item.traceparent):

@@ -16,7 +16,7 @@ from config.settings._celery import make_celery
 from tests.core.events_of_tests import opened, publish, relay_and_consume, states
 from tests.support import empty_broker
 
-KIND = Kind("tests.kind", EventWork, "core.consume", "events", 30)
+KIND = Kind("tests.kind", EventWork, "core.consume", "events")
 # What a request may lose to a dead broker (operations.md has 0.7 s).
 SECONDS_MAX = 0.7
 
@@ -87,7 +87,7 @@ class TestDeadBroker:
         begun = time.monotonic()
 
         for number in range(20):
-            fresh_nudger.send(Kind(f"tests.{number}", EventWork, "core.consume", "events", 30))
+            fresh_nudger.send(Kind(f"tests.{number}", EventWork, "core.consume", "events"))
 
         assert time.monotonic() - begun < 0.1
 
@@ -105,7 +105,7 @@ class TestDeadBroker:
         sent = []
         monkeypatch.setattr(nudging, "send_hint", sent.append)
 
-        fresh_nudger.send(Kind("tests.other", EventWork, "core.consume", "events", 30))
+        fresh_nudger.send(Kind("tests.other", EventWork, "core.consume", "events"))
         later = time.monotonic() + 5.1
         monkeypatch.setattr(nudging.time, "monotonic", lambda: later)
         fresh_nudger.send(KIND)
