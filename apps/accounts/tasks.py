@@ -16,8 +16,6 @@ from apps.core.working import Record, Worker
 
 log = structlog.get_logger(__name__)
 
-# The hard limit of the task (config/settings/_celery.py) and 15 s.
-LEASE_SECONDS: Final = 40 + 15
 # One that begins just before has twenty seconds left to the soft limit.
 TASK_SECONDS_MAX: Final = 10.0
 _MAILS_A_RUN: Final = 5
@@ -63,7 +61,6 @@ SENDING: Final = Worker(
     model=Mail,
     task="accounts.send_mail",
     queue="default",
-    lease_seconds=LEASE_SECONDS,
     seconds_max=TASK_SECONDS_MAX,
     batch=_MAILS_A_RUN,
     perform=_send,

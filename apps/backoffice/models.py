@@ -56,13 +56,18 @@ class InvariantCheck(models.Model):
     statement_count = models.PositiveIntegerField()
     broken = models.JSONField(default=list, db_comment="Names of those that returned a row.")
     unanswered = models.JSONField(
-        default=list, db_comment="Names of those that no run has come to the end of yet."
+        default=list, db_comment="Names of those of which nothing is known, or not of all rows."
     )
     next_name = models.CharField(
         max_length=100, default="", db_comment="Where the next run goes on; empty: at the first."
     )
     next_organization_id = models.UUIDField(null=True)
     next_key = models.UUIDField(null=True)
+    next_is_cut = models.BooleanField(
+        default=False,
+        db_default=False,
+        db_comment="Whether a part of that one was left out: its statement took too long.",
+    )
 
     class Meta:
         db_table = "backoffice_invariant_check"

@@ -1,5 +1,7 @@
 """Celery entry of banking: read files that came, fetch those the bank has for us."""
 
+import time
+from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from typing import Final, cast
@@ -13,9 +15,20 @@ from apps.core.actors import Actor, ActorKind
 from apps.core.working import Record, Worker
 
 ACTOR: Final = Actor.job("banking")
-_LEASE_SECONDS: Final = 120
 _FILES_A_RUN: Final = 4
 _POLLS_A_RUN: Final = 4
+# A file is read as a whole: each, however large, is to have most of the hard limit. So is a call
+# that begins just before, which has three times the channel's patience.
+_TASK_SECONDS_MAX: Final = 5
+_FETCHING_SECONDS: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fetched:
+    """How many files a bank was asked for, and whether it has no more for us."""
+
+    count: int
+    is_all: bool
 
 
 def _import(row: BankFileWork) -> None:
@@ -40,18 +53,20 @@ import_due: Final = working.register(
         model=BankFileWork,
         task="banking.import_due",
         queue="default",
-        lease_seconds=_LEASE_SECONDS,
         batch=_FILES_A_RUN,
+        seconds_max=_TASK_SECONDS_MAX,
         perform=_import,
     )
 )
 
 
 def _fetch(poll: ConnectionPoll) -> Record[ConnectionPoll]:
-    files = fetch_files(
+    fetched = fetch_files(
         organization_id=poll.organization_id, connection_id=poll.connection_id, now=clock.now()
     )
-    return partial(operations.record_poll, files=files)
+    if not fetched.is_all:
+        return operations.record_poll_unfinished
+    return partial(operations.record_poll, files=fetched.count)
 
 
 fetch_due: Final = working.register(
@@ -60,17 +75,23 @@ fetch_due: Final = working.register(
         model=ConnectionPoll,
         task="banking.fetch_due",
         queue="default",
-        lease_seconds=_LEASE_SECONDS,
         batch=_POLLS_A_RUN,
+        seconds_max=_TASK_SECONDS_MAX,
         perform=_fetch,
         put_off=operations.record_poll_failed,
     )
 )
 
 
-def fetch_files(*, organization_id: UUID, connection_id: UUID, now: datetime) -> int:
+def fetch_files(
+    *,
+    organization_id: UUID,
+    connection_id: UUID,
+    seconds_max: float = _FETCHING_SECONDS,
+    now: datetime,
+) -> Fetched:
     """
-    Take over the files the bank has for us, each imported before the next; return how many.
+    Take over the files the bank has for us, each imported before the next, for so many seconds.
 
     :raises OutsideCallError: if the bank cannot be reached
     """
@@ -81,7 +102,8 @@ def fetch_files(*, organization_id: UUID, connection_id: UUID, now: datetime) ->
         organization_id=organization_id, connection_id=connection_id
     )
     if not ibans:
-        return 0
+        return Fetched(count=0, is_all=True)
+    ends = time.monotonic() + seconds_max
     taken = 0
     for fetched in channel_of(connection).fetch(after=connection.fetched_up_to, ibans=ibans):
         operations.import_bank_file(
@@ -97,7 +119,9 @@ def fetch_files(*, organization_id: UUID, connection_id: UUID, now: datetime) ->
             organization_id=organization_id, connection_id=connection_id, up_to=fetched.number
         )
         taken += 1
-    return taken
+        if time.monotonic() > ends:
+            return Fetched(count=taken, is_all=False)
+    return Fetched(count=taken, is_all=True)
 
 
 def seed_period(_period: str, now: datetime) -> None:

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Final
 
+from celery import current_app
 from django.apps import apps
 from django.core import checks
 from django.db import connection
@@ -120,6 +121,24 @@ def work_rows_are_found(**_: object) -> list[checks.CheckMessage]:
         if not wanted <= indexes:
             hint = "apps.core.work.work_indexes makes them."
             found.append(checks.Error(f"{name} lacks an index.", hint=hint, id="kassa.E005"))
+    return found
+
+
+@checks.register(checks.Tags.models)
+def work_is_taken_over_in_time(**_: object) -> list[checks.CheckMessage]:
+    """Refuse a kind whose lease is longer than a minute, or than its task is sure to have ended."""
+    found: list[checks.CheckMessage] = []
+    for kind in work.kinds():
+        if kind.lease_seconds > work.TAKEN_OVER_SECONDS_MAX:
+            said = f"{kind.name} has a lease of {kind.lease_seconds} s."
+            hint = "A dead worker's rows are taken over within a minute: work is cut in portions."
+            found.append(checks.Error(said, hint=hint, id="kassa.E007"))
+        task = current_app.tasks.get(kind.task)
+        # In threads Celery ends no task: the work keeps to the limit itself.
+        if task is None or not (kind.in_threads or task.time_limit == kind.hard_seconds):
+            said = f"{kind.task} does not end when {kind.name} says."
+            hint = "apps.core.working.limits makes the limits of a task."
+            found.append(checks.Error(said, hint=hint, id="kassa.E008"))
     return found
 
 

@@ -5,7 +5,8 @@ Each app lists its own in `invariants.py`; this module collects and runs them.
 
 One that reads a table without bounds is a `Walk`: a portion of the keys to a statement. So no
 statement comes near the limits of a connection or keeps an old snapshot for long, and who stops
-between two of them goes on from there.
+between two of them goes on from there. Who has little time says how long a statement may take: one
+that is cut off leaves its part unanswered and is told (ADR 0109).
 """
 
 from collections.abc import Iterator, Mapping
@@ -16,16 +17,21 @@ from itertools import zip_longest
 from typing import Final
 from uuid import UUID
 
+import structlog
 from django.apps import apps
-from django.db import connection
+from django.db import OperationalError, connection
 
-from apps.core import work
+from apps.core import transactions, work
+
+log = structlog.get_logger(__name__)
 
 ROWS_SHOWN_MAX: Final = 5
 # Rows of the largest table that a walk looks at by one statement: a second or two.
 PORTION: Final = 200_000
 _FIRST_KEY: Final = UUID(int=0)
 _LAST_KEY: Final = UUID(int=2**128 - 1)
+# What Postgres says of a statement that ran into its time limit.
+_CANCELED: Final = "57014"
 # Stands for all organizations together, where a walk does not go by them.
 _EVERYONE: Final = UUID(int=1)
 
@@ -235,13 +241,15 @@ class Step:
     """
     One statement that ran: what it found, and where to go on after it, None after the last.
 
-    `is_done` says that the invariant is answered: it was walked to its end, or broke.
+    `is_done` says that the invariant is over: it was walked to its end, or broke. `is_cut` says
+    that this statement took too long, so nothing is known of what it looked at.
     """
 
     name: str
     breach: Breach | None
     is_done: bool
     following: Place | None
+    is_cut: bool = False
 
 
 def collect(*, only_apps: frozenset[str] | None = None) -> dict[str, Invariant]:
@@ -290,12 +298,13 @@ def steps(
     organization_id: UUID | None = None,
     start: Place | None = None,
     portion: int = PORTION,
+    seconds_max: float | None = None,
 ) -> Iterator[Step]:
     """
     Run the statements one by one, a walk's portion by portion; yield what each found.
 
     From `start` on, if that is a place in these statements. The invariant that it is in may have
-    been looked at in part before.
+    been looked at in part before. A statement that takes longer than `seconds_max` is cut off.
     """
     names = list(statements)
     first = names.index(start.name) if start is not None and start.name in statements else 0
@@ -305,22 +314,27 @@ def steps(
         if isinstance(invariant, str):
             # Joined on the organisation or grouped by it, it lets Postgres look at no other.
             only = f" WHERE organization_id = '{organization_id}'" if organization_id else ""
-            breach = _run(name, f"({invariant}) AS breach{only}")
-            yield Step(name, breach, is_done=True, following=following)
+            breach, is_cut = _run(name, f"({invariant}) AS breach{only}", seconds_max)
+            yield Step(name, breach, is_done=True, following=following, is_cut=is_cut)
             continue
         place = start if start is not None and start.name == name else Place(name)
-        yield from _walk(name, invariant, organization_id, place, following, portion)
+        bounds = _Bounds(portion, seconds_max)
+        yield from _walk(invariant, organization_id, place, following, bounds)
+
+
+@dataclass(frozen=True, slots=True)
+class _Bounds:
+    """How many rows a statement of a walk looks at, and for how long at most."""
+
+    portion: int
+    seconds_max: float | None
 
 
 def _walk(
-    name: str,
-    walk: Walk,
-    only: UUID | None,
-    place: Place,
-    following: Place | None,
-    portion: int,
+    walk: Walk, only: UUID | None, place: Place, following: Place | None, bounds: _Bounds
 ) -> Iterator[Step]:
     """Yield the steps of a walk: the rest of the place's organisation, then those after it."""
+    name = place.name
     while True:
         if place.key == _LAST_KEY:
             owner = only or _ask(walk.next_organization, after=place.organization_id)
@@ -329,11 +343,12 @@ def _walk(
                 return
             place = Place(name, owner, _FIRST_KEY)
         owner, after = place.organization_id, place.key
-        upto = _ask(walk.portion, org=owner, after=after, limit=portion) or _LAST_KEY
-        breach = _run(name, f"({walk.sql}) AS breach", org=owner, after=after, upto=upto)
+        upto = _ask(walk.portion, org=owner, after=after, limit=bounds.portion) or _LAST_KEY
+        values = {"org": owner, "after": after, "upto": upto}
+        breach, is_cut = _run(name, f"({walk.sql}) AS breach", bounds.seconds_max, **values)
         place = Place(name, owner, upto)
         is_done = breach is not None or (only is not None and upto == _LAST_KEY)
-        yield Step(name, breach, is_done, following if is_done else place)
+        yield Step(name, breach, is_done, following if is_done else place, is_cut)
         if is_done:
             return
 
@@ -346,7 +361,24 @@ def _ask(sql: str, **values: UUID | int) -> UUID | None:
         return found
 
 
-def _run(name: str, source: str, **values: UUID) -> Breach | None:
+def _run(
+    name: str, source: str, seconds_max: float | None, **values: UUID
+) -> tuple[Breach | None, bool]:
+    """Return what breaks the invariant, and whether the statement was cut off instead."""
+    if seconds_max is None:
+        return _find(name, source, values), False
+    try:
+        with transactions.limited(seconds=seconds_max):
+            return _find(name, source, values), False
+    except OperationalError as fault:
+        if transactions.sqlstate(fault) != _CANCELED:
+            raise
+        where = {key: str(value) for key, value in values.items()}
+        log.error("invariant_cut_off", invariant=name, seconds_max=seconds_max, **where)  # noqa: TRY400  (no fault of the code)
+        return None, True
+
+
+def _find(name: str, source: str, values: Mapping[str, UUID]) -> Breach | None:
     with connection.cursor() as cursor:
         # Without values a percent sign is one.
         cursor.execute(f"SELECT * FROM {source} LIMIT {ROWS_SHOWN_MAX}", values or None)  # noqa: S608

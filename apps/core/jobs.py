@@ -3,6 +3,9 @@ Scheduled jobs: a row per period, inserted by whoever plans first and worked lik
 
 Beat only says "look now". A planner computes every period that should exist and is not there, so a
 day without beat is caught up, and two beats make one run.
+
+A job whose work grows with the books is a generator of steps, and is worked in turns of some
+seconds: between two of them its row says where it goes on, and is due at once (ADR 0109).
 """
 
 from collections.abc import Callable, Iterator
@@ -10,12 +13,14 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from functools import partial
 from itertools import islice
+from time import monotonic
 from typing import Final, Literal, override
 
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from django.db.models.functions import Now
 
 from apps.core import clock, failpoints, transactions, work, working
+from apps.core.errors import InvariantBroken
 from apps.core.failpoints import Failpoint
 from apps.core.models import JobRun
 from apps.core.wall_clock import day_of, first_instant_at
@@ -23,9 +28,9 @@ from apps.core.working import Record, Worker
 
 JOBS_KIND: Final = "core.jobs"
 PERIODS_A_PASS_MAX: Final = 100
-# The hard limit of a task, and 15 s.
-_LEASE_SECONDS: Final = 135
 _WAIT_SECONDS: Final = 5
+# A run that stopped with more to do and has met no fault since: it is gone on with to its end.
+_UNDER_WAY: Final = Q(turns__gt=0, last_error_code="", state__in=work.OPEN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,14 +115,18 @@ class Daily:
         return Period(day.isoformat(), first_instant_at(day=day, at=self.at, zone=self.zone))
 
 
+type Run = Callable[[str, datetime], None]
+type Steps = Callable[[str, datetime, str], Iterator[str]]
+
+
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A declared job. `run(period, now)` calls one operation and may be run again."""
+    """A declared job, and the steps of its work for a period."""
 
     kind: str
     schedule: Every | Daily
     catch_up: Literal["all", "latest"]
-    run: Callable[[str, datetime], None]
+    steps: Steps
 
 
 _jobs: dict[str, Job] = {}
@@ -127,16 +136,37 @@ def declare(
     *,
     kind: str,
     schedule: Every | Daily,
-    run: Callable[[str, datetime], None],
+    run: Run | None = None,
+    steps: Steps | None = None,
     catch_up: Literal["all", "latest"] = "latest",
 ) -> None:
     """
-    Declare a job; call from `AppConfig.ready()`. `run` may be called again for a period.
+    Declare a job; call from `AppConfig.ready()`. It may be run again for a period.
+
+    `run(period, now)` is for what is over in some seconds, however large the books. Else it has
+    `steps(period, now, place)`: it yields a place after each step, of a few seconds at most, and
+    may be ended there. Called again, it goes on after the place it is given, `""` for the first
+    time; a place has 200 characters at most.
 
     `all` runs missed periods one by one in order, and a failed one stops the later ones. `latest`
-    runs the newest alone: an older one that has not run by then is given up.
+    runs the newest alone: an older one that has not begun by then is given up.
+
+    :raises InvariantBroken: without either, or with both
     """
-    _jobs[kind] = Job(kind, schedule, catch_up, run)
+    if steps is None and run is not None:
+        steps = _in_one_step(run)
+    elif steps is None or run is not None:
+        msg = f"The job {kind!r} has either a run or steps."
+        raise InvariantBroken(msg)
+    _jobs[kind] = Job(kind, schedule, catch_up, steps)
+
+
+def _in_one_step(run: Run) -> Steps:
+    def steps(period: str, now: datetime, _place: str) -> Iterator[str]:
+        run(period, now)
+        yield from ()
+
+    return steps
 
 
 def declared() -> list[Job]:
@@ -182,27 +212,43 @@ def _run(row: JobRun) -> Record[JobRun]:
     if job is None:
         # While releases change over, another process may know it already, or still.
         return partial(work.mark_retry, error_code="job_not_declared")
-    if job.catch_up == "latest" and _others(row).filter(due_at__gt=row.due_at).exists():
+    if job.catch_up == "latest" and _is_superseded(row):
         return _give_up
     if _must_wait(row, job):
         return partial(
             work.mark_retry, error_code="waits_for_earlier_period", delay_seconds=_WAIT_SECONDS
         )
-    job.run(row.period, clock.now())
+    ends = monotonic() + working.TURN_SECONDS
+    for place in job.steps(row.period, clock.now(), row.place):
+        if monotonic() > ends:
+            return partial(_stop, place=place)
     failpoints.reach(Failpoint.JOBS_RAN)
     return _finish
+
+
+def _is_superseded(row: JobRun) -> bool:
+    is_under_way = row.turns > 0 and not row.last_error_code
+    return not is_under_way and _others(row).filter(due_at__gt=row.due_at).exists()
 
 
 def _must_wait(row: JobRun, job: Job) -> bool:
     earlier = _others(row).filter(due_at__lt=row.due_at)
     if job.catch_up == "all":
         return earlier.exclude(state=work.WorkState.DONE).exists()
-    # Only the latest counts, but an earlier one may be running at this moment.
-    return earlier.filter(state=work.WorkState.LEASED, lease_until__gt=Now()).exists()
+    # Only the latest counts, but an earlier one may be running at this moment, or between turns.
+    is_running = Q(state=work.WorkState.LEASED, lease_until__gt=Now())
+    return earlier.filter(is_running | _UNDER_WAY).exists()
 
 
 def _others(row: JobRun) -> QuerySet[JobRun]:
     return JobRun.objects.filter(kind=row.kind, scope=row.scope)
+
+
+def _stop(row: JobRun, *, place: str) -> None:
+    """Let others have a turn; the row is due now, and goes on after the place."""
+    row.turns, row.place = row.turns + 1, place
+    row.save(update_fields=["turns", "place"])
+    work.mark_continued(row)
 
 
 def _finish(row: JobRun) -> None:
@@ -223,6 +269,5 @@ RUNNING: Final = Worker(
     model=JobRun,
     task="core.run_jobs",
     queue="default",
-    lease_seconds=_LEASE_SECONDS,
     perform=_run,
 )

@@ -200,6 +200,12 @@ class JobRun(WorkRow):
     scope = models.CharField(max_length=64, default="")
     period = models.CharField(max_length=32, db_comment="ISO 8601: a local date, or an instant.")
     due_at = models.DateTimeField(db_comment="The instant the period's name stands for.")
+    turns = models.PositiveIntegerField(
+        default=0, db_default=0, db_comment="How often it stopped with more to do, and went on."
+    )
+    place = models.CharField(
+        max_length=200, default="", db_default="", db_comment="Where it goes on; the job's own."
+    )
     created_at = models.DateTimeField(db_default=Now())
     finished_at = models.DateTimeField(null=True)
 

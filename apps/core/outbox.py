@@ -8,6 +8,7 @@ commit together. See events.md, section 1.
 """
 
 import json
+import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -30,8 +31,11 @@ log = structlog.get_logger(__name__)
 
 RELAY_KIND: Final = "core.relay"
 CONSUME_KIND: Final = "core.consume"
-# What a killed worker held is with another within a minute, that one's start included.
-_LEASE_SECONDS: Final = 45
+# Of the relay and of consumers, whose transactions take a second or two: deliveries wait for both,
+# so a dead worker's rows are with another sooner than those of other kinds.
+HARD_SECONDS: Final = 30
+# How long one claim of the relay goes on numbering.
+_TURN_SECONDS: Final = 5.0
 _PORTION: Final = 500
 # What a consumer is given in one transaction. That is over in a second or two, also where each
 # event is owed to the sixteen endpoints of an organisation.
@@ -211,23 +215,36 @@ def register_consumer(*, name: str, handler: Handler, ordered: bool = False) -> 
     _consumers[name] = Consumer(handler, ordered=ordered)
 
 
-def relay(*, limit: int = 500) -> int:
+def relay(*, limit: int = 500, seconds_max: float = _TURN_SECONDS) -> int:
     """Give committed batches their position and consumers their work; return how many were due."""
-    claimed = work.claim_due(OutboxBatch, limit=limit, lease_seconds=_LEASE_SECONDS)
+    ends = time.monotonic() + seconds_max
+    lease_seconds = HARD_SECONDS + work.LEASE_MARGIN_SECONDS
+    claimed = work.claim_due(OutboxBatch, limit=limit, lease_seconds=lease_seconds)
+    waiting = set()
     for organization_id in {batch.organization_id: None for batch in claimed}:
         try:
-            relay_organization(organization_id=organization_id)
+            if not relay_organization(organization_id=organization_id, ends=ends):
+                waiting.add(organization_id)
         # The boundary: a feed that cannot go on holds up no other. Its batches' leases lapse.
         except Exception:
             log.exception("feed_not_relayed", organization_id=str(organization_id))
+    if waiting:
+        left = [batch for batch in claimed if batch.organization_id in waiting]
+        work.give_back(OutboxBatch, left)
     return len(claimed)
 
 
-def relay_organization(*, organization_id: UUID) -> None:
-    """Give every batch that this organisation has committed its position, due or not."""
+def relay_organization(*, organization_id: UUID, ends: float | None = None) -> bool:
+    """
+    Give every batch that this organisation has committed its position, due or not.
+
+    False if its time was over before the last one: what is left is for who comes next.
+    """
     # In portions, so that a long backlog is no long transaction.
     while _relay_portion(organization_id=organization_id) == _PORTION:
-        pass
+        if ends is not None and time.monotonic() > ends:
+            return False
+    return True
 
 
 @transactions.outermost
@@ -439,7 +456,7 @@ CONSUMING: Final = Worker(
     model=EventWork,
     task="core.consume",
     queue="events",
-    lease_seconds=_LEASE_SECONDS,
+    hard_seconds=HARD_SECONDS,
     batch=100,
     perform=working.at_once(_consume_row),
     put_off=_put_off,

@@ -41,14 +41,17 @@ _EDGE: Final = """
         OR EXISTS (SELECT FROM core_outbox_batch WHERE id < edge.beyond)
         OR EXISTS (SELECT FROM core_outbox_event WHERE id < edge.beyond)
 """
-# The parts are read before any feed is locked.
+# A look into an index of the parts that go for each feed, however many batches lie in them.
 _NOTE: Final = """
     UPDATE core_feed_head AS head
-       SET dropped_position = greatest(head.dropped_position, gone.last), kept_since = %(edge)s
-      FROM (SELECT organization_id, MAX(position) AS last FROM core_outbox_batch
-             WHERE id < kassa_first_id(%(edge)s) AND position IS NOT NULL
-             GROUP BY organization_id) AS gone
-     WHERE head.organization_id = gone.organization_id
+       SET dropped_position = greatest(head.dropped_position, gone.position), kept_since = %(edge)s
+      FROM core_feed_head AS feed
+     CROSS JOIN LATERAL (
+           SELECT position FROM core_outbox_batch
+            WHERE organization_id = feed.organization_id
+              AND id < kassa_first_id(%(edge)s) AND position IS NOT NULL
+            ORDER BY position DESC LIMIT 1) AS gone
+     WHERE head.organization_id = feed.organization_id
 """
 
 type Holder = Callable[[UUID], bool]

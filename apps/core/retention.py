@@ -23,8 +23,8 @@ log = structlog.get_logger(__name__)
 PORTION: Final = 1000
 # About 4 MB: what one statement reads at most.
 _PAGES: Final = 512
-# Well within the time limit of a task, and the lease of a job.
-PASS_SECONDS: Final = 30.0
+# Well within the time limit of a job, which may begin ten seconds into its task.
+PASS_SECONDS: Final = 20.0
 _HOUR: Final = jobs.Every(minutes=60)
 
 _PAGE_COUNT: Final = "SELECT pg_relation_size(%s::regclass) / current_setting('block_size')::int"

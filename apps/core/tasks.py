@@ -12,7 +12,9 @@ if TYPE_CHECKING:
 
 consume: Final = working.register(outbox.CONSUMING)
 run_jobs: Final = working.register(jobs.RUNNING)
-work.register_kind(name=outbox.RELAY_KIND, model=OutboxBatch, task="core.relay", queue="events")
+work.register_kind(
+    work.Kind(outbox.RELAY_KIND, OutboxBatch, "core.relay", "events", outbox.HARD_SECONDS)
+)
 
 
 @shared_task(name="core.sweep")
@@ -22,7 +24,7 @@ def sweep(**_: object) -> None:
         work.enqueue(kind)
 
 
-@shared_task(name="core.relay")
+@shared_task(name="core.relay", **working.limits(outbox.HARD_SECONDS))
 def relay(**_: object) -> None:
     """Number committed batches and hand them to their consumers, until none is due."""
     # Worked by organization and not row by row: one lock numbers all that one has.

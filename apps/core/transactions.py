@@ -2,8 +2,8 @@
 The only place that opens a transaction (house style, section 5).
 
 `outermost` stands on what views, tasks and acts call; `required` on the parts that operations
-compose. `snapshot` is for long reads that must agree with themselves, and cannot write. There is no
-other way, and no savepoint.
+compose. `snapshot` is for long reads that must agree with themselves, and cannot write; `limited`
+for reads that must not take long. There is no other way, and no savepoint.
 """
 
 import random
@@ -250,6 +250,16 @@ def snapshot() -> Iterator[None]:
     with transaction.atomic(durable=True):  # noqa: TID251  (the one place)
         with connection.cursor() as cursor:
             cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        yield
+
+
+@contextmanager
+def limited(*, seconds: float) -> Iterator[None]:
+    """Read in a transaction of which no statement takes longer: Postgres cancels it (57014)."""
+    with transaction.atomic(durable=True):  # noqa: TID251  (the one place)
+        with connection.cursor() as cursor:
+            limit = f"{round(seconds * 1000)}ms"
+            cursor.execute("SELECT set_config('statement_timeout', %s, true)", [limit])
         yield
 
 

@@ -27,6 +27,11 @@ log = structlog.get_logger(__name__)
 
 RETRY_DELAYS_SECONDS: Final = (1, 5, 30, 120, 600, 1800, 3600)
 LAPSES_MAX: Final = 5
+# A lease is the hard limit of its work and this much, so that whoever takes a row over finds the
+# one before gone. What a killed worker held is with another within a minute (ADR 0109).
+HARD_SECONDS: Final = 40
+LEASE_MARGIN_SECONDS: Final = 15
+TAKEN_OVER_SECONDS_MAX: Final = 60
 # Work is never dropped by count: it is set aside for a person, who releases it with a reason.
 ATTEMPTS_MAX: Final = 12
 RECORDED_FIELDS: Final = [
@@ -113,28 +118,35 @@ class Kind:
     """
     One kind of work: its rows, and the task that looks for due ones.
 
-    `condition` is SQL that says which rows are meant where several kinds share a table.
+    `condition` is SQL that says which rows are meant where several kinds share a table. After
+    `hard_seconds` whoever works a row has ended: its task is killed then, or, in threads, whose
+    tasks nobody kills, the work itself keeps to it.
     """
 
     name: str
     model: type[WorkRow]
     task: str
     queue: str
+    hard_seconds: int = HARD_SECONDS
+    in_threads: bool = False
     condition: str = ""
+
+    @property
+    def lease_seconds(self) -> int:
+        """Return for how long a claimed row is the claimant's."""
+        return self.hard_seconds + LEASE_MARGIN_SECONDS
 
 
 _kinds: dict[str, Kind] = {}
 
 
-def register_kind(
-    *, name: str, model: type[WorkRow], task: str, queue: str, condition: str = ""
-) -> None:
+def register_kind(kind: Kind) -> None:
     """
-    Have the sweeper enqueue `task` on `queue` whenever rows of `model` are due.
+    Have the sweeper enqueue the kind's task on its queue whenever rows of its model are due.
 
-    Staff see its rows on the page of stuck work from then on, those that meet `condition`.
+    Staff see its rows on the page of stuck work from then on, those that meet its condition.
     """
-    _kinds[name] = Kind(name, model, task, queue, condition)
+    _kinds[kind.name] = kind
 
 
 def find_kind(name: str) -> Kind | None:

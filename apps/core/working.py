@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Final
+from typing import Final, TypedDict
 
 import structlog
 from celery import shared_task
@@ -22,8 +22,12 @@ from apps.core.work import WorkRow, WorkState
 
 log = structlog.get_logger(__name__)
 
-# Then no other row is begun and another message goes on, so that no task comes near its limit.
-TASK_SECONDS_MAX: Final = 30.0
+# So long before its hard limit work is told by an exception: time enough to record that.
+_WARNING_SECONDS: Final = 5
+# Then no other row is begun and another message goes on, so that each has most of the limit.
+TASK_SECONDS_MAX: Final = 10.0
+# After so long work that can be cut in portions stops; its row is due at once, for the next ones.
+TURN_SECONDS: Final = 10.0
 
 type Record[M: WorkRow] = Callable[[M], object]
 
@@ -51,8 +55,9 @@ class Worker[M: WorkRow]:
     in the transaction that records the outcome; a row that is still leased after it is done, and
     so is one for which None was returned. If either raises, `put_off(row, fault)` is recorded.
 
-    `batch` rows are claimed together, or what `claim` claims. Their lease is the hard limit of the
-    task and 15 s; it may be shorter where two workers on one row do no harm.
+    `batch` rows are claimed together, or what `claim` claims. Their lease is 15 s longer than
+    `hard_seconds`, after which the task is killed; threads are not, so there `perform` keeps to it
+    itself. In a task no row is begun after `seconds_max`.
 
     Of rows that are `alike` many may cost hardly more than one. They are given to `together`, with
     no transaction open; those that it returns, or all if it raises, are worked row by row. None is
@@ -63,8 +68,9 @@ class Worker[M: WorkRow]:
     model: type[M]
     task: str
     queue: str
-    lease_seconds: int
     perform: Callable[[M], Record[M] | None]
+    hard_seconds: int = work.HARD_SECONDS
+    in_threads: bool = False
     put_off: Callable[[M, Exception], object] = put_off
     claim: Callable[[], list[M]] | None = None
     alike: Callable[[M], Hashable] = lambda _row: None
@@ -72,6 +78,23 @@ class Worker[M: WorkRow]:
     batch: int = 1
     seconds_max: float = TASK_SECONDS_MAX
     condition: str = ""
+
+    @property
+    def lease_seconds(self) -> int:
+        """Return for how long a claimed row is the claimant's."""
+        return self.hard_seconds + work.LEASE_MARGIN_SECONDS
+
+
+class Limits(TypedDict, total=False):
+    """What a Celery task is declared with; nothing where the common limits hold."""
+
+    soft_time_limit: int
+    time_limit: int
+
+
+def limits(hard_seconds: int) -> Limits:
+    """Return the limits of a Celery task whose work has this hard one."""
+    return {"soft_time_limit": hard_seconds - _WARNING_SECONDS, "time_limit": hard_seconds}
 
 
 def register[M: WorkRow](worker: Worker[M]) -> Callable[..., int]:
@@ -82,18 +105,23 @@ def register[M: WorkRow](worker: Worker[M]) -> Callable[..., int]:
     adds a row nudges its kind, in whatever process.
     """
     work.register_kind(
-        name=worker.kind,
-        model=worker.model,
-        task=worker.task,
-        queue=worker.queue,
-        condition=worker.condition,
+        work.Kind(
+            worker.kind,
+            worker.model,
+            worker.task,
+            worker.queue,
+            worker.hard_seconds,
+            worker.in_threads,
+            worker.condition,
+        )
     )
 
     def work_due(**_: object) -> int:
         """Work what is due, until nothing is."""
         return run(worker)
 
-    task: Callable[..., int] = shared_task(name=worker.task)(work_due)
+    limited: Limits = {} if worker.in_threads else limits(worker.hard_seconds)
+    task: Callable[..., int] = shared_task(name=worker.task, **limited)(work_due)
     return task
 
 
@@ -128,7 +156,7 @@ def work_due[M: WorkRow](
     """Claim what is due once, and work it; return how many rows were claimed."""
     begun = time.monotonic()
     claimed = _claim(worker, limit or worker.batch)
-    ends = min(ends or begun + worker.seconds_max, begun + worker.lease_seconds)
+    ends = min(ends or begun + worker.seconds_max, begun + worker.hard_seconds)
     groups = deque(_groups(worker, claimed))
     is_begun = False
     while groups:

@@ -1,7 +1,7 @@
 """Celery entry of payouts: freeze due batches, write and send their files, let cooldowns end."""
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Final
@@ -26,10 +26,9 @@ log = structlog.get_logger("kassa.payouts")
 
 ACTOR: Final = Actor.job("payouts")
 FREEZE: Final = Actor.job("payouts.freeze")
-_LEASE_SECONDS: Final = 75
 _BATCHES_A_RUN: Final = 4
 # A step that begins just before has three times the channel's patience until its task is stopped.
-_TASK_SECONDS_MAX: Final = 15
+_TASK_SECONDS_MAX: Final = 5
 _ASK_AGAIN_SECONDS: Final = (3600, 86_400)
 _LOOK_AGAIN_SECONDS: Final = (3, 5, 10, 30)
 
@@ -37,30 +36,43 @@ _LOOK_AGAIN_SECONDS: Final = (3, 5, 10, 30)
 def register() -> None:
     """Register the jobs; called when the app is ready."""
     minute = jobs.Every(minutes=1)
-    jobs.declare(kind="payouts.freeze", schedule=minute, run=freeze_due)
-    jobs.declare(kind="payouts.end_cooldowns", schedule=minute, run=end_cooldowns)
+    jobs.declare(kind="payouts.freeze", schedule=minute, steps=freeze_due)
+    jobs.declare(kind="payouts.end_cooldowns", schedule=minute, steps=end_cooldowns)
 
 
 # --- Jobs ---------------------------------------------------------------------------------------
 
 
-def freeze_due(_period: str, now: datetime) -> None:
+def freeze_due(_period: str, now: datetime, place: str = "") -> Iterator[str]:
     """Freeze every batch whose cut-off is over; what is done is not scheduled any more."""
     # The latest day that can be due anywhere on earth: zones are ahead of UTC by 14 h at most.
-    for key in queries.list_batch_keys(until=(now + timedelta(hours=14)).date()):
+    keys = queries.list_batch_keys(until=(now + timedelta(hours=14)).date())
+    for own, key in sorted((_place_of(key), key) for key in keys):
+        # One that could not be frozen is still there, and was tried in this run.
+        if own <= place:
+            continue
         account = banking.get_bank_account(
             organization_id=key.organization_id, bank_account_id=key.bank_account_id
         )
         cut_off = CutOff(at=account.cut_off, zone=account.zone)
         if is_freeze_due(execution_day=key.execution_date, now=now, cut_off=cut_off):
-            _freeze(key, now=now)
+            # More than fit into one file make another. Up to the last, the key is still to be done.
+            while _freeze(key, now=now):
+                yield place
+        place = own
+        yield place
 
 
-def _freeze(key: queries.BatchKey, *, now: datetime) -> None:
+def _place_of(key: queries.BatchKey) -> str:
+    """Return a key's place in the order in which keys are frozen: the oldest day first."""
+    account = f"{key.organization_id} {key.bank_account_id}"
+    return f"{key.execution_date.isoformat()} {account} {key.currency} {key.rail}"
+
+
+def _freeze(key: queries.BatchKey, *, now: datetime) -> bool:
+    """Freeze one batch of the key's payouts; false if there was none fit to go."""
     try:
-        # More than fit into one file make another.
-        while operations.freeze_batch(key=key, actor=FREEZE, now=now) is not None:
-            pass
+        return operations.freeze_batch(key=key, actor=FREEZE, now=now) is not None
     # The boundary: the oldest day comes first, each minute, and must not keep everybody else's
     # money from leaving. The log line pages.
     except Exception:
@@ -69,11 +81,16 @@ def _freeze(key: queries.BatchKey, *, now: datetime) -> None:
             organization_id=str(key.organization_id),
             execution_date=key.execution_date.isoformat(),
         )
+        return False
 
 
-def end_cooldowns(_period: str, now: datetime) -> None:
+def end_cooldowns(_period: str, now: datetime, place: str = "") -> Iterator[str]:
     """Let held payouts go on whose cooldown is over."""
     for payout in queries.list_cooled_down(now=now):
+        # One that cannot go on is still there, and was tried in this run.
+        own = f"{payout.available_at:%Y-%m-%dT%H:%M:%S.%f} {payout.id}"
+        if own <= place:
+            continue
         try:
             operations.end_cooldown(
                 organization_id=payout.organization_id, payout_id=payout.id, now=now
@@ -81,6 +98,7 @@ def end_cooldowns(_period: str, now: datetime) -> None:
         # The boundary: one payout that cannot go on stays held and holds up no other.
         except Exception:
             log.exception("payout_cooldown_not_ended", payout_id=str(payout.id))
+        yield own
 
 
 # --- Batches ------------------------------------------------------------------------------------
@@ -198,7 +216,6 @@ work_batches: Final = working.register(
         model=BatchWork,
         task="payouts.work_batches",
         queue="money",
-        lease_seconds=_LEASE_SECONDS,
         batch=_BATCHES_A_RUN,
         seconds_max=_TASK_SECONDS_MAX,
         perform=lambda row: _STEPS[row.step](row),

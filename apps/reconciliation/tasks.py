@@ -26,7 +26,6 @@ MATCHING: Final = Worker(
     model=LineQueue,
     task="reconciliation.match_due",
     queue="money",
-    lease_seconds=operations.LEASE_SECONDS,
     perform=_match,
 )
 match_due: Final = working.register(MATCHING)

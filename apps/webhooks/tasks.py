@@ -9,6 +9,7 @@ instant: a lane whose holder died falls due again when its lease ends, and sends
 
 import time
 import traceback
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -38,19 +39,20 @@ LANE_SECONDS_MAX: Final = 10.0
 LANE_DELIVERIES_MAX: Final = 50
 RECORD_EVERY: Final = 20
 RECORD_SECONDS: Final = 1.0
-# The hard limit of the work (a last attempt may begin just before the turn ends) and 15 s.
-LEASE_SECONDS: Final = int(LANE_SECONDS_MAX + ATTEMPT_SECONDS_MAX + 15)
+# A last attempt may begin just before the turn ends. No task's limit ends a thread: this holds by
+# the turn's own clock and the attempt's own deadline.
+HARD_SECONDS: Final = int(LANE_SECONDS_MAX + ATTEMPT_SECONDS_MAX)
 TASK_SECONDS_MAX: Final = 60.0
 _LANES_LOOKED_AT: Final = 64
 
 
 def register() -> None:
     """Declare the app's jobs, and what it needs events for; called when the app is ready."""
-    jobs.declare(kind="webhooks.purge_inbox", schedule=jobs.Every(minutes=60), run=purge_inbox)
-    # A pass ends after half a minute and removes what 60,000 events were owed as: more often than
+    jobs.declare(kind="webhooks.purge_inbox", schedule=jobs.Every(minutes=60), steps=purge_inbox)
+    # A pass ends after twenty seconds and removes what 40,000 events were owed as: more often than
     # others, so that it keeps up with a hundred events a second (ADR 0112).
     jobs.declare(
-        kind="webhooks.purge_deliveries", schedule=jobs.Every(minutes=10), run=purge_deliveries
+        kind="webhooks.purge_deliveries", schedule=jobs.Every(minutes=5), run=purge_deliveries
     )
     partitions.register_holder(name="webhooks.deliver", is_needed=queries.has_pending_before)
 
@@ -78,7 +80,8 @@ def _lanes(*, kind: str, task: str, queue: str, is_slow: bool) -> Worker[Webhook
         model=WebhookLane,
         task=task,
         queue=queue,
-        lease_seconds=LEASE_SECONDS,
+        hard_seconds=HARD_SECONDS,
+        in_threads=True,
         seconds_max=TASK_SECONDS_MAX,
         condition="is_slow" if is_slow else "NOT is_slow",
         claim=claim,
@@ -105,7 +108,8 @@ def claim_lane(*, is_slow: bool) -> WebhookLane | None:
     ids = queries.list_due_lane_ids(is_slow=is_slow, limit=_LANES_LOOKED_AT)
     if not ids:
         return None
-    claimed = work.claim_due(WebhookLane, limit=1, lease_seconds=LEASE_SECONDS, only_ids=ids)
+    lease_seconds = HARD_SECONDS + work.LEASE_MARGIN_SECONDS
+    claimed = work.claim_due(WebhookLane, limit=1, lease_seconds=lease_seconds, only_ids=ids)
     return claimed[0] if claimed else None
 
 
@@ -147,15 +151,20 @@ class _Turn:
     def room(self) -> int:
         return min(RECORD_EVERY, LANE_DELIVERIES_MAX - self.made)
 
+    def is_late(self) -> bool:
+        return time.monotonic() - self.begun >= LANE_SECONDS_MAX
+
     def is_over(self) -> bool:
-        is_late = time.monotonic() - self.begun >= LANE_SECONDS_MAX
-        return is_late or self.made >= LANE_DELIVERIES_MAX
+        return self.is_late() or self.made >= LANE_DELIVERIES_MAX
 
     def send(self, owed: LaneWork, *, sender: Sender, policy: Policy) -> bool:
         """Send these one by one; false when the lane was let go, or is another's by now."""
         self.unrecorded += owed.unsendable
         self.made += len(owed.unsendable)
         for item in owed.owed:
+            # Whatever held this turn up, an attempt that begins too late would outlast its lease.
+            if self.is_late():
+                break
             # No connection is held while the other side takes its time.
             connection.close()
             with context.in_trace(item.traceparent):
@@ -295,9 +304,7 @@ INBOUND: Final = Worker(
     model=InboundEvent,
     task="webhooks.work_inbound",
     queue="events",
-    # Each is one short transaction.
-    lease_seconds=60,
-    # A body may be a mebibyte.
+    # Each is one short transaction. A body may be a mebibyte.
     batch=10,
     perform=_work_event,
     put_off=_put_event_off,
@@ -305,13 +312,12 @@ INBOUND: Final = Worker(
 work_inbound: Final = working.register(INBOUND)
 
 
-def purge_inbox(_period: str, now: datetime) -> None:
-    """Let go of what providers told once it was kept long enough; what is left over comes later."""
-    ends = time.monotonic() + working.TASK_SECONDS_MAX
+def purge_inbox(_period: str, now: datetime, _place: str = "") -> Iterator[str]:
+    """Let go of what providers told once it was kept long enough, portion by portion."""
     for look in (
         operations.purge_inbound_bodies,
         partial(operations.purge_inbound_events, now=now),
     ):
         while look() == operations.PURGED_AT_ONCE:
-            if time.monotonic() > ends:
-                return
+            # What is gone is not looked at again, so it begins anywhere.
+            yield ""

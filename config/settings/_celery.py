@@ -29,9 +29,6 @@ ROUTES: Final = {
     "*": {"queue": "default"},
 }
 
-# Of tasks whose leases are to end sooner than the common limits would let them.
-_LIMITS: Final = {"accounts.send_mail": {"soft_time_limit": 30, "time_limit": 40}}
-
 _TRANSPORT_WORKER: Final[dict[str, object]] = {
     "socket_connect_timeout": 5,
     "socket_timeout": 30,
@@ -77,9 +74,9 @@ def make_celery(*, broker_url: str, role: str, key_prefix: str = "") -> dict[str
         "task_serializer": "json",
         "accept_content": ["json"],
         "result_accept_content": ["json"],
+        # Of tasks that hold no row. Those that do have limits of their kind, under its lease.
         "task_soft_time_limit": 90,
         "task_time_limit": 120,
-        "task_annotations": [MoneyLimits(), _LIMITS],
         "task_create_missing_queues": False,
         # Each with its own exchange and key: by default they share one, and all get every message.
         "task_queues": [Queue(name, Exchange(name), routing_key=name) for name in QUEUES],
@@ -118,13 +115,3 @@ def make_celery(*, broker_url: str, role: str, key_prefix: str = "") -> dict[str
         },
     }
     return {f"CELERY_{name.upper()}": value for name, value in settings.items()}
-
-
-class MoneyLimits:
-    """Tasks that move money end sooner: 45 s to stop by themselves, 60 s in all."""
-
-    def annotate(self, task: Any) -> dict[str, int] | None:  # noqa: ANN401  Celery's Task has no usable type here
-        """Return the task's own limits, or None where the common ones hold."""
-        if str(task.name).startswith(("ledger.", "payments.", "payouts.")):
-            return {"soft_time_limit": 45, "time_limit": 60}
-        return None

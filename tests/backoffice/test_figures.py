@@ -52,7 +52,7 @@ class TestRollUp:
         assert shown(house) == money_of(house)
 
     def test_counts_a_day_once_however_the_lines_came(self, house, db):
-        tasks.roll_up_everything("2026-01-01T00:00Z", clock.now())
+        list(tasks.roll_up_everything("2026-01-01T00:00Z", clock.now()))
 
         assert shown(house) == money_of(house)
 
@@ -94,6 +94,60 @@ class TestInvariants:
         assert first.broken == [name]
         assert second.broken == []
 
+    @pytest.mark.parametrize("seconds", [0, 60], ids=["over several runs", "in one"])
+    def test_that_take_too_long_are_unanswered_and_hold_up_no_other(
+        self, house, db, monkeypatch, seconds
+    ):
+        slow = "SELECT organization_id, pg_sleep(60) FROM {rows} AS line"
+        walked = invariants.by_id("banking_line", slow)
+        at_once = slow.format(rows="banking_line")
+        others = dict(list(invariants.collect().items())[:2])
+        statements = {"walked": walked, "at_once": at_once} | others
+        monkeypatch.setattr(invariants, "collect", lambda: statements)
+        InvariantCheck.objects.create(
+            checked_at=clock.now(), statement_count=4, broken=["walked", "at_once"]
+        )
+
+        def check():
+            return operations.check_invariants(
+                now=clock.now(), seconds_max=seconds, statement_seconds_max=0.1
+            )
+
+        kept = check()
+        while kept.next_name:
+            kept = check()
+
+        # What was broken stays so, since nothing says that it is not.
+        assert (kept.unanswered, kept.statement_count) == (["walked", "at_once"], 2)
+        assert kept.broken == ["walked", "at_once"]
+        assert kept.next_is_cut is False
+
+    def test_are_answered_again_once_they_are_quick_enough(self, house, db, monkeypatch):
+        names = list(invariants.collect())[:2]
+        statements = {name: invariants.collect()[name] for name in names}
+        monkeypatch.setattr(invariants, "collect", lambda: statements)
+        InvariantCheck.objects.create(
+            checked_at=clock.now(), statement_count=0, unanswered=names, broken=names[:1]
+        )
+
+        kept = operations.check_invariants(now=clock.now())
+
+        assert (kept.unanswered, kept.broken, kept.statement_count) == ([], [], 2)
+
+    def test_of_large_books_take_a_turn_a_time_and_five_a_run(self, house, db, monkeypatch):
+        monkeypatch.setattr(operations, "check_invariants", self._one_statement)
+        before = InvariantCheck.objects.count()
+
+        steps = list(tasks.check_invariants("", clock.now()))
+        later = list(tasks.check_invariants("", clock.now(), "3"))
+
+        assert (steps, later) == (["1", "2", "3", "4", "5"], ["4", "5"])
+        assert InvariantCheck.objects.count() == before + 7
+
+    @staticmethod
+    def _one_statement(*, now, check=operations.check_invariants):
+        return check(now=now, seconds_max=0)
+
     def test_begin_anew_after_a_place_that_is_gone(self, house, db):
         InvariantCheck.objects.create(
             checked_at=clock.now(), statement_count=59, next_name="of_another_release",
@@ -113,6 +167,16 @@ class TestInvariants:
 
         assert "1 broken" in text
         assert "ledger_trial_balance_is_zero" in text
+
+    def test_that_are_unanswered_are_named_there_too(self, browse, house):
+        InvariantCheck.objects.create(
+            checked_at=clock.now(), statement_count=59, unanswered=["ledger_link_has_its_entry"]
+        )
+
+        text = browse("anton").get("/admin/").content.decode()
+
+        assert "1 unanswered" in text
+        assert "ledger_link_has_its_entry" in text
 
 
 def test_both_jobs_are_declared():

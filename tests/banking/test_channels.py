@@ -11,7 +11,8 @@ from apps.banking.adapters import channel_of
 from apps.banking.adapters.port import SendOutcome
 from apps.banking.adapters.sandbox import SandboxChannel
 from apps.banking.models import BankConnection, BankFile, ConnectionPoll
-from apps.banking.tasks import fetch_due
+from apps.banking.tasks import Fetched, fetch_due, fetch_files
+from apps.core import work
 from apps.core.errors import Declined, OutcomeUnknown, Unavailable
 from apps.core.transactions import outermost
 from tests.banking.factories import ACTOR, NOW, create_bank_account, create_organization
@@ -103,6 +104,25 @@ class TestFetching:
         poll = ConnectionPoll.objects.get()
         assert (poll.state, poll.quiet_polls, poll.last_error_code) == ("pending", 1, "")
         assert BankConnection.objects.get().fetched_up_to == 2
+
+    def test_stops_in_time_and_asks_on_at_once(self, bank, settings):
+        settings.SANDBOX_URL = bank.url
+        organization_id = create_organization()
+        account = create_bank_account(organization_id, channel="sandbox")
+        for number in range(2):
+            bank.post("/bank/credits", {"iban": IBAN, "amount": f"{number + 1}.00", "name": "Ada"})
+
+        asked = {"organization_id": organization_id, "connection_id": account.connection_id}
+        first = fetch_files(**asked, seconds_max=-1, now=NOW)
+
+        assert first == Fetched(count=1, is_all=False)
+        assert BankConnection.objects.get().fetched_up_to == 1
+        [poll] = work.claim_due(ConnectionPoll, limit=1, lease_seconds=60)
+        outermost(operations.record_poll_unfinished)(poll)
+        assert (poll.state, poll.quiet_polls, poll.attempts) == ("pending", 0, 0)
+        assert fetch_due() == 1
+        assert set(BankFile.objects.values_list("state", flat=True)) == {"imported"}
+        assert BankFile.objects.count() > 1
 
     def test_asks_again_where_the_bank_was_away(self, settings):
         settings.SANDBOX_URL = "http://127.0.0.1:9"

@@ -12,7 +12,7 @@ from standardwebhooks import Webhook
 from apps.core.models import JobRun, OutboxBatch
 from apps.webhooks.models import WebhookLane
 from tests.chaos.house import PATIENCE_SECONDS
-from tests.chaos.oracles import assert_delivered, is_settled
+from tests.chaos.oracles import assert_delivered, assert_sound, is_settled
 from tests.support import wait_until
 from tests.webhooks.factories import create_endpoint, owe, publish
 
@@ -20,6 +20,7 @@ pytestmark = [pytest.mark.soak, pytest.mark.timeout(280)]
 
 # Of the minute within which others take over, a few seconds are the sweep's and theirs.
 LEASE_SECONDS_MAX = 50
+JOB_LEASE_SECONDS_MAX = 56
 TEN_MINUTES = 1 / 6
 EVERYTHING = ("money", "settlement", "events", "risk", "default")
 
@@ -68,6 +69,26 @@ class TestKilledWorkers:
 
         assert_delivered(organization, far)
         assert len(far.ids()) == 13
+
+    def test_are_succeeded_in_their_jobs_too(self, house, organization):
+        house.beat()
+        doomed = house.worker("default", KASSA_FAILPOINTS="work.claimed=kill")
+        doomed.wait_for("failpoint work.claimed: kill")
+        doomed.kill()
+        killed_at = database_now()
+
+        held = list(JobRun.objects.filter(state="leased"))
+        longest = max(row.lease_until for row in held) - killed_at
+        assert longest < timedelta(seconds=JOB_LEASE_SECONDS_MAX)
+        house.worker("default")
+
+        # Nobody ends their leases for them; a period that a later one replaced is done as well.
+        mine = JobRun.objects.filter(id__in=[row.id for row in held])
+        wait_until(
+            lambda: set(mine.values_list("state", flat=True)) == {"done"}, seconds=PATIENCE_SECONDS
+        )
+        assert set(mine.values_list("attempts", flat=True)) == {2}
+        assert_sound(organization)
 
 
 class TestWorkersToldToEnd:

@@ -49,7 +49,6 @@ ERRANDS = Worker(
     model=Errand,
     task=TASK,
     queue="default",
-    lease_seconds=135,
     batch=50,
     perform=working.at_once(do),
 )

@@ -1,6 +1,7 @@
 """The direction of the house, where an import linter cannot look; what work rows must have."""
 
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -88,6 +89,34 @@ class TestWorkRowsAreFound:
             ("kassa.E004", "core.Forgotten has no kind of work."),
             ("kassa.E005", "core.Forgotten lacks an index."),
         ]
+
+
+class TestWorkIsTakenOverInTime:
+    def test_in_every_app(self):
+        assert len(work.kinds()) >= 10
+        assert checks.work_is_taken_over_in_time() == []
+
+    def test_and_a_kind_is_named_whose_lease_is_too_long_or_whose_task_goes_on(self, monkeypatch):
+        relay = work.find_kind("core.relay")
+        kinds = {
+            "a.long": replace(relay, name="a.long", hard_seconds=46),
+            "a.lost": replace(relay, name="a.lost", task="a.task"),
+        }
+        monkeypatch.setattr(work, "_kinds", kinds)
+
+        found = checks.work_is_taken_over_in_time()
+
+        assert [(error.id, error.msg) for error in found] == [
+            ("kassa.E007", "a.long has a lease of 61 s."),
+            ("kassa.E008", "core.relay does not end when a.long says."),
+            ("kassa.E008", "a.task does not end when a.lost says."),
+        ]
+
+    def test_and_a_thread_keeps_to_its_limit_itself(self, monkeypatch):
+        relay = replace(work.find_kind("core.relay"), hard_seconds=25)
+        monkeypatch.setattr(work, "_kinds", {"core.relay": replace(relay, in_threads=True)})
+
+        assert checks.work_is_taken_over_in_time() == []
 
 
 @pytest.mark.django_db

@@ -3,6 +3,7 @@
 import pytest
 from django.core.management import call_command
 from django.db.models import NOT_PROVIDED, Field
+from structlog.testing import capture_logs
 
 from apps.core import invariants, work
 from apps.core.ids import new_id
@@ -120,6 +121,31 @@ class TestCheck:
         assert places == sorted(set(places))
         again = list(invariants.steps(BATCHES, start=steps[1].following, portion=1))
         assert again == steps[2:]
+
+    @pytest.mark.parametrize(
+        "slow",
+        [
+            "SELECT organization_id, pg_sleep(60) FROM core_outbox_batch",
+            invariants.by_organization(
+                "core_outbox_batch",
+                "SELECT batch.organization_id, pg_sleep(60) FROM {rows} AS batch",
+            ),
+        ],
+        ids=["at once", "walked"],
+    )
+    def test_cuts_off_what_takes_too_long_and_goes_on(self, feed, slow):
+        statements = {"slow": slow} | BATCHES
+
+        with capture_logs() as said:
+            steps = list(invariants.steps(statements, seconds_max=0.1))
+
+        cut = [step for step in steps if step.is_cut]
+        assert {step.name for step in cut} == {"slow"}
+        assert [step.breach for step in steps] == [None] * len(steps)
+        assert [step.name for step in steps if step.is_done] == ["slow", *BATCHES]
+        assert [(one["event"], one["invariant"]) for one in said] == [
+            ("invariant_cut_off", "slow")
+        ] * len(cut)
 
     def test_looks_at_one_organization_where_that_is_asked(self, feed):
         past_the_guards("UPDATE core_outbox_batch SET event_count = 9 WHERE position = 1")

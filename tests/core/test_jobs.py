@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from apps.core import jobs, work
+from apps.core import jobs, work, working
+from apps.core.errors import InvariantBroken
 from apps.core.jobs import Daily, Every
 from apps.core.models import JobRun
 from tests.core.events_of_tests import end_delays, make_due
@@ -329,6 +330,13 @@ class TestRun:
         assert declared.runs == []
         assert JobRun.objects.get(state="pending").last_error_code == "waits_for_earlier_period"
 
+    def test_has_either_a_run_or_steps(self, declared):
+        for ways in ({}, {"run": print, "steps": print}):
+            with pytest.raises(InvariantBroken):
+                jobs.declare(kind="tests.job", schedule=Every(10), **ways)
+
+        assert jobs.declared() == []
+
     def test_waits_for_a_process_that_knows_the_job(self, declared):
         declared("tests.new")
         jobs.plan_due(now=NOW)
@@ -353,3 +361,133 @@ class TestRun:
         jobs.run_due()
 
         assert JobRun.objects.get().state == "leased"
+
+
+@pytest.mark.django_db(transaction=True)
+class TestSteps:
+    """A job whose work is cut: between two turns its row says where it goes on."""
+
+    @pytest.fixture(autouse=True)
+    def _short_turns(self, monkeypatch):
+        monkeypatch.setattr(working, "TURN_SECONDS", -1.0)
+
+    @pytest.fixture
+    def counting(self, monkeypatch):
+        """Declare a job of three steps; return what it did, and a step that fails."""
+        monkeypatch.setattr(jobs, "_jobs", {})
+        done: list[str] = []
+        broken: set[str] = set()
+
+        def steps(period, _now, place):
+            for step in "abc":
+                if step > place:
+                    if step in broken:
+                        raise ZeroDivisionError
+                    done.append(f"{period[-6:-1]} {step}")
+                    yield step
+
+        jobs.declare(kind="tests.job", schedule=Every(10), steps=steps)
+        return done, broken
+
+    def row(self, minutes=0) -> JobRun:
+        return JobRun.objects.get(due_at=at(minutes))
+
+    def test_are_gone_on_with_where_the_turn_before_ended(self, counting):
+        done, _ = counting
+        jobs.plan_due(now=NOW)
+
+        jobs.run_due()
+
+        # Due now, and it was no failed attempt.
+        stopped = self.row()
+        assert (stopped.state, stopped.turns, stopped.place) == ("pending", 1, "a")
+        assert (stopped.attempts, stopped.lapses, stopped.last_error_code) == (0, 0, "")
+        assert stopped.finished_at is None
+        assert work.due_kinds() == [work.find_kind("core.jobs")]
+        run_all()
+        assert done == ["09:30 a", "09:30 b", "09:30 c"]
+        ended = self.row()
+        assert (ended.state, ended.turns, ended.place) == ("done", 3, "c")
+        assert ended.finished_at is not None
+
+    def test_are_all_one_turn_where_there_is_time(self, counting, monkeypatch):
+        monkeypatch.setattr(working, "TURN_SECONDS", 60.0)
+        done, _ = counting
+        jobs.plan_due(now=NOW)
+
+        jobs.run_due()
+
+        assert len(done) == 3
+        assert (self.row().state, self.row().turns) == ("done", 0)
+
+    def test_however_many_are_never_set_aside(self, monkeypatch):
+        monkeypatch.setattr(jobs, "_jobs", {})
+        turns = 3 * work.ATTEMPTS_MAX
+
+        def steps(_period, _now, place):
+            for step in range(int(place or 0) + 1, turns + 1):
+                yield str(step)
+
+        jobs.declare(kind="tests.job", schedule=Every(10), steps=steps)
+        jobs.plan_due(now=NOW)
+
+        run_all(2 * turns)
+
+        assert (self.row().state, self.row().turns) == ("done", turns)
+
+    def test_once_begun_end_before_a_later_period_begins(self, counting):
+        done, _ = counting
+        jobs.plan_due(now=NOW)
+        jobs.run_due()
+        jobs.plan_due(now=at(10))
+
+        run_all()
+
+        assert done == [f"{period} {step}" for period in ("09:30", "09:40") for step in "abc"]
+        assert [self.row(minutes).state for minutes in (0, 10)] == ["done", "done"]
+
+    def test_that_were_not_begun_give_way_to_a_later_period(self, counting):
+        done, _ = counting
+        jobs.plan_due(now=NOW)
+        jobs.plan_due(now=at(10))
+
+        run_all()
+
+        assert done == ["09:40 a", "09:40 b", "09:40 c"]
+        assert self.row().last_error_code == "superseded"
+
+    def test_that_fail_give_way_too_and_hold_up_nothing(self, counting):
+        done, broken = counting
+        jobs.plan_due(now=NOW)
+        jobs.run_due()
+        broken.add("b")
+        make_due(JobRun)
+        jobs.run_due()
+        failed = self.row()
+        assert (failed.state, failed.last_error_code, failed.attempts) == (
+            "pending",
+            "ZeroDivisionError",
+            1,
+        )
+        broken.clear()
+        jobs.plan_due(now=at(10))
+
+        run_all()
+
+        assert done == ["09:30 a", "09:40 a", "09:40 b", "09:40 c"]
+        assert self.row().last_error_code == "superseded"
+
+    def test_of_a_dead_worker_are_gone_on_with_after_its_lease(self, counting):
+        done, _ = counting
+        jobs.plan_due(now=NOW)
+        jobs.run_due()
+        # It has the row and ends here, the place of the turn before in it.
+        [dead] = work.claim_due(JobRun, limit=1, lease_seconds=60)
+        assert jobs.run_due() == 0
+
+        make_due(JobRun)
+        jobs.run_due()
+
+        assert done == ["09:30 a", "09:30 b"]
+        assert (self.row().place, self.row().lapses) == ("b", 0)
+        assert self.row().lease_token != dead.lease_token

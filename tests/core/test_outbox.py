@@ -311,6 +311,23 @@ class TestRelay:
 
         assert positions() == [1, 2, 3, 4, 5]
 
+    def test_whose_time_is_over_gives_back_what_it_did_not_number(self, monkeypatch):
+        monkeypatch.setattr(outbox, "_PORTION", 2)
+        for _ in range(5):
+            publish(opened())
+
+        assert outbox.relay(seconds_max=-1) == 5
+
+        # Due at once for whoever comes, and nothing is held against them.
+        rows = OutboxBatch.objects.order_by("inserted_at")
+        assert list(rows.values_list("position", "state", "attempts", "lapses")) == [
+            (1, "done", 1, 0),
+            (2, "done", 1, 0),
+            *[(None, "pending", 0, 0)] * 3,
+        ]
+        assert outbox.relay() == 3
+        assert positions() == [1, 2, 3, 4, 5]
+
     def test_gives_a_consumer_that_registers_later_what_comes_later(self, recorder):
         publish(opened("early"))
         outbox.relay()

@@ -190,6 +190,6 @@ class TestJobs:
     def test_leave_nothing_broken(self):
         for job in jobs.declared():
             if job.kind.startswith("core.purge"):
-                job.run("", LATER)
+                list(job.steps("", LATER, ""))
 
         assert invariants.breaches() == []

@@ -57,7 +57,7 @@ class TestCountWork:
 
     def test_has_a_kind_by_its_registration_alone(self, monkeypatch):
         monkeypatch.setattr(work, "_kinds", dict(work._kinds))
-        work.register_kind(name="a.kind", model=EventWork, task="a.task", queue="events")
+        work.register_kind(work.Kind("a.kind", EventWork, "a.task", "events", 30))
         add()
 
         assert counted(kind="a.kind").number(Standing.DUE) == 1

@@ -107,7 +107,7 @@ class TestRun:
     def test_begins_no_row_whose_lease_may_be_over(self):
         add(*"abc")
 
-        assert working.work_due(replace(ERRANDS, lease_seconds=0)) == 3
+        assert working.work_due(replace(ERRANDS, hard_seconds=0)) == 3
 
         assert states() == {"done": 1, "pending": 2}
 

@@ -175,8 +175,8 @@ class TestTheSweeper:
         )  # fmt: skip
         post(organization, lasting)
 
-        tasks.expire_due("", NOW)
-        tasks.expire_due("", NOW)
+        list(tasks.expire_due("", NOW))
+        list(tasks.expire_due("", NOW))
 
         assert dict(Hold.objects.values_list("id", "status")) == {
             over: "expired",

@@ -162,7 +162,7 @@ class TestClosing:
         before = list(PeriodBalance.objects.values_list("account_id", "closing"))
 
         assert books.finish() == "closed"
-        tasks.close_periods("now", LATER)
+        list(tasks.close_periods("now", LATER))
 
         assert books.period().event_sequence == period.event_sequence
         assert list(PeriodBalance.objects.values_list("account_id", "closing")) == before
@@ -234,7 +234,7 @@ class TestClosing:
             assert books.period().state == "closing"
 
         def closed() -> bool:
-            tasks.close_periods("now", LATER)
+            list(tasks.close_periods("now", LATER))
             return books.period().state == "closed"
 
         wait_until(closed)

@@ -378,7 +378,7 @@ class TestJob:
         fund(other, cy, 5)
         outbox.relay(limit=100)
 
-        tasks.seal_due("2026-11-02T09:30Z", NOW)
+        list(tasks.seal_due("2026-11-02T09:30Z", NOW))
 
         assert_sealed(organization)
         assert_sealed(other)
@@ -397,7 +397,7 @@ class TestJob:
 
         monkeypatch.setattr(operations, "seal_entries", seal_entries)
 
-        tasks.seal_due("2026-11-02T09:30Z", NOW)
+        list(tasks.seal_due("2026-11-02T09:30Z", NOW))
 
         assert ChainHead.objects.get().organization_id == other
 

@@ -26,7 +26,7 @@ FREEZE = f"""
 import django; django.setup()
 from datetime import datetime
 from apps.payouts import tasks
-tasks.freeze_due("", datetime.fromisoformat("{CUT_OFF.isoformat()}"))
+list(tasks.freeze_due("", datetime.fromisoformat("{CUT_OFF.isoformat()}")))
 """
 WORK = """
 import django; django.setup()
@@ -140,7 +140,7 @@ class TestFreezing:
         assert set(Payout.objects.values_list("state", flat=True)) == {"scheduled"}
         assert available(home, customer) == 4_800_00
 
-        tasks.freeze_due("", CUT_OFF)
+        list(tasks.freeze_due("", CUT_OFF))
 
         batch = PayoutBatch.objects.get()
         assert (batch.attempt_count, batch.total_minor) == (20, 200_00)
@@ -149,7 +149,7 @@ class TestFreezing:
 
 class TestWriting:
     def test_killed_before_it_is_stored_is_mended_with_the_same_bytes(self, home, payouts):
-        tasks.freeze_due("", CUT_OFF)
+        list(tasks.freeze_due("", CUT_OFF))
         batch = PayoutBatch.objects.get()
         expected = operations.write_file(batch)
         kill_at("banking_file", WORK)
@@ -175,7 +175,7 @@ class TestSending:
 
     def test_killed_after_the_bank_took_it_is_never_sent_again(self, home, customer, payouts, bank):
         bank.call("/control", {"behaviour": "timeout_after", "options": {"seconds": 60}})
-        tasks.freeze_due("", CUT_OFF)
+        list(tasks.freeze_due("", CUT_OFF))
         batch = PayoutBatch.objects.get()
         with running_worker("money", pool="threads", SANDBOX_URL=bank.url) as worker:
             wait_until(swept(lambda: bank.has(batch.message_id) is not None))
@@ -203,7 +203,7 @@ class TestSending:
 
     def test_killed_before_the_bank_took_it_stays_reserved(self, home, customer, payouts, bank):
         bank.call("/control", {"behaviour": "timeout_before", "options": {"seconds": 60}})
-        tasks.freeze_due("", CUT_OFF)
+        list(tasks.freeze_due("", CUT_OFF))
         batch = PayoutBatch.objects.get()
         with running_worker("money", pool="threads", SANDBOX_URL=bank.url) as worker:
             wait_until(swept(lambda: PayoutBatch.objects.get().send_started_at is not None))
@@ -221,7 +221,7 @@ class TestSending:
         assert BatchWork.objects.get(step="status").next_attempt_at > clock.now()
 
     def test_goes_from_freeze_to_settlement_by_itself(self, home, customer, payouts, bank):
-        tasks.freeze_due("", CUT_OFF)
+        list(tasks.freeze_due("", CUT_OFF))
         for step in ("export", "send"):
             make_due(step)
             tasks.work_batches()

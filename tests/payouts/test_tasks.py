@@ -15,10 +15,10 @@ class TestFreezeDue:
     def test_freezes_at_the_cut_off_and_not_before(self, home, target):
         request(home, target, 100_00)
 
-        tasks.freeze_due("", CUT_OFF - timedelta(seconds=1))
+        list(tasks.freeze_due("", CUT_OFF - timedelta(seconds=1)))
         early = PayoutBatch.objects.count()
         for _ in range(2):
-            tasks.freeze_due("", CUT_OFF)
+            list(tasks.freeze_due("", CUT_OFF))
 
         assert (early, PayoutBatch.objects.count()) == (0, 1)
 
@@ -27,7 +27,7 @@ class TestFreezeDue:
         for number in range(5):
             request(home, target, 1_00, remittance=f"{number}")
 
-        tasks.freeze_due("", CUT_OFF)
+        list(tasks.freeze_due("", CUT_OFF))
 
         counts = PayoutBatch.objects.order_by("id").values_list("attempt_count", flat=True)
         assert list(counts) == [2, 2, 1]
@@ -47,7 +47,7 @@ class TestFreezeDue:
 
         monkeypatch.setattr(operations, "freeze_batch", broken)
 
-        tasks.freeze_due("", CUT_OFF + timedelta(days=1))
+        list(tasks.freeze_due("", CUT_OFF + timedelta(days=1)))
 
         assert PayoutBatch.objects.get().execution_date == date(2026, 11, 25)
 
@@ -115,8 +115,8 @@ class TestEndCooldowns:
         settings.PAYOUT_COOLDOWN_HOURS = 24
         payout = request(home, factories.destination(home, customer), 100_00)
 
-        tasks.end_cooldowns("", NOW + timedelta(hours=23))
-        tasks.end_cooldowns("", NOW + timedelta(hours=24))
+        list(tasks.end_cooldowns("", NOW + timedelta(hours=23)))
+        list(tasks.end_cooldowns("", NOW + timedelta(hours=24)))
 
         payout.refresh_from_db()
         assert payout.state == "scheduled"
@@ -130,7 +130,7 @@ class TestEndCooldowns:
         # A day beyond the calendar: an operation refuses to take it.
         Payout.objects.filter(id=stuck.id).update(wished_date=date(2999, 1, 1))
 
-        tasks.end_cooldowns("", NOW + timedelta(hours=25))
+        list(tasks.end_cooldowns("", NOW + timedelta(hours=25)))
 
         other.refresh_from_db()
         stuck.refresh_from_db()

@@ -34,14 +34,14 @@ def create_reference(customer, currency="EUR"):
     )
 
 
-def match_all():
+def match_all(**more):
     """Match every account that is due, as the worker's task does; return matched, in suspense."""
     total = operations.Progress()
 
     def match(queue):
         nonlocal total
         progress = operations.match_bank_lines(
-            organization_id=queue.organization_id, queue=queue, actor=ACTOR, now=NOW
+            organization_id=queue.organization_id, queue=queue, actor=ACTOR, now=NOW, **more
         )
         total = total.plus(progress)
         return None if progress.is_done else work.mark_continued

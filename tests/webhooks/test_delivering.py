@@ -328,6 +328,21 @@ class TestCircuit:
 
 
 class TestLanes:
+    def test_begin_no_attempt_that_would_outlast_their_lease(self, organization, far, monkeypatch):
+        create_endpoint(organization, far.url, max_in_flight=1)
+        owe(organization, "thing_1")
+        lane = tasks.claim_lane(is_slow=False)
+        with monkeypatch.context() as patched:
+            # What the turn is to begin by is over before its first attempt.
+            patched.setattr(tasks, "LANE_SECONDS_MAX", -1.0)
+
+            made = tasks.work_lane(lane, policy=queries.get_policy())
+
+        assert (made, far.requests) == (0, [])
+        lane.refresh_from_db()
+        assert (lane.state, lane.lease_token, lane.lapses) == ("pending", None, 0)
+        assert deliver() == 1
+
     def test_keep_to_their_number_and_to_one_of_an_aggregate(self, organization, far):
         create_endpoint(organization, far.url, max_in_flight=3)
         owe(organization, *(f"thing_{number % 7}" for number in range(40)))

@@ -191,6 +191,13 @@ def invariants_hold(_glance: Glance) -> Tile:
         return Tile(
             "Ledger verified", f"{len(last.broken)} broken", f"{last.broken[0]} at {at}", tone="bad"
         )
+    if last.unanswered:
+        return Tile(
+            "Ledger verified",
+            f"{len(last.unanswered)} unanswered",
+            f"{last.unanswered[0]} at {at}",
+            tone="warn",
+        )
     return Tile("Ledger verified", "All hold", f"{last.statement_count} rules at {at}", tone="good")
 
 

@@ -19,7 +19,12 @@ from apps.banking.operations._lines import (
     LineOutcome,
     record_line_outcomes,
 )
-from apps.banking.operations._polling import POLLS_KIND, record_poll, record_poll_failed
+from apps.banking.operations._polling import (
+    POLLS_KIND,
+    record_poll,
+    record_poll_failed,
+    record_poll_unfinished,
+)
 
 __all__ = [
     "FILES_KIND",
@@ -37,6 +42,7 @@ __all__ = [
     "record_line_outcomes",
     "record_poll",
     "record_poll_failed",
+    "record_poll_unfinished",
     "seed_calendar",
     "store_outgoing_file",
 ]

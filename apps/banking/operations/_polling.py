@@ -49,6 +49,14 @@ def record_poll(poll: ConnectionPoll, *, files: int, error_code: str = "") -> No
     work.mark_retry(poll, error_code=error_code, delay_seconds=delay_seconds(poll.quiet_polls))
 
 
+@transactions.required
+def record_poll_unfinished(poll: ConnectionPoll) -> None:
+    """Record a locked poll that stopped with more to fetch: the bank is asked on at once."""
+    poll.quiet_polls = 0
+    poll.save(update_fields=["quiet_polls"])
+    work.mark_continued(poll)
+
+
 def record_poll_failed(poll: ConnectionPoll, fault: Exception) -> None:
     """Record a locked poll that found the bank away, or met a fault: the bank is asked again."""
     record_poll(poll, files=0, error_code=type(fault).__name__[:64])

@@ -74,6 +74,12 @@ def list_organizations_to_seal() -> list[UUID]:
     return sorted(id_ for id_, position in feeds.items() if position > sealed.get(id_, 0))
 
 
+def is_sealed(*, organization_id: UUID, position: int) -> bool:
+    """Say whether the organisation's chain has come to this place of its feed."""
+    heads = ChainHead.objects.filter(organization_id=organization_id)
+    return heads.filter(feed_position__gte=position).exists()
+
+
 def has_events_to_seal_before(before: UUID) -> bool:
     """Say whether some chain has not come yet to a batch of its feed whose id is below `before`."""
     sealed = dict(ChainHead.objects.values_list("organization_id", "feed_position"))

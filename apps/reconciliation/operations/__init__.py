@@ -1,7 +1,6 @@
 """Writes of reconciliation: matching lines, breaks, and opening balances."""
 
 from apps.reconciliation.operations._matching import (
-    LEASE_SECONDS,
     Progress,
     match_bank_lines,
     match_chunk,
@@ -14,7 +13,6 @@ from apps.reconciliation.operations._openings import (
 )
 
 __all__ = [
-    "LEASE_SECONDS",
     "OPENING_ACT",
     "Progress",
     "match_bank_lines",

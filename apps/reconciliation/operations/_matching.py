@@ -5,20 +5,20 @@ A worker holds the account's queue row by lease and takes its lines in their ord
 transaction.
 """
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 from typing import Final
 from uuid import UUID
 
 import structlog
 from django.db import InterfaceError, OperationalError
-from django.db.models.functions import Now
 
 from apps.banking import queries as banking_queries
 from apps.banking.models import BankAccount, BankLine, LineQueue
-from apps.core import transactions, work
+from apps.core import transactions, work, working
 from apps.core.actors import Actor
 from apps.reconciliation.operations._chunk import Chunk
 from apps.reconciliation.operations._units import units_of
@@ -27,8 +27,6 @@ from apps.reconciliation.rules import PARKED
 log = structlog.get_logger("kassa.reconciliation")
 
 CHUNK: Final = 500
-CHUNKS_A_RUN: Final = 40
-LEASE_SECONDS: Final = 120
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,31 +47,35 @@ class Progress:
 
 
 def match_bank_lines(
-    *, organization_id: UUID, queue: LineQueue, actor: Actor, now: datetime
+    *,
+    organization_id: UUID,
+    queue: LineQueue,
+    seconds_max: float = working.TURN_SECONDS,
+    actor: Actor,
+    now: datetime,
 ) -> Progress:
     """
     Match the new lines of the account whose queue row was claimed, chunk by chunk.
 
-    After forty chunks it is not done, and its row is to be due at once: a task has its time, and
-    whoever takes it next goes on in the same order.
+    After so many seconds it is not done, and its row is to be due at once: a lease has its time,
+    and whoever takes it next goes on in the same order.
     """
-    progress = Progress()
-    for _chunk in range(CHUNKS_A_RUN):
-        step = partial(
-            match_chunk,
-            organization_id=organization_id,
-            queue_id=queue.id,
-            lease_token=queue.lease_token,
-            actor=actor,
-            now=now,
-        )
-        progress = progress.plus(_step_over(step))
-        if progress.is_done:
-            break
+    ends = time.monotonic() + seconds_max
+    step = partial(
+        match_chunk,
+        organization_id=organization_id,
+        queue_id=queue.id,
+        lease_token=queue.lease_token,
+        actor=actor,
+        now=now,
+    )
+    progress = _step_over(step, ends=ends)
+    while not progress.is_done and time.monotonic() < ends:
+        progress = progress.plus(_step_over(step, ends=ends))
     return progress
 
 
-def _step_over(step: Callable[..., Progress]) -> Progress:
+def _step_over(step: Callable[..., Progress], *, ends: float) -> Progress:
     """
     Take the next chunk; where a line of it cannot be taken, take its lines one by one.
 
@@ -97,7 +99,7 @@ def _step_over(step: Callable[..., Progress]) -> Progress:
             log.exception("bank_line_not_matched")
             one = step(limit=1, is_suspending=True)
         progress = progress.plus(one)
-        if progress.is_done:
+        if progress.is_done or time.monotonic() > ends:
             break
     return progress
 
@@ -114,7 +116,7 @@ def match_chunk(
     now: datetime,
 ) -> Progress:
     """
-    Match and post the account's next lines in one transaction, and lengthen the lease.
+    Match and post the account's next lines in one transaction.
 
     `is_suspending` posts them to suspense without asking whose they are, and tries none again.
 
@@ -142,9 +144,6 @@ def match_chunk(
             chunk.match_again(_parked(account))
         work.mark_done(queue)
     chunk.record()
-    if lines:
-        queue.lease_until = queue.next_attempt_at = Now() + timedelta(seconds=LEASE_SECONDS)
-        queue.save(update_fields=["lease_until", "next_attempt_at"])
     return Progress(matched=chunk.matched, in_suspense=chunk.in_suspense, is_done=not lines)
 
 

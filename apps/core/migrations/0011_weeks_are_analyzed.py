@@ -21,7 +21,7 @@ _PRIVATE = "REVOKE ALL ON FUNCTION kassa_analyze_weeks(text) FROM PUBLIC"
 class Migration(migrations.Migration):
     """How the planner is told of events and batches as a whole."""
 
-    dependencies = [("core", "0009_events_lie_in_weeks")]
+    dependencies = [("core", "0010_jobs_go_on_where_they_stopped")]
     operations = [
         migrations.RunSQL(_ANALYZE, "DROP FUNCTION kassa_analyze_weeks(text)"),
         migrations.RunSQL(_PRIVATE, migrations.RunSQL.noop),
