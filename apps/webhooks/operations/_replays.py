@@ -5,7 +5,8 @@ from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
 
-from django.db.models.functions import Now
+from django.db.models import F
+from django.db.models.functions import Mod, Now
 
 from apps.accounts import queries as accounts
 from apps.core import audit, idempotency, transactions
@@ -21,6 +22,7 @@ from apps.webhooks.errors import (
 )
 from apps.webhooks.models import WebhookDelivery, WebhookEndpoint, WebhookReplay
 from apps.webhooks.operations import _shared
+from apps.webhooks.rules import subscriptions
 from apps.webhooks.states import OPEN, DeliveryStatus, EndpointStatus
 
 REPLAY: Final = "webhooks.replay_delivery"
@@ -66,9 +68,10 @@ def replay_delivery(
         row = _locked(organization_id, delivery_id)
         if row.status in OPEN:
             raise DeliveryStillOpen("This delivery has not ended yet.", status=row.status)
-        _send_again([row], organization_id=organization_id)
+        _send_again([row], endpoint=endpoint)
+        lane = subscriptions.lane_of(row.lane_key, lanes=endpoint.lanes)
         _shared.wake(
-            organization_id=organization_id, lanes=[each for each in lanes if each.lane == row.lane]
+            organization_id=organization_id, lanes=[each for each in lanes if each.lane == lane]
         )
         _keep(claim.resource_id, endpoint, scope, 1, reason=reason, actor=actor, now=now)
     return queries.get_delivery(organization_id=organization_id, delivery_id=delivery_id)
@@ -114,7 +117,7 @@ def replay_failed(
     rows = queries.lock_failed_since(
         organization_id=organization_id, endpoint_id=endpoint_id, since=since
     )
-    _send_again(rows, organization_id=organization_id)
+    _send_again(rows, endpoint=endpoint)
     _shared.wake(organization_id=organization_id, lanes=lanes)
     return _keep(claim.resource_id, endpoint, scope, len(rows), reason=reason, actor=actor, now=now)
 
@@ -159,10 +162,17 @@ def _refuse_too_many(endpoint: WebhookEndpoint, *, now: datetime) -> None:
         )
 
 
-def _send_again(rows: Sequence[WebhookDelivery], *, organization_id: UUID) -> None:
+def _send_again(rows: Sequence[WebhookDelivery], *, endpoint: WebhookEndpoint) -> None:
     WebhookDelivery.objects.filter(
-        organization_id=organization_id, id__in=[row.id for row in rows]
-    ).update(status=DeliveryStatus.PENDING, attempts=0, next_attempt_at=Now(), closed_at=None)
+        organization_id=endpoint.organization_id, id__in=[row.id for row in rows]
+    ).update(
+        status=DeliveryStatus.PENDING,
+        attempts=0,
+        next_attempt_at=Now(),
+        closed_at=None,
+        # The endpoint may have had another number of lanes when this was closed.
+        lane=Mod(F("lane_key"), endpoint.lanes),
+    )
 
 
 def _keep(
