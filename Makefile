@@ -24,7 +24,7 @@ stop: ## Stop Postgres and Valkey; their data stays in var/
 reset: stop ## Remove the data of Postgres, Valkey, the sandbox bank and the demo for good
 	@if [ -x $(PY) ]; then $(PY) -m dev.services reset; fi
 	@rm -f var/demo.json var/sandbox.sqlite3*
-	@rm -rf var/metrics
+	@rm -rf var/metrics var/mail
 
 run: install ## Run Kassa with its demo organization: web, workers, beat, sandbox bank
 	@$(PY) -m dev.run --port $(PORT)

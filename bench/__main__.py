@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import signal
 import sys
 import time
 from datetime import UTC, datetime
@@ -20,10 +21,14 @@ RESULTS = Path(__file__).resolve().parent / "results"
 
 def main(names: list[str]) -> int:
     """Run the named benchmarks, or all; return the exit status."""
+    # Told to end, a run ends what it started and drops what it made, as after a fault.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     _prepare()
     from bench import (  # noqa: PLC0415  (they register themselves, and need Django)
+        faults,  # noqa: F401
         files,  # noqa: F401
         hordak,  # noqa: F401
+        inbound,  # noqa: F401
         ledger_engine,  # noqa: F401
         ledger_flat,  # noqa: F401
         ledger_http,  # noqa: F401

@@ -1,5 +1,5 @@
 """
-Deliveries by Kassa's own workers to the receiver, beside one endpoint that hangs; runs as a child.
+Deliveries by Kassa's own workers to the receiver, beside a bad endpoint; runs as a child.
 
 The workers run beside it, on the same database and broker. Every round ends with its outcome: each
 event came to each endpoint once, and each delivery is recorded as succeeded by its one attempt.
@@ -44,8 +44,11 @@ from bench._events import (
 from bench._rounds import medians, percentile
 from bench.receiver import Receiver, receiver
 
-# What the endpoint that hangs is owed: more than its lanes come to within a round.
+# What the bad endpoint is owed: more than its lanes come to within a round.
 _QUEUED: Final = 500
+_HANGS: Final = "/hang"
+# The time that an attempt may take at most.
+_IS_LATE: Final = "/late/15"
 _PUBLISHERS: Final = 4
 
 
@@ -80,19 +83,19 @@ def _saturated(order: Mapping[str, Any]) -> dict[str, float]:
         _per_second(world, order["events"])
         _bare_per_second(world, order["events"])
         per_second, bare = medians(
-            lambda: _beside_hanging(world, partial(_per_second, world, order["events"])),
+            lambda: _beside(world, _HANGS, partial(_per_second, world, order["events"])),
             lambda: _bare_per_second(world, order["events"]),
         )
     return {"per_second": per_second, "bare_per_second": bare}
 
 
 def _at_rate(order: Mapping[str, Any]) -> dict[str, float]:
-    """Return p95 at a rate that leaves room, in seconds: without one that hangs, and beside it."""
+    """Return p95 at a rate that leaves room, in seconds: without a late endpoint, and beside it."""
     with receiver() as far:
         world = _open_world(far, order["endpoints"])
         _p95(world, order["rate"], order["warm_up"])
         p95 = partial(_p95, world, order["rate"], order["seconds"])
-        alone, beside = medians(p95, lambda: _beside_hanging(world, p95))
+        alone, beside = medians(p95, lambda: _beside(world, _IS_LATE, p95))
     return {"alone": alone, "beside": beside}
 
 
@@ -172,27 +175,25 @@ def _check_records(world: World, *, seconds: float = SECONDS_MAX) -> None:
         raise RuntimeError(msg)
 
 
-# --- The endpoint that hangs ------------------------------------------------------------------
+# --- The bad endpoint -------------------------------------------------------------------------
 
 
-def _beside_hanging(world: World, measure: Callable[[], float]) -> float:
-    with _hanging(world):
+def _beside(world: World, path: str, measure: Callable[[], float]) -> float:
+    with _holding_threads(world, path):
         return measure()
 
 
 @contextmanager
-def _hanging(world: World) -> Iterator[None]:
+def _holding_threads(world: World, path: str) -> Iterator[None]:
     """Have one endpoint with a queue hold threads, a request on each of its lanes, to the end."""
-    endpoint_id, _ = create_endpoint(
-        world.organization_id, world.far.url("/hang"), event_type=CHANGED
-    )
+    endpoint_id, _ = create_endpoint(world.organization_id, world.far.url(path), event_type=CHANGED)
     publish([changed(world.organization_id) for _ in range(_QUEUED)])
-    wait_until(lambda: world.far.hanging() >= LANES_DEFAULT, what="a request hangs on each lane")
+    wait_until(lambda: world.far.hanging() >= LANES_DEFAULT, what="a request waits on each lane")
     yield
     # A request that is given up after 15 s is followed by the next, until the circuit opens at 30.
     wait_until(
         lambda: world.far.hanging() >= LANES_DEFAULT,
-        what="the endpoint hangs to the end of the round",
+        what="the endpoint holds threads to the end of the round",
         seconds=2,
     )
     operations.delete_endpoint(
@@ -202,7 +203,7 @@ def _hanging(world: World) -> Iterator[None]:
     lanes = WebhookLane.objects.filter(
         organization_id=world.organization_id, endpoint_id=endpoint_id, state__in=work.OPEN
     )
-    wait_until(lambda: not lanes.exists(), what="the threads that hung are free")
+    wait_until(lambda: not lanes.exists(), what="the threads that waited are free")
 
 
 # --- The bare loop ----------------------------------------------------------------------------

@@ -1,9 +1,9 @@
 """
 A receiver of webhooks in a process of its own: one thread, epoll, keep-alive, loopback only.
 
-The path decides what it does. `/hang…` takes the request and never answers; `/endless…` answers
-with a body that has no end; any other is answered 200 at once. It notes how many requests came to
-each path, and when each `webhook-id` came first.
+The path decides what it does. `/hang…` takes the request and never answers; `/late/15` answers 200
+after so many seconds; `/endless…` answers with a body that has no end; any other is answered 200 at
+once. It notes how many requests came to each path, and when each `webhook-id` came first.
 
     python -m bench._receiver
 
@@ -11,8 +11,10 @@ Its port is the first line it prints. Each line it reads is one of these, and is
 `seen`, `arrivals`, `forget` (what was noted), `release` (hang up on all that hang).
 """
 
+import contextlib
 import gc
 import json
+import math
 import os
 import select
 import socket
@@ -41,7 +43,8 @@ class Receiver:
         self.poll.register(_COMMANDS, select.EPOLLIN)
         self.open: dict[int, socket.socket] = {}
         self.unread: dict[int, bytes] = {}
-        self.hanging: set[int] = set()
+        # Which wait for an answer, and when each is to have it.
+        self.hanging: dict[int, float] = {}
         self.requests: Counter[str] = Counter()
         self.arrivals: dict[str, dict[str, float]] = {}
         self.endless_bytes = 0
@@ -49,7 +52,9 @@ class Receiver:
     def serve(self) -> None:
         """Serve until standard input ends."""
         while True:
-            for file, happened in self.poll.poll():
+            found = self.poll.poll(self._seconds_to_next())
+            self._answer_late()
+            for file, happened in found:
                 if file == _COMMANDS:
                     if not self._obey():
                         return
@@ -62,6 +67,19 @@ class Receiver:
                     self._pour(file)
                 else:
                     self._read(file)
+
+    def _seconds_to_next(self) -> float | None:
+        """Return how long until an answer is due, or None."""
+        due = min(self.hanging.values(), default=math.inf)
+        return None if due == math.inf else max(0.0, due - time.monotonic())
+
+    def _answer_late(self) -> None:
+        now = time.monotonic()
+        for file in [file for file, due in self.hanging.items() if due <= now]:
+            del self.hanging[file]
+            # Whoever gave up meanwhile is seen by the read that finds it.
+            with contextlib.suppress(OSError):
+                self.open[file].send(_OK)
 
     def _obey(self) -> bool:
         asked = os.read(_COMMANDS, _BUFFER).decode().strip()
@@ -103,7 +121,7 @@ class Receiver:
         self.poll.unregister(file)
         self.open.pop(file).close()
         del self.unread[file]
-        self.hanging.discard(file)
+        self.hanging.pop(file, None)
 
     def _read(self, file: int) -> None:
         try:
@@ -132,7 +150,9 @@ class Receiver:
         self.requests[path] += 1
         self.arrivals.setdefault(path, {}).setdefault(message_id, time.time())
         if path.startswith("/hang"):
-            self.hanging.add(file)
+            self.hanging[file] = math.inf
+        elif path.startswith("/late/"):
+            self.hanging[file] = time.monotonic() + float(path.removeprefix("/late/"))
         elif path.startswith("/endless"):
             self.open[file].send(_ENDLESS)
             self.poll.modify(file, select.EPOLLIN | select.EPOLLOUT)

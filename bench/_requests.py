@@ -1,6 +1,9 @@
 """The requests that the load driver sends, made beforehand as bytes."""
 
+import base64
+import hmac
 import json
+import time
 from itertools import cycle
 from typing import Any
 
@@ -13,13 +16,22 @@ _OTHERS_MAX = 10
 _FIRST_SHARE = 9
 
 
+def key_of(label: str, pool: int, number: int) -> bytes:
+    """Return what no other request is named by: its Idempotency-Key, or its event's id."""
+    return f"{label}-{pool}-{number:x}".encode()
+
+
 def make_pools(order: dict[str, Any]) -> list[Pool]:
     """
     Return the pools of an order; connection number n walks pool n modulo their count.
 
     Single transfers have one pool in which the organisations take turns. Batches have one for each
-    half of the accounts, so that two can run at once: a batch of 8,000 locks all it has.
+    half of the accounts, so that two can run at once: a batch of 8,000 locks all it has. A
+    provider's events have one, each about another card: sent twice, an event would be refused,
+    since what is signed names it.
     """
+    if order.get("hook"):
+        return [_signed(order["hook"], order["label"])]
     if order["batch"]:
         return _batch_pools(order)
     tenants = order["tenants"]
@@ -117,3 +129,21 @@ def _batch(accounts: list[str], size: int, turn: int) -> bytes:
         _body(accounts[place % count], accounts[(place + away) % count]) for place in range(size)
     ]
     return b'{"mode":"atomic","transfers":[' + b",".join(rows) + b"]}"
+
+
+def _signed(hook: dict[str, Any], label: str) -> Pool:
+    """Return one event for each card, signed now, which holds for five minutes."""
+    secret = base64.b64decode(hook["secret"].removeprefix("whsec_"))
+    at = b"%d" % int(time.time())
+    head = (
+        f"POST {hook['path']} HTTP/1.1\r\nHost: localhost\r\n"
+        "Content-Type: application/json\r\nwebhook-id: "
+    ).encode()
+    pool = []
+    for number in range(hook["count"]):
+        body = b'{"type":"%b","data":{"id":"card_%d"}}' % (hook["type"].encode(), number)
+        said = b"%b.%b.%b" % (key_of(label, 0, number), at, body)
+        signature = base64.b64encode(hmac.digest(secret, said, "sha256"))
+        signed = b"\r\nwebhook-timestamp: %b\r\nwebhook-signature: v1,%b" % (at, signature)
+        pool.append((head, signed + _tail(body)))
+    return pool

@@ -27,7 +27,12 @@ class Books:
 @cache
 def plain_books() -> Books:
     """Make one organisation with 10,000 funded accounts in the run's database, once a run."""
-    [books] = _in_database(database.NAME, {"open": ACCOUNTS})
+    return open_books(database.NAME, accounts=ACCOUNTS)
+
+
+def open_books(name: str, *, accounts: int) -> Books:
+    """Make one organisation with so many funded accounts in a database."""
+    [books] = _in_database(name, {"open": accounts})
     return books
 
 

@@ -1,12 +1,18 @@
 """A broker of a benchmark's own: it can be stopped, and no other workers read from it."""
 
+import os
+import signal
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 from dev import valkey
+
+_LOOK_EVERY_SECONDS: Final = 0.02
 
 
 @dataclass(slots=True)
@@ -30,6 +36,27 @@ class Broker:
     def stop(self) -> None:
         """Stop it; what it held is on disk, as on a server that is started again."""
         valkey.stop(self.record)
+
+    def kill(self) -> None:
+        """End it at once, with no chance to tidy up."""
+        self._signal(signal.SIGKILL)
+        while valkey.find_pid(self.record) is not None:
+            time.sleep(_LOOK_EVERY_SECONDS)
+
+    @contextmanager
+    def standing_still(self) -> Iterator[None]:
+        """Have it take connections and answer nothing, until the block ends."""
+        self._signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._signal(signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> None:
+        pid = valkey.find_pid(self.record)
+        if pid is None:
+            raise RuntimeError("The broker does not run.")
+        os.kill(pid, number)
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from bench._rounds import SECONDS, WARM_UP_SECONDS
 from bench.books import Books
 
 CLIENTS: Final = 64
+LOG: Final = database.ROOT / "var" / "bench-web.log"
 _START_SECONDS_MAX: Final = 30
 # The limits of a key are in force, and asked as always; they are raised so far that the figure is
 # the ledger's and not the limiter's.
@@ -49,11 +50,22 @@ class Load:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Hook:
+    """Where a provider posts, what it signs with, and what it tells, of `count` cards at most."""
+
+    path: str
+    secret: str
+    count: int
+    type: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
     """
     What the driver is to do. `rate`: open loop at so many a second; 0: closed loop.
 
     `by_size`: nine of ten requests are the first organisation's, instead of each one's in turn.
+    `hook`: a provider's events instead of transfers. `accepted` is the status that is expected.
     """
 
     path: str = "/v1/transfers"
@@ -63,16 +75,22 @@ class Order:
     batch: int = 0
     hot: bool = False
     by_size: bool = False
+    hook: Hook | None = None
+    accepted: str = "201"
 
 
 @contextmanager
-def web(name: str) -> Iterator[int]:
-    """Run the web server on a database, as the Procfile runs it, on a free port; yield the port."""
+def web(name: str, **more: str) -> Iterator[int]:
+    """
+    Run the web server on a database, as the Procfile runs it, on a free port; yield the port.
+
+    `more` is what else is in its environment.
+    """
     with socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
     # Each request's line is written, as in production, and is not part of the table.
-    log = (database.ROOT / "var" / "bench-web.log").open("wb")
+    log = LOG.open("wb")
     server = subprocess.Popen(
         ["sh", "-c", f"exec env {processes.command('web')}"],
         cwd=database.ROOT,
@@ -81,15 +99,16 @@ def web(name: str) -> Iterator[int]:
         | {
             "PATH": processes.search_path(),
             "KASSA_BIND": f"127.0.0.1:{port}",
-        },
+        }
+        | more,
         stdout=log,
+        start_new_session=True,
     )
     try:
         _wait(server, port)
         yield port
     finally:
-        server.terminate()
-        server.wait()
+        processes.end(server)
         log.close()
 
 
@@ -106,10 +125,10 @@ def _wait(server: "subprocess.Popen[bytes]", port: int) -> None:
 
 
 def drive(port: int, tenants: Sequence[Books], order: Order) -> Load:
-    """Run one order in a process of its own, and refuse any answer but 201."""
+    """Run one order in a process of its own, and refuse any answer but the one accepted."""
     load, statuses, refused = _drive(port, tenants, order)
-    if set(statuses) != {"201"}:
-        msg = f"Not every answer was 201: {statuses}\n{refused}"
+    if set(statuses) != {order.accepted}:
+        msg = f"Not every answer was {order.accepted}: {statuses}\n{refused}"
         raise RuntimeError(msg)
     if not load.per_second:
         raise RuntimeError("Fewer than two answers came within the round: it is too short.")

@@ -2,7 +2,7 @@
 A load driver in a process of its own: one thread, epoll, keep-alive connections, loopback only.
 
 It shares two cores with what it measures, so it does little: requests are bytes made beforehand
-(only the Idempotency-Key is new each time), of an answer it reads status and length, and latencies
+(only their keys are new each time), of an answer it reads status and length, and latencies
 go into an array. `detail.driver_us` says what it cost: CPU time per request.
 
 Closed loop: each connection sends its next request when it has its answer. Open loop: requests are
@@ -25,11 +25,10 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 
-from bench._requests import Pool, make_pools
+from bench._requests import Pool, key_of, make_pools
 from bench._rounds import percentile
 
 _BUFFER = 1 << 16
-_CREATED = b"201"
 # Whatever is not answered so long after the end of the run never will be.
 _DRAIN_SECONDS = 30.0
 # A server that recycles its workers may close a connection under a request that it never read.
@@ -100,8 +99,11 @@ class Load:
 class Driver:
     """Connections over one epoll; `run_closed` or `run_open` sends, once."""
 
-    def __init__(self, *, port: int, clients: int, label: str, pools: list[Pool]) -> None:
-        self.port, self.label, self.pools = port, label.encode(), pools
+    def __init__(
+        self, *, port: int, clients: int, label: str, pools: list[Pool], accepted: str = "201"
+    ) -> None:
+        self.port, self.label, self.pools = port, label, pools
+        self.accepted = accepted.encode()
         self.load = Load()
         self.poll = select.epoll()
         self.open: dict[int, Connection] = {}
@@ -173,7 +175,7 @@ class Driver:
         number = self.next[connection.pool]
         self.next[connection.pool] = number + 1
         head, tail = pool[number % len(pool)]
-        key = b"%b-%d-%x" % (self.label, connection.pool, number)
+        key = key_of(self.label, connection.pool, number)
         connection.request = b"".join((head, key, tail))
         connection.due = due
         self.load.sent += 1
@@ -238,7 +240,7 @@ class Driver:
         connection.head = head
         connection.status = head[9:12]
         connection.missing = end + 4 + _length(head) - len(data)
-        if connection.status != _CREATED and not self.load.refused:
+        if connection.status != self.accepted and not self.load.refused:
             self.load.refused = data[:600].decode(errors="replace")
         return self._finish(connection) if connection.missing <= 0 else False
 
@@ -283,6 +285,7 @@ def run(order: dict[str, Any]) -> str:
         clients=order["clients"],
         label=order["label"],
         pools=make_pools(order),
+        accepted=order.get("accepted", "201"),
     )
     with closing(driver):
         cpu = time.process_time()

@@ -6,8 +6,9 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -39,18 +40,57 @@ def running(*names: str, environment: Mapping[str, str]) -> Iterator[None]:
 
     :raises RuntimeError: if one of them ended by itself
     """
-    with ExitStack() as stack:
-        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="kassa-bench-"))
-        for name in names:
-            stack.enter_context(_running(name, environment, folder))
+    with _all(names, environment) as started:
         yield
+        for each in started:
+            each.refuse_ended()
 
 
 @contextmanager
-def _running(name: str, environment: Mapping[str, str], folder: str) -> Iterator[None]:
+def doomed(*names: str, environment: Mapping[str, str]) -> Iterator[Callable[[], None]]:
+    """Run these processes, one name as often as it comes; what is yielded kills them all."""
+    with _all(names, environment) as started:
+
+        def kill() -> None:
+            for each in started:
+                each.refuse_ended()
+            for each in started:
+                kill_group(each.process)
+
+        yield kill
+
+
+@dataclass(frozen=True, slots=True)
+class _Process:
+    """One process of the Procfile, leader of a group with its children."""
+
+    name: str
+    log: Path
+    process: "subprocess.Popen[bytes]"
+
+    def refuse_ended(self) -> None:
+        if (status := self.process.poll()) is not None:
+            msg = f"The {self.name} process ended by itself ({status}); its log is {self.log}."
+            raise RuntimeError(msg)
+
+
+@contextmanager
+def _all(names: Sequence[str], environment: Mapping[str, str]) -> Iterator[list[_Process]]:
+    with ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="kassa-bench-"))
+        yield [
+            stack.enter_context(_running(name, environment, folder, turn=names[:place].count(name)))
+            for place, name in enumerate(names)
+        ]
+
+
+@contextmanager
+def _running(
+    name: str, environment: Mapping[str, str], folder: str, *, turn: int
+) -> Iterator[_Process]:
     # Beat remembers in a file; the Procfile's is that of `make run`, and of two the last counts.
     rest = f" -s {folder}/beat" if name == "beat" else ""
-    path = database.ROOT / "var" / f"bench-{name}.log"
+    path = database.ROOT / "var" / f"bench-{name}{turn or ''}.log"
     with path.open("wb") as log:
         process = subprocess.Popen(
             ["sh", "-c", f"exec env {command(name)}{rest}"],
@@ -61,21 +101,22 @@ def _running(name: str, environment: Mapping[str, str], folder: str) -> Iterator
             start_new_session=True,
         )
         try:
-            yield
-            ended = process.poll()
+            yield _Process(name, path, process)
         finally:
-            _end(process)
-    if ended is not None:
-        msg = f"The {name} process ended by itself ({ended}); its log is {path}."
-        raise RuntimeError(msg)
+            end(process)
 
 
-def _end(process: "subprocess.Popen[bytes]") -> None:
-    """End the process; whatever it has not finished is in its row, and nobody waits for it."""
+def end(process: "subprocess.Popen[bytes]") -> None:
+    """End a leader and its group; what is not finished is in its row, and nobody waits for it."""
     process.terminate()
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(timeout=_END_SECONDS_MAX)
     # The group: also the children of a pool whose parent is gone.
+    kill_group(process)
+
+
+def kill_group(process: "subprocess.Popen[bytes]") -> None:
+    """End it and its children at once, with no chance to tidy up."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()

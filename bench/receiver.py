@@ -27,7 +27,7 @@ class Receiver:
         return found
 
     def hanging(self) -> int:
-        """Return how many requests wait for an answer that never comes."""
+        """Return how many requests wait for an answer that comes late, or never."""
         return int(self._ask("seen")["hanging"])
 
     def endless_bytes(self) -> int:
@@ -44,7 +44,7 @@ class Receiver:
         self._ask("forget")
 
     def release(self) -> None:
-        """Hang up on every request that hangs."""
+        """Hang up on every request that waits for its answer."""
         self._ask("release")
 
     def _ask(self, what: str) -> Any:  # noqa: ANN401  (JSON)

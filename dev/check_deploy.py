@@ -14,6 +14,9 @@ THROW_AWAY = {
     "DATABASE_URL": "postgres://kassa_web@db.invalid/kassa?sslmode=verify-full",
     "REDIS_URL": "redis://broker.invalid/0",
     "CACHE_URL": "redis://cache.invalid/0",
+    "EMAIL_URL": f"smtp+tls://kassa:{secrets.token_hex(16)}@mail.invalid:587",
+    "DEFAULT_FROM_EMAIL": "Kassa <no-reply@kassa.invalid>",
+    "WEBHOOK_EGRESS_PROXY": "egress.invalid:3128",
 }
 # What a developer has set for the local server would weaken what is checked here.
 NOT_PASSED = ("KASSA_", "WEBHOOK_", "DEBUG", "SENTRY_")

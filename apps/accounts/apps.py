@@ -9,9 +9,11 @@ class AccountsConfig(AppConfig):
 
     @override
     def ready(self) -> None:
-        from apps.accounts.api import authentication  # noqa: PLC0415 - apps are loaded by now
+        from apps.accounts import tasks  # noqa: PLC0415 - apps are loaded by now
+        from apps.accounts.api import authentication  # noqa: PLC0415 - likewise
         from apps.core.api.caller import register_authenticator  # noqa: PLC0415 - likewise
 
         register_authenticator(
             authentication.authenticate_token, on_leak=authentication.revoke_leaked
         )
+        tasks.register()

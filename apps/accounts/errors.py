@@ -15,6 +15,12 @@ class ApiKeyNotFound(NotFound):
     code = "api_key_not_found"
 
 
+class ContactNotFound(NotFound):
+    """The organization has no such contact, or it was removed."""
+
+    code = "contact_not_found"
+
+
 class StaffNotFound(NotFound):
     code = "staff_not_found"
 
@@ -23,6 +29,18 @@ class ExternalIdTaken(RuleViolation):
     """Another customer of the organization has this `external_id`."""
 
     code = "external_id_taken"
+
+
+class ContactAddressTaken(RuleViolation):
+    """Another contact of the organization has this address."""
+
+    code = "contact_address_taken"
+
+
+class MalformedContact(InvalidInput):
+    """What is said of a contact makes no sense: its name, address or purposes."""
+
+    code = "malformed_contact"
 
 
 class CustomerNotOpen(StateConflict):

@@ -11,6 +11,7 @@ class CustomerEvent(Event):
     """Something happened to a customer; `id` and `external_id` name it."""
 
     aggregate_type: ClassVar[str] = "customer"
+    read_scope: ClassVar[str] = "customers:read"
     example: ClassVar[dict[str, object]] = {
         "id": "cus_01kb1mzxe5f0q8w3v6y2n4r7ta",
         "external_id": "ann-0815",

@@ -1,5 +1,6 @@
 """Reads of accounts, and the only place here that locks."""
 
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
@@ -8,12 +9,24 @@ from uuid import UUID
 from django.db.models import Model, QuerySet
 
 from apps.accounts import errors, roles
-from apps.accounts.models import ApiKey, Customer, Organization, Staff, StaffRole, StaffScope
+from apps.accounts.models import (
+    ApiKey,
+    Contact,
+    Customer,
+    Mail,
+    Organization,
+    Staff,
+    StaffRole,
+    StaffScope,
+)
+from apps.accounts.rules import ContactData
 from apps.core import encryption, statements
 from apps.core.actors import Actor
 
 NAME_COLUMN = "accounts_customer.name"
 EMAIL_COLUMN = "accounts_customer.email"
+CONTACT_NAME_COLUMN = "accounts_contact.name"
+CONTACT_EMAIL_COLUMN = "accounts_contact.email"
 
 
 # --- Organizations ------------------------------------------------------------------------------
@@ -185,6 +198,103 @@ def unseal_email(customer: Customer) -> str | None:
     )
 
 
+# --- Contacts -----------------------------------------------------------------------------------
+
+
+def list_contacts(*, organization_id: UUID) -> QuerySet[Contact]:
+    """Return the organization's contacts, oldest first; not those that were removed."""
+    rows = Contact.objects.filter(organization_id=organization_id, removed_at=None)
+    return rows.order_by("id")
+
+
+def list_contacts_to_tell(
+    *, organization_id: UUID, purposes: Collection[str], actor: Actor
+) -> list[Contact]:
+    """
+    Return who is to hear about any of these, but for the one who acts, if that is a contact.
+
+    A member of staff is known by the e-mail. Behind a key stands whoever holds it, so nobody is
+    left out: what a stolen key does is told to everybody.
+    """
+    found = list_contacts(organization_id=organization_id).filter(purposes__overlap=list(purposes))
+    if actor.kind == "staff":
+        staff = Staff.objects.get(id=UUID(actor.id))
+        own = contact_email_index(organization_id=organization_id, email=staff.email)
+        found = found.exclude(email_index=own)
+    return list(found)
+
+
+def get_contact(*, organization_id: UUID, contact_id: UUID) -> Contact:
+    """
+    Return the contact, also one that was removed.
+
+    :raises ContactNotFound: if the organization has never had such a contact
+    """
+    found = Contact.objects.filter(organization_id=organization_id, id=contact_id).first()
+    if found is None:
+        raise errors.ContactNotFound("There is no such contact.")
+    return found
+
+
+def get_contact_for_update(*, organization_id: UUID, contact_id: UUID) -> Contact:
+    """
+    Return the contact, locked.
+
+    :raises ContactNotFound: if the organization has no such contact, or it was removed
+    """
+    found = (
+        Contact.objects.select_for_update(no_key=True)
+        .filter(organization_id=organization_id, id=contact_id, removed_at=None)
+        .first()
+    )
+    if found is None:
+        raise errors.ContactNotFound("There is no such contact.")
+    return found
+
+
+def contact_email_index(*, organization_id: UUID, email: str) -> bytes:
+    """Return what an address is compared by, in any case of letters."""
+    return encryption.blind_index(organization_id, "contact.email", email.strip().lower())
+
+
+def find_contact_by_email_index(*, organization_id: UUID, email_index: bytes) -> Contact | None:
+    """Return the contact with this address, or None."""
+    return Contact.objects.filter(organization_id=organization_id, email_index=email_index).first()
+
+
+def unseal_contacts(contacts: Iterable[Contact]) -> dict[UUID, ContactData]:
+    """
+    Return name and address of each in clear text, by id; nothing of those that were removed.
+
+    Each organization's key is read once. Who shows them to a person masks them.
+    """
+    unseal: dict[UUID, Callable[[str, UUID, bytes], str]] = {}
+    found = {}
+    for one in contacts:
+        if one.name_sealed is None or one.email_sealed is None:
+            continue
+        owner = one.organization_id
+        opened = unseal.setdefault(owner, encryption.unsealer(owner))
+        found[one.id] = ContactData(
+            name=opened(CONTACT_NAME_COLUMN, one.id, bytes(one.name_sealed)),
+            email=opened(CONTACT_EMAIL_COLUMN, one.id, bytes(one.email_sealed)),
+        )
+    return found
+
+
+def list_mails(*, organization_id: UUID, contact_id: UUID) -> QuerySet[Mail]:
+    """Return what the contact was told, or is to be told, newest first."""
+    rows = Mail.objects.filter(organization_id=organization_id, contact_id=contact_id)
+    return rows.order_by("-id")
+
+
+def find_address(mail: Mail) -> str | None:
+    """Return where the mail goes, or None if its contact was removed."""
+    contact = get_contact(organization_id=mail.organization_id, contact_id=mail.contact_id)
+    data = unseal_contacts([contact]).get(contact.id)
+    return None if data is None else data.email
+
+
 # --- Staff --------------------------------------------------------------------------------------
 
 
@@ -229,6 +339,13 @@ def for_staff[M: Model](queryset: QuerySet[M], staff: Staff) -> QuerySet[M]:
 def is_in_scope(*, staff: Staff, organization_id: UUID) -> bool:
     """Say whether the person may see this organization."""
     return for_staff(Organization.objects.filter(id=organization_id), staff).exists()
+
+
+def find_scopes(*, actor: Actor, organization_id: UUID) -> frozenset[str] | None:
+    """Return the scopes of the key that acts; None for staff and jobs, who are not bound by any."""
+    if actor.kind != "api_key":
+        return None
+    return frozenset(get_api_key(organization_id=organization_id, api_key_id=UUID(actor.id)).scopes)
 
 
 def require_capability(

@@ -154,6 +154,7 @@ _ROWS: Final = (
     _row("webhooks.replay_delivery", "replay webhooks", (S, SL, FM)),
     _row("webhooks.link_event", "say what a provider's event is about", (FM, FA)),
     _row("webhooks.edit_endpoint", "edit endpoints", (SL,), reauthentication=True),
+    _row("accounts.edit_contact", "edit whom a client has us tell", (SL,), reauthentication=True),
     _row("core.requeue_work", "requeue stuck work", (FM, FA, RM)),
     _row(
         "approvals.change_policy",

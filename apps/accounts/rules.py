@@ -1,5 +1,6 @@
 """
-Pure decisions: the form of an API key, its digest, who may use it and from where.
+Pure decisions: the form of an API key, its digest, who may use it and from where; what of a person
+is shown.
 
 A key is `kassa_<live|test>_<12 key id>_<43 secret><6 CRC32>`, all in base62.
 Secret scanners know the prefix, and the checksum tells a typing error without asking anybody.
@@ -48,6 +49,29 @@ class CustomerDetails:
     external_id: str | None = None
     currencies: Sequence[str] = ()
     metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ContactData:
+    """What is encrypted of a contact, in clear text; on a screen it is masked."""
+
+    # Never in a log: whoever prints it prints that there is one.
+    name: str = field(repr=False)
+    email: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Letter:
+    """
+    What contacts are told, in words that are final: ids, hosts, times; no secret and no name.
+
+    `kind` is what it tells, `about` the printed id of what it is about.
+    """
+
+    kind: str
+    about: str
+    subject: str
+    body: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,3 +187,15 @@ def is_guessable_password(password: str) -> bool:
 def is_scope(text: str) -> bool:
     """Say whether the text has the form of a scope, such as `payouts:write`."""
     return bool(_SCOPE.fullmatch(text))
+
+
+def masked_name(name: str) -> str:
+    """Return the first letter of each word: `L••• F•••`."""
+    return " ".join(f"{word[0]}•••" for word in name.split() if word)
+
+
+def masked_email(email: str) -> str:
+    """Return the first letters and the end: `j•••@e•••.com`."""
+    local, _, domain = email.partition("@")
+    head, _, tail = domain.rpartition(".")
+    return f"{local[:1]}•••@{head[:1]}•••.{tail}" if domain else ""

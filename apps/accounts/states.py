@@ -1,4 +1,4 @@
-"""The states of a customer, and the moves between them."""
+"""The states of a customer and the moves between them; modes, and purposes of contacts."""
 
 from typing import Final
 
@@ -18,6 +18,14 @@ class Mode(TextChoices):
 
     LIVE = "live"
     TEST = "test"
+
+
+class Purpose(TextChoices):
+    """What a contact of an organization is told about."""
+
+    TECHNICAL = "technical"
+    FINANCE = "finance"
+    SECURITY = "security"
 
 
 MOVES: Final[dict[CustomerState, frozenset[CustomerState]]] = {

@@ -14,6 +14,7 @@ from django.utils.safestring import SafeString
 from apps.accounts import operations as customers
 from apps.accounts import queries as accounts
 from apps.accounts.models import Customer
+from apps.accounts.rules import masked_email, masked_name
 from apps.accounts.states import CustomerState
 from apps.backoffice import operations, queries
 from apps.backoffice.models import Correction, CorrectionKind
@@ -115,18 +116,6 @@ class CustomerAdmin(RecordAdmin[Customer]):
             _payments(page, zone=zone_of(obj)),
             _destinations(page, zone=zone_of(obj)),
         ]
-
-
-def masked_name(name: str) -> str:
-    """Return the first letter of each word: `L••• F•••••`."""
-    return " ".join(f"{word[0]}•••" for word in name.split() if word)
-
-
-def masked_email(email: str) -> str:
-    """Return the first letters and the end: `j•••@e•••.com`."""
-    local, _, domain = email.partition("@")
-    head, _, tail = domain.rpartition(".")
-    return f"{local[:1]}•••@{head[:1]}•••.{tail}" if domain else ""
 
 
 def _masked(read: Callable[[], str], mask: Callable[[str], str]) -> SafeString:

@@ -71,6 +71,7 @@ _GROUPS: Final = (
         "Clients",
         (
             ("Organizations", "domain", "accounts.organization"),
+            ("Contacts", "contact_mail", "accounts.contact"),
             ("API keys", "key", "accounts.apikey"),
             ("Webhook endpoints", "webhook", "webhooks.webhookendpoint"),
             ("Deliveries", "outbox", "webhooks.webhookdelivery"),

@@ -12,6 +12,7 @@ class BankFileImported(Event):
 
     name: ClassVar[str] = "banking.bank_file.imported"
     aggregate_type: ClassVar[str] = "bank_file"
+    read_scope: ClassVar[str] = "bank_files:read"
     example: ClassVar[dict[str, object]] = {
         "id": "bf_01kb1mzxe5f0q8w3v6y2n4r7ta",
         "kind": "camt.053",
@@ -37,6 +38,7 @@ class BankFileRefused(Event):
 
     name: ClassVar[str] = "banking.bank_file.refused"
     aggregate_type: ClassVar[str] = "bank_file"
+    read_scope: ClassVar[str] = "bank_files:read"
     example: ClassVar[dict[str, object]] = {
         "id": "bf_01kb1mzxe5f0q8w3v6y2n4r7ta",
         "reason": "balance_does_not_add_up",

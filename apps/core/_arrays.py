@@ -3,13 +3,15 @@
 import struct
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 _EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 _NULL: Final = b"\xff\xff\xff\xff"
 _UUID_LENGTH: Final = b"\0\0\0\x10"
+_INT8: Final = struct.Struct(">q").pack
+_INT4: Final = struct.Struct(">i").pack
 
 
 class _Array(bytes):
@@ -48,35 +50,64 @@ class _Byteas(_Array):
     array_oid, element_oid = 1001, 17
 
 
+class Few(NamedTuple):
+    """
+    A column of so few values that a statement may name each, which costs Postgres less to read.
+
+    `_wire` does so where the statement unnests it; elsewhere it is an array like any other.
+    """
+
+    kind: type[_Array]
+    values: list[bytes | None]
+
+
+type Column = _Array | Few
+
+# Each number of rows is a statement of its own that a connection prepares: so not many of them.
+_FEW_MAX: Final = 4
+
+
 def _make[A: _Array](kind: type[A], count: int, body: bytes, *, nulls: bool = False) -> A:
     if not count:
         return kind(struct.pack(">iii", 0, 0, kind.element_oid))
     return kind(struct.pack(">iiiii", 1, int(nulls), kind.element_oid, count, 1) + body)
 
 
-def uuids(values: Sequence[UUID | None]) -> bytes:
+def _is_few(values: Sequence[object]) -> bool:
+    return 0 < len(values) <= _FEW_MAX
+
+
+def uuids(values: Sequence[UUID | None]) -> Column:
     """Return a uuid[]."""
+    if _is_few(values):
+        return Few(_Uuids, [None if v is None else v.int.to_bytes(16) for v in values])
     # `v.int` and not `v.bytes`, and no `None in values`: both would call Python for each value.
     parts = [_NULL if v is None else _UUID_LENGTH + v.int.to_bytes(16) for v in values]
     return _make(_Uuids, len(parts), b"".join(parts), nulls=_NULL in parts)
 
 
-def int8s(values: Sequence[int]) -> bytes:
+def int8s(values: Sequence[int]) -> Column:
     """Return a bigint[]."""
+    if _is_few(values):
+        return Few(_Int8s, [_INT8(v) for v in values])
     flat = [8] * (2 * len(values))
     flat[1::2] = values
     return _make(_Int8s, len(values), struct.pack(">" + "iq" * len(values), *flat))
 
 
-def int4s(values: Sequence[int]) -> bytes:
+def int4s(values: Sequence[int]) -> Column:
     """Return an integer[]."""
+    if _is_few(values):
+        return Few(_Int4s, [_INT4(v) for v in values])
     flat = [4] * (2 * len(values))
     flat[1::2] = values
     return _make(_Int4s, len(values), struct.pack(f">{len(flat)}i", *flat))
 
 
-def texts(values: Sequence[str | None]) -> bytes:
+def texts(values: Sequence[str | None]) -> Column:
     """Return a text[]; a text that occurs often is encoded once."""
+    if _is_few(values):
+        return Few(_Texts, [None if v is None else v.encode() for v in values])
     known = {text: _text(text) for text in set(values)}
     return _make(_Texts, len(values), b"".join([known[v] for v in values]), nulls=None in known)
 
@@ -88,23 +119,33 @@ def _text(value: str | None) -> bytes:
     return struct.pack(">i", len(raw)) + raw
 
 
-def instants(values: Sequence[datetime | None]) -> bytes:
+def instants(values: Sequence[datetime | None]) -> Column:
     """Return a timestamptz[]; an instant that occurs often is encoded once."""
+    if _is_few(values):
+        return Few(_Instants, [None if v is None else _INT8(_microseconds(v)) for v in values])
     known = {instant: _instant(instant) for instant in set(values)}
     return _make(_Instants, len(values), b"".join([known[v] for v in values]), nulls=None in known)
 
 
 def _instant(value: datetime | None) -> bytes:
-    return _NULL if value is None else struct.pack(">iq", 8, (value - _EPOCH) // _MICROSECOND)
+    return _NULL if value is None else struct.pack(">iq", 8, _microseconds(value))
 
 
-def booleans(values: Sequence[bool]) -> bytes:
+def _microseconds(value: datetime) -> int:
+    return (value - _EPOCH) // _MICROSECOND
+
+
+def booleans(values: Sequence[bool]) -> Column:
     """Return a boolean[]."""
+    if _is_few(values):
+        return Few(_Booleans, [bytes([v]) for v in values])
     return _make(_Booleans, len(values), b"".join([b"\0\0\0\1" + bytes([v]) for v in values]))
 
 
-def byteas(values: Sequence[bytes]) -> bytes:
+def byteas(values: Sequence[bytes]) -> Column:
     """Return a bytea[]."""
+    if _is_few(values):
+        return Few(_Byteas, list(values))
     return _make(_Byteas, len(values), b"".join([struct.pack(">i", len(v)) + v for v in values]))
 
 
@@ -117,8 +158,8 @@ _SINGLE: Final[dict[type, tuple[int, Callable[[Any], bytes | None]]]] = {
     UUID: (2950, lambda value: value.int.to_bytes(16)),
     str: (25, str.encode),
     bool: (16, lambda value: bytes([value])),
-    int: (20, struct.Struct(">q").pack),
-    datetime: (1184, lambda value: _instant(value)[4:]),
+    int: (20, _INT8),
+    datetime: (1184, lambda value: _INT8(_microseconds(value))),
     bytes: (17, bytes),
     type(None): (0, lambda _value: None),
     **{kind: (kind.array_oid, bytes) for kind in _Array.__subclasses__()},
@@ -131,9 +172,21 @@ def encode(value: object) -> tuple[int, bytes | None]:
 
     :raises TypeError: for a type that no statement sends
     """
+    if type(value) is Few:
+        return value.kind.array_oid, _as_array(value)
     try:
         oid, write = _SINGLE[type(value)]
     except KeyError:
         msg = f"{type(value).__name__} is no type that a statement sends."
         raise TypeError(msg) from None
     return oid, write(value)
+
+
+def _as_array(few: Few) -> bytes:
+    parts = [_NULL if v is None else _INT4(len(v)) + v for v in few.values]
+    return _make(few.kind, len(parts), b"".join(parts), nulls=_NULL in parts)
+
+
+def encode_one(column: Few | None, place: int) -> tuple[int, bytes | None]:
+    """Return the same of one value of a column; one that is not there is null throughout."""
+    return (0, None) if column is None else (column.kind.element_oid, column.values[place])

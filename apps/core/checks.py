@@ -9,8 +9,10 @@ from django.apps import apps
 from django.core import checks
 from django.db import connection
 from django.db.models import ForeignKey
+from django.urls import get_resolver
 
 from apps.core import work
+from apps.core.api.caller import declared_scopes
 from apps.core.events import catalogued_events, public_type
 from apps.core.work import STORAGE, WorkRow, work_indexes
 
@@ -79,6 +81,23 @@ def event_names_are_sound(**_: object) -> list[checks.CheckMessage]:
         if kind.name in taken or (kind.public and public_type(kind.name) in doubled):
             found.append(checks.Error(f"{kind.name} is declared twice.", id="kassa.E003"))
     return found
+
+
+@checks.register(checks.Tags.urls)
+def events_have_a_reader(**_: object) -> list[checks.CheckMessage]:
+    """Refuse a public event whose `read_scope` is that of no route: it would bind nobody."""
+    # Scopes are declared as the views are made.
+    get_resolver().url_patterns  # noqa: B018 - loads them
+    hint = "Name the scope that the route asks for which shows what the event is about."
+    unread = [
+        kind.name
+        for kind in catalogued_events()
+        if kind.public and kind.read_scope not in declared_scopes()
+    ]
+    return [
+        checks.Error(f"No route asks for the read_scope of {name}.", hint=hint, id="kassa.E006")
+        for name in unread
+    ]
 
 
 def work_models() -> list[type[WorkRow]]:

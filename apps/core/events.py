@@ -30,6 +30,9 @@ class Event:
     name: ClassVar[str]
     public: ClassVar[bool] = True
     aggregate_type: ClassVar[str]
+    # What a key must have to read what this is about: that of the route which shows it. A public
+    # event has one, so without it nobody is told.
+    read_scope: ClassVar[str] = ""
     schema_version: ClassVar[int] = 1
     # The API version that brought it.
     since: ClassVar[str] = "2026-11-01"

@@ -36,6 +36,8 @@ class Failpoint(StrEnum):
     WEBHOOKS_SENT = "webhooks.sent"
     # Attempts are stored and deliveries are not moved, in a transaction that is not committed.
     WEBHOOKS_RECORDING = "webhooks.recording"
+    # The mail server has the message, and nothing about it is stored.
+    MAIL_SENT = "mail.sent"
 
 
 _TEXT: Final = re.compile(r"(?P<place>[a-z._]+)=(?P<action>kill|pause)(@(?P<times>[1-9]\d*))?")

@@ -104,7 +104,12 @@ def run[M: WorkRow](worker: Worker[M]) -> int:
 
 
 def until_idle(look: Callable[[], int], *, kind: str, ends: float | None = None) -> int:
-    """Call until nothing was found, or tell another worker to go on; return how much was found."""
+    """
+    Call until nothing was found, or tell another worker to go on; return how much was found.
+
+    Whoever was told to look and found nothing at all says so: one message may come several times,
+    and one hint of many is late.
+    """
     ends = ends or time.monotonic() + TASK_SECONDS_MAX
     found = 0
     while some := look():
@@ -112,6 +117,8 @@ def until_idle(look: Callable[[], int], *, kind: str, ends: float | None = None)
         if time.monotonic() > ends:
             work.nudge(kind)
             break
+    if not found:
+        log.info("work_not_due", kind=kind)
     return found
 
 

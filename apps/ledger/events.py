@@ -23,6 +23,7 @@ class JournalEntryPosted(Event):
 
     name: ClassVar[str] = "ledger.journal_entry.posted"
     aggregate_type: ClassVar[str] = "journal_entry"
+    read_scope: ClassVar[str] = "ledger:read"
     example: ClassVar[dict[str, object]] = {
         "kind": "transfer",
         "reference": "order-4711",
@@ -51,6 +52,7 @@ class HoldPlaced(Event):
 
     name: ClassVar[str] = "ledger.hold.placed"
     aggregate_type: ClassVar[str] = "hold"
+    read_scope: ClassVar[str] = "ledger:read"
     example: ClassVar[dict[str, object]] = {
         "debit_account": "la_01kb1mzxe5f0q8w3v6y2n4r7ta",
         "credit_account": "la_01kb1mzxe5f0q8w3v6y2n4r7tb",
@@ -80,6 +82,7 @@ class HoldCaptured(Event):
 
     name: ClassVar[str] = "ledger.hold.captured"
     aggregate_type: ClassVar[str] = "hold"
+    read_scope: ClassVar[str] = "ledger:read"
     example: ClassVar[dict[str, object]] = {
         "amount": 35_00,
         "captured": 35_00,
@@ -107,6 +110,7 @@ class HoldVoided(Event):
 
     name: ClassVar[str] = "ledger.hold.voided"
     aggregate_type: ClassVar[str] = "hold"
+    read_scope: ClassVar[str] = "ledger:read"
     example: ClassVar[dict[str, object]] = {
         "released": 40_00,
         "currency": "EUR",
@@ -123,6 +127,7 @@ class HoldExpired(Event):
 
     name: ClassVar[str] = "ledger.hold.expired"
     aggregate_type: ClassVar[str] = "hold"
+    read_scope: ClassVar[str] = "ledger:read"
     example: ClassVar[dict[str, object]] = {
         "released": 40_00,
         "currency": "EUR",
@@ -139,6 +144,7 @@ class LedgerAccountChanged(Event):
 
     name: ClassVar[str] = "ledger.ledger_account.changed"
     aggregate_type: ClassVar[str] = "ledger_account"
+    read_scope: ClassVar[str] = "ledger:read"
     example: ClassVar[dict[str, object]] = {
         "status": "open",
         "min_available": -500_00,
@@ -155,6 +161,7 @@ class LedgerAccountOpened(Event):
 
     name: ClassVar[str] = "ledger.ledger_account.opened"
     aggregate_type: ClassVar[str] = "ledger_account"
+    read_scope: ClassVar[str] = "ledger:read"
     example: ClassVar[dict[str, object]] = {
         "code": "wallets:ann:EUR",
         "type": "liability",
@@ -174,6 +181,7 @@ class BalanceMonitorTriggered(Event):
 
     name: ClassVar[str] = "ledger.balance_monitor.triggered"
     aggregate_type: ClassVar[str] = "balance_monitor"
+    read_scope: ClassVar[str] = "ledger:read"
     example: ClassVar[dict[str, object]] = {
         "ledger_account": "la_01kb1mzxe5f0q8w3v6y2n4r7ta",
         "measure": "available",
@@ -202,6 +210,7 @@ class FxTransferPosted(Event):
 
     name: ClassVar[str] = "ledger.fx_transfer.posted"
     aggregate_type: ClassVar[str] = "fx_transfer"
+    read_scope: ClassVar[str] = "ledger:read"
     example: ClassVar[dict[str, object]] = {
         "from_account": "la_01kb1mzxe5f0q8w3v6y2n4r7ta",
         "to_account": "la_01kb1mzxe5f0q8w3v6y2n4r7td",
@@ -246,6 +255,7 @@ class FxTransferPosted(Event):
 @dataclass(frozen=True, kw_only=True)
 class _PeriodEvent(Event):
     aggregate_type: ClassVar[str] = "period"
+    read_scope: ClassVar[str] = "ledger:read"
     example: ClassVar[dict[str, object]] = {
         "period": "2026-10",
         "starts_at": "2026-09-30T22:00:00Z",
@@ -292,6 +302,7 @@ class JournalEntryAnnotated(Event):
 
     name: ClassVar[str] = "ledger.journal_entry.annotated"
     aggregate_type: ClassVar[str] = "journal_entry"
+    read_scope: ClassVar[str] = "ledger:read"
     example: ClassVar[dict[str, object]] = {
         "number": 1,
         "keys": ["invoice", "shop"],

@@ -13,6 +13,7 @@ class PaymentReceived(Event):
 
     name: ClassVar[str] = "payments.payment.received"
     aggregate_type: ClassVar[str] = "payment"
+    read_scope: ClassVar[str] = "payments:read"
     example: ClassVar[dict[str, object]] = {
         "id": "pay_01kb1mzxe5f0q8w3v6y2n4r7ta",
         "customer": "cus_01kb1mzxe5f0q8w3v6y2n4r7ta",

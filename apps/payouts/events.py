@@ -17,6 +17,7 @@ class PayoutEvent(Event):
     """The common part of every payout event; amounts in minor units of `currency`."""
 
     aggregate_type: ClassVar[str] = "payout"
+    read_scope: ClassVar[str] = "payouts:read"
     example: ClassVar[dict[str, object]] = {
         "id": "po_01kb1mzxe5f0q8w3v6y2n4r7ta",
         "state": "requested",
@@ -276,6 +277,7 @@ class DestinationEvent(Event):
     """The common part of every destination event."""
 
     aggregate_type: ClassVar[str] = "destination"
+    read_scope: ClassVar[str] = "payouts:read"
     example: ClassVar[dict[str, object]] = {
         "id": "dst_01kb1mzxe5f0q8w3v6y2n4r7ta",
         "customer": "cus_01kb1mzxe5f0q8w3v6y2n4r7ta",

@@ -5,6 +5,9 @@ from typing import Final
 
 from django.db import models
 
+# Of the columns that hold one.
+STATE_LENGTH: Final = 24
+
 
 class PayoutState(models.TextChoices):
     REQUESTED = "requested"

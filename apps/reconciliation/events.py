@@ -12,6 +12,7 @@ class BreakOpened(Event):
 
     name: ClassVar[str] = "reconciliation.break.opened"
     aggregate_type: ClassVar[str] = "break"
+    read_scope: ClassVar[str] = "breaks:read"
     example: ClassVar[dict[str, object]] = {
         "id": "brk_01kb1mzxe5f0q8w3v6y2n4r7ta",
         "kind": "bank_only",
@@ -38,6 +39,7 @@ class BreakResolved(Event):
 
     name: ClassVar[str] = "reconciliation.break.resolved"
     aggregate_type: ClassVar[str] = "break"
+    read_scope: ClassVar[str] = "breaks:read"
     example: ClassVar[dict[str, object]] = {
         "id": "brk_01kb1mzxe5f0q8w3v6y2n4r7ta",
         "kind": "bank_only",

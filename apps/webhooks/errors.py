@@ -8,7 +8,7 @@ class EndpointNotFound(NotFound):
 
 
 class DeliveryNotFound(NotFound):
-    """The organization has no such delivery."""
+    """The organization has no such delivery, or this key may not read its event."""
 
 
 class EventNotFound(NotFound):
@@ -28,7 +28,7 @@ class UnknownEventType(RuleViolation):
 
 
 class SubscriptionNotPermitted(NotPermitted):
-    """A key subscribes only to what it may read."""
+    """A key subscribes to, and has sent, only what it may read."""
 
     code = "insufficient_scope"
 

@@ -17,6 +17,7 @@ class EndpointEvent(Event):
     """Something happened to an endpoint."""
 
     aggregate_type: ClassVar[str] = "webhook_endpoint"
+    read_scope: ClassVar[str] = "webhooks:read"
     example: ClassVar[dict[str, object]] = {
         "endpoint": "whe_01kb1mzxe5f0q8w3v6y2n4r7ta",
         "host": "hooks.example.com",
@@ -97,6 +98,7 @@ class DeliveryExhausted(Event):
 
     name: ClassVar[str] = "webhooks.webhook_delivery.exhausted"
     aggregate_type: ClassVar[str] = "webhook_delivery"
+    read_scope: ClassVar[str] = "webhooks:read"
     example: ClassVar[dict[str, object]] = {
         "endpoint": "whe_01kb1mzxe5f0q8w3v6y2n4r7ta",
         "event": "evt_01kb1mzxe5f0q8w3v6y2n4r7ta",

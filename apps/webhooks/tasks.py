@@ -197,20 +197,21 @@ class _Turn:
         # If the fault was this connection's, it must not be met again.
         connection.close()
         try:
-            for made in self.unrecorded:
-                self.record_alone(made)
+            # What they lead to comes once all are stored: it may meet the fault again.
+            for recorded in [self.record_alone(made) for made in self.unrecorded]:
+                _follow_up(self.lane, self.seen, recorded)
         finally:
             operations.put_lane_off(lane=self.lane)
 
-    def record_alone(self, made: Attempt) -> None:
+    def record_alone(self, made: Attempt) -> Recorded:
         """Store one attempt; without the receiver's words, if those cannot be stored."""
         record = partial(operations.record_attempts, lane=self.lane, seen=self.seen, is_last=False)
         try:
-            record(attempts=[made], now=clock.now())
+            return record(attempts=[made], now=clock.now())
         # The boundary: one attempt that cannot be stored must not cost the others their record.
         except Exception:
             log.exception("webhook_attempt_not_stored", delivery_id=str(made.delivery_id))
-            record(attempts=[replace(made, head="", retry_after="")], now=clock.now())
+            return record(attempts=[replace(made, head="", retry_after="")], now=clock.now())
 
 
 def attempt(item: Owed, *, owed: LaneWork, sender: Sender, policy: Policy) -> Attempt:

@@ -29,6 +29,9 @@ ROUTES: Final = {
     "*": {"queue": "default"},
 }
 
+# Of tasks whose leases are to end sooner than the common limits would let them.
+_LIMITS: Final = {"accounts.send_mail": {"soft_time_limit": 30, "time_limit": 40}}
+
 _TRANSPORT_WORKER: Final[dict[str, object]] = {
     "socket_connect_timeout": 5,
     "socket_timeout": 30,
@@ -76,7 +79,7 @@ def make_celery(*, broker_url: str, role: str, key_prefix: str = "") -> dict[str
         "result_accept_content": ["json"],
         "task_soft_time_limit": 90,
         "task_time_limit": 120,
-        "task_annotations": [MoneyLimits()],
+        "task_annotations": [MoneyLimits(), _LIMITS],
         "task_create_missing_queues": False,
         # Each with its own exchange and key: by default they share one, and all get every message.
         "task_queues": [Queue(name, Exchange(name), routing_key=name) for name in QUEUES],

@@ -2,12 +2,14 @@
 
 import re
 from collections.abc import Mapping
+from email.utils import parseaddr
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
 
 LOCAL_HOSTS = ["localhost", "127.0.0.1", "[::1]"]
 SECRET_LENGTH_MIN = 50
+SMTP_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
 # Words that stand in a secret somebody typed and nobody drew.
 _PLACEHOLDER = re.compile(r"(?i)insecure|development|change.?me|example|secret|password|default")
 
@@ -27,6 +29,8 @@ def refuse_unsafe(settings: Mapping[str, Any]) -> None:
         ),
         *_fault_of("KASSA_FAILPOINTS", settings["KASSA_FAILPOINTS"], needed=False),
         *_fault_of("WEBHOOK_ALLOW_NETWORKS", settings["WEBHOOK_ALLOW_NETWORKS"], needed=False),
+        *_mail_faults(settings),
+        *_fault_of("WEBHOOK_EGRESS_PROXY", settings["WEBHOOK_EGRESS_PROXY"], needed=True),
     ]
     if any("*" in host for host in settings["ALLOWED_HOSTS"]):
         faults.append("ALLOWED_HOSTS has a wildcard")
@@ -43,6 +47,21 @@ def _secret_faults(name: str, values: list[str]) -> list[str]:
             faults.append(f"{name} has a value shorter than {SECRET_LENGTH_MIN} characters")
         if _PLACEHOLDER.search(value):
             faults.append(f"{name} looks typed, not drawn")
+    return faults
+
+
+def _mail_faults(settings: Mapping[str, Any]) -> list[str]:
+    sender = settings["DEFAULT_FROM_EMAIL"]
+    faults = _fault_of("DEFAULT_FROM_EMAIL", sender, needed=True)
+    if sender and "@" not in parseaddr(sender)[1]:
+        faults.append("DEFAULT_FROM_EMAIL is no address")
+    if not settings["EMAIL_URL"]:
+        return [*faults, "EMAIL_URL is missing"]
+    if settings["EMAIL_BACKEND"] != SMTP_BACKEND:
+        faults.append("EMAIL_URL names no mail server")
+    is_private = settings.get("EMAIL_USE_TLS") or settings.get("EMAIL_USE_SSL")
+    if settings["EMAIL_HOST_PASSWORD"] and not is_private:
+        faults.append("EMAIL_URL sends a password in the clear")
     return faults
 
 

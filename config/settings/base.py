@@ -11,7 +11,7 @@ import django_stubs_ext
 import environ
 
 from config.logging import make_logging
-from config.settings import _celery, _database, _unfold
+from config.settings import _celery, _database, _mail, _unfold, _webhooks
 
 django_stubs_ext.monkeypatch()
 
@@ -209,6 +209,12 @@ globals().update(_celery.make_celery(broker_url=REDIS_URL, role=KASSA_ROLE))
 # Where a worker's supervisor sees that it is at work; the supervisor sets it.
 KASSA_WORKER_MARKS = env.str("KASSA_WORKER_MARKS", default="")
 
+# --- E-mail -----------------------------------------------------------------------------------
+
+# smtp+tls://user:password@host:587 (STARTTLS) or smtp+ssl://…:465
+globals().update(_mail.make_mail(env, var=VAR_DIR))
+DEFAULT_FROM_EMAIL = env.str("DEFAULT_FROM_EMAIL", default="Kassa <no-reply@kassa.invalid>")
+
 # --- Static files -----------------------------------------------------------------------------
 
 STATIC_URL = "/static/"
@@ -227,9 +233,17 @@ KASSA_KEY_FILE = env.str("KASSA_KEY_FILE", default="")
 
 # Ports and networks a client's webhook may be on; plain http and private networks are for tests,
 # the sandbox and bench/, and production refuses them.
-WEBHOOK_PORTS = [int(port) for port in env.list("WEBHOOK_PORTS", default=["443"])]
-WEBHOOK_ALLOW_NETWORKS: list[str] = env.list("WEBHOOK_ALLOW_NETWORKS", default=[])
-WEBHOOK_DENY_NETWORKS: list[str] = env.list("WEBHOOK_DENY_NETWORKS", default=[])
+WEBHOOK_PORTS = _webhooks.read_ports("WEBHOOK_PORTS", env.list("WEBHOOK_PORTS", default=["443"]))
+WEBHOOK_ALLOW_NETWORKS = _webhooks.read_networks(
+    "WEBHOOK_ALLOW_NETWORKS", env.list("WEBHOOK_ALLOW_NETWORKS", default=[])
+)
+WEBHOOK_DENY_NETWORKS = _webhooks.read_networks(
+    "WEBHOOK_DENY_NETWORKS", env.list("WEBHOOK_DENY_NETWORKS", default=[])
+)
+# The proxy that webhooks leave by, host:port. Production names one, or says none (docs/egress.md).
+WEBHOOK_EGRESS_PROXY = _webhooks.read_proxy(
+    "WEBHOOK_EGRESS_PROXY", env.str("WEBHOOK_EGRESS_PROXY", default="")
+)
 EVENT_RETENTION_DAYS = env.int("EVENT_RETENTION_DAYS", default=90)
 PAYOUT_COOLDOWN_HOURS = env.int("PAYOUT_COOLDOWN_HOURS", default=24)
 PAYOUT_DUPLICATE_HOURS = env.int("PAYOUT_DUPLICATE_HOURS", default=6)

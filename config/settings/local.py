@@ -3,6 +3,7 @@
 import warnings
 
 from config.logging import make_logging
+from config.settings import _webhooks
 from config.settings._guard import LOCAL_HOSTS
 from config.settings.base import *
 from dev.local_secrets import ensure_local_secrets
@@ -28,7 +29,9 @@ WHITENOISE_USE_FINDERS = True
 STATIC_ROOT = None
 
 # The sandbox and a developer's own receiver listen on loopback, on any port, without TLS.
-WEBHOOK_ALLOW_NETWORKS = env.list("WEBHOOK_ALLOW_NETWORKS", default=["127.0.0.0/8"])
+WEBHOOK_ALLOW_NETWORKS = _webhooks.read_networks(
+    "WEBHOOK_ALLOW_NETWORKS", env.list("WEBHOOK_ALLOW_NETWORKS", default=["127.0.0.0/8"])
+)
 # Ctrl-C ends the workers at once: what they had not finished is in its row, and goes on next time.
 CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT = 0
 # In a container a developer is root; the danger it warns of, pickled messages, is off.

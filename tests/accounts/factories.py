@@ -8,7 +8,7 @@ from typing import Any
 from django.test import Client
 
 from apps.accounts import operations
-from apps.accounts.models import Customer, Organization, Staff
+from apps.accounts.models import Contact, Customer, Organization, Staff
 from apps.accounts.rules import CustomerDetails
 from apps.core import clock
 from apps.core.actors import Actor
@@ -81,6 +81,21 @@ def create_customer(
             currencies=currencies,
         ),
         idempotency_key=f"customer-{number}",
+        actor=TESTS,
+        now=clock.now(),
+    )
+
+
+def create_contact(
+    organization: Organization, email: str, *purposes: str, name: str = "Lin Okoye"
+) -> Contact:
+    """Add a contact that is told about these purposes; about technical matters if none is said."""
+    return operations.add_contact(
+        organization_id=organization.id,
+        name=name,
+        email=email,
+        purposes=purposes or ("technical",),
+        idempotency_key=f"contact-{next(_counter)}",
         actor=TESTS,
         now=clock.now(),
     )

@@ -68,6 +68,8 @@ def clear_texts(house):
         accounts.unseal_email(customer),
         accounts.unseal_name(customer),
         *numbers,
+        world.CONTACT_NAME,
+        world.CONTACT_EMAIL,
         *(f"{one[:4]} {one[4:8]} {one[8:12]}" for one in numbers),
     ]
 

@@ -68,6 +68,8 @@ PEOPLE = {
     "bo": ("Bo Eriksen", ("admin",)),
     "nell": ("Nell Ahrens", ()),
 }
+CONTACT_NAME = "Petra Holm"
+CONTACT_EMAIL = "petra.holm@demo-markets.example"
 JOB = Actor.job("demo")
 
 
@@ -99,6 +101,7 @@ def build_lively(*, days: int = 30, seed: int = 7) -> House:
     chance = random.Random(seed)
     now = clock.now()
     house = _found(now - timedelta(days=days + 3))
+    contacts(house, now)
     endpoints(house)
     for number in range(len(NAMES)):
         _add_customer(house, number, now - timedelta(days=days + 3))
@@ -378,7 +381,20 @@ def decide(house: House, payout: Any, name: str, verdict: str, reason: str, *, n
     )
 
 
-# --- Webhooks ---------------------------------------------------------------------------------
+# --- Contacts and webhooks --------------------------------------------------------------------
+
+
+def contacts(house: House, now: datetime) -> None:
+    """Add somebody who is told about the house's endpoints."""
+    accounts.add_contact(
+        organization_id=house.id,
+        name=CONTACT_NAME,
+        email=CONTACT_EMAIL,
+        purposes=["technical", "security"],
+        idempotency_key="demo-contact",
+        actor=JOB,
+        now=now,
+    )
 
 
 def endpoints(house: House) -> None:
@@ -393,7 +409,7 @@ def endpoints(house: House) -> None:
             organization_id=house.id,
             terms=EndpointTerms(url=url, description=text, event_types=["*"]),
             idempotency_key=f"demo-endpoint-{number}",
-            actor=house.key,
+            actor=JOB,
             now=clock.now(),
         )
 

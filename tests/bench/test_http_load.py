@@ -1,5 +1,6 @@
 """The load driver against a server that misbehaves on purpose: what it says must be so."""
 
+import base64
 import json
 import socket
 import threading
@@ -7,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
+from standardwebhooks import Webhook
 
 from bench import http_load
 from bench._requests import make_pools
@@ -14,6 +16,7 @@ from bench.http_load import Failure
 
 ACCOUNTS = [f"la_{number}" for number in range(100)]
 CREATED = b"HTTP/1.1 201 Created\r\nContent-Type: application/json\r\ncontent-length: 2\r\n\r\n{}"
+TAKEN = CREATED.replace(b"201 Created", b"200 OK")
 REFUSED = CREATED.replace(b"201 Created", b"422 Unprocessable")
 LAST = CREATED.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
 
@@ -132,6 +135,44 @@ class TestClosedLoop:
 
         with pytest.raises(Failure, match="middle of an answer"):
             drive(server)
+
+
+class TestHook:
+    def hook(self, **more: object) -> dict:
+        secret = "whsec_" + base64.b64encode(b"k" * 32).decode()
+        return {
+            "path": "/hooks/a/b",
+            "secret": secret,
+            "count": 20_000,
+            "type": "card.moved",
+        } | more
+
+    def test_sends_events_that_are_signed_as_the_standard_has_it(self, serve):
+        hook = self.hook()
+        server = serve(lambda _number, _request: TAKEN)
+
+        load = drive(server, hook=hook, tenants=[], accepted="200", seconds=0.1)
+
+        assert load["statuses"] == {"200": load["sent"]}
+        assert load["refused"] == ""
+        ids = set()
+        for request in server.requests:
+            head, _, body = request.partition(b"\r\n\r\n")
+            lines = [line.split(": ") for line in head.decode().split("\r\n")[1:]]
+            headers = dict(lines)
+            Webhook(hook["secret"]).verify(body, headers)
+            ids.add(headers["webhook-id"])
+        told = {
+            json.loads(request.split(b"\r\n\r\n")[1])["data"]["id"] for request in server.requests
+        }
+        assert len(told) == len(ids) == load["sent"]
+
+    def test_shows_an_answer_that_is_not_the_one_accepted(self, serve):
+        server = serve(lambda _number, _request: CREATED)
+
+        load = drive(server, hook=self.hook(), tenants=[], accepted="200", seconds=0.1)
+
+        assert load["refused"].startswith("HTTP/1.1 201")
 
 
 class TestOpenLoop:

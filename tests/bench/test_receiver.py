@@ -87,6 +87,23 @@ class TestReceiver:
             assert hanging.recv(100) == b""
             assert far.hanging() == 0
 
+    def test_answers_a_late_path_in_its_time_and_others_at_once(self, far):
+        with closing(send(far, "/late/60")) as waiting, connect(far) as connection:
+            assert post(connection, "/late/0.1", "evt_2") == 200
+            assert post(connection, "/a", "evt_3") == 200
+            assert far.hanging() == 1
+
+            far.release()
+
+            assert waiting.recv(100) == b""
+
+    def test_answers_late_and_again_over_one_connection(self, far):
+        with connect(far) as connection:
+            statuses = [post(connection, "/late/0.05", f"evt_{number}") for number in range(3)]
+
+        assert statuses == [200, 200, 200]
+        assert (far.hanging(), far.requests()) == (0, {"/late/0.05": 3})
+
     def test_forgets_a_request_that_hung_once_its_sender_gave_up(self, far):
         send(far, "/hang").close()
 

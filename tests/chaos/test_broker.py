@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import dataclass
 from functools import partial
 
 import pytest
 from redis.exceptions import ConnectionError, OutOfMemoryError  # noqa: A004  (theirs)
 
 from apps.core.ids import encode_id
-from apps.payouts.models import Payout
 from tests.accounts.factories import issue_key
-from tests.chaos.house import PATIENCE_SECONDS
+from tests.chaos.house import PATIENCE_SECONDS, Web
 from tests.chaos.oracles import assert_delivered, is_settled
 from tests.payouts import factories as payouts
 from tests.support import wait_until
@@ -30,23 +31,47 @@ def web(house, home):
 
 
 @pytest.fixture
-def ask(web, home):
-    """Ask for a payout over the API, each time another; return the status of the answer."""
+def client(web, home):
+    """What asks for payouts over the API, each time another, and calls them off."""
     customer = payouts.customer_with(home, 1_000_000)
     target = payouts.destination(home, customer, now=payouts.today())
     token = issue_key(home.organization, "payouts:read", "payouts:write").token
-    body = {
-        "customer": encode_id("cus", customer.id),
-        "destination": encode_id("dst", target.id),
-        "currency": "EUR",
-    }
+    return Client(web, token, encode_id("cus", customer.id), encode_id("dst", target.id))
 
-    def request(number):
+
+@dataclass
+class Client:
+    """One key's requests for one customer's payouts."""
+
+    web: Web
+    token: str
+    customer: str
+    destination: str
+
+    def request(self, number):
+        """Ask for a payout; return the status of the answer, and the payout."""
         # No two are alike, or the second would be held as a duplicate.
-        asked = body | {"amount": 100 + number}
-        return web.ask("POST", "/v1/payouts", asked, token=token, key=f"payout-{number}")[0]
+        body = {
+            "customer": self.customer,
+            "destination": self.destination,
+            "currency": "EUR",
+            "amount": 100 + number,
+        }
+        return self._post("/v1/payouts", body, key=f"payout-{number}")
 
-    return request
+    def cancel(self, payout_id):
+        """Call a payout off; return the status of the answer, and the payout."""
+        body = {"reason": "The order was canceled."}
+        return self._post(f"/v1/payouts/{payout_id}/cancel", body, key=f"cancel-{payout_id}")
+
+    def _post(self, path, body, *, key):
+        return self.web.ask("POST", path, body, token=self.token, key=key)
+
+
+@pytest.fixture
+def ask(client):
+    """Ask for a payout over the API, each time another; return the status of the answer."""
+    return lambda number: client.request(number)[0]
 
 
 @pytest.fixture
@@ -83,22 +108,27 @@ def settle(organization):
 @pytest.mark.soak
 @pytest.mark.timeout(280)
 class TestBrokerThatIsAway:
-    def test_fails_no_request_and_everything_is_delivered_afterwards(
-        self, house, home, far, ask, fleet
+    def test_fails_no_request_and_every_change_is_delivered_afterwards(
+        self, house, home, far, client, fleet
     ):
+        asked = [client.request(number) for number in range(PAYOUTS)]
+        assert {status for status, _ in asked} == {201}
         create_endpoint(home.organization, far.url(), event_types=["payout.*"])
         settle(home.organization)
         house.kill_broker()
 
-        answers = [ask(number) for number in range(PAYOUTS)]
+        answers = [client.cancel(payout["id"]) for _, payout in asked]
 
-        assert set(answers) == {201}
+        assert {(status, payout["state"]) for status, payout in answers} == {(200, "canceled")}
         assert far.ids() == []
         house.start_broker()
         settle(home.organization)
-        assert Payout.objects.count() == PAYOUTS
         assert_delivered(home.organization, far)
-        assert len(far.ids()) >= PAYOUTS
+        told = [json.loads(one.body) for one in far.received()]
+        assert {(body["type"], body["data"]["id"], body["data"]["state"]) for body in told} == {
+            ("payout.canceled", payout["id"], "canceled") for _, payout in asked
+        }
+        assert len({payout["id"] for _, payout in asked}) == PAYOUTS
 
     def test_killed_and_restarted_again_and_again_stops_nobody_for_good(
         self, house, home, far, ask, fleet

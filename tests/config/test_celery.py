@@ -112,6 +112,7 @@ class TestTasks:
 
         money = {name for name in limits if name.startswith(("ledger.", "payments.", "payouts."))}
         assert {limits[name] for name in money} == {(45, 60)}
+        assert limits.pop("accounts.send_mail") == (30, 40)
         assert {limits[name] for name in limits.keys() - money} == {(90, 120)}
 
     def test_are_given_back_when_their_worker_is_lost(self, ours):

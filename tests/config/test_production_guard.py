@@ -18,12 +18,20 @@ def _safe_settings(**changes: object) -> dict[str, object]:
         "REDIS_URL": "redis://broker/0",
         "KASSA_FAILPOINTS": "",
         "WEBHOOK_ALLOW_NETWORKS": [],
+        "EMAIL_URL": "smtp+tls://kassa:drawn@mail.example.com:587",
+        "EMAIL_BACKEND": "django.core.mail.backends.smtp.EmailBackend",
+        "EMAIL_HOST_PASSWORD": "drawn",
+        "EMAIL_USE_TLS": True,
+        "DEFAULT_FROM_EMAIL": "Kassa <no-reply@example.com>",
+        "WEBHOOK_EGRESS_PROXY": "10.20.0.4:3128",
         **changes,
     }
 
 
 def test_starts_on_drawn_secrets_and_given_addresses():
     refuse_unsafe(_safe_settings())
+    # Without a proxy, but not by oversight.
+    refuse_unsafe(_safe_settings(WEBHOOK_EGRESS_PROXY="none"))
 
 
 @pytest.mark.parametrize(
@@ -41,6 +49,12 @@ def test_starts_on_drawn_secrets_and_given_addresses():
         ({"CELERY_TASK_ALWAYS_EAGER": True}, "CELERY_TASK_ALWAYS_EAGER is not for production"),
         ({"KASSA_FAILPOINTS": "ledger.post"}, "KASSA_FAILPOINTS is not for production"),
         ({"WEBHOOK_ALLOW_NETWORKS": ["127.0.0.0/8"]}, "WEBHOOK_ALLOW_NETWORKS is not for"),
+        ({"EMAIL_URL": ""}, "EMAIL_URL is missing"),
+        ({"EMAIL_BACKEND": "django.core.mail.backends.console.EmailBackend"}, "no mail server"),
+        ({"EMAIL_USE_TLS": False}, "EMAIL_URL sends a password in the clear"),
+        ({"DEFAULT_FROM_EMAIL": ""}, "DEFAULT_FROM_EMAIL is missing"),
+        ({"DEFAULT_FROM_EMAIL": "Kassa"}, "DEFAULT_FROM_EMAIL is no address"),
+        ({"WEBHOOK_EGRESS_PROXY": ""}, "WEBHOOK_EGRESS_PROXY is missing"),
     ],
 )
 def test_refuses_and_says_why(changes, said):

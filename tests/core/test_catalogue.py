@@ -30,6 +30,7 @@ class Documented(Event):
     """Something was documented."""
 
     aggregate_type: ClassVar[str] = "thing"
+    read_scope: ClassVar[str] = "webhooks:read"
 
     amount: int
     paid_at: datetime | None
@@ -53,8 +54,9 @@ class Derived(Documented):
 def changed(name="tests.thing.documented", **members):
     """An event class as the next release might have it: a base's members, and these fields."""
     hints = members.pop("fields")
+    told = {"name": name, "read_scope": "webhooks:read"}
     return dataclass(frozen=True, kw_only=True)(
-        type("Changed", (Event,), {"__annotations__": hints, "name": name, **members})
+        type("Changed", (Event,), {"__annotations__": hints, **told, **members})
     )
 
 
@@ -273,7 +275,7 @@ class TestPage:
         assert section.strip() == (
             "## `thing.documented`\n\n"
             "Something was documented.\n\n"
-            "Aggregate `thing`, since 2026-11-01.\n\n"
+            "Aggregate `thing`, since 2026-11-01, for a key with the scope `webhooks:read`.\n\n"
             "| Field | Type | Meaning |\n"
             "|---|---|---|\n"
             "| `amount` | integer | In minor units of `currency`. |\n"

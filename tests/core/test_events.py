@@ -90,7 +90,26 @@ class TestSystemCheck:
             ("payouts.returned2.x is misnamed.", "kassa.E002"),
         ]
 
+    def test_finds_no_event_that_every_key_may_read(self):
+        assert checks.events_have_a_reader() == []
 
-def _made(name, *, module):
+    def test_finds_a_public_event_whose_scope_no_route_asks_for(self, monkeypatch):
+        wrong = [
+            _made("payouts.payout.returned", read_scope="payouts:read"),
+            _made("payouts.payout.split", read_scope="payouts:reed"),
+            _made("payouts.payout.lost", read_scope=""),
+            _made("payouts.payout.seen", read_scope="", public=False),
+        ]
+        monkeypatch.setattr(checks, "catalogued_events", lambda: wrong)
+
+        found = [(error.msg, error.id) for error in checks.events_have_a_reader()]
+
+        assert found == [
+            ("No route asks for the read_scope of payouts.payout.split.", "kassa.E006"),
+            ("No route asks for the read_scope of payouts.payout.lost.", "kassa.E006"),
+        ]
+
+
+def _made(name, *, module="apps.payouts.events", public=True, **more):
     # Like an event, and none: whoever lists the events must not meet it.
-    return type("Made", (), {"name": name, "public": True, "__module__": module})
+    return type("Made", (), {"name": name, "public": public, "__module__": module, **more})

@@ -89,6 +89,19 @@ class TestValues:
             [(back,)] = statements.run("SELECT %(column)s", {"column": array(column)})
             assert back == column
 
+    def test_in_longer_columns_come_back_too(self):
+        for array, values in [
+            (statements.uuids, [uuid4(), None] * 4),
+            (statements.texts, ["a", None] * 4),
+            (statements.int8s, [2**63 - 1] * 8),
+            (statements.int4s, [-(2**31)] * 8),
+            (statements.instants, [NOON, None] * 4),
+            (statements.booleans, [True, False] * 4),
+            (statements.byteas, [b"\x00", b""] * 4),
+        ]:
+            [(back,)] = statements.run("SELECT %(column)s", {"column": array(values)})
+            assert back == values
+
     def test_of_a_type_that_does_not_travel_are_refused_by_name(self):
         @transactions.outermost
         def act():
@@ -99,6 +112,101 @@ class TestValues:
         act()
 
         assert positions() == [1]
+
+
+ROWS = """
+    SELECT r.place, r.name, r.org, r.at
+      FROM unnest(%(names)s::text[], %(orgs)s::uuid[], %(times)s::timestamptz[])
+           WITH ORDINALITY AS r(name, org, at, place)
+     ORDER BY r.place
+"""
+
+
+class TestRows:
+    """A statement says `unnest`; where the rows are few, each of their values is named in it."""
+
+    @staticmethod
+    def columns(count):
+        names = [None if place % 3 == 2 else f"Zoë {place}" for place in range(count)]
+        return names, [uuid4() for _ in names], [NOON + timedelta(days=at) for at in range(count)]
+
+    @pytest.mark.parametrize("count", [0, 1, 2, 3, 4, 5, 9])
+    def test_are_the_same_however_many_they_are(self, count):
+        names, orgs, times = self.columns(count)
+
+        found = statements.run(
+            ROWS,
+            {
+                "names": statements.texts(names),
+                "orgs": statements.uuids(orgs),
+                "times": statements.instants(times),
+            },
+        )
+
+        assert found == list(zip(range(1, count + 1), names, orgs, times, strict=True))
+
+    @pytest.mark.parametrize("count", [1, 4, 5])
+    def test_have_nulls_in_a_column_that_is_not_there(self, count):
+        names, orgs, _ = self.columns(count)
+        values = {"names": statements.texts(names), "orgs": statements.uuids(orgs), "times": None}
+
+        assert [row[3] for row in statements.run(ROWS, values)] == [None] * count
+
+    @pytest.mark.parametrize("count", [2, 5])
+    def test_may_share_a_column_with_the_rest_of_the_statement(self, count):
+        _, orgs, _ = self.columns(count)
+
+        [(matching,)] = statements.run(
+            "SELECT count(*) FROM unnest(%(ids)s::uuid[]) AS r(id) WHERE r.id = ANY(%(ids)s)",
+            {"ids": statements.uuids(orgs)},
+        )
+
+        assert matching == count
+
+    def test_of_columns_of_different_lengths_are_filled_up_with_nulls(self):
+        values = {
+            "names": statements.texts(["a"]),
+            "orgs": statements.uuids([uuid4(), uuid4()]),
+            "times": statements.instants([NOON, NOON]),
+        }
+
+        assert [row[1] for row in statements.run(ROWS, values)] == ["a", None]
+
+    @pytest.mark.parametrize(("count", "is_spelled"), [(1, True), (4, True), (5, False)])
+    def test_that_are_few_are_no_function_to_postgres(self, count, is_spelled):
+        names, orgs, times = self.columns(count)
+
+        plan = statements.run(
+            "EXPLAIN " + ROWS,
+            {
+                "names": statements.texts(names),
+                "orgs": statements.uuids(orgs),
+                "times": statements.instants(times),
+            },
+        )
+
+        assert ("Function Scan" not in str(plan)) is is_spelled
+
+    def test_are_prepared_once_for_each_number_of_them(self):
+        def ask(count):
+            names, orgs, times = self.columns(count)
+            columns = {
+                "names": statements.texts(names),
+                "orgs": statements.uuids(orgs),
+                "times": statements.instants(times),
+            }
+            statements.run(ROWS, columns)
+
+        def prepared():
+            text = "SELECT statement FROM pg_prepared_statements WHERE statement LIKE %(like)s"
+            return statements.run(text, {"like": "%r.place, r.name%"})
+
+        statements.run("SELECT 1", {})
+        before = len(prepared())
+        for count in (1, 2, 1, 2, 5, 900, 1):
+            ask(count)
+
+        assert len(prepared()) - before == 3
 
 
 class TestTrips:

@@ -13,7 +13,9 @@ pytestmark = pytest.mark.django_db
 # Rows of one organization each; distributed by `organization_id`.
 TENANT = {
     "accounts_apikey",
+    "accounts_contact",
     "accounts_customer",
+    "accounts_mail",
     "approvals_decision",
     "approvals_policy",
     "approvals_request",
@@ -117,6 +119,7 @@ INDEX_EXCEPTIONS = {
     "connection_poll_due",
     "event_work_due",
     "inbound_event_due",
+    "mail_due",
     "outbox_batch_due",
     "payout_batch_work_due",
     "webhook_lane_due",
@@ -126,6 +129,7 @@ INDEX_EXCEPTIONS = {
     "connection_poll_set_aside",
     "event_work_set_aside",
     "inbound_event_set_aside",
+    "mail_set_aside",
     "outbox_batch_set_aside",
     "payout_batch_work_set_aside",
     "webhook_lane_set_aside",

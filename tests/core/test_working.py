@@ -7,6 +7,7 @@ from functools import partial
 import pytest
 from celery import current_app
 from django.db import connection
+from structlog.testing import capture_logs
 
 from apps.core import invariants, operations, stuck, tasks, work, working
 from apps.core.actors import Actor
@@ -55,6 +56,16 @@ class TestRun:
 
         rows = Errand.objects.values_list("state", "times_done", "attempts", "lease_token")
         assert list(rows) == [("done", 1, 1, None)] * 3
+
+    def test_that_finds_nothing_due_says_so(self):
+        add("a")
+
+        with capture_logs() as said:
+            run_errands()
+            assert said == []
+            run_errands()
+
+        assert said == [{"event": "work_not_due", "kind": KIND, "log_level": "info"}]
 
     def test_by_many_workers_does_each_once(self):
         add(*[str(n) for n in range(60)])

@@ -29,6 +29,7 @@ class ThingChanged(Event):
 
     name: ClassVar[str] = "tests.thing.changed"
     aggregate_type: ClassVar[str] = "thing"
+    read_scope: ClassVar[str] = "webhooks:read"
 
     text: str = ""
 

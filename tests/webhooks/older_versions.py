@@ -20,6 +20,7 @@ THIRD, SECOND, FIRST = versions.NEWEST, "2026-06-01", "2026-02-01"
 class ParcelSent(Event):
     name: ClassVar[str] = "tests.parcel.sent"
     aggregate_type: ClassVar[str] = "parcel"
+    read_scope: ClassVar[str] = "webhooks:read"
 
     parcel: str
     weight: dict[str, object]
@@ -30,6 +31,7 @@ class ParcelSent(Event):
 class ParcelLost(Event):
     name: ClassVar[str] = "tests.parcel.lost"
     aggregate_type: ClassVar[str] = "parcel"
+    read_scope: ClassVar[str] = "webhooks:read"
 
     parcel: str
 

@@ -428,6 +428,27 @@ class TestReplay:
 
         assert len(far.requests) == 2
 
+    def test_of_all_asked_for_by_a_second_key_is_the_first_one_again_and_again(
+        self, organization, endpoint
+    ):
+        ask = partial(
+            operations.replay_failed,
+            organization_id=organization.id,
+            endpoint_id=WebhookEndpoint.objects.get().id,
+            since=clock.now() - timedelta(hours=1),
+            reason="",
+            actor=TESTS,
+            now=clock.now().replace(second=10),
+        )
+        first = ask(idempotency_key="a")
+        second = ask(idempotency_key="b")
+
+        # The second click's answer was lost, and its client asks again with its own key.
+        again = ask(idempotency_key="b")
+
+        assert first.id == second.id == again.id
+        assert WebhookReplay.objects.count() == 1
+
     def test_is_refused_while_the_delivery_is_open(self, api, organization, endpoint):
         owe(organization, "thing_1")
         [delivery] = api.get("/v1/webhook_deliveries").json()["data"]

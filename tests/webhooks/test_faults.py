@@ -18,6 +18,7 @@ from apps.webhooks.models import (
     WebhookAttempt,
     WebhookBody,
     WebhookDelivery,
+    WebhookEndpoint,
     WebhookLane,
     WebhookSecret,
 )
@@ -228,6 +229,35 @@ class TestFaultOfTheRecord:
         heads = list(WebhookAttempt.objects.order_by("id").values_list("answer_head", flat=True))
         assert heads == ["thanks", "", "thanks", "thanks"]
         assert WebhookLane.objects.get().lapses == 0
+
+    def test_leads_to_what_any_attempt_leads_to(self, organization, far):
+        far.answers = [receiver.answer("410 Gone", b"poison")]
+        endpoint, _ = create_endpoint(organization, far.url, max_in_flight=1)
+        owe(organization, "thing_1", "thing_2")
+
+        with refusing_attempts("poison"):
+            assert deliver() == 1
+
+        endpoint.refresh_from_db()
+        assert (endpoint.status, endpoint.disabled_reason) == ("disabled", "gone")
+        assert {each.status for each in deliveries(organization)} == {"paused"}
+        assert len(far.requests) == 1
+
+    def test_that_goes_on_for_days_switches_the_endpoint_off(self, organization, far):
+        far.answers = [receiver.answer("500 Oh", b"poison")]
+        endpoint, _ = create_endpoint(organization, far.url, max_in_flight=1)
+        owe(organization, *(f"thing_{number}" for number in range(10)))
+
+        with refusing_attempts("poison"):
+            assert deliver() == 10
+            long_ago = clock.now() - timedelta(hours=121)
+            WebhookEndpoint.objects.update(first_failure_at=long_ago)
+            make_due(organization)
+            deliver()
+
+        endpoint.refresh_from_db()
+        assert (endpoint.status, endpoint.disabled_reason) == ("disabled", "failing")
+        assert {each.status for each in deliveries(organization)} == {"paused"}
 
     def test_after_which_the_lane_goes_on(self, organization, far):
         far.answers = [receiver.ok(b"poison"), receiver.ok()]

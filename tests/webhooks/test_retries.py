@@ -27,6 +27,19 @@ def after_attempt(health, *, outcome, circuit_openings=None, at=NOW):
     )
 
 
+# Like HTTP dates: each part is one that is right, or none that a calendar has.
+_NUMBERS = st.one_of(st.integers(0, 3000), st.integers(-(10**20), 10**20)).map(str)
+HOSTILE_DATES = st.builds(
+    "{} {} {} {} {}:{}:{} {}".format,
+    st.sampled_from(["", "Mon,", "Mon, ", "Monday,", "x,"]),
+    _NUMBERS,
+    st.sampled_from(["Jan", "Dec", "", "0", "x"]),
+    _NUMBERS,
+    *(_NUMBERS, _NUMBERS, _NUMBERS),
+    st.one_of(st.sampled_from(["GMT", "", "-0000", "x"]), _NUMBERS, _NUMBERS.map("+{}".format)),
+)
+
+
 def delay(attempts, outcome=Outcome.SERVER_ERROR, retry_after="", jitter=0.0):
     return retries.next_delay_seconds(
         attempts=attempts, outcome=outcome, retry_after=retry_after, now=NOW, jitter=jitter
@@ -63,10 +76,21 @@ class TestNextDelay:
             ("-5", 300),
             ("9" * 30, 300),
             ("٣", 300),
+            (f"Mon, 01 Jan {'9' * 20} 00:00:00 GMT", 300),
+            (f"Mon, {'9' * 20} Jan 2026 00:00:00 GMT", 300),
+            (f"Mon, 01 Jan 2026 00:00:00 +{'9' * 20}", 300),
+            ("Fri, 31 Dec 9999 23:59:59 -2359", 600),
+            ("Mon, 01 Jan 0001 00:00:00 +2359", 300),
         ],
     )
     def test_waits_as_asked_between_once_and_twice_the_delay(self, retry_after, expected):
         assert delay(2, retry_after=retry_after) == expected
+
+    @given(st.one_of(st.text(max_size=100), HOSTILE_DATES), st.integers(1, 9))
+    def test_reads_whatever_a_stranger_writes(self, retry_after, attempts):
+        step = delay(attempts)
+
+        assert step <= delay(attempts, retry_after=retry_after) <= 2 * step
 
 
 class TestOutcomeOfStatus:

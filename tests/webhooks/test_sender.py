@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import ipaddress
+import select
 import socket
 import ssl
 import threading
@@ -10,10 +12,6 @@ from uuid import UUID
 
 import httpx
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from apps.webhooks.adapters import addresses, sender
 from apps.webhooks.adapters.addresses import Unresolvable
@@ -23,6 +21,7 @@ from apps.webhooks.rules import targets
 from apps.webhooks.rules.retries import Outcome
 from apps.webhooks.rules.targets import Policy, Target
 from tests.webhooks import receiver
+from tests.webhooks.certificates import make_certificates
 from tests.webhooks.receiver import Receiver
 
 LOCAL = Policy(allow_networks=targets.parse_networks(["127.0.0.1/32"]))
@@ -50,6 +49,20 @@ def post(url, *, policy=LOCAL, **options):
         return one.send(message(target))
     finally:
         one.close()
+
+
+@contextlib.contextmanager
+def never_accepting(host, port):
+    """Have a port whose queue of callers is full: a further one hears nothing at all."""
+    with contextlib.ExitStack() as held:
+        held.enter_context(socket.create_server((host, port), backlog=0))
+        while True:
+            caller = held.enter_context(socket.socket())
+            caller.settimeout(0)
+            caller.connect_ex((host, port))
+            if not select.select([], [caller], [], 1)[1]:
+                break
+        yield
 
 
 def send_to(answer, **options):
@@ -230,6 +243,17 @@ class TestAddresses:
         with pytest.raises(Unresolvable):
             addresses.resolve("a" * 70 + ".example", 80)
 
+    @pytest.mark.allow_hosts(["127.0.0.1", "127.0.0.2", "127.0.0.3"])
+    def test_leaves_the_second_its_time_where_the_first_answers_nothing(self):
+        policy = Policy(allow_networks=targets.parse_networks(["127.0.0.0/8"]))
+        with Receiver(host="127.0.0.3") as far, never_accepting("127.0.0.2", far.port):
+            target = Target(scheme="http", host="hooks.example", port=far.port, path="/hook")
+            one = Sender(policy=policy, resolver=lambda *_: ["127.0.0.2", "127.0.0.3"])
+            attempt = one.send(message(target))
+            one.close()
+
+        assert (attempt.outcome, attempt.address) == (Outcome.SUCCEEDED, "127.0.0.3")
+
     @pytest.mark.allow_hosts(["127.0.0.1", ANYWHERE])
     def test_sends_not_a_byte_to_another_peer_than_the_one_checked(self):
         policy = Policy(allow_networks=targets.parse_networks([f"{ANYWHERE}/32"]))
@@ -345,37 +369,7 @@ class TestKeptConnections:
 
 @pytest.fixture(scope="module")
 def certificates(tmp_path_factory):
-    """A server's TLS context for hooks.example, and a client's that trusts it."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "hooks.example")])
-    names = [x509.DNSName("hooks.example"), x509.IPAddress(ipaddress.ip_address("127.0.0.9"))]
-    start = dt.datetime.now(dt.UTC) - dt.timedelta(days=1)  # noqa: TID251  (a certificate's own clock)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(start)
-        .not_valid_after(start + dt.timedelta(days=2))
-        .add_extension(x509.SubjectAlternativeName(names), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    folder = tmp_path_factory.mktemp("tls")
-    pem = certificate.public_bytes(serialization.Encoding.PEM)
-    (folder / "cert.pem").write_bytes(pem)
-    (folder / "key.pem").write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-    )
-    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    server.load_cert_chain(folder / "cert.pem", folder / "key.pem")
-    client = ssl.create_default_context(cadata=pem.decode())
-    return server, client
+    return make_certificates(tmp_path_factory.mktemp("tls"))
 
 
 class TestTls:

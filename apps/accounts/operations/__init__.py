@@ -8,11 +8,19 @@ from apps.accounts.operations._api_keys import (
     revoke_api_key,
     rotate_api_key,
 )
+from apps.accounts.operations._contacts import add_contact, change_contact, remove_contact
 from apps.accounts.operations._customers import (
     change_customer,
     create_customer,
     freeze_customer,
     unfreeze_customer,
+)
+from apps.accounts.operations._mail import (
+    MAIL_KIND,
+    purge_mail,
+    record_sent,
+    record_unwanted,
+    tell_contacts,
 )
 from apps.accounts.operations._organizations import create_organization
 from apps.accounts.operations._staff import (
@@ -25,8 +33,11 @@ from apps.accounts.operations._staff import (
 )
 
 __all__ = [
+    "MAIL_KIND",
     "USE_NOTED_EVERY",
     "IssuedKey",
+    "add_contact",
+    "change_contact",
     "change_customer",
     "create_api_key",
     "create_customer",
@@ -38,8 +49,13 @@ __all__ = [
     "freeze_customer",
     "grant_role",
     "note_key_use",
+    "purge_mail",
+    "record_sent",
+    "record_unwanted",
+    "remove_contact",
     "revoke_api_key",
     "revoke_role",
     "rotate_api_key",
+    "tell_contacts",
     "unfreeze_customer",
 ]

@@ -3,16 +3,12 @@
 from apps.core.admin_base import cells, lists
 from apps.core.admin_base._checks import register as register_checks
 from apps.core.admin_base._history import people
+from apps.core.admin_base._screen import for_staff
 from apps.core.admin_base._theme import ThemeModelAdmin, ThemeSite
 from apps.core.admin_base.acts import Act, ActForm, CapabilityMissing, PreviewForm
 from apps.core.admin_base.lists import Filter, Keyset
 from apps.core.admin_base.pages import Column, Fact, Table, shown, zone_of
-from apps.core.admin_base.records import (
-    RecordAdmin,
-    ReferenceAdmin,
-    StaffAdmin,
-    for_staff,
-)
+from apps.core.admin_base.records import RecordAdmin, ReferenceAdmin, StaffAdmin
 
 __all__ = [
     "Act",

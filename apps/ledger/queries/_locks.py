@@ -87,7 +87,9 @@ _LATER: Final = """
 class PendingBalances:
     """Balances that were asked for; the first look at them is what waits for Postgres."""
 
-    def __init__(self, statement: str, values: dict[str, object], ids: Mapping[int, UUID]) -> None:
+    def __init__(
+        self, statement: str, values: Mapping[str, object], ids: Mapping[int, UUID]
+    ) -> None:
         self._asked = ids
         self._answer = statements.ask(statement, values)
 

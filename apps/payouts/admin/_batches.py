@@ -1,6 +1,6 @@
 """Batches: frozen, released, written, marked as sent; what is in them, what the bank said."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar, override
 from uuid import UUID
 
@@ -90,6 +90,32 @@ def _batch_words(verb: str) -> Any:  # noqa: ANN401  (the form of `Act.label`)
     return lambda batch: f"{verb} {format_minor(batch.total_minor, batch.currency)}"
 
 
+def _step(
+    *,
+    name: str,
+    capability: str,
+    operation: Callable[..., PayoutBatch],
+    verb: str,
+    states: Sequence[BatchState],
+    done: Callable[[PayoutBatch], str],
+    presets: tuple[str, ...] = (),
+    note: str = "",
+) -> Act:
+    """Return an act that takes a batch of these states one step on; its button always shows."""
+    return Act(
+        name=name,
+        capability=capability,
+        operation=operation,
+        subject="batch_id",
+        label=_batch_words(verb),
+        off=_in_state(*states),
+        done=done,
+        presets=presets,
+        is_always_shown=True,
+        note=note,
+    )
+
+
 @admin.register(PayoutBatch)
 class PayoutBatchAdmin(RecordAdmin[PayoutBatch]):
     """Attempts that leave in one file."""
@@ -145,36 +171,30 @@ class PayoutBatchAdmin(RecordAdmin[PayoutBatch]):
             on_list=True,
             note="Nothing joins or leaves a batch once it is frozen. Its file is written next.",
         ),
-        Act(
+        _step(
             name="release",
             capability="payouts.release_batch",
             operation=operations.release_batch,
-            subject="batch_id",
-            label=_batch_words("Release"),
-            off=_in_state(BatchState.FROZEN),
+            verb="Release",
+            states=(BatchState.FROZEN,),
             done=lambda batch: f"It is {batch.state} now.",
-            is_always_shown=True,
         ),
-        Act(
+        _step(
             name="export",
             capability="payouts.export_batch",
             operation=operations.export_batch,
-            subject="batch_id",
-            label=_batch_words("Write the file of"),
-            off=_in_state(BatchState.RELEASED),
+            verb="Write the file of",
+            states=(BatchState.RELEASED,),
             done=lambda batch: f"Written and checked; it is {batch.state} now.",
-            is_always_shown=True,
         ),
-        Act(
+        _step(
             name="sent",
             capability="payouts.mark_batch_sent",
             operation=operations.mark_batch_sent,
-            subject="batch_id",
-            label=_batch_words("Mark as sent:"),
-            off=_in_state(BatchState.EXPORTED, BatchState.UNKNOWN),
+            verb="Mark as sent:",
+            states=(BatchState.EXPORTED, BatchState.UNKNOWN),
             done=lambda batch: f"It is {batch.state} now; the bank's answer decides the rest.",
             presets=("Uploaded in the bank's portal.",),
-            is_always_shown=True,
             note="Only when the bank has the file. From here on no payout in it can be canceled.",
         ),
         Act(

@@ -8,6 +8,14 @@ from typing import Final, override
 BYTES_MAX: Final = 20 * 1024
 
 
+def seconds_left(limit: float) -> float:
+    """Return the seconds until an instant; raise TimeoutError when there are none."""
+    left = limit - time.monotonic()
+    if left <= 0:
+        raise TimeoutError("The time for it has passed.")
+    return left
+
+
 class Wire:
     """
     A connected socket whose every wait ends at the same instant.
@@ -22,10 +30,7 @@ class Wire:
 
     def remaining(self) -> float:
         """Return the seconds left; raise TimeoutError when there are none."""
-        left = self.deadline - time.monotonic()
-        if left <= 0:
-            raise TimeoutError("The attempt's deadline has passed.")
-        return left
+        return seconds_left(self.deadline)
 
     def renew(self, *, deadline: float) -> None:
         """Begin another exchange on the same connection."""

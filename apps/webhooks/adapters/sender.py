@@ -2,7 +2,8 @@
 Sending one webhook: to a checked address, by name in SNI and `Host`, within one deadline.
 
 A general HTTP client resolves again, follows redirects and reads the environment's proxies; each
-of those is a way round the address check, so this is a small client of its own over sockets.
+of those is a way round the address check, so this is a small client of its own over sockets. The
+one proxy it knows is the deployment's own, which is asked for a checked address.
 """
 
 import http.client
@@ -16,11 +17,16 @@ from functools import cache
 from typing import Final
 from uuid import UUID
 
-from apps.webhooks.adapters._wire import BYTES_MAX, Wire
+import structlog
+
+from apps.webhooks.adapters._tunnel import ProxyFailed, ProxyForbids, open_tunnel
+from apps.webhooks.adapters._wire import BYTES_MAX, Wire, seconds_left
 from apps.webhooks.adapters.addresses import Resolver, Unresolvable, resolve
 from apps.webhooks.rules import retries, targets
 from apps.webhooks.rules.retries import Attempt, Outcome
-from apps.webhooks.rules.targets import Policy, Target
+from apps.webhooks.rules.targets import Policy, Proxy, Target
+
+log = structlog.stdlib.get_logger("kassa.webhooks")
 
 ATTEMPT_SECONDS_MAX: Final = 15.0
 CONNECT_SECONDS_MAX: Final = 3.0
@@ -138,20 +144,35 @@ class Sender:
         return addresses
 
     def _connect(self, target: Target, addresses: list[str], *, deadline: float) -> _Connection:
-        limit = min(deadline, time.monotonic() + CONNECT_SECONDS_MAX)
+        tried = addresses[:ADDRESSES_TRIED_MAX]
+        end = min(deadline, time.monotonic() + CONNECT_SECONDS_MAX)
         failure = _Failed(Outcome.CONNECT_ERROR)
-        for address in addresses[:ADDRESSES_TRIED_MAX]:
+        for place, address in enumerate(tried):
+            # An equal share of what is left: one that answers nothing leaves the next its time.
+            begun = time.monotonic()
+            limit = begun + (end - begun) / (len(tried) - place)
             try:
-                connected = _open(target, address, limit=limit, tls=self._tls)
-            except TimeoutError:
-                failure = _Failed(Outcome.TIMEOUT, address=address)
-            except ssl.SSLError:
-                failure = _Failed(Outcome.TLS_ERROR, address=address)
-            except OSError:
-                failure = _Failed(Outcome.CONNECT_ERROR, address=address)
+                connected = self._open(target, address, limit=limit)
+            except _Failed as failed:
+                failure = failed
             else:
                 return _Connection(Wire(connected, deadline=deadline), target, address)
         raise failure
+
+    def _open(self, target: Target, address: str, *, limit: float) -> socket.socket:
+        try:
+            return _open(target, address, limit=limit, tls=self._tls, proxy=self._policy.proxy)
+        except TimeoutError as error:
+            raise _Failed(Outcome.TIMEOUT, address=address) from error
+        except ssl.SSLError as error:
+            raise _Failed(Outcome.TLS_ERROR, address=address) from error
+        except OSError as error:
+            raise _Failed(Outcome.CONNECT_ERROR, address=address) from error
+        except ProxyForbids as error:
+            raise _Failed(Outcome.BLOCKED_ADDRESS, address=address) from error
+        except ProxyFailed as error:
+            log.warning("webhook_proxy_failed", reason=str(error))
+            raise _Failed(Outcome.INTERNAL_ERROR, address=address) from error
 
     def _talk(self, connection: _Connection, message: Message) -> _Answer:
         """Send the request and read the answer; keep the connection only if it is at rest."""
@@ -187,14 +208,29 @@ def default_tls() -> ssl.SSLContext:
     return context
 
 
-def _open(target: Target, address: str, *, limit: float, tls: ssl.SSLContext) -> socket.socket:
-    connected = socket.create_connection((address, target.port), timeout=_left(limit))
+def _open(
+    target: Target, address: str, *, limit: float, tls: ssl.SSLContext, proxy: Proxy | None
+) -> socket.socket:
+    connected = (
+        open_tunnel(proxy, address=address, port=target.port, limit=limit)
+        if proxy
+        else _open_directly(address, port=target.port, limit=limit)
+    )
     try:
-        _check_peer(connected, address)
         connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if target.is_tls:
-            connected.settimeout(_left(limit))
+            connected.settimeout(seconds_left(limit))
             return tls.wrap_socket(connected, server_hostname=target.host)
+    except BaseException:
+        connected.close()
+        raise
+    return connected
+
+
+def _open_directly(address: str, *, port: int, limit: float) -> socket.socket:
+    connected = socket.create_connection((address, port), timeout=seconds_left(limit))
+    try:
+        _check_peer(connected, address)
     except BaseException:
         connected.close()
         raise
@@ -204,13 +240,6 @@ def _open(target: Target, address: str, *, limit: float, tls: ssl.SSLContext) ->
 def _check_peer(connected: socket.socket, address: str) -> None:
     if connected.getpeername()[0] != address:
         raise ConnectionError("Another peer answered than the one that was checked.")
-
-
-def _left(limit: float) -> float:
-    left = limit - time.monotonic()
-    if left <= 0:
-        raise TimeoutError("There was no time left to connect.")
-    return left
 
 
 def _request(connection: _Connection, message: Message) -> tuple[_Answer, bool]:

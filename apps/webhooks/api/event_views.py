@@ -6,7 +6,7 @@ from django.http import HttpResponse
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from apps.core.api.caller import Caller, declared_scopes
+from apps.core.api.caller import Caller
 from apps.core.api.pagination import LIMIT_DEFAULT, LIMIT_MAX, check_query
 from apps.core.api.problems import ApiProblem
 from apps.core.api.views import ApiView, Shape, get_caller, resource
@@ -77,9 +77,7 @@ class EventResource(ApiView):
         event = queries.get_event(
             organization_id=caller.organization_id, event_id=decode_id("evt", event_id)
         )
-        if not subscriptions.is_readable(
-            event.type, scopes=caller.scopes, declared=declared_scopes()
-        ):
+        if event.type not in _readable_types(caller, event.type):
             raise EventNotFound("No such event.")
         return resource(request, _shown(caller, event))
 
@@ -91,11 +89,11 @@ def _shown(caller: Caller, event: OutboxEvent) -> dict[str, Any]:
 
 def _readable_types(caller: Caller, only: str | None) -> list[str]:
     """Return the types of events that this key may read, or the one that was asked for."""
+    hidden = subscriptions.hidden_types(queries.get_read_scopes(), scopes=caller.scopes)
     return [
         type_
         for type_ in queries.list_public_event_types()
-        if only in {None, type_}
-        and subscriptions.is_readable(type_, scopes=caller.scopes, declared=declared_scopes())
+        if only in {None, type_} and type_ not in hidden
     ]
 
 

@@ -9,7 +9,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from apps.core import clock, versions
-from apps.core.api.caller import Caller, declared_scopes
+from apps.core.api.caller import Caller
 from apps.core.api.fields import InstantField
 from apps.core.api.pagination import check_query, list_page
 from apps.core.api.problems import ApiProblem
@@ -18,6 +18,7 @@ from apps.core.ids import decode_id
 from apps.webhooks import operations, queries
 from apps.webhooks.adapters.addresses import check_at_save
 from apps.webhooks.api import serializers
+from apps.webhooks.models import WebhookDelivery
 from apps.webhooks.operations import EndpointTerms
 from apps.webhooks.queries import DeliveryFilter
 from apps.webhooks.rules import subscriptions, targets
@@ -47,7 +48,7 @@ class EndpointCollection(ApiView):
 
     def post(self, request: Request) -> Response:
         caller = get_caller(request)
-        terms = _checked_shape(caller, serializers.CreateEndpoint(data=request.data))
+        terms = _checked_shape(serializers.CreateEndpoint(data=request.data))
         terms.setdefault("api_version", versions.nearest(caller.kassa_version))
 
         endpoint, secret = operations.create_endpoint(
@@ -90,7 +91,7 @@ class EndpointResource(ApiView):
 
     def patch(self, request: Request, endpoint_id: str) -> Response:
         caller = get_caller(request)
-        changes = _checked_shape(caller, serializers.ChangeEndpoint(data=request.data))
+        changes = _checked_shape(serializers.ChangeEndpoint(data=request.data))
 
         endpoint = operations.update_endpoint(
             **_named(caller, endpoint_id), changes=changes, actor=caller.actor, now=clock.now()
@@ -263,16 +264,16 @@ class DeliveryCollection(ApiView):
         status = asked.get("status")
         if status is not None and status not in DeliveryStatus.values:
             raise ApiProblem("invalid_request", "There is no such status.")
+        caller = get_caller(request)
         wanted = DeliveryFilter(
+            hidden_types=_hidden_types(caller),
             endpoint_id=_id_or_none("whe", asked.get("endpoint")),
             event_id=_id_or_none("evt", asked.get("event")),
             status=status,
             created_from=_instant_or_none(asked.get("created_from")),
             created_before=_instant_or_none(asked.get("created_before")),
         )
-        deliveries = queries.list_deliveries(
-            organization_id=get_caller(request).organization_id, wanted=wanted
-        )
+        deliveries = queries.list_deliveries(organization_id=caller.organization_id, wanted=wanted)
         return list_page(request, deliveries, serializers.Delivery, filters=self.filters)
 
 
@@ -286,11 +287,7 @@ class DeliveryResource(ApiView):
 
     def get(self, request: Request, delivery_id: str) -> Response | HttpResponse:
         check_query(request, ())
-        delivery = queries.get_delivery(
-            organization_id=get_caller(request).organization_id,
-            delivery_id=decode_id("whd", delivery_id),
-        )
-        return resource(request, serializers.Delivery(delivery).data)
+        return resource(request, serializers.Delivery(_delivery(request, delivery_id)).data)
 
 
 class DeliveryAttempts(ApiView):
@@ -302,10 +299,7 @@ class DeliveryAttempts(ApiView):
     }
 
     def get(self, request: Request, delivery_id: str) -> Response:
-        delivery = queries.get_delivery(
-            organization_id=get_caller(request).organization_id,
-            delivery_id=decode_id("whd", delivery_id),
-        )
+        delivery = _delivery(request, delivery_id)
         attempts = queries.list_attempts(
             organization_id=delivery.organization_id, delivery_id=delivery.id
         )
@@ -342,21 +336,28 @@ class DeliveryReplay(ApiView):
         return Response(serializers.Delivery(delivery).data, status=202)
 
 
-def _checked_shape(caller: Caller, body: Any) -> dict[str, Any]:  # noqa: ANN401  (a serializer)
-    """Return the body's values, once its events may be read and its URL leads somewhere public."""
+def _checked_shape(body: Any) -> dict[str, Any]:  # noqa: ANN401  (a serializer)
+    """Return the body's values, once its URL leads somewhere public."""
     body.is_valid(raise_exception=True)
     values: dict[str, Any] = dict(body.validated_data)
-    if "event_types" in values:
-        subscriptions.check_readable(
-            values["event_types"],
-            known=queries.list_public_event_types(),
-            scopes=caller.scopes,
-            declared=declared_scopes(),
-        )
     if "url" in values:
         policy = queries.get_policy()
         check_at_save(targets.parse_url(values["url"], policy=policy), policy=policy)
     return values
+
+
+def _hidden_types(caller: Caller) -> dict[str, str]:
+    return subscriptions.hidden_types(queries.get_read_scopes(), scopes=caller.scopes)
+
+
+def _delivery(request: Request, delivery_id: str) -> WebhookDelivery:
+    """Return a delivery whose event the caller may read: it tells of that, and so may answers."""
+    caller = get_caller(request)
+    return queries.get_delivery(
+        organization_id=caller.organization_id,
+        delivery_id=decode_id("whd", delivery_id),
+        hidden_types=_hidden_types(caller),
+    )
 
 
 def _named(caller: Caller, endpoint_id: str) -> _Named:

@@ -20,7 +20,7 @@ from apps.webhooks.errors import (
     UnknownApiVersion,
 )
 from apps.webhooks.models import LANES_DEFAULT, WebhookEndpoint, WebhookSecret
-from apps.webhooks.operations import _shared
+from apps.webhooks.operations import _reading, _shared, _telling
 from apps.webhooks.operations._health import set_health
 from apps.webhooks.rules import rendering, signing, subscriptions, targets
 from apps.webhooks.rules.retries import Health
@@ -63,6 +63,7 @@ def create_endpoint(
     :raises UrlRefused: if the URL is not one that webhooks are sent to
     :raises UnknownEventType: if a subscription can never match
     :raises UnknownApiVersion: if events are not written in that version
+    :raises SubscriptionNotPermitted: if the key may not read all it subscribes to
     :raises EndpointLimitReached: if the organization has 16 already
     """
     claim = idempotency.claim(
@@ -75,6 +76,7 @@ def create_endpoint(
     if claim.replayed:
         found = queries.get_endpoint(organization_id=organization_id, endpoint_id=claim.resource_id)
         return found, None
+    _reading.require_types(terms.event_types, organization_id=organization_id, actor=actor)
     # The locks make two creations at the limit wait for each other; the count is read after them.
     queries.lock_endpoints(organization_id=organization_id)
     if queries.list_endpoints(organization_id=organization_id).count() >= ENDPOINTS_MAX:
@@ -113,18 +115,21 @@ def update_endpoint(
 ) -> WebhookEndpoint:
     """
     Change what `changes` names: url, description, event_types, api_version, ordering,
-    max_in_flight. What is already owed keeps the version it was rendered in.
+    max_in_flight. What is already owed keeps the version it was rendered in. Of another URL the
+    organization's other contacts are told.
 
     :raises EndpointNotFound: if the organization has no such endpoint
     :raises UrlRefused: if the new URL is not one that webhooks are sent to
     :raises UnknownEventType: if a subscription can never match
     :raises UnknownApiVersion: if events are not written in that version
+    :raises SubscriptionNotPermitted: if the key may not read what the endpoint is then sent
     """
     endpoint = queries.get_endpoint_for_update(
         organization_id=organization_id, endpoint_id=endpoint_id
     )
     before = _terms(endpoint)
     checked = _checked(changes)
+    _require_readable(endpoint, checked, actor=actor)
     for name, value in checked.items():
         setattr(endpoint, name, value)
     after = _terms(endpoint)
@@ -133,8 +138,9 @@ def update_endpoint(
     endpoint.event_sequence += 1
     endpoint.save(update_fields=["event_sequence", *checked])
     _tell_lanes(endpoint, [name for name in after if after[name] != before[name]])
+    is_moved = after["url"] != before["url"]
     # A new path at the same host is a change that the hosts do not show.
-    moved = {"url": "changed"} if after["url"] != before["url"] else {}
+    moved = {"url": "changed"} if is_moved else {}
     audit.record(
         "webhooks.update_endpoint",
         endpoint,
@@ -142,6 +148,8 @@ def update_endpoint(
         before=_masked(before),
         after=_masked(after) | moved,
     )
+    if is_moved:
+        _telling.tell_moved(endpoint, from_url=before["url"], actor=actor, now=now)
     outbox.publish(events.EndpointUpdated.of(endpoint, now=now), actor=actor, now=now)
     return endpoint
 
@@ -189,6 +197,7 @@ def rotate_secret(
     The secret is given out once: replaying the key returns the endpoint and None.
 
     :raises EndpointNotFound: if the organization has no such endpoint
+    :raises SubscriptionNotPermitted: if the key may not read what would be signed
     :raises SecretLimitReached: if more than three would sign at once
     """
     claim = idempotency.claim(
@@ -199,6 +208,7 @@ def rotate_secret(
     )
     if claim.replayed:
         return endpoint, None
+    _reading.require_endpoint(endpoint, actor=actor)
     signing_now = queries.list_signing_secrets(
         organization_id=organization_id, endpoint_id=endpoint_id, now=now
     )
@@ -273,6 +283,17 @@ def _checked(changes: Mapping[str, Any]) -> dict[str, Any]:
             "Events are not written in this version.", versions=list(rendering.VERSIONS)
         )
     return checked
+
+
+def _require_readable(
+    endpoint: WebhookEndpoint, checked: Mapping[str, Any], *, actor: Actor
+) -> None:
+    """Refuse a key that would subscribe to what it may not read, or lead that elsewhere."""
+    wanted = checked.get("event_types", ())
+    if checked.get("url", endpoint.url) != endpoint.url:
+        _reading.require_endpoint(endpoint, actor=actor, event_types=wanted)
+    else:
+        _reading.require_types(wanted, organization_id=endpoint.organization_id, actor=actor)
 
 
 def _masked(terms: Mapping[str, Any]) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from apps.webhooks.errors import (
     ReplayTooOld,
 )
 from apps.webhooks.models import WebhookDelivery, WebhookEndpoint, WebhookReplay
-from apps.webhooks.operations import _shared
+from apps.webhooks.operations import _reading, _shared
 from apps.webhooks.rules import subscriptions
 from apps.webhooks.states import OPEN, DeliveryStatus, EndpointStatus
 
@@ -47,7 +47,7 @@ def replay_delivery(
     Asking twice within a minute sends once, also under two keys.
 
     :raises CapabilityMissing: if the actor is staff who may not
-    :raises DeliveryNotFound: if the organization has no such delivery
+    :raises DeliveryNotFound: if the organization has no such delivery, or the key may not read it
     :raises EndpointNotFound: if its endpoint was deleted
     :raises EndpointDisabled: if its endpoint is off
     :raises DeliveryStillOpen: if it has not ended
@@ -60,6 +60,8 @@ def replay_delivery(
     found = queries.get_delivery(organization_id=organization_id, delivery_id=delivery_id)
     if claim.replayed:
         return found
+    if found.event_type in _reading.hidden_from(actor, organization_id=organization_id):
+        raise DeliveryNotFound("No such webhook delivery.")
     endpoint = _enabled(organization_id, found.endpoint_id)
     scope = encode_id("whd", delivery_id)
     if _known(endpoint, scope=scope, now=now) is None:
@@ -91,11 +93,12 @@ def replay_failed(
     """
     Send all that failed for good and was created at `since` or later, at most 10 000.
 
-    Asking twice within a minute returns the first replay.
+    Asking twice within a minute returns the first replay, also for whoever repeats the second.
 
     :raises CapabilityMissing: if the actor is staff who may not
     :raises EndpointNotFound: if the organization has no such endpoint
     :raises EndpointDisabled: if the endpoint is off
+    :raises SubscriptionNotPermitted: if the key may not read all that would be sent
     :raises ReplayTooOld: if `since` is more than 14 days ago
     :raises ReplayLimitReached: after sixty replays of this endpoint within the minute
     """
@@ -106,17 +109,22 @@ def replay_failed(
     if claim.replayed:
         return queries.get_replay(organization_id=organization_id, replay_id=claim.resource_id)
     endpoint = _enabled(organization_id, endpoint_id)
+    _reading.require_endpoint(endpoint, actor=actor)
     if since < now - REACH_MAX:
         raise ReplayTooOld("A replay reaches back 14 days.", days=REACH_MAX.days)
     scope = f"failed since {since.isoformat()}"
     known = _known(endpoint, scope=scope, now=now)
     if known is not None:
+        idempotency.answer_with(organization_id, idempotency_key, known.id)
         return known
     _refuse_too_many(endpoint, now=now)
     lanes = queries.lock_lanes(organization_id=organization_id, endpoint_ids=[endpoint.id])
     rows = queries.lock_failed_since(
         organization_id=organization_id, endpoint_id=endpoint_id, since=since
     )
+    # What failed may be of a subscription that was given up since.
+    hidden = _reading.hidden_from(actor, organization_id=organization_id)
+    subscriptions.check_readable([row.event_type for row in rows], hidden=hidden)
     _send_again(rows, endpoint=endpoint)
     _shared.wake(organization_id=organization_id, lanes=lanes)
     return _keep(claim.resource_id, endpoint, scope, len(rows), reason=reason, actor=actor, now=now)

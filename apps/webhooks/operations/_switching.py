@@ -12,7 +12,7 @@ from apps.core.actors import Actor
 from apps.webhooks import events, queries
 from apps.webhooks.errors import EndpointDisabled, EndpointEnabled
 from apps.webhooks.models import WebhookEndpoint, WebhookLane
-from apps.webhooks.operations import _shared
+from apps.webhooks.operations import _reading, _shared, _telling
 from apps.webhooks.operations._health import health_of, set_health
 from apps.webhooks.rules import retries
 from apps.webhooks.rules.retries import Health
@@ -65,8 +65,8 @@ def disable_unreachable_endpoint(
     """
     Switch an endpoint off that answered 410, or that the disable rule finds failing for good.
 
-    The rule is asked again under the lock; false if the endpoint stays as it is, also because it
-    is not any more what it was at that `revision`.
+    Its organization's contacts are told. The rule is asked again under the lock; false if the
+    endpoint stays as it is, also because it is not any more what it was at that `revision`.
     """
     endpoint = queries.get_endpoint_for_update(
         organization_id=organization_id, endpoint_id=endpoint_id
@@ -84,6 +84,8 @@ def disable_unreachable_endpoint(
             return False
     reason = DisabledReason.GONE if is_gone else DisabledReason.FAILING
     _switch_off(endpoint, reason, reason=reason.value, actor=ACTOR, now=now)
+    failing_since = None if is_gone else health.first_failure_at
+    _telling.tell_disabled(endpoint, failing_since=failing_since, actor=ACTOR, now=now)
     log.warning("webhook_endpoint_disabled", endpoint_id=str(endpoint_id), reason=reason.value)
     return True
 
@@ -109,6 +111,7 @@ def enable_endpoint(
     :raises CapabilityMissing: if the actor is staff who may not
     :raises EndpointNotFound: if the organization has no such endpoint
     :raises EndpointEnabled: if it is on already
+    :raises SubscriptionNotPermitted: if the key may not read what it is then sent
     """
     claim = idempotency.claim(
         organization_id, idempotency_key, "enable_endpoint", endpoint_id, paused, since, reason
@@ -123,6 +126,7 @@ def enable_endpoint(
         return endpoint
     if endpoint.status == EndpointStatus.ENABLED:
         raise EndpointEnabled("This endpoint is enabled.")
+    _reading.require_endpoint(endpoint, actor=actor)
     lanes = queries.lock_lanes(organization_id=organization_id, endpoint_ids=[endpoint_id])
     endpoint.status, endpoint.disabled_reason = EndpointStatus.ENABLED, ""
     endpoint.event_sequence += 1

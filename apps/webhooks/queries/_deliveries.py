@@ -39,6 +39,8 @@ class DeliveryFilter:
     status: str | None = None
     created_from: datetime | None = None
     created_before: datetime | None = None
+    # What the key may not read.
+    hidden_types: Collection[str] = ()
 
 
 def list_deliveries(
@@ -54,16 +56,21 @@ def list_deliveries(
         "created_at__lt": wanted.created_before,
     }
     given = {name: value for name, value in conditions.items() if value is not None}
-    return WebhookDelivery.objects.filter(organization_id=organization_id, **given)
+    rows = WebhookDelivery.objects.filter(organization_id=organization_id, **given)
+    return rows.exclude(event_type__in=wanted.hidden_types) if wanted.hidden_types else rows
 
 
-def get_delivery(*, organization_id: UUID, delivery_id: UUID) -> WebhookDelivery:
+def get_delivery(
+    *, organization_id: UUID, delivery_id: UUID, hidden_types: Collection[str] = ()
+) -> WebhookDelivery:
     """
     Return one delivery.
 
-    :raises DeliveryNotFound: if the organization has no such delivery
+    :raises DeliveryNotFound: if the organization has none, or it is of a type that is hidden
     """
-    found = list_deliveries(organization_id=organization_id).filter(id=delivery_id).first()
+    wanted = DeliveryFilter(hidden_types=hidden_types)
+    rows = list_deliveries(organization_id=organization_id, wanted=wanted)
+    found = rows.filter(id=delivery_id).first()
     if found is None:
         raise DeliveryNotFound("No such webhook delivery.")
     return found

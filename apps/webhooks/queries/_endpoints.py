@@ -20,12 +20,18 @@ def get_policy() -> Policy:
         ports=frozenset(settings.WEBHOOK_PORTS),
         allow_networks=targets.parse_networks(settings.WEBHOOK_ALLOW_NETWORKS),
         deny_networks=targets.parse_networks(settings.WEBHOOK_DENY_NETWORKS),
+        proxy=targets.parse_proxy(settings.WEBHOOK_EGRESS_PROXY),
     )
 
 
 def list_public_event_types() -> list[str]:
     """Return every type that a client can meet."""
-    return sorted({public_type(kind.name) for kind in event_classes() if kind.public})
+    return sorted(get_read_scopes())
+
+
+def get_read_scopes() -> dict[str, str]:
+    """Return by every type that a client can meet the scope of a key that may read it."""
+    return {public_type(kind.name): kind.read_scope for kind in event_classes() if kind.public}
 
 
 def list_endpoints(*, organization_id: UUID) -> QuerySet[WebhookEndpoint]:

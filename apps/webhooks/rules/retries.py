@@ -134,7 +134,8 @@ def retry_after_seconds(text: str, *, now: datetime) -> float | None:
         return float(text)
     try:
         date = parsedate_to_datetime(text)
-    except ValueError:
+    # Of a year, a day or an offset without bounds the library makes an OverflowError.
+    except (ValueError, OverflowError):
         return None
     if date.tzinfo is None:
         date = date.replace(tzinfo=UTC)

@@ -1,6 +1,6 @@
 """Which endpoint gets which event, and on which lane."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from hashlib import sha256
 from typing import Final
 
@@ -59,46 +59,21 @@ def lane_of(key: int, *, lanes: int) -> int:
     return key % lanes
 
 
-# Nouns whose resource has another name in the API than their plural.
-_RESOURCES: Final = {
-    "journal_entry": "ledger",
-    "ledger_account": "ledger",
-    "webhook": "webhooks",
-    "webhook_endpoint": "webhooks",
-    "webhook_delivery": "webhooks",
-}
+def hidden_types(read_scopes: Mapping[str, str], *, scopes: Collection[str]) -> dict[str, str]:
+    """Return the types that a key with these scopes may not read, each with the scope it lacks."""
+    return {type_: scope for type_, scope in read_scopes.items() if scope not in scopes}
 
 
-def read_scope(type_: str) -> str:
-    """Return the scope with which a key may read what an event is about."""
-    noun = type_.rpartition(".")[0]
-    return f"{_RESOURCES.get(noun, f'{noun}s')}:read"
-
-
-def is_readable(type_: str, *, scopes: Collection[str], declared: Collection[str]) -> bool:
-    """Say whether a key with these scopes may read the event; a scope no route has asks nothing."""
-    scope = read_scope(type_)
-    return scope in scopes or scope not in declared
-
-
-def check_readable(
-    event_types: Sequence[str],
-    *,
-    known: Collection[str],
-    scopes: Collection[str],
-    declared: Collection[str],
-) -> None:
+def check_readable(event_types: Sequence[str], *, hidden: Mapping[str, str]) -> None:
     """
-    Check that a key may read all that these subscriptions bring.
+    Check that nothing these subscriptions bring is hidden from a key.
 
-    :raises SubscriptionNotPermitted: naming the first type that it may not
+    :raises SubscriptionNotPermitted: naming the first type that is
     """
-    for type_ in sorted(known):
-        if is_operational(type_) or not is_subscribed(event_types, type_):
-            continue
-        if not is_readable(type_, scopes=scopes, declared=declared):
+    for type_, scope in sorted(hidden.items()):
+        if is_subscribed(event_types, type_):
             raise SubscriptionNotPermitted(
                 "This API key may not read what these events are about.",
                 event_type=type_,
-                required_scope=read_scope(type_),
+                required_scope=scope,
             )

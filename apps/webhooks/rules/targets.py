@@ -22,9 +22,12 @@ URL_LENGTH_MAX: Final = 2000
 HOST_LENGTH_MAX: Final = 253
 PORT_MAX: Final = 65_535
 LABELS_MIN: Final = 2
+# What a deployment writes that sends without a proxy, and means to.
+NO_PROXY: Final = "none"
 
 _URL: Final = re.compile(r"(https?)://([^/?#]*)(/[^?#]*)?(\?[^#]*)?", re.IGNORECASE)
 _AUTHORITY: Final = re.compile(r"([^:@\[\]]+)(?::([0-9]{1,5}))?")
+_PROXY: Final = re.compile(r"([0-9A-Za-z.-]+|\[[0-9A-Fa-f:.]+\]):([0-9]{1,5})")
 _VISIBLE_ASCII: Final = re.compile(r"[!-~]*")
 _NUMERIC_LABEL: Final = re.compile(r"[0-9]+|0x[0-9a-f]*", re.IGNORECASE)
 _INNER_NAMES: Final = ("localhost", "local", "internal", "home.arpa", "onion")
@@ -45,6 +48,14 @@ _DENIED_V6: Final = tuple(
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Proxy:
+    """The deployment's own way out; its address is ours, and judged by nobody."""
+
+    host: str
+    port: int
+
+
 @dataclass(frozen=True, kw_only=True)
 class Policy:
     """
@@ -57,6 +68,7 @@ class Policy:
     ports: frozenset[int] = frozenset({443})
     allow_networks: tuple[Network, ...] = ()
     deny_networks: tuple[Network, ...] = ()
+    proxy: Proxy | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +98,20 @@ class Target:
 def parse_networks(texts: Sequence[str]) -> tuple[Network, ...]:
     """Read networks such as `10.0.0.0/8`."""
     return tuple(ipaddress.ip_network(text) for text in texts)
+
+
+def parse_proxy(text: str) -> Proxy | None:
+    """
+    Read `host:port`; None where nothing is given, or expressly no proxy.
+
+    :raises ValueError: if it is anything else
+    """
+    if text in {"", NO_PROXY}:
+        return None
+    match = _PROXY.fullmatch(text)
+    if match is None or not 0 < int(match[2]) <= PORT_MAX:
+        raise ValueError("A proxy is host:port.")
+    return Proxy(host=match[1].strip("[]"), port=int(match[2]))
 
 
 def parse_url(text: str, *, policy: Policy) -> Target:

@@ -93,6 +93,15 @@ def build(*, now: datetime) -> Demo:
         actor=DEMO,
         now=now,
     )
+    accounts.add_contact(
+        organization_id=organization.id,
+        name="Operations",
+        email=f"operations@{DOMAIN}",
+        purposes=["technical", "security"],
+        idempotency_key="demo-contact",
+        actor=DEMO,
+        now=now,
+    )
     client = Actor("api_key", str(key.key.id), f"staff:{staff['maker'].id}")
     customers = [_customer(organization, who, iban, client, now) for who, iban in PEOPLE]
     _bank(organization, customers, staff, now)

@@ -32,8 +32,11 @@ Each event reaches an endpoint, and `GET /v1/events`, in this envelope:
 
 Amounts are whole numbers of minor units. Instants are RFC 3339 in UTC, ids have their prefix.
 Within a version fields are added, never removed or given another type; a consumer passes over what
-it does not know. `events.lock.json` is what was promised so far, and `make check` holds every event
-to it. The same as JSON Schemas is in `openapi.yaml`, under `webhooks`.
+it does not know. A key subscribes to, and reads in the feed, what it has the scope for; to `*` with
+the scopes of all. An endpoint that is sent more it neither leads elsewhere nor gives a new secret,
+nor switches it on or has it sent anything again. `events.lock.json` is what was promised so far,
+and `make check` holds every event to it. The same as JSON Schemas is in `openapi.yaml`, under
+`webhooks`.
 """
 
 
@@ -76,7 +79,10 @@ def _section(kind: type[Event]) -> Iterator[str]:
     yield ""
     if told := catalogue.explain(kind):
         yield f"{told}\n"
-    yield f"Aggregate `{kind.aggregate_type}`, since {kind.since}."
+    yield (
+        f"Aggregate `{kind.aggregate_type}`, since {kind.since}, for a key with the scope"
+        f" `{kind.read_scope}`."
+    )
     yield ""
     yield "| Field | Type | Meaning |"
     yield "|---|---|---|"

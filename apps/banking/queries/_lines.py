@@ -1,0 +1,138 @@
+"""Lines, what became of them, and whom they name."""
+
+import json
+from collections.abc import Collection
+from typing import Final
+from uuid import UUID
+
+from django.db.models import OuterRef, QuerySet, Subquery
+
+from apps.banking import errors
+from apps.banking.formats.values import Counterparty
+from apps.banking.models import BankLine, BankLineDetail, BankLineStatus
+from apps.banking.states import LineState
+from apps.core import encryption
+
+LINE_COLUMN: Final = "banking_line.counterparty"
+DETAIL_COLUMN: Final = "banking_line_detail.counterparty"
+COUNTERPARTY_PURPOSE: Final = "iban"
+
+
+def list_lines(
+    *,
+    organization_id: UUID,
+    bank_account_id: UUID | None = None,
+    statement_id: UUID | None = None,
+    state: str | None = None,
+) -> QuerySet[BankLine]:
+    """Return lines, newest first, narrowed where asked."""
+    rows = BankLine.objects.filter(organization_id=organization_id)
+    if bank_account_id is not None:
+        rows = rows.filter(bank_account_id=bank_account_id)
+    if statement_id is not None:
+        rows = rows.filter(statement_id=statement_id)
+    if state is not None:
+        statuses = BankLineStatus.objects.filter(organization_id=organization_id, state=state)
+        rows = rows.filter(id__in=statuses.values("line_id"))
+    return rows.order_by("-id")
+
+
+def list_lines_with_status(
+    *,
+    organization_id: UUID,
+    bank_account_id: UUID | None = None,
+    statement_id: UUID | None = None,
+    state: str | None = None,
+) -> QuerySet[BankLine]:
+    """Return lines as `list_lines`, each with `status_state` and `status_reason`."""
+    status = BankLineStatus.objects.filter(
+        organization_id=OuterRef("organization_id"), line_id=OuterRef("id")
+    )
+    return list_lines(
+        organization_id=organization_id,
+        bank_account_id=bank_account_id,
+        statement_id=statement_id,
+        state=state,
+    ).annotate(
+        status_state=Subquery(status.values("state")[:1]),
+        status_reason=Subquery(status.values("reason")[:1]),
+    )
+
+
+def get_line_with_status(*, organization_id: UUID, line_id: UUID) -> BankLine:
+    """
+    Return the bank line, with `status_state` and `status_reason`.
+
+    :raises BankLineNotFound: if the organization has no such line
+    """
+    found = list_lines_with_status(organization_id=organization_id).filter(id=line_id).first()
+    if found is None:
+        raise errors.BankLineNotFound("There is no such bank line.")
+    return found
+
+
+def list_new_lines(*, organization_id: UUID, bank_account_id: UUID, limit: int) -> list[BankLine]:
+    """
+    Return the account's next lines to match, by booking date and order of arrival.
+
+    The caller holds the account's queue row, so nobody else works on them.
+    """
+    return _first_lines(
+        organization_id,
+        BankLineStatus.objects.filter(
+            organization_id=organization_id,
+            bank_account_id=bank_account_id,
+            state=LineState.NEW,
+        ),
+        limit=limit,
+    )
+
+
+def list_lines_in_suspense(
+    *, organization_id: UUID, bank_account_id: UUID, reason: str, limit: int
+) -> list[BankLine]:
+    """Return lines that stand in suspense for this reason, in their order."""
+    return _first_lines(
+        organization_id,
+        BankLineStatus.objects.filter(
+            organization_id=organization_id,
+            bank_account_id=bank_account_id,
+            state=LineState.IN_SUSPENSE,
+            reason=reason,
+        ),
+        limit=limit,
+    )
+
+
+def _first_lines(
+    organization_id: UUID, statuses: QuerySet[BankLineStatus], *, limit: int
+) -> list[BankLine]:
+    """Return the lines of these, the first booked first."""
+    ids = list(
+        statuses.order_by("booking_date", "line_id").values_list("line_id", flat=True)[:limit]
+    )
+    rows = BankLine.objects.filter(organization_id=organization_id, id__in=ids)
+    lines = {line.id: line for line in rows}
+    return [lines[id_] for id_ in ids]
+
+
+def list_details(
+    *, organization_id: UUID, line_ids: Collection[UUID]
+) -> dict[UUID, list[BankLineDetail]]:
+    """Return the details of these lines, by line, in their order."""
+    found: dict[UUID, list[BankLineDetail]] = {}
+    rows = BankLineDetail.objects.filter(
+        organization_id=organization_id, line_id__in=line_ids
+    ).order_by("line_id", "position")
+    for row in rows:
+        found.setdefault(row.line_id, []).append(row)
+    return found
+
+
+def get_counterparty(*, row: BankLine | BankLineDetail) -> Counterparty:
+    """Return the other side of a line or detail, in clear."""
+    if row.counterparty_sealed is None:
+        return Counterparty()
+    column = LINE_COLUMN if isinstance(row, BankLine) else DETAIL_COLUMN
+    clear = encryption.unseal(row.organization_id, column, row.id, bytes(row.counterparty_sealed))
+    return Counterparty(**json.loads(clear))

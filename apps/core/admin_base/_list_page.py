@@ -1,0 +1,117 @@
+"""The list of a screen: filtered, a page at a time, counted as far as one may."""
+
+from typing import Any, override
+
+from django.core.exceptions import ValidationError
+from django.db.models import Model, QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
+
+from apps.core.admin_base._screen import Screen
+from apps.core.admin_base.lists import Filter, about_rows, count_bounded, typed
+
+
+class ListPage[M: Model](Screen[M]):
+    """The rows a person may see, narrowed by search and filters."""
+
+    @override
+    def changelist_view(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """Show one page of rows."""
+        self._refuse_stranger(request)
+        rows, chosen = self._narrow(request)
+        page, previous, following = self.get_page(request, rows)
+        self.prepare(request, page)
+        columns = [self.column(str(name)) for name in self.get_list_display(request)]
+        context = {
+            **self.admin_site.each_context(request),
+            "title": self.list_title(),
+            "opts_label": self.opts.label_lower,
+            "columns": columns,
+            "rows": [
+                [(column.cell(obj), column.align) for column in columns]  # one cell per column
+                for obj in page
+            ],
+            "filters": chosen,
+            "has_filters": bool(chosen) or bool(self.search_hint),
+            "sought": request.GET.get("q", ""),
+            "previous": _query(request, before=previous) if previous else "",
+            "following": _query(request, after=following) if following else "",
+            "first": _query(request) if request.GET.get("after") else "",
+            "total": self.total(request, rows, page, previous, following),
+            "count_url": _query(request, count="1"),
+            "acts": self._buttons(request, None),
+            **self.list_extra(request),
+            **(extra_context or {}),
+        }
+        request.current_app = self.admin_site.name
+        return TemplateResponse(request, self.list_template, self._with_screen(context))
+
+    def list_extra(self, request: HttpRequest) -> dict[str, Any]:  # noqa: ARG002
+        """Return more for the template of the list."""
+        return {}
+
+    def get_filters(self, request: HttpRequest) -> list[Filter]:
+        """Return the filters offered: the screen's own, and whose rows where there is choice."""
+        site: Any = self.admin_site
+        whose = site.organization_choices(request) if self.scope_column else []
+        own = list(self.filters)
+        if len(whose) > 1:
+            column = self.scope_column
+            own.append(
+                Filter(
+                    "organization",
+                    "Organization",
+                    lambda rows, id_: rows.filter(**{column: id_}),
+                    whose,
+                )
+            )
+        return own
+
+    def _narrow(self, request: HttpRequest) -> tuple[QuerySet[M], list[tuple[Filter, str]]]:
+        rows = self.get_queryset(request)
+        sought = typed(request.GET.get("q", ""))
+        chosen = [(filter_, filter_.chosen(request.GET)) for filter_ in self.get_filters(request)]
+        if sought:
+            # What one looks for by its id is found whatever the filters say.
+            return self.find(request, rows, sought), chosen
+        for filter_, value in chosen:
+            if value and value != "all":
+                rows = _applied(filter_, rows, value)
+        return rows, chosen
+
+    def get_page(self, request: HttpRequest, rows: QuerySet[M]) -> tuple[list[M], str, str]:
+        """Return a page of the rows, and the keys of the pages before and after it."""
+        query = request.GET
+        return self.keyset.page(rows, after=query.get("after", ""), before=query.get("before", ""))
+
+    def total(
+        self, request: HttpRequest, rows: QuerySet[M], page: list[M], previous: str, following: str
+    ) -> str:
+        """Return how many rows there are, as far as one knows; empty where it is to be asked."""
+        if request.GET.get("count"):
+            counted, more = count_bounded(rows)
+            return f"{counted:,}+ rows" if more else f"{counted:,} rows"
+        if not previous and not following:
+            return f"{len(page):,} {'row' if len(page) == 1 else 'rows'}"
+        sees_all = getattr(request.user, "sees_all_organizations", False)
+        estimate = about_rows(self.model) if sees_all and not request.GET else -1
+        return f"about {estimate:,} rows" if estimate > len(page) else ""
+
+
+def _applied[M: Model](filter_: Filter, rows: QuerySet[M], value: str) -> QuerySet[M]:
+    try:
+        return filter_.apply(rows, value)
+    except (ValidationError, ValueError):
+        # What is no value of the column at all fits no row.
+        return rows.none()
+
+
+def _query(request: HttpRequest, **changes: str) -> str:
+    query = request.GET.copy()
+    for name in ("after", "before", "count"):
+        query.pop(name, None)
+    for name, found in changes.items():
+        query[name] = found
+    return f"?{query.urlencode()}" if query else "?"
