@@ -54,6 +54,29 @@ INVARIANTS: Final[dict[str, Invariant]] = {
          WHERE delivery.status IN ('pending', 'paused')
            AND delivery.last_outcome IN ('no_body', 'internal_error')
     """,
+    "webhook_delivery_is_set_aside_only_while_its_endpoint_is_off": by_id(
+        "webhooks_webhookdelivery",
+        """
+        SELECT delivery.organization_id, delivery.id, endpoint.status
+          FROM {rows} AS delivery
+          JOIN webhooks_webhookendpoint AS endpoint
+            ON endpoint.organization_id = delivery.organization_id
+           AND endpoint.id = delivery.endpoint_id
+         WHERE delivery.status = 'paused' AND endpoint.status <> 'disabled'
+        """,
+    ),
+    "webhook_delivery_is_on_the_lane_of_its_aggregate": by_id(
+        "webhooks_webhookdelivery",
+        """
+        SELECT delivery.organization_id, delivery.id, delivery.lane, endpoint.lanes
+          FROM {rows} AS delivery
+          JOIN webhooks_webhookendpoint AS endpoint
+            ON endpoint.organization_id = delivery.organization_id
+           AND endpoint.id = delivery.endpoint_id
+         WHERE delivery.status IN ('pending', 'paused')
+           AND delivery.lane <> mod(delivery.lane_key, endpoint.lanes)
+        """,
+    ),
     # A batch without a row of work was relayed before this app listened, or brought in with old
     # books: that is a loss only to an endpoint that was there by then.
     "webhook_batch_is_fanned_out_within_a_minute": by_organization(

@@ -27,7 +27,7 @@ from apps.webhooks import operations, queries
 from apps.webhooks.adapters.sender import ATTEMPT_SECONDS_MAX, Message, Sender
 from apps.webhooks.errors import UrlRefused
 from apps.webhooks.models import InboundEvent, WebhookLane
-from apps.webhooks.operations import LaneWork, Owed, Recorded
+from apps.webhooks.operations import LaneWork, Owed, Recorded, Seen
 from apps.webhooks.rules import retries, signing, targets
 from apps.webhooks.rules.retries import UNREACHED, Attempt, Outcome
 from apps.webhooks.rules.targets import Policy, Target
@@ -147,6 +147,7 @@ class _Turn:
     begun: float = field(default_factory=time.monotonic)
     recorded_at: float = field(default_factory=time.monotonic)
     unrecorded: list[Attempt] = field(default_factory=list)
+    seen: Seen = field(default_factory=Seen)
 
     def room(self) -> int:
         return min(RECORD_EVERY, LANE_DELIVERIES_MAX - self.made)
@@ -159,6 +160,7 @@ class _Turn:
 
     def send(self, owed: LaneWork, *, sender: Sender, policy: Policy) -> bool:
         """Send these one by one; false when the lane was let go, or is another's by now."""
+        self.seen = owed.seen
         self.unrecorded += owed.unsendable
         self.made += len(owed.unsendable)
         for item in owed.owed:
@@ -190,11 +192,15 @@ class _Turn:
     def record(self, *, is_last: bool = False) -> Recorded:
         """Store what was sent, and do what it leads to."""
         recorded = operations.record_attempts(
-            lane=self.lane, attempts=self.unrecorded, is_last=is_last, now=clock.now()
+            lane=self.lane,
+            seen=self.seen,
+            attempts=self.unrecorded,
+            is_last=is_last,
+            now=clock.now(),
         )
         self.unrecorded = []
         self.recorded_at = time.monotonic()
-        _follow_up(self.lane, recorded)
+        _follow_up(self.lane, self.seen, recorded)
         return recorded
 
     def break_off(self) -> None:
@@ -204,23 +210,19 @@ class _Turn:
         try:
             # What they lead to comes once all are stored: it may meet the fault again.
             for recorded in [self.record_alone(made) for made in self.unrecorded]:
-                _follow_up(self.lane, recorded)
+                _follow_up(self.lane, self.seen, recorded)
         finally:
             operations.put_lane_off(lane=self.lane)
 
     def record_alone(self, made: Attempt) -> Recorded:
         """Store one attempt; without the receiver's words, if those cannot be stored."""
+        record = partial(operations.record_attempts, lane=self.lane, seen=self.seen, is_last=False)
         try:
-            return operations.record_attempts(
-                lane=self.lane, attempts=[made], is_last=False, now=clock.now()
-            )
+            return record(attempts=[made], now=clock.now())
         # The boundary: one attempt that cannot be stored must not cost the others their record.
         except Exception:
             log.exception("webhook_attempt_not_stored", delivery_id=str(made.delivery_id))
-            bare = replace(made, head="", retry_after="")
-            return operations.record_attempts(
-                lane=self.lane, attempts=[bare], is_last=False, now=clock.now()
-            )
+            return record(attempts=[replace(made, head="", retry_after="")], now=clock.now())
 
 
 def attempt(item: Owed, *, owed: LaneWork, sender: Sender, policy: Policy) -> Attempt:
@@ -259,12 +261,12 @@ def sign(item: Owed, *, target: Target, secrets: tuple[str, ...], at: datetime) 
     )
 
 
-def _follow_up(lane: WebhookLane, recorded: Recorded) -> None:
+def _follow_up(lane: WebhookLane, seen: Seen, recorded: Recorded) -> None:
     """Do what the attempts have led to, each in an operation of its own."""
     endpoint = {"organization_id": lane.organization_id, "endpoint_id": lane.endpoint_id}
     if recorded.is_gone or recorded.is_failing:
         operations.disable_unreachable_endpoint(
-            **endpoint, is_gone=recorded.is_gone, now=clock.now()
+            **endpoint, is_gone=recorded.is_gone, revision=seen.revision, now=clock.now()
         )
     if recorded.moves_to_slow is not None:
         operations.move_to_queue(**endpoint, is_slow=recorded.moves_to_slow)

@@ -430,6 +430,7 @@ def deliver(chance: random.Random) -> None:
         is_good = "hooks." in found.url
         webhooks.record_attempts(
             lane=lane,
+            seen=found.seen,
             attempts=[
                 Attempt(
                     delivery_id=owed.delivery_id,

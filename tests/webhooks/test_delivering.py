@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import json
+import time
 from datetime import timedelta
 from functools import partial
 
 import pytest
 from django.db import DatabaseError, connection
+from django.utils import timezone
 from standardwebhooks import Webhook
 
 from apps.core import clock, outbox, transactions, work
@@ -20,6 +22,7 @@ from apps.webhooks.models import (
     WebhookFanout,
     WebhookLane,
 )
+from apps.webhooks.operations import Seen
 from apps.webhooks.rules.retries import Attempt, Outcome
 from tests.accounts.factories import create_organization
 from tests.support import race
@@ -271,6 +274,23 @@ class TestDisableRule:
         open_ = "paused" if status == "disabled" else "pending"
         assert {each.status for each in deliveries(organization)} == {open_}
 
+    def test_counts_the_events_of_the_first_failures(self, organization, far, monkeypatch):
+        """Ten events fail together, and after five days one of them does once more."""
+        far.answers = [receiver.answer("500 Oh")]
+        endpoint, _ = create_endpoint(organization, far.url)
+        owe(organization, *(f"thing_{number}" for number in range(10)))
+        with monkeypatch.context() as then:
+            then.setattr(clock, "now", lambda: timezone.now() - timedelta(hours=121))
+            assert deliver() == 10
+        [first, *_] = deliveries(organization)
+        WebhookDelivery.objects.filter(id=first.id).update(next_attempt_at=clock.now())
+        WebhookLane.objects.filter(lane=first.lane).update(next_attempt_at=clock.now())
+
+        assert deliver() == 1
+
+        endpoint.refresh_from_db()
+        assert (endpoint.status, endpoint.disabled_reason) == ("disabled", "failing")
+
     def test_is_cleared_by_one_success(self, organization, far):
         endpoint = self.fail(organization, far, hours=119, events=12)
         far.answers = [receiver.ok()]
@@ -325,6 +345,45 @@ class TestCircuit:
         endpoint.refresh_from_db()
         assert (endpoint.circuit_open_until, endpoint.circuit_openings) == (None, 0)
         assert {each.status for each in deliveries(organization)} == {"succeeded"}
+
+
+class Watch:
+    """The senders' clock, which a receiver can have go on; and what they have recorded by then."""
+
+    def __init__(self):
+        self.gone_on = 0.0
+        self.recorded = []
+
+    def monotonic(self):
+        return time.monotonic() + self.gone_on
+
+    def passing(self, *, seconds):
+        """An answer during which time passes."""
+
+        def answer(connected, _closing):
+            self.gone_on += seconds
+            connected.sendall(receiver.ok())
+
+        return answer
+
+    def counting(self):
+        """An answer before which the attempts that are recorded are counted."""
+
+        def answer(connected, _closing):
+            try:
+                self.recorded.append(WebhookAttempt.objects.count())
+            finally:
+                connection.close()
+            connected.sendall(receiver.ok())
+
+        return answer
+
+
+@pytest.fixture
+def watch(monkeypatch):
+    watch = Watch()
+    monkeypatch.setattr(tasks, "time", watch)
+    return watch
 
 
 class TestLanes:
@@ -402,6 +461,38 @@ class TestLanes:
         assert (lane.state, lane.lapses) == ("pending", 0)
         assert deliver() == 10
 
+    def test_yield_after_ten_seconds(self, organization, far, watch):
+        create_endpoint(organization, far.url, max_in_flight=1)
+        owe(organization, *(f"thing_{number}" for number in range(6)))
+        far.answers = [receiver.ok(), receiver.ok(), watch.passing(seconds=10), receiver.ok()]
+        lane = tasks.claim_lane(is_slow=False)
+
+        assert tasks.work_lane(lane, policy=queries.get_policy()) == 3
+
+        lane.refresh_from_db()
+        assert (lane.state, lane.lapses) == ("pending", 0)
+        assert len(deliveries(organization, status="succeeded")) == 3
+        assert deliver() == 3
+
+    def test_record_each_second(self, organization, far, watch):
+        create_endpoint(organization, far.url, max_in_flight=1)
+        owe(organization, *(f"thing_{number}" for number in range(4)))
+        far.answers = [receiver.ok(), watch.passing(seconds=1), watch.counting(), receiver.ok()]
+
+        assert deliver() == 4
+
+        assert watch.recorded == [2]
+
+    def test_record_each_twenty(self, organization, far, watch, monkeypatch):
+        monkeypatch.setattr(tasks, "RECORD_SECONDS", 3600)
+        create_endpoint(organization, far.url, max_in_flight=1)
+        owe(organization, *(f"thing_{number}" for number in range(45)))
+        far.answers = [watch.counting()]
+
+        assert deliver() == 45
+
+        assert watch.recorded == [0] * 20 + [20] * 20 + [40] * 5
+
     def test_are_respread_when_their_number_changes(self, organization, far):
         endpoint, _ = create_endpoint(organization, far.url, max_in_flight=8)
         owe(organization, *(f"thing_{number}" for number in range(30)))
@@ -458,7 +549,7 @@ class TestLanes:
         )
 
         recorded = operations.record_attempts(
-            lane=lost, attempts=[attempt], is_last=True, now=clock.now()
+            lane=lost, seen=Seen(), attempts=[attempt], is_last=True, now=clock.now()
         )
 
         assert not recorded.is_held

@@ -6,6 +6,7 @@ import contextlib
 import json
 import socket
 from datetime import timedelta
+from uuid import UUID
 
 import pytest
 from django.db import connection
@@ -289,7 +290,12 @@ class TestRules:
 
         for health in (Health(), failing):
             after = retries.after_attempt(
-                health, outcome=outcome, now=clock.now(), database_now=clock.now()
+                health,
+                retries.ended_here(
+                    delivery_id=UUID(int=1), number=1, outcome=outcome, now=clock.now()
+                ),
+                circuit_openings=0,
+                database_now=clock.now(),
             )
             assert after == health
 

@@ -49,6 +49,12 @@ OF_WHAT_WAITS = {
     "webhook_delivery_waits_for_its_receiver_alone": """
         UPDATE webhooks_webhookdelivery SET last_outcome = 'internal_error'
     """,
+    "webhook_delivery_is_set_aside_only_while_its_endpoint_is_off": """
+        UPDATE webhooks_webhookdelivery SET status = 'paused'
+    """,
+    "webhook_delivery_is_on_the_lane_of_its_aggregate": """
+        UPDATE webhooks_webhookdelivery SET lane_key = lane_key + 1
+    """,
     "webhooks_webhooklane_is_not_overdue": """
         UPDATE webhooks_webhooklane SET next_attempt_at = now() - interval '121 s'
     """,

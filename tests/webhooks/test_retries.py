@@ -1,7 +1,8 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from functools import partial
+from uuid import UUID
 
 import pytest
 from hypothesis import given
@@ -14,7 +15,17 @@ from apps.webhooks.rules.retries import Health, Outcome
 NOW = datetime(2026, 11, 2, 12, tzinfo=UTC)
 # What the database's clock says then.
 THERE = NOW - timedelta(minutes=10)
-after_attempt = partial(retries.after_attempt, now=NOW, database_now=THERE)
+
+
+def after_attempt(health, *, outcome, circuit_openings=None, at=NOW):
+    """The health after an attempt at `at`; decided on as the circuit is, unless it is said."""
+    return retries.after_attempt(
+        health,
+        retries.ended_here(delivery_id=UUID(int=1), number=1, outcome=outcome, now=at),
+        circuit_openings=health.circuit_openings if circuit_openings is None else circuit_openings,
+        database_now=THERE,
+    )
+
 
 # Like HTTP dates: each part is one that is right, or none that a calendar has.
 _NUMBERS = st.one_of(st.integers(0, 3000), st.integers(-(10**20), 10**20)).map(str)
@@ -113,6 +124,18 @@ class TestCircuit:
 
         assert [wait.total_seconds() for wait in waits] == [30, 60, 120, 480, 900, 900]
 
+    def test_is_left_alone_by_what_began_before_it_opened(self):
+        """Lanes that time out together are one outage."""
+        opened = self.failed(Health(), 5)
+
+        late = opened
+        for outcome in (Outcome.TIMEOUT, Outcome.CONNECT_ERROR, Outcome.SERVER_ERROR):
+            late = after_attempt(late, outcome=outcome, circuit_openings=0)
+
+        assert late == opened
+        good = after_attempt(opened, outcome=Outcome.SUCCEEDED, circuit_openings=0)
+        assert good == replace(opened, first_failure_at=None)
+
     def test_closes_with_any_answer(self):
         opened = self.failed(Health(), 7)
 
@@ -134,6 +157,15 @@ class TestDisableRule:
         health = Health(first_failure_at=NOW - timedelta(hours=hours))
 
         assert retries.is_failing_for_good(health, failed_events=events, now=NOW) is expected
+
+    def test_goes_back_to_where_the_first_failed_attempt_began(self):
+        began = [NOW, NOW - timedelta(seconds=14), NOW + timedelta(hours=1)]
+        health = Health()
+
+        for at in began:
+            health = after_attempt(health, outcome=Outcome.SERVER_ERROR, at=at)
+
+        assert health.first_failure_at == NOW - timedelta(seconds=14)
 
     def test_starts_again_after_one_success(self):
         health = Health(first_failure_at=NOW - timedelta(hours=119))

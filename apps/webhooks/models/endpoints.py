@@ -29,6 +29,16 @@ class WebhookEndpoint(OrganizationOwned):
     disabled_reason = models.CharField(max_length=9, choices=DisabledReason, blank=True, default="")
     ordering = models.CharField(max_length=9, choices=Ordering, default=Ordering.NONE)
     max_in_flight = models.PositiveSmallIntegerField(default=LANES_DEFAULT)
+    lanes = models.PositiveSmallIntegerField(
+        default=LANES_DEFAULT,
+        db_default=LANES_DEFAULT,
+        db_comment="On so many what is owed is spread; max_in_flight once none of them is held.",
+    )
+    revision = models.PositiveIntegerField(
+        default=0,
+        db_default=0,
+        db_comment="Another one: what a lane's holder was told to send is out of date.",
+    )
     # The database's clock, as in the event log: an endpoint gets the events recorded after it.
     created_at = models.DateTimeField(db_default=Now())
     event_sequence = models.PositiveIntegerField(default=0)
@@ -46,7 +56,8 @@ class WebhookEndpoint(OrganizationOwned):
             OwnedKey(name="webhook_endpoint_of_its_organization"),
             models.CheckConstraint(
                 name="webhook_endpoint_has_one_to_eight_lanes",
-                condition=Q(max_in_flight__gte=1, max_in_flight__lte=LANES_MAX),
+                condition=Q(max_in_flight__gte=1, max_in_flight__lte=LANES_MAX)
+                & Q(lanes__gte=1, lanes__lte=LANES_MAX),
             ),
             models.CheckConstraint(
                 name="webhook_endpoint_says_why_it_is_off",

@@ -1,15 +1,12 @@
 """Endpoints: made, changed, given a new secret, tried, taken away."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 from urllib.parse import urlsplit
 from uuid import UUID
-
-from django.db.models import F
-from django.db.models.functions import Mod
 
 from apps.accounts import queries as accounts
 from apps.core import audit, encryption, idempotency, outbox, transactions
@@ -22,14 +19,18 @@ from apps.webhooks.errors import (
     SecretLimitReached,
     UnknownApiVersion,
 )
-from apps.webhooks.models import LANES_DEFAULT, WebhookDelivery, WebhookEndpoint, WebhookSecret
+from apps.webhooks.models import LANES_DEFAULT, WebhookEndpoint, WebhookSecret
 from apps.webhooks.operations import _reading, _shared, _telling
+from apps.webhooks.operations._health import set_health
 from apps.webhooks.rules import rendering, signing, subscriptions, targets
-from apps.webhooks.states import OPEN, EndpointStatus, Ordering
+from apps.webhooks.rules.retries import Health
+from apps.webhooks.states import EndpointStatus, Ordering
 
 ENDPOINTS_MAX: Final = 16
 SECRETS_MAX: Final = 3
 OVERLAP_SECONDS_DEFAULT: Final = 86_400
+# Where to, in what order and on how many lanes is sent.
+_HOLDERS_GO_BY: Final = frozenset({"url", "ordering", "max_in_flight"})
 SECRET_COLUMN: Final = "webhooks_webhooksecret.sealed"  # noqa: S105  (a column's name)
 
 
@@ -91,6 +92,7 @@ def create_endpoint(
         description=terms.description,
         ordering=terms.ordering,
         max_in_flight=terms.max_in_flight,
+        lanes=terms.max_in_flight,
         event_sequence=1,
         **checked,
     )
@@ -135,8 +137,7 @@ def update_endpoint(
         return endpoint
     endpoint.event_sequence += 1
     endpoint.save(update_fields=["event_sequence", *checked])
-    if "max_in_flight" in checked:
-        _spread(endpoint)
+    _tell_lanes(endpoint, [name for name in after if after[name] != before[name]])
     is_moved = after["url"] != before["url"]
     # A new path at the same host is a change that the hosts do not show.
     moved = {"url": "changed"} if is_moved else {}
@@ -167,7 +168,8 @@ def delete_endpoint(
     )
     queries.lock_lanes(organization_id=organization_id, endpoint_ids=[endpoint_id])
     endpoint.status = EndpointStatus.DELETED
-    endpoint.save(update_fields=["status"])
+    endpoint.revision += 1
+    endpoint.save(update_fields=["status", "revision"])
     _shared.cancel_deliveries(endpoint=endpoint, now=now)
     for secret in queries.list_signing_secrets(
         organization_id=organization_id, endpoint_id=endpoint_id, now=now
@@ -219,6 +221,8 @@ def rotate_secret(
             secret.expires_at = ending
             secret.save(update_fields=["expires_at"])
     text = _add_secret(endpoint, id_=claim.resource_id, now=now)
+    endpoint.revision += 1
+    endpoint.save(update_fields=["revision"])
     audit.record(
         "webhooks.rotate_secret",
         endpoint,
@@ -321,11 +325,16 @@ def _add_secret(endpoint: WebhookEndpoint, *, id_: UUID, now: datetime) -> str:
     return text
 
 
-def _spread(endpoint: WebhookEndpoint) -> None:
-    """Put what is open on the lanes there are now, and look at all of them."""
+def _tell_lanes(endpoint: WebhookEndpoint, changed: Collection[str]) -> None:
+    """Have those who hold lanes stop and ask again, and the other lanes looked at."""
+    if not _HOLDERS_GO_BY.intersection(changed):
+        return
+    endpoint.revision += 1
+    endpoint.save(update_fields=["revision"])
+    if "url" in changed:
+        # How the other URL has been answering says nothing about this one.
+        set_health(endpoint, Health())
     _shared.add_lanes(endpoint=endpoint)
     lanes = queries.lock_lanes(organization_id=endpoint.organization_id, endpoint_ids=[endpoint.id])
-    WebhookDelivery.objects.filter(
-        organization_id=endpoint.organization_id, endpoint_id=endpoint.id, status__in=OPEN
-    ).update(lane=Mod(F("lane_key"), endpoint.max_in_flight))
+    _shared.spread(endpoint=endpoint, lanes=lanes)
     _shared.wake(organization_id=endpoint.organization_id, lanes=lanes)

@@ -23,6 +23,8 @@ def fan_out(*, organization_id: UUID, committed: Sequence[OutboxEvent]) -> int:
     Owe each event to every endpoint that wants it and was there before it; return how many.
 
     An endpoint that is off gets them set aside. Running again for the same events adds nothing.
+
+    :raises RunAgainAfter: if an endpoint was switched, or its lanes changed, in between
     """
     endpoints = list(queries.list_endpoints(organization_id=organization_id).order_by("id"))
     owed = [
@@ -98,7 +100,7 @@ def _delivery(event: OutboxEvent, endpoint: WebhookEndpoint) -> WebhookDelivery:
         sequence=event.sequence,
         api_version=endpoint.api_version,
         lane_key=key,
-        lane=subscriptions.lane_of(key, lanes=endpoint.max_in_flight),
+        lane=subscriptions.lane_of(key, lanes=endpoint.lanes),
         status=DeliveryStatus.PENDING if is_on else DeliveryStatus.PAUSED,
     )
 
@@ -107,7 +109,11 @@ def _wake_lanes_of(organization_id: UUID, owed: Sequence[WebhookDelivery]) -> No
     # After the inserts: a lane's holder that lets go takes the same lock first and reads what is
     # due in a second statement, so it sees these rows, or this finds its lane at rest.
     places = {(each.endpoint_id, each.lane) for each in owed}
-    _shared.wake(
-        organization_id=organization_id,
-        lanes=queries.lock_lanes_of(organization_id=organization_id, places=places),
-    )
+    lanes = queries.lock_lanes_of(organization_id=organization_id, places=places)
+    # Who switches an endpoint or spreads its lanes has these locks as well: it sees these rows, or
+    # this sees what it did. Then the rows are not what they should be, and the locks that would
+    # be needed come before those held by now.
+    taken_for = {(each.endpoint.id, each.endpoint.status, each.endpoint.lanes) for each in owed}
+    if not taken_for <= queries.list_footings(organization_id=organization_id):
+        raise transactions.RunAgainAfter(lambda: None)
+    _shared.wake(organization_id=organization_id, lanes=lanes)

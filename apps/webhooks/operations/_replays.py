@@ -5,7 +5,8 @@ from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
 
-from django.db.models.functions import Now
+from django.db.models import F
+from django.db.models.functions import Mod, Now
 
 from apps.accounts import queries as accounts
 from apps.core import audit, idempotency, transactions
@@ -69,9 +70,10 @@ def replay_delivery(
         row = _locked(organization_id, delivery_id)
         if row.status in OPEN:
             raise DeliveryStillOpen("This delivery has not ended yet.", status=row.status)
-        _send_again([row], organization_id=organization_id)
+        _send_again([row], endpoint=endpoint)
+        lane = subscriptions.lane_of(row.lane_key, lanes=endpoint.lanes)
         _shared.wake(
-            organization_id=organization_id, lanes=[each for each in lanes if each.lane == row.lane]
+            organization_id=organization_id, lanes=[each for each in lanes if each.lane == lane]
         )
         _keep(claim.resource_id, endpoint, scope, 1, reason=reason, actor=actor, now=now)
     return queries.get_delivery(organization_id=organization_id, delivery_id=delivery_id)
@@ -123,7 +125,7 @@ def replay_failed(
     # What failed may be of a subscription that was given up since.
     hidden = _reading.hidden_from(actor, organization_id=organization_id)
     subscriptions.check_readable([row.event_type for row in rows], hidden=hidden)
-    _send_again(rows, organization_id=organization_id)
+    _send_again(rows, endpoint=endpoint)
     _shared.wake(organization_id=organization_id, lanes=lanes)
     return _keep(claim.resource_id, endpoint, scope, len(rows), reason=reason, actor=actor, now=now)
 
@@ -168,10 +170,17 @@ def _refuse_too_many(endpoint: WebhookEndpoint, *, now: datetime) -> None:
         )
 
 
-def _send_again(rows: Sequence[WebhookDelivery], *, organization_id: UUID) -> None:
+def _send_again(rows: Sequence[WebhookDelivery], *, endpoint: WebhookEndpoint) -> None:
     WebhookDelivery.objects.filter(
-        organization_id=organization_id, id__in=[row.id for row in rows]
-    ).update(status=DeliveryStatus.PENDING, attempts=0, next_attempt_at=Now(), closed_at=None)
+        organization_id=endpoint.organization_id, id__in=[row.id for row in rows]
+    ).update(
+        status=DeliveryStatus.PENDING,
+        attempts=0,
+        next_attempt_at=Now(),
+        closed_at=None,
+        # The endpoint may have had another number of lanes when this was closed.
+        lane=Mod(F("lane_key"), endpoint.lanes),
+    )
 
 
 def _keep(

@@ -23,6 +23,7 @@ from apps.core.ids import encode_id
 from apps.webhooks import events, queries
 from apps.webhooks.errors import EndpointNotFound
 from apps.webhooks.models import WebhookAttempt, WebhookDelivery, WebhookEndpoint, WebhookLane
+from apps.webhooks.operations import _shared
 from apps.webhooks.operations._endpoints import SECRET_COLUMN
 from apps.webhooks.operations._health import health_of, set_health
 from apps.webhooks.operations._switching import ACTOR
@@ -33,6 +34,8 @@ from apps.webhooks.states import DeliveryStatus, EndpointStatus
 log = structlog.stdlib.get_logger("kassa.webhooks")
 
 PROBE_SECONDS: Final = 60
+# How long a lane rests before it looks again whether those of the number before were let go.
+RESPREAD_SECONDS: Final = 1
 # How long a lane rests after a turn that met a fault of ours.
 FAULT_SECONDS: Final = 60
 _ATTEMPTS: Final = counters.Counter(
@@ -54,6 +57,14 @@ class Owed:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Seen:
+    """The endpoint's revision and circuit as they were when somebody was told what to send."""
+
+    revision: int = 0
+    circuit_openings: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
 class LaneWork:
     """
     What a lane's holder sends, where to, and under which secrets; `is_all` if no more is due.
@@ -63,6 +74,7 @@ class LaneWork:
 
     database_now: datetime
     asked_at: float = field(default_factory=time.monotonic)
+    seen: Seen
     url: str
     secrets: tuple[str, ...]
     owed: tuple[Owed, ...]
@@ -83,6 +95,7 @@ class Recorded:
     """What recording found: whether the lane is still held, and what is to be done next."""
 
     is_held: bool
+    is_out_of_date: bool = False
     is_gone: bool = False
     is_failing: bool = False
     is_circuit_closed: bool = False
@@ -91,8 +104,8 @@ class Recorded:
 
     @property
     def is_stopped(self) -> bool:
-        """Whether nothing more may be sent to the endpoint for now."""
-        return self.is_gone or self.is_circuit_open
+        """Whether nothing more of what was to be sent may be sent for now."""
+        return self.is_out_of_date or self.is_gone or self.is_circuit_open
 
 
 @transactions.outermost
@@ -100,51 +113,45 @@ def open_lane(*, lane: WebhookLane, limit: int, now: datetime) -> LaneWork | Non
     """
     Return what this lane is to send now, at most `limit`; or let it go and return None.
 
-    While the circuit is open nothing is sent; once it has run out, one lane sends one probe.
+    While the circuit is open nothing is sent; once it has run out, one lane sends one probe. While
+    the number of lanes is to change, none is opened until those that are held were let go.
 
     :raises InvariantBroken: if the endpoint has no secret, or one that does not open
     """
-    try:
-        endpoint = queries.get_endpoint(
-            organization_id=lane.organization_id, endpoint_id=lane.endpoint_id
-        )
-        if endpoint.circuit_open_until or endpoint.status != EndpointStatus.ENABLED:
-            endpoint = queries.get_endpoint_for_update(
-                organization_id=lane.organization_id, endpoint_id=lane.endpoint_id
-            )
-    except EndpointNotFound:
-        endpoint = None
+    endpoint = _find_endpoint(lane)
     held = _lock(lane)
     if held is None:
         return None
     if endpoint is None or endpoint.status != EndpointStatus.ENABLED:
         _set_aside(held, endpoint, now=now)
         return None
-    if endpoint.circuit_open_until:
-        # Not by this worker's clock: workers that disagree would probe early, or never.
-        database_now = queries.get_database_time()
-        if endpoint.circuit_open_until > database_now:
-            _release(held, endpoint, not_before=endpoint.circuit_open_until)
-            return None
-        # Half open: the others wait for this lane's probe, or for its holder to be given up.
-        waiting = database_now + timedelta(seconds=PROBE_SECONDS)
-        set_health(endpoint, replace(health_of(endpoint), circuit_open_until=waiting))
-        limit = 1
-    due = queries.list_due_deliveries(lane=held, endpoint=endpoint, limit=limit)
-    if not due:
-        _release(held, endpoint)
+    not_before = _rests_until(endpoint)
+    if not_before is not None:
+        _release(held, not_before=not_before)
         return None
-    return _lane_work(endpoint, due, is_all=len(due) < limit, now=now)
+    if endpoint.circuit_open_until:
+        limit = 1
+    due = queries.list_due_deliveries(lane=held, limit=limit)
+    if not due:
+        _release(held)
+        return None
+    owed = _lane_work(endpoint, due, is_all=len(due) < limit, now=now)
+    if endpoint.circuit_open_until and owed.owed:
+        # Half open: the others wait for this lane's probe, or for its holder to be given up.
+        waiting = owed.database_now + timedelta(seconds=PROBE_SECONDS)
+        set_health(endpoint, replace(health_of(endpoint), circuit_open_until=waiting))
+    return owed
 
 
 @transactions.outermost
 def record_attempts(
-    *, lane: WebhookLane, attempts: Sequence[Attempt], is_last: bool, now: datetime
+    *, lane: WebhookLane, seen: Seen, attempts: Sequence[Attempt], is_last: bool, now: datetime
 ) -> Recorded:
     """
     Store what became of a lane's attempts, and let the lane go if these were the last.
 
-    Who lost the lease stores the attempts as facts and leaves every state alone.
+    Who lost the lease stores the attempts as facts and leaves every state alone. What was sent to
+    an endpoint that was changed since says nothing about what it is now.
     """
     endpoint = queries.get_endpoint_any(
         organization_id=lane.organization_id, endpoint_id=lane.endpoint_id
@@ -159,17 +166,20 @@ def record_attempts(
     if held is None:
         log.info("webhook_lane_lost", lane_id=str(lane.id), attempts=len(attempts))
         return Recorded(is_held=False)
+    is_out_of_date = endpoint.revision != seen.revision
     before = health_of(endpoint)
     after = before
     database_now = queries.get_database_time()
-    for attempt in attempts:
+    for attempt in [] if is_out_of_date else attempts:
         after = retries.after_attempt(
-            after, outcome=attempt.outcome, now=now, database_now=database_now
+            after, attempt, circuit_openings=seen.circuit_openings, database_now=database_now
         )
     set_health(endpoint, after)
     _move_deliveries(held, attempts, now=now, database_now=database_now)
     if is_last:
-        _release(held, endpoint, not_before=after.circuit_open_until)
+        _release(held, not_before=after.circuit_open_until)
+    if is_out_of_date:
+        return Recorded(is_held=True, is_out_of_date=True)
     return _recorded(held, attempts, before, after, now=now)
 
 
@@ -183,6 +193,37 @@ def put_lane_off(*, lane: WebhookLane) -> None:
     held = _lock(lane)
     if held is not None:
         work.mark_retry(held, error_code="turn_failed", delay_seconds=FAULT_SECONDS)
+
+
+def _find_endpoint(lane: WebhookLane) -> WebhookEndpoint | None:
+    """Return the lane's endpoint if it is there; locked, if something about it is to be decided."""
+    key = {"organization_id": lane.organization_id, "endpoint_id": lane.endpoint_id}
+    try:
+        endpoint = queries.get_endpoint(**key)
+        is_steady = endpoint.lanes == endpoint.max_in_flight and not endpoint.circuit_open_until
+        if is_steady and endpoint.status == EndpointStatus.ENABLED:
+            return endpoint
+        endpoint = queries.get_endpoint_for_update(**key)
+    except EndpointNotFound:
+        return None
+    if endpoint.lanes != endpoint.max_in_flight:
+        lanes = queries.lock_lanes(
+            organization_id=lane.organization_id, endpoint_ids=[lane.endpoint_id]
+        )
+        _shared.spread(endpoint=endpoint, lanes=lanes, lease_token=lane.lease_token)
+    return endpoint
+
+
+def _rests_until(endpoint: WebhookEndpoint) -> datetime | None:
+    """Return until when nothing is begun at the endpoint, or None; by no worker's own clock."""
+    if endpoint.lanes == endpoint.max_in_flight and not endpoint.circuit_open_until:
+        return None
+    # Workers that disagree about the time would probe early, or never.
+    database_now = queries.get_database_time()
+    if endpoint.lanes != endpoint.max_in_flight:
+        return database_now + timedelta(seconds=RESPREAD_SECONDS)
+    is_open = endpoint.circuit_open_until and endpoint.circuit_open_until > database_now
+    return endpoint.circuit_open_until if is_open else None
 
 
 def _lock(lane: WebhookLane) -> WebhookLane | None:
@@ -211,6 +252,7 @@ def _lane_work(
     return LaneWork(
         database_now=queries.get_database_time(),
         is_all=is_all,
+        seen=Seen(revision=endpoint.revision, circuit_openings=endpoint.circuit_openings),
         url=endpoint.url,
         secrets=_secrets(endpoint, now=now),
         owed=tuple(
@@ -265,16 +307,14 @@ def _set_aside(lane: WebhookLane, endpoint: WebhookEndpoint | None, *, now: date
     work.mark_done(lane)
 
 
-def _release(
-    lane: WebhookLane, endpoint: WebhookEndpoint, *, not_before: datetime | None = None
-) -> None:
+def _release(lane: WebhookLane, *, not_before: datetime | None = None) -> None:
     """
     Let the locked lane go until its next delivery falls due.
 
     The lane's lock was taken by an earlier statement; only this one reads what is due, so that a
     delivery committed in between is seen.
     """
-    due = queries.find_next_due(lane=lane, endpoint=endpoint)
+    due = queries.find_next_due(lane=lane)
     if due is None:
         work.mark_done(lane)
         return

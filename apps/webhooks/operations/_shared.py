@@ -1,13 +1,13 @@
 """What the verbs of this app have in common: waking lanes, and moving deliveries at once."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Final
 from uuid import UUID
 
 from django.db import connection
-from django.db.models import Q, QuerySet
-from django.db.models.functions import Now
+from django.db.models import F, Q, QuerySet
+from django.db.models.functions import Mod, Now
 
 from apps.core import work
 from apps.webhooks.models import WebhookDelivery, WebhookEndpoint, WebhookLane
@@ -60,6 +60,26 @@ def add_lanes(*, endpoint: WebhookEndpoint) -> None:
         for lane in range(endpoint.max_in_flight)
     ]
     WebhookLane.objects.bulk_create(rows, ignore_conflicts=True)
+
+
+def spread(
+    *, endpoint: WebhookEndpoint, lanes: Sequence[WebhookLane], lease_token: UUID | None = None
+) -> None:
+    """
+    Put what is open on as many lanes as the endpoint asks for, unless one of them is held.
+
+    The endpoint is locked, and so are all its lanes. Whoever holds one alone says so with its
+    `lease_token`. What is under way on a lane stays there, and so all of one aggregate is on one.
+    """
+    is_held = any(
+        each.state == work.WorkState.LEASED and each.lease_token != lease_token for each in lanes
+    )
+    if is_held or endpoint.lanes == endpoint.max_in_flight:
+        return
+    endpoint.lanes = endpoint.max_in_flight
+    endpoint.save(update_fields=["lanes"])
+    _open(endpoint).update(lane=Mod(F("lane_key"), endpoint.lanes))
+    wake(organization_id=endpoint.organization_id, lanes=lanes)
 
 
 def pause_deliveries(*, endpoint: WebhookEndpoint, lane: int | None = None) -> None:

@@ -60,18 +60,18 @@ def disable_endpoint(
 
 @transactions.outermost
 def disable_unreachable_endpoint(
-    *, organization_id: UUID, endpoint_id: UUID, is_gone: bool, now: datetime
+    *, organization_id: UUID, endpoint_id: UUID, is_gone: bool, revision: int, now: datetime
 ) -> bool:
     """
     Switch an endpoint off that answered 410, or that the disable rule finds failing for good.
 
     Its organization's contacts are told. The rule is asked again under the lock; false if the
-    endpoint stays as it is.
+    endpoint stays as it is, also because it is not any more what it was at that `revision`.
     """
     endpoint = queries.get_endpoint_for_update(
         organization_id=organization_id, endpoint_id=endpoint_id
     )
-    if endpoint.status != EndpointStatus.ENABLED:
+    if endpoint.status != EndpointStatus.ENABLED or endpoint.revision != revision:
         return False
     health = health_of(endpoint)
     if not is_gone:
@@ -170,7 +170,8 @@ def _switch_off(
     queries.lock_lanes(organization_id=endpoint.organization_id, endpoint_ids=[endpoint.id])
     endpoint.status, endpoint.disabled_reason = EndpointStatus.DISABLED, why
     endpoint.event_sequence += 1
-    endpoint.save(update_fields=["status", "disabled_reason", "event_sequence"])
+    endpoint.revision += 1
+    endpoint.save(update_fields=["status", "disabled_reason", "event_sequence", "revision"])
     _shared.pause_deliveries(endpoint=endpoint)
     audit.record("webhooks.disable_endpoint", endpoint, actor=actor, reason=reason)
     outbox.publish(events.EndpointDisabled.of(endpoint, now=now), actor=actor, now=now)

@@ -41,6 +41,12 @@ def list_endpoints(*, organization_id: UUID) -> QuerySet[WebhookEndpoint]:
     )
 
 
+def list_footings(*, organization_id: UUID) -> set[tuple[UUID, str, int]]:
+    """Return of each endpoint what decides how it is owed an event: id, status, lanes."""
+    rows = list_endpoints(organization_id=organization_id)
+    return set(rows.values_list("id", "status", "lanes"))
+
+
 def get_endpoint(*, organization_id: UUID, endpoint_id: UUID) -> WebhookEndpoint:
     """
     Return one endpoint.

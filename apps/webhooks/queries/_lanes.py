@@ -54,37 +54,37 @@ def list_due_lane_ids(*, is_slow: bool, limit: int) -> list[UUID]:
     )
 
 
-def list_due_deliveries(
-    *, lane: WebhookLane, endpoint: WebhookEndpoint, limit: int
-) -> list[WebhookDelivery]:
+def list_due_deliveries(*, lane: WebhookLane, limit: int) -> list[WebhookDelivery]:
     """Return what is to be sent on this lane now, oldest due first."""
-    rows = _sendable(lane=lane, endpoint=endpoint).filter(next_attempt_at__lte=Now())
+    rows = _sendable(lane).filter(next_attempt_at__lte=Now())
     return list(rows.order_by("next_attempt_at", "id")[:limit])
 
 
-def find_next_due(*, lane: WebhookLane, endpoint: WebhookEndpoint) -> datetime | None:
+def find_next_due(*, lane: WebhookLane) -> datetime | None:
     """Return when the next delivery on this lane falls due, if one is waiting."""
     return (
-        _sendable(lane=lane, endpoint=endpoint)
+        _sendable(lane)
         .order_by("next_attempt_at")
         .values_list("next_attempt_at", flat=True)
         .first()
     )
 
 
-def _sendable(*, lane: WebhookLane, endpoint: WebhookEndpoint) -> QuerySet[WebhookDelivery]:
+def _sendable(lane: WebhookLane) -> QuerySet[WebhookDelivery]:
     pending = WebhookDelivery.objects.filter(
         organization_id=lane.organization_id,
         endpoint_id=lane.endpoint_id,
         status=DeliveryStatus.PENDING,
     )
-    rows = pending.filter(lane=lane.lane)
-    if endpoint.ordering == Ordering.AGGREGATE:
-        earlier = pending.filter(
-            aggregate_id=OuterRef("aggregate_id"), sequence__lt=OuterRef("sequence")
-        )
-        rows = rows.filter(~Exists(earlier))
-    return rows
+    earlier = pending.filter(
+        aggregate_id=OuterRef("aggregate_id"), sequence__lt=OuterRef("sequence")
+    )
+    # Looked up by the same statement, which follows the lane's lock: whoever changes the ordering
+    # has that lock too, and wakes only the lanes that nobody holds.
+    is_ordered = WebhookEndpoint.objects.filter(
+        organization_id=lane.organization_id, id=lane.endpoint_id, ordering=Ordering.AGGREGATE
+    )
+    return pending.filter(Q(~Exists(is_ordered)) | Q(~Exists(earlier)), lane=lane.lane)
 
 
 def is_among_slow(*, organization_id: UUID, endpoint_id: UUID) -> bool:

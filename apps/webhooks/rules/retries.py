@@ -153,7 +153,7 @@ class Health:
 
 
 def after_attempt(
-    health: Health, *, outcome: Outcome, now: datetime, database_now: datetime
+    health: Health, attempt: Attempt, *, circuit_openings: int, database_now: datetime
 ) -> Health:
     """
     Return the health after one more attempt.
@@ -163,13 +163,25 @@ def after_attempt(
     any status shows that the receiver is there, and closes it. A fault of ours says nothing about
     the receiver, and changes nothing.
 
-    The first failure is by the clock `now`; the circuit by the database's, as all due times are.
+    `circuit_openings` is what it was when the attempt was decided on. One from before the circuit
+    last opened met the outage that opened it, and leaves the circuit alone: many lanes that time
+    out together are one outage, and none of them is the probe.
+
+    The first failure is when that attempt began; the circuit is on the database's clock, as all
+    due times are.
     """
-    if outcome is Outcome.SUCCEEDED:
-        return Health()
-    if outcome in OURS:
+    if attempt.outcome in OURS:
         return health
-    failing = replace(health, first_failure_at=health.first_failure_at or now)
+    is_of_before = circuit_openings != health.circuit_openings
+    if attempt.succeeded:
+        return replace(health, first_failure_at=None) if is_of_before else Health()
+    # Lanes are recorded as they end, and the one that began first may end last.
+    began = min(attempt.started_at, health.first_failure_at or attempt.started_at)
+    failing = replace(health, first_failure_at=began)
+    return failing if is_of_before else _after_failure(failing, attempt.outcome, database_now)
+
+
+def _after_failure(failing: Health, outcome: Outcome, database_now: datetime) -> Health:
     if outcome not in UNREACHED:
         return replace(failing, unreached_in_a_row=0, circuit_openings=0, circuit_open_until=None)
     in_a_row = failing.unreached_in_a_row + 1
