@@ -85,6 +85,11 @@ def first_id(instant: datetime) -> UUID:
     return _uuid(((instant - _EPOCH) // timedelta(milliseconds=1)) << 80)
 
 
+def made_at(id_: UUID) -> datetime:
+    """Return when this id was made, to the millisecond, by the clock of whoever made it."""
+    return _EPOCH + timedelta(milliseconds=id_.int >> 80)
+
+
 def encode_id(prefix: str, id_: UUID) -> str:
     """Return the printed form, such as ``po_01jf…`` (26 digits after the prefix)."""
     number = id_.int

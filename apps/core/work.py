@@ -18,10 +18,10 @@ from django.db import connection, models
 from django.db.models import F, Q
 from django.db.models.functions import Now
 
-from apps.core import counters, failpoints, nudging, transactions
+from apps.core import clock, counters, failpoints, nudging, transactions
 from apps.core.errors import InvariantBroken
 from apps.core.failpoints import Failpoint
-from apps.core.ids import new_id
+from apps.core.ids import made_at, new_id
 
 log = structlog.get_logger(__name__)
 
@@ -29,6 +29,9 @@ RETRY_DELAYS_SECONDS: Final = (1, 5, 30, 120, 600, 1800, 3600)
 LAPSES_MAX: Final = 5
 # Work is never dropped by count: it is set aside for a person, who releases it with a reason.
 ATTEMPTS_MAX: Final = 12
+# How long the processes of two releases may work beside each other.
+_RELEASE_MAX: Final = timedelta(days=1)
+_UNDECLARED_SECONDS: Final = 30
 RECORDED_FIELDS: Final = [
     "state",
     "next_attempt_at",
@@ -332,10 +335,37 @@ def mark_retry(row: WorkRow, *, error_code: str, delay_seconds: float | None = N
             return
         step = RETRY_DELAYS_SECONDS[min(max(row.attempts, 1), len(RETRY_DELAYS_SECONDS)) - 1]
         delay_seconds = step * random.uniform(0.8, 1.2)  # noqa: S311  (jitter, not a secret)
+    _mark_pending(row, error_code=error_code, delay_seconds=delay_seconds)
+
+
+def mark_waiting(row: WorkRow, *, error_code: str, delay_seconds: float) -> None:
+    """
+    Have the row looked at again after the delay, since what it waits for is not there yet.
+
+    To look was no attempt: however long it waits, it has all its tries when its turn comes.
+    """
+    row.attempts = max(row.attempts - 1, 0)
+    _mark_pending(row, error_code=error_code, delay_seconds=delay_seconds)
+
+
+def mark_undeclared(row: WorkRow, *, error_code: str) -> None:
+    """
+    Record that this process does not know how the row is worked.
+
+    While releases change over, another process may know it already, or still: so it waits. What is
+    a day old is tried by the policy instead, so that a person hears of what nobody knows any more.
+    """
+    if clock.now() - made_at(row.id) < _RELEASE_MAX:
+        mark_waiting(row, error_code=error_code, delay_seconds=_UNDECLARED_SECONDS)
+    else:
+        mark_retry(row, error_code=error_code)
+
+
+def _mark_pending(row: WorkRow, *, error_code: str, delay_seconds: float) -> None:
     row.state, row.lapses, row.last_error_code = WorkState.PENDING, 0, error_code
     row.lease_until = row.lease_token = None
     row.next_attempt_at = Now() + timedelta(seconds=delay_seconds)
-    row.save(update_fields=RECORDED_FIELDS)
+    row.save(update_fields=["attempts", *RECORDED_FIELDS])
 
 
 def mark_failed(row: WorkRow, *, error_code: str, quarantined: bool = False) -> None:
