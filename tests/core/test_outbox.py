@@ -719,7 +719,7 @@ class TestOrdered:
             outbox.consume()
 
         assert recorder.batches == [["a"]]
-        assert not [query for query in queries if "LATERAL" in query["sql"]]
+        assert not [query for query in queries if "nearest" in query["sql"]]
 
     def test_holds_for_four_workers_at_once(self, recorder):
         for sequence in range(1, 51):
