@@ -217,6 +217,19 @@ class TestRelay:
 
         assert (positions(), positions(OTHER)) == ([1, 2], [1])
 
+    def test_numbers_what_others_have_beside_a_backlog(self, recorder, monkeypatch):
+        monkeypatch.setattr(outbox, "_PORTION", 20)
+        for _ in range(210):
+            publish(opened())
+        publish(opened(organization_id=OTHER))
+
+        outbox.relay(limit=10)
+
+        # As the consumer's rows were made: after one portion of the backlog, not after all of it.
+        owners = list(EventWork.objects.order_by("id").values_list("organization_id", flat=True))
+        assert owners.index(OTHER) == 20
+        assert (positions(), positions(OTHER)) == (list(range(1, 211)), [1])
+
     def test_gives_no_place_to_a_batch_without_public_events(self):
         publish(opened())
         publish(asked())
