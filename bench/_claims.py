@@ -17,12 +17,15 @@ _LEASE_SECONDS: Final = 60
 _WARM_UP: Final = 20
 _CHUNK: Final = 100_000
 
-# One in five is due, the oldest since longest; the others are done, and stay in the table. They
-# are of 200 organizations in turn.
+# One in five is due, the oldest since longest; the others are done, and stay in the table. The
+# oldest are one organization's backlog, if there is to be one; then many organizations' in turn.
 _FILL: Final = """
     INSERT INTO core_event_work (id, organization_id, batch_id, consumer, state, attempts, lapses,
                                  next_attempt_at, last_error_code, traceparent)
-    SELECT uuidv7(), lpad(to_hex(i %% 200), 32, '0')::uuid, uuidv7(), 'webhooks',
+    SELECT uuidv7(),
+           lpad(to_hex(CASE WHEN i <= %(backlog)s THEN 1 ELSE 2 + i / 5 %% %(organizations)s END),
+                32, '0')::uuid,
+           uuidv7(), 'webhooks',
            CASE WHEN i %% 5 = 0 THEN 'pending' ELSE 'done' END, 1, 0,
            now() - (%(rows)s - i) * interval '1 millisecond', '', ''
       FROM generate_series(%(first)s::bigint, %(last)s::bigint) AS i
@@ -31,18 +34,18 @@ _FILL: Final = """
 
 def prepare(order: Mapping[str, Any]) -> Callable[[], dict[str, float]]:
     """Fill the table and claim for a while; return what claims and says how long that took."""
-    _fill(order["rows"])
+    _fill({name: order[name] for name in ("rows", "backlog", "organizations")})
     done: set[UUID] = set()
     for _ in range(min(_WARM_UP, order["claims"])):
         _claim(order["limit"], done)
     return partial(_measure, order["claims"], order["limit"], done)
 
 
-def _fill(rows: int) -> None:
+def _fill(given: dict[str, int]) -> None:
     with connection.cursor() as cursor:
-        for first in range(1, rows + 1, _CHUNK):
-            last = min(rows, first + _CHUNK - 1)
-            cursor.execute(_FILL, {"rows": rows, "first": first, "last": last})
+        for first in range(1, given["rows"] + 1, _CHUNK):
+            last = min(given["rows"], first + _CHUNK - 1)
+            cursor.execute(_FILL, given | {"first": first, "last": last})
         cursor.execute("VACUUM (ANALYZE) core_event_work")
 
 

@@ -91,6 +91,11 @@ def an_hour_after(id_: UUID) -> UUID:
     return _uuid(id_.int + _HOUR)
 
 
+def made_at(id_: UUID) -> datetime:
+    """Return when this id was made, to the millisecond, by the clock of whoever made it."""
+    return _EPOCH + timedelta(milliseconds=id_.int >> 80)
+
+
 def encode_id(prefix: str, id_: UUID) -> str:
     """Return the printed form, such as ``po_01jf…`` (26 digits after the prefix)."""
     number = id_.int

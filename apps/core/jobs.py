@@ -210,13 +210,12 @@ def run_due() -> int:
 def _run(row: JobRun) -> Record[JobRun]:
     job = _jobs.get(row.kind)
     if job is None:
-        # While releases change over, another process may know it already, or still.
-        return partial(work.mark_retry, error_code="job_not_declared")
+        return partial(work.mark_undeclared, error_code="job_not_declared")
     if job.catch_up == "latest" and _is_superseded(row):
         return _give_up
     if _must_wait(row, job):
         return partial(
-            work.mark_retry, error_code="waits_for_earlier_period", delay_seconds=_WAIT_SECONDS
+            work.mark_waiting, error_code="waits_for_earlier_period", delay_seconds=_WAIT_SECONDS
         )
     ends = monotonic() + working.TURN_SECONDS
     for place in job.steps(row.period, clock.now(), row.place):

@@ -135,7 +135,7 @@ class EventWork(WorkRow):
 
     class Meta:
         db_table = "core_event_work"
-        indexes: ClassVar = work_indexes("event_work")
+        indexes: ClassVar = work_indexes("event_work", owner="organization_id")
         constraints: ClassVar = [
             models.UniqueConstraint(
                 name="batch_has_one_row_per_consumer",

@@ -9,6 +9,7 @@ commit together. See events.md, section 1.
 
 import json
 import time
+from collections import deque
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,12 +19,12 @@ from uuid import UUID
 import structlog
 from django.db import InterfaceError, OperationalError, connection
 
-from apps.core import context, failpoints, queries, statements, transactions, work, working
+from apps.core import clock, context, failpoints, queries, statements, transactions, work, working
 from apps.core.actors import Actor
 from apps.core.errors import InvariantBroken
 from apps.core.events import DATA_BYTES_MAX, Event, public_type
 from apps.core.failpoints import Failpoint
-from apps.core.ids import new_ids
+from apps.core.ids import made_at, new_ids
 from apps.core.models import EventWork, OutboxBatch, OutboxEvent
 from apps.core.working import Worker
 
@@ -37,13 +38,14 @@ HARD_SECONDS: Final = 30
 # How long one claim of the relay goes on numbering.
 _TURN_SECONDS: Final = 5.0
 _PORTION: Final = 500
+_ORGANIZATIONS_MAX: Final = 1_000
 # What a consumer is given in one transaction. That is over in a second or two, also where each
 # event is owed to the sixteen endpoints of an organisation.
 _EVENTS_MAX: Final = 250
-# An ordered consumer's row looks again after this; each time doubles it, up to half a minute.
+# An ordered consumer's row looks again after this, later after as long as it has waited, so that
+# each time doubles it, up to half a minute.
 _WAIT_SECONDS: Final = 0.2
 _WAIT_SECONDS_MAX: Final = 30.0
-_WAITS: Final = "waits_for_earlier"
 
 # One statement for a batch and its events, whether there is one or ten thousand. A batch without
 # public events owes nobody anything: it is done as it is written. What is the same for all events
@@ -220,31 +222,32 @@ def relay(*, limit: int = 500, seconds_max: float = _TURN_SECONDS) -> int:
     ends = time.monotonic() + seconds_max
     lease_seconds = HARD_SECONDS + work.LEASE_MARGIN_SECONDS
     claimed = work.claim_due(OutboxBatch, limit=limit, lease_seconds=lease_seconds)
-    waiting = set()
-    for organization_id in {batch.organization_id: None for batch in claimed}:
+    waiting = {batch.organization_id: None for batch in claimed}
+    if len(claimed) == limit:
+        # A claim sees past no backlog here (ADR 0115); but what it leased is not what is numbered.
+        waiting |= dict.fromkeys(queries.list_unnumbered_organizations(limit=_ORGANIZATIONS_MAX))
+    turns = deque(waiting)
+    while turns and time.monotonic() <= ends:
+        organization_id = turns.popleft()
         try:
-            if not relay_organization(organization_id=organization_id, ends=ends):
-                waiting.add(organization_id)
+            if _relay_portion(organization_id=organization_id) == _PORTION:
+                # Behind the others, which need not wait for all that one has.
+                turns.append(organization_id)
         # The boundary: a feed that cannot go on holds up no other. Its batches' leases lapse.
         except Exception:
             log.exception("feed_not_relayed", organization_id=str(organization_id))
-    if waiting:
-        left = [batch for batch in claimed if batch.organization_id in waiting]
-        work.give_back(OutboxBatch, left)
+    if turns:
+        # The time was over before theirs: what is left is for who comes next.
+        left = set(turns)
+        work.give_back(OutboxBatch, [one for one in claimed if one.organization_id in left])
     return len(claimed)
 
 
-def relay_organization(*, organization_id: UUID, ends: float | None = None) -> bool:
-    """
-    Give every batch that this organisation has committed its position, due or not.
-
-    False if its time was over before the last one: what is left is for who comes next.
-    """
+def relay_organization(*, organization_id: UUID) -> None:
+    """Give every batch that this organisation has committed its position, due or not."""
     # In portions, so that a long backlog is no long transaction.
     while _relay_portion(organization_id=organization_id) == _PORTION:
-        if ends is not None and time.monotonic() > ends:
-            return False
-    return True
+        pass
 
 
 @transactions.outermost
@@ -289,14 +292,14 @@ def consume(*, limit: int | None = None) -> int:
 def _consume_row(row: EventWork) -> None:
     consumer = _consumers.get(row.consumer)
     if consumer is None:
-        # While releases change over, another process may know it already, or still.
-        work.mark_retry(row, error_code="consumer_unknown")
+        work.mark_undeclared(row, error_code="consumer_unknown")
         return
     portion = _portion(row)
     waiting = _waiting(row, portion) if consumer.ordered else []
     if waiting and portion.is_last and len(waiting) == len(portion.events):
-        delay = min(_WAIT_SECONDS * 2 ** min(row.attempts - 1, 10), _WAIT_SECONDS_MAX)
-        work.mark_retry(row, error_code=_WAITS, delay_seconds=delay)
+        waited = (clock.now() - made_at(row.id)).total_seconds()
+        delay = min(max(waited, _WAIT_SECONDS), _WAIT_SECONDS_MAX)
+        work.mark_waiting(row, error_code="waits_for_earlier", delay_seconds=delay)
         return
     _work(row, consumer, portion, waiting)
 
@@ -396,7 +399,7 @@ def _portion(row: EventWork) -> _Portion:
 
     Each try that failed halves their number. So what takes too long for one transaction ends.
     """
-    limit = max(1, _EVENTS_MAX >> (_tries(row) - 1))
+    limit = max(1, _EVENTS_MAX >> (row.attempts - 1))
     batch = {"organization_id": row.organization_id, "batch_id": row.batch_id}
     if row.ordinal is not None:
         return _Portion(
@@ -404,11 +407,6 @@ def _portion(row: EventWork) -> _Portion:
         )
     found = queries.list_batch_events(**batch, first=row.next_ordinal, limit=limit + 1)
     return _Portion(found[:limit], is_last=len(found) <= limit)
-
-
-def _tries(row: EventWork) -> int:
-    """Return which try of its work this is: to look and wait is none."""
-    return 1 if row.last_error_code == _WAITS else row.attempts
 
 
 def _move_on(row: EventWork, portion: _Portion) -> None:
@@ -423,16 +421,13 @@ def _move_on(row: EventWork, portion: _Portion) -> None:
 
 def _put_off(row: EventWork, fault: Exception) -> None:
     """Put the row off; what failed twice is worked event by event, so that one alone is poison."""
-    tries = _tries(row)
     is_passing = isinstance(fault, OperationalError | InterfaceError)
-    if row.ordinal is None and tries > 1 and not is_passing:
+    if row.ordinal is None and row.attempts > 1 and not is_passing:
         portion = _portion(row)
         if len(portion.events) > 1 or not portion.is_last:
             _set_apart(row, portion.events)
             _move_on(row, portion)
             return
-    row.attempts = tries
-    row.save(update_fields=["attempts"])
     work.mark_retry(row, error_code="consumer_failed")
 
 

@@ -218,6 +218,29 @@ def has_batch_before(*, organization_id: UUID, after: int, before: UUID) -> bool
     ).exists()
 
 
+# From one organization to the next, whatever each has: their batches are not read.
+_UNNUMBERED_ORGANIZATIONS: Final = """
+    WITH RECURSIVE walk (id) AS (
+        SELECT %(first)s::uuid
+         UNION ALL
+        SELECT next.organization_id
+          FROM walk CROSS JOIN LATERAL (
+               SELECT organization_id FROM core_outbox_batch
+                WHERE public AND position IS NULL AND organization_id > walk.id
+                ORDER BY organization_id, inserted_at, id
+                LIMIT 1) AS next
+    )
+    SELECT id FROM walk OFFSET 1 LIMIT %(limit)s
+"""
+
+
+def list_unnumbered_organizations(*, limit: int) -> list[UUID]:
+    """Return organizations with committed batches that wait for their position, `limit` at most."""
+    with connection.cursor() as cursor:
+        cursor.execute(_UNNUMBERED_ORGANIZATIONS, {"first": UUID(int=0), "limit": limit})
+        return [organization_id for (organization_id,) in cursor.fetchall()]
+
+
 def has_unnumbered_before(before: UUID) -> bool:
     """Say whether a batch with an id below `before` still waits for its position."""
     return OutboxBatch.objects.filter(public=True, position=None, id__lt=before).exists()

@@ -18,10 +18,10 @@ from django.db import connection, models
 from django.db.models import F, Q
 from django.db.models.functions import Now
 
-from apps.core import counters, failpoints, nudging, transactions
+from apps.core import claiming, clock, counters, failpoints, nudging, transactions
 from apps.core.errors import InvariantBroken
 from apps.core.failpoints import Failpoint
-from apps.core.ids import new_id
+from apps.core.ids import made_at, new_id
 
 log = structlog.get_logger(__name__)
 
@@ -34,6 +34,9 @@ LEASE_MARGIN_SECONDS: Final = 15
 TAKEN_OVER_SECONDS_MAX: Final = 60
 # Work is never dropped by count: it is set aside for a person, who releases it with a reason.
 ATTEMPTS_MAX: Final = 12
+# How long the processes of two releases may work beside each other.
+_RELEASE_MAX: Final = timedelta(days=1)
+_UNDECLARED_SECONDS: Final = 30
 RECORDED_FIELDS: Final = [
     "state",
     "next_attempt_at",
@@ -42,7 +45,6 @@ RECORDED_FIELDS: Final = [
     "lapses",
     "last_error_code",
 ]
-_REACH_MIN: Final = 200
 _CLAIMS: Final = counters.Counter(
     "kassa_work_claims_total", "Rows of work claimed, and what they were.", ("kind", "outcome")
 )
@@ -94,17 +96,29 @@ class WorkRow(models.Model):
         abstract = True
 
 
-def work_indexes(name: str) -> list[models.Index]:
+def work_indexes(name: str, *, owner: str | None = None) -> list[models.Index]:
     """
     Return the partial indexes of a work table; the only ones that start with no organisation.
 
     A claim walks what is open. People look at what was set aside: without an index of its own,
-    finding three such rows would read every row that was ever done.
+    finding three such rows would read every row that was ever done. `owner`, the field of the
+    organization, is for rows of which one organization may have a backlog: a claim finds what the
+    others have behind it by one more index. Rows that live on, one a lane or an account, go without
+    it: each comes back behind what is due, so none is before another twice.
     """
+    is_open = Q(state__in=list(OPEN))
+    turns = (
+        [
+            models.Index(
+                name=f"{name}{claiming.TURNS}", fields=[owner, "next_attempt_at"], condition=is_open
+            )
+        ]
+        if owner
+        else []
+    )
     return [
-        models.Index(
-            name=f"{name}_due", fields=["next_attempt_at"], condition=Q(state__in=list(OPEN))
-        ),
+        *turns,
+        models.Index(name=f"{name}_due", fields=["next_attempt_at"], condition=is_open),
         models.Index(
             name=f"{name}_set_aside",
             fields=["state", "next_attempt_at"],
@@ -159,44 +173,6 @@ def kinds() -> list[Kind]:
     return [_kinds[name] for name in sorted(_kinds)]
 
 
-# The oldest rows are looked at without a lock, so that claims at once do not hide work from each
-# other; the row locks are taken one by one in the order of choice, each with its condition again.
-_CLAIM: Final = """
-    WITH near AS MATERIALIZED (
-        SELECT id, {organization} AS tenant, next_attempt_at, state = 'leased' AS lapsed
-          FROM {table}
-         WHERE state IN ('pending', 'leased') AND next_attempt_at <= clock_timestamp() {narrowed}
-         ORDER BY next_attempt_at
-         LIMIT %(reach)s
-    ), ranked AS (
-        SELECT id, tenant, next_attempt_at, lapsed,
-               row_number() OVER (PARTITION BY tenant ORDER BY next_attempt_at) AS place,
-               row_number() OVER (PARTITION BY lapsed ORDER BY next_attempt_at) AS turn
-          FROM near
-    ), chosen AS (
-        SELECT task.id, ranked.tenant
-          FROM ranked JOIN {table} AS task ON task.id = ranked.id {owned_by_ranked}
-         WHERE (NOT ranked.lapsed OR ranked.turn = 1)
-           AND task.state IN ('pending', 'leased') AND task.next_attempt_at <= clock_timestamp()
-         ORDER BY (ranked.place > %(share)s), ranked.next_attempt_at
-         LIMIT %(limit)s
-           FOR NO KEY UPDATE OF task SKIP LOCKED
-    )
-    UPDATE {table} AS task
-       SET state = CASE WHEN {spent} THEN 'quarantined' ELSE 'leased' END,
-           last_error_code = CASE WHEN {spent} THEN 'lapsed' ELSE task.last_error_code END,
-           lapses = task.lapses + CASE WHEN task.state = 'leased' THEN 1 ELSE 0 END,
-           attempts = task.attempts + 1,
-           lease_token = CASE WHEN NOT {spent} THEN gen_random_uuid() END,
-           lease_until = CASE WHEN NOT {spent} THEN statement_timestamp() + %(lease)s END,
-           next_attempt_at = statement_timestamp() + %(lease)s
-      FROM chosen
-     WHERE task.id = chosen.id {owned_by_chosen}
-    RETURNING task.*
-"""
-_SPENT: Final = "(task.state = 'leased' AND task.lapses + 1 >= %(lapses_max)s)"
-
-
 @transactions.outermost
 def claim_due[M: WorkRow](
     model: type[M], *, limit: int, lease_seconds: int, only_ids: list[UUID] | None = None
@@ -204,32 +180,21 @@ def claim_due[M: WorkRow](
     """
     Lease at most `limit` due rows, oldest due first, and commit; they come back with their token.
 
-    At most a quarter belongs to one organisation while others wait among the oldest. A row whose
-    lease ended without an outcome may be what kills workers, and others lapsed only beside it: at
-    most one such row is leased at a time, it comes back last, and at its fifth lapse in a row it
-    is quarantined instead.
+    At most a quarter belongs to one organisation while others wait, however long its backlog is
+    (ADR 0115). A row whose lease ended without an outcome may be what kills workers, and others
+    lapsed only beside it: at most one such row is leased at a time, it comes back last, and at its
+    fifth lapse in a row it is quarantined instead.
     """
-    table = model._meta.db_table
-    sql = _CLAIM.format(
-        table=f'"{table}"',
-        organization="organization_id" if has_organization(model) else "NULL::uuid",
-        owned_by_ranked=_owned(model, by="ranked"),
-        owned_by_chosen=_owned(model, by="chosen"),
-        narrowed="" if only_ids is None else "AND id = ANY(%(only)s)",
-        spent=_SPENT,
+    rows = sorted(
+        claiming.lease(
+            model,
+            limit=limit,
+            seconds=lease_seconds,
+            lapses_max=LAPSES_MAX,
+            only_ids=only_ids,
+        ),
+        key=lambda row: (row.lapses > 0, row.id),
     )
-    found = model.objects.raw(
-        sql,
-        {
-            "limit": limit,
-            "reach": max(4 * limit, _REACH_MIN),
-            "share": max(1, limit // 4),
-            "lease": timedelta(seconds=lease_seconds),
-            "lapses_max": LAPSES_MAX,
-            "only": only_ids,
-        },
-    )
-    rows = sorted(found, key=lambda row: (row.lapses > 0, row.id))
     claimed = []
     for row in rows:
         if row.state == WorkState.QUARANTINED:
@@ -249,14 +214,6 @@ def _count_claims[M: WorkRow](model: type[M], rows: Sequence[M]) -> None:
     for row in rows:
         outcome = "lapsed" if row.lapses and row.state == WorkState.LEASED else row.state
         _CLAIMS.add(kind=kind, outcome=str(outcome))
-
-
-def _owned(model: type[WorkRow], *, by: str) -> str:
-    """Return what leads to a row where the key of the table begins with its organization."""
-    owners = [field for field in model._meta.concrete_fields if field.attname == "organization_id"]
-    # A job's period belongs to nobody: it is found by its id alone.
-    is_owned = bool(owners) and not owners[0].null
-    return f"AND task.organization_id = {by}.tenant" if is_owned else ""
 
 
 def has_organization(model: type[WorkRow]) -> bool:
@@ -344,10 +301,37 @@ def mark_retry(row: WorkRow, *, error_code: str, delay_seconds: float | None = N
             return
         step = RETRY_DELAYS_SECONDS[min(max(row.attempts, 1), len(RETRY_DELAYS_SECONDS)) - 1]
         delay_seconds = step * random.uniform(0.8, 1.2)  # noqa: S311  (jitter, not a secret)
+    _mark_pending(row, error_code=error_code, delay_seconds=delay_seconds)
+
+
+def mark_waiting(row: WorkRow, *, error_code: str, delay_seconds: float) -> None:
+    """
+    Have the row looked at again after the delay, since what it waits for is not there yet.
+
+    To look was no attempt: however long it waits, it has all its tries when its turn comes.
+    """
+    row.attempts = max(row.attempts - 1, 0)
+    _mark_pending(row, error_code=error_code, delay_seconds=delay_seconds)
+
+
+def mark_undeclared(row: WorkRow, *, error_code: str) -> None:
+    """
+    Record that this process does not know how the row is worked.
+
+    While releases change over, another process may know it already, or still: so it waits. What is
+    a day old is tried by the policy instead, so that a person hears of what nobody knows any more.
+    """
+    if clock.now() - made_at(row.id) < _RELEASE_MAX:
+        mark_waiting(row, error_code=error_code, delay_seconds=_UNDECLARED_SECONDS)
+    else:
+        mark_retry(row, error_code=error_code)
+
+
+def _mark_pending(row: WorkRow, *, error_code: str, delay_seconds: float) -> None:
     row.state, row.lapses, row.last_error_code = WorkState.PENDING, 0, error_code
     row.lease_until = row.lease_token = None
     row.next_attempt_at = Now() + timedelta(seconds=delay_seconds)
-    row.save(update_fields=RECORDED_FIELDS)
+    row.save(update_fields=["attempts", *RECORDED_FIELDS])
 
 
 def mark_failed(row: WorkRow, *, error_code: str, quarantined: bool = False) -> None:
@@ -382,7 +366,7 @@ def due_kinds() -> list[Kind]:
             # The table's name is ours, from a model's Meta; nothing of it comes from outside.
             cursor.execute(
                 f'SELECT EXISTS (SELECT FROM "{kind.model._meta.db_table}"'  # noqa: S608
-                " WHERE state IN ('pending', 'leased') AND next_attempt_at <= clock_timestamp())"
+                f" WHERE {claiming.DUE})"
             )
             if (cursor.fetchone() or (False,))[0]:
                 found.append(kind)

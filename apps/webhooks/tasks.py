@@ -75,6 +75,11 @@ def _lanes(*, kind: str, task: str, queue: str, is_slow: bool) -> Worker[Webhook
         work_lane(lane, policy=queries.get_policy())
         return working.recorded
 
+    # However often: set aside for a fault that passes, a lane would keep all that it owes.
+    def put_off(lane: WebhookLane, fault: Exception) -> None:
+        code = type(fault).__name__[:64]
+        work.mark_retry(lane, error_code=code, delay_seconds=operations.FAULT_SECONDS)
+
     return Worker(
         kind=kind,
         model=WebhookLane,
@@ -86,6 +91,7 @@ def _lanes(*, kind: str, task: str, queue: str, is_slow: bool) -> Worker[Webhook
         condition="is_slow" if is_slow else "NOT is_slow",
         claim=claim,
         perform=perform,
+        put_off=put_off,
     )
 
 

@@ -7,6 +7,7 @@ from django.db import IntegrityError, connection
 from apps.banking import operations, queries
 from apps.banking.models import (
     BankFile,
+    BankFileWork,
     BankLine,
     BankLineDetail,
     BankLineStatus,
@@ -199,6 +200,15 @@ class TestAnAccount:
         assert again.state == "imported"
         assert counts() == (1, 2, 2)
         assert chains() == [("STMT-1", "first", "imported")]
+
+    def test_added_later_gives_the_file_all_its_tries(self, organization_id):
+        import_file(organization_id, camt053(DAY_1))
+        BankFileWork.objects.update(state="done", attempts=11)
+
+        create_bank_account(organization_id)
+
+        work = BankFileWork.objects.get()
+        assert (work.state, work.attempts) == ("pending", 0)
 
     def test_we_do_not_know_lets_the_file_s_others_go_on(self, organization_id, account):
         other = replace(DAY_1, iban="FI8529501800030574", statement_id="OTHER")

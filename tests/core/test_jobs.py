@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from apps.core import jobs, work, working
+from apps.core import clock, jobs, work, working
 from apps.core.errors import InvariantBroken
+from apps.core.ids import first_id
 from apps.core.jobs import Daily, Every
 from apps.core.models import JobRun
 from tests.core.events_of_tests import end_delays, make_due
@@ -131,6 +132,10 @@ def planned(kind="tests.job") -> list[str]:
 
 def at(minutes: float) -> datetime:
     return NOW + timedelta(minutes=minutes)
+
+
+def fail(_period):
+    raise ZeroDivisionError
 
 
 def run_all(rounds=20) -> None:
@@ -294,9 +299,6 @@ class TestRun:
         assert declared.runs[-1] == ("tests.job", "2026-11-02T09:40Z")
 
     def test_waiting_does_not_use_up_the_attempts(self, declared):
-        def fail(_period):
-            raise ZeroDivisionError
-
         declared(run=fail)
         jobs.plan_due(now=NOW)
         jobs.plan_due(now=at(10))
@@ -307,6 +309,52 @@ class TestRun:
             "quarantined",
             "pending",
         ]
+        JobRun.objects.filter(state="quarantined").update(state="done")
+
+        run_all(1)
+
+        waited = JobRun.objects.get(state="pending")
+        assert (waited.attempts, waited.last_error_code) == (1, "ZeroDivisionError")
+
+    def test_waiting_for_one_that_runs_uses_up_none_either(self, declared):
+        declared(catch_up="latest", run=fail)
+        jobs.plan_due(now=NOW)
+        [running] = work.claim_due(JobRun, limit=1, lease_seconds=600)
+        jobs.plan_due(now=at(10))
+        for _ in range(20):
+            end_delays(JobRun)
+            jobs.run_due()
+        JobRun.objects.filter(id=running.id).update(state="done")
+
+        run_all(1)
+
+        waited = JobRun.objects.get(state="pending")
+        assert (waited.attempts, waited.last_error_code) == (1, "ZeroDivisionError")
+
+    def test_waiting_for_a_release_uses_up_none_either(self, declared):
+        declared("tests.new", run=fail)
+        jobs.plan_due(now=NOW)
+        known = jobs._jobs.pop("tests.new")
+        run_all(20)
+        jobs._jobs["tests.new"] = known
+
+        run_all(1)
+
+        waited = JobRun.objects.get()
+        assert (waited.state, waited.attempts) == ("pending", 1)
+        assert waited.last_error_code == "ZeroDivisionError"
+
+    def test_sets_aside_what_nobody_has_known_for_a_day(self, declared):
+        declared("tests.gone")
+        jobs.plan_due(now=NOW)
+        JobRun.objects.update(id=first_id(clock.now() - timedelta(days=1)))
+        jobs._jobs.clear()
+
+        run_all(14)
+
+        row = JobRun.objects.get()
+        assert (row.state, row.attempts) == ("quarantined", 12)
+        assert row.last_error_code == "job_not_declared"
 
     def test_gives_an_old_period_up_where_only_the_latest_counts(self, declared):
         declared(catch_up="latest")

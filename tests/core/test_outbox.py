@@ -2,7 +2,7 @@
 
 import threading
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 from functools import partial
 from typing import Any, ClassVar
 
@@ -10,9 +10,9 @@ import pytest
 from django.db import OperationalError, connection
 from django.test.utils import CaptureQueriesContext
 
-from apps.core import context, invariants, outbox, transactions, work, working
+from apps.core import clock, context, invariants, outbox, transactions, work, working
 from apps.core.errors import InvariantBroken, RuleViolation
-from apps.core.ids import new_id
+from apps.core.ids import first_id, new_id
 from apps.core.models import EventWork, FeedHead, OutboxBatch, OutboxEvent
 from apps.core.outbox import Consumer
 from tests.core.events_of_tests import (
@@ -216,6 +216,19 @@ class TestRelay:
         relay_and_consume()
 
         assert (positions(), positions(OTHER)) == ([1, 2], [1])
+
+    def test_numbers_what_others_have_beside_a_backlog(self, recorder, monkeypatch):
+        monkeypatch.setattr(outbox, "_PORTION", 20)
+        for _ in range(210):
+            publish(opened())
+        publish(opened(organization_id=OTHER))
+
+        outbox.relay(limit=10)
+
+        # As the consumer's rows were made: after one portion of the backlog, not after all of it.
+        owners = list(EventWork.objects.order_by("id").values_list("organization_id", flat=True))
+        assert owners.index(OTHER) == 20
+        assert (positions(), positions(OTHER)) == (list(range(1, 211)), [1])
 
     def test_gives_no_place_to_a_batch_without_public_events(self):
         publish(opened())
@@ -591,6 +604,36 @@ class TestOrdered:
         assert recorder.batches == [["a"], ["b"]]
         assert states() == ["done", "done"]
 
+    def test_has_all_its_tries_after_it_has_waited(self, recorder):
+        recorder.poison = {"b"}
+        self.relayed(opened("a", sequence=1, about="x"))
+        first = self.hold()
+        self.relayed(opened("b", sequence=2, about="x"))
+        for _ in range(20):
+            end_delays(EventWork)
+            outbox.consume()
+        working.work_row(outbox.CONSUMING, first)
+
+        end_delays(EventWork)
+        outbox.consume()
+
+        row = EventWork.objects.exclude(id=first.id).get()
+        assert (row.state, row.attempts, row.last_error_code) == ("pending", 1, "consumer_failed")
+
+    def test_looks_again_after_as_long_as_it_has_waited(self):
+        self.relayed(opened("a", sequence=1, about="x"))
+        first = self.hold()
+        self.relayed(opened("b", sequence=2, about="x"))
+        waits = EventWork.objects.exclude(id=first.id)
+        delays = []
+        for seconds in (0, 3_600):
+            waits.update(id=first_id(clock.now() - timedelta(seconds=seconds)))
+            end_delays(EventWork)
+            outbox.consume()
+            delays.append((waits.get().next_attempt_at - clock.now()).total_seconds())
+
+        assert delays[0] < delays[1] <= 30
+
     def test_does_not_wait_where_nobody_asked_for_order(self, recorder):
         outbox.register_consumer(name="recorder", handler=recorder)
         self.relayed(opened("a", sequence=1, about="x"))
@@ -706,7 +749,7 @@ class TestOrdered:
             outbox.consume()
 
         assert recorder.batches == [["a"]]
-        assert not [query for query in queries if "LATERAL" in query["sql"]]
+        assert not [query for query in queries if "nearest" in query["sql"]]
 
     def test_holds_for_four_workers_at_once(self, recorder):
         for sequence in range(1, 51):

@@ -1,12 +1,13 @@
 """Work rows: leased, lapsed, put off, set aside; and one claim at a time."""
 
+from collections import Counter
 from datetime import timedelta
 from functools import partial
 
 import pytest
 from django.db import connection
 
-from apps.core import clock, transactions, work
+from apps.core import claiming, clock, transactions, work
 from apps.core.errors import InvariantBroken
 from apps.core.ids import new_id, new_ids
 from apps.core.models import EventWork
@@ -96,6 +97,69 @@ class TestClaim:
         counts = [sum(row.organization_id == id_ for row in rows) for id_ in (ORGANIZATION, OTHER)]
         # Three each, and the three places left over go to who waits longest.
         assert (counts, len(rows)) == ([6, 3], 12)
+
+    def test_finds_the_others_behind_any_backlog(self):
+        add(500, due_seconds_ago=100)
+        add(3, organization_id=OTHER, due_seconds_ago=10)
+
+        rows = claim(limit=12)
+
+        assert len(rows) == 12
+        assert sum(row.organization_id == OTHER for row in rows) == 3
+
+    def test_gives_one_organization_no_more_than_a_quarter_while_others_wait_behind_it(self):
+        add(1_000, due_seconds_ago=100)
+        for _ in range(4):
+            add(60, organization_id=new_id(), due_seconds_ago=10)
+
+        rows = claim(limit=100)
+
+        assert len(rows) == 100
+        assert max(Counter(row.organization_id for row in rows).values()) == 25
+
+    def test_prefers_who_has_waited_longest_behind_a_backlog(self):
+        add(400, due_seconds_ago=100)
+        waiting = [
+            add(due_seconds_ago=ago, organization_id=new_id())[0] for ago in (20, 40, 10, 50, 30)
+        ]
+
+        rows = claim(limit=4)
+
+        # One of the backlog, and the three that are due longest of the others.
+        assert {row.id for row in rows} > {waiting[place].id for place in (3, 1, 4)}
+
+    def test_looks_at_all_others_in_turn_where_they_are_too_many_for_one_look(self, monkeypatch):
+        monkeypatch.setattr(claiming, "_WALK_MAX", 11)
+        monkeypatch.setattr(claiming, "_walked", {})
+        add(400, due_seconds_ago=100)
+        others = [new_id() for _ in range(30)]
+        for organization_id in others:
+            add(organization_id=organization_id, due_seconds_ago=10)
+
+        found = [row.organization_id for _ in range(4) for row in claim(limit=40)]
+
+        assert sorted(set(found) - {ORGANIZATION}) == others
+        assert len(found) == 160
+
+    def test_passes_over_those_of_whom_nothing_is_due(self):
+        add(400, due_seconds_ago=100)
+        for _ in range(20):
+            add(5, organization_id=new_id(), due_seconds_ago=-60)
+        add(3, organization_id=OTHER, due_seconds_ago=10)
+
+        rows = claim(limit=12)
+
+        assert Counter(row.organization_id for row in rows) == {ORGANIZATION: 9, OTHER: 3}
+
+    def test_by_many_at_once_leases_each_row_behind_a_backlog_once(self):
+        add(1_000, due_seconds_ago=100)
+        for _ in range(10):
+            add(10, organization_id=new_id(), due_seconds_ago=10)
+
+        claims = race(*[partial(claim, limit=12)] * 8)
+
+        taken = [row.id for rows in claims for row in rows]
+        assert len(taken) == len(set(taken)) == 96
 
     def test_gives_one_organization_all_when_nobody_else_waits(self):
         add(12)

@@ -294,6 +294,15 @@ class TestSend:
 
         assert batch.state == "submitted"
 
+    def test_a_step_begun_again_has_all_its_tries(self, home, target):
+        batch = factories.freeze(request(home, target, 100_00))
+        BatchWork.objects.update(state="done", attempts=11)
+
+        factories.export(batch)
+
+        export = BatchWork.objects.get(step="export")
+        assert (export.state, export.attempts) == ("pending", 0)
+
     def test_unknown_keeps_all_reserved_and_is_never_sent_again(self, home, customer, target):
         payout = request(home, target, 100_00)
         batch = factories.export(factories.freeze(payout))

@@ -10,6 +10,7 @@ from standardwebhooks import Webhook
 
 from apps.core import clock
 from apps.core.api.caller import declared_scopes
+from apps.core.ids import encode_id, new_ids
 from apps.core.models import AuditEvent, OutboxEvent
 from apps.webhooks import operations
 from apps.webhooks.errors import ReplayLimitReached
@@ -21,6 +22,7 @@ from apps.webhooks.models import (
     WebhookSecret,
 )
 from apps.webhooks.operations import EndpointTerms
+from apps.webhooks.rules import rendering
 from tests.accounts.factories import Api, create_organization
 from tests.support import past_the_guards, race
 from tests.webhooks import receiver
@@ -378,6 +380,18 @@ class TestDisableAndEnable:
         assert self.on(api, endpoint).status_code == 400
 
 
+def replay_failed(organization, *, now, idempotency_key):
+    return operations.replay_failed(
+        organization_id=organization.id,
+        endpoint_id=WebhookEndpoint.objects.get().id,
+        since=now - timedelta(hours=1),
+        reason="it was down",
+        idempotency_key=idempotency_key,
+        actor=TESTS,
+        now=now,
+    )
+
+
 class TestReplay:
     def exhausted(self, organization, far):
         far.answers = [receiver.answer("500 Oh")]
@@ -467,6 +481,65 @@ class TestReplay:
         assert deliver() == 2
         assert {each.status for each in deliveries(organization)} == {"succeeded"}
         assert {each.attempts for each in deliveries(organization)} == {1}
+
+    def test_of_all_that_failed_twice_within_a_minute_is_one(self, organization, endpoint, far):
+        self.exhausted(organization, far)
+        now = clock.now().replace(second=5)
+
+        replays = race(
+            *(
+                partial(replay_failed, organization, now=now, idempotency_key=f"replay-{number}")
+                for number in range(3)
+            )
+        )
+
+        assert len({replay.id for replay in replays}) == 1
+        assert {replay.delivery_count for replay in replays} == {2}
+        assert WebhookReplay.objects.count() == 1
+        far.requests.clear()
+        assert deliver() == len(far.requests) == 2
+
+    def test_leaves_out_what_succeeded_since(self, api, organization, endpoint, far):
+        self.exhausted(organization, far)
+        mended, _ = deliveries(organization)
+        api.post(f"/v1/webhook_deliveries/{encode_id('whd', mended.id)}/replay", {})
+        assert deliver() == 1
+        far.requests.clear()
+
+        replay = replay_failed(organization, now=clock.now(), idempotency_key="replay")
+
+        assert replay.delivery_count == 1
+        assert deliver() == 1
+        assert encode_id("evt", mended.event_id) not in far.ids()
+
+    def test_sends_ten_thousand_at_most_and_the_rest_when_asked_again(self, organization, endpoint):
+        made = WebhookDelivery.objects.bulk_create(
+            WebhookDelivery(
+                organization=organization,
+                endpoint=WebhookEndpoint.objects.get(),
+                event_id=event_id,
+                event_type="thing.changed",
+                aggregate_id="thing_1",
+                sequence=1,
+                api_version=rendering.VERSIONS[0],
+                lane_key=0,
+                lane=0,
+                status="failed",
+                closed_at=clock.now(),
+            )
+            for event_id in new_ids(10_001)
+        )
+        now = clock.now()
+
+        first = replay_failed(organization, now=now, idempotency_key="first")
+
+        assert first.delivery_count == 10_000
+        [left] = deliveries(organization, status="failed")
+        assert left.id == max(each.id for each in made)
+        later = now + timedelta(minutes=1)
+        second = replay_failed(organization, now=later, idempotency_key="second")
+        assert second.delivery_count == 1
+        assert deliveries(organization, status="failed") == []
 
     def test_has_a_limit_of_its_own_each_minute(self, api, organization, endpoint, far):
         owe(organization, "thing_1", "thing_2")

@@ -273,6 +273,80 @@ class TestFaultOfTheRecord:
         assert broken_invariants() == []
 
 
+@contextlib.contextmanager
+def refusing_to_let_go(*, times):
+    """Have the database refuse so often to let a lane go."""
+    with connection.cursor() as cursor:
+        cursor.execute("CREATE SEQUENCE refused")
+        cursor.execute(
+            "CREATE FUNCTION refuse_to_let_go() RETURNS trigger LANGUAGE plpgsql AS"
+            f" $$ BEGIN IF nextval('refused') <= {times} THEN RAISE EXCEPTION 'refused';"
+            " END IF; RETURN NEW; END $$"
+        )
+        cursor.execute(
+            "CREATE TRIGGER refuse_to_let_go BEFORE UPDATE ON webhooks_webhooklane FOR EACH ROW"
+            " WHEN (OLD.state = 'leased') EXECUTE FUNCTION refuse_to_let_go()"
+        )
+    try:
+        yield
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("DROP FUNCTION refuse_to_let_go CASCADE")
+            cursor.execute("DROP SEQUENCE refused")
+
+
+class TestPassingFault:
+    """However often a lane was worked before, a fault that passes costs it a minute."""
+
+    @pytest.fixture
+    def lane(self, organization, far):
+        create_endpoint(organization, far.url, max_in_flight=1)
+        owe(organization, "thing_1")
+        WebhookLane.objects.update(attempts=1_000)
+        return WebhookLane.objects.get()
+
+    def rests_a_minute(self, lane):
+        lane.refresh_from_db()
+        rests = lane.next_attempt_at - queries.get_database_time()
+        return lane.state == "pending" and timedelta(seconds=50) < rests <= timedelta(seconds=60)
+
+    def goes_on(self, organization):
+        make_due(organization)
+        tasks.send_due()
+        return [each.status for each in deliveries(organization)] == ["succeeded"]
+
+    def test_in_the_settings(self, organization, lane, settings):
+        denied = settings.WEBHOOK_DENY_NETWORKS
+        settings.WEBHOOK_DENY_NETWORKS = ["10.0.0.1/8"]
+
+        tasks.send_due()
+
+        assert self.rests_a_minute(lane)
+        settings.WEBHOOK_DENY_NETWORKS = denied
+        assert self.goes_on(organization)
+
+    def test_of_the_database_at_the_first_record_of_it(self, organization, lane):
+        secret = WebhookSecret.objects.get()
+        WebhookSecret.objects.all().delete()
+
+        with refusing_to_let_go(times=1):
+            tasks.send_due()
+
+        assert self.rests_a_minute(lane)
+        secret.save(force_insert=True)
+        assert self.goes_on(organization)
+
+    def test_is_counted_from_the_last_turn_that_went_well(self, organization, lane):
+        tasks.send_due()
+        owe(organization, "thing_2")
+        WebhookSecret.objects.all().delete()
+
+        tasks.send_due()
+
+        lane.refresh_from_db()
+        assert (lane.attempts, lane.last_error_code) == (1, "turn_failed")
+
+
 class TestLaneSetAside:
     @pytest.mark.parametrize("state", ["quarantined", "failed", "paused"])
     def test_shows_as_long_as_it_owes_something(self, organization, far, state):

@@ -91,7 +91,7 @@ class BankFileWork(WorkRow):
 
     class Meta:
         db_table = "banking_file_work"
-        indexes: ClassVar = work_indexes("bank_file_work")
+        indexes: ClassVar = work_indexes("bank_file_work", owner="organization")
         constraints: ClassVar = [
             SameOrganization(name="bank_file_work_owns_its_file", field="bank_file"),
             models.UniqueConstraint(

@@ -140,7 +140,14 @@ def reopen_files(*, organization_id: UUID, bank_file_ids: Sequence[UUID]) -> Non
         return
     BankFileWork.objects.filter(
         organization_id=organization_id, bank_file_id__in=bank_file_ids
-    ).update(state=WorkState.PENDING, next_attempt_at=Now(), lease_until=None, lease_token=None)
+    ).update(
+        state=WorkState.PENDING,
+        next_attempt_at=Now(),
+        attempts=0,
+        lapses=0,
+        lease_until=None,
+        lease_token=None,
+    )
     work.nudge(FILES_KIND)
 
 

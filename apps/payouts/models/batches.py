@@ -222,7 +222,7 @@ class BatchWork(WorkRow):
 
     class Meta:
         db_table = "payouts_batch_work"
-        indexes: ClassVar = work_indexes("payout_batch_work")
+        indexes: ClassVar = work_indexes("payout_batch_work", owner="organization_id")
         constraints: ClassVar = [
             models.UniqueConstraint(
                 name="payout_batch_work_is_one_per_step",

@@ -185,6 +185,9 @@ def enqueue(batch: PayoutBatch, step: str, *, delay_seconds: int = 0) -> None:
     BatchWork.objects.filter(
         organization_id=batch.organization_id, batch_id=batch.id, step=step
     ).exclude(state=WorkState.LEASED).update(
-        state=WorkState.PENDING, next_attempt_at=Now() + timedelta(seconds=delay_seconds)
+        state=WorkState.PENDING,
+        next_attempt_at=Now() + timedelta(seconds=delay_seconds),
+        attempts=0,
+        lapses=0,
     )
     work.nudge(WORK_KIND)

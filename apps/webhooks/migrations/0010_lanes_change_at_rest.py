@@ -4,7 +4,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
     """What the holder of a lane goes by: on how many lanes it is spread, and of which revision."""
 
-    dependencies = [("webhooks", "0008_kept_for_a_month")]
+    dependencies = [("webhooks", "0009_work_takes_turns")]
 
     operations = [
         migrations.AddField(

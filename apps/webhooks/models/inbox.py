@@ -106,7 +106,7 @@ class InboundEvent(WorkRow, OrganizationOwned):
 
     class Meta:
         indexes = [
-            *work_indexes("inbound_event"),
+            *work_indexes("inbound_event", owner="organization"),
             models.Index(name="inbound_event_of", fields=["organization", "-id"]),
             models.Index(
                 name="inbound_event_of_connection", fields=["organization", "connection", "-id"]

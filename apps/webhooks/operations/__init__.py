@@ -31,6 +31,7 @@ from apps.webhooks.operations._keeping import (
 from apps.webhooks.operations._replays import replay_delivery, replay_failed
 from apps.webhooks.operations._retention import purge_deliveries
 from apps.webhooks.operations._sending import (
+    FAULT_SECONDS,
     LaneWork,
     Owed,
     Recorded,
@@ -49,6 +50,7 @@ from apps.webhooks.operations._switching import (
 )
 
 __all__ = [
+    "FAULT_SECONDS",
     "INBOUND_KIND",
     "LANE_KIND",
     "OVERLAP_SECONDS_DEFAULT",

@@ -70,8 +70,7 @@ def work_event(*, claimed: InboundEvent, actor: Actor, now: datetime) -> None:
     if event is None:
         return
     if registry.find_provider(event.provider) is None:
-        # While releases change over, another process may know it already, or still.
-        work.mark_retry(event, error_code="provider_unknown")
+        work.mark_undeclared(event, error_code="provider_unknown")
         return
     handler = registry.find_handler(provider=event.provider, type=event.type)
     if handler is None:
@@ -218,9 +217,8 @@ def _wait(event: InboundEvent, *, now: datetime) -> None:
         work.mark_failed(event, error_code="object_unknown")
         log.warning("inbound_event_unmatched", inbound_event_id=str(event.id))
         return
-    # To look is no try that failed: those are counted from here.
-    _decide(event, InboundOutcome.PARKED, now=now, attempts=0)
-    work.mark_retry(event, error_code="object_unknown", delay_seconds=delay)
+    _decide(event, InboundOutcome.PARKED, now=now)
+    work.mark_waiting(event, error_code="object_unknown", delay_seconds=delay)
 
 
 def _standing(event: InboundEvent) -> dict[str, object]:

@@ -15,6 +15,8 @@ from uuid import UUID
 
 import structlog
 from django.db import connection
+from django.db.models import Value
+from django.db.models.functions import Greatest, Now
 
 from apps.core import context, counters, encryption, failpoints, outbox, transactions, work
 from apps.core.errors import InvariantBroken
@@ -309,7 +311,7 @@ def _set_aside(lane: WebhookLane, endpoint: WebhookEndpoint | None, *, now: date
 
 def _release(lane: WebhookLane, *, not_before: datetime | None = None) -> None:
     """
-    Let the locked lane go until its next delivery falls due.
+    Let the locked lane go until its next delivery falls due; if one is, behind all due lanes.
 
     The lane's lock was taken by an earlier statement; only this one reads what is due, so that a
     delivery committed in between is seen.
@@ -320,8 +322,11 @@ def _release(lane: WebhookLane, *, not_before: datetime | None = None) -> None:
         return
     lane.state, lane.lapses, lane.last_error_code = work.WorkState.PENDING, 0, ""
     lane.lease_until = lane.lease_token = None
-    lane.next_attempt_at = max(due, not_before) if not_before else due
-    lane.save(update_fields=work.RECORDED_FIELDS)
+    # Never earlier than now: a backlog's oldest delivery would put its lane before all others
+    # again and again, while theirs wait.
+    lane.next_attempt_at = Greatest(Value(max(due, not_before or due)), Now())
+    lane.attempts = 0
+    lane.save(update_fields=["attempts", *work.RECORDED_FIELDS])
 
 
 def _append(lane: WebhookLane, attempts: Sequence[Attempt]) -> None:

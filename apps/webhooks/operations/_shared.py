@@ -26,6 +26,7 @@ _WAKE: Final = """
                                   WHEN state = 'pending'
                                   THEN least(next_attempt_at, clock_timestamp())
                                   ELSE next_attempt_at END,
+           attempts = CASE WHEN state = 'done' THEN 0 ELSE attempts END,
            state = CASE WHEN state = 'done' THEN 'pending' ELSE state END
      WHERE organization_id = %s AND id = ANY(%s)
 """

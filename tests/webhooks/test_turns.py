@@ -1,0 +1,62 @@
+"""Lanes take turns: a backlog is worked beside what others are owed, not before it."""
+
+from __future__ import annotations
+
+import pytest
+
+from apps.webhooks import queries, tasks
+from apps.webhooks.models import WebhookLane
+from tests.accounts.factories import create_organization
+from tests.webhooks.factories import create_endpoint, deliveries, owe
+
+
+@pytest.fixture
+def _short_turns(monkeypatch):
+    """One delivery a turn, so that a few hundred are a backlog of many turns."""
+    monkeypatch.setattr(tasks, "LANE_DELIVERIES_MAX", 1)
+
+
+def take_turn():
+    """Work the lane whose turn it is; return it."""
+    lane = tasks.claim_lane(is_slow=False)
+    assert tasks.work_lane(lane, policy=queries.get_policy()) == 1
+    return lane
+
+
+@pytest.mark.usefixtures("_short_turns")
+class TestTurns:
+    def test_one_of_each_waiting_lane_before_a_second_of_any(self, organization, far):
+        for _ in range(2):
+            create_endpoint(organization, far.url, max_in_flight=8)
+        owe(organization, *(f"thing_{number}" for number in range(64)))
+        other = create_organization()
+        create_endpoint(other, far.url, max_in_flight=1)
+        owe(other, "thing_1")
+
+        turns = [take_turn() for _ in range(17)]
+
+        assert len({lane.id for lane in turns}) == 17
+        assert [each.status for each in deliveries(other)] == ["succeeded"]
+        assert len(deliveries(organization, status="succeeded")) == 16
+
+    def test_begin_again_with_who_had_the_first(self, organization, far):
+        create_endpoint(organization, far.url, max_in_flight=2)
+        owe(organization, *(f"thing_{number}" for number in range(16)))
+
+        turns = [take_turn().lane for _ in range(4)]
+
+        assert turns[:2] == turns[2:]
+
+    def test_come_when_something_is_due_and_no_earlier(self, organization, far):
+        create_endpoint(organization, far.url, max_in_flight=1)
+        owe(organization, "thing_1", "thing_2")
+        first, second = deliveries(organization)
+        later = queries.get_database_time().replace(year=2100)
+        type(second).objects.filter(id=second.id).update(next_attempt_at=later)
+
+        take_turn()
+
+        assert WebhookLane.objects.get().next_attempt_at == later
+        assert tasks.claim_lane(is_slow=False) is None
+        first.refresh_from_db()
+        assert first.status == "succeeded"
