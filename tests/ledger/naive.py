@@ -192,7 +192,7 @@ class Books:
             amount = self._most(command, balances, at) or amount
         legs = self._legs(command, amount)
         # Both accounts are asked for funds before either is for its past.
-        self._check(legs, at, force=True)
+        self._check(legs, None)
         return self._post(command.reference, legs, at, force=command.force)
 
     @staticmethod
@@ -207,10 +207,9 @@ class Books:
         for account, sign in zip(balances, (1, -1), strict=True):
             if account.floor is not None and account.side(sign) < 0:
                 most = min(most, self.available(account) - account.floor)
-                if not command.force:
-                    pending = self.pending_out(account)
-                    low = self.lowest(account, at, pending=pending)
-                    most = min(most, low - account.floor)
+                since = self._since(at, force=command.force)
+                low = self.lowest(account, since, pending=self.pending_out(account))
+                most = min(most, low - account.floor)
         return max(most, 0)
 
     def _entry(self, command: PostEntry) -> Result:
@@ -239,7 +238,7 @@ class Books:
                     raise No("reference_reused")
                 return Result("replayed")
         balances = self._usable(legs)
-        self._check(legs, self._effective(None, balances), force=False)
+        self._check(legs, self._effective(None, balances))
         self.holds[command.id] = HoldState(
             id=command.id,
             debit_account_id=command.debit_account_id,
@@ -340,13 +339,18 @@ class Books:
         return at
 
     def _post(self, reference: str | None, legs: tuple, at: datetime, *, force: bool) -> Result:
-        self._check(legs, at, force=force)
+        self._check(legs, self._since(at, force=force))
         lines = self._write(legs, at)
         if reference:
             self.entries[reference] = legs
         return Result("posted", lines=lines, after=self._after(legs))
 
-    def _check(self, legs: tuple, at: datetime, *, force: bool) -> None:
+    def _since(self, at: datetime, *, force: bool) -> datetime:
+        """Forced, only the past is let go."""
+        return max(at, self.now) if force else at
+
+    def _check(self, legs: tuple, since: datetime | None) -> None:
+        """What leaves is covered; and by each balance from then on, if it is said since when."""
         leaving = [
             (self.accounts[id_], abs(amount))
             for id_, amount, _ in legs
@@ -355,8 +359,8 @@ class Books:
         for account, amount in leaving:
             if self.available(account) - amount < account.floor:
                 raise No("insufficient_funds")
-            if not force:
-                self._check_history(account, amount, at, self.pending_out(account))
+            if since is not None:
+                self._check_history(account, amount, since, self.pending_out(account))
 
     def _check_history(self, account: Account, amount: int, at: datetime, pending: int) -> None:
         if account.floor is None:
