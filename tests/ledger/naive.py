@@ -127,6 +127,22 @@ class Books:
     def latest(self, account: Account) -> datetime | None:
         return max((when for when, _ in self.postings[account.id]), default=None)
 
+    def today(self, account: Account) -> datetime:
+        """Now, or what another server's clock that is a little ahead has posted by then."""
+        latest = self.latest(account)
+        return max(self.now, latest) if latest and latest <= self.now + SKEW else self.now
+
+    def keeps(self, account: Account, floor: int) -> bool:
+        """Whether it stands at the floor or above it from now on."""
+        pending = self.pending_out(account)
+        return self.lowest(account, self.today(account), pending=pending) >= floor
+
+    def is_empty(self, account: Account) -> bool:
+        balance, latest = self.balance(account.id), self.latest(account)
+        reserved = balance.pending_debits or balance.pending_credits
+        is_later = latest is not None and latest > self.today(account)
+        return not (balance.posted or reserved or is_later)
+
     # --- What is decided ------------------------------------------------------------------------
 
     def apply(self, commands: Sequence[Command], now: datetime) -> list[Result]:

@@ -84,7 +84,9 @@ def run(
     if stale:
         raise _after_release(organization_id, _accounts_of(stale.values()), now)
     after, outcomes = rules.apply(state, commands)
-    _release_expired(organization_id, state, outcomes)
+    # Where funds lack, what is reserved by holds whose time is over is free.
+    if short := _short_of_money(state, outcomes):
+        release_expired(organization_id=organization_id, account_ids=short, now=now)
     if atomic:
         raise_first(outcomes)
     _writing.write(
@@ -305,19 +307,17 @@ def _back_dated(
     }
 
 
-def _release_expired(organization_id: UUID, state: State, outcomes: Sequence[Outcome]) -> None:
+def release_expired(*, organization_id: UUID, account_ids: Iterable[UUID], now: datetime) -> None:
     """
-    Where funds lack, release holds whose time is over, and have the whole decided again.
+    Release the holds on these accounts whose time is over, and have the whole decided again.
 
     Expiry is decided by the clock and not by whether the sweeper ran. Their locks come before
     those of balances, which are held by now: so this transaction ends, another one releases them,
-    and a third decides.
+    and a third decides. Where there are none, nothing happens.
     """
-    short, now = _short_of_money(state, outcomes), state.now
-    if not short or now is None:
-        return
-    if queries.read_expired_holds(organization_id=organization_id, account_ids=short, now=now):
-        raise _after_release(organization_id, short, now)
+    ids = set(account_ids)
+    if queries.read_expired_holds(organization_id=organization_id, account_ids=ids, now=now):
+        raise _after_release(organization_id, ids, now)
 
 
 def _short_of_money(state: State, outcomes: Sequence[Outcome]) -> set[UUID]:
