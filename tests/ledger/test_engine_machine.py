@@ -428,14 +428,11 @@ class EngineMachine(RuleBasedStateMachine):
         stale = [hold for hold in self.over(self.books.accounts) if hold.reference in wanted]
         self.release(self.over(_engine._accounts_of(stale)))
         now, trial = self.core.now, self.books.copy()
-        short = {
-            id_
-            for command, result in zip(commands, trial.apply(commands, now), strict=True)
-            if lacks_money(command, result)
-            for id_ in self.named(command, trial)
-            if id_ in self.books.accounts and self.pending_out(id_)
-        }
-        self.release(self.over(short))
+        results = trial.apply(commands, now)
+        if any(lacks_money(*both) for both in zip(commands, results, strict=True)):
+            named = set().union(*(self.named(command, trial) for command in commands))
+            short = {id_ for id_ in named & self.books.accounts.keys() if self.pending_out(id_)}
+            self.release(self.over(short))
         before = self.books.copy()
         results = self.core.run(commands)
         if atomic and any(result.code for result in results):

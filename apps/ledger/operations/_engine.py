@@ -321,11 +321,16 @@ def release_expired(*, organization_id: UUID, account_ids: Iterable[UUID], now: 
 
 
 def _short_of_money(state: State, outcomes: Sequence[Outcome]) -> set[UUID]:
-    """Return the accounts that lacked money for a command, and on which some is reserved."""
+    """
+    Return, if a command lacked money, the accounts of all commands on which some is reserved.
+
+    Of all: the next one of a chain is not asked for money before the first one has it.
+    """
+    if not any(_lacks_money(outcome) for outcome in outcomes):
+        return set()
     return {
         account_id
         for outcome in outcomes
-        if _lacks_money(outcome)
         for account_id in _named(outcome.command, state.holds)
         if account_id in state.balances and state.balances[account_id].pending_out
     }
