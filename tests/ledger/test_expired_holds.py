@@ -98,6 +98,20 @@ class TestItsMoney:
         assert balance(organization, till).available == 0
         assert breaches() == []
 
+    @pytest.mark.parametrize("more", [{}, {"up_to": True}], ids=["exact", "up_to"])
+    def test_is_free_where_only_a_balance_before_what_comes_later_lacks_it(self, books, more):
+        organization, ann, bob = books
+        fund(organization, ann, 100, at=NOW + 9 * HOUR)
+        hold = hold_over(organization, ann, bob)
+
+        told = dry(organization, ann, bob, 100, **more)
+        done = post_transfer(organization, ann, bob, 100, key="k", **more).outcome
+
+        assert told.balances == done.balances
+        assert done.lines[0].amount_minor == 100
+        assert Hold.objects.get(id=hold).status == "expired"
+        assert breaches() == []
+
     @pytest.mark.parametrize("mode", ["atomic", "independent"])
     def test_is_free_to_each_of_a_chain_however_long(self, books, mode):
         organization, _, bob = books

@@ -1,4 +1,4 @@
-"""`force` lets a balance of the past go below its floor, and none from now on."""
+"""Money of later is not spent before; `force` lets go of the past alone, and not of what is now."""
 
 from datetime import timedelta
 
@@ -49,6 +49,53 @@ def post_entry(organization, debit, credit, amount, *, at):
     return operations.post_entry(
         organization_id=organization, entry=entry, idempotency_key="e", actor=ACTOR, now=NOW
     )
+
+
+class TestWithoutForce:
+    def test_a_hold_does_not_reserve_what_comes_later(self, books):
+        organization, ann, bob = books
+        asked = {"debit_account_id": ann, "credit_account_id": bob, "currency": "EUR"}
+
+        def place(amount):
+            return operations.place_hold(
+                organization_id=organization,
+                hold=operations.HoldRequest(amount_minor=amount, **asked),
+                idempotency_key=f"h-{amount}", actor=ACTOR, now=NOW,
+            )  # fmt: skip
+
+        with pytest.raises(Refusal) as refused:
+            place(31)
+
+        assert (refused.value.code, refused.value.details["balance"]) == (
+            "later_balance_below_floor",
+            -1,
+        )
+        assert balance(organization, ann).pending_out == 0
+        place(30)
+        assert breaches() == []
+
+    def test_what_a_server_whose_clock_is_ahead_has_posted_is_there(self, books):
+        organization, _, bob = books
+        cat = open_account(organization, "wallets:cat:EUR")
+        ahead = NOW + timedelta(seconds=5)
+        fund(organization, cat, 100, at=ahead)
+
+        done = post_transfer(organization, cat, bob, 100, key="k")
+
+        assert done.outcome.effective_at == ahead
+        assert stands_at(organization, cat, ahead) == 0
+        assert breaches() == []
+
+    def test_what_is_dated_beyond_that_is_not(self, books):
+        organization, _, bob = books
+        cat = open_account(organization, "wallets:cat:EUR")
+        fund(organization, cat, 100, at=NOW + timedelta(seconds=6))
+
+        with pytest.raises(Refusal) as refused:
+            post_transfer(organization, cat, bob, 100, key="k")
+
+        assert refused.value.code == "later_balance_below_floor"
+        assert balance(organization, cat).posted == 100
 
 
 class TestForce:
