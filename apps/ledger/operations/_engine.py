@@ -84,9 +84,7 @@ def run(
     if stale:
         raise _after_release(organization_id, _accounts_of(stale.values()), now)
     after, outcomes = rules.apply(state, commands)
-    # Where funds lack, what is reserved by holds whose time is over is free.
-    if short := _short_of_money(state, outcomes):
-        release_expired(organization_id=organization_id, account_ids=short, now=now)
+    _release_expired(organization_id, state, outcomes)
     if atomic:
         raise_first(outcomes)
     _writing.write(
@@ -305,6 +303,13 @@ def _back_dated(
         for account_id, instants in found.items()
         if min(instants) < max(*instants, balances[account_id].latest_effective_at or now)
     }
+
+
+def _release_expired(organization_id: UUID, state: State, outcomes: Sequence[Outcome]) -> None:
+    """Where funds lack, release holds whose time is over, and have the whole decided again."""
+    short, now = _short_of_money(state, outcomes), state.now
+    if short and now is not None:
+        release_expired(organization_id=organization_id, account_ids=short, now=now)
 
 
 def release_expired(*, organization_id: UUID, account_ids: Iterable[UUID], now: datetime) -> None:
