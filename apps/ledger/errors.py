@@ -46,13 +46,13 @@ class LedgerCodeTaken(StateConflict):
 
 
 class FloorAboveAvailable(RuleViolation):
-    """Less is available than the new floor; holds count as gone."""
+    """Less is available than the new floor, now or at `available_at`; holds count as gone."""
 
     code = "floor_above_available"
 
 
 class LedgerAccountNotEmpty(StateConflict):
-    """Something is posted or reserved on the account, so it is not closed."""
+    """Something is posted, dated later than now, or reserved on the account; it is not closed."""
 
     code = "ledger_account_not_empty"
 

@@ -85,7 +85,8 @@ class Core:
         self.books.accounts[self.ids[place]].status = status
 
     def set_floor(self, place: int, floor: int | None) -> None:
-        """As the operation does: not above what is available now."""
+        """As the operation does: not above what is available from now on."""
         account = self.books.accounts[self.ids[place]]
-        if floor is None or self.books.available(account) >= floor:
+        self.books.now = self.now
+        if floor is None or self.books.keeps(account, floor):
             account.floor = floor

@@ -127,6 +127,22 @@ class Books:
     def latest(self, account: Account) -> datetime | None:
         return max((when for when, _ in self.postings[account.id]), default=None)
 
+    def today(self, account: Account) -> datetime:
+        """Now, or what another server's clock that is a little ahead has posted by then."""
+        latest = self.latest(account)
+        return max(self.now, latest) if latest and latest <= self.now + SKEW else self.now
+
+    def keeps(self, account: Account, floor: int) -> bool:
+        """Whether it stands at the floor or above it from now on."""
+        pending = self.pending_out(account)
+        return self.lowest(account, self.today(account), pending=pending) >= floor
+
+    def is_empty(self, account: Account) -> bool:
+        balance, latest = self.balance(account.id), self.latest(account)
+        reserved = balance.pending_debits or balance.pending_credits
+        is_later = latest is not None and latest > self.today(account)
+        return not (balance.posted or reserved or is_later)
+
     # --- What is decided ------------------------------------------------------------------------
 
     def apply(self, commands: Sequence[Command], now: datetime) -> list[Result]:
@@ -192,7 +208,7 @@ class Books:
             amount = self._most(command, balances, at) or amount
         legs = self._legs(command, amount)
         # Both accounts are asked for funds before either is for its past.
-        self._check(legs, at, force=True)
+        self._check(legs, None)
         return self._post(command.reference, legs, at, force=command.force)
 
     @staticmethod
@@ -207,10 +223,9 @@ class Books:
         for account, sign in zip(balances, (1, -1), strict=True):
             if account.floor is not None and account.side(sign) < 0:
                 most = min(most, self.available(account) - account.floor)
-                if not command.force:
-                    pending = self.pending_out(account)
-                    low = self.lowest(account, at, pending=pending)
-                    most = min(most, low - account.floor)
+                since = self._since(at, force=command.force)
+                low = self.lowest(account, since, pending=self.pending_out(account))
+                most = min(most, low - account.floor)
         return max(most, 0)
 
     def _entry(self, command: PostEntry) -> Result:
@@ -239,7 +254,7 @@ class Books:
                     raise No("reference_reused")
                 return Result("replayed")
         balances = self._usable(legs)
-        self._check(legs, self._effective(None, balances), force=False)
+        self._check(legs, self._effective(None, balances))
         self.holds[command.id] = HoldState(
             id=command.id,
             debit_account_id=command.debit_account_id,
@@ -340,13 +355,18 @@ class Books:
         return at
 
     def _post(self, reference: str | None, legs: tuple, at: datetime, *, force: bool) -> Result:
-        self._check(legs, at, force=force)
+        self._check(legs, self._since(at, force=force))
         lines = self._write(legs, at)
         if reference:
             self.entries[reference] = legs
         return Result("posted", lines=lines, after=self._after(legs))
 
-    def _check(self, legs: tuple, at: datetime, *, force: bool) -> None:
+    def _since(self, at: datetime, *, force: bool) -> datetime:
+        """Forced, only the past is let go."""
+        return max(at, self.now) if force else at
+
+    def _check(self, legs: tuple, since: datetime | None) -> None:
+        """What leaves is covered; and by each balance from then on, if it is said since when."""
         leaving = [
             (self.accounts[id_], abs(amount))
             for id_, amount, _ in legs
@@ -355,8 +375,8 @@ class Books:
         for account, amount in leaving:
             if self.available(account) - amount < account.floor:
                 raise No("insufficient_funds")
-            if not force:
-                self._check_history(account, amount, at, self.pending_out(account))
+            if since is not None:
+                self._check_history(account, amount, since, self.pending_out(account))
 
     def _check_history(self, account: Account, amount: int, at: datetime, pending: int) -> None:
         if account.floor is None:

@@ -98,6 +98,48 @@ class TestItsMoney:
         assert balance(organization, till).available == 0
         assert breaches() == []
 
+    @pytest.mark.parametrize("more", [{}, {"up_to": True}], ids=["exact", "up_to"])
+    def test_is_free_where_only_a_balance_before_what_comes_later_lacks_it(self, books, more):
+        organization, ann, bob = books
+        fund(organization, ann, 100, at=NOW + 9 * HOUR)
+        hold = hold_over(organization, ann, bob)
+
+        told = dry(organization, ann, bob, 100, **more)
+        done = post_transfer(organization, ann, bob, 100, key="k", **more).outcome
+
+        assert told.balances == done.balances
+        assert done.lines[0].amount_minor == 100
+        assert Hold.objects.get(id=hold).status == "expired"
+        assert breaches() == []
+
+    @pytest.mark.parametrize("mode", ["atomic", "independent"])
+    def test_is_free_to_each_of_a_chain_however_long(self, books, mode):
+        organization, _, bob = books
+        payers = [open_account(organization, f"wallets:p{n}:EUR") for n in range(7)]
+        for payer in payers:
+            fund(organization, payer, 100, at=NOW - 9 * HOUR)
+            hold_over(organization, payer, bob, 100)
+        transfers = [
+            TransferRequest(
+                debit_account_id=payer, credit_account_id=bob, amount_minor=100, currency="EUR",
+                linked=payer is not payers[-1],
+            )
+            for payer in payers
+        ]  # fmt: skip
+        asked = {"organization_id": organization, "transfers": transfers, "mode": mode, "now": NOW}
+        before = fingerprints()
+
+        told = operations.preview_batch(**asked)
+        assert fingerprints() == before
+        done = operations.post_transfers(**asked, idempotency_key="b", actor=ACTOR)
+
+        assert (told.refusals, done.refusals) == ({}, {})
+        assert (told.amounts, done.amounts) == ((100,) * 7, (100,) * 7)
+        assert told.balances == done.balances
+        assert balance(organization, bob).available == 700
+        assert set(Hold.objects.values_list("status", flat=True)) == {"expired"}
+        assert breaches() == []
+
     def test_stays_reserved_where_it_is_not_needed(self, books):
         organization, ann, bob = books
         hold = hold_over(organization, ann, bob)

@@ -53,7 +53,7 @@ def books():
     return organization, euros, dollars
 
 
-def exchange(organization, source, target, amount=100_00, *, key="k-1", **more):
+def exchange(organization, source, target, amount=100_00, /, *, key="k-1", **more):
     asked = {
         "from_account_id": source, "to_account_id": target, "sold_minor": amount,
         "sold_currency": "EUR", "bought_currency": "USD", "rate": Decimal("1.08456"),
@@ -204,6 +204,26 @@ class TestReplay:
 
         assert first == second == third
         assert refused.value.details["fx_transfer"] == encode_id("fx", first)
+        assert balance(organization, euros).available == 900_00
+
+    @pytest.mark.parametrize(
+        "other",
+        [
+            {"rate": Decimal("1.08457")},
+            {"source": "boe"},
+            {"quoted_at": NOW - timedelta(seconds=1)},
+        ],
+        ids=["rate", "source", "quoted_at"],
+    )
+    def test_of_a_reference_under_another_quote_is_refused(self, books, other):
+        organization, euros, dollars = books
+        first = exchange(organization, euros, dollars, reference="r")
+
+        with pytest.raises(ReferenceReused) as refused:
+            exchange(organization, euros, dollars, reference="r", key="k-2", **other)
+
+        assert refused.value.details["fx_transfer"] == encode_id("fx", first)
+        assert FxTransfer.objects.count() == 1
         assert balance(organization, euros).available == 900_00
 
 

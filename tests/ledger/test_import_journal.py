@@ -12,6 +12,7 @@ from django.core.management import CommandError, call_command
 
 from apps.core.actors import Actor
 from apps.core.ids import encode_id, new_id
+from apps.core.models import AuditEvent
 from apps.ledger import errors, operations, queries
 from apps.ledger.models import (
     Balance,
@@ -19,8 +20,8 @@ from apps.ledger.models import (
     JournalEntry,
     LedgerAccount,
 )
-from apps.ledger.operations import _importing
-from apps.ledger.rules import Leg, PlaceHold, PostEntry
+from apps.ledger.operations import AccountChange, _importing
+from apps.ledger.rules import AccountStatus, Leg, PlaceHold, PostEntry
 from tests.ledger.factories import (
     ACTOR,
     NOW,
@@ -33,6 +34,7 @@ from tests.ledger.factories import (
     post_transfer,
 )
 from tests.ledger.journals import books_of, export, refused, rewrite, run_import
+from tests.ledger.rows import fingerprints
 from tests.support import kill_hard, race, running
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -204,7 +206,14 @@ call_command("import_journal", sys.argv[1], organization=sys.argv[2])
 """
 
 
-def attempt(organization, path) -> str:
+def change_account(organization, code, change) -> None:
+    [account_id] = queries.account_ids(organization_id=organization, codes=[code]).values()
+    committed(operations.change_account)(
+        organization_id=organization, account_id=account_id, change=change, actor=ACTOR, now=NOW
+    )
+
+
+def attempt(organization, path, *, on_progress=lambda *_: None) -> str:
     def read():
         with path.open("rb") as lines:
             yield from lines
@@ -212,7 +221,7 @@ def attempt(organization, path) -> str:
     try:
         operations.import_journal(
             organization_id=organization, read=read, actor=Actor.job("tests"), now=NOW,
-            on_progress=lambda *_: None,
+            on_progress=on_progress,
         )  # fmt: skip
     except (errors.OrganizationNotEmpty, errors.JournalFileRefused):
         return "refused"
@@ -249,6 +258,63 @@ class TestRefusals:
 
         with pytest.raises(CommandError, match="organization_not_empty"):
             run_import(target, file)
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            AccountChange(reason="fraud", status=AccountStatus.FROZEN),
+            AccountChange(reason="kept back", sets_floor=True, min_available_minor=50),
+            AccountChange(reason="moved", metadata={"desk": "b"}),
+        ],
+        ids=["status", "floor", "metadata"],
+    )
+    def test_an_account_that_was_changed_after_an_import(self, origin, file, change):
+        target = create_organization("Target")
+        run_import(target, file)
+        change_account(target, "customers:cus_bob:available:EUR", change)
+        before = books_of(target), fingerprints("ledger_", "core_")
+
+        assert attempt(target, file) == "refused"
+
+        assert (books_of(target), fingerprints("ledger_", "core_")) == before
+
+    def test_an_account_that_was_changed_and_is_as_an_import_opens_it(self, origin, file):
+        target = create_organization("Target")
+        run_import(target, file)
+        change = AccountChange(
+            reason="done", status=AccountStatus.OPEN, sets_floor=True, metadata={}
+        )
+        change_account(target, "trading:x", change)
+        before = books_of(target)
+
+        assert attempt(target, file) == "refused"
+
+        assert books_of(target) == before
+
+    def test_an_account_that_is_changed_under_way_leaves_no_other_finished(self, origin, file):
+        target = create_organization("Target")
+        change = AccountChange(reason="fraud", status=AccountStatus.FROZEN)
+
+        def freeze(what, _):
+            if what == "entries posted":
+                change_account(target, "customers:cus_bob:available:EUR", change)
+
+        assert attempt(target, file, on_progress=freeze) == "refused"
+
+        terms = Balance.objects.filter(organization_id=target)
+        assert set(terms.values_list("status", "min_available_minor")) == {
+            ("open", None), ("frozen", None),
+        }  # fmt: skip
+        assert AuditEvent.objects.filter(act="ledger.change_account").count() == 1
+
+    @pytest.mark.parametrize("terms", [{"floor": -7}, {"floor": None, "internal": True}])
+    def test_an_account_that_somebody_opened_on_other_terms(self, origin, file, terms):
+        target = create_organization("Target")
+        open_account(target, "customers:cus_ann:available:EUR", **terms)
+
+        assert attempt(target, file) == "refused"
+
+        assert LedgerAccount.objects.filter(organization_id=target).count() == 1
 
     @pytest.mark.parametrize(
         ("number", "change", "what"),

@@ -1,5 +1,6 @@
 """Balance monitors on the real engine: set, told, called off, and their races."""
 
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -17,7 +18,7 @@ from apps.ledger.errors import (
 )
 from apps.ledger.models import Balance, BalanceMonitor
 from apps.ledger.operations import MonitorTerms
-from apps.ledger.rules import MonitorDirection, MonitorMeasure, PlaceHold
+from apps.ledger.rules import MonitorDirection, MonitorMeasure, PlaceHold, VoidHold
 from tests.ledger.clients import ApiClient, code_of, pointers, printed
 from tests.ledger.factories import (
     ACTOR,
@@ -163,6 +164,27 @@ class TestCrossing:
 
         assert told(available) == [90]
         assert told(posted) == []
+
+    @pytest.mark.parametrize("end", ["voided", "expired"])
+    def test_by_a_hold_that_ends_is_told_too(self, books, end):
+        organization, ann, bob = books
+        hold = PlaceHold(id=new_id(), debit_account_id=ann, credit_account_id=bob,
+                         amount_minor=30, currency="EUR", expires_at=NOW)  # fmt: skip
+        if end == "voided":
+            hold = replace(hold, expires_at=None)
+        post(organization, hold)
+        above = watch(organization, ann, direction="above", key="a")
+        below = watch(organization, ann, key="b")
+
+        if end == "voided":
+            post(organization, VoidHold(hold_id=hold.id))
+        else:
+            assert operations.expire_holds(organization_id=organization, now=NOW) == 1
+
+        assert (told(above), told(below)) == ([120], [])
+        # Back on its other side it is ready for the next time.
+        post(organization, move(ann, bob, 30))
+        assert (told(above), told(below)) == ([120], [90])
 
     def test_of_a_refused_batch_tells_nothing(self, books):
         organization, ann, bob = books

@@ -20,6 +20,7 @@ from apps.ledger.models import Period, PeriodBalance
 from apps.ledger.queries import Dating
 from tests.ledger.factories import committed, create_organization, open_account, post_transfer
 from tests.ledger.histories import Move, seal, write_history
+from tests.ledger.test_grouping import Asking, is_waiting
 from tests.support import race, wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -341,6 +342,28 @@ class TestCallOff:
         books.begin()
 
         assert self.call_off(books).state == "closing"
+
+    def test_and_begun_again_is_another_closing_than_one_under_way_has_seen(self, books):
+        books.post(1, IN_JUNE, key="unsealed")
+        books.begin()
+        seal(books.id)
+        with a_connection() as other:
+            other.execute("SELECT FROM ledger_period FOR UPDATE")
+            finishing = Asking(books.finish)
+            wait_until(is_waiting)
+            # In SQL, under the lock that it waits for: both acts come between its two looks.
+            for state in ("open", "closing"):
+                other.execute(
+                    "UPDATE ledger_period SET state = %s, event_sequence = event_sequence + 1,"
+                    " closing_after = NULL",
+                    [state],
+                )
+
+        assert finishing.ended().answer == "closing"
+        # It has not said who is to be waited for: that is for one that has seen this closing.
+        assert books.period().closing_after is None
+        assert not PeriodBalance.objects.exists()
+        wait_until(lambda: books.finish() == "closed")
 
     def test_of_a_closed_month_is_refused(self, books):
         books.close()

@@ -24,8 +24,8 @@ BATCH_MAX: Final = 10_000
 DRY_RUN: Final = "Say what would happen, and do nothing: no key is needed, and none is used."
 FORCE: Final = "history:write"
 FORCED: Final = (
-    "Dated in the past, it may take a balance of then below its floor, never today's. Needs the"
-    f" scope {FORCE}."
+    "Dated in the past, it may take a balance of then below its floor, never one from now on."
+    f" Needs the scope {FORCE}."
 )
 _FLOOR_MAX: Final = 10**13
 

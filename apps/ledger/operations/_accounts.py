@@ -9,10 +9,12 @@ from uuid import UUID
 
 from apps.core import audit, idempotency, outbox, transactions
 from apps.core.actors import Actor
+from apps.core.errors import Refusal
 from apps.core.ids import encode_id, new_id
-from apps.ledger import errors, events, queries
+from apps.ledger import errors, events, queries, rules
 from apps.ledger.models import Balance, LedgerAccount
-from apps.ledger.rules import CREDIT_NORMAL, AccountStatus, AccountType
+from apps.ledger.operations import _engine
+from apps.ledger.rules import CREDIT_NORMAL, AccountStatus, AccountType, BalanceState
 
 # Branches of the tree that only Kassa's own acts open and post to.
 RESERVED_BRANCHES: Final = frozenset(
@@ -221,12 +223,14 @@ def change_client_account(
     """
     Change floor, status or metadata of a client's own account, from the next posting on.
 
-    The floor counts what holds reserve. Replaying the key changes nothing.
+    The floor is to hold from now on, as what is dated later comes in and goes out, and counts what
+    holds reserve until their time is over. Replaying the key changes nothing.
 
     :raises LedgerAccountNotFound: if the organisation has no such account
     :raises LedgerCodeReserved: if the account is one of Kassa's own
-    :raises FloorAboveAvailable: if less is available than the new floor
-    :raises LedgerAccountNotEmpty: if it is to be closed and something is posted or reserved on it
+    :raises FloorAboveAvailable: if less is available than the new floor, now or at a later time
+    :raises LedgerAccountNotEmpty: if it is to be closed and something is posted or reserved on it,
+        or dated later than now
     """
     parts: list[object] = [
         account_id, change.status, change.sets_floor, change.min_available_minor, change.reason,
@@ -274,22 +278,15 @@ def change_account(
     status = balance.status if change.status is None else change.status
     floor = change.min_available_minor if change.sets_floor else balance.min_available_minor
     shown = encode_id("la", account_id)
-    if change.sets_floor and floor is not None and balance.available < floor:
-        raise errors.FloorAboveAvailable(
-            "Less is available than the new floor.",
-            ledger_account=shown,
-            available=balance.available,
-            min_available=floor,
-        )
-    is_empty = not (balance.posted or balance.pending_out or balance.pending_in)
-    if status == AccountStatus.CLOSED and balance.status != status and not is_empty:
-        raise errors.LedgerAccountNotEmpty(
-            "An account is closed once nothing is left or reserved on it.",
-            ledger_account=shown,
-            posted=balance.posted,
-            pending_out=balance.pending_out,
-            pending_in=balance.pending_in,
-        )
+    try:
+        if change.sets_floor and floor is not None:
+            _check_floor(organization_id, balance, floor, now=now)
+        if status == AccountStatus.CLOSED and balance.status != status:
+            _check_empty(balance, now=now)
+    except Refusal:
+        # What only holds that are over stand in the way of is decided once they are released.
+        _engine.release_expired(organization_id=organization_id, account_ids=[account_id], now=now)
+        raise
     row = LedgerAccount.objects.get(organization_id=organization_id, id=account_id)
     metadata = row.metadata if change.metadata is None else dict(change.metadata)
     standing = (balance.status, balance.min_available_minor, row.metadata)
@@ -322,6 +319,46 @@ def change_account(
         actor=actor,
         now=now,
     )
+
+
+def _check_floor(
+    organization_id: UUID, balance: BalanceState, floor: int, *, now: datetime
+) -> None:
+    since = _counted_from(balance, now)
+    later = queries.later_balances(
+        organization_id=organization_id,
+        balances={balance.id: balance},
+        instants={balance.id: [since]},
+    )
+    available, at = rules.lowest(later[balance.id], balance, since, now=since)
+    if available < floor:
+        raise errors.FloorAboveAvailable(
+            "Less is available than the new floor.",
+            ledger_account=encode_id("la", balance.id),
+            available=available,
+            available_at=at.isoformat().replace("+00:00", "Z"),
+            min_available=floor,
+        )
+
+
+def _check_empty(balance: BalanceState, *, now: datetime) -> None:
+    latest = balance.latest_effective_at
+    is_later = latest is not None and latest > _counted_from(balance, now)
+    if balance.posted or balance.pending_out or balance.pending_in or is_later:
+        raise errors.LedgerAccountNotEmpty(
+            "An account is closed once nothing is left, dated later or reserved on it.",
+            ledger_account=encode_id("la", balance.id),
+            posted=balance.posted,
+            pending_out=balance.pending_out,
+            pending_in=balance.pending_in,
+            latest_effective_at=latest and latest.isoformat().replace("+00:00", "Z"),
+        )
+
+
+def _counted_from(balance: BalanceState, now: datetime) -> datetime:
+    """Return since when an account counts: a server whose clock is ahead may have posted to it."""
+    latest = balance.latest_effective_at
+    return latest if latest is not None and now < latest <= now + rules.CLOCK_SKEW else now
 
 
 def _told(status: str, floor: int | None, metadata: Mapping[str, str]) -> dict[str, object]:

@@ -306,26 +306,36 @@ def _back_dated(
 
 
 def _release_expired(organization_id: UUID, state: State, outcomes: Sequence[Outcome]) -> None:
+    """Where funds lack, release holds whose time is over, and have the whole decided again."""
+    short, now = _short_of_money(state, outcomes), state.now
+    if short and now is not None:
+        release_expired(organization_id=organization_id, account_ids=short, now=now)
+
+
+def release_expired(*, organization_id: UUID, account_ids: Iterable[UUID], now: datetime) -> None:
     """
-    Where funds lack, release holds whose time is over, and have the whole decided again.
+    Release the holds on these accounts whose time is over, and have the whole decided again.
 
     Expiry is decided by the clock and not by whether the sweeper ran. Their locks come before
     those of balances, which are held by now: so this transaction ends, another one releases them,
-    and a third decides.
+    and a third decides. Where there are none, nothing happens.
     """
-    short, now = _short_of_money(state, outcomes), state.now
-    if not short or now is None:
-        return
-    if queries.read_expired_holds(organization_id=organization_id, account_ids=short, now=now):
-        raise _after_release(organization_id, short, now)
+    ids = set(account_ids)
+    if queries.read_expired_holds(organization_id=organization_id, account_ids=ids, now=now):
+        raise _after_release(organization_id, ids, now)
 
 
 def _short_of_money(state: State, outcomes: Sequence[Outcome]) -> set[UUID]:
-    """Return the accounts that lacked money for a command, and on which some is reserved."""
+    """
+    Return, if a command lacked money, the accounts of all commands on which some is reserved.
+
+    Of all: the next one of a chain is not asked for money before the first one has it.
+    """
+    if not any(_lacks_money(outcome) for outcome in outcomes):
+        return set()
     return {
         account_id
         for outcome in outcomes
-        if _lacks_money(outcome)
         for account_id in _named(outcome.command, state.holds)
         if account_id in state.balances and state.balances[account_id].pending_out
     }

@@ -41,7 +41,7 @@ def post_entry(
     """
     Post one of a client's entries, over as many accounts as it has legs; return its id.
 
-    With `force` a back-dated one may break a balance of the past, never today's floor; that is
+    With `force` a back-dated one may break a balance of the past, never one from now on; that is
     audited. Replaying the key, or asking again under the same reference, answers the entry that
     stands.
 
@@ -51,7 +51,7 @@ def post_entry(
     :raises LedgerAccountReserved: if an account is posted to by Kassa's own acts only
     :raises CurrencyMismatch: if a leg is not in its account's currency
     :raises InsufficientFunds: if an account's floor would be broken
-    :raises LaterBalanceBelowFloor: if a balance after its time would be, and it is not forced
+    :raises LaterBalanceBelowFloor: if a balance after its time would be; if forced, one from now on
     :raises PeriodClosed: if its month is closed
     :raises ReferenceReserved: if the reference begins as those of Kassa's own acts do
     :raises ReferenceReused: if the reference stands for another entry

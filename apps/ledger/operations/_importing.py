@@ -26,9 +26,13 @@ from apps.ledger.operations._importing_state import (
     not_empty,
     refuse_line,
 )
-from apps.ledger.rules import Leg, Outcome, PostEntry
+from apps.ledger.rules import AccountStatus, BalanceState, Leg, Outcome, PostEntry
 
 _PROGRESS: Final = 50_000
+
+# Status, floor and metadata of an account; and what they are until all is imported.
+type _Terms = tuple[str, int | None, Mapping[str, object]]
+_OPENED: Final[_Terms] = (AccountStatus.OPEN, None, {})
 
 
 def import_journal(
@@ -38,11 +42,12 @@ def import_journal(
     Post an exported journal into an empty organisation by the engine; return what the file held.
 
     The file is checked whole before anything is written. Entries keep their times and actors, and
-    accounts get their floors and statuses at the end, since what holds now need not have held at
-    each entry. Each portion is a transaction of its own: stopped anywhere, another run goes on
-    after what stands. The events are published as if everything were new. Of what stands beside the
-    entries an open hold is placed anew for what it still reserved, and a closed month is frozen:
-    `finish_closing` closes it once its entries are sealed.
+    accounts get their floors, statuses and metadata at the end, since what holds now need not have
+    held at each entry; all at once, and only while nobody has changed any. Each portion is a
+    transaction of its own: stopped anywhere, another run goes on after what stands. The events are
+    published as if everything were new. Of what stands beside the entries an open hold is placed
+    anew for what it still reserved, and a closed month is frozen: `finish_closing` closes it once
+    its entries are sealed.
 
     :raises JournalFileRefused: if a line is wrong, or the engine refuses its entry; names the line
     :raises OrganizationNotEmpty: if the organisation has anything that the file does not begin with
@@ -69,8 +74,7 @@ def import_journal(
     for later in batched(_later_metadata(read) if check.later else (), PORTION):
         _keep_metadata(run, later)
     _importing_state.restore(run, read, beside, on_progress)
-    for portion in batched(check.accounts, PORTION):
-        _finish(run, portion)
+    _finish(run)
     return check
 
 
@@ -93,11 +97,12 @@ def _refuse_wrong(number: int, step: Callable[[], None]) -> None:
 def _check_standing(run: Import) -> None:
     """Refuse an organisation with anything in its books that is not the beginning of the file."""
     lines = {line.code: line for line in run.check.accounts}
-    known = queries.accounts(organization_id=run.organization_id)
-    for account in known.iterator():
-        line = lines.get(account.code)
-        if line is None or (line.account_type, line.currency) != (account.type, account.currency):
-            raise not_empty(f"ledger account {account.code}")
+    known = list(queries.accounts(organization_id=run.organization_id))
+    balances = queries.read_balances(
+        organization_id=run.organization_id, account_ids=[account.id for account in known]
+    )
+    for account in known:
+        _check_account(lines.get(account.code), account, balances[account.id])
     if run.check.standing > run.check.entries:
         raise not_empty(f"{run.check.standing} entries")
     standing = queries.stream_chain_by_id(organization_id=run.organization_id)
@@ -107,6 +112,24 @@ def _check_standing(run: Import) -> None:
         last = hash_
     if last != run.check.hash_at:
         raise not_empty("other entries than the file's first")
+
+
+def _check_account(line: AccountLine | None, account: LedgerAccount, balance: BalanceState) -> None:
+    """Refuse an account that is neither as an import opens it nor as it leaves it."""
+    made = (account.type, account.currency, balance.internal)
+    if line is None or made != (line.account_type, line.currency, line.internal):
+        raise not_empty(f"ledger account {account.code}")
+    # An import opens an account, which is its first event; only who changes it makes a second one.
+    if account.event_sequence > 1 or _terms(account, balance) not in (_OPENED, _filed(line)):
+        raise not_empty(f"ledger account {account.code} as somebody else opened or changed it")
+
+
+def _terms(account: LedgerAccount, balance: BalanceState) -> _Terms:
+    return balance.status, balance.min_available_minor, account.metadata
+
+
+def _filed(line: AccountLine) -> _Terms:
+    return line.status, line.min_available, journal.parse_metadata(line.metadata)
 
 
 # --- Writing ------------------------------------------------------------------------------------
@@ -203,24 +226,36 @@ def _keep_metadata(run: Import, lines: Iterable[MetadataLine]) -> None:
 
 
 @transactions.outermost
-def _finish(run: Import, lines: Sequence[AccountLine]) -> None:
-    """Give accounts the floors, statuses and metadata that they have in the file."""
-    ids = [run.accounts[line.code] for line in lines]
-    # The same lock a posting takes: what is being posted ends first, what comes after sees this.
-    queries.lock_balances(organization_id=run.organization_id, account_ids=ids)
+def _finish(run: Import) -> None:
+    """
+    Give all accounts the floors, statuses and metadata that they have in the file, or none.
+
+    :raises OrganizationNotEmpty: if somebody changed one meanwhile
+    """
     mine = {"organization_id": run.organization_id}
+    lines = {run.accounts[line.code]: line for line in run.check.accounts}
+    # The same lock a posting or a change takes: what comes after either sees this.
+    balances = queries.lock_balances(**mine, account_ids=lines)
+    rows = LedgerAccount.objects.filter(**mine, id__in=list(lines))
+    for account in rows:
+        _check_account(lines[account.id], account, balances[account.id])
+    terms = {
+        row.id: filed
+        for row in rows
+        if _terms(row, balances[row.id]) != (filed := _filed(lines[row.id]))
+    }
     Balance.objects.filter(**mine).bulk_update(
         [
-            Balance(id=id_, **mine, status=line.status, min_available_minor=line.min_available)
-            for id_, line in zip(ids, lines, strict=True)
+            Balance(id=id_, **mine, status=status, min_available_minor=floor)
+            for id_, (status, floor, _) in terms.items()
         ],
         ["status", "min_available_minor"],
         batch_size=1_000,
     )
     LedgerAccount.objects.filter(**mine).bulk_update(
         [
-            LedgerAccount(id=id_, **mine, metadata=journal.parse_metadata(line.metadata))
-            for id_, line in zip(ids, lines, strict=True)
+            LedgerAccount(id=id_, **mine, metadata=metadata)
+            for id_, (_, _, metadata) in terms.items()
         ],
         ["metadata"],
         batch_size=1_000,

@@ -24,7 +24,7 @@ class TransferRequest:
     A transfer as a client asks for it: `amount_minor` > 0 from the debited to the credited.
 
     `up_to` moves as much of it as the floors allow. `force` lets a back-dated one take a balance of
-    the past below its floor, and is audited; today's floor holds all the same.
+    the past below its floor, and is audited; from now on the floor holds all the same.
     """
 
     debit_account_id: UUID

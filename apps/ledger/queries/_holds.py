@@ -1,7 +1,7 @@
 """Holds as they are shown, and an account's balance together with them."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from uuid import UUID
 
@@ -11,8 +11,9 @@ from apps.core import transactions
 from apps.ledger import errors
 from apps.ledger.models import Balance, Hold, HoldEvent
 from apps.ledger.queries._balances import BalanceView, get_balance
+from apps.ledger.queries._locks import read_expired_holds
 from apps.ledger.queries._search import Window, during
-from apps.ledger.rules import HoldStatus
+from apps.ledger.rules import CREDIT_NORMAL, HoldState, HoldStatus
 
 OPEN_HOLDS_MAX = 1000
 
@@ -126,23 +127,40 @@ def balance_with_holds(
     """
     Return an account's balance, the open holds on its money, and whether there are more of them.
 
-    One read as of one instant: what the holds reserve is what the balance says is pending out,
-    but for those whose time has been over for the minute or so until they are swept.
+    One read as of one instant: what the holds reserve is what the balance says is pending out. A
+    hold whose time is over reserves nothing in it, whether or not it was swept.
 
     :raises LedgerAccountNotFound: if the organisation has no such account
     """
     with transactions.snapshot():
         balance = get_balance(organization_id=organization_id, account_id=account_id)
         rows = Hold.objects.filter(
-            organization_id=organization_id, status=HoldStatus.OPEN,
-            **{"credit_account_id" if balance.type in _DEBIT_NORMAL else "debit_account_id":
-               account_id},
-        ).order_by("-id")[: OPEN_HOLDS_MAX + 1]  # fmt: skip
-        found = [view_hold(row, now=now) for row in rows]
-    return balance, found[:OPEN_HOLDS_MAX], len(found) > OPEN_HOLDS_MAX
+            organization_id=organization_id, **{_side_of_money(balance): account_id}
+        )
+        open_ = _in_state(rows, status=HoldStatus.OPEN, now=now).order_by("-id")
+        found = [view_hold(row, now=now) for row in open_[: OPEN_HOLDS_MAX + 1]]
+        over = read_expired_holds(
+            organization_id=organization_id, account_ids=[account_id], now=now
+        )
+    shown = _without(balance, list(over.values()))
+    return shown, found[:OPEN_HOLDS_MAX], len(found) > OPEN_HOLDS_MAX
 
 
-_DEBIT_NORMAL = frozenset({"asset", "expense"})
+def _side_of_money(balance: BalanceView) -> str:
+    """Return which account of a hold it is whose money is reserved, if it is this one."""
+    return "debit_account_id" if balance.type in CREDIT_NORMAL else "credit_account_id"
+
+
+def _without(balance: BalanceView, over: Sequence[HoldState]) -> BalanceView:
+    """Return the balance without what these holds on it reserve."""
+    side = _side_of_money(balance)
+    out = sum(h.remaining_minor for h in over if getattr(h, side) == balance.account_id)
+    return replace(
+        balance,
+        pending_out=balance.pending_out - out,
+        pending_in=balance.pending_in - (sum(h.remaining_minor for h in over) - out),
+        available=balance.available + out,
+    )
 
 
 def view_hold(row: Hold, *, now: datetime) -> HoldView:

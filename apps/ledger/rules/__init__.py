@@ -5,6 +5,7 @@ No database, clock or network. The operation locks, calls `apply`, and writes wh
 Amounts are minor units; a debit is positive, a credit negative (ledger.md, section 1).
 """
 
+from apps.ledger.rules.checks import lowest
 from apps.ledger.rules.engine import (
     CLOCK_SKEW,
     apply,
@@ -97,6 +98,7 @@ __all__ = [
     "check_fresh",
     "crossings",
     "is_beyond",
+    "lowest",
     "measured",
     "quote",
     "rate_text",

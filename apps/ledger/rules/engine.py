@@ -202,9 +202,10 @@ def _transfer(work: _Work, command: Transfer) -> Outcome:
         checks.outflow(credit, amount)
     checks.room(debit, amount)
     checks.room(credit, -amount)
-    if work.later and not command.force:
-        _check_later(work, debit, amount, at)
-        _check_later(work, credit, -amount, at)
+    if work.later:
+        since = _checked_from(work, at, force=command.force)
+        _check_later(work, debit, amount, since)
+        _check_later(work, credit, -amount, since)
     lines = (_post(work, debit, amount, at), _post(work, credit, -amount, at))
     if reference:
         legs = ((debit.id, amount, currency), (credit.id, -amount, currency))
@@ -233,15 +234,15 @@ def _affordable(
     work: _Work, command: Transfer, at: datetime | None, debit: BalanceState, credit: BalanceState
 ) -> int:
     """Return how much of the asked amount both floors allow; at least 1, or it is refused."""
-    amount = command.amount_minor
+    amount, since = command.amount_minor, _checked_from(work, at, force=command.force)
     for balance, leaves in ((debit, debit.credit_normal), (credit, not credit.credit_normal)):
         floor = balance.min_available_minor
         if not leaves or floor is None:
             continue
         allowed = balance.available - floor
         later = work.later.get(balance.id)
-        if later is not None and at is not None and not command.force:
-            allowed = min(allowed, checks.lowest(later, balance, at, now=work.now)[0] - floor)
+        if later is not None and since is not None:
+            allowed = min(allowed, checks.lowest(later, balance, since, now=work.now)[0] - floor)
         amount = min(amount, max(allowed, 0))
     if amount == 0:
         # Nothing may leave: the ordinary check says which account lacks it, and how much.
@@ -300,8 +301,7 @@ def _check_funds(
         balance = balances[account_id]
         checks.outflow(balance, amount if balance.credit_normal else -amount)
         checks.room(balance, amount)
-        if not force:
-            _check_later(work, balance, amount, at)
+        _check_later(work, balance, amount, _checked_from(work, at, force=force))
 
 
 def _effective(work: _Work, asked: datetime | None, *balances: BalanceState) -> datetime | None:
@@ -322,11 +322,18 @@ def _effective(work: _Work, asked: datetime | None, *balances: BalanceState) -> 
     return at
 
 
+def _checked_from(work: _Work, at: datetime | None, *, force: bool) -> datetime | None:
+    """Return from when on balances are checked: `force` lets go those before now, no others."""
+    if not force or at is None:
+        return at
+    return None if work.now is None else max(at, work.now)
+
+
 def _check_later(
     work: _Work, balance: BalanceState, amount_minor: int, at: datetime | None, *, freed: int = 0
 ) -> None:
     """
-    Check a debit (> 0) or credit (< 0) against every balance from `at` on.
+    Check a debit (> 0) or credit (< 0) against every balance from `at` on; without one, none.
 
     `freed` is what is reserved on the account for this very amount, and no longer.
     """

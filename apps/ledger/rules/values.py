@@ -142,7 +142,7 @@ class Transfer:
     Move `amount_minor` (> 0) from the debited to the credited account, both in `currency`.
 
     `up_to` moves as much of it as the floors allow. Without `effective_at` it happens when it is
-    decided. `force` lets a back-dated one break a balance of the past, never today's floor.
+    decided. `force` lets a back-dated one break a balance of the past, never one from now on.
     With a reference it is posted once for ever: the same command again is a replay. `linked`
     chains it to the next command: all of a chain succeed, or none.
     """

@@ -1,0 +1,190 @@
+"""An account is changed by what stands on it from now on, and what is reserved at this moment."""
+
+from datetime import timedelta
+
+import pytest
+
+from apps.core.errors import Refusal
+from apps.core.ids import new_id
+from apps.core.invariants import breaches
+from apps.core.models import AuditEvent, OutboxEvent
+from apps.ledger import operations, queries
+from apps.ledger.models import Hold
+from apps.ledger.operations import AccountChange
+from apps.ledger.rules import AccountStatus, PlaceHold
+from tests.ledger.factories import (
+    ACTOR,
+    NOW,
+    balance,
+    create_organization,
+    fund,
+    move,
+    open_account,
+    post,
+)
+from tests.ledger.rows import fingerprints
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+DAY = timedelta(days=1)
+CLOSED = AccountChange(reason="left", status=AccountStatus.CLOSED)
+
+
+@pytest.fixture
+def books():
+    organization = create_organization()
+    ann = open_account(organization, "wallets:ann:EUR", floor=None)
+    bob = open_account(organization, "wallets:bob:EUR", floor=None)
+    return organization, ann, bob
+
+
+def floor_of(amount: int) -> AccountChange:
+    return AccountChange(reason="kept back", sets_floor=True, min_available_minor=amount)
+
+
+def change(organization, account, what, *, key="k", now=NOW) -> Refusal | None:
+    try:
+        operations.change_client_account(
+            organization_id=organization, account_id=account, change=what, idempotency_key=key,
+            actor=ACTOR, now=now,
+        )  # fmt: skip
+    except Refusal as refusal:
+        return refusal
+    return None
+
+
+def hold(organization, debit, credit, amount, *, expires_at):
+    command = PlaceHold(
+        id=new_id(), debit_account_id=debit, credit_account_id=credit, amount_minor=amount,
+        currency="EUR", expires_at=expires_at,
+    )  # fmt: skip
+    post(organization, command)
+    return command.id
+
+
+class TestAFloor:
+    def test_above_a_balance_of_later_is_refused_and_nothing_changes(self, books):
+        organization, ann, bob = books
+        post(organization, move(ann, bob, 100))
+        fund(organization, ann, 130, at=NOW + 30 * DAY)
+        before = fingerprints("ledger_", "core_outbox", "core_audit", locks=False)
+
+        refused = change(organization, ann, floor_of(0))
+
+        assert refused.code == "floor_above_available"
+        assert refused.details["available"] == -100
+        assert refused.details["available_at"] == NOW.isoformat().replace("+00:00", "Z")
+        assert fingerprints("ledger_", "core_outbox", "core_audit", locks=False) == before
+        assert change(organization, ann, floor_of(-100), key="lower") is None
+        assert breaches() == []
+
+    def test_above_what_a_later_outflow_leaves_is_refused(self, books):
+        organization, ann, bob = books
+        fund(organization, ann, 100)
+        post(organization, move(ann, bob, 60, effective_at=NOW + 3 * DAY))
+        fund(organization, ann, 60, at=NOW + 9 * DAY)
+
+        refused = change(organization, ann, floor_of(41))
+
+        assert (refused.code, refused.details["available"]) == ("floor_above_available", 40)
+        assert change(organization, ann, floor_of(40), key="lower") is None
+
+    def test_is_not_asked_of_the_past(self, books):
+        organization, ann, bob = books
+        post(organization, move(ann, bob, 10, effective_at=NOW - 9 * DAY))
+        fund(organization, ann, 10, at=NOW - DAY)
+
+        assert change(organization, ann, floor_of(0)) is None
+
+    def test_counts_what_a_server_whose_clock_is_ahead_has_posted(self, books):
+        organization, ann, _ = books
+        fund(organization, ann, 100, at=NOW + timedelta(seconds=3))
+
+        assert change(organization, ann, floor_of(100)) is None
+
+    def test_of_an_asset_counts_its_own_side(self, books):
+        organization, _, bob = books
+        till = open_account(organization, "tills:one:EUR", type_="asset", floor=None)
+        post(organization, move(bob, till, 20))
+        post(organization, move(till, bob, 20, effective_at=NOW + DAY))
+
+        refused = change(organization, till, floor_of(0))
+
+        assert (refused.code, refused.details["available"]) == ("floor_above_available", -20)
+
+
+class TestClosing:
+    def test_while_something_is_dated_later_is_refused(self, books):
+        organization, ann, bob = books
+        post(organization, move(ann, bob, 10))
+        fund(organization, ann, 10, at=NOW + 30 * DAY)
+        before = fingerprints("ledger_", "core_outbox", "core_audit", locks=False)
+
+        refused = change(organization, ann, CLOSED)
+
+        assert balance(organization, ann).posted == 0
+        assert refused.code == "ledger_account_not_empty"
+        later = (NOW + 30 * DAY).isoformat().replace("+00:00", "Z")
+        assert refused.details["latest_effective_at"] == later
+        assert fingerprints("ledger_", "core_outbox", "core_audit", locks=False) == before
+        # Once that time has come nothing is left that could come.
+        assert change(organization, ann, CLOSED, key="then", now=NOW + 30 * DAY) is None
+        assert balance(organization, ann).status == "closed"
+
+
+class TestAHoldThatIsOver:
+    """No sweeper has run: by the clock it reserves nothing."""
+
+    def test_is_not_in_the_way_of_a_floor(self, books):
+        organization, ann, bob = books
+        fund(organization, ann, 100)
+        over = hold(organization, ann, bob, 100, expires_at=NOW)
+
+        assert change(organization, ann, floor_of(50)) is None
+
+        assert Hold.objects.get(id=over).status == "expired"
+        assert balance(organization, ann).available == 100
+        assert AuditEvent.objects.filter(act="ledger.change_account").count() == 1
+        assert breaches() == []
+
+    @pytest.mark.parametrize("place", [0, 1], ids=["from", "to"])
+    def test_is_not_in_the_way_of_closing_either_account(self, books, place):
+        organization, *accounts = books
+        hold(organization, *accounts, 100, expires_at=NOW)
+
+        assert change(organization, accounts[place], CLOSED) is None
+
+        assert balance(organization, accounts[place]).status == "closed"
+        assert OutboxEvent.objects.filter(type="hold.expired").count() == 1
+        assert breaches() == []
+
+    def test_beside_one_that_lasts_leaves_the_refusal_that_is_due(self, books):
+        organization, ann, bob = books
+        fund(organization, ann, 100)
+        hold(organization, ann, bob, 30, expires_at=NOW)
+        hold(organization, ann, bob, 20, expires_at=NOW + DAY)
+
+        refused = change(organization, ann, floor_of(81))
+        again = change(organization, ann, floor_of(81))
+
+        assert (refused.code, refused.details["available"]) == ("floor_above_available", 80)
+        assert again.details == refused.details
+        assert change(organization, ann, floor_of(80), key="lower") is None
+
+    def test_reserves_nothing_in_the_balance_that_is_read_with_its_holds(self, books):
+        organization, ann, bob = books
+        fund(organization, ann, 100)
+        hold(organization, ann, bob, 60, expires_at=NOW)
+        lasting = hold(organization, ann, bob, 10, expires_at=NOW + DAY)
+        hold(organization, bob, ann, 5, expires_at=NOW)
+
+        def read(account):
+            view, holds, _ = queries.balance_with_holds(
+                organization_id=organization, account_id=account, now=NOW
+            )
+            return view.available, view.pending_out, view.pending_in, [one.id for one in holds]
+
+        before = fingerprints("ledger_")
+        assert read(ann) == (90, 10, 0, [lasting])
+        assert read(bob) == (0, 0, 10, [])
+        assert fingerprints("ledger_") == before
