@@ -41,7 +41,7 @@ class ReverseEntry(_Terms):
 class ReverseEntries(_Terms):
     journal_entries = serializers.ListField(
         child=IdField("je"), min_length=1, max_length=REVERSALS_MAX,
-        help_text="All are undone, or none.",
+        help_text="All are undone, or none; funds are checked once, by what it all comes to.",
     )  # fmt: skip
 
 

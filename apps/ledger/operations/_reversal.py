@@ -1,7 +1,6 @@
 """Undoing entries by new ones: each once, for ever; a set of them all or none."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
@@ -14,7 +13,6 @@ from apps.core.ids import encode_id, new_id, new_ids
 from apps.ledger import errors, queries
 from apps.ledger.models import TransferBatch
 from apps.ledger.operations import _engine
-from apps.ledger.operations._origin import Origin
 from apps.ledger.queries import EntryView
 from apps.ledger.rules import BalanceAfter, Leg, PostEntry
 
@@ -89,6 +87,7 @@ def reverse_entries(
     """
     Undo a set of a client's entries, all or none; each is undone once, for ever.
 
+    The set is one act: floors are checked once, by what all of it comes to on each account.
     `original` gives each reversal the business time of its entry, and then every later balance is
     checked. Replaying the key answers the reversals that stand, and balances as they are now.
 
@@ -111,16 +110,13 @@ def reverse_entries(
         return _replayed(organization_id, claim.resource_id)
     entries = _lock(organization_id, entry_ids)
     commands = _opposites(entries, at)
-    order = _newest_first(entries)
-    with _index_of(order):
-        outcomes = _engine.run(
-            organization_id=organization_id,
-            commands=[commands[place] for place in order],
-            origins=[Origin.of(actor)],
-            now=now,
-            atomic=True,
-            reach_internal=False,
-        )
+    outcomes = _engine.run_together(
+        organization_id=organization_id,
+        entries=commands,
+        actor=actor,
+        now=now,
+        reach_internal=False,
+    )
     for entry, command in zip(entries, commands, strict=True):
         _record(organization_id, entry, command.id, reason=reason, actor=actor)
     TransferBatch.objects.create(
@@ -165,15 +161,13 @@ def preview_reversal(
     found = {id_: queries.get_entry(organization_id=organization_id, entry_id=id_)
              for id_ in entry_ids}  # fmt: skip
     entries = [found[id_] for id_ in entry_ids]
-    commands, order = _opposites(entries, at), _newest_first(entries)
-    _, outcomes = _engine.preview(
+    outcomes = _engine.preview_together(
         organization_id=organization_id,
-        commands=[commands[place] for place in order],
+        entries=_opposites(entries, at),
         now=now,
         reach_internal=reach_internal,
     )
-    with _index_of(order):
-        _engine.raise_first(outcomes)
+    _engine.raise_first(outcomes)
     return ReversalResult(
         (), tuple({after.id: after for o in outcomes for after in o.balances}.values())
     )
@@ -193,28 +187,6 @@ def can_reverse(
     except Refusal as refusal:
         return refusal
     return None
-
-
-def _newest_first(entries: Sequence[EntryView]) -> list[int]:
-    """
-    Return the places of these entries, the newest first.
-
-    Undone in that order a set is netted as a whole: what passed money on is undone before what
-    brought it, whatever the order they are named in.
-    """
-    return sorted(range(len(entries)), key=lambda place: entries[place].id, reverse=True)
-
-
-@contextmanager
-def _index_of(order: Sequence[int]) -> Iterator[None]:
-    """Have a refusal's `index` say the place that the client gave the entry."""
-    try:
-        yield
-    except Refusal as refusal:
-        index = refusal.details.get("index")
-        if isinstance(index, int):
-            refusal.details["index"] = order[index]
-        raise
 
 
 def _lock(organization_id: UUID, entry_ids: Sequence[UUID]) -> list[EntryView]:

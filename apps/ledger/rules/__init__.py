@@ -8,6 +8,7 @@ Amounts are minor units; a debit is positive, a credit negative (ledger.md, sect
 from apps.ledger.rules.engine import (
     CLOCK_SKEW,
     apply,
+    apply_together,
     touched,
 )
 from apps.ledger.rules.fx import (
@@ -93,6 +94,7 @@ __all__ = [
     "Transfer",
     "VoidHold",
     "apply",
+    "apply_together",
     "check_balanced",
     "check_fresh",
     "crossings",
