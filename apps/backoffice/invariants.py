@@ -3,6 +3,7 @@
 from typing import Final
 
 INVARIANTS: Final[dict[str, str]] = {
+    # An exchange is undone by two entries.
     "correction_posted_what_was_asked_for": """
         SELECT c.organization_id, c.id
           FROM backoffice_correction c
@@ -12,7 +13,16 @@ INVARIANTS: Final[dict[str, str]] = {
                   FROM ledger_posting p
                   JOIN ledger_account a
                     ON a.organization_id = p.organization_id AND a.id = p.account_id
-                 WHERE p.organization_id = c.organization_id AND p.entry_id = c.posted_id)
+                 WHERE p.organization_id = c.organization_id
+                   AND p.entry_id IN (
+                       SELECT c.posted_id UNION ALL
+                       SELECT r.id FROM ledger_fx_transfer f
+                         JOIN ledger_journal_entry r
+                           ON r.organization_id = f.organization_id
+                          AND r.reverses_id IN (f.sold_entry_id, f.bought_entry_id)
+                          AND r.reverses_id <> c.entry_id
+                        WHERE f.organization_id = c.organization_id
+                          AND c.entry_id IN (f.sold_entry_id, f.bought_entry_id)))
                IS DISTINCT FROM
                (SELECT jsonb_agg(jsonb_build_array(leg -> 'code', leg -> 'amount_minor',
                                                    leg -> 'currency')

@@ -153,6 +153,12 @@ class NotReversible(RuleViolation):
     code = "not_reversible"
 
 
+class PartOfFxTransfer(RuleViolation):
+    """The entry is one of an FX transfer's two, which are undone as one; `fx_transfer` names it."""
+
+    code = "part_of_fx_transfer"
+
+
 class BalanceMonitorNotFound(NotFound):
     code = "balance_monitor_not_found"
 

@@ -186,6 +186,19 @@ INVARIANTS: Final[dict[str, Invariant]] = {
             OR (v.kind <> 'captured' AND v.entry_id IS NOT NULL)
          ORDER BY v.id
     """,
+    # Half an exchange undone is money made of nothing: the client has both currencies, or neither.
+    "ledger_exchange_is_undone_as_a_whole": """
+        SELECT f.organization_id, kassa_public_id('fx', f.id) AS fx_transfer,
+               kassa_public_id('je', sold.id) AS undoes_sold,
+               kassa_public_id('je', bought.id) AS undoes_bought
+          FROM ledger_fx_transfer f
+          LEFT JOIN ledger_journal_entry sold
+            ON sold.organization_id = f.organization_id AND sold.reverses_id = f.sold_entry_id
+          LEFT JOIN ledger_journal_entry bought
+            ON bought.organization_id = f.organization_id AND bought.reverses_id = f.bought_entry_id
+         WHERE (sold.id IS NULL) <> (bought.id IS NULL)
+         ORDER BY f.id
+    """,
     "ledger_account_has_its_balance": """
         SELECT COALESCE(a.organization_id, b.organization_id) AS organization_id,
                kassa_public_id('la', COALESCE(a.id, b.id)) AS account

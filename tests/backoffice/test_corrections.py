@@ -24,7 +24,7 @@ from apps.core.models import AuditEvent
 from apps.ledger import errors as ledger_errors
 from apps.ledger import operations as ledger
 from apps.ledger import queries as books
-from apps.ledger.models import JournalEntry
+from apps.ledger.models import FxTransfer, JournalEntry
 from apps.ledger.operations import EntryRequest
 from apps.ledger.rules import Leg
 from tests.accounts import factories as accounts
@@ -36,6 +36,7 @@ from tests.ledger.factories import (
     open_account,
     post_transfer,
 )
+from tests.ledger.test_fx import exchange
 from tests.payouts import people
 from tests.support import race
 
@@ -138,6 +139,20 @@ class TestRequestReversal:
             (house.maker.principal, "Sent to the wrong Bob"),
             (house.approver.principal, "Looked at it"),
         }
+
+    @pytest.mark.parametrize("side", ["sold_entry_id", "bought_entry_id"])
+    def test_of_an_exchange_undoes_it_as_a_whole(self, house, side):
+        dollars = open_account(house.id, "wallets:ann:USD")
+        fx = FxTransfer.objects.get(id=exchange(house.id, house.ann, dollars, 10_00))
+
+        asked = house.reverse(entry=getattr(fx, side))
+        assert len(Correction.objects.get().legs) == 4
+        house.decide(asked)
+
+        assert house.standing()[0] == 70_00
+        assert balance(house.id, dollars).posted == 0
+        undone = books.get_entry(organization_id=house.id, entry_id=getattr(fx, side))
+        assert Correction.objects.get().posted_id == undone.reversed_by
 
     def test_at_the_original_time_has_the_business_time_of_its_entry(self, house):
         house.decide(house.reverse(at="original"))

@@ -28,7 +28,7 @@ class Core:
         self.steps = 0
         self.made = 0
 
-    def take(self, wanted: list[Wish]) -> None:
+    def take(self, wanted: list[Wish], *, together: bool = False) -> None:
         commands = []
         for wish in wanted:
             self.made += 1
@@ -38,14 +38,18 @@ class Core:
                     new=UUID(int=0x0193 << 112 | 7 << 76 | 1 << 63 | self.made),
                 )
             )  # fmt: skip
-        self.run(commands)
+        self.run(commands, together=together)
 
-    def run(self, commands: list) -> list[Result]:
+    def run(self, commands: list, *, together: bool = False) -> list[Result]:
         self.steps += len(commands)
         state = self.books.state(commands, self.now)
         before = self.books.state(commands, self.now)
-        after, outcomes = rules.apply(state, commands)
-        results = self.books.apply(commands, self.now)
+        if together:
+            after, outcomes = rules.apply_together(state, commands)
+            results = self.books.apply_together(commands, self.now)
+        else:
+            after, outcomes = rules.apply(state, commands)
+            results = self.books.apply(commands, self.now)
 
         assert [Result.of(outcome) for outcome in outcomes] == results, commands
         assert state == before, "The core changed what it was given."

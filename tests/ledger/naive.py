@@ -189,6 +189,55 @@ class Books:
                 return self._end(hold, "expired")
         raise AssertionError(command)
 
+    def apply_together(self, entries: Sequence[PostEntry], now: datetime) -> list[Result]:
+        """One act, all or none; each account is looked at before it and after all of it."""
+        self.now = now
+        before = self.copy()
+        seen = [self.latest(self.accounts[leg.account_id]) for entry in entries
+                for leg in entry.legs if leg.account_id in self.accounts]  # fmt: skip
+        results = []
+        for place, entry in enumerate(entries):
+            try:
+                results.append(self._part(entry, seen))
+            except No as no:
+                self.__dict__.update(before.__dict__)
+                results = [Result("refused", "linked_command_failed") for _ in entries]
+                results[place] = Result("refused", str(no))
+                return results
+        try:
+            for id_ in dict.fromkeys(line[0] for result in results for line in result.lines):
+                self._check_net(before, self.accounts[id_])
+        except No as no:
+            self.__dict__.update(before.__dict__)
+            return [Result("refused", str(no))] * len(entries)
+        return results
+
+    def _part(self, entry: PostEntry, seen: Sequence[datetime | None]) -> Result:
+        legs = tuple((*leg[:2], leg.currency or entry.currency) for leg in entry.legs)
+        known = self.entries.get(entry.reference or "")
+        if known is not None:
+            return self._replay(known, legs)
+        at = self._effective(entry.effective_at, self._usable(legs), seen)
+        lines = self._write(legs, at)
+        if entry.reference:
+            self.entries[entry.reference] = legs
+        return Result("posted", lines=lines, after=self._after(legs))
+
+    def _check_net(self, before: "Books", account: Account) -> None:
+        if account.floor is None:
+            return
+        if (
+            before.posted(account) > self.posted(account)
+            and self.available(account) < account.floor
+        ):
+            raise No("insufficient_funds")
+        for at in {self.now, *(when for when, _ in self.postings[account.id])}:
+            left, pending = self.posted(account, at), self.pending_out(account)
+            if left < before.posted(account, at) and (
+                left - (pending if at >= self.now else 0) < account.floor
+            ):
+                raise No("later_balance_below_floor")
+
     def _void(self, command: VoidHold) -> Result:
         hold = self._open(command.hold_id)
         if hold.expires_at is not None and hold.expires_at <= self.now:
@@ -345,10 +394,15 @@ class Books:
             found.append(account)
         return found
 
-    def _effective(self, asked: datetime | None, balances: Sequence[Account]) -> datetime:
+    def _effective(
+        self,
+        asked: datetime | None,
+        balances: Sequence[Account],
+        beside: Sequence[datetime | None] = (),
+    ) -> datetime:
         at = asked or self.now
         if asked is None:
-            seen = [self.latest(account) for account in balances]
+            seen = [*(self.latest(account) for account in balances), *beside]
             at = max([at, *(when for when in seen if when and when <= self.now + SKEW)])
         if any(since <= at < until for since, until, _ in self.closed):
             raise No("period_closed")

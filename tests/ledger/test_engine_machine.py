@@ -264,9 +264,7 @@ class EngineMachine(RuleBasedStateMachine):
             for told in (dried, answer):
                 assert {b.id: (b.version, b.posted, b.available) for b in told.balances} == after
             self.reversed |= set(ids)
-            order = sorted(range(len(ids)), key=lambda place: ids[place], reverse=True)
-            for place, result in zip(order, expected, strict=True):
-                entry_id = answer.entry_ids[place]
+            for entry_id, result in zip(answer.entry_ids, expected, strict=True):
                 self.entries[entry_id] = tuple(line[:3] for line in result.lines)
         self.compare()
 
@@ -281,14 +279,12 @@ class EngineMachine(RuleBasedStateMachine):
             if rows[id_].reverses_id is not None:
                 return place, "not_reversible"
             seen.add(id_)
-        # The newest is undone first, whatever the order they are named in.
-        order = sorted(range(len(ids)), key=lambda place: ids[place], reverse=True)
-        times = [rows[id_].effective_at if at == "original" else None for id_ in ids]
-        commands = [self.opposite(ids[place], times[place]) for place in order]
-        expected = self.expect(commands, atomic=True)
+        commands = [
+            self.opposite(id_, rows[id_].effective_at if at == "original" else None) for id_ in ids
+        ]
+        expected = self.expect(commands, atomic=True, together=True)
         if any(result.code for result in expected):
-            index, code = guilty(expected)
-            return (None if index is None else order[index]), code
+            return guilty(expected)
         return expected
 
     def opposite(self, entry_id, at=None) -> PostEntry:
@@ -421,20 +417,21 @@ class EngineMachine(RuleBasedStateMachine):
             for wish in wanted
         ]
 
-    def expect(self, commands, *, atomic) -> list[Result]:
+    def expect(self, commands, *, atomic, together=False) -> list[Result]:
         """Take the step in the books, the core beside them; what it must come out as."""
         # A hold that is over, and whose reference is asked for again, ends first of all.
         wanted = {c.reference for c in commands if isinstance(c, PlaceHold) and c.reference}
         stale = [hold for hold in self.over(self.books.accounts) if hold.reference in wanted]
         self.release(self.over(_engine._accounts_of(stale)))
         now, trial = self.core.now, self.books.copy()
-        results = trial.apply(commands, now)
+        act = trial.apply_together if together else trial.apply
+        results = act(commands, now)
         if any(lacks_money(*both) for both in zip(commands, results, strict=True)):
             named = set().union(*(self.named(command, trial) for command in commands))
             short = {id_ for id_ in named & self.books.accounts.keys() if self.pending_out(id_)}
             self.release(self.over(short))
         before = self.books.copy()
-        results = self.core.run(commands)
+        results = self.core.run(commands, together=together)
         if atomic and any(result.code for result in results):
             self.books.__dict__.update(before.__dict__)
         return results
@@ -552,7 +549,8 @@ def guilty(results) -> tuple[int | None, str]:
     refused = [(i, result.code) for i, result in enumerate(results) if result.code]
     found = [one for one in refused if one[1] != "linked_command_failed"] or refused
     index, code = found[0]
-    return (index if len(results) > 1 else None), code
+    # One and the same result is that of the whole, and of no single command.
+    return (None if all(result is results[index] for result in results) else index), code
 
 
 def lacks_money(command, result: Result) -> bool:

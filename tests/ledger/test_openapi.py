@@ -205,6 +205,8 @@ def _exchanges(story):
     path = f"/v1/fx-transfers/{made.json()['id']}"
     api.get(path, headers={"If-None-Match": api.get(path).headers["ETag"]})
     api.get("/v1/fx-transfers", reference="fx-1")
+    api.post(f"{path}/reversal", {"dry_run": True})
+    api.post(f"{path}/reversal", {"reason": "The trip is off"})
 
 
 def _monitors(story):
@@ -286,6 +288,7 @@ class TestTheDocument:
             "post_holds_capture",
             "post_holds_void",
             "post_fx_transfers",
+            "post_fx_transfers_reversal",
         }
 
     def test_says_of_a_delete_that_it_reads_no_body(self):

@@ -41,6 +41,10 @@ class CoreMachine(RuleBasedStateMachine):
     def batch(self, batch):
         self.core.take(batch)
 
+    @rule(act=drawn(wishes.together))
+    def together(self, act):
+        self.core.take(act, together=True)
+
     @rule(delta=st.sampled_from(wishes.TICKS))
     def clock(self, delta):
         self.core.tick(delta)
@@ -71,8 +75,10 @@ def act(core: Core, rng: random.Random) -> None:
     dice = rng.random()
     if dice < 0.60:
         core.take([wishes.anything(choose)])
-    elif dice < 0.85:
+    elif dice < 0.80:
         core.take(wishes.several(choose))
+    elif dice < 0.86:
+        core.take(wishes.together(choose), together=True)
     elif dice < 0.96:
         core.tick(rng.choice(wishes.TICKS))
     elif dice < 0.98:

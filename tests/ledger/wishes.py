@@ -132,6 +132,11 @@ def several(choose: Chooser) -> list[Wish]:
     ]
 
 
+def together(choose: Chooser) -> list[Wish]:
+    """Entries of one act: some bring what others take away."""
+    return [entry(choose) for _ in range(choose.pick((1, 2, 3, 5)))]
+
+
 def drawn(make: Callable[[Chooser], Any]) -> st.SearchStrategy[Any]:
     @st.composite
     def strategy(draw: Callable[..., Any]) -> Any:

@@ -69,14 +69,18 @@ def request_reversal(
     accounts.require_capability(
         actor=actor, capability=REVERSE_ACT, organization_id=organization_id
     )
-    entry = ledger.prepare_reversal(organization_id=organization_id, entry_id=entry_id)
+    entries = ledger.prepare_reversal(organization_id=organization_id, entry_id=entry_id)
     correction = Correction(
         id=new_id(),
         organization_id=organization_id,
         kind=CorrectionKind.REVERSAL,
         entry_id=entry_id,
         at=at,
-        legs=[_leg(p.account_id, p.code, -p.amount_minor, p.currency) for p in entry.postings],
+        legs=[
+            _leg(p.account_id, p.code, -p.amount_minor, p.currency)
+            for entry in entries
+            for p in entry.postings
+        ],
         reason=reason,
         requested_by=actor.principal,
         requested_at=now,

@@ -249,8 +249,8 @@ def _preview_reversal(entry: JournalEntry, form: ReverseForm) -> list[Table]:
         at=form.cleaned_data["at"],
         now=clock.now(),
     )
-    view: EntryView = entry.view  # type: ignore[attr-defined]  # attached by prepare
-    legs = [Leg(p.account_id, -p.amount_minor, p.currency) for p in view.postings]
+    views = operations.prepare_reversal(organization_id=entry.organization_id, entry_id=entry.id)
+    legs = [Leg(p.account_id, -p.amount_minor, p.currency) for view in views for p in view.postings]
     return [_preview(entry.organization_id, legs, found.balances)]
 
 
@@ -311,8 +311,7 @@ def _reverse_words(entry: JournalEntry) -> str:
 
 
 def _reverse_is_off(entry: JournalEntry, _user: Any) -> str:  # noqa: ANN401  (the signed-in person)
-    view: EntryView = entry.view  # type: ignore[attr-defined]  # attached by prepare
-    refusal = operations.why_not_reversed(organization_id=entry.organization_id, entry=view)
+    refusal = operations.why_not_reversed(organization_id=entry.organization_id, entry_id=entry.id)
     return refusal.message if refusal is not None else ""
 
 
@@ -338,7 +337,10 @@ REVERSE: Final = Act(
     preview=_preview_reversal,
     presets=_PRESETS,
     is_dangerous=True,
-    note=f"A new entry takes this one back, once for ever. {_ANOTHER_DECIDES}",
+    note=(
+        "A new entry takes this one back, once for ever; of an exchange both are taken back. "
+        f"{_ANOTHER_DECIDES}"
+    ),
 )
 
 ADJUST: Final = Act(

@@ -14,12 +14,15 @@ _ANN: Final = "la_01kb1mzxe5f0q8w3v6y2n4r7ta"
 _BOB: Final = "la_01kb1mzxe5f0q8w3v6y2n4r7tb"
 _FEES: Final = "la_01kb1mzxe5f0q8w3v6y2n4r7tc"
 _DOLLARS: Final = "la_01kb1mzxe5f0q8w3v6y2n4r7td"
+_EUROS_OWNED: Final = "la_01kb1mzxe5f0q8w3v6y2n4r7te"
+_DOLLARS_OWNED: Final = "la_01kb1mzxe5f0q8w3v6y2n4r7tf"
 _TRANSFER: Final = "je_01kb1n2h8ze1s9c4m7k3p5w6xa"
 _ENTRY: Final = "je_01kb1n2h8ze1s9c4m7k3p5w6xb"
 _CAPTURE: Final = "je_01kb1n2h8ze1s9c4m7k3p5w6xc"
 _REVERSAL: Final = "je_01kb1n2h8ze1s9c4m7k3p5w6xd"
 _SOLD: Final = "je_01kb1n2h8ze1s9c4m7k3p5w6xe"
 _BOUGHT: Final = "je_01kb1n2h8ze1s9c4m7k3p5w6xf"
+_REVERSAL_OF_BOUGHT: Final = "je_01kb1n2h8ze1s9c4m7k3p5w6xg"
 _HOLD: Final = "ho_01kb1n5t2wd7r8x9a1c3e5g7ja"
 _MORNING: Final = "2026-11-02T09:30:00Z"
 _NOON: Final = "2026-11-02T12:00:00Z"
@@ -362,6 +365,19 @@ EXCHANGE: Final = Example(
 )
 LIST_EXCHANGES: Final = Example(response=_page(_exchange))
 READ_EXCHANGE: Final = Example(response=_exchange)
+REVERSE_EXCHANGE: Final = Example(
+    request={"reason": "The trip is off"},
+    response={
+        "journal_entries": [_REVERSAL, _REVERSAL_OF_BOUGHT],
+        "balances": [
+            _after(_ANN, 3, 100_00),
+            _after(_EUROS_OWNED, 2, 0),
+            _after(_DOLLARS, 2, 0),
+            _after(_DOLLARS_OWNED, 2, 0),
+        ],
+        "dry_run": False,
+    },
+)
 
 # --- Through time -------------------------------------------------------------------------------
 

@@ -34,6 +34,7 @@ from apps.ledger.api._searching import (
     read_window,
 )
 from apps.ledger.api.asked import read_query
+from apps.ledger.api.reversals import Reversal, ReverseEntry, printed
 from apps.ledger.api.serializers import DRY_RUN, EffectiveField, TransferBalance
 from apps.ledger.operations import FxRequest, FxResult
 from apps.ledger.queries import FxSearch
@@ -185,6 +186,44 @@ class FxTransferResource(ApiView):
         return resource(
             request, _shown(get_caller(request).organization_id, decode_id("fx", fx_transfer_id))
         )
+
+
+class FxReversal(ApiView):
+    """POST /v1/fx-transfers/{id}/reversal"""
+
+    scopes: ClassVar = {"POST": WRITE}
+    shapes: ClassVar = {
+        "POST": Shape(
+            request=ReverseEntry,
+            response=Reversal,
+            status=201,
+            summary="Undo an FX transfer: both of its journal entries, at the rate it had",
+            example=examples.REVERSE_EXCHANGE,
+        )
+    }
+
+    def post(self, request: Request, fx_transfer_id: str) -> Response:
+        caller = get_caller(request)
+        body = ReverseEntry(data=request.data)
+        body.is_valid(raise_exception=True)
+        asked = body.validated_data
+        what = {
+            "organization_id": caller.organization_id,
+            "fx_transfer_id": decode_id("fx", fx_transfer_id),
+            "at": asked["at"],
+            "now": clock.now(),
+        }
+        if asked.get("dry_run", False):
+            return Response(printed(operations.preview_fx_reversal(**what), dry_run=True))
+
+        result = operations.reverse_fx_transfer(
+            **what,
+            reason=asked["reason"],
+            idempotency_key=require_idempotency_key(request),
+            actor=caller.actor,
+        )
+
+        return Response(printed(result, dry_run=False), status=201)
 
 
 def _dry(organization_id: UUID, fx: FxRequest) -> dict[str, Any]:

@@ -41,7 +41,7 @@ class ReverseEntry(_Terms):
 class ReverseEntries(_Terms):
     journal_entries = serializers.ListField(
         child=IdField("je"), min_length=1, max_length=REVERSALS_MAX,
-        help_text="All are undone, or none.",
+        help_text="All are undone, or none; funds are checked once, by what it all comes to.",
     )  # fmt: skip
 
 
@@ -132,7 +132,7 @@ def _reverse(request: Request, asked: Mapping[str, Any], entry_ids: list[Any]) -
             at=asked["at"],
             now=clock.now(),
         )
-        return Response(_printed(found, dry_run=True))
+        return Response(printed(found, dry_run=True))
     result = operations.reverse_entries(
         organization_id=caller.organization_id,
         entry_ids=entry_ids,
@@ -142,11 +142,12 @@ def _reverse(request: Request, asked: Mapping[str, Any], entry_ids: list[Any]) -
         actor=caller.actor,
         now=clock.now(),
     )
-    return Response(_printed(result, dry_run=False), status=201)
+    return Response(printed(result, dry_run=False), status=201)
 
 
-def _printed(result: ReversalResult, *, dry_run: bool) -> dict[str, Any]:
-    printed = Reversal(
+def printed(result: ReversalResult, *, dry_run: bool) -> dict[str, Any]:
+    """Return what a reversal left as the API says it."""
+    shown = Reversal(
         {"journal_entries": result.entry_ids, "balances": result.balances, "dry_run": dry_run}
     )
-    return dict(printed.data)
+    return dict(shown.data)

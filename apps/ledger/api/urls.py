@@ -46,4 +46,5 @@ urlpatterns = [
     path("balance-monitors/<str:monitor_id>", monitors.BalanceMonitorResource.as_view()),
     path("fx-transfers", fx.FxTransferCollection.as_view()),
     path("fx-transfers/<str:fx_transfer_id>", fx.FxTransferResource.as_view()),
+    path("fx-transfers/<str:fx_transfer_id>/reversal", fx.FxReversal.as_view()),
 ]

@@ -72,12 +72,12 @@ from apps.ledger.operations._posting import (
     take_result,
 )
 from apps.ledger.operations._reversal import (
-    ReversalResult,
-    ReversalTime,
     can_reverse,
+    preview_fx_reversal,
     preview_reversal,
     reverse_entries,
     reverse_entry,
+    reverse_fx_transfer,
 )
 from apps.ledger.operations._sealing import (
     record_verification,
@@ -96,6 +96,10 @@ from apps.ledger.operations._statement_export import (
     StatementTerms,
     begin_statement_export,
     write_statement_export,
+)
+from apps.ledger.operations._undoing import (
+    ReversalResult,
+    ReversalTime,
 )
 
 __all__ = [
@@ -154,6 +158,7 @@ __all__ = [
     "preview_capture",
     "preview_entry",
     "preview_exchange",
+    "preview_fx_reversal",
     "preview_hold",
     "preview_reversal",
     "preview_reversal_by_hand",
@@ -165,6 +170,7 @@ __all__ = [
     "reverse_by_hand",
     "reverse_entries",
     "reverse_entry",
+    "reverse_fx_transfer",
     "seal_entries",
     "seed_entries",
     "take_result",

@@ -18,13 +18,8 @@ from apps.core.ids import encode_id, new_id
 from apps.ledger import errors, queries, rules
 from apps.ledger.operations import _engine
 from apps.ledger.operations._entries import EntryRequest
-from apps.ledger.operations._reversal import (
-    ReversalResult,
-    ReversalTime,
-    preview_reversal,
-    refuse_undone,
-    reverse_entry,
-)
+from apps.ledger.operations._reversal import preview_whole, reverse_whole, whole_of
+from apps.ledger.operations._undoing import ReversalResult, ReversalTime, refuse_undone
 from apps.ledger.queries import EntryView
 from apps.ledger.rules import Outcome, PostEntry
 
@@ -44,24 +39,30 @@ def refuse_one_person(requested_by: str, approved_by: str) -> None:
 # --- An entry undone ----------------------------------------------------------------------------
 
 
-def prepare_reversal(*, organization_id: UUID, entry_id: UUID) -> EntryView:
+def prepare_reversal(*, organization_id: UUID, entry_id: UUID) -> list[EntryView]:
     """
-    Return an entry that may be reversed by hand, whether or not the money is still there.
+    Return what is undone with an entry by hand, whether or not the money is still there.
+
+    That is the entry; of an exchange the other one too, second.
 
     :raises JournalEntryNotFound: if the organisation has no such entry
     :raises AlreadyReversed: if it was reversed
     :raises NotReversible: if it is a reversal itself
     :raises LedgerAccountReserved: if it is on an account that no correction by hand reaches
     """
-    entry = queries.get_entry(organization_id=organization_id, entry_id=entry_id)
-    _refuse_reversal(organization_id, entry)
-    return entry
+    entries = [
+        queries.get_entry(organization_id=organization_id, entry_id=id_)
+        for id_ in whole_of(organization_id, entry_id)
+    ]
+    for entry in entries:
+        _refuse_reversal(organization_id, entry)
+    return entries
 
 
-def why_not_reversed(*, organization_id: UUID, entry: EntryView) -> Refusal | None:
+def why_not_reversed(*, organization_id: UUID, entry_id: UUID) -> Refusal | None:
     """Return what `prepare_reversal` would refuse this entry with, or None."""
     try:
-        _refuse_reversal(organization_id, entry)
+        prepare_reversal(organization_id=organization_id, entry_id=entry_id)
     except Refusal as refusal:
         return refusal
     return None
@@ -82,12 +83,14 @@ def reverse_by_hand(
     """
     Post the opposite of an entry as two people want it, and return the new entry's id.
 
+    An exchange is undone as a whole, whichever of its entries is named.
+
     :raises TwoPeopleNeeded: if both are one person
-    :raises Refusal: as `prepare_reversal` and `reverse_entry`
+    :raises Refusal: as `prepare_reversal` and `reverse_whole`
     """
     refuse_one_person(requested_by, approved_by)
     prepare_reversal(organization_id=organization_id, entry_id=entry_id)
-    return reverse_entry(
+    return reverse_whole(
         organization_id=organization_id,
         entry_id=entry_id,
         at=at,
@@ -105,10 +108,8 @@ def preview_reversal_by_hand(
 
     :raises Refusal: the one that it would be refused with
     """
-    prepare_reversal(organization_id=organization_id, entry_id=entry_id)
-    return preview_reversal(
-        organization_id=organization_id, entry_ids=[entry_id], at=at, now=now, reach_internal=True
-    )
+    entries = prepare_reversal(organization_id=organization_id, entry_id=entry_id)
+    return preview_whole(organization_id, [entry.id for entry in entries], at=at, now=now)
 
 
 def _refuse_reversal(organization_id: UUID, entry: EntryView) -> None:

@@ -1,6 +1,6 @@
 """The posting engine's shell: lock, decide, write; one path for one command and for thousands."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Final
@@ -72,7 +72,7 @@ def run(
     locked: PendingBalances | None = None,
 ) -> list[Outcome]:
     """
-    Lock what the commands name, decide, and write what was decided.
+    Lock what the commands name, decide one after the other, and write what was decided.
 
     `locked`: their balances, if they were locked in the trip before; for transfers, which have no
     holds, whose locks would come first.
@@ -87,6 +87,45 @@ def run(
     _release_expired(organization_id, state, outcomes)
     if atomic:
         raise_first(outcomes)
+    _write(organization_id, state, after, outcomes, origins=origins, now=now)
+    return outcomes
+
+
+@transactions.required
+def run_together(
+    *,
+    organization_id: UUID,
+    entries: Sequence[PostEntry],
+    actor: Actor,
+    now: datetime,
+    reach_internal: bool,
+) -> list[Outcome]:
+    """
+    Post entries as one act, all or none, whose funds are checked by what it all comes to.
+
+    :raises Refusal: an entry's own, with its `index`; or that of the whole, without one
+    """
+    state = _lock(organization_id, entries, None, now=now, reach_internal=reach_internal)
+    after, outcomes = rules.apply_together(state, entries)
+    _release_expired(organization_id, state, outcomes)
+    raise_first(outcomes)
+    _write(
+        organization_id, state, after, outcomes,
+        origins=[Origin.of(actor)], now=now, is_one_act=True,
+    )  # fmt: skip
+    return outcomes
+
+
+def _write(
+    organization_id: UUID,
+    state: State,
+    after: State,
+    outcomes: Sequence[Outcome],
+    *,
+    origins: Sequence[Origin],
+    now: datetime,
+    is_one_act: bool = False,
+) -> None:
     _writing.write(
         organization_id=organization_id,
         before=state.balances,
@@ -102,8 +141,8 @@ def run(
             outcomes=outcomes,
             origins=origins,
             now=now,
+            is_one_act=is_one_act,
         )
-    return outcomes
 
 
 def preview(
@@ -120,6 +159,35 @@ def preview(
     It reads as of one instant in a transaction that Postgres lets write nothing. `opened` are
     accounts that the act would open first.
     """
+    return _preview(
+        organization_id,
+        commands,
+        rules.apply,
+        now=now,
+        reach_internal=reach_internal,
+        opened=opened,
+    )
+
+
+def preview_together(
+    *, organization_id: UUID, entries: Sequence[PostEntry], now: datetime, reach_internal: bool
+) -> list[Outcome]:
+    """Return what `run_together` would decide, as `preview` does of `run`."""
+    _, outcomes = _preview(
+        organization_id, entries, rules.apply_together, now=now, reach_internal=reach_internal
+    )
+    return outcomes
+
+
+def _preview[C: Command](
+    organization_id: UUID,
+    commands: Sequence[C],
+    decide: Callable[[State, Sequence[C]], tuple[State, list[Outcome]]],
+    *,
+    now: datetime,
+    reach_internal: bool,
+    opened: Iterable[BalanceState] = (),
+) -> tuple[State, list[Outcome]]:
     with transactions.snapshot():
         state = _read(organization_id, commands, now=now, reach_internal=reach_internal)
         state.balances |= {balance.id: balance for balance in opened}
@@ -127,10 +195,10 @@ def preview(
         stale = _over(state)
         if stale:
             state = _released(organization_id, state, _accounts_of(stale.values()))
-        short = _short_of_money(state, rules.apply(state, commands)[1])
+        short = _short_of_money(state, decide(state, commands)[1])
         if short:
             state = _released(organization_id, state, short)
-        return rules.apply(state, commands)
+        return decide(state, commands)
 
 
 def _released(organization_id: UUID, state: State, account_ids: Iterable[UUID]) -> State:
@@ -154,12 +222,16 @@ def _released(organization_id: UUID, state: State, account_ids: Iterable[UUID]) 
 
 
 def raise_first(outcomes: Sequence[Outcome]) -> None:
-    """Raise the first refusal, if there is one, with its `index` where there are several."""
+    """
+    Raise the first refusal, if there is one, with its `index` where there are several commands.
+
+    What refuses them as a whole is no one's own, and has none.
+    """
     refused = [(i, o.refusal) for i, o in enumerate(outcomes) if o.refusal is not None]
     # Of a linked chain the guilty command is named, not the ones that fell with it.
     guilty = [found for found in refused if found[1].code != LinkedCommandFailed.code] or refused
     for index, refusal in guilty[:1]:
-        if len(outcomes) > 1:
+        if any(outcome.refusal is not refusal for outcome in outcomes):
             refusal.details["index"] = index
         raise refusal
 

@@ -108,7 +108,7 @@ def exchange(
     sold, bought = _commands(claim.resource_id, fx, quoted, sides=sides, liquidity=liquidity)
     # Both at once: the engine locks all four balances ascending in one statement, so exchanges of
     # one pair of currencies in both directions wait for each other and never deadlock.
-    with _of_the_whole():
+    with of_the_whole():
         outcomes = _engine.post(
             organization_id=organization_id, commands=[sold, bought], actor=actor, now=now
         )
@@ -162,7 +162,7 @@ def preview_exchange(
         reach_internal=True,
         opened=missing.values(),
     )
-    with _of_the_whole():
+    with of_the_whole():
         _engine.raise_first(outcomes)
     return FxPreview(quoted, _effective_at(outcomes, now), _balances_of(outcomes, fx))
 
@@ -187,7 +187,7 @@ def _quote(fx: FxRequest, now: datetime) -> Quote:
 
 
 @contextmanager
-def _of_the_whole() -> Iterator[None]:
+def of_the_whole() -> Iterator[None]:
     """Take the place of a command out of a refusal: the client asked for one thing."""
     try:
         yield

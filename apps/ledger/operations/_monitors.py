@@ -164,12 +164,14 @@ def tell_crossings(
     outcomes: Sequence[Outcome],
     origins: Sequence[Origin],
     now: datetime,
+    is_one_act: bool = False,
 ) -> None:
     """
     Tell of every threshold that these outcomes crossed, in their order, each by one event.
 
     Part of the posting: the caller holds the balances, and a posting that is rolled back tells
-    nothing. Holds move `available` too. `origins` has one for all outcomes, or one for each.
+    nothing. Holds move `available` too. `origins` has one for all outcomes, or one for each. Of
+    what is one act only the balances after all of it count: none between ever stood.
     """
     each = repeat(origins[0], len(outcomes)) if len(origins) == 1 else origins
     seen = [
@@ -178,6 +180,8 @@ def tell_crossings(
         for after in outcome.balances
         if balances[after.id].monitored
     ]
+    if is_one_act:
+        seen = list({after.id: (after, origin) for after, origin in seen}.values())
     # After the balances, ascending: creating and ending a monitor take both in the same order, so
     # nobody who holds a monitor waits for a balance.
     monitors = queries.lock_monitors(

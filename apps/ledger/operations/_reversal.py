@@ -1,35 +1,18 @@
-"""Undoing entries by new ones: each once, for ever; a set of them all or none."""
+"""Undoing entries by new ones, each once, for ever: one, a set of them, an exchange as a whole."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Sequence
 from datetime import datetime
-from typing import Literal
 from uuid import UUID
 
-from apps.core import audit, idempotency, transactions
+from apps.core import idempotency, transactions
 from apps.core.actors import Actor
 from apps.core.errors import Refusal
-from apps.core.ids import encode_id, new_id, new_ids
+from apps.core.ids import encode_id, new_id
 from apps.ledger import errors, queries
-from apps.ledger.models import TransferBatch
-from apps.ledger.operations import _engine
-from apps.ledger.operations._origin import Origin
+from apps.ledger.operations import _engine, _undoing
+from apps.ledger.operations._fx import of_the_whole
+from apps.ledger.operations._undoing import ReversalResult, ReversalTime
 from apps.ledger.queries import EntryView
-from apps.ledger.rules import BalanceAfter, Leg, PostEntry
-
-type ReversalTime = Literal["now", "original"]
-
-# Two transactions may reverse one entry at once; the later one runs again and finds it reversed.
-transactions.run_again_on_unique("journal_entry_is_reversed_once")
-
-
-@dataclass(frozen=True, slots=True)
-class ReversalResult:
-    """The entries that undid the asked ones, in their order; balances right after, or now."""
-
-    entry_ids: tuple[UUID, ...]
-    balances: tuple[BalanceAfter, ...] = ()
 
 
 @transactions.required
@@ -53,15 +36,17 @@ def reverse_entry(
     :raises JournalEntryNotFound: if the organisation has no such entry
     :raises AlreadyReversed: if it was reversed, under another reference
     :raises NotReversible: if it is a reversal itself
+    :raises PartOfFxTransfer: if it is one of an FX transfer's two
     :raises ReferenceReused: if the reference stands for an entry that is not this reversal
     :raises InsufficientFunds: if the money was spent meanwhile
     :raises PeriodClosed, LaterBalanceBelowFloor: as `reverse_entries` does, at the original's time
     """
-    [entry] = _lock(organization_id, [entry_id])
+    [entry] = _undoing.lock(organization_id, [entry_id])
     known = _standing(organization_id, entry, reference)
     if known is not None:
         return known
-    command = _opposite(entry, new_id(), at=at, reference=reference)
+    _refuse_parts(organization_id, [entry])
+    command = _undoing.opposite(entry, new_id(), at=at, reference=reference)
     [outcome] = _engine.post(
         organization_id=organization_id, commands=[command], actor=actor, now=now
     )
@@ -71,8 +56,45 @@ def reverse_entry(
             "This reference stands for another journal entry.",
             journal_entry=encode_id("je", outcome.entry_id),
         )
-    _record(organization_id, entry, command.id, reason=reason, actor=actor)
+    _undoing.record(organization_id, entry, command.id, reason=reason, actor=actor)
     return command.id
+
+
+def whole_of(organization_id: UUID, entry_id: UUID) -> list[UUID]:
+    """Return what is undone with an entry: itself, and the other one if it is of an exchange."""
+    made = queries.fx_transfers_of(organization_id=organization_id, entry_ids=[entry_id])
+    others = {id_ for row in made.values() for id_ in (row.sold_entry_id, row.bought_entry_id)}
+    return [entry_id, *(others - {entry_id})]
+
+
+@transactions.required
+def reverse_whole(
+    *,
+    organization_id: UUID,
+    entry_id: UUID,
+    reason: str,
+    actor: Actor,
+    now: datetime,
+    at: ReversalTime,
+) -> UUID:
+    """
+    Post the opposite of an entry, as one act with that of the exchange's other; return its id.
+
+    :raises JournalEntryNotFound: if the organisation has no such entry
+    :raises AlreadyReversed, NotReversible: if it, or the other one, cannot be undone
+    :raises InsufficientFunds, PeriodClosed, LaterBalanceBelowFloor: as `reverse_entries` does
+    """
+    with of_the_whole():
+        reversals, _ = _undoing.undo(
+            organization_id,
+            _undoing.lock(organization_id, whole_of(organization_id, entry_id)),
+            at=at,
+            reason=reason,
+            actor=actor,
+            now=now,
+            reach_internal=True,
+        )
+    return reversals[0]
 
 
 @transactions.outermost
@@ -89,11 +111,13 @@ def reverse_entries(
     """
     Undo a set of a client's entries, all or none; each is undone once, for ever.
 
+    The set is one act: floors are checked once, by what all of it comes to on each account.
     `original` gives each reversal the business time of its entry, and then every later balance is
     checked. Replaying the key answers the reversals that stand, and balances as they are now.
 
     :raises JournalEntryNotFound: if the organisation has no such entry
     :raises AlreadyReversed, NotReversible: if one of them cannot be undone; `index` says which
+    :raises PartOfFxTransfer: if one is of an FX transfer, which `reverse_fx_transfer` undoes
     :raises PeriodClosed: if one's month is closed, and `original` was asked
     :raises InsufficientFunds, LaterBalanceBelowFloor: if the money was spent meanwhile
     :raises LedgerAccountReserved: if one is on an account that only Kassa's own acts post to
@@ -108,43 +132,73 @@ def reverse_entries(
         prefix="tb",
     )
     if claim.replayed:
-        return _replayed(organization_id, claim.resource_id)
-    entries = _lock(organization_id, entry_ids)
-    commands = _opposites(entries, at)
-    order = _newest_first(entries)
-    with _index_of(order):
-        outcomes = _engine.run(
-            organization_id=organization_id,
-            commands=[commands[place] for place in order],
-            origins=[Origin.of(actor)],
-            now=now,
-            atomic=True,
-            reach_internal=False,
-        )
-    for entry, command in zip(entries, commands, strict=True):
-        _record(organization_id, entry, command.id, reason=reason, actor=actor)
-    TransferBatch.objects.create(
-        id=claim.resource_id,
-        organization_id=organization_id,
-        mode="reversal",
-        entry_ids=[command.id for command in commands],
-        refusals={},
-        created_at=now,
+        return _undoing.replayed(organization_id, claim.resource_id)
+    entries = _undoing.lock(organization_id, entry_ids)
+    _refuse_parts(organization_id, entries)
+    reversals, outcomes = _undoing.undo(
+        organization_id, entries, at=at, reason=reason, actor=actor, now=now, reach_internal=False
     )
-    return ReversalResult(
-        tuple(command.id for command in commands),
-        tuple({after.id: after for o in outcomes for after in o.balances}.values()),
-    )
+    _undoing.keep(organization_id, claim.resource_id, reversals, now=now)
+    return _undoing.result(reversals, outcomes)
 
 
-def _replayed(organization_id: UUID, batch_id: UUID) -> ReversalResult:
-    batch = TransferBatch.objects.get(organization_id=organization_id, id=batch_id)
-    made = [id_ for id_ in batch.entry_ids if id_ is not None]
-    touched = queries.accounts_of_entries(organization_id=organization_id, entry_ids=made)
-    return ReversalResult(
-        tuple(made),
-        queries.balances_now(organization_id=organization_id, account_ids=sorted(touched)),
+@transactions.outermost
+def reverse_fx_transfer(
+    *,
+    organization_id: UUID,
+    fx_transfer_id: UUID,
+    at: ReversalTime,
+    reason: str,
+    idempotency_key: str,
+    actor: Actor,
+    now: datetime,
+) -> ReversalResult:
+    """
+    Undo an exchange: what was bought goes back, what was sold comes back, at the rate it had.
+
+    Its two entries are undone as one act, the sold one's reversal first, each once for ever; `at`
+    and a replay are as in `reverse_entries`.
+
+    :raises FxTransferNotFound: if the organisation has no such FX transfer
+    :raises AlreadyReversed: if it was undone
+    :raises PeriodClosed: if its month is closed, and `original` was asked
+    :raises InsufficientFunds, LaterBalanceBelowFloor: if the bought money was spent meanwhile
+    """
+    claim = idempotency.claim(
+        organization_id,
+        idempotency_key,
+        "reverse_fx_transfer",
+        fx_transfer_id,
+        at,
+        reason,
+        prefix="tb",
     )
+    if claim.replayed:
+        return _undoing.replayed(organization_id, claim.resource_id)
+    entries = _undoing.lock(organization_id, _both(organization_id, fx_transfer_id))
+    with of_the_whole():
+        reversals, outcomes = _undoing.undo(
+            organization_id, entries, at=at, reason=reason, actor=actor, now=now,
+            reach_internal=True,
+        )  # fmt: skip
+    _undoing.keep(organization_id, claim.resource_id, reversals, now=now)
+    return _undoing.result(reversals, outcomes)
+
+
+def preview_fx_reversal(
+    *, organization_id: UUID, fx_transfer_id: UUID, at: ReversalTime, now: datetime
+) -> ReversalResult:
+    """
+    Return what `reverse_fx_transfer` would leave, and write nothing.
+
+    :raises Refusal: as `reverse_fx_transfer` does
+    """
+    return preview_whole(organization_id, _both(organization_id, fx_transfer_id), at=at, now=now)
+
+
+def _both(organization_id: UUID, fx_transfer_id: UUID) -> list[UUID]:
+    row = queries.get_fx_transfer(organization_id=organization_id, fx_transfer_id=fx_transfer_id)
+    return [row.sold_entry_id, row.bought_entry_id]
 
 
 def preview_reversal(
@@ -153,30 +207,24 @@ def preview_reversal(
     entry_ids: Sequence[UUID],
     at: ReversalTime,
     now: datetime,
-    reach_internal: bool = False,
 ) -> ReversalResult:
     """
     Return what `reverse_entries` would leave, and write nothing.
 
-    With `reach_internal`, what `reverse_entry` would: no account is out of reach.
-
     :raises Refusal: as `reverse_entries` does
     """
-    found = {id_: queries.get_entry(organization_id=organization_id, entry_id=id_)
-             for id_ in entry_ids}  # fmt: skip
-    entries = [found[id_] for id_ in entry_ids]
-    commands, order = _opposites(entries, at), _newest_first(entries)
-    _, outcomes = _engine.preview(
-        organization_id=organization_id,
-        commands=[commands[place] for place in order],
-        now=now,
-        reach_internal=reach_internal,
-    )
-    with _index_of(order):
-        _engine.raise_first(outcomes)
-    return ReversalResult(
-        (), tuple({after.id: after for o in outcomes for after in o.balances}.values())
-    )
+    entries = _undoing.read(organization_id, entry_ids)
+    _refuse_parts(organization_id, entries)
+    return _undoing.preview(organization_id, entries, at=at, now=now, reach_internal=False)
+
+
+def preview_whole(
+    organization_id: UUID, entry_ids: Sequence[UUID], *, at: ReversalTime, now: datetime
+) -> ReversalResult:
+    """Return what `reverse_whole` would leave of these entries, and write nothing."""
+    entries = _undoing.read(organization_id, entry_ids)
+    with of_the_whole():
+        return _undoing.preview(organization_id, entries, at=at, now=now, reach_internal=True)
 
 
 def can_reverse(
@@ -195,95 +243,23 @@ def can_reverse(
     return None
 
 
-def _newest_first(entries: Sequence[EntryView]) -> list[int]:
+def _refuse_parts(organization_id: UUID, entries: Sequence[EntryView]) -> None:
     """
-    Return the places of these entries, the newest first.
+    Refuse to undo one of an exchange's two entries for itself: the client would have both.
 
-    Undone in that order a set is netted as a whole: what passed money on is undone before what
-    brought it, whatever the order they are named in.
+    :raises PartOfFxTransfer: the first of them; `index` says which, where there are several
     """
-    return sorted(range(len(entries)), key=lambda place: entries[place].id, reverse=True)
-
-
-@contextmanager
-def _index_of(order: Sequence[int]) -> Iterator[None]:
-    """Have a refusal's `index` say the place that the client gave the entry."""
-    try:
-        yield
-    except Refusal as refusal:
-        index = refusal.details.get("index")
-        if isinstance(index, int):
-            refusal.details["index"] = order[index]
-        raise
-
-
-def _lock(organization_id: UUID, entry_ids: Sequence[UUID]) -> list[EntryView]:
-    """Return the entries, read under the locks of all their accounts."""
-    first = [
-        queries.get_entry(organization_id=organization_id, entry_id=entry_id)
-        for entry_id in entry_ids
-    ]
-    # Their accounts are locked first, so that of two reversals the later one reads the earlier.
-    accounts = {posting.account_id for entry in first for posting in entry.postings}
-    queries.lock_balances(organization_id=organization_id, account_ids=accounts)
-    return [
-        queries.get_entry(organization_id=organization_id, entry_id=entry_id)
-        for entry_id in entry_ids
-    ]
-
-
-def _opposites(entries: Sequence[EntryView], at: ReversalTime) -> list[PostEntry]:
-    """Return the commands that undo these entries, or raise why one cannot be, with its place."""
-    ids = new_ids(len(entries))
-    commands = []
-    seen: set[UUID] = set()
-    for index, (entry, id_) in enumerate(zip(entries, ids, strict=True)):
-        try:
-            if entry.id in seen:
-                raise errors.AlreadyReversed(
-                    "The set names this journal entry twice.",
-                    journal_entry=encode_id("je", entry.id),
-                )
-            commands.append(_opposite(entry, id_, at=at, reference=None))
-        except Refusal as refusal:
-            if len(entries) > 1:
-                refusal.details["index"] = index
-            raise
-        seen.add(entry.id)
-    return commands
-
-
-def refuse_undone(entry: EntryView) -> None:
-    """
-    Refuse an entry that no reversal is for, whatever stands on its accounts.
-
-    :raises AlreadyReversed: if it was reversed
-    :raises NotReversible: if it is a reversal itself
-    """
-    if entry.reversed_by is not None:
-        raise _already(entry.reversed_by)
-    if entry.reverses is not None:
-        raise errors.NotReversible("A reversal is not reversed: post the entry again.")
-
-
-def _opposite(entry: EntryView, id_: UUID, *, at: ReversalTime, reference: str | None) -> PostEntry:
-    refuse_undone(entry)
-    return PostEntry(
-        id=id_,
-        legs=tuple(Leg(p.account_id, -p.amount_minor, p.currency) for p in entry.postings),
-        currency=entry.postings[0].currency,
-        kind="reversal",
-        reference=reference,
-        description=f"Reversal: {entry.description}"[:500] if entry.description else "Reversal",
-        effective_at=entry.effective_at if at == "original" else None,
-        reverses=entry.id,
+    made = queries.fx_transfers_of(
+        organization_id=organization_id, entry_ids=[entry.id for entry in entries]
     )
-
-
-def _already(reversal_id: UUID) -> Refusal:
-    return errors.AlreadyReversed(
-        "This journal entry was reversed.", reversal=encode_id("je", reversal_id)
-    )
+    for index, entry in enumerate(entries):
+        if entry.id in made and entry.reversed_by is None:
+            place = {"index": index} if len(entries) > 1 else {}
+            raise errors.PartOfFxTransfer(
+                "This journal entry is one of an FX transfer's two: undo the FX transfer.",
+                fx_transfer=encode_id("fx", made[entry.id].id),
+                **place,
+            )
 
 
 def _standing(organization_id: UUID, entry: EntryView, reference: str | None) -> UUID | None:
@@ -294,16 +270,3 @@ def _standing(organization_id: UUID, entry: EntryView, reference: str | None) ->
     )
     found = known.get(reference)
     return found.id if found is not None and found.id == entry.reversed_by else None
-
-
-def _record(
-    organization_id: UUID, entry: EntryView, reversal_id: UUID, *, reason: str, actor: Actor
-) -> None:
-    audit.record(
-        "ledger.reverse_entry",
-        ("ledger.journalentry", str(entry.id)),
-        organization_id=organization_id,
-        actor=actor,
-        reason=reason,
-        after={"reversal": encode_id("je", reversal_id)},
-    )

@@ -43,6 +43,7 @@ from apps.ledger.queries._fx import (
     account_sides,
     find_fx_transfer,
     fx_transfers,
+    fx_transfers_of,
     get_fx_transfer,
 )
 from apps.ledger.queries._history import (
@@ -226,6 +227,7 @@ __all__ = [
     "find_period",
     "find_waiting_portion",
     "fx_transfers",
+    "fx_transfers_of",
     "get_balance",
     "get_entry",
     "get_fx_transfer",

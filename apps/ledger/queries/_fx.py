@@ -39,6 +39,16 @@ def get_fx_transfer(*, organization_id: UUID, fx_transfer_id: UUID) -> FxTransfe
     return found
 
 
+def fx_transfers_of(*, organization_id: UUID, entry_ids: Iterable[UUID]) -> dict[UUID, FxTransfer]:
+    """Return the FX transfers that made these entries, by entry; most entries have none."""
+    asked = set(entry_ids)
+    rows = FxTransfer.objects.filter(
+        Q(sold_entry_id__in=asked) | Q(bought_entry_id__in=asked), organization_id=organization_id
+    )
+    made = {id_: row for row in rows for id_ in (row.sold_entry_id, row.bought_entry_id)}
+    return {id_: row for id_, row in made.items() if id_ in asked}
+
+
 def find_fx_transfer(*, organization_id: UUID, reference: str) -> FxTransfer | None:
     """Return the FX transfer that stands under this reference, or None."""
     rows = FxTransfer.objects.filter(organization_id=organization_id)

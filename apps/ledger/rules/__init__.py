@@ -9,6 +9,7 @@ from apps.ledger.rules.checks import lowest
 from apps.ledger.rules.engine import (
     CLOCK_SKEW,
     apply,
+    apply_together,
     touched,
 )
 from apps.ledger.rules.fx import (
@@ -94,6 +95,7 @@ __all__ = [
     "Transfer",
     "VoidHold",
     "apply",
+    "apply_together",
     "check_balanced",
     "check_fresh",
     "crossings",

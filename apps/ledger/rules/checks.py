@@ -132,14 +132,36 @@ def history(
 
     :raises LaterBalanceBelowFloor: if one of them would have been below the floor
     """
-    floor = balance.min_available_minor
     low, low_at = lowest(later, balance, at, now=now, freed=freed)
-    if floor is not None and low - amount < floor:
+    _above_floor(balance, low - amount, amount, max(low_at, at))
+
+
+def net_history(
+    before: LaterBalances, after: LaterBalances, balance: BalanceState, *, now: datetime | None
+) -> None:
+    """
+    Check what an act of several entries takes from each later balance, where it takes something.
+
+    :raises LaterBalanceBelowFloor: the lowest of those that would have been below the floor
+    """
+    found: list[tuple[int, int, datetime]] = []
+    for place, low in enumerate(after.lows):
+        taken = before.lows[place] - low
+        reserved = balance.pending_out if now is not None and after.instants[place] >= now else 0
+        if taken > 0:
+            found.append((low - reserved, taken, after.lows_at[place]))
+    if found:
+        _above_floor(balance, *min(found, key=lambda one: one[0]))
+
+
+def _above_floor(balance: BalanceState, left: int, amount: int, at: datetime) -> None:
+    floor = balance.min_available_minor
+    if floor is not None and left < floor:
         raise errors.LaterBalanceBelowFloor(
             "Dated so early, this would take a later balance below the floor.",
             ledger_account=encode_id("la", balance.id),
-            balance=low - amount,
-            balance_at=max(low_at, at).isoformat().replace("+00:00", "Z"),
+            balance=left,
+            balance_at=at.isoformat().replace("+00:00", "Z"),
             requested=amount,
             min_available=floor,
         )

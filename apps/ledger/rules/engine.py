@@ -60,6 +60,35 @@ def apply(state: State, commands: Sequence[Command]) -> tuple[State, list[Outcom
     return work.state, outcomes
 
 
+def apply_together(state: State, entries: Sequence[PostEntry]) -> tuple[State, list[Outcome]]:
+    """
+    Apply entries as one act, all or none: its funds are checked once, by what it all comes to.
+
+    No account lacks what another entry of the act brings it, in whatever order they are named.
+    An account that is paid out on the whole is checked against today's balance, and against every
+    later one at which the act as a whole has taken something away. Entries without a business time
+    of their own get one that they share; none is forced. What refuses one entry alone is its own
+    refusal, and `linked_command_failed` the others'; what refuses the whole is that of each.
+    """
+    work = _Work(state)
+    named = [state.balances[id_] for id_ in touched(entries)[0] if id_ in state.balances]
+    outcomes: list[Outcome] = []
+    for entry in entries:
+        try:
+            outcomes.append(_post_entry(work, entry, among=named))
+        except Refusal as refusal:
+            return state, [
+                _refused(other, refusal if other is entry else _linked_failed())
+                for other in entries
+            ]
+    try:
+        for account_id in dict.fromkeys(line[0] for o in outcomes for line in o.lines):
+            _check_net(state, work, account_id)
+    except Refusal as refusal:
+        return state, [_refused(entry, refusal) for entry in entries]
+    return work.state, outcomes
+
+
 def touched(commands: Sequence[Command]) -> tuple[set[UUID], set[UUID]]:
     """Return the accounts and the existing holds that commands name: what is to be locked."""
     accounts: set[UUID] = set()
@@ -250,7 +279,10 @@ def _affordable(
     return amount
 
 
-def _post_entry(work: _Work, command: PostEntry) -> Outcome:
+def _post_entry(
+    work: _Work, command: PostEntry, *, among: Sequence[BalanceState] | None = None
+) -> Outcome:
+    """Post one entry; `among` the accounts of the act it is part of, funds are checked by that."""
     legs = [
         (leg.account_id, leg.amount_minor, leg.currency or command.currency) for leg in command.legs
     ]
@@ -258,8 +290,12 @@ def _post_entry(work: _Work, command: PostEntry) -> Outcome:
     if known is not None:
         return _replay(command, known, tuple(legs))
     balances = _accounts(work.state, legs)
-    at = _effective(work, command.effective_at, *balances.values())
-    _check_funds(work, balances, legs, at, force=command.force)
+    at = _effective(work, command.effective_at, *balances.values(), *(among or ()))
+    if among is None:
+        _check_funds(work, balances, legs, at, force=command.force)
+    else:
+        for account_id, amount, _ in legs:
+            checks.room(balances[account_id], amount)
     lines = tuple(_post(work, balances[account], amount, at) for account, amount, _ in legs)
     if command.reference:
         work.known[command.reference] = KnownEntry(command.id, tuple(legs))
@@ -302,6 +338,15 @@ def _check_funds(
         checks.outflow(balance, amount if balance.credit_normal else -amount)
         checks.room(balance, amount)
         _check_later(work, balance, amount, _checked_from(work, at, force=force))
+
+
+def _check_net(before: State, work: _Work, account_id: UUID) -> None:
+    """Refuse what an act as a whole has taken from an account, if that breaks its floor."""
+    balance = before.balances[account_id]
+    checks.outflow(balance, balance.posted - work.balances[account_id].posted)
+    later = before.later.get(account_id)
+    if later is not None:
+        checks.net_history(later, work.later[account_id], balance, now=work.now)
 
 
 def _effective(work: _Work, asked: datetime | None, *balances: BalanceState) -> datetime | None:

@@ -1,0 +1,186 @@
+"""How entries are undone: read under locks, their opposites posted as one act, and kept."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+from uuid import UUID
+
+from apps.core import audit, transactions
+from apps.core.actors import Actor
+from apps.core.errors import Refusal
+from apps.core.ids import encode_id, new_ids
+from apps.ledger import errors, queries
+from apps.ledger.models import TransferBatch
+from apps.ledger.operations import _engine
+from apps.ledger.queries import EntryView
+from apps.ledger.rules import BalanceAfter, Leg, Outcome, PostEntry
+
+type ReversalTime = Literal["now", "original"]
+
+# Two transactions may reverse one entry at once; the later one runs again and finds it reversed.
+transactions.run_again_on_unique("journal_entry_is_reversed_once")
+
+
+@dataclass(frozen=True, slots=True)
+class ReversalResult:
+    """The entries that undid the asked ones, in their order; balances right after, or now."""
+
+    entry_ids: tuple[UUID, ...]
+    balances: tuple[BalanceAfter, ...] = ()
+
+
+def undo(
+    organization_id: UUID,
+    entries: Sequence[EntryView],
+    *,
+    at: ReversalTime,
+    reason: str,
+    actor: Actor,
+    now: datetime,
+    reach_internal: bool,
+) -> tuple[list[UUID], list[Outcome]]:
+    """Post the opposites of these entries as one act; return their ids, and what they left."""
+    commands = _opposites(entries, at)
+    outcomes = _engine.run_together(
+        organization_id=organization_id,
+        entries=commands,
+        actor=actor,
+        now=now,
+        reach_internal=reach_internal,
+    )
+    for entry, command in zip(entries, commands, strict=True):
+        record(organization_id, entry, command.id, reason=reason, actor=actor)
+    return [command.id for command in commands], outcomes
+
+
+def preview(
+    organization_id: UUID,
+    entries: Sequence[EntryView],
+    *,
+    at: ReversalTime,
+    now: datetime,
+    reach_internal: bool,
+) -> ReversalResult:
+    """Return what `undo` would leave, and write nothing."""
+    outcomes = _engine.preview_together(
+        organization_id=organization_id,
+        entries=_opposites(entries, at),
+        now=now,
+        reach_internal=reach_internal,
+    )
+    _engine.raise_first(outcomes)
+    return result((), outcomes)
+
+
+def lock(organization_id: UUID, entry_ids: Sequence[UUID]) -> list[EntryView]:
+    """Return the entries, read under the locks of all their accounts."""
+    first = read(organization_id, entry_ids)
+    # Their accounts are locked first, so that of two reversals the later one reads the earlier.
+    accounts = {posting.account_id for entry in first for posting in entry.postings}
+    queries.lock_balances(organization_id=organization_id, account_ids=accounts)
+    return read(organization_id, entry_ids)
+
+
+def read(organization_id: UUID, entry_ids: Sequence[UUID]) -> list[EntryView]:
+    return [
+        queries.get_entry(organization_id=organization_id, entry_id=entry_id)
+        for entry_id in entry_ids
+    ]
+
+
+def _opposites(entries: Sequence[EntryView], at: ReversalTime) -> list[PostEntry]:
+    """Return the commands that undo these entries, or raise why one cannot be, with its place."""
+    ids = new_ids(len(entries))
+    commands = []
+    seen: set[UUID] = set()
+    for index, (entry, id_) in enumerate(zip(entries, ids, strict=True)):
+        try:
+            if entry.id in seen:
+                raise errors.AlreadyReversed(
+                    "The set names this journal entry twice.",
+                    journal_entry=encode_id("je", entry.id),
+                )
+            commands.append(opposite(entry, id_, at=at, reference=None))
+        except Refusal as refusal:
+            if len(entries) > 1:
+                refusal.details["index"] = index
+            raise
+        seen.add(entry.id)
+    return commands
+
+
+def refuse_undone(entry: EntryView) -> None:
+    """
+    Refuse an entry that no reversal is for, whatever stands on its accounts.
+
+    :raises AlreadyReversed: if it was reversed
+    :raises NotReversible: if it is a reversal itself
+    """
+    if entry.reversed_by is not None:
+        raise _already(entry.reversed_by)
+    if entry.reverses is not None:
+        raise errors.NotReversible("A reversal is not reversed: post the entry again.")
+
+
+def opposite(entry: EntryView, id_: UUID, *, at: ReversalTime, reference: str | None) -> PostEntry:
+    """Return the command that undoes an entry, or raise as `refuse_undone` does."""
+    refuse_undone(entry)
+    return PostEntry(
+        id=id_,
+        legs=tuple(Leg(p.account_id, -p.amount_minor, p.currency) for p in entry.postings),
+        currency=entry.postings[0].currency,
+        kind="reversal",
+        reference=reference,
+        description=f"Reversal: {entry.description}"[:500] if entry.description else "Reversal",
+        effective_at=entry.effective_at if at == "original" else None,
+        reverses=entry.id,
+    )
+
+
+def _already(reversal_id: UUID) -> Refusal:
+    return errors.AlreadyReversed(
+        "This journal entry was reversed.", reversal=encode_id("je", reversal_id)
+    )
+
+
+def record(
+    organization_id: UUID, entry: EntryView, reversal_id: UUID, *, reason: str, actor: Actor
+) -> None:
+    audit.record(
+        "ledger.reverse_entry",
+        ("ledger.journalentry", str(entry.id)),
+        organization_id=organization_id,
+        actor=actor,
+        reason=reason,
+        after={"reversal": encode_id("je", reversal_id)},
+    )
+
+
+def keep(organization_id: UUID, batch_id: UUID, reversals: list[UUID], *, now: datetime) -> None:
+    """Keep what a request made, so that `replayed` says the same."""
+    TransferBatch.objects.create(
+        id=batch_id,
+        organization_id=organization_id,
+        mode="reversal",
+        entry_ids=reversals,
+        refusals={},
+        created_at=now,
+    )
+
+
+def replayed(organization_id: UUID, batch_id: UUID) -> ReversalResult:
+    batch = TransferBatch.objects.get(organization_id=organization_id, id=batch_id)
+    made = [id_ for id_ in batch.entry_ids if id_ is not None]
+    touched = queries.accounts_of_entries(organization_id=organization_id, entry_ids=made)
+    return ReversalResult(
+        tuple(made),
+        queries.balances_now(organization_id=organization_id, account_ids=sorted(touched)),
+    )
+
+
+def result(reversals: Sequence[UUID], outcomes: Sequence[Outcome]) -> ReversalResult:
+    return ReversalResult(
+        tuple(reversals),
+        tuple({after.id: after for o in outcomes for after in o.balances}.values()),
+    )

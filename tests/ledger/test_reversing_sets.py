@@ -1,0 +1,225 @@
+"""Undoing several entries is one act: funds are checked once, by what all of it comes to."""
+
+from datetime import timedelta
+from functools import partial
+
+import pytest
+
+from apps.core.errors import Refusal
+from apps.core.ids import encode_id, new_id
+from apps.core.invariants import breaches
+from apps.ledger import operations, rules
+from apps.ledger.errors import (
+    InsufficientFunds,
+    LaterBalanceBelowFloor,
+    LedgerAccountFrozen,
+    LinkedCommandFailed,
+)
+from apps.ledger.operations import AccountChange, MonitorTerms
+from apps.ledger.rules import AccountStatus, Leg, MonitorDirection, MonitorMeasure, PostEntry
+from tests.ledger.factories import (
+    ACTOR,
+    NOW,
+    balance,
+    create_organization,
+    fund,
+    open_account,
+    post_transfer,
+)
+from tests.ledger.naive import Account, Books
+from tests.ledger.rows import fingerprints
+from tests.ledger.test_monitors import told
+from tests.support import race
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+DAYS = [NOW - timedelta(days=9 - day) for day in range(6)]
+
+
+@pytest.fixture
+def books():
+    organization = create_organization()
+    ann, bob, cleo, dan = (
+        open_account(organization, f"wallets:{name}:EUR") for name in ("ann", "bob", "cleo", "dan")
+    )
+    return organization, ann, bob, cleo, dan
+
+
+@pytest.fixture
+def passed(books):
+    """100 out of ann's, 100 into it, and spent: on the whole, undoing both moves nothing there."""
+    organization, ann, bob, cleo, dan = books
+    fund(organization, ann, 100)
+    out = post_transfer(organization, ann, bob, 100, key="1").entry_id
+    fund(organization, cleo, 100)
+    back = post_transfer(organization, cleo, ann, 100, key="2").entry_id
+    post_transfer(organization, ann, dan, 100, key="3")
+    return out, back
+
+
+def undo(organization, entries, *, at="now", key="undo"):
+    return operations.reverse_entries(
+        organization_id=organization, entry_ids=entries, at=at, reason="", idempotency_key=key,
+        actor=ACTOR, now=NOW,
+    )  # fmt: skip
+
+
+def preview(organization, entries, *, at="now"):
+    return operations.preview_reversal(
+        organization_id=organization, entry_ids=entries, at=at, now=NOW
+    )
+
+
+class TestASet:
+    @pytest.mark.parametrize("turn", [1, -1])
+    @pytest.mark.parametrize("at", ["now", "original"])
+    def test_is_checked_by_what_it_comes_to_in_whatever_order(self, books, passed, turn, at):
+        organization, ann, bob, cleo, dan = books
+        dry = preview(organization, passed[::turn], at=at)
+
+        result = undo(organization, passed[::turn], at=at)
+
+        assert [balance(organization, id_).available for id_ in (ann, bob, cleo, dan)] == [
+            0, 0, 100, 100,
+        ]  # fmt: skip
+        assert dry.balances == result.balances
+        assert undo(organization, passed[::turn], at=at).entry_ids == result.entry_ids
+        assert breaches() == []
+
+    @pytest.mark.parametrize("turn", [1, -1])
+    def test_that_pays_out_too_much_is_refused_with_its_net_and_moves_nothing(self, books, turn):
+        organization, ann, bob, cleo, dan = books
+        fund(organization, cleo, 150)
+        fund(organization, ann, 40)
+        entries = [
+            post_transfer(organization, ann, bob, 40, key="1").entry_id,
+            post_transfer(organization, cleo, ann, 100, key="2").entry_id,
+        ]
+        post_transfer(organization, ann, dan, 50, key="3")
+        before = fingerprints("ledger_", "core_outbox", locks=False)
+
+        with pytest.raises(InsufficientFunds) as refused:
+            undo(organization, entries[::turn])
+        with pytest.raises(InsufficientFunds) as dry:
+            preview(organization, entries[::turn])
+
+        # 100 go back to cleo's, and 40 come from bob's: 60 of the 50 that are there.
+        assert refused.value.details == dry.value.details == {
+            "ledger_account": encode_id("la", ann),
+            "available": 50,
+            "requested": 60,
+            "min_available": 0,
+        }  # fmt: skip
+        assert fingerprints("ledger_", "core_outbox", locks=False) == before
+
+    @pytest.mark.parametrize("at", ["now", "original"])
+    @pytest.mark.parametrize("turn", [1, -1])
+    def test_with_funding_recorded_after_what_it_covers(self, books, at, turn):
+        organization, ann, bob, cleo, _ = books
+        world = open_account(organization, "wallets:world:EUR", floor=None)
+        post_transfer(organization, world, ann, 100, key="0", effective_at=DAYS[0])
+        spent = post_transfer(organization, ann, bob, 100, key="1", effective_at=DAYS[3])
+        funded = post_transfer(organization, world, ann, 100, key="2", effective_at=DAYS[1])
+        post_transfer(organization, ann, cleo, 100, key="3", effective_at=DAYS[4])
+
+        undo(organization, [spent.entry_id, funded.entry_id][::turn], at=at)
+
+        assert [balance(organization, id_).available for id_ in (ann, bob, cleo)] == [0, 0, 100]
+        assert breaches() == []
+
+    def test_at_the_original_times_is_checked_at_each_instant(self, books):
+        organization, ann, bob, cleo, _ = books
+        world = open_account(organization, "wallets:world:EUR", floor=None)
+        post_transfer(organization, world, cleo, 70, key="0", effective_at=DAYS[0])
+        brought = post_transfer(organization, cleo, ann, 70, key="1", effective_at=DAYS[1])
+        post_transfer(organization, ann, world, 50, key="2", effective_at=DAYS[2])
+        post_transfer(organization, world, ann, 30, key="3", effective_at=DAYS[3])
+        spent = post_transfer(organization, ann, bob, 50, key="4", effective_at=DAYS[4])
+        entries = [brought.entry_id, spent.entry_id]
+        post_transfer(organization, world, ann, 50, key="5", effective_at=DAYS[5])
+        before = fingerprints("ledger_", "core_outbox", locks=False)
+
+        with pytest.raises(LaterBalanceBelowFloor) as refused:
+            undo(organization, entries, at="original")
+
+        # Today it takes 20 of the 50; on the third day the 70 would have been missing.
+        assert refused.value.details == {
+            "ledger_account": encode_id("la", ann),
+            "balance": -50,
+            "balance_at": DAYS[2].isoformat().replace("+00:00", "Z"),
+            "requested": 70,
+            "min_available": 0,
+        }
+        assert fingerprints("ledger_", "core_outbox", locks=False) == before
+        undo(organization, entries, at="now", key="again")
+        assert balance(organization, ann).available == 30
+        assert breaches() == []
+
+    def test_names_the_entry_that_alone_cannot_be_undone(self, books, passed):
+        organization, _, bob, *_ = books
+        operations.change_client_account(
+            organization_id=organization, account_id=bob,
+            change=AccountChange(reason="asked", status=AccountStatus.FROZEN),
+            idempotency_key="freeze", actor=ACTOR, now=NOW,
+        )  # fmt: skip
+
+        with pytest.raises(LedgerAccountFrozen) as refused:
+            undo(organization, [passed[1], passed[0]])
+
+        assert refused.value.details["index"] == 1
+
+    def test_crosses_a_monitors_limit_as_one_act(self, books, passed):
+        organization, ann, *_ = books
+        fund(organization, ann, 120)
+        low, high = (
+            operations.create_monitor(
+                organization_id=organization,
+                terms=MonitorTerms(
+                    account_id=ann, measure=MonitorMeasure.AVAILABLE, direction=direction,
+                    threshold_minor=threshold,
+                ),
+                idempotency_key=direction, actor=ACTOR, now=NOW,
+            )
+            for direction, threshold in (
+                (MonitorDirection.BELOW, 100), (MonitorDirection.ABOVE, 150),
+            )
+        )  # fmt: skip
+
+        undo(organization, passed)
+
+        # Entry by entry it would have been at 220, and at 20 the other way round.
+        assert told(low) == told(high) == []
+
+    def test_is_undone_by_one_of_many_at_once(self, books, passed):
+        organization, ann, *_ = books
+
+        outcomes = race(
+            *[
+                partial(undo, organization, passed[:: 1 - 2 * (n % 2)], key=f"r{n}")
+                for n in range(6)
+            ]
+        )
+
+        refused = [outcome for outcome in outcomes if isinstance(outcome, Refusal)]
+        assert {refusal.code for refusal in refused} == {"already_reversed"}
+        assert len(refused) == 5
+        assert balance(organization, ann).available == 0
+        assert breaches() == []
+
+
+class TestAGuiltyEntry:
+    def test_leaves_nothing_of_those_before_it(self):
+        one, other, ghost = (new_id() for _ in range(3))
+        entries = [
+            PostEntry(id=new_id(), legs=(Leg(one, 5), Leg(to, -5)), currency="EUR", kind="x")
+            for to in (other, ghost)
+        ]
+        plain = [Account(id_, "EUR", credit_normal=True, floor=None) for id_ in (one, other)]
+        state = Books.of(plain).state(entries, NOW)
+
+        after, [fallen, guilty] = rules.apply_together(state, entries)
+
+        assert after is state
+        assert state.balances[one].version == 0
+        assert isinstance(fallen.refusal, LinkedCommandFailed)
+        assert guilty.refusal.code == "unknown_ledger_account"
