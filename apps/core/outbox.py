@@ -227,7 +227,7 @@ def relay(*, limit: int = 500, seconds_max: float = _TURN_SECONDS) -> int:
         # A claim sees past no backlog here (ADR 0115); but what it leased is not what is numbered.
         waiting |= dict.fromkeys(queries.list_unnumbered_organizations(limit=_ORGANIZATIONS_MAX))
     turns = deque(waiting)
-    while turns and time.monotonic() <= ends:
+    while turns:
         organization_id = turns.popleft()
         try:
             if _relay_portion(organization_id=organization_id) == _PORTION:
@@ -236,6 +236,8 @@ def relay(*, limit: int = 500, seconds_max: float = _TURN_SECONDS) -> int:
         # The boundary: a feed that cannot go on holds up no other. Its batches' leases lapse.
         except Exception:
             log.exception("feed_not_relayed", organization_id=str(organization_id))
+        if time.monotonic() > ends:
+            break
     if turns:
         # The time was over before theirs: what is left is for who comes next.
         left = set(turns)

@@ -125,7 +125,8 @@ def work_lane(lane: WebhookLane, *, policy: Policy) -> int:
 
     A fault of ours costs this lane a minute, and other lanes nothing.
     """
-    turn = _Turn(lane=lane)
+    begun = time.monotonic()
+    turn = _Turn(lane=lane, begun=begun, recorded_at=begun)
     sender = Sender(policy=policy)
     try:
         while (owed := operations.open_lane(lane=lane, limit=turn.room(), now=clock.now())) and (
@@ -149,9 +150,9 @@ class _Turn:
     """One holder's turn on a lane: what it sent and has not recorded, and since when."""
 
     lane: WebhookLane
+    begun: float
+    recorded_at: float
     made: int = 0
-    begun: float = field(default_factory=time.monotonic)
-    recorded_at: float = field(default_factory=time.monotonic)
     unrecorded: list[Attempt] = field(default_factory=list)
     seen: Seen = field(default_factory=Seen)
 

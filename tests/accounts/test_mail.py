@@ -363,8 +363,8 @@ class TestKeeping:
         Mail.objects.filter(id=stuck_one.id).update(state="quarantined", sent_at=None)
         age(old, days=91)
         age(young, days=89)
-        age(failed, days=91)
-        age(stuck_one, days=91)
+        age(failed, days=92)
+        age(stuck_one, days=93)
 
         assert operations.purge_mail() == 2
 

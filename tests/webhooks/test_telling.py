@@ -52,7 +52,11 @@ class TestDisabling:
         deliver()
 
         again = operations.disable_unreachable_endpoint(
-            organization_id=organization.id, endpoint_id=endpoint.id, is_gone=True, now=clock.now()
+            organization_id=organization.id,
+            endpoint_id=endpoint.id,
+            is_gone=True,
+            revision=endpoint.revision,
+            now=clock.now(),
         )
 
         assert again is False
@@ -110,8 +114,8 @@ class TestMoving:
         stranger = create_contact(create_organization(), "them@b.example", "technical")
         twin = accounts.get_test_twin(organization_id=organization.id)
         tester = create_contact(twin, "test@a.example", "technical")
-        api = Api(organization, "webhooks:write", "webhooks:read")
-        endpoint, _ = create_endpoint(organization, far.url)
+        api = Api(organization, "webhooks:write", "webhooks:read", "payouts:read")
+        endpoint, _ = create_endpoint(organization, far.url, event_types=["payout.*"])
 
         changed = api.patch(
             f"{PATH}/{encode_id('whe', endpoint.id)}", {"url": f"{far.url}{SECRET_PATH}"}
