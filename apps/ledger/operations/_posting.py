@@ -221,19 +221,31 @@ def _batch_result(
     outcomes: Sequence[Outcome],
 ) -> BatchResult:
     # Of an `up_to` the posted amount is the answer.
-    amounts = {o.entry_id: o.lines[0][1] for o in outcomes if o.entry_id and o.lines}
+    amounts = tuple([o.lines[0][1] if o.lines else None for o in outcomes])
     balances = _last_balances(outcomes)
-    asked_again = {o.entry_id for o in outcomes if o.entry_id and o.status == "replayed"}
-    before = list(asked_again - amounts.keys())
-    if before:
-        amounts.update(queries.entry_amounts(organization_id=organization_id, entry_ids=before))
-        balances += _standing(organization_id, before, but={b.id for b in balances})
+    if any(outcome.status == "replayed" for outcome in outcomes):
+        amounts, more = _asked_again(organization_id, outcomes, but={b.id for b in balances})
+        balances += more
     return BatchResult(
         batch_id=batch_id,
         entry_ids=tuple(entry_ids),
         refusals={i: o.refusal for i, o in enumerate(outcomes) if o.refusal is not None},
-        amounts=tuple([amounts.get(o.entry_id) if o.entry_id else None for o in outcomes]),
+        amounts=amounts,
         balances=balances,
+    )
+
+
+def _asked_again(
+    organization_id: UUID, outcomes: Sequence[Outcome], *, but: Collection[UUID]
+) -> tuple[tuple[int | None, ...], tuple[BalanceAfter, ...]]:
+    """Return all amounts, and the accounts, but for some, of what stood under its reference."""
+    amounts = {o.entry_id: o.lines[0][1] for o in outcomes if o.entry_id and o.lines}
+    known = {o.entry_id for o in outcomes if o.entry_id and o.status == "replayed"}
+    before = list(known - amounts.keys())
+    amounts.update(queries.entry_amounts(organization_id=organization_id, entry_ids=before))
+    return (
+        tuple([amounts.get(o.entry_id) if o.entry_id else None for o in outcomes]),
+        _standing(organization_id, before, but=but),
     )
 
 
