@@ -98,6 +98,11 @@ from apps.ledger.queries._monitors import (
     get_monitor,
     monitors,
 )
+from apps.ledger.queries._period_balances import (
+    movements_of,
+    period_movements,
+    stored_movements,
+)
 from apps.ledger.queries._periods import (
     CLOSES_AFTER,
     Blocker,
@@ -115,15 +120,12 @@ from apps.ledger.queries._periods import (
     lock_periods,
     month_of,
     months_to_close,
-    movements_of,
     next_to_close,
     oldest_transaction,
     own_transaction,
     period_blockers,
     period_bounds,
-    period_movements,
     periods,
-    stored_movements,
     view_period,
 )
 from apps.ledger.queries._recount import (

@@ -12,9 +12,8 @@ from django.db.models import Min, QuerySet
 from apps.accounts import queries as accounts
 from apps.core.wall_clock import day_of, first_instant_at
 from apps.ledger import errors
-from apps.ledger.models import LedgerAccount, MonthlyTotal, Period, PeriodBalance
+from apps.ledger.models import MonthlyTotal, Period
 from apps.ledger.queries import _history_sql as sql
-from apps.ledger.queries._trial_balance import AccountMovement, movements_between
 from apps.ledger.rules.months import first_of, next_month
 from apps.ledger.states import PeriodState
 
@@ -358,61 +357,3 @@ def oldest_transaction() -> int:
         cursor.execute(_OLDEST)
         [number] = cursor.fetchone() or [0]
         return int(number)
-
-
-# --- The trial balance of a month ---------------------------------------------------------------
-
-
-def period_movements(
-    *, organization_id: UUID, month: date, code_prefix: str = "", currency: str = ""
-) -> list[AccountMovement]:
-    """Return a month's trial balance: the one stored with its close, or as it stands by now."""
-    view = view_period(organization_id=organization_id, month=month)
-    return movements_of(view, code_prefix=code_prefix, currency=currency)
-
-
-def movements_of(
-    view: PeriodView, *, code_prefix: str = "", currency: str = ""
-) -> list[AccountMovement]:
-    """Return the same of a month that was read before."""
-    if view.row is not None and view.is_stored:
-        lines = stored_movements(view.row)
-        branch = code_prefix.rstrip(":")
-        return [
-            line
-            for line in lines
-            if (not currency or line.currency == currency)
-            and (not branch or line.code == branch or line.code.startswith(f"{branch}:"))
-        ]
-    return movements_between(
-        organization_id=view.organization_id,
-        since=view.starts_at,
-        until=view.ends_at,
-        code_prefix=code_prefix,
-        currency=currency,
-    )
-
-
-def stored_movements(period: Period, *, closing: int | None = None) -> list[AccountMovement]:
-    """Return the trial balance stored at one closing of a period, by default the last."""
-    stored = PeriodBalance.objects.filter(
-        organization_id=period.organization_id,
-        month=period.month,
-        closing=period.closings if closing is None else closing,
-    )
-    rows = {row.account_id: row for row in stored}
-    named = LedgerAccount.objects.filter(
-        organization_id=period.organization_id, id__in=list(rows)
-    ).order_by("code")
-    return [
-        AccountMovement(
-            account.id,
-            account.code,
-            account.type,
-            account.currency,
-            rows[account.id].opening_minor,
-            rows[account.id].debits_minor,
-            rows[account.id].credits_minor,
-        )
-        for account in named
-    ]
