@@ -1,6 +1,7 @@
 from typing import override
 
 from django.apps import AppConfig
+from django.core import checks
 
 
 class LedgerConfig(AppConfig):
@@ -10,5 +11,7 @@ class LedgerConfig(AppConfig):
     @override
     def ready(self) -> None:
         from apps.ledger import tasks  # noqa: PLC0415  (models are ready only now)
+        from apps.ledger.management import rights  # noqa: PLC0415
 
         tasks.register()
+        checks.register(rights.books_are_out_of_reach, checks.Tags.database, deploy=True)

@@ -1,5 +1,6 @@
 """The bases themselves: pages by key, cells, and the checks that refuse another kind of screen."""
 
+import base64
 from types import SimpleNamespace
 
 import pytest
@@ -56,6 +57,17 @@ class TestPagesByKey:
         page, before, _ = Keyset().page(Organization.objects.all(), after=token)
 
         assert page[0].pk == max(row.pk for row in organizations)
+        assert before == ""
+
+    def test_show_the_first_page_for_half_a_character(self, organizations):
+        key = f'["\\ud800","{organizations[0].pk}"]'.encode()
+        token = base64.urlsafe_b64encode(key).decode()
+
+        page, before, _ = Keyset(("name",), descending=False).page(
+            Organization.objects.all(), after=token
+        )
+
+        assert page[0].pk == min(organizations, key=lambda row: (row.name, row.pk)).pk
         assert before == ""
 
     def test_count_up_to_a_bound(self, organizations):

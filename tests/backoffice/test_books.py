@@ -1,5 +1,6 @@
 """The screens of the books: the tree of accounts, statements, months, trial balances."""
 
+import base64
 import csv
 import hashlib
 import io
@@ -358,6 +359,9 @@ class TestAnAccount:
             "x",
             "2026-06-01T00:00:00~1",
             "2026-06-01T00:00:00+00:00~99999999999999999999",
+            "2026-05-01T00:00:00+00:00~0",
+            "0001-01-01T00:00:00+00:00~1",
+            "0001-01-01T00:00:00+14:00~1",
         ):
             shown = house.rows(house.page(url, period="2026-06", after=after))
             # A place that is none is the first page.
@@ -365,6 +369,9 @@ class TestAnAccount:
                 ["−30.00 EUR", "70.00 EUR"],
                 ["−5.00 EUR", "65.00 EUR"],
             ]
+        for after in ("2026-07-01T00:00:00+00:00~1", "9999-12-31T23:59:59.999999-14:00~1"):
+            text = house.page(url, period="2026-06", after=after)
+            assert "Nothing was posted here" in text
 
 
 class TestTheJournal:
@@ -456,6 +463,15 @@ class TestTheJournal:
     @pytest.mark.parametrize("after", ["x", "%%%", "WyJ4Il0", "\x00"])
     def test_shows_its_first_page_for_a_place_that_is_not_its_own(self, house, after):
         assert self.shown(house, kind="fee", after=after) == "f"
+
+    @pytest.mark.parametrize("year", ["0001", "9999"])
+    def test_stays_up_for_a_place_at_an_end_of_time(self, house, year):
+        place = f"effective_at|0|{year}-12-31T23:59:59.999999+00:00|{'0' * 32}|0".encode()
+        after = base64.urlsafe_b64encode(place).decode().rstrip("=")
+
+        found = self.shown(house, kind="fee", effective_from="2026-05-31", after=after)
+
+        assert found == ("" if year == "0001" else "f")
 
     def test_is_searched_in_one_organization_that_one_sees(self, house):
         other = House()

@@ -287,6 +287,10 @@ class TestFields:
             ({"truth": "true"}, ["/truth"]),
             ({"metadata": {"k": "x" * 501}}, ["/metadata/k"]),
             ({"metadata": {"": "x"}}, ["/metadata"]),
+            # Written otherwise, both keys are one; and what is short enough may become too long.
+            ({"metadata": {"\u00e9": "x", "e\u0301": "y"}}, ["/metadata"]),
+            ({"metadata": {"\ufb2c" * 13: "x"}}, ["/metadata"]),
+            ({"metadata": {"k": "\ufb2c" * 166}}, ["/metadata/k"]),
         ],
         ids=ascii,
     )

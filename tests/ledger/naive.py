@@ -292,12 +292,13 @@ class Books:
         legs = self._legs(command, command.amount_minor)
         for hold in self.holds.values():
             if command.reference and hold.reference == command.reference and hold.status == "open":
-                asked = (*legs, command.multi_capture)
+                asked = (*legs, command.multi_capture, command.expires_at)
                 amount = hold.amount_minor
                 stands = (
                     (hold.debit_account_id, amount, hold.currency),
                     (hold.credit_account_id, -amount, hold.currency),
                     hold.multi_capture,
+                    hold.expires_at,
                 )
                 if asked != stands:
                     raise No("reference_reused")

@@ -3,7 +3,9 @@
 import contextlib
 
 import pytest
+from django.core import checks
 from django.core.management import call_command
+from django.core.management.base import SystemCheckError
 from django.db import ProgrammingError, connection
 
 from apps.core import outbox
@@ -108,6 +110,44 @@ def test_changes_nothing_that_was_written(role, table):
     change = f"UPDATE {table} SET organization_id = organization_id"
     with acting_as(role) as cursor, pytest.raises(ProgrammingError, match="permission denied"):
         cursor.execute(change)
+
+
+class TestTheCheckOfADeployment:
+    @staticmethod
+    def found() -> list[str]:
+        """Return what `check --deploy --database default` says of who is connected."""
+        told = checks.run_checks(
+            tags=[checks.Tags.database], include_deployment_checks=True, databases=["default"]
+        )
+        return [one.msg for one in told if one.id == "kassa.E020"]
+
+    def test_is_content_with_a_role_that_was_given_its_rights(self, role):
+        with acting_as(role):
+            assert self.found() == []
+
+    def test_names_each_table_and_what_is_too_much(self, role):
+        with connection.cursor() as cursor:
+            cursor.execute(f"GRANT DELETE ON ledger_balance TO {role}")
+            cursor.execute(f"GRANT UPDATE (currency), TRUNCATE ON ledger_posting TO {role}")
+
+        with acting_as(role):
+            assert self.found() == [
+                f"{role} may DELETE ledger_balance.",
+                f"{role} may UPDATE, TRUNCATE ledger_posting.",
+            ]
+
+    def test_refuses_the_owner_of_the_tables(self):
+        told = self.found()
+
+        assert len(told) == len(APPEND_ONLY) + len(CHANGING)
+        assert all(" may own, " in line for line in told)
+
+    def test_fails_the_command(self):
+        with pytest.raises(SystemCheckError, match="ledger_posting"):
+            call_command("check", deploy=True, databases=["default"], fail_level="ERROR")
+
+    def test_is_silent_where_no_deployment_is_checked(self):
+        call_command("check", databases=["default"])
 
 
 def test_switches_no_guard_off(role):

@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from apps.ledger import errors, queries
-from apps.ledger.queries import _history, _statement
+from apps.ledger.queries import Position, _history, _statement
 from tests.ledger.factories import create_organization, open_account
 from tests.ledger.histories import Move, write_history, write_totals
 
@@ -206,6 +206,34 @@ class TestGetStatement:
         assert [line.amount_minor for line in found.lines] == [30, 7]
         assert [line.balance_after_minor for line in found.lines] == [70, 68]
         assert (found.opening_minor, found.closing_minor) == (0, 68)
+
+    @pytest.mark.parametrize("clock", ["effective", "recorded"])
+    def test_goes_on_within_its_window_whatever_the_place(self, clock):
+        organization, (ann, bob, bank, _) = create_books()
+        day = timedelta(days=1)
+        write_history(
+            organization,
+            [
+                Move(bank, ann, 100, START, START),
+                Move(ann, bob, 30, START + day, START + day),
+                Move(ann, bob, 7, START + 2 * day, START + 2 * day),
+            ],
+        )
+        end = datetime.max.replace(tzinfo=UTC)
+
+        def lines(place):
+            found = queries.get_statement(
+                organization_id=organization, account_id=ann, since=START + day,
+                until=START + 2 * day, clock=clock, after=place,
+            )  # fmt: skip
+            assert (found.opening_minor, found.closing_minor, found.next) == (100, 70, None)
+            return [(line.amount_minor, line.balance_after_minor) for line in found.lines]
+
+        # Of an earlier window, whose lines are in the opening balance; and of no window at all.
+        for at in (START - day, START, datetime.min.replace(tzinfo=UTC)):
+            assert lines(Position(at, 0)) == [(30, 70)]
+        for place in (Position(START + day, 2), Position(START + 3 * day, 3), Position(end, 9)):
+            assert lines(place) == []
 
     def test_of_an_account_of_nobody_is_refused(self):
         organization, _ = create_books()

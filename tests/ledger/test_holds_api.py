@@ -194,6 +194,26 @@ class TestHolds:
         assert dry.json() == first.json() | {"dry_run": True}
         assert (other.status_code, other.json()["code"]) == (422, "reference_reused")
 
+    def test_of_one_reference_end_at_the_same_time(self, books):
+        api, organization, ann, bob = books
+        soon = {"reference": "order-1", "expires_at": "2199-01-01T00:05:00Z"}
+        late = {"reference": "order-2", "expires_at": "2199-01-01T00:05:00.000001Z"}
+        api.post("holds", moved(ann, bob, 10, reference="order-1"))
+        stands = api.post("holds", moved(ann, bob, 10, **late))
+
+        again = api.post("holds", moved(ann, bob, 10, **late))
+        refused = [
+            api.post("holds", moved(ann, bob, 10, **asked))
+            for asked in (soon, soon | {"reference": "order-2"}, {"reference": "order-2"})
+        ]
+
+        assert again.json() == stands.json()
+        assert [(one.status_code, one.json()["code"]) for one in refused] == [
+            (422, "reference_reused")
+        ] * 3
+        assert Hold.objects.count() == 2
+        assert balance(organization, ann).pending_out == 20
+
     def test_are_read_with_the_balance_at_once(self, books):
         api, _, ann, bob = books
         ids = [api.post("holds", moved(ann, bob, n)).json()["hold"]["id"] for n in (5, 7)]

@@ -7,6 +7,7 @@ from functools import partial
 
 import pytest
 from django.core.management import CommandError, call_command
+from msgspec import Raw
 
 from apps.accounts.models import Organization
 from apps.core import outbox
@@ -15,6 +16,7 @@ from apps.core.ids import new_id
 from apps.core.invariants import breaches
 from apps.core.models import OutboxEvent
 from apps.ledger import errors, operations, queries
+from apps.ledger.formats import journal
 from apps.ledger.models import BalanceMonitor, FxTransfer, Hold, LedgerAccount, Period
 from apps.ledger.operations import (
     CaptureRequest,
@@ -384,6 +386,47 @@ class TestRefusals:
         rewrite(file, number, {"amount": 99_00})
 
         refused(file, f"The file: {ANN} ends at -3501 available, below its floor 0")
+
+    def test_a_text_that_postgres_has_not_anywhere(self, file):
+        names = {"description", "reference", "actor", "source", "kind"}
+        tried = set()
+        for line in file.read_bytes().splitlines():
+            given = json.loads(line)
+            for name in names & given.keys():
+                tried.add((given["type"], name))
+                for text in (r"\u0000", r"\ud800", r"\ud800\u0041", r"\udc00x"):
+                    forged = json.dumps(given | {name: "MARK"}).replace("MARK", text)
+                    with pytest.raises(ValueError, match=r"surrogate|regex|truncated|JSON"):
+                        journal.parse_line(forged.encode())
+
+        assert tried >= {
+            ("entry", "description"), ("entry", "reference"), ("entry", "actor"), ("entry", "kind"),
+            ("fx_transfer", "source"), ("hold", "reference"), ("monitor", "description"),
+        }  # fmt: skip
+
+    @pytest.mark.parametrize(
+        "metadata",
+        [r'{"a": ["\u0000"]}', r'{"\u0000": ""}', r'{"a": {"\ud800": 1}}', r'{"a": "\udc00x"}',
+         '{"a": 1e999}'],
+    )  # fmt: skip
+    def test_metadata_that_postgres_has_not_whatever_line_it_is_of(self, file, metadata):
+        lines = file.read_bytes().splitlines(keepends=True)
+        number, line = next(
+            (number, json.loads(line)) for number, line in enumerate(lines, 1) if b'"hold"' in line
+        )
+        forged = json.dumps(line | {"metadata": "MARK"}).replace('"MARK"', metadata)
+        lines[number - 1] = forged.encode() + b"\n"
+        file.write_bytes(b"".join(lines))
+
+        refused(file, f"Line {number}: ")
+
+        with pytest.raises(ValueError, match="without NUL"):
+            journal.parse_metadata(Raw(metadata.encode()))
+
+    def test_metadata_may_speak_of_an_escape(self):
+        assert journal.parse_metadata(Raw(rb'{"a": "\\u0000 \ud83d\ude00"}')) == {
+            "a": "\\u0000 \U0001f600"
+        }
 
     def test_a_line_out_of_place(self, file):
         lines = file.read_bytes().splitlines(keepends=True)

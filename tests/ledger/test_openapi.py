@@ -100,7 +100,7 @@ class TestAnswers:
             ("holds", {"surprise": 1}, 400),
             ("holds/ho_01kb1mzxe5f0q8w3v6y2n4r7ta/void", None, 404),
             ("journal-entries/je_01kb1mzxe5f0q8w3v6y2n4r7ta/reversal", None, 404),
-            ("periods/2026-06/close", {"reason": "It is over"}, 409),
+            ("periods/2199-06/close", {"reason": "It is over"}, 422),
         ],
     )
     def test_that_refuse_are_problems_as_the_document_has_them(self, path, body, status):

@@ -14,6 +14,7 @@ from django.db import IntegrityError, connection
 from apps.accounts.models import Organization
 from apps.core.actors import Actor
 from apps.core.errors import Refusal
+from apps.core.ids import new_id
 from apps.core.models import AuditEvent, OutboxEvent
 from apps.ledger import errors, operations, queries, tasks
 from apps.ledger.models import Period, PeriodBalance
@@ -181,12 +182,63 @@ class TestClosing:
         assert books.begin(now=JUNE_ENDS + timedelta(hours=1)).state == "closing"
 
     def test_goes_in_the_order_of_months(self, books):
+        books.close(MAY)
+
         with pytest.raises(errors.PeriodOutOfOrder) as refused:
             books.begin(JULY)
 
         assert refused.value.details == {"period": "2026-06"}
         books.close()
         assert books.close(JULY).state == "closed"
+
+    def test_of_any_month_first_closes_all_before_it(self, books):
+        """One entry of a client is dated decades ago by a slip."""
+        begun = datetime(1970, 1, 1, tzinfo=UTC)
+        may = datetime(2026, 5, 15, tzinfo=UTC)
+        Organization.objects.filter(id=books.id).update(time_zone="America/New_York")
+        # Somebody asked for May, and then nobody agreed.
+        committed(operations.prepare_close)(organization_id=books.id, month=MAY, now=LATER)
+        books.post(2_00, begun, key="slip")
+        seal(books.id)
+
+        books.close()
+
+        assert books.stored() == {
+            books.bank: (0, 100_00, 0),
+            books.ann: (2_00, 0, 100_00),
+            books.bob: (-2_00, 0, 0),
+        }
+        for month in (date(1969, 12, 1), date(2000, 2, 1), MAY):
+            view = queries.view_period(organization_id=books.id, month=month)
+            assert (view.state, view.is_stored) == ("closed", False)
+            assert queries.period_movements(organization_id=books.id, month=month)
+            with pytest.raises(errors.PeriodClosedAlready):
+                books.begin(month)
+        for n, at in enumerate((begun, may)):
+            with pytest.raises(errors.PeriodClosed):
+                books.post(1, at, key=f"late-{n}")
+            with pytest.raises(IntegrityError, match="is closed"), connection.cursor() as cursor:
+                insert_entry(cursor, books, 5, at, id_=str(new_id()))
+        listed = queries.list_periods(organization_id=books.id, now=LATER)
+        assert len(listed) == 5 * 12 + 1
+        assert (listed[-1].name, listed[3].name, listed[3].state) == (
+            "2021-08", "2026-05", "closed",
+        )  # fmt: skip
+        [blocker] = queries.period_blockers(organization_id=books.id, month=MAY, now=LATER)
+        assert blocker.code == "period_closed_already"
+
+    def test_of_a_month_that_was_opened_again_comes_before_later_ones(self, books):
+        books.close()
+        books.close(JULY)
+        books.reopen(JULY)
+        books.reopen()
+
+        with pytest.raises(errors.PeriodOutOfOrder) as refused:
+            books.begin(JULY)
+
+        assert refused.value.details == {"period": "2026-06"}
+        assert queries.months_to_close(organization_id=books.id, now=LATER) == [JUNE]
+        assert books.close().closings == 2
 
     def test_of_a_month_before_the_closed_one_is_refused_as_it_is_closed_with_it(self, books):
         books.close()
@@ -517,6 +569,10 @@ class TestListPeriods:
         ]
         assert found[2].ends_at == JUNE_ENDS
         assert queries.next_to_close(organization_id=books.id) == JULY
+
+    def test_offers_every_month_that_is_over_until_one_was_closed(self, books):
+        assert queries.next_to_close(organization_id=books.id) is None
+        assert queries.months_to_close(organization_id=books.id, now=LATER) == [JUNE, JULY]
 
     def test_of_books_without_an_entry_is_the_current_month(self):
         organization = create_organization()

@@ -11,7 +11,7 @@ from apps.core import context
 from apps.core.idempotency import IdempotencyKeyReused
 from apps.core.ids import encode_id
 from apps.core.invariants import breaches
-from apps.core.models import IdempotencyKey, OutboxEvent
+from apps.core.models import AuditEvent, IdempotencyKey, OutboxEvent
 from apps.ledger import operations, queries
 from apps.ledger.errors import (
     InsufficientFunds,
@@ -283,6 +283,66 @@ class TestPostTransfers:
         assert second.refusals[1].details == first.refusals[1].details
         assert balance(organization, bob).available == 50_00
         assert breaches() == []
+
+    def test_under_a_new_key_answers_what_its_references_stand_for(self, books):
+        organization, ann, bob = books
+        eve = open_account(organization, "wallets:eve:EUR")
+        requests = [
+            self.request(ann, bob, 60_00, reference="a"),
+            self.request(ann, bob, 90_00, reference="b", up_to=True),
+        ]
+        first = self.batch(organization, requests[:1], mode="atomic")
+        later = [*requests, self.request(ann, eve, 5_00, reference="c")]
+        post_transfer(organization, bob, ann, 10_00, key="between")
+
+        # The first stands, the second moves what is left, which leaves nothing for the third.
+        preview = operations.preview_batch(
+            organization_id=organization, transfers=later, mode="independent", now=NOW
+        )
+        second = self.batch(organization, later, mode="independent", key="b-2")
+        before = rows()[:2]
+        third = self.batch(organization, requests[:1], mode="atomic", key="b-3")
+
+        assert second.entry_ids[0] == first.entry_ids[0] == third.entry_ids[0]
+        assert (first.amounts, third.amounts) == ((60_00,), (60_00,))
+        assert preview.amounts == second.amounts == (60_00, 50_00, None)
+        assert second.refusals[2].code == "insufficient_funds"
+        for result in (preview, second, third):
+            assert {one.id: (one.posted, one.available) for one in result.balances} == {
+                ann: (0, 0), bob: (100_00, 100_00),
+            }  # fmt: skip
+        assert rows()[:2] == before
+        assert breaches() == []
+
+    def test_of_a_thousand_replays_takes_as_many_statements_as_of_one(self, books):
+        organization, ann, bob = books
+        counts = []
+        for size in (1, 1_000):
+            requests = [self.request(ann, bob, 1, reference=f"{size}-{n}") for n in range(size)]
+            self.batch(organization, requests, mode="atomic", key=f"first-{size}")
+
+            with CaptureQueriesContext(connection) as captured:
+                again = self.batch(organization, requests, mode="atomic", key=f"again-{size}")
+
+            assert again.amounts == (1,) * size
+            counts.append(len(captured))
+
+        assert counts[0] == counts[1]
+
+    def test_that_is_forced_writes_its_trail_by_one_statement(self, books):
+        organization, ann, bob = books
+        counts = []
+        for size in (1, 50):
+            requests = [self.request(ann, bob, 1, force=True)] * size
+
+            with CaptureQueriesContext(connection) as captured:
+                self.batch(organization, requests, mode="atomic", key=f"forced-{size}")
+
+            counts.append(len(captured))
+        trail = AuditEvent.objects.filter(act="ledger.force_transfer")
+
+        assert counts[0] == counts[1]
+        assert len({row.subject_id for row in trail}) == trail.count() == 51
 
     def test_atomic_names_the_first_refused_and_moves_nothing(self, books):
         organization, ann, bob = books

@@ -228,7 +228,7 @@ def _month_of(organization: Organization, month: date, asked: Mapping[str, str])
     return {
         "month": f"{month:%B %Y}",
         "state": cells.state(view.state, tone="good" if view.state == "closed" else ""),
-        "is_stored": view.state == "closed" and view.row is not None,
+        "is_stored": view.is_stored,
         "balances": [
             (one.total, one.total.is_balanced, _movement_table(one, asked["period"]))
             for one in found

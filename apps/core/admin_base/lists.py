@@ -81,6 +81,8 @@ class Keyset:
         try:
             raw = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4))
             values = [str(value) for value in json.loads(raw)] if token else []
+            # JSON can spell half of a surrogate pair, which is no text for Postgres either.
+            "".join(values).encode()
         except (binascii.Error, ValueError, TypeError):
             values = []
         # A key that is not ours shows the first page.

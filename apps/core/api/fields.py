@@ -374,6 +374,7 @@ class MetadataField(serializers.Field[dict[str, str], Any, dict[str, str], Any])
         "invalid": "Metadata is an object of texts.",
         "keys": f"Metadata has at most {METADATA_KEYS_MAX} keys.",
         "key": f"A key has 1 to {METADATA_KEY_BYTES_MAX} bytes.",
+        "twice": "Two keys are the same text, written with other characters.",
         "value": f"A value is a text of at most {METADATA_VALUE_BYTES_MAX} bytes.",
     }
 
@@ -394,17 +395,25 @@ class MetadataField(serializers.Field[dict[str, str], Any, dict[str, str], Any])
             self.fail("invalid")
         if len(data) > METADATA_KEYS_MAX:
             self.fail("keys")
-        cleaned = {}
+        cleaned: dict[str, str] = {}
         for key, value in data.items():
-            if not 0 < len(key.encode()) <= METADATA_KEY_BYTES_MAX:
-                self.fail("key")
-            if not isinstance(value, str) or len(value.encode()) > METADATA_VALUE_BYTES_MAX:
-                raise serializers.ValidationError({key: [self.error_messages["value"]]})
+            # Before normalising, whose work grows with the text, and again of what came of it.
+            self._require_length(key, key, value)
             try:
-                cleaned[clean_text(key)] = clean_text(value)
+                name, held = clean_text(key), clean_text(value)
             except serializers.ValidationError as refused:
                 raise serializers.ValidationError({key: refused.detail}) from None
+            self._require_length(key, name.encode(), held.encode())
+            if name in cleaned:
+                self.fail("twice")
+            cleaned[name] = held
         return cleaned
+
+    def _require_length(self, key: str, name: str | bytes, value: object) -> None:
+        if not 0 < len(name) <= METADATA_KEY_BYTES_MAX:
+            self.fail("key")
+        if not isinstance(value, str | bytes) or len(value) > METADATA_VALUE_BYTES_MAX:
+            raise serializers.ValidationError({key: [self.error_messages["value"]]})
 
     @override
     def to_representation(self, value: dict[str, str]) -> dict[str, str]:

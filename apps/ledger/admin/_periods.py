@@ -46,7 +46,9 @@ def _close_is_off(period: Period, _user: Any) -> str:  # noqa: ANN401  (the sign
     if period.state != PeriodState.OPEN:
         return f"It is {period.state} already."
     stops = [
-        one.text for one in _found(period) if one.code in {"period_not_over", "period_out_of_order"}
+        one.text
+        for one in _found(period)
+        if one.code in {"period_not_over", "period_out_of_order", "period_closed_already"}
     ]
     return " ".join(stops)
 
@@ -115,7 +117,9 @@ def request_reopen(
 class CloseForm(ActForm):
     """Which organization's next month is to be closed."""
 
-    period = forms.ChoiceField(help_text="Months close in order: the oldest open one is in turn.")
+    period = forms.ChoiceField(
+        help_text="Months close in order. The first may be any: all before it is closed with it."
+    )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
         super().__init__(*args, **kwargs)
@@ -135,10 +139,13 @@ class CloseForm(ActForm):
 
 
 def next_months(user: Any) -> list[tuple[Organization, date]]:  # noqa: ANN401  (the person)
-    """Return the month in turn of each organization this person may see."""
+    """Return the month in turn, or those that may be, of each organization this person may see."""
     seen = for_staff(user, Organization.objects.order_by("id"), column="id")[:ORGANIZATIONS_MAX]
-    found = [(one, queries.next_to_close(organization_id=one.id)) for one in seen]
-    return [(one, month) for one, month in found if month is not None]
+    return [
+        (one, month)
+        for one in seen
+        for month in queries.months_to_close(organization_id=one.id, now=clock.now())
+    ]
 
 
 @admin.register(Period)

@@ -79,7 +79,8 @@ class PeriodCollection(ApiView):
     shapes: ClassVar = {
         "GET": Shape(
             response=PeriodList,
-            summary="List every month from the first entry on, newest first, on one page",
+            summary="List the months from the first entry on, newest first, on one page: those of"
+            " five years, and all that somebody asked to close",
             example=examples.LIST_PERIODS,
         )
     }

@@ -8,6 +8,8 @@ chain.
 """
 
 import json
+import math
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, date, datetime, timedelta
 from typing import Annotated, Final
@@ -20,6 +22,7 @@ from apps.ledger.rules.chain import EntryContent, SealedPosting
 FORMAT: Final = "kassa.journal.2"
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
 # Postgres' bigint; and text without the one character that Postgres cannot store.
 type Integer = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
@@ -223,10 +226,30 @@ def parse_metadata(raw: Raw) -> dict[str, object]:
     if bytes(raw) == b"{}":
         return {}
     value = json.loads(bytes(raw), parse_constant=_refuse_constant)
-    if not isinstance(value, dict) or "\\u0000" in str(bytes(raw), "utf-8"):
-        msg = "metadata is an object without NUL"
+    if not isinstance(value, dict) or not all(_is_storable(part) for part in _parts(value)):
+        msg = "metadata is an object without NUL, half characters and numbers beyond any"
         raise ValueError(msg)
     return value
+
+
+def _parts(value: object) -> Iterator[object]:
+    """Yield every text and number of a value, keys too."""
+    if isinstance(value, dict):
+        yield from value
+        for held in value.values():
+            yield from _parts(held)
+    elif isinstance(value, list):
+        for held in value:
+            yield from _parts(held)
+    else:
+        yield value
+
+
+def _is_storable(part: object) -> bool:
+    """Say whether Postgres has this text or number; JSON can spell 1e999 and half of a pair."""
+    if isinstance(part, str):
+        return "\0" not in part and not _SURROGATE.search(part)
+    return not isinstance(part, float) or math.isfinite(part)
 
 
 def _refuse_constant(name: str) -> object:

@@ -69,7 +69,7 @@ def post_entry(
         atomic=True,
         reach_internal=False,
     )
-    _grouping.record_force(organization_id, outcome, actor)
+    _grouping.record_forced(organization_id, [(outcome, actor, None)])
     entry_id = outcome.entry_id or claim.resource_id
     if entry_id != claim.resource_id:
         # Its reference stood for an entry already: from now on the key stands for that one too.

@@ -9,7 +9,7 @@ no timer and no thread of its own: an idle system posts at once, a busy one fill
 """
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -239,6 +239,13 @@ def _post(*, organization_id: UUID, group: Sequence[Ticket]) -> list[Answer]:
         )
         for ticket, outcome in zip(fresh, outcomes, strict=True):
             answers[ticket.asked.key] = _decided(organization_id, ticket, outcome)
+        record_forced(
+            organization_id,
+            [
+                (outcome, ticket.actor, ticket.origin.request_id)
+                for ticket, outcome in zip(fresh, outcomes, strict=True)
+            ],
+        )
         idempotency.refuse_many(
             organization_id,
             [
@@ -268,32 +275,37 @@ def _decided(organization_id: UUID, ticket: Ticket, outcome: Outcome) -> Answer:
     if entry_id != ticket.asked.resource_id:
         # Its reference stood for an entry already: from now on the key stands for that one too.
         idempotency.answer_with(organization_id, ticket.asked.key, entry_id)
-    record_force(organization_id, outcome, ticket.actor, request_id=ticket.origin.request_id)
     return Answer(entry_id, outcome)
 
 
-def record_force(
-    organization_id: UUID, outcome: Outcome, actor: Actor, *, request_id: str | None = None
+def record_forced(
+    organization_id: UUID, asked: Iterable[tuple[Outcome, Actor, str | None]]
 ) -> None:
     """
-    Leave the audit row of a transfer or an entry that was forced; others leave none.
+    Leave the audit row of each transfer or entry that was forced; others leave none.
 
-    `request_id` is that of the request it is of, where another one's thread writes it.
+    Each comes with who asked for it, and the id of the request it is of, where another one's thread
+    writes it.
     """
-    command = outcome.command
-    if not isinstance(command, Transfer | PostEntry) or not command.force or not outcome.lines:
-        return
-    audit.record(
-        "ledger.force_transfer" if isinstance(command, Transfer) else "ledger.force_entry",
-        ("ledger.journalentry", str(outcome.entry_id)),
-        organization_id=organization_id,
-        actor=actor,
-        reason="Asked for with force.",
-        request_id=request_id,
-        after={
-            "journal_entry": encode_id("je", command.id),
-            "effective_at": str(outcome.effective_at),
-        },
+    audit.record_all(
+        [
+            audit.row(
+                "ledger.force_transfer" if isinstance(command, Transfer) else "ledger.force_entry",
+                ("ledger.journalentry", str(outcome.entry_id)),
+                organization_id=organization_id,
+                actor=actor,
+                reason="Asked for with force.",
+                request_id=request_id,
+                after={
+                    "journal_entry": encode_id("je", command.id),
+                    "effective_at": str(outcome.effective_at),
+                },
+            )
+            for outcome, actor, request_id in asked
+            if isinstance(command := outcome.command, Transfer | PostEntry)
+            and command.force
+            and outcome.lines
+        ]
     )
 
 

@@ -33,8 +33,10 @@ def prepare_close(*, organization_id: UUID, month: date, now: datetime) -> Perio
     """
     Return the month's row, locked and fit to be closed; it is made where there is none.
 
+    The first month to be closed may be any: it closes all before it.
+
     :raises PeriodNotOver: if the month ended less than an hour ago, or not yet
-    :raises PeriodOutOfOrder: if an earlier month is open
+    :raises PeriodOutOfOrder: if an earlier month is open, and one before that was closed
     :raises PeriodClosing: if it, or the month before it, is closing
     :raises PeriodClosedAlready: if it is closed, or lies before a month that is
     """

@@ -1,6 +1,6 @@
 """A client's own transfers: one, many in one request, and what they would do."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Literal
@@ -53,7 +53,8 @@ class BatchResult:
     """
     What became of each transfer of a batch, in order: an entry's id, or a refusal.
 
-    `balances` are the accounts that it touched, as they were right after it; none in a replay.
+    `balances` are the accounts that it touched, as they were right after it. Those of a replay, of
+    the batch or of one reference in it, are as they stand.
     """
 
     batch_id: UUID
@@ -158,7 +159,7 @@ def preview_batch(
         organization_id=organization_id, transfers=transfers, mode=mode, now=now
     )
     entry_ids = [o.entry_id if o.status == "replayed" else None for o in outcomes]
-    return _batch_result(_NOBODY, entry_ids, outcomes)
+    return _batch_result(organization_id, _NOBODY, entry_ids, outcomes)
 
 
 @transactions.outermost
@@ -195,9 +196,10 @@ def post_transfers(
         atomic=mode == "atomic",
         reach_internal=False,
     )
-    for outcome in outcomes:
-        _grouping.record_force(organization_id, outcome, actor)
-    result = _batch_result(claim.resource_id, [o.entry_id for o in outcomes], outcomes)
+    _grouping.record_forced(organization_id, [(outcome, actor, None) for outcome in outcomes])
+    result = _batch_result(
+        organization_id, claim.resource_id, [o.entry_id for o in outcomes], outcomes
+    )
     TransferBatch.objects.create(
         id=claim.resource_id,
         organization_id=organization_id,
@@ -213,20 +215,38 @@ def post_transfers(
 
 
 def _batch_result(
-    batch_id: UUID, entry_ids: Sequence[UUID | None], outcomes: Sequence[Outcome]
+    organization_id: UUID,
+    batch_id: UUID,
+    entry_ids: Sequence[UUID | None],
+    outcomes: Sequence[Outcome],
 ) -> BatchResult:
+    # Of an `up_to` the posted amount is the answer.
+    amounts = tuple([o.lines[0][1] if o.lines else None for o in outcomes])
+    balances = _last_balances(outcomes)
+    if any(outcome.status == "replayed" for outcome in outcomes):
+        amounts, more = _asked_again(organization_id, outcomes, but={b.id for b in balances})
+        balances += more
     return BatchResult(
         batch_id=batch_id,
         entry_ids=tuple(entry_ids),
         refusals={i: o.refusal for i, o in enumerate(outcomes) if o.refusal is not None},
-        amounts=tuple([_amount(outcome) for outcome in outcomes]),
-        balances=_last_balances(outcomes),
+        amounts=amounts,
+        balances=balances,
     )
 
 
-def _amount(outcome: Outcome) -> int | None:
-    """Return what was posted, which of an `up_to` is the answer; nothing in a replay."""
-    return outcome.lines[0][1] if outcome.lines else None
+def _asked_again(
+    organization_id: UUID, outcomes: Sequence[Outcome], *, but: Collection[UUID]
+) -> tuple[tuple[int | None, ...], tuple[BalanceAfter, ...]]:
+    """Return all amounts, and the accounts, but for some, of what stood under its reference."""
+    amounts = {o.entry_id: o.lines[0][1] for o in outcomes if o.entry_id and o.lines}
+    known = {o.entry_id for o in outcomes if o.entry_id and o.status == "replayed"}
+    before = list(known - amounts.keys())
+    amounts.update(queries.entry_amounts(organization_id=organization_id, entry_ids=before))
+    return (
+        tuple([amounts.get(o.entry_id) if o.entry_id else None for o in outcomes]),
+        _standing(organization_id, before, but=but),
+    )
 
 
 def _last_balances(outcomes: Sequence[Outcome]) -> tuple[BalanceAfter, ...]:
@@ -235,14 +255,25 @@ def _last_balances(outcomes: Sequence[Outcome]) -> tuple[BalanceAfter, ...]:
     return tuple(BalanceAfter(line[0], line[3], line[4], line[5]) for line in last.values())
 
 
+def _standing(
+    organization_id: UUID, entry_ids: Sequence[UUID], *, but: Collection[UUID] = ()
+) -> tuple[BalanceAfter, ...]:
+    """Return the accounts that these entries post to, as they stand now, but for some."""
+    touched = queries.accounts_of_entries(organization_id=organization_id, entry_ids=entry_ids)
+    views = queries.list_balances(
+        organization_id=organization_id, ids=[id_ for id_ in touched if id_ not in but]
+    )
+    return tuple(
+        BalanceAfter(view.account_id, view.version, view.posted, view.available) for view in views
+    )
+
+
 def _stored(organization_id: UUID, batch_id: UUID) -> BatchResult:
     """Return a batch as it was answered first, with amounts and balances as they stand."""
     row = TransferBatch.objects.get(organization_id=organization_id, id=batch_id)
     kinds = refusal_classes()
     made = [entry_id for entry_id in row.entry_ids if entry_id is not None]
     amounts = queries.entry_amounts(organization_id=organization_id, entry_ids=made)
-    touched = queries.accounts_of_entries(organization_id=organization_id, entry_ids=made)
-    views = queries.list_balances(organization_id=organization_id, ids=touched)
     return BatchResult(
         batch_id=row.id,
         entry_ids=tuple(row.entry_ids),
@@ -251,10 +282,7 @@ def _stored(organization_id: UUID, batch_id: UUID) -> BatchResult:
             for index, stored in row.refusals.items()
         },
         amounts=tuple(amounts.get(id_) if id_ else None for id_ in row.entry_ids),
-        balances=tuple(
-            BalanceAfter(view.account_id, view.version, view.posted, view.available)
-            for view in views
-        ),
+        balances=_standing(organization_id, made),
     )
 
 

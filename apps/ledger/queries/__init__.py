@@ -100,6 +100,11 @@ from apps.ledger.queries._monitors import (
     get_monitor,
     monitors,
 )
+from apps.ledger.queries._period_balances import (
+    movements_of,
+    period_movements,
+    stored_movements,
+)
 from apps.ledger.queries._periods import (
     CLOSES_AFTER,
     Blocker,
@@ -116,15 +121,13 @@ from apps.ledger.queries._periods import (
     list_periods,
     lock_periods,
     month_of,
-    movements_of,
+    months_to_close,
     next_to_close,
     oldest_transaction,
     own_transaction,
     period_blockers,
     period_bounds,
-    period_movements,
     periods,
-    stored_movements,
     view_period,
 )
 from apps.ledger.queries._recount import (
@@ -266,6 +269,7 @@ __all__ = [
     "lock_periods",
     "monitors",
     "month_of",
+    "months_to_close",
     "movement_totals",
     "movements_between",
     "movements_of",

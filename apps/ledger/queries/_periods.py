@@ -12,14 +12,16 @@ from django.db.models import Min, QuerySet
 from apps.accounts import queries as accounts
 from apps.core.wall_clock import day_of, first_instant_at
 from apps.ledger import errors
-from apps.ledger.models import LedgerAccount, MonthlyTotal, Period, PeriodBalance
+from apps.ledger.models import MonthlyTotal, Period
 from apps.ledger.queries import _history_sql as sql
-from apps.ledger.queries._trial_balance import AccountMovement, movements_between
 from apps.ledger.rules.months import first_of, next_month
 from apps.ledger.states import PeriodState
 
 # Requests under way carry the instant they began with, and that may be of last month.
 CLOSES_AFTER: Final = timedelta(hours=1)
+# Of the months that nobody asked to close those of so many years are listed: an entry may be dated
+# decades ago by a slip.
+LISTED_YEARS: Final = 5
 
 # Of the accounts with postings that no total counts: their earliest, and how many entries.
 _UNSEALED: Final = """
@@ -192,21 +194,31 @@ class PeriodView:
     def name(self) -> str:
         return f"{self.month:%Y-%m}"
 
+    @property
+    def is_stored(self) -> bool:
+        """Say whether it was itself closed; one before the first that was is closed with that."""
+        return self.row is not None and self.row.state == PeriodState.CLOSED
+
 
 def view_period(*, organization_id: UUID, month: date) -> PeriodView:
     """Return a month as it stands; one before the first closed month is closed with it."""
     row = find_period(organization_id=organization_id, month=month)
-    if row is not None:
-        return _of_row(row)
-    zone = accounts.get_organization(organization_id=organization_id).time_zone
+    if row is not None and row.state != PeriodState.OPEN:
+        return _of_row(row, is_before=False)
     last = last_closed(organization_id=organization_id)
-    return _without_row(
-        organization_id, month, zone, is_before=last is not None and month < last.month
-    )
+    is_before = last is not None and month < last.month
+    if row is not None:
+        return _of_row(row, is_before=is_before)
+    zone = accounts.get_organization(organization_id=organization_id).time_zone
+    return _without_row(organization_id, month, zone, is_before=is_before)
 
 
 def list_periods(*, organization_id: UUID, now: datetime) -> list[PeriodView]:
-    """Return every month from the first entry's to the current one, newest first."""
+    """
+    Return every month from the first entry's to the current one, newest first.
+
+    Of what lies more than `LISTED_YEARS` back, those that somebody asked to close.
+    """
     zone = accounts.get_organization(organization_id=organization_id).time_zone
     rows = {row.month: row for row in Period.objects.filter(organization_id=organization_id)}
     closed = max(
@@ -215,14 +227,16 @@ def list_periods(*, organization_id: UUID, now: datetime) -> list[PeriodView]:
     current = first_of(day_of(instant=now, zone=zone))
     first = first_entry_at(organization_id=organization_id)
     begun = first_of(day_of(instant=first, zone=zone)) if first else current
-    months = [min({*rows, begun, current})]
-    while months[-1] < max({*rows, current}):
-        months.append(next_month(months[-1]))
+    months = {*rows, current}
+    month = max(min({*months, begun}), current.replace(year=current.year - LISTED_YEARS))
+    while month < max(months):
+        months.add(month)
+        month = next_month(month)
     return [
-        _of_row(rows[month])
+        _of_row(rows[month], is_before=month < closed)
         if month in rows
         else _without_row(organization_id, month, zone, is_before=month < closed)
-        for month in reversed(months)
+        for month in sorted(months, reverse=True)
     ]
 
 
@@ -231,10 +245,10 @@ def _without_row(organization_id: UUID, month: date, zone: str, *, is_before: bo
     return PeriodView(organization_id, month, *_bounds(month, zone), state.value)
 
 
-def _of_row(row: Period) -> PeriodView:
-    return PeriodView(
-        row.organization_id, row.month, row.starts_at, row.ends_at, row.state, row=row
-    )
+def _of_row(row: Period, *, is_before: bool) -> PeriodView:
+    is_closed_with_a_later_one = is_before and row.state == PeriodState.OPEN
+    state = PeriodState.CLOSED.value if is_closed_with_a_later_one else row.state
+    return PeriodView(row.organization_id, row.month, row.starts_at, row.ends_at, state, row=row)
 
 
 def first_entry_at(*, organization_id: UUID) -> datetime | None:
@@ -253,12 +267,25 @@ def first_entry_at(*, organization_id: UUID) -> datetime | None:
 
 
 def next_to_close(*, organization_id: UUID) -> date | None:
-    """Return the month in turn: after the last closed one, else the first with an entry."""
-    last = last_closed(organization_id=organization_id)
-    if last is not None:
-        return next_month(last.month)
-    first = first_entry_at(organization_id=organization_id)
-    return None if first is None else month_of(organization_id=organization_id, at=first)
+    """
+    Return the month in turn: after the last closed one. None where any may be the first.
+
+    Where all were opened again it is the one that was the first.
+    """
+    rows = periods(organization_id=organization_id)
+    closed = [row.month for row in rows if row.state != PeriodState.OPEN]
+    if closed:
+        return next_month(closed[-1])
+    return next((row.month for row in rows if row.closings), None)
+
+
+def months_to_close(*, organization_id: UUID, now: datetime) -> list[date]:
+    """Return the month in turn; where any may be the first, those that are over, oldest first."""
+    turn = next_to_close(organization_id=organization_id)
+    if turn is not None:
+        return [turn]
+    found = list_periods(organization_id=organization_id, now=now)
+    return [view.month for view in reversed(found) if view.ends_at + CLOSES_AFTER <= now]
 
 
 def period_blockers(*, organization_id: UUID, month: date, now: datetime) -> list[Blocker]:
@@ -272,8 +299,10 @@ def period_blockers(*, organization_id: UUID, month: date, now: datetime) -> lis
 
 def blockers_of(view: PeriodView, *, turn: date | None, now: datetime) -> list[Blocker]:
     """Return the same of a month that was read before, `turn` being the month to close next."""
-    if view.state == PeriodState.CLOSED:
+    if view.state == PeriodState.CLOSED and (view.row is None or view.is_stored):
         return []
+    if view.state == PeriodState.CLOSED:
+        return [Blocker("period_closed_already", "It is closed with a later month.")]
     found = []
     if now < view.ends_at + CLOSES_AFTER:
         found.append(Blocker("period_not_over", "It is not over, or for less than an hour."))
@@ -328,61 +357,3 @@ def oldest_transaction() -> int:
         cursor.execute(_OLDEST)
         [number] = cursor.fetchone() or [0]
         return int(number)
-
-
-# --- The trial balance of a month ---------------------------------------------------------------
-
-
-def period_movements(
-    *, organization_id: UUID, month: date, code_prefix: str = "", currency: str = ""
-) -> list[AccountMovement]:
-    """Return a month's trial balance: the one stored with its close, or as it stands by now."""
-    view = view_period(organization_id=organization_id, month=month)
-    return movements_of(view, code_prefix=code_prefix, currency=currency)
-
-
-def movements_of(
-    view: PeriodView, *, code_prefix: str = "", currency: str = ""
-) -> list[AccountMovement]:
-    """Return the same of a month that was read before."""
-    if view.row is not None and view.state == PeriodState.CLOSED:
-        lines = stored_movements(view.row)
-        branch = code_prefix.rstrip(":")
-        return [
-            line
-            for line in lines
-            if (not currency or line.currency == currency)
-            and (not branch or line.code == branch or line.code.startswith(f"{branch}:"))
-        ]
-    return movements_between(
-        organization_id=view.organization_id,
-        since=view.starts_at,
-        until=view.ends_at,
-        code_prefix=code_prefix,
-        currency=currency,
-    )
-
-
-def stored_movements(period: Period, *, closing: int | None = None) -> list[AccountMovement]:
-    """Return the trial balance stored at one closing of a period, by default the last."""
-    stored = PeriodBalance.objects.filter(
-        organization_id=period.organization_id,
-        month=period.month,
-        closing=period.closings if closing is None else closing,
-    )
-    rows = {row.account_id: row for row in stored}
-    named = LedgerAccount.objects.filter(
-        organization_id=period.organization_id, id__in=list(rows)
-    ).order_by("code")
-    return [
-        AccountMovement(
-            account.id,
-            account.code,
-            account.type,
-            account.currency,
-            rows[account.id].opening_minor,
-            rows[account.id].debits_minor,
-            rows[account.id].credits_minor,
-        )
-        for account in named
-    ]

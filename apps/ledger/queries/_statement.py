@@ -94,7 +94,8 @@ def get_statement(
     Return a page of an account's statement, oldest first: `since` inclusive, `until` exclusive.
 
     With a `kind` the other lines are left out and the running balance still counts them; a page
-    may then be shorter than `limit` and go on. Opening and closing are those of the whole
+    may then be shorter than `limit` and go on. A place `after` which it goes on may be any: outside
+    of the window it is its nearer end. Opening and closing are those of the whole
     statement. A closed month's never changes; of an open one, what is posted while a page is read
     may be among its lines and not yet in its closing balance.
 
@@ -216,7 +217,9 @@ def _by_business_time(
 ) -> _Page:
     account_id, _, type_, _ = accounts.rows[0]
     side = on_normal_side(type_, 1)
-    place = after or Position(since, 0)
+    # A place may be of another window of the same account: what lies before this one is in its
+    # opening balance, and behind it there is nothing.
+    place = min(max(after or Position(since, 0), Position(since, 0)), Position(until, 0))
     opening, closing, base = nets_of(accounts, instants=[since, until, place.at])
     version = (
         Balance.objects.filter(organization_id=accounts.organization_id, id=account_id)

@@ -464,11 +464,11 @@ def _place_hold(work: _Work, command: PlaceHold) -> Outcome:
 def _replay_hold(command: PlaceHold, hold: HoldState) -> Outcome:
     asked = (
         command.debit_account_id, command.credit_account_id, command.amount_minor,
-        command.currency, command.multi_capture,
+        command.currency, command.multi_capture, command.expires_at,
     )  # fmt: skip
     stands = (
         hold.debit_account_id, hold.credit_account_id, hold.amount_minor, hold.currency,
-        hold.multi_capture,
+        hold.multi_capture, hold.expires_at,
     )  # fmt: skip
     if asked != stands:
         raise errors.ReferenceReused(

@@ -11,9 +11,9 @@ from uuid import UUID
 from django.core.management.base import BaseCommand, CommandError
 
 from apps.core import clock, outbox, transactions
-from apps.core.ids import decode_id
 from apps.ledger import operations, queries
 from apps.ledger.formats import WRITERS, journal
+from apps.ledger.management.organizations import read_organization
 
 # What import_journal reads.
 COMPLETE: Final = "jsonl"
@@ -42,18 +42,18 @@ class Command(BaseCommand):
         output: Path | None = None,
         **_: object,
     ) -> None:
+        organization_id = read_organization(organization)
         if output is None:
-            self._write(organization, format, sys.stdout)
+            self._write(organization_id, format, sys.stdout)
             return
         # A half-written file is never left under the name asked for.
         partial = output.with_name(f"{output.name}.partial")
         with partial.open("w", encoding="utf-8", newline="") as file:
-            count = self._write(organization, format, file)
+            count = self._write(organization_id, format, file)
         partial.replace(output)
         self.stderr.write(f"{output}: {count:,} lines.")
 
-    def _write(self, organization: str, format_: str, file: TextIO) -> int:
-        organization_id = decode_id("org", organization)
+    def _write(self, organization_id: UUID, format_: str, file: TextIO) -> int:
         if format_ == COMPLETE:
             return _write_complete(organization_id, file)
         with transactions.snapshot():

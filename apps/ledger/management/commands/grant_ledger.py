@@ -3,23 +3,10 @@
 from argparse import ArgumentParser
 from typing import override
 
-from django.apps import apps
 from django.core.management.base import BaseCommand
 from django.db import connection
 
-from apps.ledger.models import (
-    Balance,
-    BalanceMonitor,
-    ChainHead,
-    Hold,
-    LedgerAccount,
-    MonthlyTotal,
-    Period,
-)
-
-# What changes by its nature. Everything else is written once: the guards refuse any change, and
-# the role has no right to try.
-CHANGING = (Balance, BalanceMonitor, ChainHead, Hold, LedgerAccount, MonthlyTotal, Period)
+from apps.ledger.management.rights import tables
 
 
 class Command(BaseCommand):
@@ -36,13 +23,9 @@ class Command(BaseCommand):
     @override
     def handle(self, *, role: str, **_: object) -> None:
         quote = connection.ops.quote_name
-        changing = {model._meta.db_table for model in CHANGING}
-        tables = sorted(
-            model._meta.db_table for model in apps.get_app_config("ledger").get_models()
-        )
         with connection.cursor() as cursor:
-            for table in tables:
+            for table, may_change in tables().items():
                 cursor.execute(f"REVOKE ALL ON {quote(table)} FROM {quote(role)}")
-                rights = "SELECT, INSERT, UPDATE" if table in changing else "SELECT, INSERT"
+                rights = "SELECT, INSERT, UPDATE" if may_change else "SELECT, INSERT"
                 cursor.execute(f"GRANT {rights} ON {quote(table)} TO {quote(role)}")
                 self.stdout.write(f"{table}: {rights}")

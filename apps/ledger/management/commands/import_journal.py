@@ -10,8 +10,8 @@ from django.core.management.base import BaseCommand, CommandError
 from apps.core import clock, outbox
 from apps.core.actors import Actor
 from apps.core.errors import Refusal
-from apps.core.ids import decode_id
 from apps.ledger import operations, queries
+from apps.ledger.management.organizations import read_organization
 
 
 class Command(BaseCommand):
@@ -28,7 +28,7 @@ class Command(BaseCommand):
 
     @override
     def handle(self, *, file: Path, organization: str, **_: object) -> None:
-        organization_id = decode_id("org", organization)
+        organization_id = read_organization(organization)
 
         def read() -> Iterator[bytes]:
             with file.open("rb") as lines:

@@ -7,8 +7,9 @@ from uuid import UUID
 from django.core.management.base import BaseCommand
 
 from apps.core import clock, outbox
-from apps.core.ids import decode_id, encode_id
+from apps.core.ids import encode_id
 from apps.ledger import operations, queries
+from apps.ledger.management.organizations import read_organization
 
 _BATCHES_MAX: Final = 10_000
 
@@ -30,7 +31,7 @@ class Command(BaseCommand):
             outbox.relay(limit=_BATCHES_MAX)
             ids = queries.list_organizations_to_seal()
         else:
-            ids = [decode_id("org", organization)]
+            ids = [read_organization(organization)]
             outbox.relay_organization(organization_id=ids[0])
         for organization_id in ids:
             self._seal(organization_id)

@@ -12,8 +12,8 @@ from apps.accounts import operations as accounts_operations
 from apps.accounts import queries as accounts_queries
 from apps.core import clock
 from apps.core.errors import Refusal
-from apps.core.ids import decode_id
 from apps.ledger import operations
+from apps.ledger.management.organizations import read_organization
 from apps.ledger.operations import SEED_ACTOR, SeedPlan
 
 _ENDED_BY_CTRL_C = 130
@@ -98,8 +98,7 @@ class Command(BaseCommand):
 
 def _organization_id(printed: str | None, name: str | None) -> UUID:
     if printed is not None:
-        organization_id = decode_id("org", printed)
-        return accounts_queries.get_organization(organization_id=organization_id).id
+        return read_organization(printed)
     found = accounts_queries.find_live_organization(name=str(name))
     if found is None:
         found = accounts_operations.create_organization(

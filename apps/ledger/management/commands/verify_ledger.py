@@ -12,10 +12,11 @@ from django.db import connection
 
 from apps.core import clock, invariants, transactions
 from apps.core.actors import Actor
-from apps.core.ids import decode_id, encode_id
+from apps.core.ids import encode_id
 from apps.core.invariants import Invariant
 from apps.ledger import operations, queries
 from apps.ledger.invariants import INVARIANTS, RECOUNTS
+from apps.ledger.management.organizations import read_organization
 
 _PROGRESS_SECONDS: Final = 5.0
 # Those of them that this Postgres has.
@@ -39,7 +40,7 @@ class Command(BaseCommand):
     @override
     def handle(self, *, organization: str | None = None, quiet: bool = False, **_: object) -> None:
         self.quiet, self.faults = quiet, 0
-        only = None if organization is None else decode_id("org", organization)
+        only = None if organization is None else read_organization(organization)
         sound: dict[UUID, queries.ChainStatus] = {}
         with transactions.snapshot():
             with connection.cursor() as cursor:

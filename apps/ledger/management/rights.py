@@ -1,0 +1,63 @@
+"""What a role of the application may do with the books, and whether it may do more (ADR 0076)."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from django.apps import apps
+from django.core import checks
+from django.db import connection
+
+from apps.ledger.models import (
+    Balance,
+    BalanceMonitor,
+    ChainHead,
+    Hold,
+    LedgerAccount,
+    MonthlyTotal,
+    Period,
+)
+
+# What changes by its nature. Everything else is written once: the guards refuse any change, and
+# the role has no right to try.
+CHANGING: Final = (Balance, BalanceMonitor, ChainHead, Hold, LedgerAccount, MonthlyTotal, Period)
+
+# An owner, and who may become one, takes any right for itself.
+_EXCESS: Final = """
+    SELECT current_user, own.relname, array_remove(ARRAY[
+               CASE WHEN pg_has_role(own.relowner, 'MEMBER') THEN 'own' END,
+               CASE WHEN NOT own.relname = ANY(%(changing)s)
+                     AND has_any_column_privilege(own.oid, 'UPDATE') THEN 'UPDATE' END,
+               CASE WHEN has_table_privilege(own.oid, 'DELETE') THEN 'DELETE' END,
+               CASE WHEN has_table_privilege(own.oid, 'TRUNCATE') THEN 'TRUNCATE' END
+           ], NULL)
+      FROM pg_class AS own
+     WHERE own.relkind = 'r' AND own.relnamespace = current_schema()::regnamespace
+       AND own.relname = ANY(%(tables)s)
+     ORDER BY own.relname
+"""
+
+
+def tables() -> dict[str, bool]:
+    """Return the tables of the books, and whether their rows may change."""
+    changing = {model._meta.db_table for model in CHANGING}
+    names = sorted(model._meta.db_table for model in apps.get_app_config("ledger").get_models())
+    return {name: name in changing for name in names}
+
+
+def books_are_out_of_reach(
+    *, databases: Sequence[str] | None = None, **_: object
+) -> list[checks.CheckMessage]:
+    """Refuse a role that could rewrite the books: for `check --deploy --database default`."""
+    if not databases:
+        return []
+    books = tables()
+    changing = [name for name, may_change in books.items() if may_change]
+    with connection.cursor() as cursor:
+        cursor.execute(_EXCESS, {"changing": changing, "tables": list(books)})
+        rows = cursor.fetchall()
+    hint = "Run manage.py grant_ledger --role for it, as the owner of the tables."
+    return [
+        checks.Error(f"{role} may {', '.join(rights)} {table}.", hint=hint, id="kassa.E020")
+        for role, table, rights in rows
+        if rights
+    ]
