@@ -49,7 +49,7 @@ class TestAnOrganizationThatIsNone:
         assert [path.name for path in file.parent.iterdir()] == [file.name]
         assert capsys.readouterr().out == ""
 
-    @pytest.mark.parametrize("printed", ["nonsense", encode_id("la", new_id())])
+    @pytest.mark.parametrize("printed", ["nonsense", "la_01m8c7qt47f5n8tg7drd6t5tq8"])
     def test_is_named_where_it_is_no_id_of_one(self, command, file, printed):
         with pytest.raises(CommandError, match=f"{printed}: "):
             run(command, file, printed)
