@@ -311,7 +311,8 @@ def _reverse_words(entry: JournalEntry) -> str:
 
 
 def _reverse_is_off(entry: JournalEntry, _user: Any) -> str:  # noqa: ANN401  (the signed-in person)
-    refusal = operations.why_not_reversed(organization_id=entry.organization_id, entry_id=entry.id)
+    view: EntryView = entry.view  # type: ignore[attr-defined]  # attached by prepare
+    refusal = operations.why_not_reversed(organization_id=entry.organization_id, entry=view)
     return refusal.message if refusal is not None else ""
 
 

@@ -6,7 +6,7 @@ those hold stands for a fact elsewhere, such as a bank's line or a payout on its
 made the entry has an act of its own that takes it back.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Final
 from uuid import UUID
@@ -50,8 +50,14 @@ def prepare_reversal(*, organization_id: UUID, entry_id: UUID) -> list[EntryView
     :raises NotReversible: if it is a reversal itself
     :raises LedgerAccountReserved: if it is on an account that no correction by hand reaches
     """
+    return _prepared(organization_id, entry_id, known={})
+
+
+def _prepared(
+    organization_id: UUID, entry_id: UUID, *, known: Mapping[UUID, EntryView]
+) -> list[EntryView]:
     entries = [
-        queries.get_entry(organization_id=organization_id, entry_id=id_)
+        known.get(id_) or queries.get_entry(organization_id=organization_id, entry_id=id_)
         for id_ in whole_of(organization_id, entry_id)
     ]
     for entry in entries:
@@ -59,10 +65,10 @@ def prepare_reversal(*, organization_id: UUID, entry_id: UUID) -> list[EntryView
     return entries
 
 
-def why_not_reversed(*, organization_id: UUID, entry_id: UUID) -> Refusal | None:
-    """Return what `prepare_reversal` would refuse this entry with, or None."""
+def why_not_reversed(*, organization_id: UUID, entry: EntryView) -> Refusal | None:
+    """Return what `prepare_reversal` would refuse an entry with that was read, or None."""
     try:
-        prepare_reversal(organization_id=organization_id, entry_id=entry_id)
+        _prepared(organization_id, entry.id, known={entry.id: entry})
     except Refusal as refusal:
         return refusal
     return None
