@@ -79,6 +79,12 @@ class _Runner(threading.Thread):
             connection.close()
 
 
+def is_serializable() -> bool:
+    """Say whether the tests run SERIALIZABLE."""
+    level = connection.settings_dict["OPTIONS"].get("isolation_level")
+    return bool(level == IsolationLevel.SERIALIZABLE)
+
+
 def until_serialized[R](call: Callable[[], R]) -> R:
     """
     Call; where the tests run SERIALIZABLE, again as long as it came too late, as a client would.
@@ -87,12 +93,11 @@ def until_serialized[R](call: Callable[[], R]) -> R:
     once on one row some lose more often than an operation runs again. READ COMMITTED alone
     promises that whoever waits gets through.
     """
-    level = connection.settings_dict["OPTIONS"].get("isolation_level")
     while True:
         try:
             return call()
         except OperationalError as fault:
-            if level != IsolationLevel.SERIALIZABLE or sqlstate(fault) != "40001":
+            if not is_serializable() or sqlstate(fault) != "40001":
                 raise
 
 

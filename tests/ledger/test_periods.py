@@ -22,7 +22,7 @@ from apps.ledger.queries import Dating
 from tests.ledger.factories import committed, create_organization, open_account, post_transfer
 from tests.ledger.histories import Move, seal, write_history
 from tests.ledger.test_grouping import Asking, is_waiting
-from tests.support import race, wait_until
+from tests.support import is_serializable, race, wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -411,7 +411,12 @@ class TestCallOff:
                     [state],
                 )
 
-        assert finishing.ended().answer == "closing"
+        answer = finishing.ended().answer
+        if is_serializable():
+            # Its whole transaction ran again, and has seen the closing that was begun again.
+            assert answer == "closed"
+            return
+        assert answer == "closing"
         # It has not said who is to be waited for: that is for one that has seen this closing.
         assert books.period().closing_after is None
         assert not PeriodBalance.objects.exists()
