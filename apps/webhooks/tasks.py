@@ -157,7 +157,7 @@ class _Turn:
     seen: Seen = field(default_factory=Seen)
 
     def room(self) -> int:
-        return min(RECORD_EVERY, LANE_DELIVERIES_MAX - self.made)
+        return LANE_DELIVERIES_MAX - self.made
 
     def is_late(self) -> bool:
         return time.monotonic() - self.begun >= LANE_SECONDS_MAX
@@ -170,7 +170,7 @@ class _Turn:
         self.seen = owed.seen
         self.unrecorded += owed.unsendable
         self.made += len(owed.unsendable)
-        for item in owed.owed:
+        for place, item in enumerate(owed.owed, 1):
             # Whatever held this turn up, an attempt that begins too late would outlast its lease.
             if self.is_late():
                 break
@@ -183,7 +183,8 @@ class _Turn:
             self.made += 1
             if self.is_over():
                 break
-            if self.must_record(made):
+            # The last of them is recorded below.
+            if place < len(owed.owed) and self.must_record(made):
                 recorded = self.record()
                 if not recorded.is_held or recorded.is_stopped:
                     # Stopped, the lane is let go by the next look at it.
@@ -193,6 +194,8 @@ class _Turn:
 
     def must_record(self, made: Attempt) -> bool:
         """Say whether to record now: in batches, but at once what may end the sending."""
+        if len(self.unrecorded) >= RECORD_EVERY:
+            return True
         is_late = time.monotonic() - self.recorded_at >= RECORD_SECONDS
         return is_late or made.outcome in UNREACHED or made.outcome is Outcome.GONE
 

@@ -1,4 +1,4 @@
-"""Lanes, and what is due on them."""
+"""Lanes: those that are due, and those that are locked for what they are owed."""
 
 from collections.abc import Collection
 from datetime import datetime
@@ -7,12 +7,11 @@ from operator import or_
 from uuid import UUID
 
 from django.db import connection
-from django.db.models import Exists, OuterRef, Q, QuerySet
+from django.db.models import Q
 from django.db.models.functions import Now
 
 from apps.core import work
-from apps.webhooks.models import WebhookDelivery, WebhookEndpoint, WebhookLane
-from apps.webhooks.states import DeliveryStatus, Ordering
+from apps.webhooks.models import WebhookLane
 
 
 def lock_lanes(*, organization_id: UUID, endpoint_ids: Collection[UUID]) -> list[WebhookLane]:
@@ -52,39 +51,6 @@ def list_due_lane_ids(*, is_slow: bool, limit: int) -> list[UUID]:
         .order_by("next_attempt_at")
         .values_list("id", flat=True)[:limit]
     )
-
-
-def list_due_deliveries(*, lane: WebhookLane, limit: int) -> list[WebhookDelivery]:
-    """Return what is to be sent on this lane now, oldest due first."""
-    rows = _sendable(lane).filter(next_attempt_at__lte=Now())
-    return list(rows.order_by("next_attempt_at", "id")[:limit])
-
-
-def find_next_due(*, lane: WebhookLane) -> datetime | None:
-    """Return when the next delivery on this lane falls due, if one is waiting."""
-    return (
-        _sendable(lane)
-        .order_by("next_attempt_at")
-        .values_list("next_attempt_at", flat=True)
-        .first()
-    )
-
-
-def _sendable(lane: WebhookLane) -> QuerySet[WebhookDelivery]:
-    pending = WebhookDelivery.objects.filter(
-        organization_id=lane.organization_id,
-        endpoint_id=lane.endpoint_id,
-        status=DeliveryStatus.PENDING,
-    )
-    earlier = pending.filter(
-        aggregate_id=OuterRef("aggregate_id"), sequence__lt=OuterRef("sequence")
-    )
-    # Looked up by the same statement, which follows the lane's lock: whoever changes the ordering
-    # has that lock too, and wakes only the lanes that nobody holds.
-    is_ordered = WebhookEndpoint.objects.filter(
-        organization_id=lane.organization_id, id=lane.endpoint_id, ordering=Ordering.AGGREGATE
-    )
-    return pending.filter(Q(~Exists(is_ordered)) | Q(~Exists(earlier)), lane=lane.lane)
 
 
 def is_among_slow(*, organization_id: UUID, endpoint_id: UUID) -> bool:
