@@ -44,7 +44,7 @@ INVARIANTS: Final[dict[str, Invariant]] = {
           JOIN webhooks_webhookdelivery AS delivery
             ON delivery.organization_id = lane.organization_id
            AND delivery.endpoint_id = lane.endpoint_id AND delivery.lane = lane.lane
-         WHERE lane.state IN ('pending', 'leased') AND lane.last_error_code <> ''
+         WHERE lane.state IN ('pending', 'leased') AND lane.last_error_code NOT IN ('', 'rests')
            AND delivery.status = 'pending'
            AND delivery.next_attempt_at < clock_timestamp() - interval '120 seconds'
     """,

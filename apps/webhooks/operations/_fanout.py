@@ -116,4 +116,4 @@ def _wake_lanes_of(organization_id: UUID, owed: Sequence[WebhookDelivery]) -> No
     taken_for = {(each.endpoint.id, each.endpoint.status, each.endpoint.lanes) for each in owed}
     if not taken_for <= queries.list_footings(organization_id=organization_id):
         raise transactions.RunAgainAfter(lambda: None)
-    _shared.wake(organization_id=organization_id, lanes=lanes)
+    _shared.wake(organization_id=organization_id, lanes=lanes, ends_rests=False)

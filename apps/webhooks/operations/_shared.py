@@ -19,11 +19,11 @@ LANE_KIND: Final = "webhooks.lane"
 SLOW_LANE_KIND: Final = "webhooks.slow_lane"
 
 # A lane that is leased is left alone: its holder reads the new minimum when it lets go, after this
-# transaction, since both take the lane's row lock.
+# transaction, since both take the lane's row lock. One that rests says why, by a code.
 _WAKE: Final = """
     UPDATE webhooks_webhooklane
        SET next_attempt_at = CASE WHEN state = 'done' THEN clock_timestamp()
-                                  WHEN state = 'pending'
+                                  WHEN state = 'pending' AND (%s OR last_error_code = '')
                                   THEN least(next_attempt_at, clock_timestamp())
                                   ELSE next_attempt_at END,
            attempts = CASE WHEN state = 'done' THEN 0 ELSE attempts END,
@@ -37,13 +37,18 @@ def lane_kind(*, is_slow: bool) -> str:
     return SLOW_LANE_KIND if is_slow else LANE_KIND
 
 
-def wake(*, organization_id: UUID, lanes: Iterable[WebhookLane]) -> None:
-    """Make locked lanes due now, and tell a worker."""
+def wake(*, organization_id: UUID, lanes: Iterable[WebhookLane], ends_rests: bool = True) -> None:
+    """
+    Make locked lanes due now, and tell a worker.
+
+    A lane that rests, after a fault of ours or while the circuit is open, is due now only if this
+    `ends_rests`: that something more is owed does not end what it rests for.
+    """
     kinds_of = {lane.id: lane_kind(is_slow=lane.is_slow) for lane in lanes}
     if not kinds_of:
         return
     with connection.cursor() as cursor:
-        cursor.execute(_WAKE, [organization_id, list(kinds_of)])
+        cursor.execute(_WAKE, [ends_rests, organization_id, list(kinds_of)])
     # Those of the endpoints that answer slowly have workers of their own.
     for kind in sorted(set(kinds_of.values())):
         work.nudge(kind)
