@@ -1,17 +1,13 @@
-"""What the verbs of this app have in common: waking lanes, and moving deliveries at once."""
+"""What the verbs of this app have in common: lanes, which are made and woken."""
 
-from collections.abc import Iterable, Sequence
-from datetime import datetime
+from collections.abc import Iterable
 from typing import Final
 from uuid import UUID
 
 from django.db import connection
-from django.db.models import F, Q, QuerySet
-from django.db.models.functions import Mod, Now
 
 from apps.core import work
-from apps.webhooks.models import WebhookDelivery, WebhookEndpoint, WebhookLane
-from apps.webhooks.states import OPEN, DeliveryStatus
+from apps.webhooks.models import WebhookEndpoint, WebhookLane
 
 # What a member of staff needs who edits an endpoint, or has it sent something.
 EDIT: Final = "webhooks.edit_endpoint"
@@ -66,55 +62,3 @@ def add_lanes(*, endpoint: WebhookEndpoint) -> None:
         for lane in range(endpoint.max_in_flight)
     ]
     WebhookLane.objects.bulk_create(rows, ignore_conflicts=True)
-
-
-def spread(
-    *, endpoint: WebhookEndpoint, lanes: Sequence[WebhookLane], lease_token: UUID | None = None
-) -> None:
-    """
-    Put what is open on as many lanes as the endpoint asks for, unless one of them is held.
-
-    The endpoint is locked, and so are all its lanes. Whoever holds one alone says so with its
-    `lease_token`. What is under way on a lane stays there, and so all of one aggregate is on one.
-    """
-    is_held = any(
-        each.state == work.WorkState.LEASED and each.lease_token != lease_token for each in lanes
-    )
-    if is_held or endpoint.lanes == endpoint.max_in_flight:
-        return
-    endpoint.lanes = endpoint.max_in_flight
-    endpoint.save(update_fields=["lanes"])
-    _open(endpoint).update(lane=Mod(F("lane_key"), endpoint.lanes))
-    wake(organization_id=endpoint.organization_id, lanes=lanes)
-
-
-def pause_deliveries(*, endpoint: WebhookEndpoint, lane: int | None = None) -> None:
-    """Set what waits to be sent aside, of the endpoint or of one lane."""
-    _open(endpoint).filter(
-        Q() if lane is None else Q(lane=lane), status=DeliveryStatus.PENDING
-    ).update(status=DeliveryStatus.PAUSED)
-
-
-def resume_deliveries(*, endpoint: WebhookEndpoint, since: datetime | None) -> None:
-    """Have what was set aside since then sent now; all of it where `since` is None."""
-    _open(endpoint).filter(
-        Q() if since is None else Q(created_at__gte=since), status=DeliveryStatus.PAUSED
-    ).update(status=DeliveryStatus.PENDING, next_attempt_at=Now())
-
-
-def cancel_paused_deliveries(*, endpoint: WebhookEndpoint, now: datetime) -> None:
-    """Close what is still set aside."""
-    _open(endpoint).filter(status=DeliveryStatus.PAUSED).update(
-        status=DeliveryStatus.CANCELED, closed_at=now
-    )
-
-
-def cancel_deliveries(*, endpoint: WebhookEndpoint, now: datetime) -> None:
-    """Close whatever is still open; it is never sent, and its history stays."""
-    _open(endpoint).update(status=DeliveryStatus.CANCELED, closed_at=now)
-
-
-def _open(endpoint: WebhookEndpoint) -> QuerySet[WebhookDelivery]:
-    return WebhookDelivery.objects.filter(
-        organization_id=endpoint.organization_id, endpoint_id=endpoint.id, status__in=OPEN
-    )
