@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Final
+from uuid import UUID
 
 import structlog
 from django.db import connection
@@ -46,6 +47,8 @@ TASK_SECONDS_MAX: Final = 60.0
 _LANES_LOOKED_AT: Final = 64
 # How often a change looks whether those who send have let their lanes go.
 _LANES_HELD_SECONDS: Final = 1
+# By pool, the organization whose lane this process had last; the next one follows it.
+_served: Final = {False: UUID(int=0), True: UUID(int=0)}
 
 
 def register() -> None:
@@ -112,13 +115,21 @@ send_slow_due: Final = working.register(
 
 
 def claim_lane(*, is_slow: bool) -> WebhookLane | None:
-    """Lease one due lane, or return None."""
-    ids = queries.list_due_lane_ids(is_slow=is_slow, limit=_LANES_LOOKED_AT)
-    if not ids:
-        return None
+    """
+    Lease one due lane, or return None.
+
+    Organizations take turns, so that whoever has a hundred lanes holds up nobody else's; of one
+    organization the lane that has waited longest comes first.
+    """
+    due = queries.list_due_lanes(is_slow=is_slow, after=_served[is_slow], limit=_LANES_LOOKED_AT)
     lease_seconds = HARD_SECONDS + work.LEASE_MARGIN_SECONDS
-    claimed = work.claim_due(WebhookLane, limit=1, lease_seconds=lease_seconds, only_ids=ids)
-    return claimed[0] if claimed else None
+    for organization_id, ids in due.items():
+        claimed = work.claim_due(WebhookLane, limit=1, lease_seconds=lease_seconds, only_ids=ids)
+        if claimed:
+            _served[is_slow] = organization_id
+            return claimed[0]
+        # Others have them all at this instant.
+    return None
 
 
 def work_lane(lane: WebhookLane, *, policy: Policy) -> int:

@@ -43,7 +43,9 @@ _APPEND: Final = """
            AS made(id, delivery_id, number, started_at, duration_ms, outcome, status_code, address,
                    head)
 """
-# One statement for all; a retry's delay is added to the database's clock.
+# One statement for all; a retry's delay is added to the database's clock. The ids stand there once
+# more so that these rows alone are read: as long as a table's statistics are old, Postgres takes it
+# for small, and would read all that an organization was ever owed to find them by a join.
 _MOVE: Final = """
     UPDATE webhooks_webhookdelivery AS delivery
        SET status = moved.status, attempts = moved.attempts,
@@ -58,6 +60,7 @@ _MOVE: Final = """
                   %(codes)s::int[], %(delays)s::bigint[], %(sequences)s::int[])
            AS moved(id, status, attempts, outcome, status_code, delay, event_sequence)
      WHERE delivery.organization_id = %(org)s AND delivery.id = moved.id
+       AND delivery.id = ANY(%(ids)s)
 """
 
 

@@ -46,7 +46,7 @@ from apps.webhooks.queries._inbox import (
 from apps.webhooks.queries._lanes import (
     get_database_time,
     is_among_slow,
-    list_due_lane_ids,
+    list_due_lanes,
     lock_lanes,
     lock_lanes_of,
 )
@@ -96,7 +96,7 @@ __all__ = [
     "is_among_slow",
     "list_attempts",
     "list_deliveries",
-    "list_due_lane_ids",
+    "list_due_lanes",
     "list_endpoints",
     "list_footings",
     "list_provider_secrets",

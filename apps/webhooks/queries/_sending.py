@@ -16,6 +16,7 @@ from apps.core import statements
 from apps.webhooks.models import WebhookLane
 from apps.webhooks.rules import retries
 from apps.webhooks.rules.retries import Health
+from apps.webhooks.states import DeliveryStatus
 
 # The ordering is looked up by the same statement, which follows the lane's lock: whoever changes it
 # has that lock too, and wakes only the lanes that nobody holds.
@@ -96,9 +97,10 @@ _LOCK_HEALTH: Final = """
             OR circuit_open_until IS NOT NULL OR first_failure_at IS NOT NULL)
        FOR NO KEY UPDATE
 """
-_LOCK_PENDING: Final = """
-    SELECT id, attempts, event_sequence FROM webhooks_webhookdelivery
-     WHERE organization_id = %(org)s AND id = ANY(%(ids)s) AND status = 'pending'
+# By id alone: for their status Postgres might read all that an organization is owed.
+_LOCK_DELIVERIES: Final = """
+    SELECT id, attempts, event_sequence, status FROM webhooks_webhookdelivery
+     WHERE organization_id = %(org)s AND id = ANY(%(ids)s)
      ORDER BY id
        FOR NO KEY UPDATE
 """
@@ -235,8 +237,8 @@ def lock_for_record(
     health = statements.ask(_LOCK_HEALTH, {**endpoint, "is_judged": is_judged})
     held = statements.ask(_LOCK_HELD, _lease(lane))
     append()
-    pending = statements.ask(
-        _LOCK_PENDING, {"org": lane.organization_id, "ids": statements.uuids(delivery_ids)}
+    deliveries = statements.ask(
+        _LOCK_DELIVERIES, {"org": lane.organization_id, "ids": statements.uuids(delivery_ids)}
     )
     ours = statements.texts(sorted(retries.OURS))
     standing = statements.ask(_STANDING, {**endpoint, "ours": ours, "sample": retries.SLOW_SAMPLE})
@@ -249,7 +251,9 @@ def lock_for_record(
         revision=revision,
         database_now=database_now,
         durations_ms=durations_ms,
-        pending=[Pending(*row) for row in pending.rows()],
+        pending=[
+            Pending(*row) for *row, status in deliveries.rows() if status == DeliveryStatus.PENDING
+        ],
     )
 
 
