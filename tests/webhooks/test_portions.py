@@ -285,7 +285,7 @@ class TestSecondAct:
         assert (endpoint.status, endpoint.is_changing) == ("deleted", False)
         assert WebhookChange.objects.get().state == "done"
 
-    def test_of_another_organization_is_left_alone(self, organization, far, endpoint, backlog):
+    def test_at_one_endpoint_leaves_another_alone(self, organization, far, endpoint, backlog):
         other, _ = create_endpoint(organization, far.url, event_types=["thing.*"])
         Acts(endpoint).delete()
         owe(organization, "thing_8")

@@ -60,6 +60,7 @@ def begin_change(*, endpoint: WebhookEndpoint, lanes: Sequence[WebhookLane], now
     """
     Bring a first portion of what is open in line with the endpoint, and have the rest done.
 
+    Once all of it is, its lanes wake, if it is on.
     The endpoint and all its lanes are locked; what else the act says of it is stored by then.
     """
     key = {"organization_id": endpoint.organization_id, "endpoint_id": endpoint.id}

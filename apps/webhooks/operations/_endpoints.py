@@ -339,4 +339,3 @@ def _tell_lanes(endpoint: WebhookEndpoint, changed: Collection[str], *, now: dat
     _shared.add_lanes(endpoint=endpoint)
     lanes = queries.lock_lanes(organization_id=endpoint.organization_id, endpoint_ids=[endpoint.id])
     _changes.begin_change(endpoint=endpoint, lanes=lanes, now=now)
-    _shared.wake(organization_id=endpoint.organization_id, lanes=lanes)
