@@ -177,11 +177,6 @@ def get_customer_for_update(*, organization_id: UUID, customer_id: UUID) -> Cust
     return found
 
 
-def find_customer_by_external_id(*, organization_id: UUID, external_id: str) -> Customer | None:
-    """Return the customer that the organization calls by this id, or None."""
-    return Customer.objects.filter(organization_id=organization_id, external_id=external_id).first()
-
-
 def unseal_name(customer: Customer) -> str:
     """Return the customer's name in clear text; who shows it to a person has logged that."""
     return encryption.unseal(

@@ -87,9 +87,6 @@ ATTEMPT_MOVES: Final[Mapping[AttemptState, frozenset[AttemptState]]] = {
     _A.NOT_SENT: frozenset(),
 }
 
-# An attempt in one of these claims no part of the payout's amount any more.
-DEAD_ATTEMPT: Final = frozenset({_A.REJECTED, _A.RETURNED, _A.NOT_SENT})
-
 
 class BatchState(models.TextChoices):
     FROZEN = "frozen"

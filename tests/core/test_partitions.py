@@ -40,7 +40,7 @@ def now():
 def weeks(transactional_db, now, monkeypatch):
     """Parts from twenty weeks ago on; one consumer, and of the holders only the core's."""
     monkeypatch.setattr(
-        outbox, "_consumers", {"recorder": Consumer(lambda _organization, _events: None)}
+        outbox._consuming, "_consumers", {"recorder": Consumer(lambda _organization, _events: None)}
     )
     kept = {name: each for name, each in partitions._holders.items() if name.startswith("core.")}
     monkeypatch.setattr(partitions, "_holders", kept)

@@ -6,12 +6,10 @@ from typing import Final
 from uuid import UUID
 
 from django.db import connection
-from django.db.models.functions import Now
 
 from apps.banking.models import LineQueue
 from apps.core import transactions, work
 from apps.core.errors import InvariantBroken
-from apps.core.work import WorkState
 
 LINES_KIND: Final = "banking.lines"
 
@@ -69,14 +67,9 @@ def wake_line_queues(*, organization_id: UUID, bank_account_ids: Sequence[UUID])
     """
     if not bank_account_ids:
         return
-    LineQueue.objects.filter(
-        organization_id=organization_id, bank_account_id__in=bank_account_ids
-    ).update(
-        state=WorkState.PENDING,
-        next_attempt_at=Now(),
-        attempts=0,
-        lapses=0,
-        lease_until=None,
-        lease_token=None,
+    work.mark_all_released(
+        LineQueue.objects.filter(
+            organization_id=organization_id, bank_account_id__in=bank_account_ids
+        )
     )
     work.nudge(LINES_KIND)

@@ -9,7 +9,6 @@ from uuid import UUID
 
 from rest_framework.request import Request
 
-from apps.core.api.fields import StrictSerializer
 from apps.core.api.pagination import (
     check_query,
     invalid_cursor,
@@ -18,6 +17,7 @@ from apps.core.api.pagination import (
     sign_place,
 )
 from apps.core.api.problems import ApiProblem
+from apps.core.api.shapes import StrictSerializer
 from apps.ledger import queries
 from apps.ledger.queries import Position
 from apps.ledger.rules.months import parse_month
