@@ -751,8 +751,9 @@ class TestOrdered:
         assert recorder.batches == [["a"]]
         assert not [query for query in queries if "nearest" in query["sql"]]
 
-    def test_holds_for_four_workers_at_once(self, recorder):
-        for sequence in range(1, 51):
+    @pytest.mark.parametrize("count", [20, pytest.param(50, marks=pytest.mark.soak)])
+    def test_holds_for_four_workers_at_once(self, recorder, count):
+        for sequence in range(1, count + 1):
             publish(*(opened(f"{n}:{sequence}", sequence=sequence, about=f"x{n}") for n in "abcd"))
         outbox.relay()
 
@@ -765,7 +766,8 @@ class TestOrdered:
 
         worked = [code.split(":") for batch in recorder.batches for code in batch]
         for n in "abcd":
-            assert [int(sequence) for about, sequence in worked if about == n] == list(range(1, 51))
+            rank = [int(sequence) for about, sequence in worked if about == n]
+            assert rank == list(range(1, count + 1))
 
 
 class TestHead:
