@@ -10,7 +10,6 @@ from django.conf import settings as django_settings
 from django.core.handlers.wsgi import WSGIHandler
 from django.core.signals import got_request_exception
 from django.db import OperationalError
-from django.db.models import F
 from django.urls import resolve
 
 from apps.accounts.api.authentication import forget_cached_keys
@@ -19,10 +18,10 @@ from apps.core.api import limits
 from apps.core.ids import encode_id
 from apps.core.models import OutboxEvent
 from apps.ledger import operations, queries
-from apps.ledger.models import Balance
 from config.express import ROUTE, VIEW, ExpressLane
 from tests.accounts.factories import create_customer, create_organization, issue_key
 from tests.ledger.factories import fund
+from tests.ledger.test_verify_ledger import corrupt
 from tests.support import running
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -484,9 +483,8 @@ class TestLogOfMany:
     def test_what_goes_wrong_is_said_of_the_request_that_it_is_of(self, both, caplog):
         """And what is of all of them, of the first that was posted: not of the one refused last."""
         # Its next posting has the version of the one before, which Postgres refuses.
-        broken = Balance.objects.filter(id=both.bob)
         both.by_lane(both.environ())
-        broken.update(version=F("version") - 1)
+        corrupt("UPDATE ledger_balance SET version = version - 1 WHERE id = %s", both.bob)
         cat = both._customer()
         fine = both.transfer(credit_account=encode_id("la", cat))
         asked = {
@@ -508,7 +506,7 @@ class TestLogOfMany:
         assert queries.get_balance(organization_id=both.organization.id, account_id=cat).posted == (
             2_00
         )
-        broken.update(version=F("version") + 1)
+        corrupt("UPDATE ledger_balance SET version = version + 1 WHERE id = %s", both.bob)
 
 
 class TestInProduction:

@@ -86,7 +86,9 @@ class LedgerAccountCollection(ApiView):
             now=clock.now(),
         )
 
-        view = queries.get_balance(organization_id=caller.organization_id, account_id=account_id)
+        view = queries.get_balance(
+            organization_id=caller.organization_id, account_id=account_id, now=clock.now()
+        )
         return Response(serializers.LedgerAccount(view).data, status=201)
 
     def get(self, request: Request) -> Response:
@@ -100,7 +102,7 @@ class LedgerAccountCollection(ApiView):
 
         def view(page: list[Any]) -> list[queries.BalanceView]:
             found = queries.list_balances(
-                organization_id=organization_id, ids=[row.id for row in page]
+                organization_id=organization_id, ids=[row.id for row in page], now=clock.now()
             )
             by_id = {balance.account_id: balance for balance in found}
             return [by_id[row.id] for row in page]
@@ -139,7 +141,9 @@ class LedgerAccountResource(ApiView):
         organization_id, id_ = get_caller(request).organization_id, decode_id("la", account_id)
         expand = request.query_params.get("expand[]")
         if expand is None:
-            view = queries.get_balance(organization_id=organization_id, account_id=id_)
+            view = queries.get_balance(
+                organization_id=organization_id, account_id=id_, now=clock.now()
+            )
             return resource(request, serializers.LedgerAccount(view).data)
         if expand != "holds":
             raise ApiProblem("invalid_request", "expand[] is holds here.")
@@ -175,7 +179,9 @@ class LedgerAccountResource(ApiView):
             now=clock.now(),
         )
 
-        view = queries.get_balance(organization_id=caller.organization_id, account_id=id_)
+        view = queries.get_balance(
+            organization_id=caller.organization_id, account_id=id_, now=clock.now()
+        )
         return Response(serializers.LedgerAccount(view).data)
 
 
