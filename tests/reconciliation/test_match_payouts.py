@@ -7,6 +7,7 @@ import pytest
 from django.db import OperationalError, connection
 
 from apps.banking.models import BankLineStatus, LineQueue
+from apps.core import working
 from apps.core.errors import InvariantBroken
 from apps.ledger import queries as ledger
 from apps.payouts import operations as settling
@@ -331,18 +332,19 @@ class TestALineThatCannotBeTaken:
         assert kinds() == ["bank_only"]
         assert_books_hold()
 
-    def test_leaves_everything_new_where_the_database_went_away(self, home, monkeypatch):
+    @pytest.mark.parametrize("fault", [OperationalError, working.OutOfTime])
+    def test_leaves_everything_new_where_no_line_is_to_blame(self, home, monkeypatch, fault):
         _customer, made, _batch = payouts_of(home, 30_00)
 
         def away(**_more):
-            raise OperationalError
+            raise fault
 
         monkeypatch.setattr(settling, "settle_from_bank_line", away)
 
         assert bring(home, *map(debit, made)) == (0, 0)
 
         queue = LineQueue.objects.get()
-        assert (queue.state, queue.last_error_code) == ("pending", "OperationalError")
+        assert (queue.state, queue.last_error_code) == ("pending", fault.__name__)
         assert set(BankLineStatus.objects.values_list("state", flat=True)) == {"new"}
         assert posted(home.id, "bank:") == 0
 

@@ -26,6 +26,9 @@ from apps.reconciliation.rules import PARKED
 
 log = structlog.get_logger("kassa.reconciliation")
 
+# Not one line's fault: the database went away, or the time is over. The account's row tries again.
+_NOBODYS_FAULT: Final = (OperationalError, InterfaceError, working.OutOfTime)
+
 CHUNK: Final = 500
 
 
@@ -84,8 +87,7 @@ def _step_over(step: Callable[..., Progress], *, ends: float) -> Progress:
     """
     try:
         return step()
-    # Not one line's fault: the database went away. The account's row tries again.
-    except (OperationalError, InterfaceError):
+    except _NOBODYS_FAULT:
         raise
     except Exception:
         log.exception("bank_lines_chunk_failed")
@@ -93,7 +95,7 @@ def _step_over(step: Callable[..., Progress], *, ends: float) -> Progress:
     for _line in range(CHUNK):
         try:
             one = step(limit=1)
-        except (OperationalError, InterfaceError):
+        except _NOBODYS_FAULT:
             raise
         except Exception:
             log.exception("bank_line_not_matched")
