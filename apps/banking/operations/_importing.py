@@ -9,6 +9,7 @@ from dataclasses import replace
 from datetime import datetime
 from uuid import UUID
 
+from apps.accounts import queries as owners
 from apps.banking import queries, registry
 from apps.banking.formats.checks import CheckedFile, check_file
 from apps.banking.formats.problems import Problem, UnreadableFile
@@ -132,7 +133,7 @@ def _record_statements(record: Recording, read: CamtFile, checked: CheckedFile) 
     open_rows = _open_rows(file)
     if file.state != FileState.RECEIVED and not open_rows:
         return file
-    accounts = StatementAccounts(record.organization_id, [*checked.statements, *checked.waiting])
+    accounts = _accounts_of(checked, organization_id=record.organization_id)
     accounts.refuse_wrong(expected=file.bank_account_id)
     queries.lock_bank_accounts(organization_id=record.organization_id, ids=accounts.ids)
     brought, parked = Brought(), 0
@@ -166,6 +167,17 @@ def _record_statements(record: Recording, read: CamtFile, checked: CheckedFile) 
     else:
         close_imported(record, file, brought)
     return file
+
+
+def _accounts_of(checked: CheckedFile, *, organization_id: UUID) -> StatementAccounts:
+    """Find whose the statements are; one that is being added at this moment is waited for."""
+    statements = [*checked.statements, *checked.waiting]
+    accounts = StatementAccounts(organization_id, statements)
+    if not accounts.unknown():
+        return accounts
+    # As `add_bank_account` does: an account that it added is seen by the statement after the lock.
+    owners.lock_organization(organization_id=organization_id)
+    return StatementAccounts(organization_id, statements)
 
 
 def _open_rows(file: BankFile) -> dict[int, BankStatement]:
