@@ -14,6 +14,7 @@ from apps.banking.models import (
     BankStatement,
     LineQueue,
 )
+from apps.banking.tasks import import_due
 from apps.core.models import OutboxEvent
 from tests.banking.factories import (
     ACTOR,
@@ -30,6 +31,12 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 CREDIT, DEBIT = Entry(amount=100_00), Entry(amount=-40_00)
 DAY_1 = Made(entries=(CREDIT, DEBIT), opening=5_00, day=date(2026, 3, 2))
+DOLLARS = Made(
+    entries=(Entry(amount=100_00, currency="USD"), Entry(amount=-40_00, currency="USD")),
+    opening=5_00,
+    day=date(2026, 3, 2),
+    currency="USD",
+)
 DAY_2 = Made(
     entries=(Entry(amount=7_00),),
     opening=65_00,
@@ -233,12 +240,14 @@ class TestAnAccount:
         assert "line 4" in file.reason
         assert counts() == (0, 0, 0)
 
-    def test_in_another_currency_refuses_the_file(self, organization_id, account):
-        dollars = replace(DAY_1, currency="USD", entries=(replace(CREDIT, currency="USD"),))
-
-        file = import_file(organization_id, camt053(dollars))
+    def test_that_is_asked_for_and_not_in_the_file_s_currency_refuses_it(
+        self, organization_id, account
+    ):
+        file = import_file(organization_id, camt053(DOLLARS), bank_account_id=account.id)
 
         assert (file.state, file.reason_code) == ("refused", "currency_mismatch")
+        assert "in USD" in file.reason
+        assert counts() == (0, 0, 0)
 
     def test_of_another_organization_is_unknown(self, organization_id, account):
         other = create_organization("Other")
@@ -247,6 +256,74 @@ class TestAnAccount:
 
         assert file.state == "unknown_account"
         assert BankLine.objects.count() == 0
+
+
+class TestANumberInSeveralCurrencies:
+    """One IBAN, and a statement for each currency that the bank keeps under it, in one file."""
+
+    def test_brings_each_statement_to_the_account_in_its_currency(self, organization_id, account):
+        dollars = create_bank_account(organization_id, currency="USD")
+
+        file = import_file(organization_id, camt053(DAY_1, DOLLARS))
+
+        assert (file.state, file.warnings) == ("imported", [])
+        found = BankStatement.objects.order_by("position").values_list("bank_account", "chain")
+        assert list(found) == [(account.id, "first"), (dollars.id, "first")]
+        lines = BankLine.objects.order_by("currency").values_list("bank_account", "currency")
+        assert set(lines) == {(account.id, "EUR"), (dollars.id, "USD")}
+
+    def test_is_taken_whole_whichever_of_its_accounts_was_asked_for(self, organization_id, account):
+        dollars = create_bank_account(organization_id, currency="USD")
+
+        file = import_file(organization_id, camt053(DAY_1, DOLLARS), bank_account_id=dollars.id)
+
+        assert (file.state, counts()) == ("imported", (2, 4, 4))
+        assert LineQueue.objects.filter(state="pending").count() == 2
+
+    def test_keeps_the_statement_of_a_currency_that_we_have_not_added(
+        self, organization_id, account
+    ):
+        file = import_file(organization_id, camt053(DAY_1, DOLLARS))
+
+        assert (file.state, counts()) == ("imported", (2, 2, 2))
+        [warning] = file.warnings
+        assert warning["code"] == "unknown_account"
+        assert "in USD is none of ours (we have it in EUR)" in warning["detail"]
+
+        dollars = create_bank_account(organization_id, currency="USD")
+        import_due()
+
+        file.refresh_from_db()
+        assert (file.state, file.warnings, counts()) == ("imported", [], (2, 4, 4))
+        assert BankStatement.objects.filter(bank_account=dollars, chain="first").count() == 1
+
+    def test_alone_in_a_currency_that_we_have_not_added_waits_for_it(
+        self, organization_id, account
+    ):
+        file = import_file(organization_id, camt053(DOLLARS))
+
+        assert (file.state, file.reason_code) == ("unknown_account", "unknown_account")
+        assert "we have it in EUR" in file.reason
+        create_bank_account(organization_id, currency="USD")
+        import_due()
+        file.refresh_from_db()
+        assert (file.state, counts()) == ("imported", (1, 2, 2))
+
+    def test_has_pages_of_each_currency_that_are_not_mixed_up(self, organization_id, account):
+        create_bank_account(organization_id, currency="USD")
+        pages = [
+            replace(made, entries=(entry,), page=(number, number == 2), codes=codes, **balances)
+            for made, entries in ((DAY_1, DAY_1.entries), (DOLLARS, DOLLARS.entries))
+            for number, entry, codes, balances in (
+                (1, entries[0], ("OPBD", "ITBD"), {"opening": 5_00, "closing": 105_00}),
+                (2, entries[1], ("ITBD", "CLBD"), {"opening": 105_00, "closing": 65_00}),
+            )
+        ]
+
+        file = import_file(organization_id, camt053(*pages))
+
+        assert (file.state, file.problems) == ("imported", [])
+        assert counts() == (2, 4, 4)
 
 
 class TestTheChain:

@@ -15,7 +15,7 @@ from apps.banking.formats.checks import CheckedFile, check_file
 from apps.banking.formats.problems import Problem, UnreadableFile
 from apps.banking.formats.reading import read_bank_file
 from apps.banking.formats.values import CamtFile, Statement, StatusReport
-from apps.banking.models import BankFile, BankStatement
+from apps.banking.models import BankAccount, BankFile, BankStatement
 from apps.banking.operations._files import receive_bank_file
 from apps.banking.operations._lines import wake_line_queues
 from apps.banking.operations._outcomes import (
@@ -134,7 +134,7 @@ def _record_statements(record: Recording, read: CamtFile, checked: CheckedFile) 
     if file.state != FileState.RECEIVED and not open_rows:
         return file
     accounts = _accounts_of(checked, organization_id=record.organization_id)
-    accounts.refuse_wrong(expected=file.bank_account_id)
+    accounts.refuse_wrong(expected=_expected(file))
     queries.lock_bank_accounts(organization_id=record.organization_id, ids=accounts.ids)
     brought, parked = Brought(), 0
     for statement in in_chain_order(checked.statements):
@@ -161,9 +161,12 @@ def _record_statements(record: Recording, read: CamtFile, checked: CheckedFile) 
         parked += _store_waiting(record, file, checked.waiting, accounts)
     _announce(record, brought)
     file.kind, file.version, file.message_id = read.kind, read.version, read.message_id[:64]
-    file.warnings = as_json([*checked.warnings, *_line_warnings(checked.statements)])
+    unknown = accounts.unknown()
+    warnings = [*checked.warnings, *_line_warnings(checked.statements)]
+    # What is kept for an account that may be added is said first: it waits for a person.
+    file.warnings = as_json([*unknown, *warnings] if brought.statements else warnings)
     if not brought.statements and parked:
-        close_parked(record, file, accounts.unknown())
+        close_parked(record, file, unknown)
     else:
         close_imported(record, file, brought)
     return file
@@ -178,6 +181,14 @@ def _accounts_of(checked: CheckedFile, *, organization_id: UUID) -> StatementAcc
     # As `add_bank_account` does: an account that it added is seen by the statement after the lock.
     owners.lock_organization(organization_id=organization_id)
     return StatementAccounts(organization_id, statements)
+
+
+def _expected(file: BankFile) -> BankAccount | None:
+    if file.bank_account_id is None:
+        return None
+    return queries.get_bank_account(
+        organization_id=file.organization_id, bank_account_id=file.bank_account_id
+    )
 
 
 def _open_rows(file: BankFile) -> dict[int, BankStatement]:
