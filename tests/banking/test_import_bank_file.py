@@ -5,6 +5,7 @@ import pytest
 from django.db import IntegrityError, connection
 
 from apps.banking import operations, queries
+from apps.banking.formats import _nodes
 from apps.banking.models import (
     BankFile,
     BankFileWork,
@@ -324,6 +325,63 @@ class TestANumberInSeveralCurrencies:
 
         assert (file.state, file.problems) == ("imported", [])
         assert counts() == (2, 4, 4)
+
+
+class TestHowMuchAFileHolds:
+    """It is taken whole in one turn: what is in it is bounded, and the refusal says how."""
+
+    def refused(self, organization_id, content):
+        file = import_file(organization_id, content)
+        assert (file.state, file.reason_code, counts()) == ("refused", "file_too_large", (0, 0, 0))
+        return file
+
+    def test_is_counted_in_entries(self, organization_id, account, monkeypatch):
+        monkeypatch.setattr(_nodes, "TRANSACTIONS_MAX", 3)
+        most = replace(DAY_1, entries=(CREDIT,) * 3)
+        more = replace(DAY_1, entries=(CREDIT,) * 4, statement_id="MORE")
+
+        assert "more than 3 transactions" in self.refused(organization_id, camt053(more)).reason
+        assert import_file(organization_id, camt053(most)).state == "imported"
+
+    def test_counts_the_transactions_of_a_lump_before_they_are_read(
+        self, organization_id, account, monkeypatch
+    ):
+        monkeypatch.setattr(_nodes, "TRANSACTIONS_MAX", 3)
+        lump = Entry(amount=100_00, details='<TxDtls><Amt Ccy="none"/></TxDtls>' * 4)
+
+        file = self.refused(organization_id, camt053(replace(DAY_1, entries=(lump,))))
+
+        assert "line " in file.reason
+
+    def test_counts_what_all_its_statements_hold_together(
+        self, organization_id, account, monkeypatch
+    ):
+        monkeypatch.setattr(_nodes, "TRANSACTIONS_MAX", 3)
+
+        self.refused(organization_id, camt053(DAY_1, DAY_2, DAY_3))
+
+    def test_is_counted_in_statements(self, organization_id, account, monkeypatch):
+        monkeypatch.setattr(_nodes, "STATEMENTS_MAX", 2)
+
+        file = self.refused(organization_id, camt053(DAY_1, DAY_2, DAY_3))
+
+        assert "more than 2 statements" in file.reason
+        assert import_file(organization_id, camt053(DAY_1, DAY_2)).state == "imported"
+
+    def test_reads_an_account_s_chain_once(self, organization_id, account):
+        import_file(organization_id, camt053(DAY_1))
+        chain = []
+
+        def watch(execute, sql, params, many, context):
+            if sql.startswith("SELECT") and "is_followed" in sql:
+                chain.append(sql)
+            return execute(sql, params, many, context)
+
+        with connection.execute_wrapper(watch):
+            import_file(organization_id, camt053(DAY_2, DAY_3))
+
+        assert len(chain) == 1
+        assert [each for _id, each, _state in chains()] == ["first", "follows", "follows"]
 
 
 class TestTheChain:

@@ -16,6 +16,7 @@ from apps.banking.formats.problems import Problem, UnreadableFile
 from apps.banking.formats.reading import read_bank_file
 from apps.banking.formats.values import CamtFile, Statement, StatusReport
 from apps.banking.models import BankAccount, BankFile, BankStatement
+from apps.banking.operations._chains import Chains
 from apps.banking.operations._files import receive_bank_file
 from apps.banking.operations._lines import wake_line_queues
 from apps.banking.operations._outcomes import (
@@ -136,7 +137,7 @@ def _record_statements(record: Recording, read: CamtFile, checked: CheckedFile) 
     accounts = _accounts_of(checked, organization_id=record.organization_id)
     accounts.refuse_wrong(expected=_expected(file))
     queries.lock_bank_accounts(organization_id=record.organization_id, ids=accounts.ids)
-    brought, parked = Brought(), 0
+    brought, parked, chains = Brought(), 0, Chains()
     for statement in in_chain_order(checked.statements):
         row = open_rows.get(statement.position)
         if file.state != FileState.RECEIVED and row is None:
@@ -154,6 +155,7 @@ def _record_statements(record: Recording, read: CamtFile, checked: CheckedFile) 
                     file=file,
                     statement=statement,
                     row=row,
+                    chains=chains,
                     now=record.now,
                 )
             )
