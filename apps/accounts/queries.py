@@ -331,6 +331,16 @@ def for_staff[M: Model](queryset: QuerySet[M], staff: Staff) -> QuerySet[M]:
     return queryset.filter(**{f"{name}__in": seen})
 
 
+def lock_organization(*, organization_id: UUID) -> None:
+    """
+    Lock the organization's row: one at a time decides something about all that it has.
+
+    Rows that name the organization are written meanwhile; locked after work rows, before balances.
+    """
+    rows = Organization.objects.select_for_update(no_key=True).filter(id=organization_id)
+    list(rows.values_list("id", flat=True))
+
+
 def is_in_scope(*, staff: Staff, organization_id: UUID) -> bool:
     """Say whether the person may see this organization."""
     return for_staff(Organization.objects.filter(id=organization_id), staff).exists()

@@ -7,6 +7,8 @@ from django.db import models
 
 # Of the columns that hold one.
 STATE_LENGTH: Final = 24
+# Of what holds a payout, the one that the clock alone takes off.
+COOLDOWN: Final = "destination_cooldown"
 
 
 class PayoutState(models.TextChoices):

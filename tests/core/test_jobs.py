@@ -458,6 +458,34 @@ class TestSteps:
         assert (ended.state, ended.turns, ended.place) == ("done", 3, "c")
         assert ended.finished_at is not None
 
+    @pytest.mark.parametrize(("slow", "kept"), [("c", "b"), ("a", "")])
+    def test_that_meet_the_limit_are_ended_and_what_was_done_is_kept(self, monkeypatch, slow, kept):
+        monkeypatch.setattr(working, "TURN_SECONDS", 60.0)
+        monkeypatch.setattr(jobs, "_jobs", {})
+        done: list[str] = []
+
+        def steps(_period, _now, place):
+            for step in "abc":
+                if step > place:
+                    if step == slow and step not in done[-1:]:
+                        done.append(step)
+                        raise working.OutOfTime
+                    done.append(step)
+                    yield step
+
+        jobs.declare(kind="tests.job", schedule=Every(10), steps=steps)
+        jobs.plan_due(now=NOW)
+
+        jobs.run_due()
+
+        # A turn that came to no step's end is a failed attempt; any other just goes on.
+        stopped = self.row()
+        failure = ("SoftTimeLimitExceeded", 1) if not kept else ("", 0)
+        assert (stopped.state, stopped.place) == ("pending", kept)
+        assert (stopped.last_error_code, stopped.attempts) == failure
+        run_all()
+        assert (self.row().state, done) == ("done", list("abc".replace(slow, slow * 2)))
+
     def test_are_all_one_turn_where_there_is_time(self, counting, monkeypatch):
         monkeypatch.setattr(working, "TURN_SECONDS", 60.0)
         done, _ = counting
