@@ -22,6 +22,7 @@ from apps.webhooks.operations._inbox import (
     match_parked,
     receive_event,
     work_event,
+    work_events,
 )
 from apps.webhooks.operations._keeping import (
     PURGED_AT_ONCE,
@@ -90,3 +91,4 @@ __all__ = [
     "wake_endpoint",
     "work_event",
 ]
+    "work_events",
