@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 from django.db import connection
@@ -294,6 +294,12 @@ def find_latest_act(
     )
     row = rows.order_by("-id").first()
     return None if row is None else (row.recorded_at, row.after or {})
+
+
+def get_act_result(*, organization_id: UUID, audit_event_id: UUID) -> dict[str, Any]:
+    """Return what an act left, as its row of the trail has it."""
+    row = AuditEvent.objects.get(organization_id=organization_id, id=audit_event_id)
+    return row.after or {}
 
 
 def is_key_used(*, organization_id: UUID, key: str) -> bool:
