@@ -262,7 +262,7 @@ class TestDropWeeks:
         happen(now, opened(sequence=2))
         partitions.drop_weeks("", now)
 
-        retention.purge_event_work("", now)
+        list(retention.purge_event_work("", now, ""))
 
         assert EventWork.objects.count() == 1
         assert broken() == []
