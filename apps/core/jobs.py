@@ -257,7 +257,9 @@ def _must_wait(row: JobRun, job: Job) -> bool:
 
 
 def _others(row: JobRun) -> QuerySet[JobRun]:
-    return JobRun.objects.filter(kind=row.kind, scope=row.scope)
+    return JobRun.objects.filter(
+        organization_id=row.organization_id, kind=row.kind, scope=row.scope
+    )
 
 
 def _stop(row: JobRun, *, place: str) -> None:

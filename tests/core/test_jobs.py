@@ -13,7 +13,7 @@ from apps.core.errors import InvariantBroken
 from apps.core.ids import first_id
 from apps.core.jobs import Daily, Every
 from apps.core.models import JobRun
-from tests.core.events_of_tests import end_delays, make_due
+from tests.core.events_of_tests import ORGANIZATION, OTHER, end_delays, make_due
 from tests.support import race
 
 NOW = datetime(2026, 11, 2, 9, 30, tzinfo=UTC)
@@ -297,6 +297,27 @@ class TestRun:
         broken.clear()
         run_all()
         assert declared.runs[-1] == ("tests.job", "2026-11-02T09:40Z")
+
+    def test_stops_no_period_of_another_scope_or_organization(self, declared):
+        declared()
+        for organization_id, scope in ((ORGANIZATION, "a"), (ORGANIZATION, "b"), (OTHER, "a")):
+            for minutes in (0, 10):
+                period = {"organization_id": organization_id, "kind": "tests.job", "scope": scope}
+                JobRun.objects.create(**period, period=f"+{minutes}", due_at=at(minutes))
+        failed = JobRun.objects.filter(organization_id=ORGANIZATION, scope="a", due_at=NOW)
+        failed.update(state="quarantined")
+
+        # A period that is looked at before the one it follows waits, and is done the next time.
+        for _ in range(2):
+            while jobs.run_due():
+                pass
+            end_delays(JobRun)
+
+        left = JobRun.objects.exclude(state="done").order_by("due_at")
+        assert list(left.values_list("organization_id", "scope", "period", "state")) == [
+            (ORGANIZATION, "a", "+0", "quarantined"),
+            (ORGANIZATION, "a", "+10", "pending"),
+        ]
 
     def test_waiting_does_not_use_up_the_attempts(self, declared):
         declared(run=fail)

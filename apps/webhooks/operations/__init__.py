@@ -22,12 +22,14 @@ from apps.webhooks.operations._inbox import (
     match_parked,
     receive_event,
     work_event,
+    work_events,
 )
 from apps.webhooks.operations._keeping import (
     PURGED_AT_ONCE,
     purge_inbound_bodies,
     purge_inbound_events,
 )
+from apps.webhooks.operations._releasing import RELEASED_AT_ONCE, release_ignored_events
 from apps.webhooks.operations._replays import replay_delivery, replay_failed
 from apps.webhooks.operations._retention import purge_deliveries
 from apps.webhooks.operations._sending import (
@@ -55,6 +57,7 @@ __all__ = [
     "LANE_KIND",
     "OVERLAP_SECONDS_DEFAULT",
     "PURGED_AT_ONCE",
+    "RELEASED_AT_ONCE",
     "SLOW_LANE_KIND",
     "EndpointTerms",
     "LaneWork",
@@ -81,6 +84,7 @@ __all__ = [
     "put_lane_off",
     "receive_event",
     "record_attempts",
+    "release_ignored_events",
     "replace_provider_secret",
     "replay_delivery",
     "replay_failed",
@@ -89,4 +93,5 @@ __all__ = [
     "verify_message",
     "wake_endpoint",
     "work_event",
+    "work_events",
 ]

@@ -33,10 +33,13 @@ from apps.webhooks.queries._endpoints import (
 )
 from apps.webhooks.queries._feed import BATCH_END, FeedPage, FeedPlace, get_event, read_feed
 from apps.webhooks.queries._inbox import (
+    count_ignored,
     find_provider_connection,
     get_connection_for_update,
     get_inbound_event_for_update,
+    list_provider_connections,
     list_provider_secrets,
+    lock_ignored,
     lock_waiting_events,
 )
 from apps.webhooks.queries._lanes import (
@@ -57,6 +60,7 @@ __all__ = [
     "FeedPage",
     "FeedPlace",
     "count_failed_events",
+    "count_ignored",
     "count_latest",
     "find_next_due",
     "find_provider_connection",
@@ -81,6 +85,7 @@ __all__ = [
     "list_due_lane_ids",
     "list_endpoints",
     "list_footings",
+    "list_provider_connections",
     "list_provider_secrets",
     "list_public_event_types",
     "list_recent_durations_ms",
@@ -89,6 +94,7 @@ __all__ = [
     "lock_deliveries",
     "lock_endpoints",
     "lock_failed_since",
+    "lock_ignored",
     "lock_lanes",
     "lock_lanes_of",
     "lock_owed_for",
