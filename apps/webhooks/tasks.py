@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Final
+from uuid import UUID
 
 import structlog
 from django.db import connection
@@ -45,6 +46,8 @@ RECORD_SECONDS: Final = 1.0
 HARD_SECONDS: Final = int(LANE_SECONDS_MAX + ATTEMPT_SECONDS_MAX)
 TASK_SECONDS_MAX: Final = 60.0
 _LANES_LOOKED_AT: Final = 64
+# By pool, the organization whose lane this process had last; the next one follows it.
+_served: Final = {False: UUID(int=0), True: UUID(int=0)}
 
 
 def register() -> None:
@@ -111,13 +114,21 @@ send_slow_due: Final = working.register(
 
 
 def claim_lane(*, is_slow: bool) -> WebhookLane | None:
-    """Lease one due lane, or return None."""
-    ids = queries.list_due_lane_ids(is_slow=is_slow, limit=_LANES_LOOKED_AT)
-    if not ids:
-        return None
+    """
+    Lease one due lane, or return None.
+
+    Organizations take turns, so that whoever has a hundred lanes holds up nobody else's; of one
+    organization the lane that has waited longest comes first.
+    """
+    due = queries.list_due_lanes(is_slow=is_slow, after=_served[is_slow], limit=_LANES_LOOKED_AT)
     lease_seconds = HARD_SECONDS + work.LEASE_MARGIN_SECONDS
-    claimed = work.claim_due(WebhookLane, limit=1, lease_seconds=lease_seconds, only_ids=ids)
-    return claimed[0] if claimed else None
+    for organization_id, ids in due.items():
+        claimed = work.claim_due(WebhookLane, limit=1, lease_seconds=lease_seconds, only_ids=ids)
+        if claimed:
+            _served[is_slow] = organization_id
+            return claimed[0]
+        # Others have them all at this instant.
+    return None
 
 
 def work_lane(lane: WebhookLane, *, policy: Policy) -> int:
@@ -158,7 +169,7 @@ class _Turn:
     seen: Seen = field(default_factory=Seen)
 
     def room(self) -> int:
-        return min(RECORD_EVERY, LANE_DELIVERIES_MAX - self.made)
+        return LANE_DELIVERIES_MAX - self.made
 
     def is_late(self) -> bool:
         return time.monotonic() - self.begun >= LANE_SECONDS_MAX
@@ -171,7 +182,7 @@ class _Turn:
         self.seen = owed.seen
         self.unrecorded += owed.unsendable
         self.made += len(owed.unsendable)
-        for item in owed.owed:
+        for place, item in enumerate(owed.owed, 1):
             # Whatever held this turn up, an attempt that begins too late would outlast its lease.
             if self.is_late():
                 break
@@ -184,7 +195,8 @@ class _Turn:
             self.made += 1
             if self.is_over():
                 break
-            if self.must_record(made):
+            # The last of them is recorded below.
+            if place < len(owed.owed) and self.must_record(made):
                 recorded = self.record()
                 if not recorded.is_held or recorded.is_stopped:
                     # Stopped, the lane is let go by the next look at it.
@@ -194,6 +206,8 @@ class _Turn:
 
     def must_record(self, made: Attempt) -> bool:
         """Say whether to record now: in batches, but at once what may end the sending."""
+        if len(self.unrecorded) >= RECORD_EVERY:
+            return True
         is_late = time.monotonic() - self.recorded_at >= RECORD_SECONDS
         return is_late or made.outcome in UNREACHED or made.outcome is Outcome.GONE
 

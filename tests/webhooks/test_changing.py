@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
 from datetime import timedelta
 from functools import partial
@@ -20,7 +19,7 @@ from apps.webhooks.operations import Seen
 from apps.webhooks.operations._health import health_of
 from apps.webhooks.rules import subscriptions
 from apps.webhooks.rules.retries import Attempt, Health, Outcome
-from tests.support import race, wait_until
+from tests.support import race
 from tests.webhooks import receiver
 from tests.webhooks.conftest import broken_invariants
 from tests.webhooks.factories import (
@@ -34,6 +33,7 @@ from tests.webhooks.factories import (
     relay,
 )
 from tests.webhooks.receiver import Receiver
+from tests.webhooks.waiting import beside, held_up
 
 
 def on_lane(number, *, of):
@@ -84,57 +84,6 @@ class Acts:
             now=clock.now(),
         )
         return secret
-
-
-def is_anybody_waiting():
-    with database.cursor() as cursor:
-        cursor.execute(
-            "SELECT EXISTS (SELECT FROM pg_stat_activity"
-            " WHERE datname = current_database() AND wait_event_type = 'Lock')"
-        )
-        return cursor.fetchone()[0]
-
-
-@contextlib.contextmanager
-def beside(call):
-    """Have a thread run this meanwhile; what it raises is raised when the block ends."""
-    faults = []
-
-    def run():
-        try:
-            call()
-        except BaseException as fault:  # noqa: BLE001  raised again by the thread of the test
-            faults.append(fault)
-        finally:
-            database.close()
-
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        thread.join(60)
-        assert not thread.is_alive()
-    if faults:
-        raise faults[0]
-
-
-@contextlib.contextmanager
-def held_up(call, sql, parameters):
-    """Have a thread run into the lock that the SQL takes; the block ends by taking it back."""
-    other = database.copy("other")
-    other.set_autocommit(False)
-    try:
-        with other.cursor() as cursor:
-            cursor.execute(sql, parameters)
-        with beside(call):
-            try:
-                wait_until(is_anybody_waiting)
-                yield other
-            finally:
-                other.rollback()
-    finally:
-        other.close()
 
 
 def fan_out_held_up():

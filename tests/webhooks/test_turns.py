@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+from uuid import UUID
+
 import pytest
+from django.db import connection
 
 from apps.webhooks import queries, tasks
 from apps.webhooks.models import WebhookLane
@@ -14,6 +18,22 @@ from tests.webhooks.factories import create_endpoint, deliveries, owe
 def _short_turns(monkeypatch):
     """One delivery a turn, so that a few hundred are a backlog of many turns."""
     monkeypatch.setattr(tasks, "LANE_DELIVERIES_MAX", 1)
+
+
+@contextlib.contextmanager
+def claiming(lane):
+    """Have another connection hold the lane's lock, as whoever claims it does."""
+    other = connection.copy("other")
+    other.set_autocommit(False)
+    try:
+        with other.cursor() as cursor:
+            cursor.execute(
+                "SELECT FROM webhooks_webhooklane WHERE id = %s FOR NO KEY UPDATE", [lane.id]
+            )
+        yield
+    finally:
+        other.rollback()
+        other.close()
 
 
 def take_turn():
@@ -38,6 +58,35 @@ class TestTurns:
         assert len({lane.id for lane in turns}) == 17
         assert [each.status for each in deliveries(other)] == ["succeeded"]
         assert len(deliveries(organization, status="succeeded")) == 16
+
+    def test_of_one_organization_keep_no_other_waiting(self, organization, far):
+        for _ in range(2):
+            create_endpoint(organization, far.url, max_in_flight=8)
+        owe(organization, *(f"thing_{number}" for number in range(64)))
+        others = [create_organization() for _ in range(2)]
+        for other in others:
+            create_endpoint(other, far.url, max_in_flight=1)
+            owe(other, "thing_1", "thing_2")
+
+        turns = [take_turn().organization_id for _ in range(6)]
+
+        # Its backlog of sixteen lanes was there before, and has every third turn.
+        owners = [organization.id, *(other.id for other in others)]
+        assert sorted(turns[:3]) == sorted(turns[3:]) == sorted(owners)
+        # Once the others have nothing left, every one.
+        assert {take_turn().organization_id for _ in range(4)} == {organization.id}
+
+    def test_go_on_where_another_worker_holds_what_comes_next(self, organization, far):
+        create_endpoint(organization, far.url, max_in_flight=1)
+        other = create_organization()
+        create_endpoint(other, far.url, max_in_flight=1)
+        owe(organization, "thing_1")
+        owe(other, "thing_1")
+        first, second = WebhookLane.objects.order_by("organization_id")
+        tasks._served[False] = UUID(int=0)
+
+        with claiming(first):
+            assert tasks.claim_lane(is_slow=False).id == second.id
 
     def test_begin_again_with_who_had_the_first(self, organization, far):
         create_endpoint(organization, far.url, max_in_flight=2)

@@ -30,18 +30,11 @@ from apps.webhooks.operations._keeping import (
     purge_inbound_events,
 )
 from apps.webhooks.operations._releasing import RELEASED_AT_ONCE, release_ignored_events
+from apps.webhooks.operations._lanes import FAULT_SECONDS, put_lane_off
+from apps.webhooks.operations._opening import LaneWork, Owed, Seen, open_lane
+from apps.webhooks.operations._recording import Recorded, record_attempts
 from apps.webhooks.operations._replays import replay_delivery, replay_failed
 from apps.webhooks.operations._retention import purge_deliveries
-from apps.webhooks.operations._sending import (
-    FAULT_SECONDS,
-    LaneWork,
-    Owed,
-    Recorded,
-    Seen,
-    open_lane,
-    put_lane_off,
-    record_attempts,
-)
 from apps.webhooks.operations._shared import LANE_KIND, SLOW_LANE_KIND
 from apps.webhooks.operations._switching import (
     disable_endpoint,

@@ -1,5 +1,7 @@
 """An endpoint's health, between its row and the rules."""
 
+from uuid import UUID
+
 from apps.webhooks.models import WebhookEndpoint
 from apps.webhooks.rules.retries import Health
 
@@ -18,3 +20,10 @@ def set_health(endpoint: WebhookEndpoint, health: Health) -> None:
     for name in _FIELDS:
         setattr(endpoint, name, getattr(health, name))
     endpoint.save(update_fields=_FIELDS)
+
+
+def store_health(*, organization_id: UUID, endpoint_id: UUID, health: Health) -> None:
+    """Store another health in the row, which is locked."""
+    WebhookEndpoint.objects.filter(organization_id=organization_id, id=endpoint_id).update(
+        **{name: getattr(health, name) for name in _FIELDS}
+    )

@@ -5,7 +5,6 @@ from apps.webhooks.queries._attempts import (
     list_attempts,
     list_recent_durations_ms,
 )
-from apps.webhooks.queries._bodies import Body, get_bodies, list_traces
 from apps.webhooks.queries._deliveries import (
     Counted,
     DeliveryFilter,
@@ -20,8 +19,6 @@ from apps.webhooks.queries._deliveries import (
 )
 from apps.webhooks.queries._endpoints import (
     get_endpoint,
-    get_endpoint_any,
-    get_endpoint_any_for_update,
     get_endpoint_for_update,
     get_policy,
     get_read_scopes,
@@ -43,34 +40,45 @@ from apps.webhooks.queries._inbox import (
     lock_waiting_events,
 )
 from apps.webhooks.queries._lanes import (
-    find_next_due,
     get_database_time,
     is_among_slow,
-    list_due_deliveries,
-    list_due_lane_ids,
+    list_due_lanes,
     lock_lanes,
     lock_lanes_of,
 )
+from apps.webhooks.queries._sending import (
+    Due,
+    Opening,
+    Pending,
+    Sealed,
+    Standing,
+    find_next_due,
+    lock_for_record,
+    open_locked_lane,
+    open_steady_lane,
+)
+from apps.webhooks.queries._traces import list_traces
 
 __all__ = [
     "BATCH_END",
-    "Body",
     "Counted",
     "DeliveryFilter",
+    "Due",
     "FeedPage",
     "FeedPlace",
+    "Opening",
+    "Pending",
+    "Sealed",
+    "Standing",
     "count_failed_events",
     "count_ignored",
     "count_latest",
     "find_next_due",
     "find_provider_connection",
-    "get_bodies",
     "get_connection_for_update",
     "get_database_time",
     "get_delivery",
     "get_endpoint",
-    "get_endpoint_any",
-    "get_endpoint_any_for_update",
     "get_endpoint_for_update",
     "get_event",
     "get_inbound_event_for_update",
@@ -81,8 +89,7 @@ __all__ = [
     "is_among_slow",
     "list_attempts",
     "list_deliveries",
-    "list_due_deliveries",
-    "list_due_lane_ids",
+    "list_due_lanes",
     "list_endpoints",
     "list_footings",
     "list_provider_connections",
@@ -95,9 +102,12 @@ __all__ = [
     "lock_endpoints",
     "lock_failed_since",
     "lock_ignored",
+    "lock_for_record",
     "lock_lanes",
     "lock_lanes_of",
     "lock_owed_for",
     "lock_waiting_events",
+    "open_locked_lane",
+    "open_steady_lane",
     "read_feed",
 ]

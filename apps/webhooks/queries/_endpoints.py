@@ -76,18 +76,6 @@ def get_endpoint_for_update(*, organization_id: UUID, endpoint_id: UUID) -> Webh
     return found
 
 
-def get_endpoint_any(*, organization_id: UUID, endpoint_id: UUID) -> WebhookEndpoint:
-    """Return one endpoint, also a deleted one: what was sent to it is recorded all the same."""
-    return WebhookEndpoint.objects.get(organization_id=organization_id, id=endpoint_id)
-
-
-def get_endpoint_any_for_update(*, organization_id: UUID, endpoint_id: UUID) -> WebhookEndpoint:
-    """Return one endpoint, locked, also a deleted one."""
-    return WebhookEndpoint.objects.select_for_update(no_key=True).get(
-        organization_id=organization_id, id=endpoint_id
-    )
-
-
 def lock_endpoints(*, organization_id: UUID) -> list[WebhookEndpoint]:
     """Return all endpoints of the organization, locked, so that their number can be judged."""
     rows = list_endpoints(organization_id=organization_id).order_by("id")

@@ -1,18 +1,32 @@
-"""Lanes, and what is due on them."""
+"""Lanes: those that are due, and those that are locked for what they are owed."""
 
 from collections.abc import Collection
 from datetime import datetime
 from functools import reduce
 from operator import or_
+from typing import Final
 from uuid import UUID
 
 from django.db import connection
-from django.db.models import Exists, OuterRef, Q, QuerySet
-from django.db.models.functions import Now
+from django.db.models import Q
 
-from apps.core import work
-from apps.webhooks.models import WebhookDelivery, WebhookEndpoint, WebhookLane
-from apps.webhooks.states import DeliveryStatus, Ordering
+from apps.core import claiming, statements
+from apps.webhooks.models import WebhookLane
+
+# So many of the oldest are looked at: more than the lanes of one organization, which has sixteen
+# endpoints at most.
+_REACH: Final = 256
+_DUE: Final = f"""
+    SELECT organization_id, id
+      FROM (SELECT organization_id, id,
+                   row_number() OVER (PARTITION BY organization_id ORDER BY next_attempt_at)
+                       AS place
+              FROM (SELECT organization_id, id, next_attempt_at FROM webhooks_webhooklane
+                     WHERE {claiming.DUE} AND is_slow = %(slow)s
+                     ORDER BY next_attempt_at LIMIT %(reach)s) AS oldest) AS due
+     ORDER BY place, organization_id <= %(after)s, organization_id
+     LIMIT %(limit)s
+"""  # noqa: S608  (of constants)
 
 
 def lock_lanes(*, organization_id: UUID, endpoint_ids: Collection[UUID]) -> list[WebhookLane]:
@@ -45,46 +59,19 @@ def get_database_time() -> datetime:
     return time
 
 
-def list_due_lane_ids(*, is_slow: bool, limit: int) -> list[UUID]:
-    """Return lanes that are due and belong to these workers, oldest due first."""
-    return list(
-        WebhookLane.objects.filter(state__in=work.OPEN, next_attempt_at__lte=Now(), is_slow=is_slow)
-        .order_by("next_attempt_at")
-        .values_list("id", flat=True)[:limit]
-    )
+def list_due_lanes(*, is_slow: bool, after: UUID, limit: int) -> dict[UUID, list[UUID]]:
+    """
+    Return lanes that are due and belong to these workers, by organization.
 
-
-def list_due_deliveries(*, lane: WebhookLane, limit: int) -> list[WebhookDelivery]:
-    """Return what is to be sent on this lane now, oldest due first."""
-    rows = _sendable(lane).filter(next_attempt_at__lte=Now())
-    return list(rows.order_by("next_attempt_at", "id")[:limit])
-
-
-def find_next_due(*, lane: WebhookLane) -> datetime | None:
-    """Return when the next delivery on this lane falls due, if one is waiting."""
-    return (
-        _sendable(lane)
-        .order_by("next_attempt_at")
-        .values_list("next_attempt_at", flat=True)
-        .first()
-    )
-
-
-def _sendable(lane: WebhookLane) -> QuerySet[WebhookDelivery]:
-    pending = WebhookDelivery.objects.filter(
-        organization_id=lane.organization_id,
-        endpoint_id=lane.endpoint_id,
-        status=DeliveryStatus.PENDING,
-    )
-    earlier = pending.filter(
-        aggregate_id=OuterRef("aggregate_id"), sequence__lt=OuterRef("sequence")
-    )
-    # Looked up by the same statement, which follows the lane's lock: whoever changes the ordering
-    # has that lock too, and wakes only the lanes that nobody holds.
-    is_ordered = WebhookEndpoint.objects.filter(
-        organization_id=lane.organization_id, id=lane.endpoint_id, ordering=Ordering.AGGREGATE
-    )
-    return pending.filter(Q(~Exists(is_ordered)) | Q(~Exists(earlier)), lane=lane.lane)
+    Organizations come in the order of their ids, from the one that follows `after` on; the lanes of
+    each in the order of their due times. Of all of them at most `limit`, the first of each
+    organization before the second of any.
+    """
+    due: dict[UUID, list[UUID]] = {}
+    values = {"slow": is_slow, "after": after, "limit": limit, "reach": _REACH}
+    for organization_id, lane_id in statements.run(_DUE, values):
+        due.setdefault(organization_id, []).append(lane_id)
+    return due
 
 
 def is_among_slow(*, organization_id: UUID, endpoint_id: UUID) -> bool:

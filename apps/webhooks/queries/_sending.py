@@ -1,0 +1,272 @@
+"""
+What a lane's holder asks before it sends, and locks before it records (ADR 0120).
+
+Each is one trip to Postgres. Under READ COMMITTED every statement of a trip sees what was committed
+until it began: what follows a lock is read under it.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final, NamedTuple
+from uuid import UUID
+
+from apps.core import statements
+from apps.webhooks.models import WebhookLane
+from apps.webhooks.rules import retries
+from apps.webhooks.rules.retries import Health
+from apps.webhooks.states import DeliveryStatus
+
+# The ordering is looked up by the same statement, which follows the lane's lock: whoever changes it
+# has that lock too, and wakes only the lanes that nobody holds.
+_SENDABLE: Final = """
+      FROM webhooks_webhookdelivery AS delivery
+     WHERE delivery.organization_id = %(org)s AND delivery.endpoint_id = %(endpoint)s
+       AND delivery.lane = %(lane)s AND delivery.status = 'pending'
+       AND (NOT EXISTS (
+                SELECT FROM webhooks_webhookendpoint AS ordered
+                 WHERE ordered.organization_id = %(org)s AND ordered.id = %(endpoint)s
+                   AND ordered.ordering = 'aggregate')
+            OR NOT EXISTS (
+                SELECT FROM webhooks_webhookdelivery AS earlier
+                 WHERE earlier.organization_id = %(org)s AND earlier.endpoint_id = %(endpoint)s
+                   AND earlier.aggregate_id = delivery.aggregate_id
+                   AND earlier.sequence < delivery.sequence AND earlier.status = 'pending'))
+"""
+_DUE: Final = f"""
+    WITH due AS MATERIALIZED (
+        SELECT delivery.id, delivery.event_id, delivery.api_version, delivery.attempts_made,
+               delivery.next_attempt_at {_SENDABLE}
+           AND delivery.next_attempt_at <= statement_timestamp()
+         ORDER BY delivery.next_attempt_at, delivery.id
+         LIMIT %(limit)s
+    )
+    SELECT due.id, due.event_id, due.attempts_made, rendered.body,
+           coalesce((SELECT event.traceparent FROM core_outbox_event AS event
+                      WHERE event.organization_id = %(org)s AND event.id = due.event_id), '')
+      FROM due LEFT JOIN webhooks_webhookbody AS rendered
+        ON rendered.organization_id = %(org)s AND rendered.event_id = due.event_id
+           AND rendered.api_version = due.api_version
+     ORDER BY due.next_attempt_at, due.id
+"""  # noqa: S608  (of constants)
+_NEXT_DUE: Final = f"SELECT min(delivery.next_attempt_at) {_SENDABLE}"
+_HELD: Final = """
+       lane.organization_id = %(org)s AND lane.id = %(lane_id)s
+       AND lane.state = 'leased' AND lane.lease_token = %(token)s
+"""
+# Where anything about the endpoint is to be decided first, no lane is found, and none is locked:
+# the endpoint's lock comes before it.
+_LOCK_STEADY: Final = f"""
+    SELECT TRUE
+      FROM webhooks_webhooklane AS lane
+      JOIN webhooks_webhookendpoint AS endpoint
+        ON endpoint.organization_id = lane.organization_id AND endpoint.id = lane.endpoint_id
+     WHERE {_HELD}
+       AND endpoint.status = 'enabled' AND endpoint.lanes = endpoint.max_in_flight
+       AND endpoint.circuit_open_until IS NULL
+       FOR NO KEY UPDATE OF lane
+"""  # noqa: S608  (of constants)
+_LOCK_HELD: Final = f"""
+    SELECT lane.is_slow FROM webhooks_webhooklane AS lane
+     WHERE {_HELD} FOR NO KEY UPDATE
+"""  # noqa: S608  (of constants)
+_ENDPOINT: Final = """
+    SELECT endpoint.revision, endpoint.circuit_openings, endpoint.url, clock_timestamp(),
+           secret.id, secret.sealed
+      FROM webhooks_webhookendpoint AS endpoint
+      LEFT JOIN webhooks_webhooksecret AS secret
+        ON secret.organization_id = %(org)s AND secret.endpoint_id = endpoint.id
+           AND (secret.expires_at IS NULL OR secret.expires_at > %(now)s)
+     WHERE endpoint.organization_id = %(org)s AND endpoint.id = %(endpoint)s
+     ORDER BY secret.id DESC
+"""
+# Not of an endpoint that is well and stays so: healthy lanes do not wait for each other.
+_LOCK_HEALTH: Final = """
+    SELECT unreached_in_a_row, circuit_openings, circuit_open_until, first_failure_at
+      FROM webhooks_webhookendpoint
+     WHERE organization_id = %(org)s AND id = %(endpoint)s
+       AND (%(is_judged)s OR unreached_in_a_row > 0 OR circuit_openings > 0
+            OR circuit_open_until IS NOT NULL OR first_failure_at IS NOT NULL)
+       FOR NO KEY UPDATE
+"""
+# By id alone: for their status Postgres might read all that an organization is owed.
+_LOCK_DELIVERIES: Final = """
+    SELECT id, attempts, event_sequence, status FROM webhooks_webhookdelivery
+     WHERE organization_id = %(org)s AND id = ANY(%(ids)s)
+     ORDER BY id
+       FOR NO KEY UPDATE
+"""
+_STANDING: Final = """
+    SELECT endpoint.revision, clock_timestamp(),
+           ARRAY(SELECT attempt.duration_ms FROM webhooks_webhookattempt AS attempt
+                  WHERE attempt.organization_id = %(org)s AND attempt.endpoint_id = %(endpoint)s
+                    AND attempt.outcome <> ALL(%(ours)s)
+                  ORDER BY attempt.id DESC LIMIT %(sample)s)
+      FROM webhooks_webhookendpoint AS endpoint
+     WHERE endpoint.organization_id = %(org)s AND endpoint.id = %(endpoint)s
+"""
+
+
+class Due(NamedTuple):
+    """One delivery that is due; its body is None where what was rendered is gone."""
+
+    delivery_id: UUID
+    event_id: UUID
+    attempts_made: int
+    body: bytes | None
+    traceparent: str
+
+
+class Sealed(NamedTuple):
+    """A secret that has not expired, as it is stored."""
+
+    id: UUID
+    content: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opening:
+    """What is due on a lane, oldest due first, and how its endpoint is reached as of then."""
+
+    due: Sequence[Due]
+    # Whether this is all that is due.
+    is_all: bool
+    revision: int
+    circuit_openings: int
+    url: str
+    database_now: datetime
+    # By this process's own steady clock, when the database's was read.
+    asked_at: float
+    # Newest first.
+    secrets: Sequence[Sealed]
+
+
+class Pending(NamedTuple):
+    """A locked delivery that waits for its next attempt."""
+
+    id: UUID
+    attempts: int
+    event_sequence: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """What attempts are recorded into: the locked rows, and the endpoint as it is under them."""
+
+    is_held: bool
+    # Locked if something about it is to be decided; None: it is well, and is not locked.
+    health: Health | None
+    is_slow: bool
+    revision: int
+    database_now: datetime
+    # Of the endpoint's last attempts, those that are recorded now among them.
+    durations_ms: Sequence[int]
+    pending: Sequence[Pending]
+
+
+def open_steady_lane(*, lane: WebhookLane, limit: int, now: datetime) -> Opening | None:
+    """
+    Lock a leased lane and return what it is to send, if there is nothing to decide before that.
+
+    None, and no lock, if the lease was lost, or the endpoint is off, its circuit is open, or the
+    number of its lanes is to change.
+    """
+    locked = statements.ask(_LOCK_STEADY, _lease(lane))
+    opening = _ask_opening(lane=lane, limit=limit, now=now)
+    return opening() if locked.rows() else None
+
+
+def open_locked_lane(*, lane: WebhookLane, limit: int, now: datetime) -> Opening:
+    """Return what a lane is to send whose endpoint was looked at, and which was locked before."""
+    return _ask_opening(lane=lane, limit=limit, now=now)()
+
+
+def _ask_opening(*, lane: WebhookLane, limit: int, now: datetime) -> Callable[[], Opening]:
+    due = statements.ask(_DUE, {**_place(lane), "limit": limit})
+    reached = statements.ask(
+        _ENDPOINT, {"org": lane.organization_id, "endpoint": lane.endpoint_id, "now": now}
+    )
+
+    def read() -> Opening:
+        rows = reached.rows()
+        [(revision, circuit_openings, url, database_now, *_), *_] = rows
+        found = due.rows()
+        return Opening(
+            due=[Due(*row) for row in found],
+            is_all=len(found) < limit,
+            revision=revision,
+            circuit_openings=circuit_openings,
+            url=url,
+            database_now=database_now,
+            asked_at=time.monotonic(),
+            secrets=[Sealed(*row[4:]) for row in rows if row[4] is not None],
+        )
+
+    return read
+
+
+def find_next_due(*, lane: WebhookLane) -> datetime | None:
+    """Return when the next delivery on this lane falls due, if one is waiting."""
+    due: datetime | None
+    [(due,)] = statements.run(_NEXT_DUE, _place(lane))
+    return due
+
+
+def lock_for_record(
+    *,
+    lane: WebhookLane,
+    delivery_ids: Sequence[UUID],
+    is_judged: bool,
+    append: Callable[[], object],
+) -> Standing:
+    """
+    Lock what a record of attempts may change: endpoint, lane, deliveries, in this order.
+
+    The endpoint is locked only if it `is_judged` by these attempts, or is not well. `append` sends
+    the attempts themselves, which are stored also where the lease was lost.
+    """
+    endpoint = {"org": lane.organization_id, "endpoint": lane.endpoint_id}
+    health = statements.ask(_LOCK_HEALTH, {**endpoint, "is_judged": is_judged})
+    held = statements.ask(_LOCK_HELD, _lease(lane))
+    append()
+    deliveries = statements.ask(
+        _LOCK_DELIVERIES, {"org": lane.organization_id, "ids": statements.uuids(delivery_ids)}
+    )
+    ours = statements.texts(sorted(retries.OURS))
+    standing = statements.ask(_STANDING, {**endpoint, "ours": ours, "sample": retries.SLOW_SAMPLE})
+    [(revision, database_now, durations_ms)] = standing.rows()
+    lanes = held.rows()
+    return Standing(
+        is_held=bool(lanes),
+        health=next((_health(*row) for row in health.rows()), None),
+        is_slow=bool(lanes and lanes[0][0]),
+        revision=revision,
+        database_now=database_now,
+        durations_ms=durations_ms,
+        pending=[
+            Pending(*row) for *row, status in deliveries.rows() if status == DeliveryStatus.PENDING
+        ],
+    )
+
+
+def _health(
+    unreached_in_a_row: int,
+    circuit_openings: int,
+    circuit_open_until: datetime | None,
+    first_failure_at: datetime | None,
+) -> Health:
+    return Health(
+        unreached_in_a_row=unreached_in_a_row,
+        circuit_openings=circuit_openings,
+        circuit_open_until=circuit_open_until,
+        first_failure_at=first_failure_at,
+    )
+
+
+def _lease(lane: WebhookLane) -> dict[str, object]:
+    return {"org": lane.organization_id, "lane_id": lane.id, "token": lane.lease_token}
+
+
+def _place(lane: WebhookLane) -> dict[str, object]:
+    return {"org": lane.organization_id, "endpoint": lane.endpoint_id, "lane": lane.lane}
