@@ -1,6 +1,6 @@
 """Reads of accounts, and the only place here that locks."""
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
@@ -83,20 +83,21 @@ class StoredKey:
 
 # Asked for each key every few seconds, by every process: past the ORM, which takes longer for it
 # than all else of a request that is alone in its transaction.
-_STORED_KEY: Final = """
-    SELECT k.id, k.organization_id, o.mode, k.secret_digest, k.scopes, k.addresses,
+_STORED_KEYS: Final = """
+    SELECT k.key_id, k.id, k.organization_id, o.mode, k.secret_digest, k.scopes, k.addresses,
            k.kassa_version, k.issued_by_id, k.expires_at, k.revoked_at, k.last_used_at
       FROM accounts_apikey k JOIN accounts_organization o ON o.id = k.organization_id
-     WHERE k.key_id = %(key_id)s
+     WHERE k.key_id = ANY(%(key_ids)s)
 """
 
 
-def find_stored_key(*, key_id: str) -> StoredKey | None:
-    """Return the key of this key id, whosoever it is; one indexed query."""
-    for row in statements.run(_STORED_KEY, {"key_id": key_id}):
-        found = StoredKey(*row)
-        return replace(found, scopes=frozenset(found.scopes), addresses=tuple(found.addresses))
-    return None
+def find_stored_keys(*, key_ids: Sequence[str]) -> dict[str, StoredKey]:
+    """Return the keys of these key ids, whosoever they are; one indexed query."""
+    found = {}
+    for key_id, *row in statements.run(_STORED_KEYS, {"key_ids": statements.texts(key_ids)}):
+        key = StoredKey(*row)
+        found[key_id] = replace(key, scopes=frozenset(key.scopes), addresses=tuple(key.addresses))
+    return found
 
 
 def get_api_key(*, organization_id: UUID, api_key_id: UUID) -> ApiKey:

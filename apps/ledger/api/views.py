@@ -186,11 +186,11 @@ class LedgerAccountResource(ApiView):
 
 
 class AskedTransfer(NamedTuple):
-    """A transfer as one request asks for it, and where its result will be found."""
+    """A transfer as one request asks for it, and where its result will be found: a dry run none."""
 
     organization_id: UUID
     transfer: TransferRequest
-    ticket: operations.Ticket
+    ticket: operations.Ticket | None
 
 
 class TransferCollection(GatheringApiView[AskedTransfer]):
@@ -215,12 +215,12 @@ class TransferCollection(GatheringApiView[AskedTransfer]):
     }
 
     @override
-    def ask(self, request: HttpRequest, caller: Caller) -> AskedTransfer | HttpResponse:
+    def ask(self, request: HttpRequest, caller: Caller) -> AskedTransfer:
         transfer, dry_run = lean.read_transfer(read_raw_json(request))
         if transfer.force:
             require_scope(caller, serializers.FORCE)
         if dry_run:
-            return _preview(caller.organization_id, transfer)
+            return AskedTransfer(caller.organization_id, transfer, ticket=None)
         ticket = operations.ask_transfer(
             transfer=transfer,
             idempotency_key=require_idempotency_key(request),
@@ -231,10 +231,14 @@ class TransferCollection(GatheringApiView[AskedTransfer]):
 
     @override
     def do(self, organization_id: UUID, asked: Sequence[AskedTransfer]) -> None:
-        operations.post_asked(organization_id=organization_id, asked=[one.ticket for one in asked])
+        tickets = [one.ticket for one in asked if one.ticket is not None]
+        if tickets:
+            operations.post_asked(organization_id=organization_id, asked=tickets)
 
     @override
     def show(self, asked: AskedTransfer) -> HttpResponse:
+        if asked.ticket is None:
+            return _preview(asked.organization_id, asked.transfer)
         result = operations.take_result(asked.ticket)
         shown = _shown(asked.organization_id, asked.transfer, result.outcome, result.entry_id)
         return answer(lean.print_transfer(asked.transfer, shown), status=201)
