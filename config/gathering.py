@@ -264,7 +264,7 @@ class Gathering:
             del self._waiting[key]
 
     def _look(self, loop: asyncio.AbstractEventLoop) -> None:
-        """See to it that nothing waits for a part that is slow: answers, other parts, other keys."""
+        """See to it that no answer, part or key waits for a part that is slow."""
         since = time.monotonic() - _SLOW_SECONDS
         with self._lock:
             slow = [turn for turn in self._turns if turn.begun < since]

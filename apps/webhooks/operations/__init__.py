@@ -29,10 +29,10 @@ from apps.webhooks.operations._keeping import (
     purge_inbound_bodies,
     purge_inbound_events,
 )
-from apps.webhooks.operations._releasing import RELEASED_AT_ONCE, release_ignored_events
 from apps.webhooks.operations._lanes import FAULT_SECONDS, put_lane_off
 from apps.webhooks.operations._opening import LaneWork, Owed, Seen, open_lane
 from apps.webhooks.operations._recording import Recorded, record_attempts
+from apps.webhooks.operations._releasing import RELEASED_AT_ONCE, release_ignored_events
 from apps.webhooks.operations._replays import replay_delivery, replay_failed
 from apps.webhooks.operations._retention import purge_deliveries
 from apps.webhooks.operations._shared import LANE_KIND, SLOW_LANE_KIND

@@ -8,7 +8,7 @@ class Migration(migrations.Migration):
     atomic = False
 
     dependencies = [
-        ('webhooks', '0012_ignored_events_are_released'),
+        ('webhooks', '0011_ignored_events_are_released'),
     ]
 
     operations = [
