@@ -191,6 +191,7 @@ class TestKey:
 
     def test_many_that_came_together_cost_one_query(self, api):
         other, expired = Api(create_organization(), "a:read"), Api(api.organization, "a:read")
+        ApiKey.objects.update(last_used_at=clock.now())
         ApiKey.objects.filter(id=expired.key.id).update(revoked_at=clock.now())
         missing = f"{other.token[:-6]}000000"
         forget_cached_keys()

@@ -84,6 +84,12 @@ def lane():
     return Lane()
 
 
+@pytest.fixture
+def patient(monkeypatch):
+    """Nothing is slow: what waits for a lane that may not go on yet is left to its threads."""
+    monkeypatch.setattr(gathering, "_SLOW_SECONDS", 60)
+
+
 async def ask(gathered: Gathering, key: str, name: str):
     answer = await gathered.answer(Asked(key, name), io.BytesIO(), 0)
     return answer and answer.body.decode()
@@ -109,7 +115,7 @@ def run(lane, scenario, *, threads=2):
             gathered.close()
 
 
-def test_what_comes_while_a_thread_is_at_it_is_one_batch_and_each_is_told_its_own(lane):
+def test_what_comes_while_a_thread_is_at_it_is_one_batch_and_each_is_told_its_own(lane, patient):
     async def scenario(gathered):
         lane.may_go_on.clear()
         first = asyncio.create_task(ask(gathered, "k", "0"))
@@ -159,7 +165,7 @@ def test_keys_that_are_never_idle_leave_turns_to_others(lane, monkeypatch):
     assert between < 40
 
 
-def test_what_waits_under_many_keys_is_admitted_together_and_answered_key_by_key(lane):
+def test_what_waits_under_many_keys_is_admitted_together_and_answered_key_by_key(lane, patient):
     async def scenario(gathered):
         lane.may_go_on.clear()
         first = asyncio.create_task(ask(gathered, "k", "first"))
@@ -175,7 +181,9 @@ def test_what_waits_under_many_keys_is_admitted_together_and_answered_key_by_key
     assert lane.batches == [["first"], ["0", "3"], ["1", "4"], ["2", "5"]]
 
 
-def test_a_turn_takes_so_many_keys_and_requests_and_the_others_have_the_next(lane, monkeypatch):
+def test_a_turn_takes_so_many_keys_and_requests_and_the_others_have_the_next(
+    lane, patient, monkeypatch
+):
     monkeypatch.setattr(gathering, "_KEYS_MAX", 2)
     monkeypatch.setattr(gathering, "_BATCH_MAX", 3)
 
@@ -230,7 +238,9 @@ def test_what_waits_for_something_keeps_no_other_key_waiting(lane, waiting):
     assert lane.batches.count(["late"]) == waiting
 
 
-def test_a_thread_that_is_ended_while_admitting_fails_what_it_took_and_the_keys_go_on(lane):
+def test_a_thread_that_is_ended_while_admitting_fails_what_it_took_and_the_keys_go_on(
+    lane, patient
+):
     async def scenario(gathered):
         lane.may_go_on.clear()
         first = asyncio.create_task(ask(gathered, "k", "first"))
@@ -255,7 +265,7 @@ def test_a_thread_that_is_ended_while_admitting_fails_what_it_took_and_the_keys_
     assert (first, a, b) == ("first", "next", "b")
 
 
-def test_a_part_that_ends_its_thread_fails_alone(lane):
+def test_a_part_that_ends_its_thread_fails_alone(lane, patient):
     async def scenario(gathered):
         lane.may_go_on.clear()
         first = asyncio.create_task(ask(gathered, "k", "first"))
