@@ -4,6 +4,8 @@ SHELL := /bin/sh
 BIN := .venv/bin
 PY := $(BIN)/python
 PORT ?= 8000
+# Of pytest: while one waits for a worker or a server to answer, the other two keep two cores busy.
+PROCESSES ?= 3
 # Five processes start at once: without cached bytecode each would compile every library anew.
 unexport PYTHONDONTWRITEBYTECODE
 
@@ -30,13 +32,13 @@ run: install ## Run Kassa with its demo organization: web, workers, beat, sandbo
 	@$(PY) -m dev.run --port $(PORT)
 
 test: services ## Run every test; T="tests/ledger -k race" chooses
-	$(BIN)/pytest -n 2 --dist worksteal $(T)
+	$(BIN)/pytest -n $(PROCESSES) --dist worksteal $(T)
 
 test-serializable: services ## The ledger's tests, every transaction SERIALIZABLE
-	KASSA_ISOLATION=serializable $(BIN)/pytest -n 2 --dist worksteal $(or $(T),tests/ledger)
+	KASSA_ISOLATION=serializable $(BIN)/pytest -n $(PROCESSES) --dist worksteal $(or $(T),tests/ledger)
 
-soak: services ## Long runs under load, some minutes
-	$(BIN)/pytest -m soak $(T)
+soak: services ## Long runs under load, and properties on more examples: some minutes
+	KASSA_SOAK=1 $(BIN)/pytest -m "soak or hypothesis" $(T)
 
 check: services ## Lint, types, import contracts, tasks, migrations, drift of documents, deploy settings
 	$(BIN)/ruff check .

@@ -33,6 +33,8 @@ def main(names: list[str]) -> int:
         ledger_flat,  # noqa: F401
         ledger_http,  # noqa: F401
         outbox,  # noqa: F401
+        purging,  # noqa: F401
+        signatures,  # noqa: F401
         tpcb,
         webhooks,  # noqa: F401
     )

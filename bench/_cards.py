@@ -71,7 +71,9 @@ class _Moving:
 def register() -> None:
     """Have each step's events move cards."""
     for step in range(1, STEPS + 1):
-        registry.register_inbound(provider=PROVIDER, type=type_of(step), handler=_Moving())
+        registry.register_inbound(
+            provider=PROVIDER, type=type_of(step), handler=_Moving(), together=True
+        )
 
 
 def type_of(step: int) -> str:

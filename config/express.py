@@ -8,9 +8,11 @@ answers many requests by turns on one thread, which costs a third less than a th
 is its log line: a test sends every kind of request both ways (tests/config/test_express.py).
 """
 
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from functools import partial
 from typing import Any, Final, NamedTuple
+from uuid import UUID
 
 import sentry_sdk
 import structlog
@@ -18,14 +20,14 @@ from django.conf import settings
 from django.core.exceptions import DisallowedHost
 from django.core.handlers.wsgi import WSGIRequest
 from django.db import close_old_connections, connection
-from django.http import HttpResponse
+from django.http import HttpRequest, HttpResponse
 from django.middleware.clickjacking import XFrameOptionsMiddleware
 from django.middleware.security import SecurityMiddleware
 from django.utils.log import log_response
 
 from apps.core import context
 from apps.core.api.headers import add_headers
-from apps.core.api.views import GatheringApiView
+from apps.core.api.views import Begun, GatheringApiView
 from apps.core.context import RequestContext
 from apps.ledger.api.views import TransferCollection
 from config.environ import Environ
@@ -49,6 +51,13 @@ class Answer(NamedTuple):
     body: bytes
 
 
+class Part(NamedTuple):
+    """Requests that are answered together: their places, and what answers them in that order."""
+
+    places: list[int]
+    answer: Callable[[], list[Answer | None]]
+
+
 class ExpressLane:
     """Answers POSTs to its route, many at a time."""
 
@@ -61,26 +70,50 @@ class ExpressLane:
         """Say whether a request may be one for the lane."""
         return path == f"/{ROUTE}" and method == "POST" and not query
 
-    def answer(self, environs: Sequence[Environ]) -> list[Answer | None]:
+    def admit(self, environs: Sequence[Environ]) -> list[Part]:
         """
-        Answer each request, given as WSGI has it; None for one that is Django's.
+        Admit requests, given as WSGI has them; return in parts what is left to do.
 
-        One that cannot even be read as a request is Django's too, so that it harms no other.
+        A part is one organization's, or what is answered without more. One that cannot even be read
+        as a request is Django's, so that it harms no other.
         """
-        requests = [self._read(environ) for environ in environs]
-        plain = [one for one in requests if one is not None]
-        # A fault is reported with what led to it, and not with what other keys did before.
-        with sentry_sdk.isolation_scope() if settings.SENTRY_DSN else nullcontext() as scope:
-            if scope is not None:
-                # It begins as a copy of the thread's, which knows the answers before these.
-                scope.clear_breadcrumbs()
-            responses = iter(VIEW().post_many(plain))
-        if connection.errors_occurred:
-            # What the signal at a request's end does for Django; one that works is kept for more.
-            close_old_connections()
-        return [one and self._finish(*one, next(responses)) for one in requests]
+        read = {place: self._read(environ) for place, environ in enumerate(environs)}
+        plain = {place: one for place, one in read.items() if one is not None}
+        view = VIEW()
+        with _reporting():
+            answered, asked = view.admit_many(plain)
+        at_once = [place for place in read if place in answered or place not in plain]
+        parts = [
+            Part(list(places), partial(self._carry_out, view, plain, organization_id, places))
+            for organization_id, places in asked.items()
+        ]
+        if at_once:
+            parts.append(Part(at_once, partial(self._print_all, plain, answered, at_once)))
+        return sorted(parts, key=lambda part: len(part.places))
 
-    def _read(self, environ: Environ) -> tuple[RequestContext, WSGIRequest] | None:
+    def _carry_out(
+        self,
+        view: GatheringApiView[Any],
+        plain: Mapping[int, Begun],
+        organization_id: UUID,
+        asked: Mapping[int, Any],
+    ) -> list[Answer | None]:
+        with _reporting():
+            answered = view.carry_out(plain, organization_id, asked)
+        return self._print_all(plain, answered, list(asked))
+
+    def _print_all(
+        self,
+        plain: Mapping[int, Begun],
+        answered: Mapping[int, HttpResponse],
+        places: Sequence[int],
+    ) -> list[Answer | None]:
+        return [
+            self._finish(*plain[place], answered[place]) if place in plain else None
+            for place in places
+        ]
+
+    def _read(self, environ: Environ) -> Begun | None:
         try:
             request = WSGIRequest(environ)
             if not self._is_plain(request):
@@ -113,7 +146,7 @@ class ExpressLane:
         return True
 
     def _finish(
-        self, begun: RequestContext, request: WSGIRequest, response: HttpResponse
+        self, begun: RequestContext, request: HttpRequest, response: HttpResponse
     ) -> Answer | None:
         context.resume(begun)
         try:
@@ -123,7 +156,7 @@ class ExpressLane:
             log.exception("answer_not_printed")
             return None
 
-    def _print(self, begun: RequestContext, request: WSGIRequest, response: HttpResponse) -> Answer:
+    def _print(self, begun: RequestContext, request: HttpRequest, response: HttpResponse) -> Answer:
         add_headers(request, response)
         content = response.content
         status = response.status_code
@@ -140,7 +173,7 @@ class ExpressLane:
         ]
         return Answer(status, headers, content)
 
-    def _fixed_headers(self, request: WSGIRequest) -> list[tuple[str, str]]:
+    def _fixed_headers(self, request: HttpRequest) -> list[tuple[str, str]]:
         """Return what the middleware adds to every answer alike, asked once for each scheme."""
         is_secure = request.is_secure()
         if is_secure not in self._fixed:
@@ -151,3 +184,16 @@ class ExpressLane:
             response["Content-Security-Policy"] = API_CONTENT_POLICY
             self._fixed[is_secure] = list(response.items())
         return self._fixed[is_secure]
+
+
+@contextmanager
+def _reporting() -> Iterator[None]:
+    """Report a fault with what led to it, and not with what other keys did before."""
+    with sentry_sdk.isolation_scope() if settings.SENTRY_DSN else nullcontext() as scope:
+        if scope is not None:
+            # It begins as a copy of the thread's, which knows the answers before these.
+            scope.clear_breadcrumbs()
+        yield
+    if connection.errors_occurred:
+        # What the signal at a request's end does for Django; one that works is kept for more.
+        close_old_connections()

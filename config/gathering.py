@@ -1,17 +1,20 @@
 """
-What gathers for the express lane: requests of one API key, answered by turns on one thread.
+What gathers for the express lane: requests of many API keys, answered by turns on one thread.
 
-Whoever sends the same Authorization header is the same caller, if it is one at all, so what waits
-under it is one batch. A key is served by one thread at a time and for a short turn; then it goes to
-the end of the line, so that a busy key keeps nobody waiting (docs/adr/0091).
+Whoever sends the same Authorization header is the same caller, if it is one at all. A thread takes
+what waits under several keys, has all of it admitted together, and then answers it part by part, a
+part being what one organization asks. So what one request costs at least, a trip to Redis or a
+hint to the loop, is shared by those of many keys (docs/adr/0091, 0125). No key waits long for
+another: a part that takes its time leaves those behind it to another thread.
 """
 
 import asyncio
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import BinaryIO, Final
 
 import structlog
@@ -19,14 +22,20 @@ from django.db import close_old_connections
 
 from apps.core import context
 from config.environ import Scope, make_environ
-from config.express import Answer, ExpressLane
+from config.express import Answer, ExpressLane, Part
 
 log = structlog.stdlib.get_logger("kassa.lane")
 
-# So many requests of a key are answered before the first of them is.
+# So many requests, of so many keys, are admitted before the first of them is answered.
 _BATCH_MAX: Final = 128
-# For so long a key is served, its thread keeping its database connection, before others are.
+_KEYS_MAX: Final = 16
+# For so long a thread keeps its database connection before others may have it.
 _TURN_SECONDS: Final = 0.05
+# A part that takes longer is waiting for something: what was answered before it is told by then,
+# and other threads go on with what is behind it.
+_SLOW_SECONDS: Final = 0.02
+# More threads at work make each batch smaller and take the interpreter from each other.
+_THREADS: Final = 2
 # Whoever asked so long ago has given up by now, and asks again: what was not begun is not done.
 _WAIT_SECONDS_MAX: Final = 15.0
 
@@ -40,11 +49,17 @@ class Failed(Exception):
 
 
 class _Request:
-    __slots__ = ("answered", "arrived", "body", "length", "scope")
+    __slots__ = ("answered", "arrived", "body", "key", "length", "scope")
 
     def __init__(
-        self, scope: Scope, body: BinaryIO, length: int, answered: asyncio.Future[Answer | None]
+        self,
+        key: str,
+        scope: Scope,
+        body: BinaryIO,
+        length: int,
+        answered: asyncio.Future[Answer | None],
     ) -> None:
+        self.key = key
         self.scope = scope
         self.body = body
         self.length = length
@@ -52,18 +67,48 @@ class _Request:
         self.arrived = time.monotonic()
 
 
-type _Answers = Sequence[Answer | None] | Exception
+type _Told = tuple[_Request, Answer | Exception | None]
+
+
+class _Turn:
+    """Requests that were taken together, the parts that are left of them, and what is answered."""
+
+    __slots__ = ("answered", "begun", "left", "parts", "requests")
+
+    def __init__(self, requests: list[_Request]) -> None:
+        self.requests = requests
+        self.parts: deque[Part] = deque()
+        # When the last of its parts was begun.
+        self.begun = time.monotonic()
+        # What nobody was told yet.
+        self.answered: list[_Told] = []
+        # How many requests of each key are not answered yet.
+        self.left: dict[str, int] = {}
+        for request in requests:
+            self.left[request.key] = self.left.get(request.key, 0) + 1
 
 
 class Gathering:
-    """Hands the requests of each key to the lane, by as many threads as it is given."""
+    """Hands what waits under the keys to the lane, on a few threads; `threads` is all of them."""
 
     def __init__(self, lane: ExpressLane, *, threads: int) -> None:
         self._lane = lane
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="lane")
-        # By key, what no thread has taken yet; a key is here while it has its turn or awaits it.
+        self._pool = ThreadPoolExecutor(min(_THREADS, threads), thread_name_prefix="lane")
+        # For what would wait while those wait.
+        self._spares = max(1, threads - _THREADS)
+        self._spare = ThreadPoolExecutor(self._spares, thread_name_prefix="spare")
+        # How many of those are asked for and have not begun.
+        self._awaited = 0
+        # By key, what no thread has taken yet; a key is here while it waits for a thread, in line,
+        # or is at one: so it is at one thread at a time.
         self._waiting: dict[str, deque[_Request]] = {}
+        self._line: deque[str] = deque()
+        self._turns: set[_Turn] = set()
+        # Whether a thread is on its way that will take what is in line.
+        self._is_called = False
         self._lock = threading.Lock()
+        # The loop's alone.
+        self._watch: asyncio.TimerHandle | None = None
 
     async def answer(self, scope: Scope, body: BinaryIO, length: int) -> Answer | None:
         """
@@ -72,88 +117,201 @@ class Gathering:
         :raises Crowded: if it was not begun
         :raises Failed: if the lane failed in the middle
         """
-        request = _Request(scope, body, length, asyncio.get_running_loop().create_future())
+        loop = asyncio.get_running_loop()
         key = scope.headers.get("authorization") or ""
+        request = _Request(key, scope, body, length, loop.create_future())
         with self._lock:
             waiting = self._waiting.get(key)
             if waiting is None:
                 self._waiting[key] = deque([request])
+                self._line.append(key)
             else:
                 waiting.append(request)
         if waiting is None:
-            self._line_up(key)
+            self._call()
+        if self._watch is None:
+            self._watch = loop.call_later(_SLOW_SECONDS, self._look, loop)
         return await request.answered
 
     def close(self) -> None:
         """Answer what has gathered, and end."""
         self._pool.shutdown(wait=True)
+        self._spare.shutdown(wait=True)
 
-    def _line_up(self, key: str) -> None:
-        """Give the key a turn after those that wait for theirs."""
+    def _call(self) -> None:
+        """Have a thread take what is in line, unless one is on its way."""
+        with self._lock:
+            if self._is_called or not self._line:
+                return
+            self._is_called = True
         try:
-            self._pool.submit(self._serve, key)
+            self._pool.submit(self._serve)
         # The pool is shut down, or the system has no thread to spare.
         except RuntimeError:
             with self._lock:
-                abandoned = self._waiting.pop(key)
-            self._tell(list(abandoned), Crowded())
+                self._is_called = False
+                abandoned = [one for key in self._line for one in self._waiting.pop(key)]
+                self._line.clear()
+            _tell([(request, Crowded()) for request in abandoned])
 
-    def _serve(self, key: str) -> None:
-        """Give a key its turn, on a thread of the lane."""
+    def _serve(self) -> None:
+        """Answer what is in line, for a turn, on a thread of the lane."""
         until = time.monotonic() + _TURN_SECONDS
         try:
-            while batch := self._take(key):
-                self._answer(batch)
+            while (turn := self._take()) is not None:
+                self._admit(turn)
+                self._work(turn)
                 if time.monotonic() >= until:
-                    # It may be there for others, whose turn is next; and it is looked at again.
-                    close_old_connections()
-                    self._line_up(key)
+                    # Behind whatever else a thread is wanted for; the connection is looked at then.
+                    self._call()
                     return
         finally:
             close_old_connections()
 
-    def _take(self, key: str) -> list[_Request]:
-        """Return what has gathered under a key; with nothing there, the next one begins anew."""
+    def _take(self) -> _Turn | None:
+        """Return what waits under the first keys in line, as a turn; None if nothing does."""
+        taken: list[_Request] = []
         with self._lock:
-            waiting = self._waiting[key]
-            if not waiting:
-                del self._waiting[key]
-            return [waiting.popleft() for _ in range(min(len(waiting), _BATCH_MAX))]
+            self._is_called = False
+            keys = 0
+            while self._line and keys < _KEYS_MAX and len(taken) < _BATCH_MAX:
+                waiting = self._waiting[self._line.popleft()]
+                room = min(len(waiting), _BATCH_MAX - len(taken))
+                taken += [waiting.popleft() for _ in range(room)]
+                keys += 1
+            if not taken:
+                return None
+            turn = _Turn(taken)
+            self._turns.add(turn)
+            is_more = bool(self._line)
+        if is_more:
+            self._call()
+        return turn
 
-    def _answer(self, batch: list[_Request]) -> None:
+    def _admit(self, turn: _Turn) -> None:
+        """Have the requests of a turn admitted; what is left to do are its parts."""
         since = time.monotonic() - _WAIT_SECONDS_MAX
-        if batch[0].arrived < since:
-            late = [request for request in batch if request.arrived < since]
-            batch = batch[len(late) :]
-            self._tell(late, Crowded())
-        answers: _Answers = Failed()
+        late = [one for one in turn.requests if one.arrived < since]
+        if late:
+            turn.requests = [one for one in turn.requests if one.arrived >= since]
+            self._note(turn, [(one, Crowded()) for one in late])
         # What is logged here is of none of them.
         context.begin()
         try:
-            answers = self._lane.answer(
-                [
-                    make_environ(one.scope, one.body, one.length, arrived=one.arrived)
-                    for one in batch
-                ]
+            turn.parts.extend(
+                self._lane.admit(
+                    [
+                        make_environ(one.scope, one.body, one.length, arrived=one.arrived)
+                        for one in turn.requests
+                    ]
+                )
             )
         # The boundary: views answer their own faults, so this one is of the lane itself. Even what
-        # ends a thread must not end it: the key would never be served again.
+        # ends a thread must not end it: its keys would never be served again.
         except BaseException:
-            log.exception("lane_failed", size=len(batch))
-        finally:
-            self._tell(batch, answers)
+            log.exception("lane_failed", size=len(turn.requests))
+            self._note(turn, [(one, Failed()) for one in turn.requests])
+
+    def _work(self, turn: _Turn) -> None:
+        """Answer the parts of a turn that no other thread has begun."""
+        while turn.parts:
+            try:
+                part = turn.parts.popleft()
+            # Another thread was first.
+            except IndexError:
+                break
+            turn.begun = time.monotonic()
+            self._note(turn, self._answer(turn, part))
+        self._tell(turn)
 
     @staticmethod
-    def _tell(batch: Sequence[_Request], answers: _Answers) -> None:
-        """Have each request told its answer, on the loop; one loop serves all of a process."""
-        if batch:
-            batch[0].answered.get_loop().call_soon_threadsafe(_hand_out, batch, answers)
+    def _answer(turn: _Turn, part: Part) -> list[_Told]:
+        requests = [turn.requests[place] for place in part.places]
+        try:
+            return list(zip(requests, part.answer(), strict=True))
+        # The boundary, as above.
+        except BaseException:
+            context.begin()
+            log.exception("lane_failed", size=len(requests))
+            return [(one, Failed()) for one in requests]
+
+    def _note(self, turn: _Turn, answered: list[_Told]) -> None:
+        with self._lock:
+            turn.answered += answered
+
+    def _tell(self, turn: _Turn) -> None:
+        """Have each request told its answer, and let keys that have all of theirs line up anew."""
+        with self._lock:
+            told, turn.answered = turn.answered, []
+            for request, _answer in told:
+                turn.left[request.key] -= 1
+                if not turn.left[request.key]:
+                    del turn.left[request.key]
+                    self._let_go(request.key)
+            is_over = not turn.left
+            if is_over:
+                self._turns.discard(turn)
+        _tell(told)
+        # At its end the thread looks for more by itself.
+        if not is_over:
+            self._call()
+
+    def _let_go(self, key: str) -> None:
+        """Put a key in line again, if something waits under it. Called with the lock held."""
+        if self._waiting[key]:
+            self._line.append(key)
+        else:
+            del self._waiting[key]
+
+    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
+        """See to it that no answer, part or key waits for a part that is slow."""
+        since = time.monotonic() - _SLOW_SECONDS
+        with self._lock:
+            slow = [turn for turn in self._turns if turn.begun < since]
+            are_all_slow = len(slow) == len(self._turns)
+        for turn in slow:
+            self._tell(turn)
+            if turn.parts:
+                self._ask_spare(self._help, turn)
+        if slow and are_all_slow and self._line:
+            self._ask_spare(self._serve)
+        self._watch = loop.call_later(_SLOW_SECONDS, self._look, loop) if self._waiting else None
+
+    def _ask_spare(self, work: Callable[..., None], *args: _Turn) -> None:
+        with self._lock:
+            if self._awaited >= self._spares:
+                return
+            self._awaited += 1
+        # While the process ends, or has no thread to spare, those that wait go on alone.
+        with suppress(RuntimeError):
+            self._spare.submit(self._begin, work, *args)
+
+    def _begin(self, work: Callable[..., None], *args: _Turn) -> None:
+        with self._lock:
+            self._awaited -= 1
+        work(*args)
+
+    def _help(self, turn: _Turn) -> None:
+        """Go on with a turn whose thread waits for something."""
+        try:
+            self._work(turn)
+        finally:
+            close_old_connections()
+        self._call()
 
 
-def _hand_out(batch: Sequence[_Request], answers: _Answers) -> None:
-    if isinstance(answers, Exception):
-        for request in batch:
-            request.answered.set_exception(answers)
-        return
-    for request, answer in zip(batch, answers, strict=True):
-        request.answered.set_result(answer)
+def _tell(told: Sequence[_Told]) -> None:
+    """Have each request told its answer, on the loop; one loop serves all of a process."""
+    if told:
+        told[0][0].answered.get_loop().call_soon_threadsafe(_hand_out, told)
+
+
+def _hand_out(told: Sequence[_Told]) -> None:
+    for request, answer in told:
+        # Nobody waits any more for one that was cancelled.
+        if request.answered.done():
+            continue
+        if isinstance(answer, Exception):
+            request.answered.set_exception(answer)
+        else:
+            request.answered.set_result(answer)

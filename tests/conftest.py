@@ -12,14 +12,14 @@ from django.test import TransactionTestCase
 from hypothesis import settings as hypothesis_settings
 
 from apps.core import counters
-from tests.support import BROWSERS, empty_tables
+from tests.support import BROWSERS, empty_tables, examples, stop_cleaning
 from tests.template import ensure_template
 
 ROOT = Path(__file__).resolve().parent.parent
 BANK_FILES = ROOT.parent / "shared" / "data" / "bank-files"
 
 # A slow machine is no counter-example.
-hypothesis_settings.register_profile("kassa", deadline=None)
+hypothesis_settings.register_profile("kassa", deadline=None, max_examples=examples(100))
 hypothesis_settings.load_profile("kassa")
 
 NO_BROWSER = "no Chromium here (apt-get install chromium)"
@@ -29,8 +29,14 @@ NO_BANK_FILES = f"no real bank files in {os.path.relpath(BANK_FILES, ROOT)}"
 # --- Database ---------------------------------------------------------------------------------
 
 
+def _clean_up(_case: TransactionTestCase) -> None:
+    # Django closes it next in any case, and what a failed test left open holds its rows.
+    connection.close()
+    empty_tables()
+
+
 # Django's own clean-up after a transactional test is a TRUNCATE, which the guards refuse.
-TransactionTestCase._fixture_teardown = lambda _case: empty_tables()
+TransactionTestCase._fixture_teardown = _clean_up
 
 
 @pytest.fixture(scope="session")
@@ -49,6 +55,7 @@ def django_db_setup(django_db_setup: None, django_db_blocker: Any) -> Iterator[N
     """Cut off workers and threads that outlive the last test, so that the database can go."""
     yield
     with django_db_blocker.unblock(), connection.cursor() as cursor:
+        stop_cleaning()
         _disconnect(cursor, connection.settings_dict["NAME"])
 
 

@@ -14,6 +14,8 @@ class AccountsConfig(AppConfig):
         from apps.core.api.caller import register_authenticator  # noqa: PLC0415 - likewise
 
         register_authenticator(
-            authentication.authenticate_token, on_leak=authentication.revoke_leaked
+            authentication.authenticate_token,
+            prepare=authentication.prepare_tokens,
+            on_leak=authentication.revoke_leaked,
         )
         tasks.register()

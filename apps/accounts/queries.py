@@ -1,6 +1,6 @@
 """Reads of accounts, and the only place here that locks."""
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
@@ -83,20 +83,21 @@ class StoredKey:
 
 # Asked for each key every few seconds, by every process: past the ORM, which takes longer for it
 # than all else of a request that is alone in its transaction.
-_STORED_KEY: Final = """
-    SELECT k.id, k.organization_id, o.mode, k.secret_digest, k.scopes, k.addresses,
+_STORED_KEYS: Final = """
+    SELECT k.key_id, k.id, k.organization_id, o.mode, k.secret_digest, k.scopes, k.addresses,
            k.kassa_version, k.issued_by_id, k.expires_at, k.revoked_at, k.last_used_at
       FROM accounts_apikey k JOIN accounts_organization o ON o.id = k.organization_id
-     WHERE k.key_id = %(key_id)s
+     WHERE k.key_id = ANY(%(key_ids)s)
 """
 
 
-def find_stored_key(*, key_id: str) -> StoredKey | None:
-    """Return the key of this key id, whosoever it is; one indexed query."""
-    for row in statements.run(_STORED_KEY, {"key_id": key_id}):
-        found = StoredKey(*row)
-        return replace(found, scopes=frozenset(found.scopes), addresses=tuple(found.addresses))
-    return None
+def find_stored_keys(*, key_ids: Sequence[str]) -> dict[str, StoredKey]:
+    """Return the keys of these key ids, whosoever they are; one indexed query."""
+    found = {}
+    for key_id, *row in statements.run(_STORED_KEYS, {"key_ids": statements.texts(key_ids)}):
+        key = StoredKey(*row)
+        found[key_id] = replace(key, scopes=frozenset(key.scopes), addresses=tuple(key.addresses))
+    return found
 
 
 def get_api_key(*, organization_id: UUID, api_key_id: UUID) -> ApiKey:
@@ -175,11 +176,6 @@ def get_customer_for_update(*, organization_id: UUID, customer_id: UUID) -> Cust
     if found is None:
         raise errors.CustomerNotFound("There is no such customer.")
     return found
-
-
-def find_customer_by_external_id(*, organization_id: UUID, external_id: str) -> Customer | None:
-    """Return the customer that the organization calls by this id, or None."""
-    return Customer.objects.filter(organization_id=organization_id, external_id=external_id).first()
 
 
 def unseal_name(customer: Customer) -> str:
@@ -334,6 +330,16 @@ def for_staff[M: Model](queryset: QuerySet[M], staff: Staff) -> QuerySet[M]:
     seen = StaffScope.objects.filter(staff=staff).values("organization_id")
     name = "id" if queryset.model is Organization else "organization_id"
     return queryset.filter(**{f"{name}__in": seen})
+
+
+def lock_organization(*, organization_id: UUID) -> None:
+    """
+    Lock the organization's row: one at a time decides something about all that it has.
+
+    Rows that name the organization are written meanwhile; locked after work rows, before balances.
+    """
+    rows = Organization.objects.select_for_update(no_key=True).filter(id=organization_id)
+    list(rows.values_list("id", flat=True))
 
 
 def is_in_scope(*, staff: Staff, organization_id: UUID) -> bool:

@@ -6,7 +6,7 @@ from datetime import datetime
 import structlog
 
 from apps.approvals import operations, queries
-from apps.core import jobs
+from apps.core import jobs, working
 
 log = structlog.get_logger("kassa.approvals")
 
@@ -30,6 +30,8 @@ def expire_due(_period: str, now: datetime, place: str = "") -> Iterator[str]:
             operations.expire_approval(
                 organization_id=request.organization_id, request_id=request.id, now=now
             )
+        except working.OutOfTime:
+            raise
         # The boundary: one act that cannot be undone must not keep the others from expiring.
         except Exception:
             log.exception("approval_not_expired", request_id=str(request.id))

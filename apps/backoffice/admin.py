@@ -163,6 +163,7 @@ def _holds(page: queries.CustomerPage, *, zone: str) -> Table:
             ]
             for hold in page.holds
         ],
+        note=_more(page.holds, "first"),
     )
 
 
@@ -224,11 +225,12 @@ def _destinations(page: queries.CustomerPage, *, zone: str) -> Table:
             for one, version in page.destinations
         ],
         empty="This customer has no account to be paid out to.",
+        note=_more(page.destinations),
     )
 
 
-def _more(rows: Sequence[object]) -> str:
-    return f"The newest {ROWS_SHOWN}." if len(rows) >= ROWS_SHOWN else ""
+def _more(rows: Sequence[object], which: str = "newest") -> str:
+    return f"The {which} {ROWS_SHOWN}." if len(rows) >= ROWS_SHOWN else ""
 
 
 def money_words(amounts: dict[str, int]) -> str:

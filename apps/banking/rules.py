@@ -66,7 +66,8 @@ def place_statement(
     `repeated` are known statements that share a line with it, `contained` those whose every line
     it repeats. Ids and sequence numbers repeat every year and give no order.
     """
-    same = [each for each in known if _key(each.facts) == _key(new)]
+    key = _key(new)
+    same = [each for each in known if _key(each.facts) == key]
     if same:
         equal = [each for each in same if each.facts.lines_digest == new.lines_digest]
         return Placement(known=equal[0].id) if equal else Placement(refusal="statement_changed")
@@ -174,6 +175,7 @@ def _follows_any(statement: Statement, others: Iterable[Statement]) -> bool:
         and opening is not None
         and other.closing is not None
         and other.account == statement.account
+        and other.currency == statement.currency
         and other.closing.amount_minor == opening.amount_minor
         and _dates(other) <= _dates(statement)
         for other in others

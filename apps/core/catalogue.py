@@ -11,6 +11,7 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from datetime import date, datetime
+from functools import cache
 from itertools import pairwise
 from types import NoneType, UnionType
 from typing import Any, Final, Union, get_args, get_origin, get_type_hints, is_typeddict
@@ -91,7 +92,8 @@ def explain(kind: type[Event]) -> str:
 def list_fields(kind: type[Event]) -> list[DataField]:
     """Return the fields of the event's data in their order, each before those of objects in it."""
     told: dict[str, str] = {}
-    for base in reversed([base for base in kind.__mro__ if issubclass(base, Event)]):
+    bases: list[type] = [base for base in kind.__mro__ if issubclass(base, Event)]
+    for base in reversed(bases):
         told |= _texts_under_fields(base)
     hints = get_type_hints(kind)
     envelope = {field.name for field in fields(Event)}
@@ -115,6 +117,7 @@ def _unfold(path: str, hint: Any, meaning: str) -> Iterator[DataField]:  # noqa:
             yield from _unfold(f"{path}{step}{each}", of_it, told.get(each, ""))
 
 
+@cache
 def _texts_under_fields(declared: type) -> dict[str, str]:
     """Return the texts that stand right under fields in the source of one class."""
     [definition] = ast.parse(textwrap.dedent(inspect.getsource(declared))).body

@@ -16,6 +16,7 @@ from itertools import islice
 from time import monotonic
 from typing import Final, Literal, override
 
+import structlog
 from django.db.models import Q, QuerySet
 from django.db.models.functions import Now
 
@@ -25,6 +26,8 @@ from apps.core.failpoints import Failpoint
 from apps.core.models import JobRun
 from apps.core.wall_clock import day_of, first_instant_at
 from apps.core.working import Record, Worker
+
+log = structlog.get_logger(__name__)
 
 JOBS_KIND: Final = "core.jobs"
 PERIODS_A_PASS_MAX: Final = 100
@@ -217,10 +220,24 @@ def _run(row: JobRun) -> Record[JobRun]:
         return partial(
             work.mark_waiting, error_code="waits_for_earlier_period", delay_seconds=_WAIT_SECONDS
         )
+    return _take_turn(row, job)
+
+
+def _take_turn(row: JobRun, job: Job) -> Record[JobRun]:
+    """Go on with the job's steps until they or the turn's time are over."""
     ends = monotonic() + working.TURN_SECONDS
-    for place in job.steps(row.period, clock.now(), row.place):
-        if monotonic() > ends:
-            return partial(_stop, place=place)
+    place = None
+    try:
+        for place in job.steps(row.period, clock.now(), row.place):
+            if monotonic() > ends:
+                return partial(_stop, place=place)
+    except working.OutOfTime:
+        # The step that took too long is the next turn's first; those before it are not repeated.
+        # One that is too long even then is a fault.
+        if place is None:
+            raise
+        log.warning("job_step_cut_off", kind=row.kind, period=row.period, place=place)
+        return partial(_stop, place=place)
     failpoints.reach(Failpoint.JOBS_RAN)
     return _finish
 
@@ -240,7 +257,9 @@ def _must_wait(row: JobRun, job: Job) -> bool:
 
 
 def _others(row: JobRun) -> QuerySet[JobRun]:
-    return JobRun.objects.filter(kind=row.kind, scope=row.scope)
+    return JobRun.objects.filter(
+        organization_id=row.organization_id, kind=row.kind, scope=row.scope
+    )
 
 
 def _stop(row: JobRun, *, place: str) -> None:

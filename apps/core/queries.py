@@ -3,13 +3,14 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 from django.db import connection
 from django.db.models import QuerySet
 
 from apps.core.events import event_classes
+from apps.core.ids import an_hour_after
 from apps.core.models import (
     AuditEvent,
     EventWork,
@@ -48,7 +49,7 @@ _FEED_REST: Final = """
 # them itself. An event with a row of its own is no longer its batch's. The condition on journal
 # entries is their index's: they have one event each, and nothing comes before it.
 _WAITING: Final = """
-    SELECT mine.batch_id, mine.ordinal
+    SELECT mine.id
       FROM core_outbox_event AS mine
      CROSS JOIN LATERAL (
            SELECT work.state
@@ -70,8 +71,7 @@ _WAITING: Final = """
             LIMIT 1
      ) AS nearest
      WHERE mine.organization_id = %(org)s AND mine.aggregate_type <> 'journal_entry'
-       AND (mine.batch_id, mine.ordinal) IN (
-           SELECT * FROM unnest(%(batches)s::uuid[], %(ordinals)s::int[]))
+       AND mine.id = ANY(%(events)s)
        AND nearest.state IN ('pending', 'leased')
 """
 
@@ -105,9 +105,7 @@ def list_batch_events(
     *, organization_id: UUID, batch_id: UUID, first: int, limit: int
 ) -> Sequence[OutboxEvent]:
     """Return at most `limit` public events of a batch in their order, from ordinal `first` on."""
-    events = OutboxEvent.objects.filter(
-        organization_id=organization_id, batch_id=batch_id, public=True, ordinal__gte=first
-    )
+    events = _public_events(organization_id, [batch_id]).filter(ordinal__gte=first)
     return list(events.order_by("ordinal")[:limit])
 
 
@@ -128,12 +126,22 @@ def list_whole_batches(
         if room < 0:
             break
         found[batch_id] = []
-    events = OutboxEvent.objects.filter(
-        organization_id=organization_id, batch_id__in=list(found), public=True
-    )
-    for event in events.order_by("ordinal"):
-        found[event.batch_id].append(event)
+    if found:
+        for event in _public_events(organization_id, list(found)).order_by("ordinal"):
+            found[event.batch_id].append(event)
     return found
+
+
+def _public_events(organization_id: UUID, batch_ids: Sequence[UUID]) -> QuerySet[OutboxEvent]:
+    """Return the public events of these batches: only the weeks that hold some are looked into."""
+    return OutboxEvent.objects.filter(
+        organization_id=organization_id,
+        batch_id__in=batch_ids,
+        public=True,
+        # Events are made with their batch, each after it.
+        id__gt=min(batch_ids),
+        id__lt=an_hour_after(max(batch_ids)),
+    )
 
 
 def list_waiting(*, rows: Sequence[EventWork], events: Sequence[OutboxEvent]) -> set[UUID]:
@@ -153,12 +161,10 @@ def list_waiting(*, rows: Sequence[EventWork], events: Sequence[OutboxEvent]) ->
                 "org": rows[0].organization_id,
                 "consumer": rows[0].consumer,
                 "rows": [row.id for row in rows],
-                "batches": [event.batch_id for event in later],
-                "ordinals": [event.ordinal for event in later],
+                "events": [event.id for event in later],
             },
         )
-        found = set(cursor.fetchall())
-    return {event.id for event in later if (event.batch_id, event.ordinal) in found}
+        return {event_id for (event_id,) in cursor.fetchall()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,6 +294,12 @@ def find_latest_act(
     )
     row = rows.order_by("-id").first()
     return None if row is None else (row.recorded_at, row.after or {})
+
+
+def get_act_result(*, organization_id: UUID, audit_event_id: UUID) -> dict[str, Any]:
+    """Return what an act left, as its row of the trail has it."""
+    row = AuditEvent.objects.get(organization_id=organization_id, id=audit_event_id)
+    return row.after or {}
 
 
 def is_key_used(*, organization_id: UUID, key: str) -> bool:

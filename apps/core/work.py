@@ -352,6 +352,18 @@ def mark_released(row: WorkRow) -> None:
     row.save(update_fields=["attempts", *RECORDED_FIELDS])
 
 
+def mark_all_released[M: WorkRow](rows: models.QuerySet[M]) -> None:
+    """Make these rows due now, as `mark_released` does one; who holds a lease of one loses it."""
+    rows.update(
+        state=WorkState.PENDING,
+        attempts=0,
+        lapses=0,
+        next_attempt_at=Now(),
+        lease_until=None,
+        lease_token=None,
+    )
+
+
 def mark_continued(row: WorkRow) -> None:
     """Record that a part of the work is done; the rest is due now, with tries of its own."""
     row.last_error_code = ""

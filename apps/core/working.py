@@ -15,6 +15,7 @@ from typing import Final, TypedDict
 
 import structlog
 from celery import shared_task
+from celery.exceptions import SoftTimeLimitExceeded
 
 from apps.core import context, transactions, work
 from apps.core.errors import OutsideCallError
@@ -28,6 +29,9 @@ _WARNING_SECONDS: Final = 5
 TASK_SECONDS_MAX: Final = 10.0
 # After so long work that can be cut in portions stops; its row is due at once, for the next ones.
 TURN_SECONDS: Final = 10.0
+# The exception by which work is told that its time is over. It is an `Exception`: a boundary that
+# goes on to the next piece of work lets it through first, or the task goes on until it is killed.
+OutOfTime: Final = SoftTimeLimitExceeded
 
 type Record[M: WorkRow] = Callable[[M], object]
 

@@ -9,7 +9,7 @@ from uuid import UUID
 
 import structlog
 
-from apps.core import jobs, partitions
+from apps.core import jobs, partitions, working
 from apps.core import queries as core
 from apps.ledger import operations, queries
 
@@ -60,6 +60,8 @@ def _in_turn(
 def _seal_portion(organization_id: UUID, now: datetime) -> bool:
     try:
         return operations.seal_entries(organization_id=organization_id, now=now) > 0
+    except working.OutOfTime:
+        raise
     # The boundary: a chain that cannot go on must not keep the others from it. An invariant tells
     # of entries that wait for an hour.
     except Exception:
@@ -81,6 +83,8 @@ def expire_due(_period: str, now: datetime, place: str = "") -> Iterator[str]:
 def _expire_portion(organization_id: UUID, *, now: datetime) -> bool:
     try:
         return operations.expire_holds(organization_id=organization_id, now=now) > 0
+    except working.OutOfTime:
+        raise
     # The boundary: one organisation's fault must not keep the others' money reserved.
     except Exception:
         log.exception("holds_not_expired", organization_id=str(organization_id))
@@ -101,6 +105,8 @@ def close_periods(_period: str, now: datetime, place: str = "") -> Iterator[str]
 def _close(organization_id: UUID, period_id: UUID, now: datetime) -> None:
     try:
         operations.finish_closing(organization_id=organization_id, period_id=period_id, now=now)
+    except working.OutOfTime:
+        raise
     # The boundary: one organisation's fault must not keep the others' months open.
     except Exception:
         log.exception("period_not_closed", period_id=str(period_id))

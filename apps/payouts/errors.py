@@ -45,12 +45,6 @@ class DestinationExists(StateConflict):
     code = "destination_exists"
 
 
-class DestinationIsDisabled(StateConflict):
-    """It was disabled, for good: the same account again is a new destination."""
-
-    code = "destination_is_disabled"
-
-
 class UnsupportedCurrency(RuleViolation):
     code = "unsupported_currency"
 

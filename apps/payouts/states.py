@@ -7,6 +7,8 @@ from django.db import models
 
 # Of the columns that hold one.
 STATE_LENGTH: Final = 24
+# Of what holds a payout, the one that the clock alone takes off.
+COOLDOWN: Final = "destination_cooldown"
 
 
 class PayoutState(models.TextChoices):
@@ -86,9 +88,6 @@ ATTEMPT_MOVES: Final[Mapping[AttemptState, frozenset[AttemptState]]] = {
     _A.RETURNED: frozenset(),
     _A.NOT_SENT: frozenset(),
 }
-
-# An attempt in one of these claims no part of the payout's amount any more.
-DEAD_ATTEMPT: Final = frozenset({_A.REJECTED, _A.RETURNED, _A.NOT_SENT})
 
 
 class BatchState(models.TextChoices):

@@ -73,6 +73,8 @@ def _freeze(key: queries.BatchKey, *, now: datetime) -> bool:
     """Freeze one batch of the key's payouts; false if there was none fit to go."""
     try:
         return operations.freeze_batch(key=key, actor=FREEZE, now=now) is not None
+    except working.OutOfTime:
+        raise
     # The boundary: the oldest day comes first, each minute, and must not keep everybody else's
     # money from leaving. The log line pages.
     except Exception:
@@ -95,6 +97,8 @@ def end_cooldowns(_period: str, now: datetime, place: str = "") -> Iterator[str]
             operations.end_cooldown(
                 organization_id=payout.organization_id, payout_id=payout.id, now=now
             )
+        except working.OutOfTime:
+            raise
         # The boundary: one payout that cannot go on stays held and holds up no other.
         except Exception:
             log.exception("payout_cooldown_not_ended", payout_id=str(payout.id))

@@ -1,20 +1,12 @@
 """Every refusal of risk, with its public code."""
 
-from apps.core.errors import InvalidInput, NotFound, RuleViolation
+from apps.core.errors import InvalidInput, RuleViolation
 
 
 class LimitExceeded(RuleViolation):
     """A hard limit does not cover this; `limit` explains, `decision` names what was stored."""
 
     code = "limit_exceeded"
-
-
-class LimitNotFound(NotFound):
-    code = "limit_not_found"
-
-
-class DecisionNotFound(NotFound):
-    code = "decision_not_found"
 
 
 class LimitRaiseNeedsTwo(RuleViolation):

@@ -7,7 +7,6 @@ from uuid import UUID
 from django.db import connection
 from django.db.models import Q
 
-from apps.risk.errors import DecisionNotFound
 from apps.risk.models import Decision, Limit, LimitScope, Scope
 from apps.risk.rules import (
     COUNTED,
@@ -135,18 +134,6 @@ def get_limit_for_update(
     return limits.first()
 
 
-def get_decision(*, organization_id: UUID, decision_id: UUID) -> Decision:
-    """
-    Return one decision.
-
-    :raises DecisionNotFound: if the organization has no such decision
-    """
-    found = Decision.objects.filter(organization_id=organization_id, id=decision_id).first()
-    if found is None:
-        raise DecisionNotFound("There is no such decision.")
-    return found
-
-
 def list_decisions(
     *, organization_id: UUID, subject_type: str, subject_id: UUID
 ) -> Sequence[Decision]:
@@ -156,15 +143,3 @@ def list_decisions(
             organization_id=organization_id, subject_type=subject_type, subject_id=subject_id
         ).order_by("id")
     )
-
-
-def limit_usage(
-    *, organization_id: UUID, customer_id: UUID, act: str, currency: str, instant: datetime
-) -> Sequence[LimitCheck]:
-    """Return what every limit on this act leaves the customer at `instant`; a preview."""
-    return [
-        check_limit(limit=limit, customer_id=customer_id, requested_minor=0, instant=instant)
-        for limit in list_limits(
-            organization_id=organization_id, act=act, currency=currency, customer_id=customer_id
-        )
-    ]

@@ -113,6 +113,12 @@ class InboundEventSettled(StateConflict):
     code = "inbound_event_settled"
 
 
+class InboundTypeUnhandled(StateConflict):
+    """No app handles a provider's events of this type, so they would be ignored again."""
+
+    code = "inbound_type_unhandled"
+
+
 class InboundBodyGone(StateConflict):
     """What the provider wrote is kept for 90 days, and they are over."""
 

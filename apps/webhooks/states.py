@@ -82,7 +82,8 @@ INBOUND_MOVES: Final = {
     InboundOutcome.UNMATCHED: {*_KNOWN, InboundOutcome.IGNORED},
     InboundOutcome.APPLIED: set[InboundOutcome](),
     InboundOutcome.SUPERSEDED: set[InboundOutcome](),
-    InboundOutcome.IGNORED: set[InboundOutcome](),
+    # Once its type has a handler, somebody may have it worked as if it had come just now.
+    InboundOutcome.IGNORED: {InboundOutcome.RECEIVED},
 }
-INBOUND_FINAL: Final = (*sorted(_KNOWN), InboundOutcome.IGNORED)
+INBOUND_DONE: Final = (*sorted(_KNOWN), InboundOutcome.IGNORED)
 INBOUND_WAITS: Final = (InboundOutcome.PARKED, InboundOutcome.UNMATCHED)

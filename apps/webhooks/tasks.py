@@ -9,7 +9,7 @@ instant: a lane whose holder died falls due again when its lease ends, and sends
 
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -24,7 +24,7 @@ from apps.core.actors import Actor
 from apps.core.errors import Refusal
 from apps.core.failpoints import Failpoint
 from apps.core.working import Record, Worker
-from apps.webhooks import operations, queries
+from apps.webhooks import operations, queries, registry
 from apps.webhooks.adapters.sender import ATTEMPT_SECONDS_MAX, Message, Sender
 from apps.webhooks.errors import UrlRefused
 from apps.webhooks.models import InboundEvent, WebhookChange, WebhookLane
@@ -32,6 +32,7 @@ from apps.webhooks.operations import LaneWork, Owed, Recorded, Seen
 from apps.webhooks.rules import retries, signing, targets
 from apps.webhooks.rules.retries import UNREACHED, Attempt, Outcome
 from apps.webhooks.rules.targets import Policy, Target
+from apps.webhooks.states import InboundOutcome
 
 log = structlog.stdlib.get_logger("kassa.webhooks")
 
@@ -326,6 +327,8 @@ carry_out_changes: Final = working.register(CHANGES)
 # --- The inbox --------------------------------------------------------------------------------
 
 INBOX: Final = Actor.job("webhooks.inbox")
+# Longer messages are worked by themselves, one in memory at a time.
+_SHARED_BYTES_MAX: Final = 64 * 1024
 
 
 class HandlerFailed(Exception):
@@ -345,6 +348,21 @@ def _work_event(event: InboundEvent) -> Record[InboundEvent]:
     return working.recorded
 
 
+def _alike(event: InboundEvent) -> Hashable:
+    """Return what events have in common that may share a transaction: none was looked at yet."""
+    is_new = event.outcome == InboundOutcome.RECEIVED and event.attempts == 1 and not event.lapses
+    is_short = len(event.sealed_body or b"") <= _SHARED_BYTES_MAX
+    may_share = registry.is_worked_together(provider=event.provider, type=event.type)
+    return event.organization_id if is_new and is_short and may_share else None
+
+
+def _work_events(events: list[InboundEvent]) -> list[InboundEvent]:
+    try:
+        return operations.work_events(claimed=events, actor=INBOX, now=clock.now())
+    except Exception as fault:  # noqa: BLE001 - raised again, without its words
+        raise HandlerFailed(fault) from None
+
+
 def _put_event_off(event: InboundEvent, fault: Exception) -> None:
     code = fault.code if isinstance(fault, HandlerFailed) else type(fault).__name__
     work.mark_retry(event, error_code=code[:64])
@@ -355,10 +373,12 @@ INBOUND: Final = Worker(
     model=InboundEvent,
     task="webhooks.work_inbound",
     queue="events",
-    # Each is one short transaction. A body may be a mebibyte.
-    batch=10,
+    # A body may be a mebibyte, and all that are claimed are in memory.
+    batch=40,
     perform=_work_event,
     put_off=_put_event_off,
+    alike=_alike,
+    together=_work_events,
 )
 work_inbound: Final = working.register(INBOUND)
 

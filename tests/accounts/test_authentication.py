@@ -4,7 +4,7 @@ import logging
 from datetime import timedelta
 
 import pytest
-from django.db import connection
+from django.db import OperationalError, connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
@@ -13,6 +13,7 @@ from apps.accounts.api import authentication
 from apps.accounts.api.authentication import CACHE_SECONDS_MAX, forget_cached_keys
 from apps.accounts.models import ApiKey
 from apps.core import clock
+from apps.core.api.problems import ApiProblem
 from tests.accounts.factories import TESTS, Api, create_organization, issue_key
 
 pytestmark = pytest.mark.django_db
@@ -174,19 +175,59 @@ class TestKey:
         api.get("/v1/me")
         request = Client().get("/v1/livez").wsgi_request
         begun, reads = authentication.time.monotonic(), []
-        find = queries.find_stored_key
+        find = queries.find_stored_keys
 
-        def reading(*, key_id):
-            reads.append(key_id)
+        def reading(*, key_ids):
+            reads.extend(key_ids)
             # What others ask for meanwhile, they are told without a read of their own.
             authentication.authenticate_token(api.token, request)
-            return find(key_id=key_id)
+            return find(key_ids=key_ids)
 
-        monkeypatch.setattr(queries, "find_stored_key", reading)
+        monkeypatch.setattr(queries, "find_stored_keys", reading)
         for age, read in ((0, 0), (2.9, 0), (3.1, 1), (3.2, 1)):
             monkeypatch.setattr(authentication.time, "monotonic", lambda age=age: begun + age)
             authentication.authenticate_token(api.token, request)
             assert len(reads) == read
+
+    def test_many_that_came_together_cost_one_query(self, api):
+        other, expired = Api(create_organization(), "a:read"), Api(api.organization, "a:read")
+        ApiKey.objects.update(last_used_at=clock.now())
+        ApiKey.objects.filter(id=expired.key.id).update(revoked_at=clock.now())
+        missing = f"{other.token[:-6]}000000"
+        forget_cached_keys()
+        request = Client().get("/v1/livez").wsgi_request
+        tokens = [api.token, other.token, expired.token, missing, "", "kassa_", "Basic x"]
+
+        with CaptureQueriesContext(connection) as together:
+            authentication.prepare_tokens(tokens)
+        with CaptureQueriesContext(connection) as then:
+            callers = [
+                authentication.authenticate_token(one.token, request) for one in (api, other)
+            ]
+            for token in (expired.token, missing, ""):
+                with pytest.raises(ApiProblem) as refused:
+                    authentication.authenticate_token(token, request)
+                assert refused.value.code == "invalid_api_key"
+
+        assert len(together) == 1
+        assert len(then) == 0
+        assert [caller.api_key_id for caller in callers] == [api.key.id, other.key.id]
+
+    def test_what_cannot_be_read_for_many_each_reads_for_itself(self, api, monkeypatch):
+        forget_cached_keys()
+        request = Client().get("/v1/livez").wsgi_request
+        find, faults = queries.find_stored_keys, [OperationalError("Postgres is away.")]
+
+        def failing(*, key_ids):
+            if faults:
+                raise faults.pop()
+            return find(key_ids=key_ids)
+
+        monkeypatch.setattr(queries, "find_stored_keys", failing)
+        authentication.prepare_tokens([api.token])
+
+        assert authentication.authenticate_token(api.token, request).api_key_id == api.key.id
+        assert faults == []
 
     @pytest.mark.django_db(transaction=True)
     def test_holds_no_connection_once_it_is_read(self, api):
@@ -243,7 +284,7 @@ class TestIssue:
         assert api.get("/v1/me").status_code == 200
 
     def test_speaks_for_whoever_issued_it(self, api):
-        stored = queries.find_stored_key(key_id=api.key.key_id)
+        stored = queries.find_stored_keys(key_ids=[api.key.key_id])[api.key.key_id]
 
         assert stored.issued_by_id == api.key.issued_by_id
 

@@ -1,4 +1,7 @@
-"""One house for all tests of a module: they look at it, and what they change is rolled back."""
+"""One house for the tests of all modules: they look at it, and what they change is rolled back."""
+
+from copy import deepcopy
+from typing import Any
 
 import pytest
 from django.test import Client, RequestFactory
@@ -9,18 +12,43 @@ from apps.core import clock
 from tests.backoffice import world
 from tests.support import empty_tables
 
+# The one that stands, if one does, and what lets the database be used between tests.
+_standing: list[tuple[world.House, Any]] = []
+
 
 @pytest.fixture(scope="module")
 def house(django_db_setup, django_db_blocker):
-    """Return the house in full use; its rows go when the module is done."""
-    with django_db_blocker.unblock():
-        made = world.build_lively(days=6)
-        world.set_aside_a_period()
-        operations.roll_up(organization_id=made.id, now=clock.now())
-        operations.check_invariants(now=clock.now())
-    yield made
-    with django_db_blocker.unblock():
-        empty_tables()
+    """Return the house in full use, built where none stands: that takes as long as many tests."""
+    if not _standing:
+        with django_db_blocker.unblock():
+            made = world.build_lively(days=6)
+            world.set_aside_a_period()
+            operations.roll_up(organization_id=made.id, now=clock.now())
+            operations.check_invariants(now=clock.now())
+        _standing.append((made, django_db_blocker))
+    # What a module does to the object is its own affair, as what it does to the rows is.
+    [(made, _)] = _standing
+    return deepcopy(made)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item, nextitem):
+    """Once the fixtures of a test are gone, let the house go, unless the next test lives in it."""
+    try:
+        return (yield)
+    finally:
+        # After the last test the database itself is gone.
+        if _standing and nextitem is not None and not _lives_in_it(nextitem, item.path):
+            [(_, blocker)] = _standing
+            _standing.clear()
+            with blocker.unblock():
+                empty_tables()
+
+
+def _lives_in_it(test, module):
+    marker = test.get_closest_marker("django_db")
+    commits = marker is not None and marker.kwargs.get("transaction")
+    return not commits and ("house" in test.fixturenames or test.path == module)
 
 
 @pytest.fixture

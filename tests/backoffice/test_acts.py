@@ -266,4 +266,9 @@ class TestTheRest:
         )
 
         assert "Refused, nothing was imported" in answer.content.decode()
-        assert BankFile.objects.get(name="odd.xml").state == "refused"
+        refused = BankFile.objects.get(name="odd.xml")
+        assert refused.state == "refused"
+        # The reason above, and what is wrong with its place, in the table of all that is.
+        page = client.get(url_of(refused)).content.decode()
+        assert page.count("The closing balance is off by 10.00 EUR") == 2
+        assert '<td class="k-start">statement odd, line' in page

@@ -157,7 +157,7 @@ class TestTheTreeOfAccounts:
             organization_id=house.id, hold=hold, idempotency_key="hold",
             actor=Actor.job("tests"), now=clock.now(),
         )  # fmt: skip
-        levels = queries.list_levels(organization_id=house.id, path="customers")
+        levels = queries.list_levels(organization_id=house.id, now=clock.now(), path="customers")
 
         whole, (ann, bob) = levels[""].branches[1], levels["customers"].branches
         assert (whole.sums["EUR"], whole.sums["USD"]) == (-95_00, 0)

@@ -115,3 +115,46 @@ class TestConnections:
         assert "/hooks/sandbox/pvc_" in text
         assert "signature_invalid" in text
         assert "whsec_" not in text
+
+
+class TestReleasing:
+    @pytest.fixture
+    def handled(self, connection, monkeypatch):
+        """The house's event of a type that nobody handled, after the deploy of its handler."""
+        monkeypatch.setattr(registry, "_handlers", {})
+        registry.register_inbound(provider="sandbox", type="card.updated", handler=Things())
+        return connection
+
+    def outcome(self, connection):
+        return InboundEvent.objects.get(connection=connection, type="card.updated").outcome
+
+    def test_makes_what_was_ignored_due_with_the_reason(self, browse, house, handled):
+        text = browse("mara").get(url_of(handled, "release")).content.decode()
+        assert "card.updated: 1" in text
+
+        answer = perform(browse("mara"), handled, "release", type="card.updated")
+
+        assert answer.status_code == 302
+        assert self.outcome(handled) == "received"
+        row = AuditEvent.objects.get(act="webhooks.release_ignored")
+        assert (row.principal, row.reason) == (f"staff:{house.people['mara'].pk}", REASON)
+
+    def test_asks_for_a_reason_and_a_type(self, browse, handled):
+        for lacking in ({"reason": "", "type": "card.updated"}, {"type": "card.renamed"}):
+            assert perform(browse("mara"), handled, "release", **lacking).status_code == 400
+
+        assert self.outcome(handled) == "ignored"
+
+    @pytest.mark.parametrize("login", ["sofia", "liam", "iris", "ada"])
+    def test_is_not_for_everybody(self, browse, handled, login):
+        answer = perform(browse(login), handled, "release", type="card.updated")
+
+        assert answer.status_code == 403
+        assert self.outcome(handled) == "ignored"
+
+    def test_is_off_while_nobody_handles_it(self, browse, connection, monkeypatch):
+        monkeypatch.setattr(registry, "_handlers", {})
+
+        text = browse("mara").get(url_of(connection, "release")).content.decode()
+
+        assert "Nothing was ignored that is handled by now." in text

@@ -5,6 +5,7 @@ import pytest
 from django.db import IntegrityError, connection
 
 from apps.banking import operations, queries
+from apps.banking.formats import _nodes
 from apps.banking.models import (
     BankFile,
     BankFileWork,
@@ -14,6 +15,7 @@ from apps.banking.models import (
     BankStatement,
     LineQueue,
 )
+from apps.banking.tasks import import_due
 from apps.core.models import OutboxEvent
 from tests.banking.factories import (
     ACTOR,
@@ -30,6 +32,12 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 CREDIT, DEBIT = Entry(amount=100_00), Entry(amount=-40_00)
 DAY_1 = Made(entries=(CREDIT, DEBIT), opening=5_00, day=date(2026, 3, 2))
+DOLLARS = Made(
+    entries=(Entry(amount=100_00, currency="USD"), Entry(amount=-40_00, currency="USD")),
+    opening=5_00,
+    day=date(2026, 3, 2),
+    currency="USD",
+)
 DAY_2 = Made(
     entries=(Entry(amount=7_00),),
     opening=65_00,
@@ -233,12 +241,14 @@ class TestAnAccount:
         assert "line 4" in file.reason
         assert counts() == (0, 0, 0)
 
-    def test_in_another_currency_refuses_the_file(self, organization_id, account):
-        dollars = replace(DAY_1, currency="USD", entries=(replace(CREDIT, currency="USD"),))
-
-        file = import_file(organization_id, camt053(dollars))
+    def test_that_is_asked_for_and_not_in_the_file_s_currency_refuses_it(
+        self, organization_id, account
+    ):
+        file = import_file(organization_id, camt053(DOLLARS), bank_account_id=account.id)
 
         assert (file.state, file.reason_code) == ("refused", "currency_mismatch")
+        assert "in USD" in file.reason
+        assert counts() == (0, 0, 0)
 
     def test_of_another_organization_is_unknown(self, organization_id, account):
         other = create_organization("Other")
@@ -247,6 +257,131 @@ class TestAnAccount:
 
         assert file.state == "unknown_account"
         assert BankLine.objects.count() == 0
+
+
+class TestANumberInSeveralCurrencies:
+    """One IBAN, and a statement for each currency that the bank keeps under it, in one file."""
+
+    def test_brings_each_statement_to_the_account_in_its_currency(self, organization_id, account):
+        dollars = create_bank_account(organization_id, currency="USD")
+
+        file = import_file(organization_id, camt053(DAY_1, DOLLARS))
+
+        assert (file.state, file.warnings) == ("imported", [])
+        found = BankStatement.objects.order_by("position").values_list("bank_account", "chain")
+        assert list(found) == [(account.id, "first"), (dollars.id, "first")]
+        lines = BankLine.objects.order_by("currency").values_list("bank_account", "currency")
+        assert set(lines) == {(account.id, "EUR"), (dollars.id, "USD")}
+
+    def test_is_taken_whole_whichever_of_its_accounts_was_asked_for(self, organization_id, account):
+        dollars = create_bank_account(organization_id, currency="USD")
+
+        file = import_file(organization_id, camt053(DAY_1, DOLLARS), bank_account_id=dollars.id)
+
+        assert (file.state, counts()) == ("imported", (2, 4, 4))
+        assert LineQueue.objects.filter(state="pending").count() == 2
+
+    def test_keeps_the_statement_of_a_currency_that_we_have_not_added(
+        self, organization_id, account
+    ):
+        file = import_file(organization_id, camt053(DAY_1, DOLLARS))
+
+        assert (file.state, counts()) == ("imported", (2, 2, 2))
+        [warning] = file.warnings
+        assert warning["code"] == "unknown_account"
+        assert "in USD is none of ours (we have it in EUR)" in warning["detail"]
+
+        dollars = create_bank_account(organization_id, currency="USD")
+        import_due()
+
+        file.refresh_from_db()
+        assert (file.state, file.warnings, counts()) == ("imported", [], (2, 4, 4))
+        assert BankStatement.objects.filter(bank_account=dollars, chain="first").count() == 1
+
+    def test_alone_in_a_currency_that_we_have_not_added_waits_for_it(
+        self, organization_id, account
+    ):
+        file = import_file(organization_id, camt053(DOLLARS))
+
+        assert (file.state, file.reason_code) == ("unknown_account", "unknown_account")
+        assert "we have it in EUR" in file.reason
+        create_bank_account(organization_id, currency="USD")
+        import_due()
+        file.refresh_from_db()
+        assert (file.state, counts()) == ("imported", (1, 2, 2))
+
+    def test_has_pages_of_each_currency_that_are_not_mixed_up(self, organization_id, account):
+        create_bank_account(organization_id, currency="USD")
+        pages = [
+            replace(made, entries=(entry,), page=(number, number == 2), codes=codes, **balances)
+            for made, entries in ((DAY_1, DAY_1.entries), (DOLLARS, DOLLARS.entries))
+            for number, entry, codes, balances in (
+                (1, entries[0], ("OPBD", "ITBD"), {"opening": 5_00, "closing": 105_00}),
+                (2, entries[1], ("ITBD", "CLBD"), {"opening": 105_00, "closing": 65_00}),
+            )
+        ]
+
+        file = import_file(organization_id, camt053(*pages))
+
+        assert (file.state, file.problems) == ("imported", [])
+        assert counts() == (2, 4, 4)
+
+
+class TestHowMuchAFileHolds:
+    """It is taken whole in one turn: what is in it is bounded, and the refusal says how."""
+
+    def refused(self, organization_id, content):
+        file = import_file(organization_id, content)
+        assert (file.state, file.reason_code, counts()) == ("refused", "file_too_large", (0, 0, 0))
+        return file
+
+    def test_is_counted_in_entries(self, organization_id, account, monkeypatch):
+        monkeypatch.setattr(_nodes, "TRANSACTIONS_MAX", 3)
+        most = replace(DAY_1, entries=(CREDIT,) * 3)
+        more = replace(DAY_1, entries=(CREDIT,) * 4, statement_id="MORE")
+
+        assert "more than 3 transactions" in self.refused(organization_id, camt053(more)).reason
+        assert import_file(organization_id, camt053(most)).state == "imported"
+
+    def test_counts_the_transactions_of_a_lump_before_they_are_read(
+        self, organization_id, account, monkeypatch
+    ):
+        monkeypatch.setattr(_nodes, "TRANSACTIONS_MAX", 3)
+        lump = Entry(amount=100_00, details='<TxDtls><Amt Ccy="none"/></TxDtls>' * 4)
+
+        file = self.refused(organization_id, camt053(replace(DAY_1, entries=(lump,))))
+
+        assert "line " in file.reason
+
+    def test_counts_what_all_its_statements_hold_together(
+        self, organization_id, account, monkeypatch
+    ):
+        monkeypatch.setattr(_nodes, "TRANSACTIONS_MAX", 3)
+
+        self.refused(organization_id, camt053(DAY_1, DAY_2, DAY_3))
+
+    def test_is_counted_in_statements(self, organization_id, account, monkeypatch):
+        monkeypatch.setattr(_nodes, "STATEMENTS_MAX", 2)
+
+        file = self.refused(organization_id, camt053(DAY_1, DAY_2, DAY_3))
+
+        assert "more than 2 statements" in file.reason
+        assert import_file(organization_id, camt053(DAY_1, DAY_2)).state == "imported"
+
+    def test_reads_an_account_s_chain_once(self, organization_id, account):
+        import_file(organization_id, camt053(DAY_1))
+        chain = []
+
+        def watch(execute, sql, params, many, context):
+            if sql.startswith("SELECT") and "is_followed" in sql:
+                chain.append(sql)
+            return execute(sql, params, many, context)
+
+        with connection.execute_wrapper(watch):
+            import_file(organization_id, camt053(DAY_2, DAY_3))
+
+        assert len(chain) == 1
+        assert [each for _id, each, _state in chains()] == ["first", "follows", "follows"]
 
 
 class TestTheChain:

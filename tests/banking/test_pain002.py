@@ -1,5 +1,6 @@
 import pytest
 
+from apps.banking.formats import _nodes
 from apps.banking.formats.problems import UnreadableFile
 from apps.banking.formats.reading import read_bank_file
 
@@ -33,6 +34,17 @@ def test_every_version_says_the_same(namespace):
         ("X9", ""),
     ]
     assert (second.status, second.transactions) == ("ACSP", ())
+
+
+def test_a_report_on_more_than_any_file_of_ours_is_refused(monkeypatch):
+    monkeypatch.setattr(_nodes, "TRANSACTIONS_MAX", 2)
+    body = "<OrgnlPmtInfAndSts>" + "<TxInfAndSts/>" * 3 + "</OrgnlPmtInfAndSts>"
+    report = f'<Document xmlns="{ISO}03"><CstmrPmtStsRpt>{body}</CstmrPmtStsRpt></Document>'
+
+    with pytest.raises(UnreadableFile) as refused:
+        read_bank_file(report.encode())
+
+    assert refused.value.problem.code == "file_too_large"
 
 
 def test_a_report_about_nothing_is_refused():

@@ -5,11 +5,12 @@ import io
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 
 import pytest
 
 from config import gathering
-from config.express import Answer, ExpressLane
+from config.express import Answer, ExpressLane, Part
 from config.gathering import Crowded, Failed, Gathering
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -39,20 +40,40 @@ class Asked:
 
 
 class Lane(ExpressLane):
-    """Answers with the name of each request, once it may; remembers what came together."""
+    """
+    Answers with the name of each request, once it may; a key's requests are one part.
+
+    It remembers what was admitted together, and what was answered together.
+    """
 
     def __init__(self):
         super().__init__()
+        self.admitted: list[list[str]] = []
         self.batches: list[list[str]] = []
         self.may_go_on = threading.Event()
         self.may_go_on.set()
+        # Keys whose parts wait until they are let go.
+        self.stuck: dict[str, threading.Event] = {}
         self.seconds = 0.0
 
-    def answer(self, environs):
-        names = [environ["HTTP_X_NAME"] for environ in environs]
+    def admit(self, environs):
+        self.admitted.append([environ["HTTP_X_NAME"] for environ in environs])
+        if any(environ["HTTP_X_NAME"] == "not admitted" for environ in environs):
+            raise SystemExit
+        places: dict[str, list[int]] = {}
+        for place, environ in enumerate(environs):
+            places.setdefault(environ["HTTP_AUTHORIZATION"], []).append(place)
+        return [
+            Part(its, partial(self.work, key, [environs[place]["HTTP_X_NAME"] for place in its]))
+            for key, its in places.items()
+        ]
+
+    def work(self, key, names):
         self.batches.append(names)
         threading.Event().wait(self.seconds)
         assert self.may_go_on.wait(20)
+        if key in self.stuck:
+            assert self.stuck[key].wait(20)
         if "ends" in names:
             raise SystemExit
         return [None if name == "other" else Answer(201, [], name.encode()) for name in names]
@@ -61,6 +82,12 @@ class Lane(ExpressLane):
 @pytest.fixture
 def lane():
     return Lane()
+
+
+@pytest.fixture
+def patient(monkeypatch):
+    """Nothing is slow: what waits for a lane that may not go on yet is left to its threads."""
+    monkeypatch.setattr(gathering, "_SLOW_SECONDS", 60)
 
 
 async def ask(gathered: Gathering, key: str, name: str):
@@ -88,7 +115,7 @@ def run(lane, scenario, *, threads=2):
             gathered.close()
 
 
-def test_what_comes_while_a_thread_is_at_it_is_one_batch_and_each_is_told_its_own(lane):
+def test_what_comes_while_a_thread_is_at_it_is_one_batch_and_each_is_told_its_own(lane, patient):
     async def scenario(gathered):
         lane.may_go_on.clear()
         first = asyncio.create_task(ask(gathered, "k", "0"))
@@ -136,6 +163,122 @@ def test_keys_that_are_never_idle_leave_turns_to_others(lane, monkeypatch):
     assert answer == "quiet"
     # Four keys had a turn of a few batches each before it, on two threads.
     assert between < 40
+
+
+def test_what_waits_under_many_keys_is_admitted_together_and_answered_key_by_key(lane, patient):
+    async def scenario(gathered):
+        lane.may_go_on.clear()
+        first = asyncio.create_task(ask(gathered, "k", "first"))
+        await settled()
+        others = [asyncio.create_task(ask(gathered, f"k{n % 3}", str(n))) for n in range(6)]
+        await settled()
+        lane.may_go_on.set()
+        return await asyncio.gather(first, *others)
+
+    assert run(lane, scenario, threads=1) == ["first", "0", "1", "2", "3", "4", "5"]
+    # All that waited, first come first served.
+    assert lane.admitted == [["first"], ["0", "3", "1", "4", "2", "5"]]
+    assert lane.batches == [["first"], ["0", "3"], ["1", "4"], ["2", "5"]]
+
+
+def test_a_turn_takes_so_many_keys_and_requests_and_the_others_have_the_next(
+    lane, patient, monkeypatch
+):
+    monkeypatch.setattr(gathering, "_KEYS_MAX", 2)
+    monkeypatch.setattr(gathering, "_BATCH_MAX", 3)
+
+    async def scenario(gathered):
+        lane.may_go_on.clear()
+        first = asyncio.create_task(ask(gathered, "k", "first"))
+        await settled()
+        names = ["a0", "a1", "b0", "b1", "c0"]
+        others = [asyncio.create_task(ask(gathered, name[0], name)) for name in names]
+        await settled()
+        lane.may_go_on.set()
+        return await asyncio.gather(first, *others)
+
+    assert run(lane, scenario, threads=1) == ["first", "a0", "a1", "b0", "b1", "c0"]
+    # What was left of b lined up anew, behind c.
+    assert lane.admitted == [["first"], ["a0", "a1", "b0"], ["c0", "b1"]]
+
+
+@pytest.mark.parametrize("waiting", [1, 2, 3], ids=["one", "two", "three"])
+def test_what_waits_for_something_keeps_no_other_key_waiting(lane, waiting):
+    """With two threads at work: answers before it are told, parts and keys behind it go on."""
+    for n in range(waiting):
+        lane.stuck[f"stuck{n}"] = threading.Event()
+
+    async def scenario(gathered):
+        lane.may_go_on.clear()
+        first = asyncio.create_task(ask(gathered, "k", "first"))
+        await settled()
+        # Taken together: answered before what is stuck, stuck, and behind it.
+        keys = ["before", *lane.stuck, "behind"]
+        tasks = {key: asyncio.create_task(ask(gathered, key, key)) for key in keys}
+        await settled()
+        lane.may_go_on.set()
+        answered = await asyncio.gather(first, tasks["before"], tasks["behind"])
+        # And whoever comes meanwhile.
+        answered += await asyncio.gather(*(ask(gathered, f"later{n}", "later") for n in range(4)))
+        late = [asyncio.create_task(ask(gathered, key, "late")) for key in lane.stuck]
+        await settled()
+        told = [task.done() for task in (*late, *(tasks[key] for key in lane.stuck))]
+        for let_go in lane.stuck.values():
+            let_go.set()
+        answered += await asyncio.gather(*(tasks[key] for key in lane.stuck), *late)
+        return answered, told
+
+    answered, told = run(lane, scenario, threads=6)
+
+    assert answered[:3] == ["first", "before", "behind"]
+    assert answered[3:7] == ["later"] * 4
+    assert told == [False] * 2 * waiting
+    assert answered[7:] == [*lane.stuck, *["late"] * waiting]
+    # A key is at one thread at a time: what came while it was stuck was its next batch.
+    assert lane.batches.count(["late"]) == waiting
+
+
+def test_a_thread_that_is_ended_while_admitting_fails_what_it_took_and_the_keys_go_on(
+    lane, patient
+):
+    async def scenario(gathered):
+        lane.may_go_on.clear()
+        first = asyncio.create_task(ask(gathered, "k", "first"))
+        await settled()
+        taken = [
+            asyncio.create_task(ask(gathered, key, name))
+            for key, name in (("a", "not admitted"), ("b", "b"))
+        ]
+        await settled()
+        lane.may_go_on.set()
+        failed = await asyncio.gather(*taken, return_exceptions=True)
+        return [
+            await first,
+            *failed,
+            await ask(gathered, "a", "next"),
+            await ask(gathered, "b", "b"),
+        ]
+
+    first, *failed, a, b = run(lane, scenario, threads=1)
+
+    assert [type(one) for one in failed] == [Failed] * 2
+    assert (first, a, b) == ("first", "next", "b")
+
+
+def test_a_part_that_ends_its_thread_fails_alone(lane, patient):
+    async def scenario(gathered):
+        lane.may_go_on.clear()
+        first = asyncio.create_task(ask(gathered, "k", "first"))
+        await settled()
+        taken = [asyncio.create_task(ask(gathered, key, key)) for key in ("a", "ends", "b")]
+        await settled()
+        lane.may_go_on.set()
+        return [await first, *await asyncio.gather(*taken, return_exceptions=True)]
+
+    first, a, ends, b = run(lane, scenario, threads=1)
+
+    assert (first, a, b) == ("first", "a", "b")
+    assert isinstance(ends, Failed)
 
 
 def test_a_thread_that_is_ended_fails_its_batch_and_the_key_goes_on(lane):

@@ -17,6 +17,7 @@ from apps.core import context, errors
 from apps.core.api import fields
 from apps.core.api.caller import declared_scopes
 from apps.core.api.problems import STATUS_OF_REFUSAL, status_of, unavailable
+from apps.core.api.shapes import StrictSerializer
 from apps.core.api.views import (
     ApiView,
     LeanApiView,
@@ -35,11 +36,11 @@ pytestmark = [pytest.mark.django_db, pytest.mark.urls("tests.core.test_api_base"
 ACCOUNT = "la_00000000000000000000000000"
 
 
-class Inner(fields.StrictSerializer):
+class Inner(StrictSerializer):
     code = fields.CodeField(["a", "b"])
 
 
-class Shape(fields.StrictSerializer):
+class Shape(StrictSerializer):
     account = fields.IdField("la", required=False)
     amount = fields.AmountField(required=False)
     currency = fields.CurrencyField(required=False)

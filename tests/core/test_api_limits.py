@@ -63,7 +63,7 @@ def without_redis(settings):
     # Nothing listens on this port.
     settings.CACHE_URL = "redis://127.0.0.1:1/0"
     yield
-    limits._redis_rests_until = 0.0
+    limits._redis._rests_until = 0.0
 
 
 class TestRate:
@@ -253,6 +253,134 @@ class TestReserve:
         assert len(reserves._found) <= 3
 
 
+class TestReserveTogether:
+    """Requests of many keys that came together are counted in one trip."""
+
+    @pytest.fixture
+    def trips(self, monkeypatch):
+        """What each key's wanted number was, a list for each trip."""
+        made = []
+        together = limits._ask_together
+
+        def counting(asking):
+            made.append([question.wanted for question in asking])
+            together(asking)
+
+        monkeypatch.setattr(limits, "_ask_together", counting)
+        return made
+
+    @pytest.fixture
+    def singly(self, monkeypatch):
+        """How often Redis was asked about one key alone."""
+        made = []
+        measure = limits._measure
+
+        def counting(buckets, count=1):
+            made.append(count)
+            return measure(buckets, count)
+
+        monkeypatch.setattr(limits, "_measure", counting)
+        return made
+
+    def callers(self, *counts):
+        """Keys of organizations of their own, each as often as it has requests."""
+        return [
+            caller
+            for count in counts
+            for caller in [SimpleNamespace(api_key_id=new_id(), organization_id=new_id())] * count
+        ]
+
+    def admitted(self, callers):
+        found = []
+        for caller in callers:
+            request = SimpleNamespace(method="POST", META={})
+            try:
+                limits.admit(request, caller)
+            except ApiProblem as problem:
+                found.append(problem.code)
+            else:
+                found.append(request.rate.remaining)
+            limits.release(request)
+        return found
+
+    def test_what_waits_of_each_key_is_counted_at_once_and_handed_out(
+        self, trips, singly, settings
+    ):
+        settings.API_RATE_PER_SECOND, settings.API_RATE_BURST = 0.001, 1_000
+        callers = self.callers(1, 3, 40)
+
+        limits.reserve(callers, kind="write")
+
+        assert self.admitted(callers) == [999, 999, 998, 997, *range(999, 959, -1)]
+        assert (trips, singly) == ([[1, 3, 40]], [])
+
+    def test_no_more_than_the_limit_is_granted_and_who_is_beyond_it_is_refused(
+        self, trips, settings
+    ):
+        settings.API_RATE_PER_SECOND, settings.API_RATE_BURST = 0.001, 5
+        callers = self.callers(7, 5, 1)
+
+        limits.reserve(callers, kind="write")
+
+        refused = ["rate_limited"] * 2
+        assert self.admitted(callers) == [4, 3, 2, 1, 0, *refused, 4, 3, 2, 1, 0, 4]
+        assert trips == [[7, 5, 1]]
+
+    def test_what_is_in_hand_is_not_asked_for_again(self, trips, singly, settings):
+        settings.API_RATE_PER_SECOND, settings.API_RATE_BURST = 0.001, 1_000
+        callers = self.callers(2, 1)
+        limits.reserve(callers, kind="write")
+
+        limits.reserve(callers, kind="write")
+
+        assert trips == [[2, 1], []]
+        assert self.admitted(callers) == [999, 998, 999]
+        assert singly == []
+
+    def test_one_key_alone_is_left_to_its_own_reserve(self, trips, singly, settings):
+        settings.API_RATE_PER_SECOND, settings.API_RATE_BURST = 0.001, 1_000
+        callers = self.callers(3)
+
+        limits.reserve(callers, kind="write")
+
+        assert self.admitted(callers) == [999, 998, 997]
+        assert (trips, singly) == ([], [1, 2])
+
+    def test_where_redis_has_no_script_yet_each_asks_for_itself(self, singly, settings):
+        settings.API_RATE_PER_SECOND, settings.API_RATE_BURST = 0.001, 1_000
+        callers = self.callers(1, 2)
+        client, _script = limits._script(settings.CACHE_URL)
+        client.script_flush()
+
+        limits.reserve(callers, kind="write")
+
+        assert self.admitted(callers) == [999, 999, 998]
+        assert singly[0] == 1
+
+    def test_without_redis_the_process_counts(self, without_redis, singly, settings):
+        settings.API_RATE_PER_SECOND, settings.API_RATE_BURST = 0.1, 5
+        settings.WEB_PROCESSES = 1
+        callers = self.callers(6, 1)
+
+        limits.reserve(callers, kind="write")
+
+        assert self.admitted(callers) == [4, 3, 2, 1, 0, "rate_limited", 4]
+        # It is left alone for a moment after its failure.
+        assert singly == []
+
+    def test_one_that_another_thread_asks_about_is_not_waited_for(self, trips, settings):
+        settings.API_RATE_PER_SECOND, settings.API_RATE_BURST = 0.001, 1_000
+        callers = self.callers(1, 1, 1)
+        busy = limits._reserves.of(callers[0].api_key_id, "write")
+        assert busy.begin_asking()
+
+        limits.reserve(callers, kind="write")
+
+        busy.end_asking()
+        assert trips == [[1, 1]]
+        assert self.admitted(callers) == [999] * 3
+
+
 class TestWithoutRedis:
     def test_the_same_limit_holds_in_the_process(self, api, route, tight, without_redis):
         answers = [api.get(route) for _ in range(6)]
@@ -268,12 +396,12 @@ class TestWithoutRedis:
 
     def test_redis_is_not_asked_again_at_once(self, api, route, without_redis):
         assert api.get(route).status_code == 200
-        rests_until = limits._redis_rests_until
+        rests_until = limits._redis._rests_until
         for _ in range(5):
             assert api.get(route).status_code == 200
 
         # Each further failure would have moved it on.
-        assert limits._redis_rests_until == rests_until > 0
+        assert limits._redis._rests_until == rests_until > 0
 
 
 class TestAtOnce:

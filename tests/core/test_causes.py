@@ -46,7 +46,7 @@ class Reacting:
 @pytest.fixture(autouse=True)
 def consumer(monkeypatch):
     reacting = Reacting()
-    monkeypatch.setattr(outbox, "_consumers", {"reacting": Consumer(reacting)})
+    monkeypatch.setattr(outbox._consuming, "_consumers", {"reacting": Consumer(reacting)})
     # A worker's own context; what began the events is over by then.
     context.begin()
     return reacting
@@ -137,7 +137,7 @@ class TestCause:
                     now=NOW,
                 )
 
-        monkeypatch.setattr(outbox, "_consumers", {"pay_in": Consumer(pay_in)})
+        monkeypatch.setattr(outbox._consuming, "_consumers", {"pay_in": Consumer(pay_in)})
         publish_in(TRACE, opened("a", organization_id=organization_id))
         [led] = OutboxEvent.objects.filter(aggregate_id="la_a").values_list("id", flat=True)
 

@@ -13,7 +13,7 @@ from apps.core.errors import InvariantBroken
 from apps.core.ids import first_id
 from apps.core.jobs import Daily, Every
 from apps.core.models import JobRun
-from tests.core.events_of_tests import end_delays, make_due
+from tests.core.events_of_tests import ORGANIZATION, OTHER, end_delays, make_due
 from tests.support import race
 
 NOW = datetime(2026, 11, 2, 9, 30, tzinfo=UTC)
@@ -298,6 +298,27 @@ class TestRun:
         run_all()
         assert declared.runs[-1] == ("tests.job", "2026-11-02T09:40Z")
 
+    def test_stops_no_period_of_another_scope_or_organization(self, declared):
+        declared()
+        for organization_id, scope in ((ORGANIZATION, "a"), (ORGANIZATION, "b"), (OTHER, "a")):
+            for minutes in (0, 10):
+                period = {"organization_id": organization_id, "kind": "tests.job", "scope": scope}
+                JobRun.objects.create(**period, period=f"+{minutes}", due_at=at(minutes))
+        failed = JobRun.objects.filter(organization_id=ORGANIZATION, scope="a", due_at=NOW)
+        failed.update(state="quarantined")
+
+        # A period that is looked at before the one it follows waits, and is done the next time.
+        for _ in range(2):
+            while jobs.run_due():
+                pass
+            end_delays(JobRun)
+
+        left = JobRun.objects.exclude(state="done").order_by("due_at")
+        assert list(left.values_list("organization_id", "scope", "period", "state")) == [
+            (ORGANIZATION, "a", "+0", "quarantined"),
+            (ORGANIZATION, "a", "+10", "pending"),
+        ]
+
     def test_waiting_does_not_use_up_the_attempts(self, declared):
         declared(run=fail)
         jobs.plan_due(now=NOW)
@@ -457,6 +478,34 @@ class TestSteps:
         ended = self.row()
         assert (ended.state, ended.turns, ended.place) == ("done", 3, "c")
         assert ended.finished_at is not None
+
+    @pytest.mark.parametrize(("slow", "kept"), [("c", "b"), ("a", "")])
+    def test_that_meet_the_limit_are_ended_and_what_was_done_is_kept(self, monkeypatch, slow, kept):
+        monkeypatch.setattr(working, "TURN_SECONDS", 60.0)
+        monkeypatch.setattr(jobs, "_jobs", {})
+        done: list[str] = []
+
+        def steps(_period, _now, place):
+            for step in "abc":
+                if step > place:
+                    if step == slow and step not in done[-1:]:
+                        done.append(step)
+                        raise working.OutOfTime
+                    done.append(step)
+                    yield step
+
+        jobs.declare(kind="tests.job", schedule=Every(10), steps=steps)
+        jobs.plan_due(now=NOW)
+
+        jobs.run_due()
+
+        # A turn that came to no step's end is a failed attempt; any other just goes on.
+        stopped = self.row()
+        failure = ("SoftTimeLimitExceeded", 1) if not kept else ("", 0)
+        assert (stopped.state, stopped.place) == ("pending", kept)
+        assert (stopped.last_error_code, stopped.attempts) == failure
+        run_all()
+        assert (self.row().state, done) == ("done", list("abc".replace(slow, slow * 2)))
 
     def test_are_all_one_turn_where_there_is_time(self, counting, monkeypatch):
         monkeypatch.setattr(working, "TURN_SECONDS", 60.0)

@@ -10,7 +10,7 @@ import pytest
 from django.db import OperationalError, connection
 from django.test.utils import CaptureQueriesContext
 
-from apps.core import clock, context, invariants, outbox, transactions, work, working
+from apps.core import clock, context, invariants, outbox, queries, transactions, work, working
 from apps.core.errors import InvariantBroken, RuleViolation
 from apps.core.ids import first_id, new_id
 from apps.core.models import EventWork, FeedHead, OutboxBatch, OutboxEvent
@@ -57,7 +57,7 @@ class Recorder:
 @pytest.fixture(autouse=True)
 def recorder(monkeypatch):
     recorder = Recorder()
-    monkeypatch.setattr(outbox, "_consumers", {"recorder": Consumer(recorder)})
+    monkeypatch.setattr(outbox._consuming, "_consumers", {"recorder": Consumer(recorder)})
     return recorder
 
 
@@ -218,7 +218,7 @@ class TestRelay:
         assert (positions(), positions(OTHER)) == ([1, 2], [1])
 
     def test_numbers_what_others_have_beside_a_backlog(self, recorder, monkeypatch):
-        monkeypatch.setattr(outbox, "_PORTION", 20)
+        monkeypatch.setattr(outbox._relaying, "_PORTION", 20)
         for _ in range(210):
             publish(opened())
         publish(opened(organization_id=OTHER))
@@ -310,13 +310,13 @@ class TestRelay:
         publish(opened())
         outbox.relay()
 
-        outbox._relay_portion(organization_id=ORGANIZATION)
+        outbox._relaying._relay_portion(organization_id=ORGANIZATION)
 
         assert positions() == [1, 2]
         assert EventWork.objects.count() == 2
 
     def test_works_a_backlog_in_portions(self, monkeypatch):
-        monkeypatch.setattr(outbox, "_PORTION", 2)
+        monkeypatch.setattr(outbox._relaying, "_PORTION", 2)
         for _ in range(5):
             publish(opened())
 
@@ -325,7 +325,7 @@ class TestRelay:
         assert positions() == [1, 2, 3, 4, 5]
 
     def test_whose_time_is_over_gives_back_what_it_did_not_number(self, monkeypatch):
-        monkeypatch.setattr(outbox, "_PORTION", 2)
+        monkeypatch.setattr(outbox._relaying, "_PORTION", 2)
         for _ in range(5):
             publish(opened())
 
@@ -441,12 +441,12 @@ class TestConsume:
     def test_waits_for_a_process_that_knows_the_consumer(self, recorder, monkeypatch):
         publish(opened("a"))
         outbox.relay()
-        monkeypatch.setattr(outbox, "_consumers", {})
+        monkeypatch.setattr(outbox._consuming, "_consumers", {})
 
         outbox.consume()
 
         assert EventWork.objects.get().last_error_code == "consumer_unknown"
-        monkeypatch.setattr(outbox, "_consumers", {"recorder": Consumer(recorder)})
+        monkeypatch.setattr(outbox._consuming, "_consumers", {"recorder": Consumer(recorder)})
         make_due(EventWork)
         outbox.consume()
         assert recorder.batches == [["a"]]
@@ -470,7 +470,7 @@ class TestPortions:
 
     @pytest.fixture(autouse=True)
     def _small(self, monkeypatch):
-        monkeypatch.setattr(outbox, "_EVENTS_MAX", 4)
+        monkeypatch.setattr(outbox._consuming, "_EVENTS_MAX", 4)
 
     def publish_ten(self):
         publish(*(opened(code) for code in "abcdefghij"))
@@ -490,7 +490,7 @@ class TestPortions:
 
     def test_hold_250_public_events(self, recorder, monkeypatch):
         monkeypatch.undo()
-        monkeypatch.setattr(outbox, "_consumers", {"recorder": Consumer(recorder)})
+        monkeypatch.setattr(outbox._consuming, "_consumers", {"recorder": Consumer(recorder)})
         publish(*(event for n in range(550) for event in (opened(str(n)), asked())))
 
         relay_and_consume()
@@ -710,7 +710,7 @@ class TestOrdered:
         assert recorder.batches == [["other"], ["bad"], ["next"], ["last"]]
 
     def test_keeps_order_across_the_portions_of_a_batch(self, recorder, monkeypatch):
-        monkeypatch.setattr(outbox, "_EVENTS_MAX", 2)
+        monkeypatch.setattr(outbox._consuming, "_EVENTS_MAX", 2)
         self.relayed(*(opened(str(n), sequence=n, about="x") for n in range(1, 6)))
         first = self.hold()
         working.work_row(outbox.CONSUMING, first)
@@ -751,8 +751,9 @@ class TestOrdered:
         assert recorder.batches == [["a"]]
         assert not [query for query in queries if "nearest" in query["sql"]]
 
-    def test_holds_for_four_workers_at_once(self, recorder):
-        for sequence in range(1, 51):
+    @pytest.mark.parametrize("count", [20, pytest.param(50, marks=pytest.mark.soak)])
+    def test_holds_for_four_workers_at_once(self, recorder, count):
+        for sequence in range(1, count + 1):
             publish(*(opened(f"{n}:{sequence}", sequence=sequence, about=f"x{n}") for n in "abcd"))
         outbox.relay()
 
@@ -765,7 +766,8 @@ class TestOrdered:
 
         worked = [code.split(":") for batch in recorder.batches for code in batch]
         for n in "abcd":
-            assert [int(sequence) for about, sequence in worked if about == n] == list(range(1, 51))
+            rank = [int(sequence) for about, sequence in worked if about == n]
+            assert rank == list(range(1, count + 1))
 
 
 class TestHead:
@@ -775,7 +777,7 @@ class TestHead:
 
         @transactions.outermost
         def hold():
-            outbox.queries.lock_feed_head(organization_id=ORGANIZATION)
+            queries.lock_feed_head(organization_id=ORGANIZATION)
             entered.set()
             leave.wait(10)
 

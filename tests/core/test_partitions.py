@@ -1,6 +1,7 @@
 """Weeks of events: there before they begin, guarded one by one, gone when nobody needs them."""
 
 import json
+import re
 import threading
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -9,6 +10,7 @@ from importlib import import_module
 import pytest
 from django.db import IntegrityError, OperationalError, ProgrammingError, connection
 from django.db.migrations.executor import MigrationExecutor
+from django.test.utils import CaptureQueriesContext
 
 from apps.core import clock, invariants, outbox, partitions, queries, retention
 from apps.core.models import EventWork, FeedHead, OutboxBatch, OutboxEvent
@@ -40,7 +42,7 @@ def now():
 def weeks(transactional_db, now, monkeypatch):
     """Parts from twenty weeks ago on; one consumer, and of the holders only the core's."""
     monkeypatch.setattr(
-        outbox, "_consumers", {"recorder": Consumer(lambda _organization, _events: None)}
+        outbox._consuming, "_consumers", {"recorder": Consumer(lambda _organization, _events: None)}
     )
     kept = {name: each for name, each in partitions._holders.items() if name.startswith("core.")}
     monkeypatch.setattr(partitions, "_holders", kept)
@@ -260,7 +262,7 @@ class TestDropWeeks:
         happen(now, opened(sequence=2))
         partitions.drop_weeks("", now)
 
-        retention.purge_event_work("", now)
+        list(retention.purge_event_work("", now, ""))
 
         assert EventWork.objects.count() == 1
         assert broken() == []
@@ -503,6 +505,66 @@ class TestRole:
         for statement in ("DROP TABLE {}", "DELETE FROM {}", "SELECT FROM {}", "TRUNCATE {}"):
             with pytest.raises(ProgrammingError):
                 run(statement.format("core_outbox_event_before"))
+
+
+class TestReading:
+    """What a consumer is given is looked for in the weeks of its batches alone."""
+
+    @pytest.fixture
+    def batches(self, now):
+        """Return batches of eight weeks, the newest first, each with the part it lies in."""
+        for number in range(8):
+            happen(now - number * WEEK, opened(f"{number}a"), opened(f"{number}b"))
+        return run(
+            "SELECT batch_id, tableoid::regclass::text FROM core_outbox_event"
+            " WHERE ordinal = 0 ORDER BY id DESC"
+        )
+
+    @staticmethod
+    def looked_into(read):
+        with CaptureQueriesContext(connection) as asked:
+            read()
+        [statement] = [each["sql"] for each in asked if 'FROM "core_outbox_event"' in each["sql"]]
+        plan = "\n".join(line for (line,) in run(f"EXPLAIN {statement}"))
+        return set(re.findall(r"Scan (?:using \w+ )?on (core_outbox_event_\w+)", plan))
+
+    def test_one_batch(self, batches):
+        batch_id, part = batches[5]
+
+        looked_into = self.looked_into(
+            lambda: queries.list_batch_events(
+                organization_id=ORGANIZATION, batch_id=batch_id, first=0, limit=10
+            )
+        )
+
+        assert looked_into == {part}
+        events = queries.list_batch_events(
+            organization_id=ORGANIZATION, batch_id=batch_id, first=1, limit=10
+        )
+        assert [event.data["code"] for event in events] == ["5b"]
+
+    def test_several_batches(self, batches):
+        chosen = dict(batches[2:5])
+        read = partial(
+            queries.list_whole_batches,
+            organization_id=ORGANIZATION,
+            batch_ids=list(chosen),
+            events_max=10,
+        )
+
+        assert self.looked_into(read) == set(chosen.values())
+        assert [[event.data["code"] for event in one] for one in read().values()] == [
+            ["2a", "2b"],
+            ["3a", "3b"],
+            ["4a", "4b"],
+        ]
+
+    def test_no_batch_that_is_small_enough(self, batches):
+        found = queries.list_whole_batches(
+            organization_id=ORGANIZATION, batch_ids=[batches[0][0]], events_max=1
+        )
+
+        assert found == {}
 
 
 class TestFollower:

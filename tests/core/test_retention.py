@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from django.db import connection
 
-from apps.core import idempotency, invariants, jobs, retention, transactions
+from apps.core import idempotency, invariants, jobs, retention, transactions, working
 from apps.core.ids import first_id, new_id
 from apps.core.models import EventWork, IdempotencyKey, JobRun, OutboxBatch
 from tests.core.events_of_tests import NOW, ORGANIZATION, OTHER, opened, publish
@@ -24,6 +24,17 @@ def age_keys(*keys, days):
     IdempotencyKey.objects.filter(key__in=keys).update(
         created_at=datetime.now(UTC) - timedelta(days=days)  # noqa: TID251  (the database's clock)
     )
+
+
+def fill(age):
+    """Make a thousand keys, each of an age that is SQL of its number `n`."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO core_idempotency_key (organization_id, key, operation, fingerprint,"
+            " prefix, resource_id, created_at)"
+            f" SELECT '{ORGANIZATION}', 'k' || n, 'tests.act', '', '', gen_random_uuid(),"
+            f" now() - {age} FROM generate_series(1, 1000) AS n"
+        )
 
 
 class TestFirstId:
@@ -51,7 +62,7 @@ class TestKeys:
         age_keys("old", days=30.01)
         age_keys("young", days=29.99)
 
-        retention.purge_idempotency_keys("", NOW)
+        list(retention.purge_idempotency_keys("", NOW, ""))
 
         assert set(IdempotencyKey.objects.values_list("key", flat=True)) == {"young", "new"}
         assert use_key("young").replayed
@@ -74,23 +85,16 @@ class TestKeys:
 
         monkeypatch.setattr(retention, "_remove", stopped)
         with pytest.raises(KeyboardInterrupt):
-            retention.purge_idempotency_keys("", NOW)
+            list(retention.purge_idempotency_keys("", NOW, ""))
         assert IdempotencyKey.objects.count() == 3
 
         monkeypatch.setattr(retention, "_remove", removing)
-        retention.purge_idempotency_keys("", NOW)
+        list(retention.purge_idempotency_keys("", NOW, ""))
         assert IdempotencyKey.objects.count() == 0
 
     def test_are_found_on_every_page_wherever_a_pass_begins(self, monkeypatch):
         monkeypatch.setattr(retention, "_PAGES", 1)
-        with connection.cursor() as cursor:
-            cursor.execute(
-                "INSERT INTO core_idempotency_key (organization_id, key, operation, fingerprint,"
-                " prefix, resource_id, created_at)"
-                " SELECT %s, 'k' || n, 'tests.act', '', '', gen_random_uuid(),"
-                " now() - interval '31 days' * (n %% 2) FROM generate_series(1, 1000) AS n",
-                [ORGANIZATION],
-            )
+        fill("interval '31 days' * (n % 2)")
 
         removed = retention.purge(
             "core_idempotency_key", over="created_at < now() - interval '30 days'"
@@ -98,6 +102,37 @@ class TestKeys:
 
         assert removed == 500
         assert IdempotencyKey.objects.count() == 500
+
+    def test_are_gone_through_to_the_end_turn_by_turn(self, monkeypatch):
+        monkeypatch.setattr(retention, "_PAGES", 1)
+        monkeypatch.setattr(retention, "PORTION", 7)
+        monkeypatch.setattr(working, "TURN_SECONDS", -1.0)
+        for number in range(300):
+            use_key(f"key-{number}")
+        age_keys(*(f"key-{number}" for number in range(0, 300, 2)), days=31)
+        row = JobRun.objects.create(
+            kind="core.purge_idempotency_keys", period="2026-11-02T06:00Z", due_at=NOW
+        )
+
+        while jobs.run_due():
+            pass
+
+        row.refresh_from_db()
+        assert (row.state, row.last_error_code) == ("done", "")
+        assert row.turns > 2
+        assert IdempotencyKey.objects.count() == 150
+
+    def test_are_looked_for_from_where_the_turn_before_ended(self, monkeypatch):
+        monkeypatch.setattr(retention, "_PAGES", 1)
+        fill("interval '31 days'")
+        steps = retention.purge_idempotency_keys("", NOW, "")
+        place = next(place for place in steps if IdempotencyKey.objects.count() < 1000)
+        assert IdempotencyKey.objects.count() > 0
+
+        beyond = list(retention.purge_idempotency_keys("", NOW, place))
+
+        assert beyond[0] == str(int(place) + 1)
+        assert IdempotencyKey.objects.count() == 0
 
     def test_are_left_for_the_next_pass_when_the_time_is_up(self):
         use_key("old")
@@ -119,7 +154,7 @@ class TestEventWork:
         kept = self.put(batch_id=OutboxBatch.objects.get().id)
         self.put(batch_id=new_id())
 
-        retention.purge_event_work("", NOW)
+        list(retention.purge_event_work("", NOW, ""))
 
         assert list(EventWork.objects.all()) == [kept]
 
@@ -127,7 +162,7 @@ class TestEventWork:
     def test_that_is_not_done_stays(self, state):
         self.put(batch_id=new_id(), state=state)
 
-        retention.purge_event_work("", NOW)
+        list(retention.purge_event_work("", NOW, ""))
 
         assert EventWork.objects.count() == 1
 

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 @pytest.fixture(autouse=True)
 def recorder(monkeypatch):
     recorder = Recorder()
-    monkeypatch.setattr(outbox, "_consumers", {"recorder": outbox.Consumer(recorder)})
+    monkeypatch.setattr(outbox._consuming, "_consumers", {"recorder": outbox.Consumer(recorder)})
     return recorder
 
 
@@ -65,7 +65,7 @@ class TestTogether:
         assert sorted(recorder.batches) == sorted(other.batches) == [["a", "c"], ["b"]]
 
     def test_are_not_more_than_a_portion(self, recorder, monkeypatch):
-        monkeypatch.setattr(outbox, "_EVENTS_MAX", 4)
+        monkeypatch.setattr(outbox._consuming, "_EVENTS_MAX", 4)
         relayed(*([opened(f"{n}a"), opened(f"{n}b")] for n in range(5)))
 
         relay_and_consume()
@@ -74,7 +74,7 @@ class TestTogether:
         assert sorted(recorder.codes) == sorted(f"{n}{at}" for n in range(5) for at in "ab")
 
     def test_leave_one_that_is_larger_to_its_portions(self, recorder, monkeypatch):
-        monkeypatch.setattr(outbox, "_EVENTS_MAX", 3)
+        monkeypatch.setattr(outbox._consuming, "_EVENTS_MAX", 3)
         relayed([opened("a")], [opened(str(n)) for n in range(5)], [opened("b")])
 
         relay_and_consume()
@@ -157,7 +157,7 @@ class TestOrderTogether:
         assert sorted(ordered.codes) == ["x1", "x2", "x3", "y1", "y2", "y3", "z1"]
 
     def test_waits_for_a_batch_too_large_for_the_group(self, ordered, monkeypatch):
-        monkeypatch.setattr(outbox, "_EVENTS_MAX", 3)
+        monkeypatch.setattr(outbox._consuming, "_EVENTS_MAX", 3)
         relayed(
             [opened(f"x{n}", sequence=n, about="x") for n in range(1, 6)],
             [opened("x6", sequence=6, about="x")],

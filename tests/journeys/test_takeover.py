@@ -74,7 +74,7 @@ def a_batch_to_number(_stage):
 
 def a_batch_to_consume(stage):
     consumed = []
-    stage.monkeypatch.setattr(outbox, "_consumers", {})
+    stage.monkeypatch.setattr(outbox._consuming, "_consumers", {})
     outbox.register_consumer(name="tests", handler=lambda _owner, events: consumed.extend(events))
     publish_opened(opened())
     outbox.relay()

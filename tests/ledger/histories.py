@@ -10,15 +10,22 @@ from django.db import connection
 
 from apps.core.ids import new_ids
 
-_BALANCES = """
+_POSTINGS = """
+    WITH written AS (
+        INSERT INTO ledger_posting
+            (organization_id, entry_id, number, account_id, amount_minor, currency,
+             account_version, balance_after_minor, effective_at, recorded_at)
+        VALUES {rows}
+        RETURNING organization_id, account_id, amount_minor, effective_at
+    )
     UPDATE ledger_balance b
        SET version = s.versions, posted_debits = s.debits, posted_credits = s.credits,
            latest_effective_at = s.latest
-      FROM (SELECT account_id, COUNT(*) AS versions, MAX(effective_at) AS latest,
+      FROM (SELECT organization_id, account_id, COUNT(*) AS versions, MAX(effective_at) AS latest,
                    COALESCE(SUM(amount_minor) FILTER (WHERE amount_minor > 0), 0) AS debits,
                    COALESCE(-SUM(amount_minor) FILTER (WHERE amount_minor < 0), 0) AS credits
-              FROM ledger_posting WHERE organization_id = %s GROUP BY account_id) AS s
-     WHERE b.organization_id = %s AND b.id = s.account_id
+              FROM written GROUP BY organization_id, account_id) AS s
+     WHERE b.organization_id = s.organization_id AND b.id = s.account_id
 """
 _SEAL = """
     INSERT INTO ledger_monthly_total
@@ -100,12 +107,9 @@ def write_history(organization_id: UUID, moves: Sequence[Move]) -> History:
         if postings:
             row = "(" + ", ".join(["%s"] * 10) + ")"
             cursor.execute(
-                "INSERT INTO ledger_posting (organization_id, entry_id, number, account_id,"
-                " amount_minor, currency, account_version, balance_after_minor, effective_at,"
-                f" recorded_at) VALUES {', '.join([row] * len(postings))}",
+                _POSTINGS.format(rows=", ".join([row] * len(postings))),
                 [value for posting in postings for value in posting],
             )
-        cursor.execute(_BALANCES, [organization_id, organization_id])
     return history
 
 

@@ -102,6 +102,14 @@ BROKEN: dict[str, dict[str, list[str]]] = {
             change("ledger_balance", "currency = 'SEK'"),
             change("ledger_balance", "credit_normal = NOT credit_normal"),
         ],
+        "balance_begins_with_its_account": [copy("ledger_balance", version="0")],
+        "balance_version_moves_with_money": [
+            change("ledger_balance", "version = version + 1"),
+            change(
+                "ledger_balance",
+                "version = version - 1, posted_credits = posted_credits + 1 WHERE id = %(ann)s",
+            ),
+        ],
     },
     "ledger_balance_monitor": {
         "balance_monitor_measure_is_known": [copy("ledger_balance_monitor", measure="'odd'")],

@@ -575,7 +575,7 @@ def drive(examples: int, steps: int) -> None:
 
 class TestEngine:
     def test_does_what_the_core_decides_and_the_rules_say(self):
-        drive(25, 30)
+        drive(12, 30)
 
     @pytest.mark.soak
     @pytest.mark.timeout(600)

@@ -6,14 +6,18 @@ from functools import partial
 import pytest
 from django.db import connection
 
-from apps.core.ids import new_id
+from apps.accounts.models import Organization
+from apps.core import clock
+from apps.core.ids import encode_id, new_id
 from apps.core.invariants import breaches
 from apps.core.models import OutboxEvent
-from apps.ledger import operations, tasks
+from apps.ledger import operations, queries, tasks
 from apps.ledger.errors import HoldExpired, InsufficientFunds
-from apps.ledger.models import Hold
+from apps.ledger.models import Hold, LedgerAccount
 from apps.ledger.operations import HoldRequest, TransferRequest, _engine
-from apps.ledger.rules import PlaceHold, VoidHold
+from apps.ledger.rules import CaptureHold, PlaceHold, VoidHold
+from tests.accounts.factories import issue_key
+from tests.ledger.clients import ApiClient
 from tests.ledger.factories import (
     ACTOR,
     NOW,
@@ -43,11 +47,11 @@ def books():
     return organization, ann, bob
 
 
-def hold_over(organization, debit, credit, amount=60):
+def hold_over(organization, debit, credit, amount=60, *, at=NOW):
     """Place a hold whose time is over, and that no sweeper has come to."""
     command = PlaceHold(
         id=new_id(), debit_account_id=debit, credit_account_id=credit, amount_minor=amount,
-        currency="EUR", expires_at=NOW,
+        currency="EUR", expires_at=at,
     )  # fmt: skip
     post(organization, command)
     return command.id
@@ -275,3 +279,116 @@ class TestItsReference:
         }
         assert balance(organization, ann).available == 40
         assert breaches() == []
+
+
+class TestWhatIsShown:
+    """Reads tell what is reserved at an instant, the same before the sweeper came and after."""
+
+    @pytest.fixture
+    def shown(self, books):
+        """A hold that is over, one that goes on, and a stranger's that is over."""
+        organization, ann, bob = books
+        stranger = create_organization("Other")
+        theirs = [open_account(stranger, f"wallets:{name}:EUR", floor=None) for name in "xy"]
+        hold_over(stranger, *theirs, amount=7)
+        hold_over(organization, ann, bob, 60)
+        hold_over(organization, ann, bob, 10, at=NOW + HOUR)
+        return organization, ann, bob
+
+    def reserved(self, organization, now) -> dict:
+        """Return pending out, pending in and available of each wallet, in each read of them."""
+        listed = queries.list_balances(organization_id=organization, code_prefix="wallets", now=now)
+        levels = queries.list_levels(organization_id=organization, now=now, path="wallets")
+        rows = LedgerAccount.objects.filter(organization_id=organization, code__startswith="wal")
+        paged = queries.view_balances(rows.order_by("code"), now=now)
+        alone = [
+            queries.get_balance(organization_id=organization, account_id=row.id, now=now)
+            for row in rows.order_by("code")
+        ]
+        beside = [
+            queries.balance_with_holds(organization_id=organization, account_id=row.id, now=now)
+            for row in rows.order_by("code")
+        ]
+        for view, holds, _ in beside:
+            assert view.pending_out == sum(hold.remaining_minor for hold in holds)
+        told = [
+            [(view.pending_out, view.pending_in, view.available) for view in views]
+            for views in (listed, paged, alone, [view for view, *_ in beside])
+        ]
+        told.append(
+            [
+                (one.pending_out["EUR"], one.pending_in["EUR"], one.available["EUR"])
+                for one in levels["wallets"].branches
+            ]
+        )
+        assert all(one == told[0] for one in told)
+        return dict(zip(("ann", "bob"), told[0], strict=True))
+
+    def test_is_decided_by_the_clock(self, shown):
+        organization, *_ = shown
+
+        before = self.reserved(organization, NOW - HOUR)
+        over = self.reserved(organization, NOW)
+        operations.expire_holds(organization_id=organization, now=NOW)
+
+        assert before == {"ann": (70, 0, 30), "bob": (0, 70, 0)}
+        assert over == {"ann": (10, 0, 90), "bob": (0, 10, 0)}
+        assert self.reserved(organization, NOW) == over
+        assert self.reserved(organization, NOW + HOUR) == {"ann": (0, 0, 100), "bob": (0, 0, 0)}
+        assert breaches() == []
+
+    def test_counts_what_was_captured_of_it(self, books):
+        organization, ann, bob = books
+        hold = PlaceHold(
+            id=new_id(), debit_account_id=ann, credit_account_id=bob, amount_minor=60,
+            currency="EUR", multi_capture=True, expires_at=NOW + HOUR,
+        )  # fmt: skip
+        part = CaptureHold(hold_id=hold.id, entry_id=new_id(), kind="capture", amount_minor=25)
+        post(organization, hold, part)
+
+        assert self.reserved(organization, NOW) == {"ann": (35, 0, 40), "bob": (0, 35, 25)}
+        assert self.reserved(organization, NOW + HOUR) == {"ann": (0, 0, 75), "bob": (0, 0, 25)}
+
+    def test_of_an_account_whose_money_leaves_by_credit(self, books):
+        organization, *_ = books
+        till = open_account(organization, "wallets:till:EUR", type_="asset", floor=None)
+        vault = open_account(organization, "wallets:vault:EUR", type_="asset", floor=None)
+        hold_over(organization, vault, till, 5)
+        asked = {"organization_id": organization, "account_id": till}
+
+        assert queries.get_balance(**asked, now=NOW - HOUR).pending_out == 5
+        assert queries.get_balance(**asked, now=NOW).pending_out == 0
+
+    def test_stands_at_its_floor_no_more(self, books):
+        organization, ann, bob = books
+        hold_over(organization, ann, bob, 100)
+
+        def at_floor(now) -> set:
+            rows = LedgerAccount.objects.filter(queries.stands_at_floor(now=now))
+            return set(rows.filter(organization_id=organization).values_list("id", flat=True))
+
+        assert at_floor(NOW - HOUR) == {ann, bob}
+        assert at_floor(NOW) == {bob}
+        assert not LedgerAccount.objects.filter(queries.stands_at_floor(now=NOW, is_below=True))
+
+    def test_over_the_api_has_a_tag_of_its_own(self, books):
+        organization, ann, bob = books
+        api = ClientOf(organization)
+        path = f"/v1/ledger-accounts/{encode_id('la', ann)}"
+        free = api.get(path)
+        hold_over(organization, ann, bob, 60, at=clock.now() + 9 * HOUR)
+        held = api.get(path)
+        hold_over(organization, ann, bob, 40, at=clock.now() - HOUR)
+        over = api.get(path)
+        [listed] = api.get("/v1/ledger-accounts", code="wallets:ann:EUR").json()["data"]
+        with_holds = api.get(path, **{"expand[]": "holds"}).json()
+
+        assert [answer.json()["available"] for answer in (free, held, over)] == [100, 40, 40]
+        assert free["ETag"] != held["ETag"] == over["ETag"]
+        assert (listed["pending_out"], listed["available"]) == (60, 40)
+        assert (with_holds["pending_out"], len(with_holds["holds"])) == (60, 1)
+
+
+class ClientOf(ApiClient):
+    def __init__(self, organization) -> None:
+        self.token = issue_key(Organization.objects.get(id=organization), "ledger:read").token

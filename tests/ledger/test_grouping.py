@@ -22,6 +22,7 @@ from tests.ledger.factories import (
     open_account,
     post_transfer,
 )
+from tests.ledger.test_verify_ledger import corrupt
 from tests.support import kill_hard, race, running, wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -237,7 +238,7 @@ class TestOneAmongMany:
         # Its next posting will have the version of the one before: a fault, and no refusal.
         poisoned = open_account(organization, "wallets:poisoned:EUR")
         fund(organization, poisoned, 10)
-        sql("UPDATE ledger_balance SET version = version - 1 WHERE id = %s", poisoned)
+        corrupt("UPDATE ledger_balance SET version = version - 1 WHERE id = %s", poisoned)
         others = self.others(books)
         poison = partial(post_transfer, organization, poisoned, bob, 1, key="poison")
 
@@ -250,7 +251,7 @@ class TestOneAmongMany:
         assert isinstance(asked[5].fault, IntegrityError)
         assert balance(organization, bob).available == 9
         assert not IdempotencyKey.objects.filter(key="poison").exists()
-        sql("UPDATE ledger_balance SET version = version + 1 WHERE id = %s", poisoned)
+        corrupt("UPDATE ledger_balance SET version = version + 1 WHERE id = %s", poisoned)
         poison()
         assert balance(organization, bob).available == 10
         assert breaches() == []

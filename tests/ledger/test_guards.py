@@ -1,5 +1,7 @@
 """What Postgres itself refuses, tried in SQL as the owner of the tables, round the ORM."""
 
+import threading
+from collections.abc import Callable
 from datetime import datetime
 
 import psycopg
@@ -7,8 +9,10 @@ import pytest
 from django.db import DatabaseError, IntegrityError, connection
 
 from apps.core.ids import new_id
+from apps.core.invariants import breaches
 from apps.ledger.models import Balance, JournalEntry, LedgerAccount, Posting
 from tests.ledger.factories import NOW, create_organization, fund, open_account, post_transfer
+from tests.support import race
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -41,22 +45,37 @@ def insert_entry(organization) -> object:
 
 
 def insert_postings(organization, entry, *legs: tuple[object, int, str], first: int = 1) -> None:
+    """Write an entry's postings, each as the next one of its account, whose balance moves along."""
+    accounts = [account for account, _, _ in legs]
+    versions = dict(Balance.objects.filter(id__in=accounts).values_list("id", "version"))
     rows = [
-        (organization, entry, number, account, amount, currency, 1000 + number, 0)
+        (organization, entry, number, account, amount, currency, versions[account] + 1, 0)
         for number, (account, amount, currency) in enumerate(legs, first)
     ]
-    times = times_of(entry)
+    write_postings(*rows, moved=dict.fromkeys(accounts, 1))
+
+
+def write_postings(*rows: tuple, moved: dict[object, int]) -> None:
+    """Write postings, and move their accounts' balances by so many versions, in one statement."""
     values = ", ".join(["(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"] * len(rows))
     sql(
-        f"INSERT INTO ledger_posting ({COLUMNS}) VALUES {values}",
-        *[value for row in rows for value in (*row, *times)],
-    )
+        f"WITH moved AS ({MOVE}) INSERT INTO ledger_posting ({COLUMNS}) VALUES {values}",
+        list(moved), list(moved.values()),
+        *[value for row in rows for value in (*row, *times_of(row[1]))],
+    )  # fmt: skip
 
 
 COLUMNS = (
     "organization_id, entry_id, number, account_id, amount_minor, currency, account_version,"
     " balance_after_minor, effective_at, recorded_at"
 )
+# Money on both sides, so that every floor holds.
+MOVE = """
+    UPDATE ledger_balance b
+       SET version = version + n.by, posted_debits = posted_debits + n.by,
+           posted_credits = posted_credits + n.by
+      FROM unnest(%s::uuid[], %s::int[]) AS n(id, by) WHERE b.id = n.id
+"""
 
 
 def times_of(entry) -> tuple[datetime, datetime]:
@@ -157,6 +176,158 @@ class TestDoubleEntry:
             insert_postings(
                 organization, insert_entry(organization), (ann, 0, "EUR"), (bob, 0, "EUR")
             )
+
+
+class TestVersions:
+    """An account's postings are numbered 1, 2, 3 and so on, and Postgres refuses a gap."""
+
+    def gap(self, written: Callable[[], None]) -> str:
+        """Write what has to be refused; return what the refusal says."""
+        before = list(Posting.objects.values_list("pk"))
+        with pytest.raises(IntegrityError) as refused:
+            written()
+        diag = refused.value.__cause__.diag
+        assert (diag.sqlstate, diag.constraint_name) == ("23514", "posting_versions_have_no_gap")
+        assert list(Posting.objects.values_list("pk")) == before
+        return diag.message_primary
+
+    def rows(self, organization, account, other, *versions: int) -> list[tuple]:
+        """Return an entry between two accounts: one posting of the first for each version."""
+        entry = insert_entry(organization)
+        begins = Balance.objects.get(id=other).version
+        return [
+            (organization, entry, number, *leg, 0)
+            for number, leg in enumerate(
+                [(account, 5, "EUR", version) for version in versions]
+                + [(other, -5, "EUR", begins + place) for place in range(1, len(versions) + 1)],
+                1,
+            )
+        ]
+
+    def test_a_gap_in_the_middle_is_refused(self, books):
+        organization, ann, bob, _ = books
+        rows = self.rows(organization, ann, bob, 3, 4, 6)
+
+        said = self.gap(lambda: write_postings(*rows, moved={ann: 4, bob: 3}))
+
+        assert said.startswith("postings 3 to 6 of ledger account")
+
+    @pytest.mark.parametrize("version", [0, 2])
+    def test_the_first_is_number_one(self, books, version):
+        organization, _, bob, _ = books
+        cy = open_account(organization, "customers:cus_cy:available:EUR")
+
+        self.gap(
+            lambda: write_postings(
+                *self.rows(organization, cy, bob, version), moved={cy: 1, bob: 1}
+            )
+        )
+        write_postings(*self.rows(organization, cy, bob, 1), moved={cy: 1, bob: 1})
+
+        assert Posting.objects.get(account_id=cy).account_version == 1
+
+    def test_what_goes_on_behind_a_gap_is_refused(self, books):
+        """In a second statement, with the balance where it stood, or moved as far as was posted."""
+        organization, ann, bob, _ = books
+        far = self.rows(organization, ann, bob, 4)
+
+        self.gap(lambda: write_postings(*far, moved={bob: 1}))
+        self.gap(lambda: write_postings(*far, moved={ann: 1, bob: 1}))
+        write_postings(*self.rows(organization, ann, bob, 3, 4), moved={ann: 2, bob: 2})
+
+        versions = Posting.objects.filter(account_id=ann).values_list("account_version", flat=True)
+        assert sorted(versions) == [1, 2, 3, 4]
+
+    def test_that_the_balance_does_not_count_are_refused(self, books):
+        organization, ann, bob, _ = books
+        rows = self.rows(organization, ann, bob, 3)
+
+        self.gap(lambda: write_postings(*rows, moved={bob: 1}))
+
+    def test_copy_is_guarded_too(self, books):
+        organization, ann, bob, _ = books
+        sql(MOVE, [ann, bob], [2, 2])
+        copied = f"COPY ledger_posting ({COLUMNS}) FROM STDIN"
+
+        def copy(*versions: int) -> None:
+            rows = self.rows(organization, ann, bob, *versions)
+            with connection.cursor() as cursor:
+                copy_rows(
+                    cursor, copied,
+                    # Bob's balance has moved already.
+                    *[(*row[:6], row[6] - 2 * (row[3] == bob), 0, *times_of(row[1]))
+                      for row in rows],
+                )  # fmt: skip
+
+        with pytest.raises(psycopg.errors.CheckViolation, match="leave a gap"):
+            copy(3, 5)
+        copy(3, 4)
+
+        assert Posting.objects.filter(account_id=ann).count() == 4
+
+    def test_nobody_numbers_on_from_what_is_not_committed(self, books):
+        """Two connections, neither of which waits for the other's balance."""
+        organization, ann, bob, _ = books
+        cy = open_account(organization, "customers:cus_cy:available:EUR")
+        first = self.rows(organization, ann, bob, 3)
+        second = self.rows(organization, ann, cy, 4)
+        held, answered = threading.Event(), threading.Event()
+
+        def hold_back() -> None:
+            sql("BEGIN")
+            write_postings(*first, moved={ann: 1, bob: 1})
+            held.set()
+            assert answered.wait(30)
+            sql("ROLLBACK")
+
+        def go_on() -> str:
+            assert held.wait(30)
+            try:
+                return self.gap(lambda: write_postings(*second, moved={cy: 1}))
+            finally:
+                answered.set()
+
+        _, said = race(hold_back, go_on)
+
+        assert said.startswith("postings 4 to 4 of ledger account")
+        assert Balance.objects.get(id=ann).version == 2
+
+    def test_a_balance_moves_only_with_money(self, books):
+        _, ann, *_ = books
+
+        with pytest.raises(IntegrityError, match="goes from 2 to 4 and nothing was posted"):
+            Balance.objects.filter(id=ann).update(version=4)
+        with pytest.raises(IntegrityError, match="goes from 2 to 1"):
+            Balance.objects.filter(id=ann).update(version=1, posted_credits=200_00)
+
+        assert Balance.objects.get(id=ann).version == 2
+
+    @pytest.mark.parametrize(
+        "what", [{"version": 1}, {"currency": "USD"}, {"credit_normal": False}]
+    )
+    def test_a_balance_begins_with_its_account(self, books, what):
+        organization, *_ = books
+        account = LedgerAccount.objects.create(
+            organization_id=organization, code="wallets:new:EUR", type="liability", currency="EUR",
+            created_at=NOW,
+        )  # fmt: skip
+        fine = {"id": account.id, "organization_id": organization, "currency": "EUR",
+                "credit_normal": True, "internal": False}  # fmt: skip
+
+        with pytest.raises(IntegrityError) as refused:
+            Balance.objects.create(**fine | what)
+        Balance.objects.create(**fine)
+
+        assert constraint(refused) == "balance_begins_with_its_account"
+        assert Balance.objects.get(id=account.id).version == 0
+
+    def test_a_balance_that_moves_further_than_is_posted_is_found(self, books):
+        """What Postgres does not refuse (ADR 0121), the invariant names."""
+        organization, ann, bob, _ = books
+
+        write_postings(*self.rows(organization, ann, bob, 4), moved={ann: 2, bob: 1})
+
+        assert "ledger_balance_follows_its_postings" in {breach.name for breach in breaches()}
 
 
 def copy_rows(cursor, statement: str, *rows: tuple) -> None:

@@ -10,6 +10,7 @@ from apps.ledger import errors, queries
 from apps.ledger.queries import Position, _history, _statement
 from tests.ledger.factories import create_organization, open_account
 from tests.ledger.histories import Move, write_history, write_totals
+from tests.support import examples
 
 pytestmark = pytest.mark.django_db
 
@@ -58,7 +59,9 @@ INSTANTS = st.lists(
     min_size=2,
     max_size=3,
 )
-EXAMPLES = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+EXAMPLES = settings(
+    max_examples=examples(20), suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 
 
 @pytest.fixture(params=["account by account", "in one pass"])

@@ -11,6 +11,7 @@ from apps.ledger import queries
 from tests.ledger.factories import create_organization, open_account
 from tests.ledger.histories import Move, write_history
 from tests.ledger.naive import later_balances
+from tests.support import examples
 
 pytestmark = pytest.mark.django_db
 
@@ -33,7 +34,9 @@ ASKED = st.dictionaries(
 
 
 class TestLaterBalances:
-    @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(
+        max_examples=examples(40), suppress_health_check=[HealthCheck.function_scoped_fixture]
+    )
     @given(moves=MOVES, asked=ASKED)
     def test_are_the_lowest_that_the_postings_sum_up_to(self, moves, asked):
         organization = create_organization()

@@ -112,21 +112,21 @@ def insert_entry(cursor, books: Books, amount: int, at: datetime, *, id_: str) -
         [id_, books.id, at],
     )
     cursor.execute(
+        "UPDATE ledger_balance SET version = version + 1, posted_debits = posted_debits"
+        " + CASE WHEN id = %s THEN %s ELSE 0 END, posted_credits = posted_credits"
+        " + CASE WHEN id = %s THEN %s ELSE 0 END WHERE id IN (%s, %s)",
+        [books.bank, amount, books.ann, amount, books.bank, books.ann],
+    )
+    cursor.execute(
         "INSERT INTO ledger_posting (organization_id, entry_id, number, account_id, amount_minor,"
         " currency, account_version, balance_after_minor, effective_at, recorded_at)"
         " SELECT e.organization_id, e.id, n, a, m, 'EUR',"
-        "        1 + (SELECT version FROM ledger_balance WHERE id = a), 0, e.effective_at,"
+        "        (SELECT version FROM ledger_balance WHERE id = a), 0, e.effective_at,"
         "        e.recorded_at"
         "   FROM ledger_journal_entry e, unnest(ARRAY[1, 2], ARRAY[%s, %s]::uuid[], ARRAY[%s, %s])"
         "        AS p(n, a, m)"
         "  WHERE e.organization_id = %s AND e.id = %s",
         [books.bank, books.ann, amount, -amount, books.id, id_],
-    )
-    cursor.execute(
-        "UPDATE ledger_balance SET version = version + 1, posted_debits = posted_debits"
-        " + CASE WHEN id = %s THEN %s ELSE 0 END, posted_credits = posted_credits"
-        " + CASE WHEN id = %s THEN %s ELSE 0 END WHERE id IN (%s, %s)",
-        [books.bank, amount, books.ann, amount, books.bank, books.ann],
     )
 
 

@@ -136,6 +136,41 @@ class TestStatement:
         assert [line["balance"] for line in second["data"]] == [65_00]
         assert (second["has_more"], second["next"]) == (False, None)
 
+    @pytest.mark.parametrize(
+        "other",
+        [
+            {"clock": "recorded"},
+            {"kind": "fee"},
+            {"since": "2026-01-02T00:00:00Z"},
+            {"since": "2025-01-01T00:00:00Z", "until": "2026-07-02T00:00:00Z"},
+            {"until": "2026-07-02T00:00:00Z"},
+            {"since": None, "period": "2026-06"},
+        ],
+    )
+    def test_takes_no_cursor_of_another_statement(self, api, other):
+        path = f"/v1/ledger-accounts/{printed(api.ann)}/statement"
+        query = {"since": "2026-01-01T00:00:00Z", "limit": "1"}
+        asked = {name: value for name, value in (query | other).items() if value is not None}
+        mine, theirs = api.get(path, **query).json(), api.get(path, **asked).json()
+
+        for refused in (
+            api.get(path, **asked, after=mine["next"]),
+            api.get(path, **query, after=theirs["next"] or "none"),
+            api.get(path.replace(printed(api.ann), printed(api.bank)), **query, after=mine["next"]),
+        ):
+            assert code_of(refused) == (400, "invalid_cursor")
+        assert api.get(path, **query, after=mine["next"]).status_code == 200
+
+    def test_goes_on_by_a_cursor_of_the_same_window_however_it_is_named(self, api):
+        path = f"/v1/ledger-accounts/{printed(api.ann)}/statement"
+        first = api.get(path, period="2026-06", limit="1").json()
+
+        second = api.get(
+            path, since=first["since"], until=first["until"], after=first["next"]
+        ).json()
+
+        assert [line["amount"] for line in [*first["data"], *second["data"]]] == [30_00, 5_00]
+
     def test_of_one_kind_is_narrowed(self, api):
         answer = api.get(
             f"/v1/ledger-accounts/{printed(api.ann)}/statement",

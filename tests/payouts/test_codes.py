@@ -2,7 +2,6 @@ import pytest
 
 from apps.payouts.rules import (
     CODES,
-    GVC_REASONS,
     Desk,
     DestinationEffect,
     MoneyEffect,
@@ -48,6 +47,3 @@ class TestHandling:
 
     def test_never_offers_a_retry_of_a_duplicate(self):
         assert all(row.retry is Retry.NEVER for row in CODES.values() if row.is_duplicate)
-
-    def test_knows_the_german_reasons(self):
-        assert (GVC_REASONS["903"], GVC_REASONS["914"]) == ("AC06", "MS03")

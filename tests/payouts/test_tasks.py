@@ -2,7 +2,7 @@ from datetime import date, timedelta
 
 import pytest
 
-from apps.core import jobs, work
+from apps.core import jobs, work, working
 from apps.payouts import operations, queries, tasks
 from apps.payouts.models import BatchWork, Payout, PayoutBatch
 from tests.payouts import factories, people
@@ -50,6 +50,28 @@ class TestFreezeDue:
         list(tasks.freeze_due("", CUT_OFF + timedelta(days=1)))
 
         assert PayoutBatch.objects.get().execution_date == date(2026, 11, 25)
+
+    def test_ends_when_its_time_is_over_and_keeps_what_it_froze(
+        self, home, target, settings, monkeypatch
+    ):
+        for number in range(2):
+            request(home, target, 1_00, remittance=f"{number}")
+        settings.PAYOUT_BATCH_MAX = 1
+        freeze, frozen = operations.freeze_batch, []
+
+        def slow(**more):
+            if frozen:
+                raise working.OutOfTime
+            frozen.append(freeze(**more))
+            return frozen[0]
+
+        monkeypatch.setattr(operations, "freeze_batch", slow)
+
+        with pytest.raises(working.OutOfTime):
+            list(tasks.freeze_due("", CUT_OFF))
+
+        states = Payout.objects.order_by("id").values_list("state", flat=True)
+        assert list(states) == ["batched", "scheduled"]
 
 
 class TestWorkBatches:

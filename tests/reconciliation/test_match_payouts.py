@@ -7,12 +7,14 @@ import pytest
 from django.db import OperationalError, connection
 
 from apps.banking.models import BankLineStatus, LineQueue
+from apps.core import working
 from apps.core.errors import InvariantBroken
 from apps.ledger import queries as ledger
 from apps.payouts import operations as settling
 from apps.payouts import queries as payouts
 from apps.payouts.models import Destination
 from apps.reconciliation.models import Break, Match, MatchLeg
+from apps.reconciliation.operations import _matching
 from tests.banking.factories import import_file
 from tests.banking.statements import Entry, Made, camt053
 from tests.ledger.factories import close_month
@@ -331,20 +333,111 @@ class TestALineThatCannotBeTaken:
         assert kinds() == ["bank_only"]
         assert_books_hold()
 
-    def test_leaves_everything_new_where_the_database_went_away(self, home, monkeypatch):
+    @pytest.mark.parametrize("fault", [OperationalError, working.OutOfTime])
+    def test_leaves_everything_new_where_no_line_is_to_blame(self, home, monkeypatch, fault):
         _customer, made, _batch = payouts_of(home, 30_00)
 
         def away(**_more):
-            raise OperationalError
+            raise fault
 
         monkeypatch.setattr(settling, "settle_from_bank_line", away)
 
         assert bring(home, *map(debit, made)) == (0, 0)
 
         queue = LineQueue.objects.get()
-        assert (queue.state, queue.last_error_code) == ("pending", "OperationalError")
+        assert (queue.state, queue.last_error_code) == ("pending", fault.__name__)
         assert set(BankLineStatus.objects.values_list("state", flat=True)) == {"new"}
         assert posted(home.id, "bank:") == 0
+
+
+class TestParkedLines:
+    """Returns that came before their payout was settled: more than fit into one look."""
+
+    @pytest.fixture
+    def parked(self, home, monkeypatch):
+        """Return five payouts, each with its return parked; a look takes two."""
+        monkeypatch.setattr(_matching, "CHUNK", 2)
+        customer, made, _batch = payouts_of(home, *[30_00 + n for n in range(5)])
+        bring(home, *[credit(one, 30_00 + n) for n, one in enumerate(made)])
+        assert parked_lines().count() == 5
+        return customer, made
+
+    def settle(self, home, payout, *, opening=150_10, statement_id="S2"):
+        day = date(2026, 11, 26)
+        return bring(home, debit(payout), opening=opening, day=day, statement_id=statement_id)
+
+    def test_are_reached_behind_any_number_that_never_match(self, home, parked):
+        customer, made = parked
+        before = available(customer)
+
+        self.settle(home, made[4])
+
+        assert state_of(made[4]) == "returned"
+        assert available(customer) == before + 30_04
+        assert [state_of(one) for one in made[:4]] == ["submitted"] * 4
+        assert_books_hold()
+
+    def test_are_looked_at_once_each_after_new_lines_came(self, home, parked):
+        _customer, made = parked
+        looked = []
+
+        def watch(execute, sql, params, many, context):
+            if sql.lstrip().startswith("UPDATE banking_line_status"):
+                looked.append(len(params[1]))
+            return execute(sql, params, many, context)
+
+        with connection.execute_wrapper(watch):
+            self.settle(home, made[0])
+
+        # The new line; then two, two and one of those that are parked.
+        assert looked == [1, 2, 2, 1]
+        queue = LineQueue.objects.get()
+        assert queue.state == "done"
+        assert set(parked_lines().values_list("turn", flat=True)) == {queue.turn}
+
+    def test_are_gone_on_with_in_the_next_turn_where_the_time_is_over(self, home, parked):
+        _customer, made = parked
+        content = camt053(
+            Made(
+                entries=(debit(made[4]),),
+                opening=150_10,
+                day=date(2026, 11, 26),
+                statement_id="S2",
+            )
+        )
+        import_file(home.id, content)
+
+        # Each turn ends after one transaction.
+        match_all(seconds_max=0)
+
+        assert state_of(made[4]) == "returned"
+        assert LineQueue.objects.get().state == "done"
+
+    def test_that_matching_stumbles_over_hold_up_no_other(self, home, parked, monkeypatch):
+        _customer, made = parked
+        poison = world.attempt_of(made[0]).id
+        take = settling.return_from_bank_line
+
+        def stumbling(*, fact, **more):
+            if fact.end_to_end_id == poison.hex:
+                raise InvariantBroken
+            return take(fact=fact, **more)
+
+        monkeypatch.setattr(settling, "return_from_bank_line", stumbling)
+        self.settle(home, made[4])
+
+        assert state_of(made[4]) == "returned"
+        assert LineQueue.objects.get().state == "done"
+        assert parked_lines().count() == 4
+        assert_books_hold()
+
+        monkeypatch.setattr(settling, "return_from_bank_line", take)
+        self.settle(home, made[0], opening=120_06, statement_id="S3")
+        assert state_of(made[0]) == "returned"
+
+
+def parked_lines():
+    return BankLineStatus.objects.filter(state="in_suspense", reason="parked")
 
 
 def test_a_chunk_locks_all_that_it_needs_before_its_first_posting(home):

@@ -74,25 +74,24 @@ def admit(customer, amount, *, now=NOON, currency="EUR", subject_id=None):
 
 
 def used(customer, now=NOON):
-    [one] = queries.limit_usage(
+    [limit] = queries.list_limits(
         organization_id=customer.organization_id,
-        customer_id=customer.id,
         act="payout",
         currency="EUR",
-        instant=now,
+        customer_id=customer.id,
     )
+    one = queries.check_limit(limit=limit, customer_id=customer.id, requested_minor=0, instant=now)
     return one.used.amount_minor
 
 
 def record(customer, subject_id, state, returned=0):
     people.in_transaction(
         partial(
-            operations.record_fact_state,
+            operations.record_fact_states,
             organization_id=customer.organization_id,
             subject_type="payout",
-            subject_id=subject_id,
+            returned={subject_id: returned},
             state=state,
-            returned_minor=returned,
         )
     )
 
@@ -103,7 +102,7 @@ class TestAdmit:
 
         decision_id = admit(customer, 500_00)
 
-        decision = queries.get_decision(organization_id=owner.id, decision_id=decision_id)
+        decision = Decision.objects.get(organization_id=owner.id, id=decision_id)
         assert decision.outcome == "approve"
         assert decision.limits == [
             {

@@ -7,13 +7,11 @@ from hypothesis import strategies as st
 
 from apps.risk.rules import (
     LimitTerms,
-    Outcome,
     Usage,
     WindowKind,
     binding,
     check,
     explain,
-    most_severe,
     window_at,
 )
 
@@ -129,9 +127,3 @@ class TestWindow:
         assert window.start <= instant < window.end
         assert at(window.start) == at(window.end - timedelta(microseconds=1)) == window
         assert at(window.end).start == window.end
-
-
-class TestOutcome:
-    def test_the_most_severe_wins(self):
-        assert most_severe(Outcome.REVIEW, Outcome.DECLINE, Outcome.APPROVE) is Outcome.DECLINE
-        assert most_severe() is Outcome.APPROVE

@@ -1,11 +1,13 @@
-"""Attempts are counted by outcome, whoever makes them."""
+"""Attempts and providers' events are counted by outcome, whoever works them."""
 
 from __future__ import annotations
+
+import pytest
 
 from apps.core import counters
 from apps.core import tasks as core_tasks
 from tests.support import empty_broker, running_worker, wait_until
-from tests.webhooks import receiver
+from tests.webhooks import inbox, receiver, things
 from tests.webhooks.factories import create_endpoint, deliver, deliveries, owe
 
 ATTEMPTS = 'kassa_webhook_attempts_total{outcome="%s"}'
@@ -24,6 +26,30 @@ def test_by_what_became_of_them(organization, far, metrics_folder):
     deliver()
 
     assert attempts() == {ATTEMPTS % "server_error": 1.0, ATTEMPTS % "succeeded": 2.0}
+
+
+@pytest.mark.usefixtures("known_things")
+def test_of_providers_events_by_what_came_of_them(organization, connection, metrics_folder):
+    things.appear(organization, "thing_1")
+    for type_, key in (
+        ("thing.paid", "thing_1"),
+        ("thing.funded", "thing_1"),
+        ("thing.paid", "thing_unknown"),
+        ("thing.renamed", "thing_1"),
+        ("thing.renamed", "thing_2"),
+    ):
+        inbox.say(connection, type_, key)
+        inbox.work_all()
+
+    assert {key: count for key, count in counters.read().items() if "inbound_events" in key} == {
+        f'kassa_inbound_events_total{{outcome="{outcome}"}}': count
+        for outcome, count in (
+            ("applied", 1.0),
+            ("superseded", 1.0),
+            ("parked", 1.0),
+            ("ignored", 2.0),
+        )
+    }
 
 
 def test_by_real_workers_of_either_pool(organization, far, metrics_folder):

@@ -513,10 +513,11 @@ class TestReplay:
         assert encode_id("evt", mended.event_id) not in far.ids()
 
     def test_sends_ten_thousand_at_most_and_the_rest_when_asked_again(self, organization, endpoint):
+        row = WebhookEndpoint.objects.get()
         made = WebhookDelivery.objects.bulk_create(
             WebhookDelivery(
                 organization=organization,
-                endpoint=WebhookEndpoint.objects.get(),
+                endpoint=row,
                 event_id=event_id,
                 event_type="thing.changed",
                 aggregate_id="thing_1",

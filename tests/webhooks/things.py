@@ -87,9 +87,11 @@ def drop_table():
         cursor.execute("DROP TABLE tests_thing")
 
 
-def register(handler):
+def register(handler, *, together=False):
     for type_ in RANKS:
-        registry.register_inbound(provider="sandbox", type=type_, handler=handler)
+        registry.register_inbound(
+            provider="sandbox", type=type_, handler=handler, together=together
+        )
 
 
 @transactions.outermost

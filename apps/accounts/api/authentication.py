@@ -1,18 +1,22 @@
 """
 Who a bearer token is: at most one indexed query, and none while the answer is a few seconds old.
 
+Many tokens at once are one query too (`prepare_tokens`).
+
 The cache holds what the row says, never that a secret was right: the secret is proved each time.
 """
 
 import threading
 import time
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
 import structlog
 from django.conf import settings
-from django.db import DatabaseError, connection
+from django.db import DatabaseError, Error, connection
 from django.http import HttpRequest
 
 from apps.accounts import operations, queries, rules
@@ -73,38 +77,59 @@ def authenticate_token(text: str, request: HttpRequest) -> Caller:
     return entry.caller
 
 
+def prepare_tokens(texts: Sequence[str]) -> None:
+    """
+    Read in one query what `authenticate_token` will need for these tokens, where it is not known.
+
+    It says nothing of them. What cannot be read now each will try to read for itself.
+    """
+    at = time.monotonic()
+    tokens = [rules.parse_token(text) for text in texts]
+    wanted = [token.key_id for token in tokens if token and _known(token.key_id, at) is None]
+    if wanted:
+        with suppress(Error):
+            _read(wanted, at)
+
+
 def _invalid() -> ApiProblem:
     return ApiProblem("invalid_api_key", "This API key is not valid.")
 
 
 def _find(key_id: str) -> _Entry | None:
+    at = time.monotonic()
+    return _known(key_id, at) or _read([key_id], at).get(key_id)
+
+
+def _known(key_id: str, at: float) -> _Entry | None:
+    """Return what is known of a key, or None if it is for the caller to read it, maybe anew."""
     entry = _cache.get(key_id)
-    read_at = time.monotonic()
-    if entry is not None:
-        age = read_at - entry.read_at
-        is_stale = age >= _RENEW_SECONDS and entry.renewing.acquire(blocking=False)
-        if age < CACHE_SECONDS_MAX and not is_stale:
-            return entry
+    if entry is None:
+        return None
+    age = at - entry.read_at
+    is_stale = age >= _RENEW_SECONDS and entry.renewing.acquire(blocking=False)
+    return entry if age < CACHE_SECONDS_MAX and not is_stale else None
+
+
+def _read(key_ids: Sequence[str], read_at: float) -> dict[str, _Entry]:
+    """Return those of these keys that there are, and keep them for a while."""
     try:
-        return _read(key_id, read_at)
+        found = queries.find_stored_keys(key_ids=key_ids)
+        entries = {
+            key_id: _Entry(key=key, caller=_caller(key), read_at=read_at)
+            for key_id, key in found.items()
+        }
+        with _cache_lock:
+            if len(_cache) + len(entries) > _CACHE_ENTRIES_MAX:
+                _cache.clear()
+            _cache.update(entries)
+        for key in found.values():
+            _note_use(key, clock.now())
+        return entries
     finally:
         # A request may go on to wait for another one's transaction (group commit), and must not
         # hold the connection which that one waits for. A connection outside a pool stays open.
         if not connection.in_atomic_block:
             connection.close_if_unusable_or_obsolete()
-
-
-def _read(key_id: str, read_at: float) -> _Entry | None:
-    key = queries.find_stored_key(key_id=key_id)
-    if key is None:
-        return None
-    entry = _Entry(key=key, caller=_caller(key), read_at=read_at)
-    with _cache_lock:
-        if len(_cache) >= _CACHE_ENTRIES_MAX:
-            _cache.clear()
-        _cache[key_id] = entry
-    _note_use(key, clock.now())
-    return entry
 
 
 def _caller(key: StoredKey) -> Caller:
@@ -137,7 +162,8 @@ def forget_cached_keys() -> None:
 def revoke_leaked(text: str) -> None:
     """Revoke a real key that was sent in a URL: it stands in logs and histories by now."""
     token = rules.parse_token(text)
-    key = queries.find_stored_key(key_id=token.key_id) if token else None
+    found = queries.find_stored_keys(key_ids=[token.key_id]) if token else {}
+    key = found.get(token.key_id) if token else None
     stored = key.secret_digest if key else None
     secret = token.secret if token else ""
     if key is None or not rules.is_secret(secret, stored=stored, peppers=settings.KASSA_PEPPERS):

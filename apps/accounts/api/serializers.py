@@ -13,9 +13,9 @@ from apps.core.api.fields import (
     IdField,
     InstantField,
     MetadataField,
-    StrictSerializer,
     TextField,
 )
+from apps.core.api.shapes import StrictSerializer
 
 CURRENCIES_MAX = 20
 EMAIL_PATTERN = r"[^@\s]{1,64}@[^@\s]{1,190}"

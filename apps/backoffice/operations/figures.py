@@ -29,7 +29,7 @@ def roll_up(*, organization_id: UUID, now: datetime) -> int:
     Count again the days whose bank lines came in lately; return how many figures were written.
 
     Running it again writes the same. The figures are a copy: emptied, the next run of
-    `roll_up_everything` brings back what the look-back covers, and `since` brings back the rest.
+    `roll_up_everything` brings back what the look-back covers, and `roll_up_since` the rest.
     """
     days = queries.list_touched_days(organization_id=organization_id, since=now - LOOK_BACK)
     return _write(organization_id=organization_id, days=days, now=now)

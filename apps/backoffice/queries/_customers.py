@@ -28,7 +28,7 @@ def customer_page(*, customer: Customer, limit: int, now: datetime) -> CustomerP
     """Return the customer's money, newest payouts and payments, and destinations."""
     owner = customer.organization_id
     prefix = f"customers:{encode_id('cus', customer.id)}:"
-    balances = ledger.list_balances(organization_id=owner, code_prefix=prefix)
+    balances = ledger.list_balances(organization_id=owner, code_prefix=prefix, now=now)
     destinations = list(
         payouts.list_destinations(organization_id=owner, customer_id=customer.id)[:limit]
     )

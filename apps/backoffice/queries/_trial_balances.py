@@ -52,20 +52,34 @@ _ID_LENGTH_MIN: Final = 20
 
 
 def _branches(lines: Iterable[ledger.TrialBalanceLine]) -> list[Branch]:
-    grouped: dict[tuple[str, str], list[ledger.TrialBalanceLine]] = {}
-    for line in lines:
-        grouped.setdefault((_without_ids(line.code), line.type), []).append(line)
     return [
         Branch(
             code=code,
-            prefix=own[0].code if len(own) == 1 else code.split("*", maxsplit=1)[0],
+            prefix=_prefix(code, own),
             type=type_,
             accounts=len(own),
             debit=sum(line.debit for line in own),
             credit=sum(line.credit for line in own),
         )
-        for (code, type_), own in sorted(grouped.items())
+        for (code, type_), own in _grouped(lines)
     ]
+
+
+def _grouped[L: (ledger.TrialBalanceLine, ledger.AccountMovement)](
+    lines: Iterable[L],
+) -> list[tuple[tuple[str, str], list[L]]]:
+    """Return the lines by what they have in common, code without ids and type, in this order."""
+    grouped: dict[tuple[str, str], list[L]] = {}
+    for line in lines:
+        grouped.setdefault((_without_ids(line.code), line.type), []).append(line)
+    return sorted(grouped.items(), key=lambda one: one[0])
+
+
+def _prefix(
+    code: str, own: Sequence[ledger.TrialBalanceLine] | Sequence[ledger.AccountMovement]
+) -> str:
+    """Return what the codes of these begin with; of one account its whole code."""
+    return own[0].code if len(own) == 1 else code.split("*", maxsplit=1)[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,13 +146,10 @@ def month_trial_balances(
 
 
 def _moved_branches(lines: Iterable[ledger.AccountMovement]) -> list[MovedBranch]:
-    grouped: dict[tuple[str, str], list[ledger.AccountMovement]] = {}
-    for line in lines:
-        grouped.setdefault((_without_ids(line.code), line.type), []).append(line)
     return [
         MovedBranch(
             code=code,
-            prefix=own[0].code if len(own) == 1 else code.split("*", maxsplit=1)[0],
+            prefix=_prefix(code, own),
             type=type_,
             accounts=len(own),
             opening=sum(line.opening for line in own),
@@ -146,7 +157,7 @@ def _moved_branches(lines: Iterable[ledger.AccountMovement]) -> list[MovedBranch
             credits=sum(line.credits for line in own),
             account_id=own[0].account_id if len(own) == 1 else None,
         )
-        for (code, type_), own in sorted(grouped.items())
+        for (code, type_), own in _grouped(lines)
     ]
 
 

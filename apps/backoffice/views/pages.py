@@ -325,7 +325,7 @@ def find(site: Site, request: HttpRequest) -> HttpResponse:
         screen, row = hits[0]
         return HttpResponseRedirect(screen.url_of(row))
     table = Table(
-        "",
+        "Rows",
         ("What", "Row"),
         [
             [
@@ -335,6 +335,7 @@ def find(site: Site, request: HttpRequest) -> HttpResponse:
             for screen, row in hits
         ],
         empty="No row that you may see has this id or reference. Texts are compared whole.",
+        note=f"At most {HITS_MAX} of a kind." if len(hits) >= HITS_MAX else "",
     )
     context = {**site.each_context(request), "title": "Found", "table": table, "find_text": text}
     request.current_app = site.name

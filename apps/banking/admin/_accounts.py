@@ -21,6 +21,8 @@ from apps.core.admin_base import (
 )
 from apps.ledger import queries as ledger
 
+STATEMENTS_SHOWN = 20
+
 
 @admin.register(BankAccount)
 class BankAccountAdmin(RecordAdmin[BankAccount]):
@@ -34,7 +36,18 @@ class BankAccountAdmin(RecordAdmin[BankAccount]):
     tones: ClassVar[Mapping[str, str]] = {"open": "good"}
     related: ClassVar[Sequence[str]] = ("organization", "connection")
     list_display = ("label", "number", "bank", "books", "closing", "unexplained", "state")
-    facts = ("id", "number", "bank", "holder_name", "cut", "books", "closing", "gap", "state")
+    facts = (
+        "id",
+        "number",
+        "bank",
+        "holder_name",
+        "cut",
+        "books",
+        "closing",
+        "gap",
+        "lines",
+        "state",
+    )
 
     @override
     def prepare(self, request: HttpRequest, rows: Sequence[BankAccount]) -> None:
@@ -97,6 +110,11 @@ class BankAccountAdmin(RecordAdmin[BankAccount]):
         last = _last(obj)
         return cells.NONE if last is None else cells.day(last.closing_date)
 
+    @shown("Lines")
+    def lines(self, obj: BankAccount) -> SafeString:
+        url = reverse("admin:banking_bankline_changelist")
+        return cells.link(f"{url}?bank_account_id={obj.id}", "Every line of this account")
+
     @shown("Unexplained lines", align="end")
     def unexplained(self, obj: BankAccount) -> SafeString:
         return cells.number(obj.waiting)  # type: ignore[attr-defined]  # attached by prepare
@@ -105,8 +123,8 @@ class BankAccountAdmin(RecordAdmin[BankAccount]):
     def get_tables(self, request: HttpRequest, obj: BankAccount) -> list[Table]:
         statements = BankStatement.objects.filter(
             organization_id=obj.organization_id, bank_account_id=obj.id
-        ).order_by("-closing_date", "-id")[:20]
-        url = reverse("admin:banking_bankline_changelist")
+        ).order_by("-closing_date", "-id")[:STATEMENTS_SHOWN]
+        url = reverse("admin:banking_bankstatement_changelist")
         return [
             Table(
                 "Statements",
@@ -123,8 +141,9 @@ class BankAccountAdmin(RecordAdmin[BankAccount]):
                     for one in statements
                 ],
                 empty="No statement of this account was imported yet.",
+                note=f"The last {STATEMENTS_SHOWN}." if len(statements) == STATEMENTS_SHOWN else "",
                 more_url=f"{url}?bank_account_id={obj.id}",
-                more_label="Every line of this account",
+                more_label="Every statement of this account",
             )
         ]
 

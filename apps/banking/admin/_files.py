@@ -8,6 +8,7 @@ from django.contrib import admin
 from django.core.files.uploadedfile import UploadedFile
 from django.db.models import QuerySet
 from django.http import HttpRequest
+from django.urls import reverse
 from django.utils.safestring import SafeString
 
 from apps.accounts.queries import for_staff
@@ -153,9 +154,11 @@ class BankFileAdmin(RecordAdmin[BankFile]):
 
     @override
     def get_tables(self, request: HttpRequest, obj: BankFile) -> list[Table]:
-        statements = BankStatement.objects.filter(
-            organization_id=obj.organization_id, bank_file_id=obj.id
-        ).order_by("position")[:ROWS_SHOWN]
+        statements = list(
+            BankStatement.objects.filter(
+                organization_id=obj.organization_id, bank_file_id=obj.id
+            ).order_by("position")[: ROWS_SHOWN + 1]
+        )
         tables = [
             Table(
                 title,
@@ -164,7 +167,7 @@ class BankFileAdmin(RecordAdmin[BankFile]):
                     [
                         cells.text(_place(one)),
                         cells.code(one.get("code", "")),
-                        cells.free_text(str(one.get("message", ""))),
+                        cells.free_text(str(one.get("detail", ""))),
                     ]
                     for one in found
                 ],
@@ -173,16 +176,17 @@ class BankFileAdmin(RecordAdmin[BankFile]):
             if found
         ]
         if obj.direction == Direction.IN and statements:
-            tables.append(_statements_table(statements))
+            tables.append(_statements_table(obj, statements))
         return tables
 
 
 def _place(problem: dict[str, Any]) -> str:
-    line = problem.get("line") or problem.get("source_line")
-    return f"line {line}" if line else str(problem.get("path", ""))
+    places = ((name, problem.get(name)) for name in ("statement", "entry", "line"))
+    return ", ".join(f"{name} {found}" for name, found in places if found)
 
 
-def _statements_table(statements: QuerySet[BankStatement]) -> Table:
+def _statements_table(file: BankFile, statements: Sequence[BankStatement]) -> Table:
+    url = reverse("admin:banking_bankstatement_changelist")
     return Table(
         "Statements in it",
         ("Statement", "Account", "State", ">Lines", ">New", ">Opening", ">Closing"),
@@ -196,6 +200,9 @@ def _statements_table(statements: QuerySet[BankStatement]) -> Table:
                 cells.amount(one.opening_minor, one.currency),
                 cells.amount(one.closing_minor, one.currency),
             ]
-            for one in statements
+            for one in statements[:ROWS_SHOWN]
         ],
+        note=f"The first {ROWS_SHOWN}." if len(statements) > ROWS_SHOWN else "",
+        more_url=f"{url}?bank_file_id={file.id}",
+        more_label="As a list",
     )

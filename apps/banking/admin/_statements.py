@@ -10,9 +10,8 @@ from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.safestring import SafeString
 
-from apps.banking import queries
 from apps.banking.admin._links import ROWS_SHOWN
-from apps.banking.models import BankLine, BankLineStatus, BankStatement
+from apps.banking.models import BankLine, BankLineDetail, BankLineStatus, BankStatement
 from apps.banking.states import LineState, StatementState
 from apps.core.admin_base import (
     Filter,
@@ -61,6 +60,8 @@ class BankStatementAdmin(RecordAdmin[BankStatement]):
     filters: ClassVar[Sequence[Filter]] = (
         lists.choice("state", StatementState.choices),
         lists.choice("source", [("statement", "statement"), ("notification", "notification")]),
+        lists.linked("bank_account_id", "Statements of one bank account"),
+        lists.linked("bank_file_id", "Statements of one file"),
     )
 
     @override
@@ -247,8 +248,11 @@ class BankLineAdmin(RecordAdmin[BankLine]):
 
     @override
     def get_tables(self, request: HttpRequest, obj: BankLine) -> list[Table]:
-        found = queries.list_details(organization_id=obj.organization_id, line_ids=[obj.id])
-        details = found.get(obj.id, []) if isinstance(found, dict) else found
+        details = list(
+            BankLineDetail.objects.filter(
+                organization_id=obj.organization_id, line_id=obj.id
+            ).order_by("position")[: ROWS_SHOWN + 1]
+        )
         if not details:
             return []
         return [
@@ -268,5 +272,6 @@ class BankLineAdmin(RecordAdmin[BankLine]):
                     ]
                     for one in details[:ROWS_SHOWN]
                 ],
+                note=f"The first {ROWS_SHOWN}." if len(details) > ROWS_SHOWN else "",
             )
         ]

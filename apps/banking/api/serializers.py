@@ -20,10 +20,10 @@ from apps.core.api.fields import (
     IdField,
     InstantField,
     IntegerField,
-    StrictSerializer,
     TextField,
     TruthField,
 )
+from apps.core.api.shapes import StrictSerializer
 
 BALANCE_MAX: Final = 10**18
 

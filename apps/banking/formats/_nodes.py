@@ -12,6 +12,10 @@ from apps.banking.formats.secure_xml import Node, line_of
 COUNT_DIGITS_MAX: Final = 15
 YEAR_MIN: Final = 1900
 YEAR_MAX: Final = 2999
+# A file is taken whole, in one transaction of one turn: what is in it is bounded, not only its
+# bytes, since a transaction may be a hundred bytes or a thousand (ADR 0122).
+TRANSACTIONS_MAX: Final = 30_000
+STATEMENTS_MAX: Final = 1_000
 _NO_REFERENCE: Final = frozenset({"NOTPROVIDED", "NONREF"})
 
 
@@ -128,6 +132,25 @@ def number(found: str) -> int:
     if not (found.isascii() and found.isdigit() and len(found) <= COUNT_DIGITS_MAX):
         raise refuse("malformed", f"{found[:40]!r} is not a count.")
     return int(found)
+
+
+def refuse_too_many(*, transactions: int, statements: int = 0, line: int | None) -> None:
+    """
+    Refuse a file that holds more than can be taken whole in the time of one turn.
+
+    :raises UnreadableFile: `file_too_large`, saying how much is taken
+    """
+    for count, most, what in (
+        (transactions, TRANSACTIONS_MAX, "transactions"),
+        (statements, STATEMENTS_MAX, "statements"),
+    ):
+        if count > most:
+            raise refuse(
+                "file_too_large",
+                f"The file has more than {most:,} {what}. Ask the bank for smaller files: of fewer"
+                " accounts, or several a day.",
+                line=line,
+            )
 
 
 def required_amount(node: Branch, path: str) -> tuple[int, str]:

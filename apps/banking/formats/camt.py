@@ -15,6 +15,7 @@ from apps.banking.formats._nodes import (
     day,
     flag,
     number,
+    refuse_too_many,
     required_amount,
     text,
 )
@@ -66,6 +67,7 @@ class _Reader:
         self.message_id = ""
         self.statements: list[Statement] = []
         self._lines: list[Line] = []
+        self._transactions = 0
 
     def starts(self, name: str) -> None:
         if name in _STATEMENT_TAGS:
@@ -85,6 +87,7 @@ class _Reader:
         if parent is None or secure_xml.local_name(parent) not in _STATEMENT_TAGS:
             return
         position = len(self._lines) + 1
+        self._count(node)
         try:
             self._lines.append(
                 entry_reader.read_entry(Branch(node), Branch(parent), position=position)
@@ -100,8 +103,16 @@ class _Reader:
         while (before := node.getprevious()) is not None and before.tag == node.tag:
             parent.remove(before)
 
+    def _count(self, node: Node) -> None:
+        """Count the entry's transactions before any of them is read; without them it is one."""
+        # A lump's own `Btch` counts as well: what is asked is the order of magnitude, and cheaply.
+        inside = (child for child in node if secure_xml.local_name(child) == "NtryDtls")
+        self._transactions += sum(len(child) for child in inside) or 1
+        refuse_too_many(transactions=self._transactions, line=secure_xml.line_of(node))
+
     def _statement(self, node: Node) -> None:
         position = len(self.statements) + 1
+        refuse_too_many(transactions=0, statements=position, line=secure_xml.line_of(node))
         try:
             self.statements.append(
                 _statement(

@@ -181,15 +181,16 @@ def join_pages(
     """
     Return whole statements (pages joined), pages that wait for others, and broken chains.
 
-    Pages belong together by account and statement id; interim balances must chain.
+    Pages belong together by account, currency and statement id; interim balances must chain.
     """
     whole: list[Statement] = []
-    groups: dict[tuple[str, str], list[Statement]] = {}
+    groups: dict[tuple[str, str | None, str], list[Statement]] = {}
     for statement in statements:
         if statement.is_whole:
             whole.append(statement)
         else:
-            key = (statement.account.identification, statement.statement_id)
+            number = statement.account.identification
+            key = (number, statement.currency, statement.statement_id)
             groups.setdefault(key, []).append(statement)
     waiting: list[Statement] = []
     problems: list[Problem] = []

@@ -1,7 +1,7 @@
 """The pain.002 reader: versions 3 to 11 and the Swiss namespace, by local name."""
 
 from apps.banking.formats import secure_xml
-from apps.banking.formats._nodes import Branch, reference, text, texts
+from apps.banking.formats._nodes import Branch, reference, refuse_too_many, text, texts
 from apps.banking.formats.problems import refuse
 from apps.banking.formats.secure_xml import Node
 from apps.banking.formats.values import PaymentStatus, Reason, StatusReport, TransactionStatus
@@ -41,9 +41,13 @@ class _Reader:
         self.group: tuple[str | None, str | None, tuple[Reason, ...]] | None = None
         self.payments: list[PaymentStatus] = []
         self._transactions: list[TransactionStatus] = []
+        self._count = 0
 
     def ends(self, name: str, element: Node) -> None:
         node = Branch(element)
+        if name in {"TxInfAndSts", "OrgnlPmtInfAndSts"}:
+            self._count += 1
+            refuse_too_many(transactions=self._count, line=node.line)
         if name == "GrpHdr":
             self.message_id = text(node, "MsgId") or ""
         elif name == "OrgnlGrpInfAndSts":

@@ -138,6 +138,9 @@ class BankLineStatus(OrganizationOwned):
     # invariant looks after this reference.
     entry = OwnedForeignKey("ledger.JournalEntry", null=True)
     reason = models.CharField(max_length=40, default="", db_comment="Why it is in suspense.")
+    turn = models.IntegerField(
+        default=0, db_default=0, db_comment="The queue's, when it was last looked at."
+    )
 
     class Meta:
         db_table = "banking_line_status"
@@ -151,6 +154,11 @@ class BankLineStatus(OrganizationOwned):
                 name="bank_line_status_suspense",
                 fields=["organization", "bank_account", "line"],
                 condition=Q(state="in_suspense"),
+            ),
+            models.Index(
+                name="bank_line_status_parked",
+                fields=["organization", "bank_account", "turn", "booking_date", "line"],
+                condition=Q(state="in_suspense", reason="parked"),
             ),
         ]
         constraints: ClassVar = [
@@ -188,13 +196,15 @@ class LineQueue(WorkRow):
     An account with lines to match: due whenever some came in.
 
     One row per account, since every match posts to that account's one balance anyway, and lines
-    are taken in their own order.
+    are taken in their own order. New lines begin a turn, in which each parked line is tried once
+    more.
     """
 
     organization = models.ForeignKey(
         "accounts.Organization", on_delete=models.PROTECT, related_name="+", db_index=False
     )
     bank_account = OwnedForeignKey(BankAccount)
+    turn = models.IntegerField(default=0, db_default=0)
 
     class Meta:
         db_table = "banking_line_queue"

@@ -17,6 +17,7 @@ from apps.banking.operations._importing import import_bank_file, import_received
 from apps.banking.operations._lines import (
     LINES_KIND,
     LineOutcome,
+    begin_turn,
     record_line_outcomes,
 )
 from apps.banking.operations._polling import (
@@ -36,6 +37,7 @@ __all__ = [
     "add_bank_account",
     "add_bank_connection",
     "advance_connection",
+    "begin_turn",
     "import_bank_file",
     "import_received_file",
     "receive_bank_file",

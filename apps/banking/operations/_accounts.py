@@ -7,6 +7,7 @@ from typing import Final
 from uuid import UUID
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from apps.accounts import queries as accounts
 from apps.banking import errors, queries
 from apps.banking.models import BankAccount, BankConnection, BankStatement, LineQueue
 from apps.banking.operations._calendar import seed_missing_years
@@ -143,6 +144,9 @@ def add_bank_account(  # noqa: PLR0913  (an account is what it is, and who adds 
         is_batch_booked=terms.is_batch_booked,
         created_at=now,
     )
+    # Whoever keeps a statement of an account we do not know holds this lock while looking: either
+    # finds the account, or is found below. Without it both could miss each other, for good.
+    accounts.lock_organization(organization_id=organization_id)
     account.ledger_account_id = _open_ledger_account(account, now=now)
     _insert(account)
     LineQueue.objects.create(

@@ -6,8 +6,6 @@ from hashlib import sha256
 from typing import Final
 from uuid import UUID
 
-from django.db.models.functions import Now
-
 from apps.banking import errors, queries
 from apps.banking.models import BankConnection, BankFile, BankFileWork
 from apps.banking.operations._polling import expect_answers
@@ -15,7 +13,6 @@ from apps.banking.states import Direction, FileState
 from apps.core import audit, encryption, idempotency, transactions, work
 from apps.core.actors import Actor
 from apps.core.ids import new_id
-from apps.core.work import WorkState
 
 FILES_KIND: Final = "banking.files"
 NAME_MAX: Final = 200
@@ -138,15 +135,8 @@ def reopen_files(*, organization_id: UUID, bank_file_ids: Sequence[UUID]) -> Non
     """Have these files read again: an account they wait for is there now."""
     if not bank_file_ids:
         return
-    BankFileWork.objects.filter(
-        organization_id=organization_id, bank_file_id__in=bank_file_ids
-    ).update(
-        state=WorkState.PENDING,
-        next_attempt_at=Now(),
-        attempts=0,
-        lapses=0,
-        lease_until=None,
-        lease_token=None,
+    work.mark_all_released(
+        BankFileWork.objects.filter(organization_id=organization_id, bank_file_id__in=bank_file_ids)
     )
     work.nudge(FILES_KIND)
 

@@ -9,12 +9,14 @@ from dataclasses import replace
 from datetime import datetime
 from uuid import UUID
 
+from apps.accounts import queries as owners
 from apps.banking import queries, registry
 from apps.banking.formats.checks import CheckedFile, check_file
 from apps.banking.formats.problems import Problem, UnreadableFile
 from apps.banking.formats.reading import read_bank_file
 from apps.banking.formats.values import CamtFile, Statement, StatusReport
-from apps.banking.models import BankFile, BankStatement
+from apps.banking.models import BankAccount, BankFile, BankStatement
+from apps.banking.operations._chains import Chains
 from apps.banking.operations._files import receive_bank_file
 from apps.banking.operations._lines import wake_line_queues
 from apps.banking.operations._outcomes import (
@@ -132,10 +134,10 @@ def _record_statements(record: Recording, read: CamtFile, checked: CheckedFile) 
     open_rows = _open_rows(file)
     if file.state != FileState.RECEIVED and not open_rows:
         return file
-    accounts = StatementAccounts(record.organization_id, [*checked.statements, *checked.waiting])
-    accounts.refuse_wrong(expected=file.bank_account_id)
+    accounts = _accounts_of(checked, organization_id=record.organization_id)
+    accounts.refuse_wrong(expected=_expected(file))
     queries.lock_bank_accounts(organization_id=record.organization_id, ids=accounts.ids)
-    brought, parked = Brought(), 0
+    brought, parked, chains = Brought(), 0, Chains()
     for statement in in_chain_order(checked.statements):
         row = open_rows.get(statement.position)
         if file.state != FileState.RECEIVED and row is None:
@@ -153,6 +155,7 @@ def _record_statements(record: Recording, read: CamtFile, checked: CheckedFile) 
                     file=file,
                     statement=statement,
                     row=row,
+                    chains=chains,
                     now=record.now,
                 )
             )
@@ -160,12 +163,34 @@ def _record_statements(record: Recording, read: CamtFile, checked: CheckedFile) 
         parked += _store_waiting(record, file, checked.waiting, accounts)
     _announce(record, brought)
     file.kind, file.version, file.message_id = read.kind, read.version, read.message_id[:64]
-    file.warnings = as_json([*checked.warnings, *_line_warnings(checked.statements)])
+    unknown = accounts.unknown()
+    warnings = [*checked.warnings, *_line_warnings(checked.statements)]
+    # What is kept for an account that may be added is said first: it waits for a person.
+    file.warnings = as_json([*unknown, *warnings] if brought.statements else warnings)
     if not brought.statements and parked:
-        close_parked(record, file, accounts.unknown())
+        close_parked(record, file, unknown)
     else:
         close_imported(record, file, brought)
     return file
+
+
+def _accounts_of(checked: CheckedFile, *, organization_id: UUID) -> StatementAccounts:
+    """Find whose the statements are; one that is being added at this moment is waited for."""
+    statements = [*checked.statements, *checked.waiting]
+    accounts = StatementAccounts(organization_id, statements)
+    if not accounts.unknown():
+        return accounts
+    # As `add_bank_account` does: an account that it added is seen by the statement after the lock.
+    owners.lock_organization(organization_id=organization_id)
+    return StatementAccounts(organization_id, statements)
+
+
+def _expected(file: BankFile) -> BankAccount | None:
+    if file.bank_account_id is None:
+        return None
+    return queries.get_bank_account(
+        organization_id=file.organization_id, bank_account_id=file.bank_account_id
+    )
 
 
 def _open_rows(file: BankFile) -> dict[int, BankStatement]:

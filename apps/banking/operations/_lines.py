@@ -6,19 +6,17 @@ from typing import Final
 from uuid import UUID
 
 from django.db import connection
-from django.db.models.functions import Now
 
 from apps.banking.models import LineQueue
 from apps.core import transactions, work
 from apps.core.errors import InvariantBroken
-from apps.core.work import WorkState
 
 LINES_KIND: Final = "banking.lines"
 
 _RECORD: Final = """
     UPDATE banking_line_status AS status
        SET state = worked.state, entry_id = COALESCE(status.entry_id, worked.entry_id),
-           reason = worked.reason
+           reason = worked.reason, turn = %s
       FROM unnest(%s::uuid[], %s::text[], %s::uuid[], %s::text[])
            AS worked(line_id, state, entry_id, reason)
      WHERE status.organization_id = %s AND status.line_id = worked.line_id
@@ -36,11 +34,14 @@ class LineOutcome:
 
 
 @transactions.required
-def record_line_outcomes(*, organization_id: UUID, outcomes: Sequence[LineOutcome]) -> None:
+def record_line_outcomes(
+    *, organization_id: UUID, outcomes: Sequence[LineOutcome], turn: int
+) -> None:
     """
     Record what became of lines, in one statement, in the transaction of their postings.
 
-    The entry of a line that was posted before stays: each line posts once to its account.
+    The entry of a line that was posted before stays: each line posts once to its account. `turn` is
+    that of the account's queue: in it they were looked at.
     """
     if not outcomes:
         return
@@ -48,6 +49,7 @@ def record_line_outcomes(*, organization_id: UUID, outcomes: Sequence[LineOutcom
         cursor.execute(
             _RECORD,
             [
+                turn,
                 [outcome.line_id for outcome in outcomes],
                 [str(outcome.state) for outcome in outcomes],
                 [outcome.entry_id for outcome in outcomes],
@@ -60,6 +62,13 @@ def record_line_outcomes(*, organization_id: UUID, outcomes: Sequence[LineOutcom
             raise InvariantBroken(msg)
 
 
+@transactions.required
+def begin_turn(queue: LineQueue) -> None:
+    """Have each parked line of a locked queue's account tried once more: new lines were matched."""
+    queue.turn += 1
+    queue.save(update_fields=["turn"])
+
+
 def wake_line_queues(*, organization_id: UUID, bank_account_ids: Sequence[UUID]) -> None:
     """
     Make these accounts due for matching, in the transaction that brings their lines.
@@ -69,14 +78,9 @@ def wake_line_queues(*, organization_id: UUID, bank_account_ids: Sequence[UUID])
     """
     if not bank_account_ids:
         return
-    LineQueue.objects.filter(
-        organization_id=organization_id, bank_account_id__in=bank_account_ids
-    ).update(
-        state=WorkState.PENDING,
-        next_attempt_at=Now(),
-        attempts=0,
-        lapses=0,
-        lease_until=None,
-        lease_token=None,
+    work.mark_all_released(
+        LineQueue.objects.filter(
+            organization_id=organization_id, bank_account_id__in=bank_account_ids
+        )
     )
     work.nudge(LINES_KIND)

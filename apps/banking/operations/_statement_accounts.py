@@ -36,13 +36,37 @@ class StatementAccounts:
     def of(self, statement: Statement) -> BankAccount | None:
         return self._found.get((self.index(statement), statement.currency or ""))
 
-    def refuse_wrong(self, *, expected: UUID | None) -> None:
-        """Refuse statements of another account than asked for, or in another currency than ours."""
+    def refuse_wrong(self, *, expected: BankAccount | None) -> None:
+        """
+        Refuse statements of another account than asked for; in other currencies it is the same.
+
+        A bank keeps one number in several currencies and may tell of all in one file (ADR 0122).
+        One of them at least is to be in the currency of the account that was asked for.
+
+        :raises FileRefused: if a statement has another number, or none is of that account
+        """
+        if expected is None:
+            return
         problems = [
-            problem
+            _problem(
+                "other_account",
+                f"The statement is of the account …{_tail(statement)},"
+                f" not of {encode_id('ba', expected.id)}.",
+                statement,
+            )
             for statement in self._statements
-            if (problem := self._problem(statement, expected)) is not None
+            if self.index(statement) != bytes(expected.identification_index)
         ]
+        if not problems and all(each.currency != expected.currency for each in self._statements):
+            problems = [
+                _problem(
+                    "currency_mismatch",
+                    f"The statement is in {statement.currency},"
+                    f" {encode_id('ba', expected.id)} is kept in {expected.currency}.",
+                    statement,
+                )
+                for statement in self._statements
+            ]
         if problems:
             raise FileRefused(problems)
 
@@ -51,30 +75,21 @@ class StatementAccounts:
         return [
             _problem(
                 "unknown_account",
-                f"The account …{statement.account.identification[-4:]} in {statement.currency} is"
-                " none of ours; the file is kept and read again once it is added.",
+                f"The account …{_tail(statement)} in {statement.currency} is none of ours"
+                f"{self._elsewhere(statement)}; the file is kept and read again once it is added.",
                 statement,
             )
             for statement in self._statements
             if self.of(statement) is None
         ]
 
-    def _problem(self, statement: Statement, expected: UUID | None) -> Problem | None:
-        account = self.of(statement)
-        tail = statement.account.identification[-4:]
-        if expected is not None and (account is None or account.id != expected):
-            message = (
-                f"The statement is of the account …{tail}, not of {encode_id('ba', expected)}."
-            )
-            return _problem("other_account", message, statement)
-        ours = {key[1] for key in self._found if key[0] == self.index(statement)}
-        if account is None and ours:
-            message = (
-                f"The statement is in {statement.currency},"
-                f" the account …{tail} is kept in {', '.join(sorted(ours))}."
-            )
-            return _problem("currency_mismatch", message, statement)
-        return None
+    def _elsewhere(self, statement: Statement) -> str:
+        ours = sorted(currency for index, currency in self._found if index == self.index(statement))
+        return f" (we have it in {', '.join(ours)})" if ours else ""
+
+
+def _tail(statement: Statement) -> str:
+    return statement.account.identification[-4:]
 
 
 def _problem(code: str, message: str, statement: Statement) -> Problem:

@@ -11,6 +11,7 @@ from apps.banking.formats.identity import line_identity, occurrences
 from apps.banking.formats.problems import Problem
 from apps.banking.formats.values import Kind, Statement
 from apps.banking.models import BankAccount, BankFile, BankLine, BankStatement
+from apps.banking.operations._chains import Chains
 from apps.banking.operations._rows import LineBuilder
 from apps.banking.queries import KnownLines
 from apps.banking.registry import StatementTaken
@@ -61,6 +62,7 @@ def take_statement(
     file: BankFile,
     statement: Statement,
     row: BankStatement | None,
+    chains: Chains,
     now: datetime,
 ) -> Taken:
     """
@@ -76,7 +78,8 @@ def take_statement(
         source=source,
         identities=identities,
     )
-    placement = _place(account, statement, identities, known)
+    facts = _facts(statement, identities)
+    placement = _place(account, statement, facts, known, chains)
     lines = _new_lines(placement, identities, known, source)
     if placement.chain == Chain.OVERLAPS:
         _refuse_wrong_overlap(statement, placement, lines)
@@ -101,6 +104,8 @@ def take_statement(
     stored.base_minor, stored.new_line_count = placement.base_minor, len(lines.new)
     stored.save(force_insert=row is None)
     _close_gap(stored, placement)
+    if facts is not None:
+        chains.add(account, id_=stored.id, facts=facts, placement=placement)
     posts = _write_lines(account, stored, statement, lines, source)
     return Taken(
         bank_account_id=account.id,
@@ -121,28 +126,37 @@ def _digest(statement: Statement) -> bytes:
     ).digest()
 
 
-def _place(
-    account: BankAccount, statement: Statement, identities: Sequence[bytes], known: KnownLines
-) -> Placement:
+def _facts(statement: Statement, identities: Sequence[bytes]) -> StatementFacts | None:
+    """Return what places a statement in a chain; None for what has no place in one."""
     opening, closing = statement.opening, statement.closing
     if statement.kind != Kind.STATEMENT or opening is None or closing is None:
+        return None
+    return StatementFacts(
+        statement_id=statement.statement_id[:64],
+        sequence=(statement.sequence or "")[:32],
+        opening_date=opening.date,
+        closing_date=closing.date,
+        opening_minor=opening.amount_minor,
+        closing_minor=closing.amount_minor,
+        lines_digest=sha256(b"".join(identities)).digest(),
+    )
+
+
+def _place(
+    account: BankAccount,
+    statement: Statement,
+    facts: StatementFacts | None,
+    known: KnownLines,
+    chains: Chains,
+) -> Placement:
+    if facts is None:
         return Placement()
     counts = queries.count_lines(
         organization_id=account.organization_id, statement_ids=list(known.by_statement)
     )
     placement = place_statement(
-        StatementFacts(
-            statement_id=statement.statement_id[:64],
-            sequence=(statement.sequence or "")[:32],
-            opening_date=opening.date,
-            closing_date=closing.date,
-            opening_minor=opening.amount_minor,
-            closing_minor=closing.amount_minor,
-            lines_digest=sha256(b"".join(identities)).digest(),
-        ),
-        queries.list_known_statements(
-            organization_id=account.organization_id, bank_account_id=account.id
-        ),
+        facts,
+        chains.of(account),
         repeated=set(known.by_statement),
         contained={id_ for id_, found in known.by_statement.items() if found == counts[id_]},
     )

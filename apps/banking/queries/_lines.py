@@ -83,15 +83,19 @@ def list_new_lines(*, organization_id: UUID, bank_account_id: UUID, limit: int) 
             organization_id=organization_id,
             bank_account_id=bank_account_id,
             state=LineState.NEW,
-        ),
+        ).order_by("booking_date", "line_id"),
         limit=limit,
     )
 
 
 def list_lines_in_suspense(
-    *, organization_id: UUID, bank_account_id: UUID, reason: str, limit: int
+    *, organization_id: UUID, bank_account_id: UUID, reason: str, turn: int, limit: int
 ) -> list[BankLine]:
-    """Return lines that stand in suspense for this reason, in their order."""
+    """
+    Return lines that stand in suspense for this reason and were not looked at in this turn.
+
+    Those that have waited longest for a look come first, then as they were booked.
+    """
     return _first_lines(
         organization_id,
         BankLineStatus.objects.filter(
@@ -99,7 +103,8 @@ def list_lines_in_suspense(
             bank_account_id=bank_account_id,
             state=LineState.IN_SUSPENSE,
             reason=reason,
-        ),
+            turn__lt=turn,
+        ).order_by("turn", "booking_date", "line_id"),
         limit=limit,
     )
 
@@ -107,10 +112,8 @@ def list_lines_in_suspense(
 def _first_lines(
     organization_id: UUID, statuses: QuerySet[BankLineStatus], *, limit: int
 ) -> list[BankLine]:
-    """Return the lines of these, the first booked first."""
-    ids = list(
-        statuses.order_by("booking_date", "line_id").values_list("line_id", flat=True)[:limit]
-    )
+    """Return the first lines of these, in their order."""
+    ids = list(statuses.values_list("line_id", flat=True)[:limit])
     rows = BankLine.objects.filter(organization_id=organization_id, id__in=ids)
     lines = {line.id: line for line in rows}
     return [lines[id_] for id_ in ids]

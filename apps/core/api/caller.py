@@ -5,7 +5,7 @@ The keys themselves belong to `apps.accounts`, which registers how one is looked
 functions, so that a lean view of a hot route uses the same ones as `ApiView`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
@@ -40,17 +40,25 @@ class Caller:
 type Authenticator = Callable[[str, HttpRequest], Caller]
 
 _registered: list[Authenticator] = []
+_preparers: list[Callable[[Sequence[str]], None]] = []
 _leak_handlers: list[Callable[[str], None]] = []
 _declared_scopes: set[str] = set()
 
 
-def register_authenticator(authenticate: Authenticator, *, on_leak: Callable[[str], None]) -> None:
+def register_authenticator(
+    authenticate: Authenticator,
+    *,
+    prepare: Callable[[Sequence[str]], None],
+    on_leak: Callable[[str], None],
+) -> None:
     """
     Have `authenticate(token, request)` find the caller of a bearer token, or raise `ApiProblem`.
 
+    `prepare(tokens)` may look up at once what several of its calls will need; it refuses nothing.
     `on_leak(token)` is told of a token that was sent where logs and proxies see it.
     """
     _registered[:] = [authenticate]
+    _preparers[:] = [prepare]
     _leak_handlers[:] = [on_leak]
 
 
@@ -69,9 +77,19 @@ def authenticate(request: HttpRequest) -> Caller:
         raise ApiProblem("invalid_api_key", "Send exactly one API key.")
     if header[: len(_SCHEME)].lower() != _SCHEME:
         raise ApiProblem("unauthenticated", "Send your API key as Authorization: Bearer <key>.")
-    caller = _registered[0](header[len(_SCHEME) :], request)
+    caller = _registered[0](_token(header), request)
     request.caller = caller  # type: ignore[attr-defined]  # read back by get_caller
     return caller
+
+
+def prepare(requests: Sequence[HttpRequest]) -> None:
+    """Have looked up at once what `authenticate` will need for each of several requests."""
+    headers = {request.META.get("HTTP_AUTHORIZATION", "") for request in requests}
+    _preparers[0]([_token(header) for header in headers if len(header) <= _HEADER_LENGTH_MAX])
+
+
+def _token(header: str) -> str:
+    return header[len(_SCHEME) :]
 
 
 def _refuse_key_in_url(request: HttpRequest) -> None:

@@ -6,16 +6,13 @@ JSON type, since a lenient reader and a strict one would disagree about money.
 """
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from datetime import UTC, date, datetime
 from decimal import Decimal
-from functools import cache
 from typing import Any, ClassVar, Final, override
 from uuid import UUID
 
-from django.utils.functional import cached_property
 from rest_framework import serializers
-from rest_framework.utils.serializer_helpers import BindingDict
 
 from apps.core import money, text
 from apps.core.errors import InvalidInput
@@ -31,42 +28,6 @@ _INSTANT: Final = re.compile(
 )
 _DAY: Final = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 _CURRENCY: Final = re.compile(r"[A-Z]{3}", re.ASCII)
-
-
-class StrictSerializer(serializers.Serializer[Any]):
-    # A request's or an answer's shape; a field it does not know is refused, with its pointer. No
-    # docstring: the shapes that derive from this one would inherit it in the OpenAPI document.
-
-    @cached_property
-    @override
-    def fields(self) -> Any:
-        # Copying every field for every request took longer than all else a view does. Fields keep
-        # nothing of a request, so one set serves all; only a context or a part is of one's own.
-        if self._context or self.partial:
-            return _bind(self)
-        return _shared_fields(type(self))
-
-    @override
-    def to_internal_value(self, data: Any) -> Any:
-        if isinstance(data, Mapping):
-            unknown = [key for key in data if key not in self.fields]
-            if unknown:
-                raise serializers.ValidationError(
-                    {key: ["This field is unknown."] for key in unknown}, code="unknown_field"
-                )
-        return super().to_internal_value(data)
-
-
-def _bind(serializer: StrictSerializer) -> BindingDict:
-    bound = BindingDict(serializer)
-    for name, field in serializer.get_fields().items():
-        bound[name] = field
-    return bound
-
-
-@cache
-def _shared_fields(kind: type[StrictSerializer]) -> BindingDict:
-    return _bind(kind())
 
 
 class IdField(serializers.Field[UUID, Any, str, Any]):

@@ -23,10 +23,10 @@ import math
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 import redis
@@ -50,6 +50,8 @@ _READS: Final = frozenset({"GET", "HEAD"})
 _RESERVE_SECONDS: Final = 0.05
 _RESERVE_MAX: Final = 32
 _RESERVE_SHARE_OF_BURST: Final = 50
+# For one key alone `admit` asks as well.
+_RESERVED_TOGETHER_MIN: Final = 2
 
 # KEYS: the buckets. ARGV: for each its interval and its tolerance, in microseconds; last, how many
 # requests to count. Counts as many of them as fit in every bucket, and says how many that were.
@@ -100,6 +102,21 @@ class _Bucket:
         return self.burst / self.per_second
 
 
+class _Measured(NamedTuple):
+    """How many of the requests that were asked for fitted, and the state after them."""
+
+    granted: int
+    rate: Rate
+
+
+class _Question(NamedTuple):
+    """What is asked for a key: in which buckets, and how many requests to count."""
+
+    reserve: "_Reserve"
+    buckets: list[_Bucket]
+    wanted: int
+
+
 def admit(request: HttpRequest, caller: Caller) -> None:
     """
     Count a request against its key, or refuse it; `release` gives its place back.
@@ -112,6 +129,31 @@ def admit(request: HttpRequest, caller: Caller) -> None:
     request.rate = rate  # type: ignore[attr-defined]  # read back by add_headers
     if not rate.is_admitted:
         raise _limited("Too many requests; wait as Retry-After says.", rate.retry_seconds)
+
+
+def reserve(callers: Collection[Caller], *, kind: str) -> None:
+    """
+    Count requests of several keys in one trip, for `admit` to hand out. Refuses nobody.
+
+    Whatever is not counted here, since Redis is away or another thread is asking, `admit` counts.
+    """
+    counts = Counter(caller.api_key_id for caller in callers)
+    if len(counts) < _RESERVED_TOGETHER_MIN or _redis.is_resting:
+        return
+    by_key = {caller.api_key_id: caller for caller in callers}
+    asking: list[_Question] = []
+    try:
+        for key, count in counts.items():
+            found = _reserves.of(key, kind)
+            if found.begin_asking():
+                buckets = _buckets(by_key[key], kind)
+                asking.append(_Question(found, buckets, found.wanted(buckets[0], at_least=count)))
+        _ask_together(asking)
+    except RedisError as fault:
+        _redis.rest(fault)
+    finally:
+        for question in asking:
+            question.reserve.end_asking()
 
 
 def admit_stranger(request: HttpRequest, *, subject: UUID) -> None:
@@ -169,7 +211,24 @@ def _limited(detail: str, seconds: float) -> ApiProblem:
 
 # --- Rate ---------------------------------------------------------------------------------------
 
-_redis_rests_until = 0.0
+
+class _Redis:
+    """Whether Redis is asked: after a failure it is left alone for a moment."""
+
+    def __init__(self) -> None:
+        self._rests_until = 0.0
+
+    @property
+    def is_resting(self) -> bool:
+        return time.monotonic() < self._rests_until
+
+    def rest(self, fault: RedisError) -> None:
+        """Leave it alone for a moment."""
+        self._rests_until = time.monotonic() + _REDIS_REST_SECONDS
+        log.warning("limiter_local", fault=type(fault).__name__)
+
+
+_redis: Final = _Redis()
 
 
 class _Reserve:
@@ -191,29 +250,47 @@ class _Reserve:
 
     def take(self, buckets: Callable[[], list[_Bucket]]) -> Rate:
         """Count one request in the buckets, or refuse it."""
-        global _redis_rests_until  # noqa: PLW0603 - whether Redis is away is state of the process
         with self._lock:
             if self._held and not self.is_over:
                 return self._hand_out()
-            if time.monotonic() >= _redis_rests_until:
+            if not _redis.is_resting:
                 try:
                     return self._ask(buckets())
                 except RedisError as fault:
-                    _redis_rests_until = time.monotonic() + _REDIS_REST_SECONDS
-                    log.warning("limiter_local", fault=type(fault).__name__)
+                    _redis.rest(fault)
         return _local.measure(buckets())
 
-    def _ask(self, buckets: list[_Bucket]) -> Rate:
-        asked_at, first = time.monotonic(), buckets[0]
-        in_time = not self.is_over
+    def begin_asking(self) -> bool:
+        """Say whether something is to be asked for now, which `end_asking` must follow."""
+        if not self._lock.acquire(blocking=False):
+            return False
+        is_needed = not self._held or self.is_over
+        if not is_needed:
+            self._lock.release()
+        return is_needed
+
+    def end_asking(self) -> None:
+        """Let others ask, or hand out."""
+        self._lock.release()
+
+    def wanted(self, first: _Bucket, *, at_least: int = 1) -> int:
+        """Return how many requests to ask for, of which so many are there."""
         most = min(_RESERVE_MAX, first.burst // _RESERVE_SHARE_OF_BURST)
-        wanted = max(1, min(self._ask_for * 2 if in_time else self._ask_for - self._held, most))
-        granted, self._rate = _measure(buckets, wanted)
+        wanted = self._ask_for - self._held if self.is_over else self._ask_for * 2
+        return max(at_least, min(wanted, most))
+
+    def put(self, wanted: int, measured: _Measured, first: _Bucket, *, asked_at: float) -> None:
+        """Keep what was granted of what was wanted."""
+        self._held, self._rate = measured
         self._interval = first.interval
         # From before the question, so that a slow answer makes it shorter.
-        self._taken_at, self._held = asked_at, granted
-        self._ask_for = granted if granted == wanted else 1
-        return self._hand_out() if granted else self._rate
+        self._taken_at = asked_at
+        self._ask_for = self._held if self._held == wanted else 1
+
+    def _ask(self, buckets: list[_Bucket]) -> Rate:
+        asked_at, wanted = time.monotonic(), self.wanted(buckets[0])
+        self.put(wanted, _measure(buckets, wanted), buckets[0], asked_at=asked_at)
+        return self._hand_out() if self._held else self._rate
 
     def _hand_out(self) -> Rate:
         self._held -= 1
@@ -244,23 +321,50 @@ class _Reserves:
 _reserves: Final = _Reserves()
 
 
-def _measure(buckets: list[_Bucket], wanted: int = 1) -> tuple[int, Rate]:
+def _measure(buckets: list[_Bucket], wanted: int = 1) -> _Measured:
     """Count up to so many requests in Redis; return how many fitted, and the state after them."""
-    arguments = [
-        int(part * 1_000_000) for bucket in buckets for part in (bucket.interval, bucket.tolerance)
-    ]
-    granted, retry, left, full = _script(settings.CACHE_URL)(
-        keys=[bucket.name for bucket in buckets], args=[*arguments, wanted]
-    )
-    return granted, Rate(granted > 0, retry / 1_000_000, max(0, left), full / 1_000_000)
+    _client, script = _script(settings.CACHE_URL)
+    return _read(script(keys=_names(buckets), args=_arguments(buckets, wanted)))
+
+
+def _ask_together(asking: Sequence[_Question]) -> None:
+    """Measure in one trip for several keys. Where Redis has no script yet, none is answered."""
+    if not asking:
+        return
+    client, script = _script(settings.CACHE_URL)
+    pipeline = client.pipeline(transaction=False)
+    for _reserve, buckets, wanted in asking:
+        names = _names(buckets)
+        pipeline.evalsha(script.sha, len(names), *names, *_arguments(buckets, wanted))
+    asked_at = time.monotonic()
+    answers = pipeline.execute(raise_on_error=False)
+    for (found, buckets, wanted), answer in zip(asking, answers, strict=True):
+        if not isinstance(answer, Exception):
+            found.put(wanted, _read(answer), buckets[0], asked_at=asked_at)
+
+
+def _names(buckets: list[_Bucket]) -> list[str]:
+    return [bucket.name for bucket in buckets]
+
+
+def _arguments(buckets: list[_Bucket], wanted: int) -> list[int]:
+    parts = [part for bucket in buckets for part in (bucket.interval, bucket.tolerance)]
+    return [*(int(part * 1_000_000) for part in parts), wanted]
+
+
+def _read(answer: list[int]) -> _Measured:
+    granted, retry, left, full = answer
+    rate = Rate(granted > 0, retry / 1_000_000, max(0, left), full / 1_000_000)
+    return _Measured(granted, rate)
 
 
 @lru_cache(maxsize=1)
-def _script(url: str) -> Any:  # noqa: ANN401 - the client's own callable
+def _script(url: str) -> tuple[redis.Redis, Any]:
+    """Return the client, and the script as a callable of its own."""
     client = redis.Redis.from_url(
         url, socket_timeout=_REDIS_SECONDS_MAX, socket_connect_timeout=_REDIS_SECONDS_MAX
     )
-    return client.register_script(_GCRA)
+    return client, client.register_script(_GCRA)
 
 
 class _LocalBuckets:

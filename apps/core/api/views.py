@@ -32,6 +32,7 @@ from apps.core.api.caller import (
     authenticate,
     declare_scopes,
     get_caller,
+    prepare,
     require_scope,
 )
 from apps.core.api.problems import ApiProblem
@@ -50,6 +51,9 @@ __all__ = [
     "require_idempotency_key",
     "resource",
 ]
+
+# A request, and the context that was begun for it.
+type Begun = tuple[RequestContext, HttpRequest]
 
 _VISIBLE_ASCII: Final = re.compile(r"[\x21-\x7e]{1,255}")
 _METHODS: Final = ("GET", "POST", "PUT", "PATCH", "DELETE")
@@ -216,6 +220,12 @@ class LeanApiView(ApiView):
             limits.release(request)
 
     def _admit(self, request: HttpRequest) -> Caller:
+        caller = self._caller(request)
+        limits.admit(request, caller)
+        return caller
+
+    def _caller(self, request: HttpRequest) -> Caller:
+        """Return who asks, if they may ask for this."""
         caller = authenticate(request)
         method = _method(request)
         if method not in self.scopes:
@@ -225,7 +235,6 @@ class LeanApiView(ApiView):
                 headers={"Allow": ", ".join(self.scopes)},
             )
         require_scope(caller, self.scopes[method])
-        limits.admit(request, caller)
         return caller
 
 
@@ -237,13 +246,13 @@ class GatheringApiView[Asked](LeanApiView, ABC):
     """
     A lean view whose POST takes three steps, so that one thread may serve many requests by turns.
 
-    `ask` reads one request, `do` does what several of one organization asked for, and `show`
-    answers one of them. What `ask` answers at once needs no more than that.
+    `ask` reads one request and waits for nothing, `do` does what several of one organization asked
+    for, and `show` answers one of them.
     """
 
     @abstractmethod
-    def ask(self, request: HttpRequest, caller: Caller) -> Asked | HttpResponse:
-        """Read the request; return what it asks for, or its answer."""
+    def ask(self, request: HttpRequest, caller: Caller) -> Asked:
+        """Read the request; return what it asks for."""
 
     @abstractmethod
     def do(self, organization_id: UUID, asked: Sequence[Asked]) -> None:
@@ -256,43 +265,60 @@ class GatheringApiView[Asked](LeanApiView, ABC):
     def post(self, request: HttpRequest, caller: Caller) -> HttpResponse:
         """Answer one request."""
         asked = self.ask(request, caller)
-        if isinstance(asked, HttpResponse):
-            return asked
         self.do(caller.organization_id, [asked])
         return self.show(asked)
 
-    def post_many(
-        self, requests: Sequence[tuple[RequestContext, HttpRequest]]
-    ) -> list[HttpResponse]:
-        """Answer many POSTs as `dispatch` answers one, each in its own context."""
+    def admit_many(
+        self, requests: Mapping[int, Begun]
+    ) -> tuple[dict[int, HttpResponse], dict[UUID, dict[int, Asked]]]:
+        """
+        Admit many POSTs as `dispatch` does one, each in its own context; they have places.
+
+        Return those that are answered already, and what the others ask for, by organization:
+        `carry_out` is called for each organization.
+        """
         answers: dict[int, HttpResponse] = {}
+        callers: dict[int, Caller] = {}
         asked: dict[UUID, dict[int, Asked]] = {}
-        try:
-            for place, (begun, request) in enumerate(requests):
-                context.resume(begun)
-                try:
-                    caller = self._admit(request)
-                    one = self.ask(request, caller)
-                # Each has its own boundary: a fault of one is not another's.
-                except Exception as fault:  # noqa: BLE001
-                    answers[place] = problems.respond(fault, request)
-                    continue
-                if isinstance(one, HttpResponse):
-                    answers[place] = one
-                else:
-                    asked.setdefault(caller.organization_id, {})[place] = one
-            for organization_id, places in asked.items():
-                # What is logged meanwhile is of the first of them, not of one that was refused.
-                context.resume(requests[min(places)][0])
-                met = self._do(organization_id, list(places.values()))
-                for place, one in places.items():
-                    begun, request = requests[place]
-                    context.resume(begun)
-                    answers[place] = self._show(one, request, met=met)
-        finally:
-            for _begun, request in requests:
+        prepare([request for _begun, request in requests.values()])
+        for place, (begun, request) in requests.items():
+            context.resume(begun)
+            try:
+                callers[place] = self._caller(request)
+            # Each has its own boundary: a fault of one is not another's.
+            except Exception as fault:  # noqa: BLE001
+                answers[place] = problems.respond(fault, request)
+        limits.reserve(list(callers.values()), kind="write")
+        for place, caller in callers.items():
+            begun, request = requests[place]
+            context.resume(begun)
+            try:
+                limits.admit(request, caller)
+                one = self.ask(request, caller)
+            except Exception as fault:  # noqa: BLE001 - see above
+                answers[place] = problems.respond(fault, request)
                 limits.release(request)
-        return [answers[place] for place in range(len(requests))]
+            else:
+                asked.setdefault(caller.organization_id, {})[place] = one
+        return answers, asked
+
+    def carry_out(
+        self, requests: Mapping[int, Begun], organization_id: UUID, asked: Mapping[int, Asked]
+    ) -> dict[int, HttpResponse]:
+        """Do what requests of one organization were admitted for, and answer each of them."""
+        try:
+            # What is logged meanwhile is of the first of them, not of one that was refused.
+            context.resume(requests[min(asked)][0])
+            met = self._do(organization_id, list(asked.values()))
+            answers: dict[int, HttpResponse] = {}
+            for place, one in asked.items():
+                begun, request = requests[place]
+                context.resume(begun)
+                answers[place] = self._show(one, request, met=met)
+            return answers
+        finally:
+            for place in asked:
+                limits.release(requests[place][1])
 
     def _do(self, organization_id: UUID, asked: Sequence[Asked]) -> Exception | None:
         """Do what was asked for; return the fault that all of it met."""

@@ -14,6 +14,7 @@ from django.utils.http import urlencode
 from django.utils.safestring import SafeString
 
 from apps.accounts.models import Organization
+from apps.core import clock
 from apps.core.admin_base import Filter, Keyset, RecordAdmin, Table, cells, lists, shown, zone_of
 from apps.core.ids import encode_id
 from apps.core.wall_clock import day_of, first_instant_at
@@ -58,7 +59,9 @@ class LedgerAccountAdmin(RecordAdmin[LedgerAccount]):
         Filter(
             "floor",
             "Floor",
-            lambda rows, where: rows.filter(queries.stands_at_floor(is_below=where == "below")),
+            lambda rows, where: rows.filter(
+                queries.stands_at_floor(now=clock.now(), is_below=where == "below")
+            ),
             [("at", "At its floor"), ("below", "Below its floor")],
         ),
     )
@@ -83,7 +86,7 @@ class LedgerAccountAdmin(RecordAdmin[LedgerAccount]):
 
     @override
     def prepare(self, request: HttpRequest, rows: Sequence[LedgerAccount]) -> None:
-        views = {view.account_id: view for view in queries.view_balances(rows)}
+        views = {view.account_id: view for view in queries.view_balances(rows, now=clock.now())}
         for row in rows:
             row.view = views[row.id]  # type: ignore[attr-defined]  # attached for the cells
 
@@ -206,7 +209,9 @@ def _tree(organization: Organization, request: HttpRequest) -> dict[str, Any]:
     """Return the open levels as one table, each branch under the one it belongs to."""
     path = lists.typed(request.GET.get("under", ""))
     after = lists.typed(request.GET.get("from", ""))
-    levels = queries.list_levels(organization_id=organization.id, path=path, after=after)
+    levels = queries.list_levels(
+        organization_id=organization.id, now=clock.now(), path=path, after=after
+    )
     own = {"organization": str(organization.id)} if request.GET.get("organization") else {}
 
     def link(**query: str) -> str:

@@ -4,12 +4,12 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from hashlib import sha256
 from typing import Any, Final
 from uuid import UUID
 
 from rest_framework.request import Request
 
-from apps.core.api.fields import StrictSerializer
 from apps.core.api.pagination import (
     check_query,
     invalid_cursor,
@@ -18,6 +18,7 @@ from apps.core.api.pagination import (
     sign_place,
 )
 from apps.core.api.problems import ApiProblem
+from apps.core.api.shapes import StrictSerializer
 from apps.ledger import queries
 from apps.ledger.queries import Position
 from apps.ledger.rules.months import parse_month
@@ -30,7 +31,7 @@ PAGING_TOLD: Final = {
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _TICK: Final = timedelta(microseconds=1)
-_PLACE: Final = struct.Struct(">qq")
+_PLACE: Final = struct.Struct(">qq8s")
 
 
 def read_query(
@@ -104,11 +105,11 @@ def page_of_accounts[Row](
     )
 
 
-def read_position(request: Request) -> Position | None:
+def read_position(request: Request, *, mark: bytes) -> Position | None:
     """
-    Return where a page of a statement goes on.
+    Return where a page of the statement with this mark goes on.
 
-    :raises ApiProblem: `invalid_cursor` (400)
+    :raises ApiProblem: `invalid_cursor` (400), also if it was made for another statement
     """
     after = request.query_params.get("after")
     if after is None:
@@ -116,15 +117,33 @@ def read_position(request: Request) -> Position | None:
     place = read_place(request, after)
     if len(place) != _PLACE.size:
         raise invalid_cursor()
-    ticks, version = _PLACE.unpack(place)
+    ticks, version, made_for = _PLACE.unpack(place)
+    if made_for != mark:
+        raise invalid_cursor()
     return Position(_EPOCH + ticks * _TICK, version)
 
 
-def sign_position(request: Request, position: Position | None) -> str | None:
-    """Return the cursor of a place in a statement."""
+def sign_position(request: Request, position: Position | None, *, mark: bytes) -> str | None:
+    """Return the cursor of a place in the statement with this mark."""
     if position is None:
         return None
-    return sign_place(request, _PLACE.pack((position.at - _EPOCH) // _TICK, position.version))
+    return sign_place(request, _PLACE.pack(_ticks(position.at), position.version, mark))
+
+
+def statement_mark(asked: dict[str, Any], *, since: datetime, until: datetime) -> bytes:
+    """
+    Return what tells an account's statements apart: order, kind and window, in eight bytes.
+
+    A statement up to now, whose end nobody named, is the same one on each of its pages, however
+    long somebody takes to read them.
+    """
+    has_end = "until" in asked or "period" in asked
+    parts = (asked["clock"], asked.get("kind", ""), _ticks(since), _ticks(until) if has_end else "")
+    return sha256("\0".join(map(str, parts)).encode()).digest()[:8]
+
+
+def _ticks(at: datetime) -> int:
+    return (at - _EPOCH) // _TICK
 
 
 def span_of(

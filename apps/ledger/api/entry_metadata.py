@@ -7,7 +7,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from apps.core import clock
-from apps.core.api.fields import InstantField, MetadataField, StrictSerializer
+from apps.core.api.fields import InstantField, MetadataField
 from apps.core.api.pagination import (
     PAGING_NAMES,
     answer_page,
@@ -15,6 +15,7 @@ from apps.core.api.pagination import (
     invalid_cursor,
     read_paging,
 )
+from apps.core.api.shapes import StrictSerializer
 from apps.core.api.views import ApiView, Shape, get_caller, require_idempotency_key
 from apps.core.ids import decode_id
 from apps.ledger import operations, queries

@@ -21,9 +21,9 @@ from apps.core.api.fields import (
     TextField,
     TruthField,
 )
-from apps.core.api.fields import StrictSerializer as Strict
 from apps.core.api.pagination import PAGING_NAMES, check_query, list_page
 from apps.core.api.problems import ApiProblem
+from apps.core.api.shapes import StrictSerializer as Strict
 from apps.core.api.views import ApiView, Shape, get_caller, require_idempotency_key, resource
 from apps.core.ids import decode_id
 from apps.core.queries import is_key_used

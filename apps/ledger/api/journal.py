@@ -17,11 +17,11 @@ from apps.core.api.fields import (
     InstantField,
     IntegerField,
     MetadataField,
-    StrictSerializer,
     TextField,
     TruthField,
 )
 from apps.core.api.pagination import check_query
+from apps.core.api.shapes import StrictSerializer
 from apps.core.api.views import ApiView, Shape, get_caller, require_idempotency_key, resource
 from apps.core.ids import decode_id
 from apps.ledger import operations, queries

@@ -10,9 +10,9 @@ from rest_framework.response import Response
 
 from apps.core import clock
 from apps.core.api.fields import CodeField, IdField, InstantField, IntegerField, TextField
-from apps.core.api.fields import StrictSerializer as Strict
 from apps.core.api.pagination import check_query, list_page
 from apps.core.api.problems import ApiProblem
+from apps.core.api.shapes import StrictSerializer as Strict
 from apps.core.api.views import ApiView, Shape, get_caller, require_idempotency_key, resource
 from apps.core.ids import decode_id
 from apps.ledger import operations, queries

@@ -8,8 +8,9 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from apps.core import clock
-from apps.core.api.fields import IdField, InstantField, StrictSerializer, TextField
+from apps.core.api.fields import IdField, InstantField, TextField
 from apps.core.api.pagination import check_query
+from apps.core.api.shapes import StrictSerializer
 from apps.core.api.views import ApiView, Shape, get_caller, require_idempotency_key, resource
 from apps.ledger import queries, registry
 from apps.ledger.api import examples

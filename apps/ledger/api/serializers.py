@@ -13,10 +13,10 @@ from apps.core.api.fields import (
     InstantField,
     IntegerField,
     MetadataField,
-    StrictSerializer,
     TextField,
     TruthField,
 )
+from apps.core.api.shapes import StrictSerializer
 from apps.ledger.rules import AccountStatus, AccountType
 from apps.ledger.rules.months import YEAR_MAX, YEAR_MIN
 

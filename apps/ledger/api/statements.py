@@ -7,8 +7,9 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from apps.core import clock
-from apps.core.api.fields import CodeField, IdField, InstantField, StrictSerializer, TextField
+from apps.core.api.fields import CodeField, IdField, InstantField, TextField
 from apps.core.api.pagination import page_limit
+from apps.core.api.shapes import StrictSerializer
 from apps.core.api.views import ApiView, Shape, get_caller
 from apps.core.ids import decode_id
 from apps.ledger import queries
@@ -20,6 +21,7 @@ from apps.ledger.api.asked import (
     read_query,
     sign_position,
     span_of,
+    statement_mark,
 )
 from apps.ledger.api.balances import CLOCK_TOLD, CLOCKS
 from apps.ledger.api.serializers import EffectiveField
@@ -94,6 +96,7 @@ class StatementResource(ApiView):
         organization_id = get_caller(request).organization_id
         asked = read_query(request, AskStatement, more=PAGING)
         since, until = span_of(organization_id, asked, now=clock.now())
+        mark = statement_mark(asked, since=since, until=until)
         found = queries.get_statement(
             organization_id=organization_id,
             account_id=decode_id("la", account_id),
@@ -101,11 +104,11 @@ class StatementResource(ApiView):
             until=until,
             clock=asked["clock"],
             kind=asked.get("kind", ""),
-            after=read_position(request),
+            after=read_position(request, mark=mark),
             limit=page_limit(request),
         )
         shown = {name: getattr(found, name) for name in found.__slots__} | {
             "has_more": found.next is not None,
-            "next": sign_position(request, found.next),
+            "next": sign_position(request, found.next, mark=mark),
         }
         return Response(Statement(shown).data)

@@ -8,6 +8,7 @@ from django.http import HttpResponse
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from apps.core import clock
 from apps.core.api.pagination import check_query
 from apps.core.api.views import ApiView, Shape, get_caller, resource
 from apps.core.ids import decode_id
@@ -62,7 +63,9 @@ def list_transfers(request: Request, *, organization_id: UUID) -> object:
 def _shown(organization_id: UUID, entries: Sequence[EntryView]) -> list[dict[str, Any]]:
     """Return transfers as they are printed; their balances are of one read for all of them."""
     touched = {posting.account_id for entry in entries for posting in entry.postings}
-    views = queries.balances_now(organization_id=organization_id, account_ids=touched)
+    views = queries.balances_now(
+        organization_id=organization_id, account_ids=touched, now=clock.now()
+    )
     balances = {view.id: view for view in views}
     return [_transfer(entry, balances) for entry in entries]
 

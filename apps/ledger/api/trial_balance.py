@@ -7,8 +7,9 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from apps.core import clock
-from apps.core.api.fields import CurrencyField, IdField, InstantField, StrictSerializer, TextField
+from apps.core.api.fields import CurrencyField, IdField, InstantField, TextField
 from apps.core.api.problems import ApiProblem
+from apps.core.api.shapes import StrictSerializer
 from apps.core.api.views import ApiView, Shape, get_caller
 from apps.ledger import queries
 from apps.ledger.api import examples

@@ -86,7 +86,9 @@ class LedgerAccountCollection(ApiView):
             now=clock.now(),
         )
 
-        view = queries.get_balance(organization_id=caller.organization_id, account_id=account_id)
+        view = queries.get_balance(
+            organization_id=caller.organization_id, account_id=account_id, now=clock.now()
+        )
         return Response(serializers.LedgerAccount(view).data, status=201)
 
     def get(self, request: Request) -> Response:
@@ -100,7 +102,7 @@ class LedgerAccountCollection(ApiView):
 
         def view(page: list[Any]) -> list[queries.BalanceView]:
             found = queries.list_balances(
-                organization_id=organization_id, ids=[row.id for row in page]
+                organization_id=organization_id, ids=[row.id for row in page], now=clock.now()
             )
             by_id = {balance.account_id: balance for balance in found}
             return [by_id[row.id] for row in page]
@@ -139,7 +141,9 @@ class LedgerAccountResource(ApiView):
         organization_id, id_ = get_caller(request).organization_id, decode_id("la", account_id)
         expand = request.query_params.get("expand[]")
         if expand is None:
-            view = queries.get_balance(organization_id=organization_id, account_id=id_)
+            view = queries.get_balance(
+                organization_id=organization_id, account_id=id_, now=clock.now()
+            )
             return resource(request, serializers.LedgerAccount(view).data)
         if expand != "holds":
             raise ApiProblem("invalid_request", "expand[] is holds here.")
@@ -175,16 +179,18 @@ class LedgerAccountResource(ApiView):
             now=clock.now(),
         )
 
-        view = queries.get_balance(organization_id=caller.organization_id, account_id=id_)
+        view = queries.get_balance(
+            organization_id=caller.organization_id, account_id=id_, now=clock.now()
+        )
         return Response(serializers.LedgerAccount(view).data)
 
 
 class AskedTransfer(NamedTuple):
-    """A transfer as one request asks for it, and where its result will be found."""
+    """A transfer as one request asks for it, and where its result will be found: a dry run none."""
 
     organization_id: UUID
     transfer: TransferRequest
-    ticket: operations.Ticket
+    ticket: operations.Ticket | None
 
 
 class TransferCollection(GatheringApiView[AskedTransfer]):
@@ -209,12 +215,12 @@ class TransferCollection(GatheringApiView[AskedTransfer]):
     }
 
     @override
-    def ask(self, request: HttpRequest, caller: Caller) -> AskedTransfer | HttpResponse:
+    def ask(self, request: HttpRequest, caller: Caller) -> AskedTransfer:
         transfer, dry_run = lean.read_transfer(read_raw_json(request))
         if transfer.force:
             require_scope(caller, serializers.FORCE)
         if dry_run:
-            return _preview(caller.organization_id, transfer)
+            return AskedTransfer(caller.organization_id, transfer, ticket=None)
         ticket = operations.ask_transfer(
             transfer=transfer,
             idempotency_key=require_idempotency_key(request),
@@ -225,10 +231,14 @@ class TransferCollection(GatheringApiView[AskedTransfer]):
 
     @override
     def do(self, organization_id: UUID, asked: Sequence[AskedTransfer]) -> None:
-        operations.post_asked(organization_id=organization_id, asked=[one.ticket for one in asked])
+        tickets = [one.ticket for one in asked if one.ticket is not None]
+        if tickets:
+            operations.post_asked(organization_id=organization_id, asked=tickets)
 
     @override
     def show(self, asked: AskedTransfer) -> HttpResponse:
+        if asked.ticket is None:
+            return _preview(asked.organization_id, asked.transfer)
         result = operations.take_result(asked.ticket)
         shown = _shown(asked.organization_id, asked.transfer, result.outcome, result.entry_id)
         return answer(lean.print_transfer(asked.transfer, shown), status=201)

@@ -2,13 +2,15 @@
 
 from typing import ClassVar, override
 
+import pgtrigger
 from django.contrib.postgres.indexes import GinIndex
 from django.db import models
 from django.db.models import F, Q
 
+import apps.ledger
 from apps.core.constraints import OwnedKey
 from apps.core.tenancy import OrganizationOwned
-from apps.core.triggers import frozen_columns, never_deleted
+from apps.core.triggers import Guard, body, frozen_columns, never_deleted
 from apps.ledger.rules import AccountStatus, AccountType
 
 
@@ -132,5 +134,32 @@ class Balance(OrganizationOwned):
             frozen_columns(
                 "balance_is_of_its_account",
                 columns=["id", "organization_id", "currency", "credit_normal"],
+            ),
+            Guard(
+                name="balance_begins_with_its_account",
+                level=pgtrigger.Statement,
+                when=pgtrigger.After,
+                operation=pgtrigger.Insert,
+                referencing=pgtrigger.Referencing(new="opened"),
+                declare=[("bad", "uuid")],
+                func=body(apps.ledger.__file__, "balance_begins_with_its_account"),
+            ),
+            # Postings are numbered by it, and each of them moves money. What does not break this
+            # is told by the condition alone: nothing is called for it, ten thousand times a batch.
+            Guard(
+                name="balance_version_moves_with_money",
+                level=pgtrigger.Row,
+                when=pgtrigger.After,
+                operation=pgtrigger.UpdateOf("version"),
+                condition=pgtrigger.Condition(
+                    "NEW.version < OLD.version OR NEW.version > OLD.version"
+                    " AND NEW.posted_debits = OLD.posted_debits"
+                    " AND NEW.posted_credits = OLD.posted_credits"
+                ),
+                func=(
+                    "RAISE EXCEPTION 'the version of balance % goes from % to % and nothing was"
+                    " posted', NEW.id, OLD.version, NEW.version USING ERRCODE = 'check_violation',"
+                    " CONSTRAINT = 'balance_version_moves_with_money';"
+                ),
             ),
         ]

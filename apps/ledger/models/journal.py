@@ -124,7 +124,7 @@ class Posting(models.Model):
                 when=pgtrigger.After,
                 operation=pgtrigger.Insert,
                 referencing=pgtrigger.Referencing(new="written"),
-                declare=[("seen", "record"), ("bad", "record")],
+                declare=[("seen", "record"), ("bad", "record"), ("apart", "record")],
                 func=body(apps.ledger.__file__, "postings_are_balanced"),
             ),
         ]

@@ -2,17 +2,30 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 from uuid import UUID
 
 from django.db import connection
-from django.db.models import Exists, F, OuterRef, Q, QuerySet, Sum
+from django.db.models import Exists, F, OuterRef, Q, QuerySet, Subquery, Sum
+from django.db.models.functions import Coalesce
 
 from apps.ledger import errors
-from apps.ledger.models import Balance, LedgerAccount
+from apps.ledger.models import Balance, Hold, LedgerAccount
 from apps.ledger.queries._accounts import in_branch
-from apps.ledger.rules import AccountType, BalanceAfter, BalanceState
+from apps.ledger.queries._expired_sql import EXPIRED
+from apps.ledger.rules import AccountType, BalanceAfter, BalanceState, HoldStatus
 
+_BALANCES_AT: Final = """
+    WITH {expired}
+    SELECT b.id, b.currency, b.credit_normal, b.status, b.min_available_minor, b.internal,
+           b.posted_debits, b.posted_credits, b.pending_debits - COALESCE(x.debits, 0),
+           b.pending_credits - COALESCE(x.credits, 0), b.version
+      FROM ledger_balance b
+      LEFT JOIN expired x ON x.account_id = b.id
+     WHERE b.organization_id = ANY(%(owners)s) AND b.id = ANY(%(ids)s)
+"""
+_BALANCES: Final = _BALANCES_AT.format(expired=EXPIRED)
 _TRIAL_BALANCE: Final = """
     SELECT a.code, a.type, a.currency, b.posted_debits, b.posted_credits
       FROM ledger_account a
@@ -34,15 +47,21 @@ def has_status(status: str) -> Exists:
     return Exists(_own_balance().filter(status=status))
 
 
-def stands_at_floor(*, is_below: bool = False) -> Exists:
+def stands_at_floor(*, now: datetime, is_below: bool = False) -> Exists:
     """
-    Return the condition of ledger accounts of which nothing more may leave.
+    Return the condition of ledger accounts of which nothing more may leave at `now`.
 
     `is_below` asks for less than the floor, which a CHECK refuses: such a row is a fault.
     """
     lookup = "lt" if is_below else "exact"
-    debit_floor = F("posted_credits") + F("pending_credits") + F("min_available_minor")
-    credit_floor = F("posted_debits") + F("pending_debits") + F("min_available_minor")
+    debit_floor = (
+        F("posted_credits") + F("pending_credits") + F("min_available_minor")
+        - _expired_on("credit_account_id", now)
+    )  # fmt: skip
+    credit_floor = (
+        F("posted_debits") + F("pending_debits") + F("min_available_minor")
+        - _expired_on("debit_account_id", now)
+    )  # fmt: skip
     return Exists(
         _own_balance()
         .filter(min_available_minor__isnull=False)
@@ -51,6 +70,16 @@ def stands_at_floor(*, is_below: bool = False) -> Exists:
             | Q(credit_normal=True, **{f"posted_credits__{lookup}": credit_floor})
         )
     )
+
+
+def _expired_on(side: str, now: datetime) -> Coalesce:
+    """Return what holds reserve on this side of a balance's account whose time is over."""
+    over = Hold.objects.filter(
+        organization_id=OuterRef("organization_id"), status=HoldStatus.OPEN, expires_at__lte=now,
+        **{side: OuterRef("id")},
+    )  # fmt: skip
+    left = over.values(side).annotate(left=Sum(F("amount_minor") - F("captured_minor")))
+    return Coalesce(Subquery(left.values("left")), 0)
 
 
 def _own_balance() -> QuerySet[Balance]:
@@ -89,13 +118,15 @@ class BalanceView:
     metadata: Mapping[str, str]
 
 
-def get_balance(*, organization_id: UUID, account_id: UUID) -> BalanceView:
+def get_balance(
+    *, organization_id: UUID, account_id: UUID, now: datetime | None = None
+) -> BalanceView:
     """
-    Return one account's balance.
+    Return one account's balance, as `list_balances` does.
 
     :raises LedgerAccountNotFound: if the organisation has no such account
     """
-    found = list_balances(organization_id=organization_id, ids=[account_id])
+    found = list_balances(organization_id=organization_id, ids=[account_id], now=now)
     if not found:
         raise errors.LedgerAccountNotFound("There is no such ledger account.")
     return found[0]
@@ -106,25 +137,33 @@ def list_balances(
     organization_id: UUID,
     ids: Sequence[UUID] | None = None,
     code_prefix: str | None = None,
+    now: datetime | None = None,
 ) -> list[BalanceView]:
-    """Return balances in the order of their codes, narrowed to ids or to a branch of the tree."""
+    """
+    Return balances in the order of their codes, narrowed to ids or to a branch of the tree.
+
+    A hold whose time is over at `now` reserves nothing in them, whether or not it was swept. Who
+    shows a balance gives it; without it pending and available are the counters as they stand.
+    """
     accounts = LedgerAccount.objects.filter(organization_id=organization_id)
     if ids is not None:
         accounts = accounts.filter(id__in=ids)
     if code_prefix is not None:
         accounts = accounts.filter(in_branch(code_prefix))
-    by_id = {account.id: account for account in accounts}
-    rows = Balance.objects.filter(organization_id=organization_id, id__in=list(by_id))
-    views = [_view(by_id[row.id], row) for row in rows]
-    return sorted(views, key=lambda view: view.code)
+    return sorted(view_balances(accounts, now=now), key=lambda view: view.code)
 
 
-def balances_now(*, organization_id: UUID, account_ids: Iterable[UUID]) -> tuple[BalanceAfter, ...]:
-    """Return these accounts as they stand, in their order; what a replay answers."""
+def balances_now(
+    *, organization_id: UUID, account_ids: Iterable[UUID], now: datetime | None = None
+) -> tuple[BalanceAfter, ...]:
+    """
+    Return these accounts as they stand, in their order.
+
+    What a replay answers has no `now`: it tells the counters, as the act itself did.
+    """
     ids = list(account_ids)
-    found = {
-        view.account_id: view for view in list_balances(organization_id=organization_id, ids=ids)
-    }
+    views = list_balances(organization_id=organization_id, ids=ids, now=now)
+    found = {view.account_id: view for view in views}
     return tuple(
         BalanceAfter(id_, found[id_].version, found[id_].posted, found[id_].available)
         for id_ in ids
@@ -132,35 +171,37 @@ def balances_now(*, organization_id: UUID, account_ids: Iterable[UUID]) -> tuple
     )
 
 
-def view_balances(accounts: Iterable[LedgerAccount]) -> list[BalanceView]:
-    """Return the balances of these accounts, in their order, in one read; for a page of them."""
+def view_balances(
+    accounts: Iterable[LedgerAccount], *, now: datetime | None = None
+) -> list[BalanceView]:
+    """Return the balances of these accounts, in their order, in one read as of one instant."""
     by_id = {account.id: account for account in accounts}
-    rows = {row.id: row for row in Balance.objects.filter(id__in=list(by_id))}
-    return [_view(account, rows[id_]) for id_, account in by_id.items()]
+    if not by_id:
+        return []
+    values = {
+        "owners": list({account.organization_id for account in by_id.values()}),
+        "ids": list(by_id),
+        "now": now,
+    }
+    with connection.cursor() as cursor:
+        cursor.execute(_BALANCES, values)
+        states = {row[0]: BalanceState(*row) for row in cursor.fetchall()}
+    return [_view(account, states[id_]) for id_, account in by_id.items() if id_ in states]
 
 
-def _view(account: LedgerAccount, row: Balance) -> BalanceView:
-    state = BalanceState(
-        id=row.id,
-        currency=row.currency,
-        credit_normal=row.credit_normal,
-        posted_debits=row.posted_debits,
-        posted_credits=row.posted_credits,
-        pending_debits=row.pending_debits,
-        pending_credits=row.pending_credits,
-    )
+def _view(account: LedgerAccount, state: BalanceState) -> BalanceView:
     return BalanceView(
-        account_id=row.id,
+        account_id=account.id,
         code=account.code,
         type=account.type,
-        currency=row.currency,
-        status=row.status,
-        min_available_minor=row.min_available_minor,
+        currency=state.currency,
+        status=state.status,
+        min_available_minor=state.min_available_minor,
         posted=state.posted,
         pending_out=state.pending_out,
         pending_in=state.pending_in,
         available=state.available,
-        version=row.version,
+        version=state.version,
         metadata=account.metadata,
     )
 

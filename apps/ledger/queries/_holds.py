@@ -1,7 +1,7 @@
 """Holds as they are shown, and an account's balance together with them."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
 
@@ -11,9 +11,8 @@ from apps.core import transactions
 from apps.ledger import errors
 from apps.ledger.models import Balance, Hold, HoldEvent
 from apps.ledger.queries._balances import BalanceView, get_balance
-from apps.ledger.queries._locks import read_expired_holds
 from apps.ledger.queries._search import Window, during
-from apps.ledger.rules import CREDIT_NORMAL, HoldState, HoldStatus
+from apps.ledger.rules import CREDIT_NORMAL, HoldStatus
 
 OPEN_HOLDS_MAX = 1000
 
@@ -133,34 +132,18 @@ def balance_with_holds(
     :raises LedgerAccountNotFound: if the organisation has no such account
     """
     with transactions.snapshot():
-        balance = get_balance(organization_id=organization_id, account_id=account_id)
+        balance = get_balance(organization_id=organization_id, account_id=account_id, now=now)
         rows = Hold.objects.filter(
             organization_id=organization_id, **{_side_of_money(balance): account_id}
         )
         open_ = _in_state(rows, status=HoldStatus.OPEN, now=now).order_by("-id")
         found = [view_hold(row, now=now) for row in open_[: OPEN_HOLDS_MAX + 1]]
-        over = read_expired_holds(
-            organization_id=organization_id, account_ids=[account_id], now=now
-        )
-    shown = _without(balance, list(over.values()))
-    return shown, found[:OPEN_HOLDS_MAX], len(found) > OPEN_HOLDS_MAX
+    return balance, found[:OPEN_HOLDS_MAX], len(found) > OPEN_HOLDS_MAX
 
 
 def _side_of_money(balance: BalanceView) -> str:
     """Return which account of a hold it is whose money is reserved, if it is this one."""
     return "debit_account_id" if balance.type in CREDIT_NORMAL else "credit_account_id"
-
-
-def _without(balance: BalanceView, over: Sequence[HoldState]) -> BalanceView:
-    """Return the balance without what these holds on it reserve."""
-    side = _side_of_money(balance)
-    out = sum(h.remaining_minor for h in over if getattr(h, side) == balance.account_id)
-    return replace(
-        balance,
-        pending_out=balance.pending_out - out,
-        pending_in=balance.pending_in - (sum(h.remaining_minor for h in over) - out),
-        available=balance.available + out,
-    )
 
 
 def view_hold(row: Hold, *, now: datetime) -> HoldView:

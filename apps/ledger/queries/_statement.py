@@ -94,10 +94,10 @@ def get_statement(
     Return a page of an account's statement, oldest first: `since` inclusive, `until` exclusive.
 
     With a `kind` the other lines are left out and the running balance still counts them; a page
-    may then be shorter than `limit` and go on. A place `after` which it goes on may be any: outside
-    of the window it is its nearer end. Opening and closing are those of the whole
-    statement. A closed month's never changes; of an open one, what is posted while a page is read
-    may be among its lines and not yet in its closing balance.
+    may then be shorter than `limit` and go on. A place `after` which it goes on may be any, as the
+    one in a page's address is: outside of the window it is its nearer end. Opening and closing are
+    those of the whole statement. A closed month's never changes; of an open one, what is posted
+    while a page is read may be among its lines and not yet in its closing balance.
 
     :raises LedgerAccountNotFound: if the organisation has no such account
     """

@@ -2,30 +2,36 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from itertools import takewhile
 from typing import Any, Final
 from uuid import UUID
 
 from django.db import connection
 
+from apps.ledger.queries._expired_sql import EXPIRED
+
 SEGMENTS_MAX: Final = 100
 
 # The segments of each asked level by their rank; of a level with too many only the first, and the
 # one that is opened further.
-_LEVELS: Final = """
-    WITH level AS (
+_LEVELS_AT: Final = """
+    WITH {expired}, level AS (
         SELECT * FROM unnest(%(prefixes)s::text[], %(opened)s::text[], %(depths)s::int[],
                              %(after)s::text[]) AS l(prefix, opened, depth, after)
     ), segment AS (
         SELECT l.prefix, l.opened, split_part(a.code, ':', l.depth + 1) AS name, a.currency,
                COUNT(*) AS accounts, SUM(b.posted_debits - b.posted_credits)::bigint AS net,
-               SUM(CASE WHEN b.credit_normal THEN b.pending_debits ELSE b.pending_credits END
+               SUM(CASE WHEN b.credit_normal THEN b.pending_debits - COALESCE(x.debits, 0)
+                        ELSE b.pending_credits - COALESCE(x.credits, 0) END
                    )::bigint AS pending_out,
-               SUM(CASE WHEN b.credit_normal THEN b.pending_credits ELSE b.pending_debits END
+               SUM(CASE WHEN b.credit_normal THEN b.pending_credits - COALESCE(x.credits, 0)
+                        ELSE b.pending_debits - COALESCE(x.debits, 0) END
                    )::bigint AS pending_in,
-               SUM(CASE WHEN b.credit_normal
-                        THEN b.posted_credits - b.posted_debits - b.pending_debits
-                        ELSE b.posted_debits - b.posted_credits - b.pending_credits END
+               SUM(CASE WHEN b.credit_normal THEN b.posted_credits - b.posted_debits
+                             - b.pending_debits + COALESCE(x.debits, 0)
+                        ELSE b.posted_debits - b.posted_credits
+                             - b.pending_credits + COALESCE(x.credits, 0) END
                    )::bigint AS available,
                COUNT(*) FILTER (WHERE split_part(a.code, ':', l.depth + 2) <> '') AS below,
                MIN(a.id::text) FILTER (WHERE split_part(a.code, ':', l.depth + 2) = '') AS leaf,
@@ -35,6 +41,7 @@ _LEVELS: Final = """
            AND (l.prefix = '' OR starts_with(a.code, l.prefix || ':'))
            AND split_part(a.code, ':', l.depth + 1) > l.after
           JOIN ledger_balance b ON b.organization_id = a.organization_id AND b.id = a.id
+          LEFT JOIN expired x ON x.account_id = a.id
          GROUP BY l.prefix, l.opened, name, a.currency
     ), ranked AS (
         SELECT *, dense_rank() OVER (PARTITION BY prefix ORDER BY name) AS rank FROM segment
@@ -44,6 +51,7 @@ _LEVELS: Final = """
       FROM ranked WHERE rank <= %(most)s OR name = opened
      ORDER BY prefix, name, currency
 """
+_LEVELS: Final = _LEVELS_AT.format(expired=EXPIRED)
 
 
 @dataclass(slots=True)
@@ -79,18 +87,26 @@ class Level:
 
 
 def list_levels(
-    *, organization_id: UUID, path: str = "", after: str = "", most: int = SEGMENTS_MAX
+    *,
+    organization_id: UUID,
+    now: datetime,
+    path: str = "",
+    after: str = "",
+    most: int = SEGMENTS_MAX,
 ) -> Mapping[str, Level]:
     """
     Return the level under each step of `path`, from the root (an empty text) on, in one read.
 
     The last level begins after the segment `after`. A branch that is an account and has others
-    below it carries both. A step without a name is none, and ends the path.
+    below it carries both. A step without a name is none, and ends the path. A hold whose time is
+    over at `now` reserves nothing.
     """
     steps = list(takewhile(bool, path.split(":")))
     prefixes = [":".join(steps[:depth]) for depth in range(len(steps) + 1)]
     values: dict[str, Any] = {
         "org": organization_id,
+        "owners": [organization_id],
+        "now": now,
         "prefixes": prefixes,
         "opened": [*steps, ""],
         "depths": list(range(len(prefixes))),

@@ -6,11 +6,10 @@ Amounts are minor units; a debit is positive, a credit negative (ledger.md, sect
 """
 
 from apps.ledger.rules.checks import lowest
+from apps.ledger.rules.draft import touched
 from apps.ledger.rules.engine import (
-    CLOCK_SKEW,
     apply,
     apply_together,
-    touched,
 )
 from apps.ledger.rules.fx import (
     QUOTE_SECONDS_MAX,
@@ -29,6 +28,7 @@ from apps.ledger.rules.monitors import (
     is_beyond,
     measured,
 )
+from apps.ledger.rules.posting import CLOCK_SKEW
 from apps.ledger.rules.shares import (
     WHOLE_BASIS_POINTS,
     split_by_basis_points,

@@ -8,9 +8,9 @@ from apps.core.api.fields import (
     CurrencyField,
     IdField,
     InstantField,
-    StrictSerializer,
     TextField,
 )
+from apps.core.api.shapes import StrictSerializer
 from apps.payments.states import (
     Method,
     PaymentState,

@@ -1,6 +1,6 @@
 """Bank transfers that came in: on a customer's account, or in suspense with the reason."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -117,36 +117,35 @@ def _reference(one: IncomingTransfer) -> str:
 def _to_customer(
     one: IncomingTransfer, account_id: UUID, payment: Payment, dating: Dating
 ) -> Command:
-    return transfer(
-        id_=payment.entry_id,
-        debit_account_id=one.money_account_id,
-        credit_account_id=account_id,
-        amount_minor=one.amount_minor,
-        currency=one.currency,
-        kind="payment.receive",
-        reference=_reference(one),
-        effective_at=dating.effective_at,
-        metadata={"payment": encode_id("pay", payment.id), **dating.metadata},
-    )
+    about = {"payment": encode_id("pay", payment.id)}
+    return _posting(one, account_id, payment.entry_id, "payment.receive", about, dating)
 
 
 def _to_suspense(
     one: IncomingTransfer, account_id: UUID, money: UnmatchedMoney, dating: Dating
 ) -> Command:
+    about = {"bank_line": encode_id("bl", one.bank_line_id), "reason": money.reason}
+    return _posting(one, account_id, money.entry_id, "payment.suspend", about, dating)
+
+
+def _posting(
+    one: IncomingTransfer,
+    account_id: UUID,
+    entry_id: UUID,
+    kind: str,
+    about: Mapping[str, str],
+    dating: Dating,
+) -> Command:
     return transfer(
-        id_=money.entry_id,
+        id_=entry_id,
         debit_account_id=one.money_account_id,
         credit_account_id=account_id,
         amount_minor=one.amount_minor,
         currency=one.currency,
-        kind="payment.suspend",
+        kind=kind,
         reference=_reference(one),
         effective_at=dating.effective_at,
-        metadata={
-            "bank_line": encode_id("bl", one.bank_line_id),
-            "reason": money.reason,
-            **dating.metadata,
-        },
+        metadata={**about, **dating.metadata},
     )
 
 

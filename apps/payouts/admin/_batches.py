@@ -4,18 +4,15 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar, override
 from uuid import UUID
 
-from django import forms
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.safestring import SafeString
 
-from apps.accounts.models import Organization
-from apps.accounts.queries import for_staff
+from apps.accounts import roles
 from apps.core.admin_base import (
     Act,
-    ActForm,
     Filter,
     RecordAdmin,
     Table,
@@ -26,54 +23,19 @@ from apps.core.admin_base import (
 )
 from apps.core.ids import encode_id
 from apps.core.money import format_minor
-from apps.payouts import operations, queries
+from apps.payouts import operations
+from apps.payouts.admin._open_batches import FreezeForm, freeze_is_off, open_batches_table
 from apps.payouts.models import BankFact, PayoutAttempt, PayoutBatch
-from apps.payouts.queries import OpenBatch
 from apps.payouts.states import BatchState
 
 ATTEMPTS_SHOWN = 200
+ANSWERS_SHOWN = 50
+VOID = "payouts.void_batch"
 
 
 def payout_link(payout_id: UUID) -> SafeString:
     """Link to a payout."""
     return cells.row_link("payouts_payout", "po", payout_id)
-
-
-class FreezeForm(ActForm):
-    """Which of the open batches is frozen."""
-
-    batch = forms.ChoiceField(help_text="What is scheduled for one account, rail and day.")
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
-        super().__init__(*args, **kwargs)
-        self.open = open_batches(self.user)
-        field = self.fields["batch"]
-        field.choices = [(_key_text(one), _open_words(one)) for one in self.open]  # type: ignore[attr-defined]  # a choice field
-
-    @override
-    def arguments(self) -> dict[str, Any]:
-        chosen = self.cleaned_data["batch"]
-        return {"key": next(one.key for one in self.open if _key_text(one) == chosen)}
-
-
-def open_batches(user: Any) -> list[OpenBatch]:  # noqa: ANN401  (the signed-in person)
-    """Return what would be frozen now, in the organizations this person may see."""
-    seen = for_staff(Organization.objects.order_by("id"), user)[:20]
-    return [
-        one
-        for organization in seen
-        for one in queries.preview_batches(organization_id=organization.id)
-    ]
-
-
-def _key_text(one: OpenBatch) -> str:
-    key = one.key
-    return f"{key.bank_account_id}/{key.currency}/{key.rail}/{key.execution_date}"
-
-
-def _open_words(one: OpenBatch) -> str:
-    total = format_minor(one.total_minor, one.key.currency)
-    return f"{one.key.execution_date:%d %b %Y} · {one.key.rail} · {one.count} payouts · {total}"
 
 
 def _in_state(*states: BatchState) -> Any:  # noqa: ANN401  (the form of `Act.off`)
@@ -84,6 +46,16 @@ def _in_state(*states: BatchState) -> Any:  # noqa: ANN401  (the form of `Act.of
         return f"It is {batch.state.replace('_', ' ')}; this needs one that is {wanted}."
 
     return off
+
+
+def _void_is_off(batch: PayoutBatch, user: Any) -> str:  # noqa: ANN401  (the signed-in person)
+    if batch.state == BatchState.VOIDED:
+        return "It is voided already."
+    if batch.state not in {BatchState.FROZEN, BatchState.RELEASED}:
+        return "It has a file: somebody may have downloaded it, or the bank may have it."
+    if not roles.may_decide(VOID, roles=user.role_names(), is_verified=user.is_verified):
+        return "It is for a finance approver."
+    return ""
 
 
 def _batch_words(verb: str) -> Any:  # noqa: ANN401  (the form of `Act.label`)
@@ -164,7 +136,7 @@ class PayoutBatchAdmin(RecordAdmin[PayoutBatch]):
             operation=operations.freeze_batch,
             form=FreezeForm,
             label=lambda _none: "Freeze a batch now",
-            off=lambda _none, user: "" if open_batches(user) else "Nothing is scheduled.",
+            off=freeze_is_off,
             done=lambda batch: (
                 f"Frozen: {batch.attempt_count} payouts." if batch else "None was fit to go."
             ),
@@ -199,14 +171,14 @@ class PayoutBatchAdmin(RecordAdmin[PayoutBatch]):
         ),
         Act(
             name="void",
-            capability="payouts.void_batch",
+            capability=VOID,
             operation=operations.void_batch,
             subject="batch_id",
             label=_batch_words("Void"),
-            off=_in_state(BatchState.FROZEN, BatchState.RELEASED, BatchState.EXPORTED),
+            off=_void_is_off,
             done=lambda _batch: "Voided; its payouts are scheduled again.",
             is_dangerous=True,
-            note="Only when it is certain that the bank does not have the file.",
+            note="Only as long as it has no file, which somebody could have sent.",
         ),
     )
 
@@ -247,22 +219,9 @@ class PayoutBatchAdmin(RecordAdmin[PayoutBatch]):
 
     @override
     def list_extra(self, request: HttpRequest) -> dict[str, Any]:
-        scheduled = open_batches(request.user)
-        table = Table(
-            "Not frozen yet",
-            ("Leaves on", "Rail", ">Payouts", ">Sum"),
-            [
-                [
-                    cells.day(one.key.execution_date),
-                    cells.text(one.key.rail),
-                    cells.number(one.count),
-                    cells.amount(one.total_minor, one.key.currency),
-                ]
-                for one in scheduled
-            ],
-            note="What would be in a batch if it were frozen now.",
-        )
-        return {"tables_before": [table] if scheduled else []}
+        freeze = next(act for act in self.acts if act.name == "freeze")
+        table = open_batches_table(request, form_url=self.act_url(freeze, None))
+        return {"tables_before": [table] if table else []}
 
     @override
     def get_tables(self, request: HttpRequest, obj: PayoutBatch) -> list[Table]:
@@ -271,8 +230,11 @@ class PayoutBatchAdmin(RecordAdmin[PayoutBatch]):
         ).order_by("number_in_file")[:ATTEMPTS_SHOWN]
         facts = BankFact.objects.filter(
             organization_id=obj.organization_id, batch_id=obj.id
-        ).order_by("-id")[:20]
-        return [_batch_attempts_table(obj, attempts), _answers_table(obj, facts)]
+        ).order_by("-id")
+        answers = _answers_table(obj, facts[:ANSWERS_SHOWN])
+        if facts[ANSWERS_SHOWN : ANSWERS_SHOWN + 1]:
+            answers.note = f"The newest {ANSWERS_SHOWN}."
+        return [_batch_attempts_table(obj, attempts), answers]
 
 
 def _batch_attempts_table(batch: PayoutBatch, attempts: Iterable[PayoutAttempt]) -> Table:
@@ -292,6 +254,8 @@ def _batch_attempts_table(batch: PayoutBatch, attempts: Iterable[PayoutAttempt])
         ],
         totals=["", "", "", "", "Sum", cells.amount(batch.total_minor, batch.currency)],
         note=f"The first {ATTEMPTS_SHOWN}." if batch.attempt_count > ATTEMPTS_SHOWN else "",
+        more_url=f"{reverse('admin:payouts_payout_changelist')}?batch={batch.id}",
+        more_label="Every payout in it",
     )
 
 

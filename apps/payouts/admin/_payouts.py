@@ -27,8 +27,8 @@ from apps.core.admin_base import (
 from apps.core.ids import encode_id
 from apps.core.money import format_minor
 from apps.payouts import operations, queries
-from apps.payouts.models import Payout
-from apps.payouts.states import CANCELABLE, PayoutState
+from apps.payouts.models import Payout, PayoutAttempt, PayoutBatch
+from apps.payouts.states import CANCELABLE, COOLDOWN, PayoutState
 
 
 class ReleaseForm(ActForm):
@@ -38,9 +38,15 @@ class ReleaseForm(ActForm):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
         super().__init__(*args, **kwargs)
-        reasons = [one for one in self.subject.hold_reasons if one != "cooldown"]
+        reasons = [one for one in self.subject.hold_reasons if one != COOLDOWN]
         field = self.fields["hold_reason"]
         field.choices = [(one, one.replace("_", " ")) for one in reasons]  # type: ignore[attr-defined]  # a choice field
+
+
+def _of_batch(rows: QuerySet[Payout], batch_id: str) -> QuerySet[Payout]:
+    owner = PayoutBatch.objects.filter(id=batch_id).values("organization_id")
+    attempts = PayoutAttempt.objects.filter(organization_id__in=owner, batch_id=batch_id)
+    return rows.filter(id__in=attempts.values("payout_id"))
 
 
 def _cancel_is_off(payout: Payout, _user: Any) -> str:  # noqa: ANN401
@@ -54,7 +60,7 @@ def _cancel_is_off(payout: Payout, _user: Any) -> str:  # noqa: ANN401
 def _release_is_off(payout: Payout, _user: Any) -> str:  # noqa: ANN401
     if payout.state != PayoutState.HELD:
         return "Nothing holds it."
-    if set(payout.hold_reasons) == {"cooldown"}:
+    if set(payout.hold_reasons) == {COOLDOWN}:
         return "Only the cooldown holds it, and that ends by itself."
     return ""
 
@@ -100,6 +106,7 @@ class PayoutAdmin(RecordAdmin[Payout]):
         lists.choice("state", PayoutState.choices),
         lists.exact("currency", "Currency", placeholder="EUR"),
         lists.since("requested_at", "Asked for", now=clock.now),
+        Filter("batch", "Payouts of one batch", _of_batch, is_linked=True),
     )
     acts = (
         Act(

@@ -13,10 +13,10 @@ from apps.core.api.fields import (
     InstantField,
     IntegerField,
     MetadataField,
-    StrictSerializer,
     TextField,
     print_instant,
 )
+from apps.core.api.shapes import StrictSerializer
 from apps.core.ids import encode_id
 from apps.payouts import queries
 from apps.payouts.models import Destination as DestinationRow

@@ -1,5 +1,6 @@
 """Writes of payouts, one module per verb. What other apps and interfaces call is listed here."""
 
+from apps.payouts.operations._line_locks import lock_for_bank_lines
 from apps.payouts.operations._moves import WORK_KIND
 from apps.payouts.operations._progress import SEND_POLICY, register_send_act
 from apps.payouts.operations.destinations import (
@@ -23,7 +24,6 @@ from apps.payouts.operations.holding import (
     set_price,
 )
 from apps.payouts.operations.lines import (
-    lock_for_bank_lines,
     return_from_bank_line,
     settle_from_bank_line,
 )

@@ -10,8 +10,7 @@ from apps.payouts import errors, queries
 from apps.payouts.models import Payout, PayoutPrice
 from apps.payouts.operations._ending import end_all
 from apps.payouts.operations._progress import go_on
-from apps.payouts.operations.requests import COOLDOWN
-from apps.payouts.states import CANCELABLE, PayoutState
+from apps.payouts.states import CANCELABLE, COOLDOWN, PayoutState
 
 
 @transactions.outermost

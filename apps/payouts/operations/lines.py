@@ -1,7 +1,6 @@
 """A booked line of our statement: the only thing that settles a payout, and what returns one."""
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from typing import Final
 from uuid import UUID
@@ -18,14 +17,14 @@ from apps.ledger import operations as ledger
 from apps.ledger import queries as ledger_queries
 from apps.ledger.queries import Dating
 from apps.payouts import queries
-from apps.payouts.models import BankFact, Payout, PayoutAttempt, PayoutBatch
+from apps.payouts.models import BankFact, Payout, PayoutAttempt
 from apps.payouts.operations import _books
 from apps.payouts.operations._books import ReturnSplit
 from apps.payouts.operations._effects import apply_to_destinations
 from apps.payouts.operations._following import close_batch, follow
+from apps.payouts.operations._line_locks import Locked, lock_line, reread
 from apps.payouts.operations._moves import move_attempts
 from apps.payouts.operations.sending import submit
-from apps.payouts.queries import AttemptView
 from apps.payouts.rules import (
     BankLineFact,
     Desk,
@@ -49,19 +48,6 @@ _OUTCOME: Final = {
 }
 
 
-@dataclass(frozen=True)
-class _Locked:
-    """What a line is about: its batch, attempts and payouts, locked and read after."""
-
-    batch: PayoutBatch
-    attempts: Sequence[PayoutAttempt]
-    payouts: dict[UUID, Payout]
-
-    @property
-    def ids(self) -> tuple[UUID, ...]:
-        return tuple(attempt.id for attempt in self.attempts)
-
-
 # --- Settlement ---------------------------------------------------------------------------------
 
 
@@ -75,7 +61,7 @@ def settle_from_bank_line(
     Dr in transit, Cr `fact.money_account_id`. A payout that was still `unknown` is captured and
     settled together. The same line again posts nothing.
     """
-    locked = _lock(organization_id, fact, is_return=False)
+    locked = lock_line(organization_id, fact, is_return=False)
     if locked is None:
         return _answer(organization_id, SETTLEMENT, fact, LineOutcome.UNMATCHED, None, now=now)
     if all(attempt.settled_line_id == fact.bank_line_id for attempt in locked.attempts):
@@ -85,7 +71,7 @@ def settle_from_bank_line(
         return _answer(organization_id, SETTLEMENT, fact, outcome, locked, now=now)
     # The bank booked it, so it has the file, whatever the channel told us.
     submit(locked.batch, actor=actor, now=now)
-    locked = _reread(locked)
+    locked = reread(locked)
     if any(attempt.state not in _WAITING for attempt in locked.attempts):
         outcome = LineOutcome.SUPERSEDED
         return _answer(organization_id, SETTLEMENT, fact, outcome, locked, now=now)
@@ -94,9 +80,7 @@ def settle_from_bank_line(
     return replace(result, entry_ids=entry_ids)
 
 
-def _settle(
-    locked: _Locked, fact: BankLineFact, *, actor: Actor, now: datetime
-) -> tuple[UUID, ...]:
+def _settle(locked: Locked, fact: BankLineFact, *, actor: Actor, now: datetime) -> tuple[UUID, ...]:
     payouts = [locked.payouts[attempt.payout_id] for attempt in locked.attempts]
     books = _books.accounts_of(payouts, now=now)
     dating = _dating(locked.batch.organization_id, fact)
@@ -148,7 +132,7 @@ def return_from_bank_line(
     """
     locked = None
     if fact.end_to_end_id:
-        locked = _lock(organization_id, fact, is_return=True)
+        locked = lock_line(organization_id, fact, is_return=True)
     if locked is None or _is_too_early(locked, fact):
         return _answer(organization_id, RETURN, fact, LineOutcome.UNMATCHED, None, now=now)
     [attempt] = locked.attempts
@@ -168,7 +152,7 @@ def return_from_bank_line(
     return _answer(organization_id, RETURN, fact, outcome, locked, now=now)
 
 
-def _is_too_early(locked: _Locked, fact: BankLineFact) -> bool:
+def _is_too_early(locked: Locked, fact: BankLineFact) -> bool:
     """A line booked before the file was even frozen is about something else."""
     account = banking.get_bank_account(
         organization_id=locked.batch.organization_id, bank_account_id=fact.bank_account_id
@@ -177,9 +161,7 @@ def _is_too_early(locked: _Locked, fact: BankLineFact) -> bool:
     return booked < day_of(instant=locked.batch.frozen_at, zone=account.zone)
 
 
-def _return(
-    locked: _Locked, fact: BankLineFact, *, actor: Actor, now: datetime
-) -> tuple[UUID, ...]:
+def _return(locked: Locked, fact: BankLineFact, *, actor: Actor, now: datetime) -> tuple[UUID, ...]:
     [attempt] = locked.attempts
     payout = locked.payouts[attempt.payout_id]
     books = _books.accounts_of([payout], now=now)
@@ -246,115 +228,7 @@ def _split(
     return ReturnSplit(to_customer=came, to_suspense=0, fee=0)
 
 
-# --- Locking ahead ------------------------------------------------------------------------------
-
-
-@transactions.required
-def lock_for_bank_lines(
-    *,
-    organization_id: UUID,
-    attempts: Collection[AttemptView],
-    batch_ids: Collection[UUID] = (),
-    returned: Collection[UUID] = (),
-) -> None:
-    """
-    Lock all that many lines will need before the first of them is posted.
-
-    The lines name these `attempts`, whole batches (`batch_ids`), and returns of attempts
-    (`returned`). Taken line by line, the second line's batch would be waited for with the first
-    one's balances held: a circle with anybody who goes from batch to balances.
-    """
-    batches = queries.lock_batches(
-        organization_id=organization_id,
-        batch_ids={*batch_ids, *(one.batch_id for one in attempts)},
-    )
-    whole = [
-        batch.id
-        for batch in batches.values()
-        # A file of which nobody knows is taken as sent by its first booked line, all of it.
-        if batch.id in batch_ids or batch.state in {BatchState.EXPORTED, BatchState.UNKNOWN}
-    ]
-    payout_ids = {one.payout_id for one in attempts}
-    payout_ids |= queries.payouts_in_batches(organization_id=organization_id, batch_ids=whole)
-    payouts = queries.lock_payouts(organization_id=organization_id, payout_ids=payout_ids)
-    coming_back = {one.payout_id for one in attempts if one.attempt_id in set(returned)}
-    destination_ids = {payouts[id_].destination_id for id_ in coming_back}
-    if destination_ids:
-        # A return may close its destination, and that cancels what waits to go there.
-        queries.lock_destinations(organization_id=organization_id, destination_ids=destination_ids)
-        queries.lock_payouts_to(organization_id=organization_id, destination_ids=destination_ids)
-
-
-# --- Finding, locking, remembering --------------------------------------------------------------
-
-
-def _lock(organization_id: UUID, fact: BankLineFact, *, is_return: bool) -> _Locked | None:
-    """Return what the line is about, locked; None if it is nobody's, or its sums are others."""
-    if fact.end_to_end_id:
-        return _lock_one(organization_id, fact, is_return=is_return)
-    references = [fact.payment_information_id, fact.message_id]
-    names = [name for name in references if name]
-    found = queries.find_batches(organization_id=organization_id, references=names)
-    for name in names:
-        if name in found:
-            return _lock_whole(organization_id, found[name].batch_id, fact)
-    return None
-
-
-def _lock_one(organization_id: UUID, fact: BankLineFact, *, is_return: bool) -> _Locked | None:
-    view = queries.find_attempt(
-        organization_id=organization_id, end_to_end_id=fact.end_to_end_id or ""
-    )
-    if view is None or view.bank_account_id != fact.bank_account_id:
-        return None
-    locked = _take(organization_id, view.batch_id, [view.payout_id])
-    attempts = [one for one in locked.attempts if one.id == view.attempt_id]
-    return (
-        replace(locked, attempts=attempts) if _fits(attempts, fact, is_return=is_return) else None
-    )
-
-
-def _lock_whole(organization_id: UUID, batch_id: UUID, fact: BankLineFact) -> _Locked | None:
-    attempts = queries.list_batch_attempts(organization_id=organization_id, batch_id=batch_id)
-    locked = _take(organization_id, batch_id, [one.payout_id for one in attempts])
-    # A bank that books a batch as one line books what it did not refuse.
-    paid = [one for one in locked.attempts if one.state != AttemptState.REJECTED]
-    if locked.batch.bank_account_id != fact.bank_account_id or not paid:
-        return None
-    if sum(one.amount_minor for one in paid) != fact.amount_minor:
-        return None
-    same = locked.batch.currency == fact.currency
-    return replace(locked, attempts=paid) if same else None
-
-
-def _fits(attempts: Sequence[PayoutAttempt], fact: BankLineFact, *, is_return: bool) -> bool:
-    """A debit is of exactly the attempt's amount; what comes back may have been charged for."""
-    return all(
-        one.currency == fact.currency and (is_return or one.amount_minor == fact.amount_minor)
-        for one in attempts
-    )
-
-
-def _take(organization_id: UUID, batch_id: UUID, payout_ids: Sequence[UUID]) -> _Locked:
-    # Batch, then payouts: the order in which sender, janitor and inbox wait, too.
-    batch = queries.get_batch_for_update(organization_id=organization_id, batch_id=batch_id)
-    payouts = queries.lock_payouts(organization_id=organization_id, payout_ids=payout_ids)
-    # Only theirs: a day's statement asks once per line, and a batch has ten thousand.
-    attempts = queries.list_batch_attempts(
-        organization_id=organization_id, batch_id=batch_id, payout_ids=list(payouts)
-    )
-    return _Locked(batch=batch, attempts=attempts, payouts=payouts)
-
-
-def _reread(locked: _Locked) -> _Locked:
-    """Return it as it is now, after the whole batch may have been moved."""
-    payouts = queries.lock_payouts(
-        organization_id=locked.batch.organization_id, payout_ids=list(locked.payouts)
-    )
-    attempts = queries.list_attempts_by_id(
-        organization_id=locked.batch.organization_id, attempt_ids=list(locked.ids)
-    )
-    return replace(locked, attempts=attempts, payouts=payouts)
+# --- Remembering --------------------------------------------------------------------------------
 
 
 def _answer(
@@ -362,7 +236,7 @@ def _answer(
     kind: str,
     fact: BankLineFact,
     outcome: LineOutcome,
-    locked: _Locked | None,
+    locked: Locked | None,
     *,
     now: datetime,
 ) -> LineResult:

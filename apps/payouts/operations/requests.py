@@ -24,13 +24,12 @@ from apps.payouts.operations import _books
 from apps.payouts.operations._ending import SUBJECT
 from apps.payouts.operations._moves import move_payouts, publish_all
 from apps.payouts.operations._progress import go_on
-from apps.payouts.states import DestinationState, PayoutState
+from apps.payouts.states import COOLDOWN, DestinationState, PayoutState
 from apps.risk import operations as risk
 
 # Two requests with one external id at once: the loser runs again and finds the winner's.
 transactions.run_again_on_unique("payout_external_id_is_unique")
 
-COOLDOWN: Final = "destination_cooldown"
 DUPLICATE: Final = "duplicate_suspected"
 _RAIL: Final = "sct"
 

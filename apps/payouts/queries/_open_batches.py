@@ -6,7 +6,7 @@ from datetime import date
 from typing import Final
 from uuid import UUID
 
-from django.db.models import Count, Sum
+from django.db.models import Count, QuerySet, Sum
 
 from apps.payouts.models import Payout
 from apps.payouts.states import PayoutState
@@ -54,26 +54,30 @@ def list_batch_keys(*, until: date, organization_id: UUID | None = None) -> Sequ
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenBatch:
-    """A batch that has no row yet: what would be frozen now."""
+    """A batch that has no row yet: what would be frozen now, whose, and from which account."""
 
     key: BatchKey
+    organization: str
+    bank_account: str
     count: int
     total_minor: int
 
 
-def preview_batches(*, organization_id: UUID) -> Sequence[OpenBatch]:
-    """Return the open batches of an organization: scheduled payouts by key, next day first."""
+def preview_batches(*, scheduled: QuerySet[Payout], limit: int) -> Sequence[OpenBatch]:
+    """Return the open batches of those of these payouts that are scheduled, oldest day first."""
     rows = (
-        Payout.objects.filter(organization_id=organization_id, state=PayoutState.SCHEDULED)
-        .values(*_KEY_COLUMNS)
+        scheduled.filter(state=PayoutState.SCHEDULED)
+        .values(*_KEY_COLUMNS, "organization__name", "bank_account__name")
         .annotate(count=Count("id"), total=Sum("amount_minor"))
-        .order_by("execution_date")
+        .order_by("execution_date", *_KEY_COLUMNS[:-1])
     )
     return [
         OpenBatch(
             key=BatchKey(**{name: row[name] for name in _KEY_COLUMNS}),
+            organization=row["organization__name"],
+            bank_account=row["bank_account__name"],
             count=row["count"],
             total_minor=row["total"],
         )
-        for row in rows
+        for row in rows[:limit]
     ]

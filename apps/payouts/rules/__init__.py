@@ -3,7 +3,6 @@
 from apps.payouts.rules.bank_lines import BankLineFact, LineOutcome, LineResult
 from apps.payouts.rules.codes import (
     CODES,
-    GVC_REASONS,
     Desk,
     DestinationEffect,
     Handling,
@@ -36,7 +35,6 @@ from apps.payouts.rules.destinations import (
 
 __all__ = [
     "CODES",
-    "GVC_REASONS",
     "SEPA_COUNTRIES",
     "AttemptPart",
     "BankLineFact",

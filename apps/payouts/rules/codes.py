@@ -106,9 +106,6 @@ CODES: Final[Mapping[str, Handling]] = {
     **_rows("R05 R07 R10 R11 R29", _SENT_BACK),
 }
 
-# German MT940, field 86 subfield ?34 (DFÜ agreement, annex 3). What is not listed goes to staff.
-GVC_REASONS: Final[Mapping[str, str]] = {"903": "AC06", "914": "MS03"}
-
 
 def handling(code: str | None) -> Handling:
     """Return what a reason code asks for; a code nobody mapped goes to the staff queue."""

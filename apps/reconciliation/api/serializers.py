@@ -10,9 +10,9 @@ from apps.core.api.fields import (
     IdField,
     InstantField,
     IntegerField,
-    StrictSerializer,
     TextField,
 )
+from apps.core.api.shapes import StrictSerializer
 from apps.core.ids import encode_id
 from apps.reconciliation.states import (
     BreakKind,

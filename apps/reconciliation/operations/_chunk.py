@@ -109,6 +109,12 @@ class Chunk:
                     # A part that nobody owns has its break: it waits for no other word.
                     self._findings.works[one.line.id].fail(BreakKind.BANK_ONLY)
 
+    def leave_parked(self, lines: Sequence[BankLine]) -> None:
+        """Leave parked lines that matching stumbles over as they are, until their next turn."""
+        for line in lines:
+            self._findings.begin(line)
+            self._findings.works[line.id].fail(PARKED)
+
     def _look_up(self, lines: Sequence[LineUnits]) -> None:
         units = [unit for one in lines for unit in one.units]
         ids = {unit.end_to_end_id for unit in units if unit.end_to_end_id}
@@ -283,6 +289,6 @@ class Chunk:
     def _post_to_suspense(self, line: BankLine) -> None:
         self._findings.works[line.id].entry_id = self._suspense.put(line)
 
-    def record(self) -> None:
+    def record(self, *, turn: int) -> None:
         """Write matches, breaks and what became of the lines, beside their postings."""
-        self._findings.record()
+        self._findings.record(turn=turn)

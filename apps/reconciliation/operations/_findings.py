@@ -138,7 +138,7 @@ class Findings:
             **more,
         )
 
-    def record(self) -> None:
+    def record(self, *, turn: int) -> None:
         """Write matches, breaks and what became of the lines, beside their postings."""
         if not self.works:
             return
@@ -156,6 +156,7 @@ class Findings:
                 )
                 for line_id, one in self.works.items()
             ],
+            turn=turn,
         )
         self._resolve()
 

@@ -16,8 +16,9 @@ from uuid import UUID
 import structlog
 from django.db import InterfaceError, OperationalError
 
+from apps.banking import operations as banking
 from apps.banking import queries as banking_queries
-from apps.banking.models import BankAccount, BankLine, LineQueue
+from apps.banking.models import BankLine, LineQueue
 from apps.core import transactions, work, working
 from apps.core.actors import Actor
 from apps.reconciliation.operations._chunk import Chunk
@@ -25,6 +26,9 @@ from apps.reconciliation.operations._units import units_of
 from apps.reconciliation.rules import PARKED
 
 log = structlog.get_logger("kassa.reconciliation")
+
+# Not one line's fault: the database went away, or the time is over. The account's row tries again.
+_NOBODYS_FAULT: Final = (OperationalError, InterfaceError, working.OutOfTime)
 
 CHUNK: Final = 500
 
@@ -84,8 +88,7 @@ def _step_over(step: Callable[..., Progress], *, ends: float) -> Progress:
     """
     try:
         return step()
-    # Not one line's fault: the database went away. The account's row tries again.
-    except (OperationalError, InterfaceError):
+    except _NOBODYS_FAULT:
         raise
     except Exception:
         log.exception("bank_lines_chunk_failed")
@@ -93,7 +96,7 @@ def _step_over(step: Callable[..., Progress], *, ends: float) -> Progress:
     for _line in range(CHUNK):
         try:
             one = step(limit=1)
-        except (OperationalError, InterfaceError):
+        except _NOBODYS_FAULT:
             raise
         except Exception:
             log.exception("bank_line_not_matched")
@@ -118,10 +121,12 @@ def match_chunk(
     """
     Match and post the account's next lines in one transaction.
 
-    `is_suspending` posts them to suspense without asking whose they are, and tries none again.
+    With no new line left, the next of those parked before are tried again: each once after new
+    lines came, so that none is kept from its turn by others that never match. After the last one
+    the account is done. `is_suspending` posts new lines to suspense without asking whose they are,
+    and leaves parked ones as they are.
 
-    Nothing happens once the lease is lost: another worker has the account. With no line left, lines
-    parked before are tried again, and the account is done.
+    Nothing happens once the lease is lost: another worker has the account.
     """
     queue = work.lock_leased(
         LineQueue, organization_id=organization_id, row_id=queue_id, lease_token=lease_token
@@ -131,26 +136,32 @@ def match_chunk(
     account = banking_queries.get_bank_account(
         organization_id=organization_id, bank_account_id=queue.bank_account_id
     )
+    limit = limit or CHUNK
     lines = banking_queries.list_new_lines(
-        organization_id=organization_id, bank_account_id=account.id, limit=limit or CHUNK
+        organization_id=organization_id, bank_account_id=account.id, limit=limit
     )
     chunk = Chunk(account, actor=actor, now=now)
-    if lines and is_suspending:
-        chunk.suspend(units_of(organization_id, lines))
-    elif lines:
-        chunk.match(units_of(organization_id, lines))
-    else:
-        if not is_suspending:
-            chunk.match_again(_parked(account))
+    if lines:
+        take = chunk.suspend if is_suspending else chunk.match
+        take(units_of(organization_id, lines))
+        chunk.record(turn=queue.turn)
+        banking.begin_turn(queue)
+        return Progress(matched=chunk.matched, in_suspense=chunk.in_suspense)
+    parked = _parked(queue, limit=limit)
+    try_again = chunk.leave_parked if is_suspending else chunk.match_again
+    try_again(parked)
+    chunk.record(turn=queue.turn)
+    is_done = len(parked) < limit
+    if is_done:
         work.mark_done(queue)
-    chunk.record()
-    return Progress(matched=chunk.matched, in_suspense=chunk.in_suspense, is_done=not lines)
+    return Progress(matched=chunk.matched, in_suspense=chunk.in_suspense, is_done=is_done)
 
 
-def _parked(account: BankAccount) -> list[BankLine]:
+def _parked(queue: LineQueue, *, limit: int) -> list[BankLine]:
     return banking_queries.list_lines_in_suspense(
-        organization_id=account.organization_id,
-        bank_account_id=account.id,
+        organization_id=queue.organization_id,
+        bank_account_id=queue.bank_account_id,
         reason=PARKED,
-        limit=CHUNK,
+        turn=queue.turn,
+        limit=limit,
     )

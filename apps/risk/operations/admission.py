@@ -161,28 +161,6 @@ def _writer(
 
 
 @transactions.required
-def record_fact_state(
-    *,
-    organization_id: UUID,
-    subject_type: str,
-    subject_id: UUID,
-    state: FactState,
-    returned_minor: int = 0,
-) -> None:
-    """
-    Follow an act's state in the transaction of its own change; the same state twice is nothing.
-
-    `returned_minor` is what came back in all, in minor units.
-    """
-    record_fact_states(
-        organization_id=organization_id,
-        subject_type=subject_type,
-        returned={subject_id: returned_minor},
-        state=state,
-    )
-
-
-@transactions.required
 def record_fact_states(
     *,
     organization_id: UUID,
@@ -191,9 +169,10 @@ def record_fact_states(
     state: FactState,
 ) -> None:
     """
-    Move the facts of many subjects (the keys) to one state; a fact already further stays.
+    Follow acts (the keys) to one state in the transaction of their change; what is further stays.
 
-    The values are what came back of each, in minor units; 0 where nothing did.
+    The values are what came back of each in all, in minor units; 0 where nothing did. The same
+    state twice is nothing.
     """
     before = [old.value for old, news in FACT_MOVES.items() if state in news]
     facts = Fact.objects.filter(organization_id=organization_id, subject_type=subject_type)

@@ -1,6 +1,6 @@
 """Pure decisions of risk: no Django, database, clock or network."""
 
-from apps.risk.rules.facts import COUNTED, FACT_MOVES, FactState, Outcome, most_severe
+from apps.risk.rules.facts import COUNTED, FACT_MOVES, FactState, Outcome
 from apps.risk.rules.limits import (
     LimitCheck,
     LimitTerms,
@@ -26,6 +26,5 @@ __all__ = [
     "binding",
     "check",
     "explain",
-    "most_severe",
     "window_at",
 ]

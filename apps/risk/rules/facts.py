@@ -26,14 +26,9 @@ COUNTED: Final = (FactState.OPEN, FactState.DONE, FactState.RETURNED)
 
 
 class Outcome(StrEnum):
-    """What risk says, mildest first; the most severe of all sources wins."""
+    """What risk says, mildest first."""
 
     APPROVE = "approve"
     REVIEW = "review"
     BLOCK_AND_REVIEW = "block_and_review"
     DECLINE = "decline"
-
-
-def most_severe(*outcomes: Outcome) -> Outcome:
-    """Return the most severe outcome; approve if there is none."""
-    return max(outcomes, key=list(Outcome).index, default=Outcome.APPROVE)

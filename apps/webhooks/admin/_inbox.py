@@ -25,12 +25,13 @@ from apps.core.admin_base import (
     zone_of,
 )
 from apps.core.ids import encode_id
-from apps.webhooks import operations
+from apps.webhooks import operations, queries, registry
 from apps.webhooks.models import InboundEvent, ProviderConnection, RefusedCall
 from apps.webhooks.rules.inbound import KEY_LENGTH_MAX
 from apps.webhooks.states import INBOUND_WAITS, InboundOutcome
 
 ROWS_SHOWN = 20
+_COUNTED_MAX = operations.RELEASED_AT_ONCE + 1
 _DAYS_SHOWN = timedelta(days=30)
 
 
@@ -165,6 +166,45 @@ def _printed(connection: ProviderConnection) -> str:
     return encode_id("pvc", connection.pk)
 
 
+def _releasable(connection: ProviderConnection) -> dict[str, int]:
+    """Return how many events were ignored of each type that is handled by now."""
+    return queries.count_ignored(
+        connection=connection,
+        types=registry.list_handled_types(connection.provider),
+        number_max=_COUNTED_MAX,
+    )
+
+
+class ReleaseForm(ActForm):
+    """Which of the types that were ignored is worked now."""
+
+    type = forms.ChoiceField()
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
+        super().__init__(*args, **kwargs)
+        field: Any = self.fields["type"]
+        field.choices = [
+            (type_, f"{type_}: {_counted(number)}")
+            for type_, number in _releasable(self.subject).items()
+        ]
+
+
+def _counted(number: int) -> str:
+    return f"{number - 1:,}+" if number == _COUNTED_MAX else f"{number:,}"
+
+
+def _release_is_off(connection: ProviderConnection, _user: Any) -> str:  # noqa: ANN401
+    return "" if _releasable(connection) else "Nothing was ignored that is handled by now."
+
+
+def _released(number: int) -> str:
+    if not number:
+        return "Nothing of this type was left to release."
+    many = "event is" if number == 1 else "events are"
+    more = " There may be more: look again." if number == operations.RELEASED_AT_ONCE else ""
+    return f"{number:,} {many} due now, and worked by rank.{more}"
+
+
 @admin.register(ProviderConnection)
 class ProviderConnectionAdmin(RecordAdmin[ProviderConnection]):
     """Who may tell an organization what happened, and how many calls were not believed."""
@@ -177,6 +217,23 @@ class ProviderConnectionAdmin(RecordAdmin[ProviderConnection]):
     search_hint = "pvc_…"
     list_display = ("id", "name", "provider", "organization", "last_event", "created_at")
     facts = ("id", "name", "provider", "organization", "hook", "last_event", "created_at")
+    acts = (
+        Act(
+            name="release",
+            capability="core.requeue_work",
+            operation=operations.release_ignored_events,
+            form=ReleaseForm,
+            subject="connection_id",
+            label=lambda _connection: "Work what was ignored",
+            off=_release_is_off,
+            done=_released,
+            presets=("Events of this type are handled since the last release.",),
+            note=(
+                "What came before anybody handled its type is worked as if it came now, by rank:"
+                " what its object has passed already has no effect."
+            ),
+        ),
+    )
 
     @override
     def get_queryset(self, request: HttpRequest) -> QuerySet[ProviderConnection]:

@@ -9,10 +9,10 @@ from apps.core.api.fields import (
     IdField,
     InstantField,
     IntegerField,
-    StrictSerializer,
     TextField,
     TruthField,
 )
+from apps.core.api.shapes import StrictSerializer
 from apps.webhooks import operations
 from apps.webhooks.models import LANES_DEFAULT, LANES_MAX, WebhookEndpoint
 from apps.webhooks.rules.targets import URL_LENGTH_MAX

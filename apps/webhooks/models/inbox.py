@@ -12,7 +12,7 @@ from apps.core.tenancy import OrganizationOwned, OwnedForeignKey
 from apps.core.triggers import Guard, body, frozen_columns, moves_only, never_deleted
 from apps.core.work import WorkRow, WorkState, work_indexes
 from apps.webhooks.rules.inbound import EVENT_ID_LENGTH_MAX, KEY_LENGTH_MAX, TYPE_LENGTH_MAX
-from apps.webhooks.states import INBOUND_FINAL, INBOUND_MOVES, INBOUND_WAITS, InboundOutcome
+from apps.webhooks.states import INBOUND_DONE, INBOUND_MOVES, INBOUND_WAITS, InboundOutcome
 
 
 class ProviderConnection(OrganizationOwned):
@@ -126,6 +126,12 @@ class InboundEvent(WorkRow, OrganizationOwned):
                 fields=["organization", "effect_id"],
                 condition=Q(outcome=InboundOutcome.APPLIED),
             ),
+            # What a handler that comes later can still work.
+            models.Index(
+                name="inbound_event_ignored",
+                fields=["organization", "connection", "type", "id"],
+                condition=Q(outcome=InboundOutcome.IGNORED, sealed_body__isnull=False),
+            ),
             models.Index(
                 name="inbound_event_with_a_body",
                 fields=["received_at"],
@@ -139,7 +145,7 @@ class InboundEvent(WorkRow, OrganizationOwned):
             ),
             models.CheckConstraint(
                 name="inbound_event_is_done_only_with_an_outcome",
-                condition=~Q(state=WorkState.DONE) | Q(outcome__in=INBOUND_FINAL),
+                condition=~Q(state=WorkState.DONE) | Q(outcome__in=INBOUND_DONE),
             ),
             models.CheckConstraint(
                 name="inbound_event_is_given_up_only_unmatched",
@@ -153,6 +159,13 @@ class InboundEvent(WorkRow, OrganizationOwned):
         ]
         triggers = [
             moves_only("inbound_event_moves", column="outcome", moves=INBOUND_MOVES),
+            Guard(
+                name="inbound_event_is_released_to_be_worked",
+                level=pgtrigger.Row,
+                when=pgtrigger.Before,
+                operation=pgtrigger.UpdateOf("outcome"),
+                func=body(apps.webhooks.__file__, "inbound_event_is_released_to_be_worked"),
+            ),
             frozen_columns(
                 "inbound_event_is_what_was_told",
                 columns=[

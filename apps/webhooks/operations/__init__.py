@@ -23,6 +23,7 @@ from apps.webhooks.operations._inbox import (
     match_parked,
     receive_event,
     work_event,
+    work_events,
 )
 from apps.webhooks.operations._keeping import (
     PURGED_AT_ONCE,
@@ -32,6 +33,7 @@ from apps.webhooks.operations._keeping import (
 from apps.webhooks.operations._lanes import FAULT_SECONDS, put_lane_off
 from apps.webhooks.operations._opening import LaneWork, Owed, Seen, open_lane
 from apps.webhooks.operations._recording import Recorded, record_attempts
+from apps.webhooks.operations._releasing import RELEASED_AT_ONCE, release_ignored_events
 from apps.webhooks.operations._replays import replay_delivery, replay_failed
 from apps.webhooks.operations._retention import purge_deliveries
 from apps.webhooks.operations._shared import LANE_KIND, SLOW_LANE_KIND
@@ -50,6 +52,7 @@ __all__ = [
     "LANE_KIND",
     "OVERLAP_SECONDS_DEFAULT",
     "PURGED_AT_ONCE",
+    "RELEASED_AT_ONCE",
     "SLOW_LANE_KIND",
     "EndpointTerms",
     "LaneWork",
@@ -78,6 +81,7 @@ __all__ = [
     "put_lane_off",
     "receive_event",
     "record_attempts",
+    "release_ignored_events",
     "replace_provider_secret",
     "replay_delivery",
     "replay_failed",
@@ -86,4 +90,5 @@ __all__ = [
     "verify_message",
     "wake_endpoint",
     "work_event",
+    "work_events",
 ]

@@ -4,21 +4,35 @@ The inbox: what a provider told is kept once, and then worked by rank, never by 
 Locks are taken in one order: the event's row, then what its handler locks.
 """
 
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from functools import partial
+from typing import Final
 from uuid import UUID
 
 import structlog
 from django.db.models.functions import Now
 
 from apps.accounts import queries as accounts
-from apps.core import audit, encryption, idempotency, transactions, work
+from apps.core import (
+    audit,
+    context,
+    counters,
+    encryption,
+    idempotency,
+    statements,
+    transactions,
+    work,
+)
 from apps.core.actors import Actor
+from apps.core.events import Event
 from apps.core.ids import new_id
 from apps.webhooks import queries, registry
 from apps.webhooks.errors import InboundBodyGone, InboundEventSettled, InboundObjectNotFound
 from apps.webhooks.models import InboundEvent, ProviderConnection
-from apps.webhooks.registry import InboundHandler, InboundMessage, Standing
+from apps.webhooks.registry import InboundMessage
 from apps.webhooks.rules import inbound
 from apps.webhooks.rules.inbound import Reading
 from apps.webhooks.states import INBOUND_WAITS, InboundOutcome
@@ -30,6 +44,25 @@ INBOUND_KIND: Final = "webhooks.inbound"
 BODY_COLUMN: Final = "webhooks_inboundevent.sealed_body"
 # Any byte is one character of it and comes back as it was.
 _BYTES: Final = "latin-1"
+_DECIDED: Final = counters.Counter(
+    "kassa_inbound_events_total",
+    "Looks at events of providers, by what came of them.",
+    ("outcome",),
+)
+# How long events that share a transaction may keep it; those that are left are worked one by one.
+_SHARED_SECONDS_MAX: Final = 5.0
+# The rows are locked. What a handler published goes in with the same trip, and with COMMIT.
+_FINISH: Final = """
+    UPDATE webhooks_inboundevent AS event
+       SET state = 'done', lapses = 0, last_error_code = '', lease_until = NULL, lease_token = NULL,
+           outcome = decided.outcome, decided_at = %(now)s, rank = decided.rank::int,
+           effect_type = decided.effect_type, effect_id = decided.effect_id,
+           effect_sequence = decided.effect_sequence::bigint
+      FROM unnest(%(ids)s::uuid[], %(outcomes)s::text[], %(ranks)s::text[],
+                  %(types)s::text[], %(effects)s::text[], %(sequences)s::text[])
+           AS decided(id, outcome, rank, effect_type, effect_id, effect_sequence)
+     WHERE event.organization_id = %(org)s AND event.id = decided.id
+"""
 
 
 @transactions.outermost
@@ -54,6 +87,7 @@ def receive_event(
             connection.organization_id, BODY_COLUMN, id_, body.decode(_BYTES)
         ),
         received_at=now,
+        traceparent=context.current().traceparent,
     )
     InboundEvent.objects.bulk_create([event], ignore_conflicts=True)
     work.nudge(INBOUND_KIND)
@@ -72,22 +106,44 @@ def work_event(*, claimed: InboundEvent, actor: Actor, now: datetime) -> None:
     if registry.find_provider(event.provider) is None:
         work.mark_undeclared(event, error_code="provider_unknown")
         return
-    handler = registry.find_handler(provider=event.provider, type=event.type)
-    if handler is None:
-        _decide(event, InboundOutcome.IGNORED, now=now)
-        work.mark_done(event)
-        return
     if event.sealed_body is None:
         # Released after its time: nobody can read any more what it says.
         work.mark_failed(event, error_code="body_gone")
         return
-    message = _message(event, actor=actor, now=now)
-    standing = handler.lock(message)
-    if standing is None:
+    decided = _settle(event, actor=actor, now=now)
+    if decided is None:
         _wait(event, now=now)
         return
-    _settle(event, handler, standing, message)
-    work.mark_done(event)
+    _finish(event.organization_id, [decided], now=now)
+
+
+@transactions.outermost
+def work_events(
+    *, claimed: Sequence[InboundEvent], actor: Actor, now: datetime
+) -> list[InboundEvent]:
+    """
+    Do what leased events of one organization ask for, all in one transaction.
+
+    Return those that are left, to be worked one by one: whose object nobody knows, and for which
+    there was no time. What a handler raises undoes all of it.
+    """
+    ends = time.monotonic() + _SHARED_SECONDS_MAX
+    decided, left = [], []
+    # By their objects: of two such transactions one waits for the other, and not each for both.
+    events = work.lock_all_leased(InboundEvent, claimed)
+    for event in sorted(events, key=lambda each: (each.object_key, each.id)):
+        made = None
+        is_known = registry.find_provider(event.provider) is not None
+        if is_known and event.sealed_body is not None and time.monotonic() < ends:
+            with context.in_trace(event.traceparent):
+                made = _settle(event, actor=actor, now=now)
+        if made is None:
+            left.append(event)
+        else:
+            decided.append(made)
+    if decided:
+        _finish(events[0].organization_id, decided, now=now)
+    return left
 
 
 @transactions.outermost
@@ -129,12 +185,11 @@ def link_event(
     event.save(update_fields=["linked_key"])
     # As if it were released and a worker had it; whoever has leased it finds it done.
     work.mark_released(event)
-    message = _message(event, actor=actor, now=now)
-    standing = handler.lock(message)
-    if standing is None:
+    decided = _settle(event, actor=actor, now=now)
+    if decided is None:
         raise InboundObjectNotFound("There is nothing of this name that it could be about.")
-    _settle(event, handler, standing, message)
-    work.mark_done(event)
+    _finish(organization_id, [decided], now=now)
+    event.refresh_from_db()
     audit.record(LINK, event, actor=actor, reason=reason, before=before, after=_standing(event))
     return event
 
@@ -189,23 +244,54 @@ def _message(event: InboundEvent, *, actor: Actor, now: datetime) -> InboundMess
     )
 
 
-def _settle(
-    event: InboundEvent, handler: InboundHandler, standing: Standing, message: InboundMessage
-) -> None:
-    """Apply a forward transition; anything else is kept without effect."""
+@dataclass(frozen=True, slots=True)
+class _Decided:
+    """What becomes of an event, and the event of ours that tells its effect."""
+
+    id: UUID
+    outcome: InboundOutcome
+    rank: int | None = None
+    effect: Event | None = None
+
+
+def _settle(event: InboundEvent, *, actor: Actor, now: datetime) -> _Decided | None:
+    """
+    Apply a forward transition, its effect before this returns; anything else is without effect.
+
+    None if nobody knows the object.
+    """
+    handler = registry.find_handler(provider=event.provider, type=event.type)
+    if handler is None:
+        return _Decided(event.id, InboundOutcome.IGNORED)
+    message = _message(event, actor=actor, now=now)
+    standing = handler.lock(message)
+    if standing is None:
+        return None
     rank = handler.rank_of(message)
     if not inbound.is_forward(rank=rank, standing=standing.rank, is_final=standing.is_final):
-        _decide(event, InboundOutcome.SUPERSEDED, now=message.now, rank=rank)
-        return
+        return _Decided(event.id, InboundOutcome.SUPERSEDED, rank)
     told = handler.apply(standing.subject, message)
-    _decide(
-        event,
-        InboundOutcome.APPLIED,
-        now=message.now,
-        rank=rank,
-        effect_type=told.aggregate_type,
-        effect_id=told.aggregate_id,
-        effect_sequence=told.sequence,
+    return _Decided(event.id, InboundOutcome.APPLIED, rank, told)
+
+
+def _finish(organization_id: UUID, decided: Sequence[_Decided], *, now: datetime) -> None:
+    """Record what became of locked events, and that they are done."""
+    transactions.on_commit(partial(_count, [each.outcome for each in decided]))
+    ranks, effects = [each.rank for each in decided], [each.effect for each in decided]
+    statements.send(
+        _FINISH,
+        {
+            "org": organization_id,
+            "now": now,
+            "ids": statements.uuids([each.id for each in decided]),
+            "outcomes": statements.texts([each.outcome.value for each in decided]),
+            "ranks": statements.texts([None if rank is None else str(rank) for rank in ranks]),
+            "types": statements.texts([told.aggregate_type if told else "" for told in effects]),
+            "effects": statements.texts([told.aggregate_id if told else "" for told in effects]),
+            "sequences": statements.texts(
+                [str(told.sequence) if told else None for told in effects]
+            ),
+        },
     )
 
 
@@ -229,14 +315,12 @@ def _standing(event: InboundEvent) -> dict[str, object]:
     }
 
 
-def _decide(
-    event: InboundEvent,
-    outcome: InboundOutcome,
-    *,
-    now: datetime,
-    **more: Any,  # noqa: ANN401 - columns of the row
-) -> None:
-    values = {"outcome": outcome, "decided_at": now, **more}
-    for name, value in values.items():
-        setattr(event, name, value)
-    event.save(update_fields=list(values))
+def _decide(event: InboundEvent, outcome: InboundOutcome, *, now: datetime) -> None:
+    event.outcome, event.decided_at = outcome, now
+    event.save(update_fields=["outcome", "decided_at"])
+    transactions.on_commit(partial(_count, [outcome]))
+
+
+def _count(outcomes: Sequence[InboundOutcome]) -> None:
+    for outcome in outcomes:
+        _DECIDED.add(outcome=outcome.value)

@@ -26,7 +26,9 @@ def purge_inbound_bodies() -> int:
         sealed_body__isnull=False, received_at__lt=Now() - _BODY_KEPT, state__in=_SETTLED
     )
     ids = list(over.order_by("received_at").values_list("id", flat=True)[:PURGED_AT_ONCE])
-    return InboundEvent.objects.filter(id__in=ids).update(sealed_body=None)
+    # One of them may have been released since: the row that was waited for is looked at again.
+    settled = InboundEvent.objects.filter(id__in=ids, state__in=_SETTLED)
+    return settled.update(sealed_body=None)
 
 
 @transactions.outermost
@@ -38,4 +40,4 @@ def purge_inbound_events(*, now: datetime) -> int:
         id__lt=beyond, received_at__lt=Now() - _KEY_KEPT, state__in=_SETTLED
     )
     ids = list(over.order_by("id").values_list("id", flat=True)[:PURGED_AT_ONCE])
-    return InboundEvent.objects.filter(id__in=ids).delete()[0]
+    return InboundEvent.objects.filter(id__in=ids, state__in=_SETTLED).delete()[0]

@@ -37,10 +37,13 @@ from apps.webhooks.queries._endpoints import (
 )
 from apps.webhooks.queries._feed import BATCH_END, FeedPage, FeedPlace, get_event, read_feed
 from apps.webhooks.queries._inbox import (
+    count_ignored,
     find_provider_connection,
     get_connection_for_update,
     get_inbound_event_for_update,
+    list_provider_connections,
     list_provider_secrets,
+    lock_ignored,
     lock_waiting_events,
 )
 from apps.webhooks.queries._lanes import (
@@ -75,6 +78,7 @@ __all__ = [
     "Sealed",
     "Standing",
     "count_failed_events",
+    "count_ignored",
     "count_latest",
     "find_change_for_update",
     "find_next_due",
@@ -99,6 +103,7 @@ __all__ = [
     "list_due_lanes",
     "list_endpoints",
     "list_footings",
+    "list_provider_connections",
     "list_provider_secrets",
     "list_public_event_types",
     "list_recent_durations_ms",
@@ -108,6 +113,7 @@ __all__ = [
     "lock_endpoints",
     "lock_failed_since",
     "lock_for_record",
+    "lock_ignored",
     "lock_lanes",
     "lock_lanes_of",
     "lock_open_deliveries",

@@ -1,13 +1,15 @@
 """What providers told us, and what it is verified by."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 
 from apps.core import work
 from apps.webhooks.errors import ConnectionNotFound, InboundEventNotFound
 from apps.webhooks.models import InboundEvent, ProviderConnection, ProviderSecret
+from apps.webhooks.states import InboundOutcome
 
 
 def find_provider_connection(*, provider: str, connection_id: UUID) -> ProviderConnection | None:
@@ -70,3 +72,36 @@ def get_inbound_event_for_update(*, organization_id: UUID, inbound_event_id: UUI
     if found is None:
         raise InboundEventNotFound("No such event of a provider.")
     return found
+
+
+def list_provider_connections() -> list[ProviderConnection]:
+    """Return every organization's connections: for the shell, which asks for no right."""
+    return list(ProviderConnection.objects.order_by("organization_id", "id"))
+
+
+def count_ignored(
+    *, connection: ProviderConnection, types: Sequence[str], number_max: int
+) -> dict[str, int]:
+    """
+    Return how many events of each of these types were ignored and can still be worked.
+
+    Types without one are left out, and of none more than `number_max` are counted.
+    """
+    found = {type_: _ignored(connection, type_)[:number_max].count() for type_ in types}
+    return {type_: number for type_, number in found.items() if number}
+
+
+def lock_ignored(*, connection: ProviderConnection, type: str, limit: int) -> list[UUID]:  # noqa: A002
+    """Return the ids of ignored events of a type that can still be worked, oldest first, locked."""
+    rows = _ignored(connection, type).order_by("id").select_for_update(no_key=True)
+    return list(rows.values_list("id", flat=True)[:limit])
+
+
+def _ignored(connection: ProviderConnection, type_: str) -> QuerySet[InboundEvent]:
+    return InboundEvent.objects.filter(
+        organization_id=connection.organization_id,
+        connection=connection,
+        type=type_,
+        outcome=InboundOutcome.IGNORED,
+        sealed_body__isnull=False,
+    )

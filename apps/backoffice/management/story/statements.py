@@ -16,7 +16,6 @@ from apps.banking.formats.values import CamtFile
 from apps.core.money import decimal_text
 
 OWN_IBAN = "DE89370400440532013000"
-OWN_CURRENCY = "EUR"
 
 
 @dataclass(frozen=True, slots=True)

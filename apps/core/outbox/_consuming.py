@@ -1,0 +1,240 @@
+"""Consumers are given what was committed: each event's effect and its `done` commit together."""
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+from uuid import UUID
+
+from django.db import InterfaceError, OperationalError
+
+from apps.core import clock, context, failpoints, queries, transactions, work, working
+from apps.core.failpoints import Failpoint
+from apps.core.ids import made_at
+from apps.core.models import EventWork, OutboxEvent
+from apps.core.working import Worker
+
+CONSUME_KIND: Final = "core.consume"
+# Of the relay and of consumers, whose transactions take a second or two: deliveries wait for both,
+# so a dead worker's rows are with another sooner than those of other kinds.
+HARD_SECONDS: Final = 30
+# What a consumer is given in one transaction. That is over in a second or two, also where each
+# event is owed to the sixteen endpoints of an organisation.
+_EVENTS_MAX: Final = 250
+# An ordered consumer's row looks again after this, later after as long as it has waited, so that
+# each time doubles it, up to half a minute.
+_WAIT_SECONDS: Final = 0.2
+_WAIT_SECONDS_MAX: Final = 30.0
+
+type Handler = Callable[[UUID, Sequence[OutboxEvent]], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Consumer:
+    """Who is given committed events, and whether those of one aggregate must come in order."""
+
+    handler: Handler
+    ordered: bool = False
+
+
+_consumers: dict[str, Consumer] = {}
+
+
+def register_consumer(*, name: str, handler: Handler, ordered: bool = False) -> None:
+    """
+    Have `handler(organization_id, events)` called with committed batches' public events.
+
+    It runs inside a transaction, with at most 250 events, of one batch or of several, each batch's
+    in order; its effect commits together with the note that they are worked. It may be called again
+    after a crash, must accept batches in any order, and what it failed at twice it gets event by
+    event. It sees what is relayed from now on, not the past. What it publishes names the event that
+    led to it; if it was given several, it says `with context.because_of(...)` which one.
+
+    An `ordered` consumer gets an event only after every earlier one of its aggregate: one that
+    fails holds back those after it, and nothing else, until it is quarantined.
+    """
+    _consumers[name] = Consumer(handler, ordered=ordered)
+
+
+def consumer_names() -> list[str]:
+    """Return who is given what is relayed from now on."""
+    return list(_consumers)
+
+
+def consume(*, limit: int | None = None) -> int:
+    """
+    Work due batches for their consumers; a consumer that fails delays only its own row.
+
+    Of a large batch one portion is worked; the rest takes its turn among all that is due.
+    """
+    return working.work_due(CONSUMING, limit=limit)
+
+
+def _consume_row(row: EventWork) -> None:
+    consumer = _consumers.get(row.consumer)
+    if consumer is None:
+        work.mark_undeclared(row, error_code="consumer_unknown")
+        return
+    portion = _portion(row)
+    waiting = _waiting(row, portion) if consumer.ordered else []
+    if waiting and portion.is_last and len(waiting) == len(portion.events):
+        waited = (clock.now() - made_at(row.id)).total_seconds()
+        delay = min(max(waited, _WAIT_SECONDS), _WAIT_SECONDS_MAX)
+        work.mark_waiting(row, error_code="waits_for_earlier", delay_seconds=delay)
+        return
+    _work(row, consumer, portion, waiting)
+
+
+def _alike(row: EventWork) -> Hashable:
+    """Return what rows have in common that may be worked together: all of it is to be tried."""
+    is_whole = row.ordinal is None and not row.next_ordinal
+    is_untried = row.attempts == 1 and not row.lapses
+    return (row.organization_id, row.consumer) if is_whole and is_untried else None
+
+
+@transactions.outermost
+def _consume_together(claimed: list[EventWork]) -> list[EventWork]:
+    """
+    Give a consumer the events of many small batches at once; return the rows that it left.
+
+    What busy organizations owe is mostly batches of one event, each of which would cost a
+    transaction. If one of the events is poison nothing of this is done, and each row is worked for
+    itself.
+    """
+    consumer = _consumers.get(claimed[0].consumer)
+    rows = {row.batch_id: row for row in work.lock_all_leased(EventWork, claimed)}
+    if consumer is None or not rows:
+        return list(rows.values())
+    batches: Mapping[UUID, Sequence[OutboxEvent]] = queries.list_whole_batches(
+        organization_id=claimed[0].organization_id, batch_ids=list(rows), events_max=_EVENTS_MAX
+    )
+    if consumer.ordered:
+        batches = _free(rows, batches)
+    if batches:
+        events = [event for batch in batches.values() for event in batch]
+        _hand_over(consumer, events)
+        work.mark_all_done(EventWork, [rows.pop(batch_id) for batch_id in batches])
+    return list(rows.values())
+
+
+def _free(
+    rows: Mapping[UUID, EventWork], batches: Mapping[UUID, Sequence[OutboxEvent]]
+) -> dict[UUID, Sequence[OutboxEvent]]:
+    """Return the batches in which nothing waits for what is earlier, and not in these before it."""
+    waiting = queries.list_waiting(
+        rows=[rows[batch_id] for batch_id in batches],
+        events=[event for batch in batches.values() for event in batch],
+    )
+    held: set[tuple[str, str]] = set()
+    free = {}
+    for batch_id, batch in batches.items():
+        about = {(event.aggregate_type, event.aggregate_id) for event in batch}
+        # A batch that is left is worked after these: so nothing that is later may go before it.
+        if held & about or any(event.id in waiting for event in batch):
+            held |= about
+        else:
+            free[batch_id] = batch
+    return free
+
+
+def _work(
+    row: EventWork, consumer: Consumer, portion: "_Portion", waiting: Sequence[OutboxEvent]
+) -> None:
+    """Hand over what need not wait; the rest gets rows of its own, and holds up nothing else."""
+    apart = {event.ordinal for event in waiting}
+    ready = [event for event in portion.events if event.ordinal not in apart]
+    if waiting:
+        _set_apart(row, waiting)
+    if ready:
+        _hand_over(consumer, ready)
+    _move_on(row, portion)
+
+
+def _hand_over(consumer: Consumer, events: Sequence[OutboxEvent]) -> None:
+    """Have the consumer work events of one organization; they lead to what it publishes."""
+    causes = [context.Cause(event.id, event.traceparent) for event in events]
+    with context.because_of(*causes):
+        consumer.handler(events[0].organization_id, events)
+        failpoints.reach(Failpoint.OUTBOX_CONSUMED)
+
+
+def _waiting(row: EventWork, portion: "_Portion") -> list[OutboxEvent]:
+    """Return the events of the portion that wait for an earlier one of their aggregate."""
+    # Rows are made in the order of positions and done in the transaction of their effect: what is
+    # not seen as open here was worked before, whoever worked it.
+    waiting = queries.list_waiting(rows=[row], events=portion.events)
+    return [event for event in portion.events if event.id in waiting]
+
+
+@dataclass(frozen=True, slots=True)
+class _Portion:
+    """Events of one batch that are worked in one transaction; `is_last` if no more follow."""
+
+    events: Sequence[OutboxEvent]
+    is_last: bool
+
+
+def _portion(row: EventWork) -> _Portion:
+    """
+    Return what is to be worked next: the row's one event, or the next ones of its batch.
+
+    Each try that failed halves their number. So what takes too long for one transaction ends.
+    """
+    limit = max(1, _EVENTS_MAX >> (row.attempts - 1))
+    batch = {"organization_id": row.organization_id, "batch_id": row.batch_id}
+    if row.ordinal is not None:
+        return _Portion(
+            queries.list_batch_events(**batch, first=row.ordinal, limit=1), is_last=True
+        )
+    found = queries.list_batch_events(**batch, first=row.next_ordinal, limit=limit + 1)
+    return _Portion(found[:limit], is_last=len(found) <= limit)
+
+
+def _move_on(row: EventWork, portion: _Portion) -> None:
+    """Record that this portion is worked, or set apart."""
+    if portion.is_last:
+        work.mark_done(row)
+        return
+    row.next_ordinal = portion.events[-1].ordinal + 1
+    row.save(update_fields=["next_ordinal"])
+    work.mark_continued(row)
+
+
+def _put_off(row: EventWork, fault: Exception) -> None:
+    """Put the row off; what failed twice is worked event by event, so that one alone is poison."""
+    is_passing = isinstance(fault, OperationalError | InterfaceError)
+    if row.ordinal is None and row.attempts > 1 and not is_passing:
+        portion = _portion(row)
+        if len(portion.events) > 1 or not portion.is_last:
+            _set_apart(row, portion.events)
+            _move_on(row, portion)
+            return
+    work.mark_retry(row, error_code="consumer_failed")
+
+
+def _set_apart(row: EventWork, events: Sequence[OutboxEvent]) -> None:
+    """Give events of the row's batch rows of their own."""
+    EventWork.objects.bulk_create(
+        EventWork(
+            organization_id=row.organization_id,
+            batch_id=row.batch_id,
+            consumer=row.consumer,
+            ordinal=event.ordinal,
+            traceparent=row.traceparent,
+        )
+        for event in events
+    )
+    work.nudge(CONSUME_KIND)
+
+
+CONSUMING: Final = Worker(
+    kind=CONSUME_KIND,
+    model=EventWork,
+    task="core.consume",
+    queue="events",
+    hard_seconds=HARD_SECONDS,
+    batch=100,
+    perform=working.at_once(_consume_row),
+    put_off=_put_off,
+    alike=_alike,
+    together=_consume_together,
+)
