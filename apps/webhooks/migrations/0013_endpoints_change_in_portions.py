@@ -19,7 +19,7 @@ class Migration(migrations.Migration):
 
     dependencies = [
         ('accounts', '0003_contacts'),
-        ('webhooks', '0010_lanes_change_at_rest'),
+        ('webhooks', '0012_ignored_events_are_found'),
     ]
 
     operations = [
