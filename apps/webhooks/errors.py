@@ -57,6 +57,12 @@ class EndpointDisabled(StateConflict):
     code = "endpoint_disabled"
 
 
+class EndpointChanging(StateConflict):
+    """What the endpoint is owed is still being set aside; enable it when that is over."""
+
+    code = "endpoint_changing"
+
+
 class EndpointEnabled(StateConflict):
     """The endpoint is on already."""
 

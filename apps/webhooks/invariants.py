@@ -44,7 +44,7 @@ INVARIANTS: Final[dict[str, Invariant]] = {
           JOIN webhooks_webhookdelivery AS delivery
             ON delivery.organization_id = lane.organization_id
            AND delivery.endpoint_id = lane.endpoint_id AND delivery.lane = lane.lane
-         WHERE lane.state IN ('pending', 'leased') AND lane.last_error_code <> ''
+         WHERE lane.state IN ('pending', 'leased') AND lane.last_error_code NOT IN ('', 'rests')
            AND delivery.status = 'pending'
            AND delivery.next_attempt_at < clock_timestamp() - interval '120 seconds'
     """,
@@ -63,6 +63,7 @@ INVARIANTS: Final[dict[str, Invariant]] = {
             ON endpoint.organization_id = delivery.organization_id
            AND endpoint.id = delivery.endpoint_id
          WHERE delivery.status = 'paused' AND endpoint.status <> 'disabled'
+           AND NOT endpoint.is_changing
         """,
     ),
     "webhook_delivery_is_on_the_lane_of_its_aggregate": by_id(
@@ -73,8 +74,29 @@ INVARIANTS: Final[dict[str, Invariant]] = {
           JOIN webhooks_webhookendpoint AS endpoint
             ON endpoint.organization_id = delivery.organization_id
            AND endpoint.id = delivery.endpoint_id
-         WHERE delivery.status IN ('pending', 'paused')
+         WHERE delivery.status = 'pending' AND NOT endpoint.is_changing
            AND delivery.lane <> mod(delivery.lane_key, endpoint.lanes)
+        """,
+    ),
+    "webhook_endpoint_that_changes_has_its_work": """
+        SELECT endpoint.organization_id, endpoint.id, change.state
+          FROM webhooks_webhookendpoint AS endpoint
+          LEFT JOIN webhooks_webhookchange AS change
+            ON change.organization_id = endpoint.organization_id
+           AND change.endpoint_id = endpoint.id
+         WHERE endpoint.is_changing AND coalesce(change.state, 'done') NOT IN ('pending', 'leased')
+    """,
+    # An endpoint that is off keeps nothing that waits, and one that was deleted nothing open.
+    "webhook_delivery_waits_only_for_an_endpoint_that_is_on": by_id(
+        "webhooks_webhookdelivery",
+        """
+        SELECT delivery.organization_id, delivery.id, endpoint.status
+          FROM {rows} AS delivery
+          JOIN webhooks_webhookendpoint AS endpoint
+            ON endpoint.organization_id = delivery.organization_id
+           AND endpoint.id = delivery.endpoint_id
+         WHERE delivery.status = 'pending' AND endpoint.status <> 'enabled'
+           AND NOT endpoint.is_changing
         """,
     ),
     # A batch without a row of work was relayed before this app listened, or brought in with old
@@ -177,6 +199,10 @@ INVARIANTS: Final[dict[str, Invariant]] = {
             ON lane.organization_id = delivery.organization_id
            AND lane.endpoint_id = delivery.endpoint_id AND lane.lane = delivery.lane
          WHERE delivery.status = 'pending' AND (lane.id IS NULL OR lane.state = 'done')
+           AND NOT EXISTS (
+               SELECT FROM webhooks_webhookendpoint AS endpoint
+                WHERE endpoint.organization_id = delivery.organization_id
+                  AND endpoint.id = delivery.endpoint_id AND endpoint.is_changing)
         """,
     ),
     "webhook_delivery_succeeded_by_a_2xx_attempt": by_id(

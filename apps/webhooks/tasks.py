@@ -1,5 +1,5 @@
 """
-The work of this app's workers: deliveries that are owed, and events that providers told.
+The work of this app's workers: what is owed, endpoints that change, what providers told.
 
 Sending: claim a lane, ask what it owes, POST with no transaction open, record.
 
@@ -27,7 +27,7 @@ from apps.core.working import Record, Worker
 from apps.webhooks import operations, queries, registry
 from apps.webhooks.adapters.sender import ATTEMPT_SECONDS_MAX, Message, Sender
 from apps.webhooks.errors import UrlRefused
-from apps.webhooks.models import InboundEvent, WebhookLane
+from apps.webhooks.models import InboundEvent, WebhookChange, WebhookLane
 from apps.webhooks.operations import LaneWork, Owed, Recorded, Seen
 from apps.webhooks.rules import retries, signing, targets
 from apps.webhooks.rules.retries import UNREACHED, Attempt, Outcome
@@ -46,6 +46,8 @@ RECORD_SECONDS: Final = 1.0
 HARD_SECONDS: Final = int(LANE_SECONDS_MAX + ATTEMPT_SECONDS_MAX)
 TASK_SECONDS_MAX: Final = 60.0
 _LANES_LOOKED_AT: Final = 64
+# How often a change looks whether those who send have let their lanes go.
+_LANES_HELD_SECONDS: Final = 1
 # By pool, the organization whose lane this process had last; the next one follows it.
 _served: Final = {False: UUID(int=0), True: UUID(int=0)}
 
@@ -294,6 +296,32 @@ def _follow_up(lane: WebhookLane, seen: Seen, recorded: Recorded) -> None:
         operations.move_to_queue(**endpoint, is_slow=recorded.moves_to_slow)
     if recorded.is_circuit_closed:
         operations.wake_endpoint(**endpoint)
+
+
+# --- Changes of endpoints ---------------------------------------------------------------------
+
+
+def _carry_out(change: WebhookChange) -> Record[WebhookChange]:
+    ends = time.monotonic() + working.TURN_SECONDS
+    while (
+        progress := operations.carry_on(change=change, now=clock.now())
+    ) is operations.Progress.MORE and time.monotonic() < ends:
+        pass
+    if progress is operations.Progress.WAITS:
+        return partial(
+            work.mark_waiting, error_code="lanes_held", delay_seconds=_LANES_HELD_SECONDS
+        )
+    return work.mark_continued if progress is operations.Progress.MORE else working.recorded
+
+
+CHANGES: Final = Worker(
+    kind=operations.CHANGE_KIND,
+    model=WebhookChange,
+    task="webhooks.carry_out_changes",
+    queue="events",
+    perform=_carry_out,
+)
+carry_out_changes: Final = working.register(CHANGES)
 
 
 # --- The inbox --------------------------------------------------------------------------------

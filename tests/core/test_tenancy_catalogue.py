@@ -78,6 +78,7 @@ TENANT = {
     "webhooks_refusedcall",
     "webhooks_webhookattempt",
     "webhooks_webhookbody",
+    "webhooks_webhookchange",
     "webhooks_webhookdelivery",
     "webhooks_webhookendpoint",
     "webhooks_webhookfanout",
@@ -122,6 +123,7 @@ INDEX_EXCEPTIONS = {
     "mail_due",
     "outbox_batch_due",
     "payout_batch_work_due",
+    "webhook_change_due",
     "webhook_lane_due",
     # Staff look at what was set aside, whoever's it is; there are few such rows.
     "bank_file_work_set_aside",
@@ -132,6 +134,7 @@ INDEX_EXCEPTIONS = {
     "mail_set_aside",
     "outbox_batch_set_aside",
     "payout_batch_work_set_aside",
+    "webhook_change_set_aside",
     "webhook_lane_set_aside",
     # A job takes bodies out that were kept long enough, whoever's they are.
     "inbound_event_with_a_body",

@@ -20,6 +20,7 @@ from apps.core.models import OutboxBatch
 from apps.payments.models import Payment
 from apps.webhooks import operations as webhooks
 from apps.webhooks import registry
+from apps.webhooks.models import WebhookDelivery
 from tests.accounts.factories import create_contact, create_organization
 from tests.accounts.mail_server import MailServer
 from tests.accounts.test_mail import tell
@@ -139,6 +140,20 @@ def a_slow_lane(stage):
     return a_lane(stage, is_slow=True)
 
 
+def a_changed_endpoint(stage):
+    stage.monkeypatch.setattr("apps.webhooks.operations._changes.PORTION", 1)
+    far = stage.stack.enter_context(Receiver())
+    organization = create_organization()
+    endpoint, _ = create_endpoint(organization, far.url)
+    owe(organization, "thing_1", "thing_2")
+    webhooks.delete_endpoint(
+        organization_id=organization.id, endpoint_id=endpoint.id, actor=ACTOR, now=NOW
+    )
+    canceled = WebhookDelivery.objects.filter(endpoint=endpoint, status="canceled")
+    # One of the two went with the act.
+    return lambda: canceled.count() - 1
+
+
 def an_event_of_a_provider(stage):
     stage.monkeypatch.setattr(registry, "_handlers", {})
     things.register(things.Things())
@@ -171,6 +186,7 @@ SCENARIOS: dict[str, Callable[[Stage], Callable[[], float]]] = {
     "payouts.batches": a_batch_of_payouts,
     "webhooks.lane": a_lane,
     "webhooks.slow_lane": a_slow_lane,
+    "webhooks.change": a_changed_endpoint,
     "webhooks.inbound": an_event_of_a_provider,
 }
 

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, ClassVar
 
 from apps.accounts import operations as accounts
 from apps.accounts.rules import CustomerDetails
-from apps.core import clock, outbox, transactions
+from apps.core import clock, outbox, transactions, working
 from apps.core.actors import Actor
 from apps.core.events import Event
 from apps.webhooks import operations, queries, tasks
-from apps.webhooks.models import WebhookDelivery, WebhookLane
+from apps.webhooks.models import WebhookChange, WebhookDelivery, WebhookLane
 from apps.webhooks.operations import EndpointTerms
 
 if TYPE_CHECKING:
@@ -75,9 +75,17 @@ def owe(organization, *aggregates, **event):
     relay()
 
 
-def deliver(*, is_slow=False):
-    """What a sending worker does until nothing is due; return the attempts made."""
+def carry_out_changes():
+    """What a worker does about endpoints that were changed until nothing is due."""
+    while working.work_due(tasks.CHANGES):
+        pass
+
+
+def deliver(*, is_slow=False, with_changes=True):
+    """What workers do until nothing is due, changes before; return the attempts made."""
     made = 0
+    if with_changes:
+        carry_out_changes()
     while (lane := tasks.claim_lane(is_slow=is_slow)) is not None:
         made += tasks.work_lane(lane, policy=queries.get_policy())
     return made
@@ -88,9 +96,10 @@ def make_due(organization):
     WebhookDelivery.objects.filter(organization=organization, status="pending").update(
         next_attempt_at=clock.now()
     )
-    WebhookLane.objects.filter(organization=organization, state="pending").update(
-        next_attempt_at=clock.now()
-    )
+    for work in (WebhookLane, WebhookChange):
+        work.objects.filter(organization=organization, state="pending").update(
+            next_attempt_at=clock.now()
+        )
 
 
 def deliveries(organization, **conditions):

@@ -267,6 +267,9 @@ class TestFaultOfTheRecord:
             deliver()
 
         owe(organization, "thing_2")
+        # Its minute is not over because of that.
+        assert deliver() == 0
+        make_due(organization)
 
         assert deliver() == 1
         assert {each.status for each in deliveries(organization)} == {"succeeded"}

@@ -55,6 +55,20 @@ OF_WHAT_WAITS = {
     "webhook_delivery_is_on_the_lane_of_its_aggregate": """
         UPDATE webhooks_webhookdelivery SET lane_key = lane_key + 1
     """,
+    "webhook_endpoint_that_changes_has_its_work": """
+        UPDATE webhooks_webhookendpoint SET is_changing = TRUE
+    """,
+    "webhook_delivery_waits_only_for_an_endpoint_that_is_on": """
+        UPDATE webhooks_webhookendpoint SET status = 'disabled', disabled_reason = 'requested'
+    """,
+    "webhooks_webhookchange_is_not_overdue": """
+        INSERT INTO webhooks_webhookchange
+               (id, organization_id, endpoint_id, state, attempts, lapses, next_attempt_at,
+                last_error_code, traceparent, after_aggregate)
+        SELECT gen_random_uuid(), organization_id, id, 'pending', 0, 0, now() - interval '121 s',
+               '', '', ''
+          FROM webhooks_webhookendpoint
+    """,
     "webhooks_webhooklane_is_not_overdue": """
         UPDATE webhooks_webhooklane SET next_attempt_at = now() - interval '121 s'
     """,

@@ -167,6 +167,7 @@ class TestLocks:
         [
             {"status": "disabled", "disabled_reason": "requested"},
             {"max_in_flight": 2},
+            {"is_changing": True},
             {"circuit_open_until": clock.now(), "circuit_openings": 1},
         ],
     )

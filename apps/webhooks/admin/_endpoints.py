@@ -89,7 +89,8 @@ class WebhookEndpointAdmin(RecordAdmin[WebhookEndpoint]):
 
     @override
     def lead(self, obj: WebhookEndpoint) -> Sequence[SafeString]:
-        return [cells.state(obj.status), self.health(obj)]
+        changing = [cells.state("being changed", tone="warn")] if obj.is_changing else []
+        return [cells.state(obj.status), self.health(obj), *changing]
 
     def host(self, obj: WebhookEndpoint) -> SafeString:
         return cells.link(self.url_of(obj), host_of(obj))

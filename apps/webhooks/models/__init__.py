@@ -10,6 +10,7 @@ from apps.webhooks.models.deliveries import (
 from apps.webhooks.models.endpoints import (
     LANES_DEFAULT,
     LANES_MAX,
+    WebhookChange,
     WebhookEndpoint,
     WebhookLane,
     WebhookSecret,
@@ -25,6 +26,7 @@ __all__ = [
     "RefusedCall",
     "WebhookAttempt",
     "WebhookBody",
+    "WebhookChange",
     "WebhookDelivery",
     "WebhookEndpoint",
     "WebhookFanout",

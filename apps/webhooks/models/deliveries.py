@@ -95,6 +95,11 @@ class WebhookDelivery(OrganizationOwned):
                 condition=Q(status="pending"),
             ),
             models.Index(
+                name="webhook_delivery_set_aside",
+                fields=["organization", "endpoint", "id"],
+                condition=Q(status="paused"),
+            ),
+            models.Index(
                 name="webhook_delivery_of_endpoint", fields=["organization", "endpoint", "-id"]
             ),
         ]

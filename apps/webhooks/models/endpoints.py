@@ -39,6 +39,15 @@ class WebhookEndpoint(OrganizationOwned):
         db_default=0,
         db_comment="Another one: what a lane's holder was told to send is out of date.",
     )
+    is_changing = models.BooleanField(
+        default=False,
+        db_default=False,
+        db_comment="What is open is being brought in line with this row; no lane is opened.",
+    )
+    resume_from = models.DateTimeField(
+        null=True,
+        db_comment="What was set aside is being sent from then on, the older canceled; or NULL.",
+    )
     # The database's clock, as in the event log: an endpoint gets the events recorded after it.
     created_at = models.DateTimeField(db_default=Now())
     event_sequence = models.PositiveIntegerField(default=0)
@@ -84,6 +93,16 @@ class WebhookEndpoint(OrganizationOwned):
     def __str__(self) -> str:
         return self.description or str(self.pk)
 
+    @property
+    def sets_aside(self) -> bool:
+        """
+        Whether what is owed to it from now on is set aside.
+
+        Not while what was set aside before is still being sent or canceled: then it waits, and is
+        set aside after that.
+        """
+        return self.status == EndpointStatus.DISABLED and self.resume_from is None
+
 
 class WebhookSecret(OrganizationOwned):
     """One secret of an endpoint; every one that has not expired signs, newest first."""
@@ -128,5 +147,26 @@ class WebhookLane(WorkRow, OrganizationOwned):
             ),
             models.CheckConstraint(
                 name="webhook_lane_is_one_of_eight", condition=Q(lane__lt=LANES_MAX)
+            ),
+        ]
+
+
+class WebhookChange(WorkRow, OrganizationOwned):
+    """
+    What an act on an endpoint has left to do about what is open there: a work row, worked in
+    portions; one an endpoint, since a later act changes what the portions go by.
+    """
+
+    endpoint = OwnedForeignKey(WebhookEndpoint)
+    # How far what waits was put on the endpoint's lanes of now.
+    after_aggregate = models.CharField(max_length=64, blank=True, default="")
+    after_sequence = models.BigIntegerField(null=True, db_comment="NULL: all of it was.")
+
+    class Meta:
+        indexes = work_indexes("webhook_change")
+        constraints = [
+            SameOrganization(name="webhook_change_is_of_its_endpoint", field="endpoint"),
+            models.UniqueConstraint(
+                name="webhook_endpoint_has_one_change", fields=["organization", "endpoint"]
             ),
         ]

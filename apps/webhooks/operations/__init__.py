@@ -1,5 +1,6 @@
 """What can be done with endpoints, with what is owed to them, and with what providers tell."""
 
+from apps.webhooks.operations._changes import CHANGE_KIND, Progress, carry_on
 from apps.webhooks.operations._connections import (
     add_provider_connection,
     count_refused_call,
@@ -45,6 +46,7 @@ from apps.webhooks.operations._switching import (
 )
 
 __all__ = [
+    "CHANGE_KIND",
     "FAULT_SECONDS",
     "INBOUND_KIND",
     "LANE_KIND",
@@ -55,9 +57,11 @@ __all__ = [
     "EndpointTerms",
     "LaneWork",
     "Owed",
+    "Progress",
     "Recorded",
     "Seen",
     "add_provider_connection",
+    "carry_on",
     "count_refused_call",
     "create_endpoint",
     "delete_endpoint",

@@ -20,7 +20,7 @@ from apps.webhooks.errors import (
     UnknownApiVersion,
 )
 from apps.webhooks.models import LANES_DEFAULT, WebhookEndpoint, WebhookSecret
-from apps.webhooks.operations import _reading, _shared, _telling
+from apps.webhooks.operations import _changes, _reading, _shared, _telling
 from apps.webhooks.operations._health import set_health
 from apps.webhooks.rules import rendering, signing, subscriptions, targets
 from apps.webhooks.rules.retries import Health
@@ -137,7 +137,7 @@ def update_endpoint(
         return endpoint
     endpoint.event_sequence += 1
     endpoint.save(update_fields=["event_sequence", *checked])
-    _tell_lanes(endpoint, [name for name in after if after[name] != before[name]])
+    _tell_lanes(endpoint, [name for name in after if after[name] != before[name]], now=now)
     is_moved = after["url"] != before["url"]
     # A new path at the same host is a change that the hosts do not show.
     moved = {"url": "changed"} if is_moved else {}
@@ -161,16 +161,18 @@ def delete_endpoint(
     """
     Take an endpoint away: what is open is canceled, its secrets end, its history stays.
 
+    Of much that is open a part is canceled by a worker afterwards; it is not sent meanwhile.
+
     :raises EndpointNotFound: if the organization has no such endpoint
     """
     endpoint = queries.get_endpoint_for_update(
         organization_id=organization_id, endpoint_id=endpoint_id
     )
-    queries.lock_lanes(organization_id=organization_id, endpoint_ids=[endpoint_id])
+    lanes = queries.lock_lanes(organization_id=organization_id, endpoint_ids=[endpoint_id])
     endpoint.status = EndpointStatus.DELETED
     endpoint.revision += 1
     endpoint.save(update_fields=["status", "revision"])
-    _shared.cancel_deliveries(endpoint=endpoint, now=now)
+    _changes.begin_change(endpoint=endpoint, lanes=lanes, now=now)
     for secret in queries.list_signing_secrets(
         organization_id=organization_id, endpoint_id=endpoint_id, now=now
     ):
@@ -325,7 +327,7 @@ def _add_secret(endpoint: WebhookEndpoint, *, id_: UUID, now: datetime) -> str:
     return text
 
 
-def _tell_lanes(endpoint: WebhookEndpoint, changed: Collection[str]) -> None:
+def _tell_lanes(endpoint: WebhookEndpoint, changed: Collection[str], *, now: datetime) -> None:
     """Have those who hold lanes stop and ask again, and the other lanes looked at."""
     if not _HOLDERS_GO_BY.intersection(changed):
         return
@@ -336,5 +338,4 @@ def _tell_lanes(endpoint: WebhookEndpoint, changed: Collection[str]) -> None:
         set_health(endpoint, Health())
     _shared.add_lanes(endpoint=endpoint)
     lanes = queries.lock_lanes(organization_id=endpoint.organization_id, endpoint_ids=[endpoint.id])
-    _shared.spread(endpoint=endpoint, lanes=lanes)
-    _shared.wake(organization_id=endpoint.organization_id, lanes=lanes)
+    _changes.begin_change(endpoint=endpoint, lanes=lanes, now=now)

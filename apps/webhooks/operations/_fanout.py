@@ -12,7 +12,7 @@ from apps.webhooks import queries
 from apps.webhooks.models import WebhookBody, WebhookDelivery, WebhookEndpoint, WebhookFanout
 from apps.webhooks.operations import _shared
 from apps.webhooks.rules import rendering, subscriptions
-from apps.webhooks.states import DeliveryStatus, EndpointStatus
+from apps.webhooks.states import DeliveryStatus
 
 _CHUNK = 1000
 
@@ -90,7 +90,6 @@ def _wants(endpoint: WebhookEndpoint, event: OutboxEvent) -> bool:
 
 def _delivery(event: OutboxEvent, endpoint: WebhookEndpoint) -> WebhookDelivery:
     key = subscriptions.lane_key(event.aggregate_id)
-    is_on = endpoint.status == EndpointStatus.ENABLED
     return WebhookDelivery(
         organization_id=event.organization_id,
         endpoint=endpoint,
@@ -101,7 +100,7 @@ def _delivery(event: OutboxEvent, endpoint: WebhookEndpoint) -> WebhookDelivery:
         api_version=endpoint.api_version,
         lane_key=key,
         lane=subscriptions.lane_of(key, lanes=endpoint.lanes),
-        status=DeliveryStatus.PENDING if is_on else DeliveryStatus.PAUSED,
+        status=DeliveryStatus.PAUSED if endpoint.sets_aside else DeliveryStatus.PENDING,
     )
 
 
@@ -113,7 +112,7 @@ def _wake_lanes_of(organization_id: UUID, owed: Sequence[WebhookDelivery]) -> No
     # Who switches an endpoint or spreads its lanes has these locks as well: it sees these rows, or
     # this sees what it did. Then the rows are not what they should be, and the locks that would
     # be needed come before those held by now.
-    taken_for = {(each.endpoint.id, each.endpoint.status, each.endpoint.lanes) for each in owed}
+    taken_for = {queries.footing_of(each.endpoint) for each in owed}
     if not taken_for <= queries.list_footings(organization_id=organization_id):
         raise transactions.RunAgainAfter(lambda: None)
-    _shared.wake(organization_id=organization_id, lanes=lanes)
+    _shared.wake(organization_id=organization_id, lanes=lanes, ends_rests=False)

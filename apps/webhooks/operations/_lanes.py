@@ -9,6 +9,8 @@ from apps.webhooks.models import WebhookLane
 
 # How long a lane rests after a turn that met a fault of ours.
 FAULT_SECONDS: Final = 60
+# Why a lane is due later than what is on it. Fan-out wakes no lane that has such a code.
+RESTS: Final = "rests"
 # Never earlier than now: a backlog's oldest delivery would put its lane before all others again and
 # again, while theirs wait.
 _LET_GO: Final = """
@@ -17,7 +19,7 @@ _LET_GO: Final = """
            attempts = CASE WHEN %(due)s::timestamptz IS NULL THEN attempts ELSE 0 END,
            next_attempt_at = CASE WHEN %(due)s::timestamptz IS NULL THEN next_attempt_at
                                   ELSE greatest(%(due)s, statement_timestamp()) END,
-           lapses = 0, last_error_code = '', lease_until = NULL, lease_token = NULL
+           lapses = 0, last_error_code = %(code)s, lease_until = NULL, lease_token = NULL
      WHERE organization_id = %(org)s AND id = %(lane)s
 """
 
@@ -48,10 +50,15 @@ def let_go(lane: WebhookLane, *, not_before: datetime | None = None) -> None:
     """
     Let the locked lane go until its next delivery falls due; if one is, behind all due lanes.
 
+    It rests until `not_before`, if something falls due earlier: what is owed meanwhile wakes it no
+    sooner. Where nothing does, the time is that of a retry, and another delivery may come first.
     The lane's lock was taken by an earlier statement; only this one reads what is due, so that a
     delivery committed in between is seen.
     """
     due = queries.find_next_due(lane=lane)
-    if due is not None and not_before is not None:
-        due = max(due, not_before)
-    statements.send(_LET_GO, {"org": lane.organization_id, "lane": lane.id, "due": due})
+    code = ""
+    if due is not None and not_before is not None and due < not_before:
+        due, code = not_before, RESTS
+    statements.send(
+        _LET_GO, {"org": lane.organization_id, "lane": lane.id, "due": due, "code": code}
+    )

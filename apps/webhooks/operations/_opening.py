@@ -17,21 +17,20 @@ from apps.core import encryption, transactions, work
 from apps.core.errors import InvariantBroken
 from apps.core.ids import encode_id
 from apps.webhooks import queries
-from apps.webhooks.errors import EndpointNotFound
-from apps.webhooks.models import WebhookDelivery, WebhookEndpoint, WebhookLane
-from apps.webhooks.operations import _lanes, _shared
+from apps.webhooks.models import WebhookEndpoint, WebhookLane
+from apps.webhooks.operations import _changes, _lanes
 from apps.webhooks.operations._endpoints import SECRET_COLUMN
 from apps.webhooks.operations._health import health_of, set_health
 from apps.webhooks.queries import Opening
 from apps.webhooks.rules import retries
 from apps.webhooks.rules.retries import Attempt, Outcome
-from apps.webhooks.states import DeliveryStatus, EndpointStatus
+from apps.webhooks.states import EndpointStatus
 
 log = structlog.stdlib.get_logger("kassa.webhooks")
 
 PROBE_SECONDS: Final = 60
-# How long a lane rests before it looks again whether those of the number before were let go.
-RESPREAD_SECONDS: Final = 1
+# How long a lane rests before it looks again whether its endpoint is still being changed.
+CHANGING_SECONDS: Final = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +83,7 @@ def open_lane(*, lane: WebhookLane, limit: int, now: datetime) -> LaneWork | Non
     Return what this lane is to send now, at most `limit`; or let it go and return None.
 
     While the circuit is open nothing is sent; once it has run out, one lane sends one probe. While
-    the number of lanes is to change, none is opened until those that are held were let go.
+    the endpoint is being changed no lane is opened.
 
     :raises InvariantBroken: if the endpoint has no secret, or one that does not open
     """
@@ -106,16 +105,16 @@ def _open(lane: WebhookLane, *, limit: int, now: datetime) -> Opening | None:
 
 def _open_with_care(lane: WebhookLane, *, limit: int, now: datetime) -> Opening | None:
     """Open a lane under the lock of its endpoint, about which something is to be decided."""
-    endpoint = _lock_endpoint(lane)
+    endpoint = _lock_endpoint(lane, now=now)
     held = _lanes.lock(lane)
     if held is None:
-        return None
-    if endpoint is None or endpoint.status != EndpointStatus.ENABLED:
-        _set_aside(held, endpoint, now=now)
         return None
     not_before = _rests_until(endpoint)
     if not_before is not None:
         _lanes.let_go(lane, not_before=not_before)
+        return None
+    if endpoint.status != EndpointStatus.ENABLED:
+        work.mark_done(held)
         return None
     is_probe = endpoint.circuit_open_until is not None
     opening = queries.open_locked_lane(lane=lane, limit=1 if is_probe else limit, now=now)
@@ -129,19 +128,17 @@ def _open_with_care(lane: WebhookLane, *, limit: int, now: datetime) -> Opening 
     return opening
 
 
-def _lock_endpoint(lane: WebhookLane) -> WebhookEndpoint | None:
-    """Return the lane's endpoint, locked, if it is there, with the lanes that it asks for."""
-    try:
-        endpoint = queries.get_endpoint_for_update(
-            organization_id=lane.organization_id, endpoint_id=lane.endpoint_id
-        )
-    except EndpointNotFound:
-        return None
-    if endpoint.lanes != endpoint.max_in_flight:
+def _lock_endpoint(lane: WebhookLane, *, now: datetime) -> WebhookEndpoint:
+    """Return the lane's endpoint, locked, also a deleted one."""
+    endpoint = queries.get_endpoint_any_for_update(
+        organization_id=lane.organization_id, endpoint_id=lane.endpoint_id
+    )
+    if endpoint.lanes != endpoint.max_in_flight and not endpoint.is_changing:
+        # Asked for by a process of a release that left this to whoever opens a lane.
         lanes = queries.lock_lanes(
             organization_id=lane.organization_id, endpoint_ids=[lane.endpoint_id]
         )
-        _shared.spread(endpoint=endpoint, lanes=lanes, lease_token=lane.lease_token)
+        _changes.begin_change(endpoint=endpoint, lanes=lanes, now=now)
     return endpoint
 
 
@@ -149,25 +146,11 @@ def _rests_until(endpoint: WebhookEndpoint) -> datetime | None:
     """Return until when nothing is begun at the endpoint, or None; by no worker's own clock."""
     # Workers that disagree about the time would probe early, or never.
     database_now = queries.get_database_time()
-    if endpoint.lanes != endpoint.max_in_flight:
-        return database_now + timedelta(seconds=RESPREAD_SECONDS)
+    if endpoint.is_changing:
+        return database_now + timedelta(seconds=CHANGING_SECONDS)
+    is_on = endpoint.status == EndpointStatus.ENABLED
     is_open = endpoint.circuit_open_until and endpoint.circuit_open_until > database_now
-    return endpoint.circuit_open_until if is_open else None
-
-
-def _set_aside(lane: WebhookLane, endpoint: WebhookEndpoint | None, *, now: datetime) -> None:
-    """Empty the lane of an endpoint that was switched off or taken away meanwhile."""
-    rows = WebhookDelivery.objects.filter(
-        organization_id=lane.organization_id,
-        endpoint_id=lane.endpoint_id,
-        lane=lane.lane,
-        status=DeliveryStatus.PENDING,
-    )
-    if endpoint is None:
-        rows.update(status=DeliveryStatus.CANCELED, closed_at=now)
-    else:
-        rows.update(status=DeliveryStatus.PAUSED)
-    work.mark_done(lane)
+    return endpoint.circuit_open_until if is_on and is_open else None
 
 
 def _work(lane: WebhookLane, opening: Opening, *, now: datetime) -> LaneWork:

@@ -1,17 +1,13 @@
-"""What the verbs of this app have in common: waking lanes, and moving deliveries at once."""
+"""What the verbs of this app have in common: lanes, which are made and woken."""
 
-from collections.abc import Iterable, Sequence
-from datetime import datetime
+from collections.abc import Iterable
 from typing import Final
 from uuid import UUID
 
 from django.db import connection
-from django.db.models import F, Q, QuerySet
-from django.db.models.functions import Mod, Now
 
 from apps.core import work
-from apps.webhooks.models import WebhookDelivery, WebhookEndpoint, WebhookLane
-from apps.webhooks.states import OPEN, DeliveryStatus
+from apps.webhooks.models import WebhookEndpoint, WebhookLane
 
 # What a member of staff needs who edits an endpoint, or has it sent something.
 EDIT: Final = "webhooks.edit_endpoint"
@@ -19,11 +15,11 @@ LANE_KIND: Final = "webhooks.lane"
 SLOW_LANE_KIND: Final = "webhooks.slow_lane"
 
 # A lane that is leased is left alone: its holder reads the new minimum when it lets go, after this
-# transaction, since both take the lane's row lock.
+# transaction, since both take the lane's row lock. One that rests says why, by a code.
 _WAKE: Final = """
     UPDATE webhooks_webhooklane
        SET next_attempt_at = CASE WHEN state = 'done' THEN clock_timestamp()
-                                  WHEN state = 'pending'
+                                  WHEN state = 'pending' AND (%s OR last_error_code = '')
                                   THEN least(next_attempt_at, clock_timestamp())
                                   ELSE next_attempt_at END,
            attempts = CASE WHEN state = 'done' THEN 0 ELSE attempts END,
@@ -37,13 +33,18 @@ def lane_kind(*, is_slow: bool) -> str:
     return SLOW_LANE_KIND if is_slow else LANE_KIND
 
 
-def wake(*, organization_id: UUID, lanes: Iterable[WebhookLane]) -> None:
-    """Make locked lanes due now, and tell a worker."""
+def wake(*, organization_id: UUID, lanes: Iterable[WebhookLane], ends_rests: bool = True) -> None:
+    """
+    Make locked lanes due now, and tell a worker.
+
+    A lane that rests, after a fault of ours or while the circuit is open, is due now only if this
+    `ends_rests`: that something more is owed does not end what it rests for.
+    """
     kinds_of = {lane.id: lane_kind(is_slow=lane.is_slow) for lane in lanes}
     if not kinds_of:
         return
     with connection.cursor() as cursor:
-        cursor.execute(_WAKE, [organization_id, list(kinds_of)])
+        cursor.execute(_WAKE, [ends_rests, organization_id, list(kinds_of)])
     # Those of the endpoints that answer slowly have workers of their own.
     for kind in sorted(set(kinds_of.values())):
         work.nudge(kind)
@@ -61,55 +62,3 @@ def add_lanes(*, endpoint: WebhookEndpoint) -> None:
         for lane in range(endpoint.max_in_flight)
     ]
     WebhookLane.objects.bulk_create(rows, ignore_conflicts=True)
-
-
-def spread(
-    *, endpoint: WebhookEndpoint, lanes: Sequence[WebhookLane], lease_token: UUID | None = None
-) -> None:
-    """
-    Put what is open on as many lanes as the endpoint asks for, unless one of them is held.
-
-    The endpoint is locked, and so are all its lanes. Whoever holds one alone says so with its
-    `lease_token`. What is under way on a lane stays there, and so all of one aggregate is on one.
-    """
-    is_held = any(
-        each.state == work.WorkState.LEASED and each.lease_token != lease_token for each in lanes
-    )
-    if is_held or endpoint.lanes == endpoint.max_in_flight:
-        return
-    endpoint.lanes = endpoint.max_in_flight
-    endpoint.save(update_fields=["lanes"])
-    _open(endpoint).update(lane=Mod(F("lane_key"), endpoint.lanes))
-    wake(organization_id=endpoint.organization_id, lanes=lanes)
-
-
-def pause_deliveries(*, endpoint: WebhookEndpoint, lane: int | None = None) -> None:
-    """Set what waits to be sent aside, of the endpoint or of one lane."""
-    _open(endpoint).filter(
-        Q() if lane is None else Q(lane=lane), status=DeliveryStatus.PENDING
-    ).update(status=DeliveryStatus.PAUSED)
-
-
-def resume_deliveries(*, endpoint: WebhookEndpoint, since: datetime | None) -> None:
-    """Have what was set aside since then sent now; all of it where `since` is None."""
-    _open(endpoint).filter(
-        Q() if since is None else Q(created_at__gte=since), status=DeliveryStatus.PAUSED
-    ).update(status=DeliveryStatus.PENDING, next_attempt_at=Now())
-
-
-def cancel_paused_deliveries(*, endpoint: WebhookEndpoint, now: datetime) -> None:
-    """Close what is still set aside."""
-    _open(endpoint).filter(status=DeliveryStatus.PAUSED).update(
-        status=DeliveryStatus.CANCELED, closed_at=now
-    )
-
-
-def cancel_deliveries(*, endpoint: WebhookEndpoint, now: datetime) -> None:
-    """Close whatever is still open; it is never sent, and its history stays."""
-    _open(endpoint).update(status=DeliveryStatus.CANCELED, closed_at=now)
-
-
-def _open(endpoint: WebhookEndpoint) -> QuerySet[WebhookDelivery]:
-    return WebhookDelivery.objects.filter(
-        organization_id=endpoint.organization_id, endpoint_id=endpoint.id, status__in=OPEN
-    )

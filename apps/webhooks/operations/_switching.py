@@ -1,6 +1,6 @@
 """Switching endpoints off and on: by request, on 410, or since nothing gets through."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Final, Literal
 from uuid import UUID
 
@@ -10,9 +10,9 @@ from apps.accounts import queries as accounts
 from apps.core import audit, idempotency, outbox, transactions, work
 from apps.core.actors import Actor
 from apps.webhooks import events, queries
-from apps.webhooks.errors import EndpointDisabled, EndpointEnabled
+from apps.webhooks.errors import EndpointChanging, EndpointDisabled, EndpointEnabled
 from apps.webhooks.models import WebhookEndpoint, WebhookLane
-from apps.webhooks.operations import _reading, _shared, _telling
+from apps.webhooks.operations import _changes, _reading, _shared, _telling
 from apps.webhooks.operations._health import health_of, set_health
 from apps.webhooks.rules import retries
 from apps.webhooks.rules.retries import Health
@@ -22,6 +22,7 @@ log = structlog.stdlib.get_logger("kassa.webhooks")
 
 PAUSE: Final = "webhooks.pause_endpoint"
 ACTOR: Final = Actor.job("webhooks")
+_BEGINNING: Final = datetime.fromtimestamp(0, UTC)
 
 type Paused = Literal["resume", "resume_since", "discard"]
 
@@ -106,11 +107,13 @@ def enable_endpoint(
     Switch an endpoint on, with a clean record.
 
     What was set aside is sent (`resume`), sent if it was created at `since` or later and canceled
-    otherwise (`resume_since`), or canceled (`discard`).
+    otherwise (`resume_since`), or canceled (`discard`). Of much that was set aside a part is left
+    to a worker, and nothing is sent before that is done.
 
     :raises CapabilityMissing: if the actor is staff who may not
     :raises EndpointNotFound: if the organization has no such endpoint
     :raises EndpointEnabled: if it is on already
+    :raises EndpointChanging: if what it is owed is still being set aside
     :raises SubscriptionNotPermitted: if the key may not read what it is then sent
     """
     claim = idempotency.claim(
@@ -128,16 +131,15 @@ def enable_endpoint(
         raise EndpointEnabled("This endpoint is enabled.")
     _reading.require_endpoint(endpoint, actor=actor)
     lanes = queries.lock_lanes(organization_id=organization_id, endpoint_ids=[endpoint_id])
+    if not _changes.is_set_aside(endpoint):
+        # What is open then could not be told from what is owed from now on.
+        raise EndpointChanging("What this endpoint is owed is still being set aside.")
     endpoint.status, endpoint.disabled_reason = EndpointStatus.ENABLED, ""
+    endpoint.resume_from = _resume_from(paused, since)
     endpoint.event_sequence += 1
     endpoint.save(update_fields=["status", "disabled_reason", "event_sequence"])
     set_health(endpoint, Health())
-    if paused != "discard":
-        _shared.resume_deliveries(
-            endpoint=endpoint, since=since if paused == "resume_since" else None
-        )
-    _shared.cancel_paused_deliveries(endpoint=endpoint, now=now)
-    _shared.wake(organization_id=organization_id, lanes=lanes)
+    _changes.begin_change(endpoint=endpoint, lanes=lanes, now=now)
     kept = {"paused": paused} | ({"since": since.isoformat()} if since else {})
     audit.record("webhooks.enable_endpoint", endpoint, actor=actor, reason=reason, after=kept)
     outbox.publish(events.EndpointEnabled.of(endpoint, now=now), actor=actor, now=now)
@@ -163,15 +165,23 @@ def wake_endpoint(*, organization_id: UUID, endpoint_id: UUID) -> None:
     _shared.wake(organization_id=organization_id, lanes=lanes)
 
 
+def _resume_from(paused: Paused, since: datetime | None) -> datetime:
+    """Return what the oldest delivery that is sent may be made at, by the database's clock."""
+    if paused == "resume_since" and since is not None:
+        return since
+    # All that is set aside was made by a transaction that began before now.
+    return queries.get_database_time() if paused == "discard" else _BEGINNING
+
+
 def _switch_off(
     endpoint: WebhookEndpoint, why: DisabledReason, *, reason: str, actor: Actor, now: datetime
 ) -> None:
     # A lane's holder records before this or finds its deliveries set aside: the lanes' locks.
-    queries.lock_lanes(organization_id=endpoint.organization_id, endpoint_ids=[endpoint.id])
+    lanes = queries.lock_lanes(organization_id=endpoint.organization_id, endpoint_ids=[endpoint.id])
     endpoint.status, endpoint.disabled_reason = EndpointStatus.DISABLED, why
     endpoint.event_sequence += 1
     endpoint.revision += 1
     endpoint.save(update_fields=["status", "disabled_reason", "event_sequence", "revision"])
-    _shared.pause_deliveries(endpoint=endpoint)
+    _changes.begin_change(endpoint=endpoint, lanes=lanes, now=now)
     audit.record("webhooks.disable_endpoint", endpoint, actor=actor, reason=reason)
     outbox.publish(events.EndpointDisabled.of(endpoint, now=now), actor=actor, now=now)

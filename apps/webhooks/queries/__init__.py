@@ -5,6 +5,11 @@ from apps.webhooks.queries._attempts import (
     list_attempts,
     list_recent_durations_ms,
 )
+from apps.webhooks.queries._changes import (
+    find_change_for_update,
+    has_pending,
+    lock_open_deliveries,
+)
 from apps.webhooks.queries._deliveries import (
     Counted,
     DeliveryFilter,
@@ -18,7 +23,9 @@ from apps.webhooks.queries._deliveries import (
     lock_owed_for,
 )
 from apps.webhooks.queries._endpoints import (
+    footing_of,
     get_endpoint,
+    get_endpoint_any_for_update,
     get_endpoint_for_update,
     get_policy,
     get_read_scopes,
@@ -73,18 +80,22 @@ __all__ = [
     "count_failed_events",
     "count_ignored",
     "count_latest",
+    "find_change_for_update",
     "find_next_due",
     "find_provider_connection",
+    "footing_of",
     "get_connection_for_update",
     "get_database_time",
     "get_delivery",
     "get_endpoint",
+    "get_endpoint_any_for_update",
     "get_endpoint_for_update",
     "get_event",
     "get_inbound_event_for_update",
     "get_policy",
     "get_read_scopes",
     "get_replay",
+    "has_pending",
     "has_pending_before",
     "is_among_slow",
     "list_attempts",
@@ -105,6 +116,7 @@ __all__ = [
     "lock_ignored",
     "lock_lanes",
     "lock_lanes_of",
+    "lock_open_deliveries",
     "lock_owed_for",
     "lock_waiting_events",
     "open_locked_lane",

@@ -1,6 +1,7 @@
 """Endpoints, the secrets that sign what they are sent, and where and of what they may be told."""
 
 from datetime import datetime
+from typing import NamedTuple
 from uuid import UUID
 
 from django.conf import settings
@@ -41,10 +42,24 @@ def list_endpoints(*, organization_id: UUID) -> QuerySet[WebhookEndpoint]:
     )
 
 
-def list_footings(*, organization_id: UUID) -> set[tuple[UUID, str, int]]:
-    """Return of each endpoint what decides how it is owed an event: id, status, lanes."""
+class Footing(NamedTuple):
+    """What decides how an endpoint is owed an event."""
+
+    endpoint_id: UUID
+    status: str
+    lanes: int
+    resume_from: datetime | None
+
+
+def footing_of(endpoint: WebhookEndpoint) -> Footing:
+    """Return how the endpoint is owed events, as it was read."""
+    return Footing(endpoint.id, endpoint.status, endpoint.lanes, endpoint.resume_from)
+
+
+def list_footings(*, organization_id: UUID) -> set[Footing]:
+    """Return how each endpoint is owed events now."""
     rows = list_endpoints(organization_id=organization_id)
-    return set(rows.values_list("id", "status", "lanes"))
+    return {Footing(*row) for row in rows.values_list("id", "status", "lanes", "resume_from")}
 
 
 def get_endpoint(*, organization_id: UUID, endpoint_id: UUID) -> WebhookEndpoint:
@@ -74,6 +89,13 @@ def get_endpoint_for_update(*, organization_id: UUID, endpoint_id: UUID) -> Webh
     if found is None:
         raise EndpointNotFound("No such webhook endpoint.")
     return found
+
+
+def get_endpoint_any_for_update(*, organization_id: UUID, endpoint_id: UUID) -> WebhookEndpoint:
+    """Return one endpoint, locked, also a deleted one: what is open there is still canceled."""
+    return WebhookEndpoint.objects.select_for_update(no_key=True).get(
+        organization_id=organization_id, id=endpoint_id
+    )
 
 
 def lock_endpoints(*, organization_id: UUID) -> list[WebhookEndpoint]:

@@ -34,11 +34,17 @@ _SENDABLE: Final = """
                    AND earlier.aggregate_id = delivery.aggregate_id
                    AND earlier.sequence < delivery.sequence AND earlier.status = 'pending'))
 """
+# The endpoint is looked at once more, under the lane's lock: an act that this waited for had all
+# the lanes' locks, and left what it had not come to yet as it was.
 _DUE: Final = f"""
     WITH due AS MATERIALIZED (
         SELECT delivery.id, delivery.event_id, delivery.api_version, delivery.attempts_made,
                delivery.next_attempt_at {_SENDABLE}
            AND delivery.next_attempt_at <= statement_timestamp()
+           AND EXISTS (
+               SELECT FROM webhooks_webhookendpoint AS sent_to
+                WHERE sent_to.organization_id = %(org)s AND sent_to.id = %(endpoint)s
+                  AND sent_to.status = 'enabled' AND NOT sent_to.is_changing)
          ORDER BY delivery.next_attempt_at, delivery.id
          LIMIT %(limit)s
     )
@@ -63,7 +69,8 @@ _LOCK_STEADY: Final = f"""
       JOIN webhooks_webhookendpoint AS endpoint
         ON endpoint.organization_id = lane.organization_id AND endpoint.id = lane.endpoint_id
      WHERE {_HELD}
-       AND endpoint.status = 'enabled' AND endpoint.lanes = endpoint.max_in_flight
+       AND endpoint.status = 'enabled' AND NOT endpoint.is_changing
+       AND endpoint.lanes = endpoint.max_in_flight
        AND endpoint.circuit_open_until IS NULL
        FOR NO KEY UPDATE OF lane
 """  # noqa: S608  (of constants)
@@ -169,8 +176,8 @@ def open_steady_lane(*, lane: WebhookLane, limit: int, now: datetime) -> Opening
     """
     Lock a leased lane and return what it is to send, if there is nothing to decide before that.
 
-    None, and no lock, if the lease was lost, or the endpoint is off, its circuit is open, or the
-    number of its lanes is to change.
+    None, and no lock, if the lease was lost, or the endpoint is off or being changed, or its
+    circuit is open.
     """
     locked = statements.ask(_LOCK_STEADY, _lease(lane))
     opening = _ask_opening(lane=lane, limit=limit, now=now)
