@@ -34,6 +34,7 @@ LEASE_MARGIN_SECONDS: Final = 15
 TAKEN_OVER_SECONDS_MAX: Final = 60
 # Work is never dropped by count: it is set aside for a person, who releases it with a reason.
 ATTEMPTS_MAX: Final = 12
+FAILED_TOGETHER: Final = "failed_together"
 # How long the processes of two releases may work beside each other.
 _RELEASE_MAX: Final = timedelta(days=1)
 _UNDECLARED_SECONDS: Final = 30
@@ -258,19 +259,25 @@ def lock_all_leased[M: WorkRow](model: type[M], claimed: Sequence[M]) -> list[M]
 
 
 @transactions.outermost
-def give_back[M: WorkRow](model: type[M], rows: Sequence[M]) -> None:
-    """Let go of leases whose work was not begun: it is due now, and this was no attempt of it."""
+def give_back[M: WorkRow](model: type[M], rows: Sequence[M], *, is_tried: bool = False) -> None:
+    """
+    Let go of leases; the rows are due now.
+
+    What was not begun was no attempt. What failed together with other rows was one of each: by that
+    it is known not to be tried with others again.
+    """
     held = model.objects.filter(
         id__in=[row.id for row in rows],
         state=WorkState.LEASED,
         lease_token__in=[row.lease_token for row in rows],
     )
+    tried = {"lapses": 0, "last_error_code": FAILED_TOGETHER}
     held.update(
         state=WorkState.PENDING,
-        attempts=F("attempts") - 1,
         next_attempt_at=Now(),
         lease_until=None,
         lease_token=None,
+        **(tried if is_tried else {"attempts": F("attempts") - 1}),
     )
 
 
