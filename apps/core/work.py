@@ -128,6 +128,11 @@ def work_indexes(name: str, *, owner: str | None = None) -> list[models.Index]:
     ]
 
 
+def lease_of(hard_seconds: int) -> int:
+    """Return for how long a row is leased whose work has ended, one way or another, after these."""
+    return hard_seconds + LEASE_MARGIN_SECONDS
+
+
 @dataclass(frozen=True, slots=True)
 class Kind:
     """
@@ -149,7 +154,7 @@ class Kind:
     @property
     def lease_seconds(self) -> int:
         """Return for how long a claimed row is the claimant's."""
-        return self.hard_seconds + LEASE_MARGIN_SECONDS
+        return lease_of(self.hard_seconds)
 
 
 _kinds: dict[str, Kind] = {}
@@ -370,10 +375,10 @@ def due_kinds() -> list[Kind]:
     found = []
     with connection.cursor() as cursor:
         for kind in kinds():
-            # The table's name is ours, from a model's Meta; nothing of it comes from outside.
+            # The table's name and the condition are ours; nothing of it comes from outside.
             cursor.execute(
                 f'SELECT EXISTS (SELECT FROM "{kind.model._meta.db_table}"'  # noqa: S608
-                f" WHERE {claiming.DUE})"
+                f" WHERE {claiming.DUE} AND ({kind.condition or 'true'}))"
             )
             if (cursor.fetchone() or (False,))[0]:
                 found.append(kind)

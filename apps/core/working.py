@@ -89,7 +89,7 @@ class Worker[M: WorkRow]:
     @property
     def lease_seconds(self) -> int:
         """Return for how long a claimed row is the claimant's."""
-        return self.hard_seconds + work.LEASE_MARGIN_SECONDS
+        return work.lease_of(self.hard_seconds)
 
 
 class Limits(TypedDict, total=False):
