@@ -14,7 +14,7 @@ from django.db import IntegrityError
 from apps.accounts import operations, queries, tasks
 from apps.accounts.models import Mail
 from apps.accounts.rules import Letter
-from apps.core import clock, stuck, transactions, work
+from apps.core import clock, stuck, transactions, work, working
 from apps.core.actors import Actor
 from apps.core.ids import encode_id, first_id
 from apps.core.stuck import Standing
@@ -89,6 +89,14 @@ def tell(organization, *purposes, actor=TESTS, then=lambda: None):
     )
     then()
     return told
+
+
+@transactions.outermost
+def tell_often(organization, *, times):
+    for _ in range(times):
+        operations.tell_contacts(
+            organization_id=organization.id, purposes=["technical"], letter=LETTER, actor=TESTS
+        )
 
 
 def url_of(server):
@@ -213,6 +221,17 @@ class TestSending:
         assert server.messages == []
         assert states() == [("done", "contact_removed")]
         assert Mail.objects.get().sent_at is None
+
+    def test_takes_turns_between_organizations(self, organization, server):
+        create_contact(organization, "ops@a.example")
+        tell_often(organization, times=300)
+        other = create_organization()
+        create_contact(other, "ops@b.example")
+        tell(other)
+
+        working.work_due(tasks.SENDING)
+
+        assert sorted(server.recipients) == ["ops@a.example"] * 4 + ["ops@b.example"]
 
 
 class TestRefusals:
