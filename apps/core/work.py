@@ -34,6 +34,7 @@ LEASE_MARGIN_SECONDS: Final = 15
 TAKEN_OVER_SECONDS_MAX: Final = 60
 # Work is never dropped by count: it is set aside for a person, who releases it with a reason.
 ATTEMPTS_MAX: Final = 12
+FAILED_TOGETHER: Final = "failed_together"
 # How long the processes of two releases may work beside each other.
 _RELEASE_MAX: Final = timedelta(days=1)
 _UNDECLARED_SECONDS: Final = 30
@@ -127,6 +128,11 @@ def work_indexes(name: str, *, owner: str | None = None) -> list[models.Index]:
     ]
 
 
+def lease_of(hard_seconds: int) -> int:
+    """Return for how long a row is leased whose work has ended, one way or another, after these."""
+    return hard_seconds + LEASE_MARGIN_SECONDS
+
+
 @dataclass(frozen=True, slots=True)
 class Kind:
     """
@@ -148,7 +154,7 @@ class Kind:
     @property
     def lease_seconds(self) -> int:
         """Return for how long a claimed row is the claimant's."""
-        return self.hard_seconds + LEASE_MARGIN_SECONDS
+        return lease_of(self.hard_seconds)
 
 
 _kinds: dict[str, Kind] = {}
@@ -258,19 +264,25 @@ def lock_all_leased[M: WorkRow](model: type[M], claimed: Sequence[M]) -> list[M]
 
 
 @transactions.outermost
-def give_back[M: WorkRow](model: type[M], rows: Sequence[M]) -> None:
-    """Let go of leases whose work was not begun: it is due now, and this was no attempt of it."""
+def give_back[M: WorkRow](model: type[M], rows: Sequence[M], *, is_tried: bool = False) -> None:
+    """
+    Let go of leases; the rows are due now.
+
+    What was not begun was no attempt. What failed together with other rows was one of each: by that
+    it is known not to be tried with others again.
+    """
     held = model.objects.filter(
         id__in=[row.id for row in rows],
         state=WorkState.LEASED,
         lease_token__in=[row.lease_token for row in rows],
     )
+    tried = {"lapses": 0, "last_error_code": FAILED_TOGETHER}
     held.update(
         state=WorkState.PENDING,
-        attempts=F("attempts") - 1,
         next_attempt_at=Now(),
         lease_until=None,
         lease_token=None,
+        **(tried if is_tried else {"attempts": F("attempts") - 1}),
     )
 
 
@@ -375,10 +387,10 @@ def due_kinds() -> list[Kind]:
     found = []
     with connection.cursor() as cursor:
         for kind in kinds():
-            # The table's name is ours, from a model's Meta; nothing of it comes from outside.
+            # The table's name and the condition are ours; nothing of it comes from outside.
             cursor.execute(
                 f'SELECT EXISTS (SELECT FROM "{kind.model._meta.db_table}"'  # noqa: S608
-                f" WHERE {claiming.DUE})"
+                f" WHERE {claiming.DUE} AND ({kind.condition or 'true'}))"
             )
             if (cursor.fetchone() or (False,))[0]:
                 found.append(kind)

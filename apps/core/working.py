@@ -7,11 +7,12 @@ work. The README has the recipe.
 """
 
 import time
-from collections import deque
+from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Final, TypedDict
+from uuid import UUID
 
 import structlog
 from celery import shared_task
@@ -32,6 +33,8 @@ TURN_SECONDS: Final = 10.0
 # The exception by which work is told that its time is over. It is an `Exception`: a boundary that
 # goes on to the next piece of work lets it through first, or the task goes on until it is killed.
 OutOfTime: Final = SoftTimeLimitExceeded
+# By kind, whose rows the last claim of this process had no time for, who waits longest first.
+_passed_over: dict[str, dict[Hashable, int]] = {}
 
 type Record[M: WorkRow] = Callable[[M], object]
 
@@ -65,7 +68,10 @@ class Worker[M: WorkRow]:
 
     Of rows that are `alike` many may cost hardly more than one. They are given to `together`, with
     no transaction open; those that it returns, or all if it raises, are worked row by row. None is
-    like no other.
+    like no other, and so is to be what was tried before.
+
+    What is claimed together is worked in turns, one of each in whose `turn` it is: an organization,
+    where the kind says nothing else.
     """
 
     kind: str
@@ -79,6 +85,7 @@ class Worker[M: WorkRow]:
     claim: Callable[[], list[M]] | None = None
     alike: Callable[[M], Hashable] = lambda _row: None
     together: Callable[[list[M]], list[M]] | None = None
+    turn: Callable[[M], Hashable] = lambda row: getattr(row, "organization_id", None)
     batch: int = 1
     seconds_max: float = TASK_SECONDS_MAX
     condition: str = ""
@@ -86,7 +93,7 @@ class Worker[M: WorkRow]:
     @property
     def lease_seconds(self) -> int:
         """Return for how long a claimed row is the claimant's."""
-        return self.hard_seconds + work.LEASE_MARGIN_SECONDS
+        return work.lease_of(self.hard_seconds)
 
 
 class Limits(TypedDict, total=False):
@@ -157,25 +164,68 @@ def until_idle(look: Callable[[], int], *, kind: str, ends: float | None = None)
 def work_due[M: WorkRow](
     worker: Worker[M], *, limit: int | None = None, ends: float | None = None
 ) -> int:
-    """Claim what is due once, and work it; return how many rows were claimed."""
+    """Claim what is due once, and work it in turns; return how many rows were claimed."""
     begun = time.monotonic()
     claimed = _claim(worker, limit or worker.batch)
     ends = min(ends or begun + worker.seconds_max, begun + worker.hard_seconds)
-    groups = deque(_groups(worker, claimed))
-    is_begun = False
-    while groups:
+    turns = _Turns(worker, _groups(worker, claimed))
+    while turns.groups:
         # The first is always worked. Others may be another worker's before they were begun.
-        if is_begun and time.monotonic() > ends:
-            work.give_back(worker.model, [row for group in groups for row in group])
+        if turns.had and time.monotonic() > ends:
+            turns.give_back()
             break
-        is_begun = True
-        group = groups.popleft()
+        turns.work_next()
+    else:
+        _passed_over.pop(worker.kind, None)
+    return len(claimed)
+
+
+@dataclass(slots=True)
+class _Turns[M: WorkRow]:
+    """What one claim brought and is not worked yet, and who had how many turns of it."""
+
+    worker: Worker[M]
+    groups: list[list[M]]
+    had: Counter[Hashable] = field(default_factory=Counter)
+    failed: set[UUID] = field(default_factory=set)
+
+    def work_next(self) -> None:
+        """Work a group of whoever had the fewest turns."""
+        group = min(self.groups, key=self._place)
+        self.groups.remove(group)
+        self.had[self.worker.turn(group[0])] += 1
         if len(group) == 1:
             with context.in_trace(group[0].traceparent):
-                work_row(worker, group[0])
+                work_row(self.worker, group[0])
         else:
-            groups.extendleft([row] for row in reversed(_work_together(worker, group)))
-    return len(claimed)
+            self.groups[:0] = [[row] for row in self._work_together(group)]
+
+    def give_back(self) -> None:
+        """Let go of what there was no time for; who had no turn at all is first the next time."""
+        waiting = [self.worker.turn(group[0]) for group in sorted(self.groups, key=self._place)]
+        none_had = dict.fromkeys(whose for whose in waiting if not self.had[whose])
+        _passed_over[self.worker.kind] = {whose: place for place, whose in enumerate(none_had)}
+        rows = [row for group in self.groups for row in group]
+        model = self.worker.model
+        work.give_back(model, [row for row in rows if row.id not in self.failed])
+        work.give_back(model, [row for row in rows if row.id in self.failed], is_tried=True)
+
+    def _place(self, group: list[M]) -> tuple[bool, int, int]:
+        whose = self.worker.turn(group[0])
+        waited = _passed_over.get(self.worker.kind, {})
+        # What lapsed may be what kills workers: nothing is to lapse beside it.
+        return group[0].lapses > 0, self.had[whose], waited.get(whose, len(waited))
+
+    def _work_together(self, group: list[M]) -> list[M]:
+        """Work rows that are alike; return those that are to be worked one by one."""
+        assert self.worker.together is not None  # noqa: S101  (else no two are alike)
+        try:
+            return self.worker.together(group)
+        # The boundary: one of them is to blame and is not known. Nothing was recorded of any.
+        except Exception:
+            log.exception("work_split", kind=self.worker.kind, size=len(group))
+            self.failed.update(row.id for row in group)
+            return group
 
 
 def _groups[M: WorkRow](worker: Worker[M], claimed: Sequence[M]) -> list[list[M]]:
@@ -185,17 +235,6 @@ def _groups[M: WorkRow](worker: Worker[M], claimed: Sequence[M]) -> list[list[M]
         key = worker.alike(row) if worker.together else None
         groups.setdefault(row.id if key is None else key, []).append(row)
     return list(groups.values())
-
-
-def _work_together[M: WorkRow](worker: Worker[M], group: list[M]) -> list[M]:
-    """Work rows that are alike; return those that are to be worked one by one."""
-    assert worker.together is not None  # noqa: S101  (else no two are alike)
-    try:
-        return worker.together(group)
-    # The boundary: one of them is to blame and is not known. Nothing was recorded of any.
-    except Exception:
-        log.exception("work_split", kind=worker.kind, size=len(group))
-        return group
 
 
 def _claim[M: WorkRow](worker: Worker[M], limit: int) -> list[M]:

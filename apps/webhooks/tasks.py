@@ -123,7 +123,7 @@ def claim_lane(*, is_slow: bool) -> WebhookLane | None:
     organization the lane that has waited longest comes first.
     """
     due = queries.list_due_lanes(is_slow=is_slow, after=_served[is_slow], limit=_LANES_LOOKED_AT)
-    lease_seconds = HARD_SECONDS + work.LEASE_MARGIN_SECONDS
+    lease_seconds = work.lease_of(HARD_SECONDS)
     for organization_id, ids in due.items():
         claimed = work.claim_due(WebhookLane, limit=1, lease_seconds=lease_seconds, only_ids=ids)
         if claimed:

@@ -23,12 +23,15 @@ class MailServer:
     """
     What it answers to RCPT, DATA and the message's end (`.`), in turn, and the last one ever after.
 
-    What came to its end is kept, whatever was answered then.
+    What came to its end is kept, whatever was answered then; and so is what was said to it after it
+    had fallen silent.
     """
 
     answers: dict[str, list[str]] = field(default_factory=dict)
     recipients: list[str] = field(default_factory=list)
     messages: list[EmailMessage] = field(default_factory=list)
+    commands: list[str] = field(default_factory=list)
+    unanswered: list[bytes] = field(default_factory=list)
     is_over: threading.Event = field(default_factory=threading.Event)
 
     def __enter__(self) -> Self:
@@ -55,7 +58,8 @@ class MailServer:
 
     def answer(self, command: str) -> str:
         """Return what is said now."""
-        said = self.answers.get(command, ["354 go on" if command == "DATA" else "250 ok"])
+        usual = {"DATA": "354 go on", "QUIT": "221 bye"}.get(command, "250 ok")
+        said = self.answers.get(command, [usual])
         return said.pop(0) if len(said) > 1 else said[0]
 
 
@@ -77,7 +81,8 @@ class _Conversation(socketserver.StreamRequestHandler):
         command = line[:4].upper()
         if command == "RCPT":
             self.house.recipients.append(line.partition("<")[2].partition(">")[0])
-        answer = "221 bye" if command == "QUIT" else self.house.answer(command)
+        self.house.commands.append(command)
+        answer = self.house.answer(command)
         is_on = self.say(answer) and command != "QUIT"
         return self.take() if is_on and answer.startswith("354") else is_on
 
@@ -92,6 +97,7 @@ class _Conversation(socketserver.StreamRequestHandler):
     def say(self, text: str) -> bool:
         if text == SILENT:
             self.house.is_over.wait()
+            self.house.unanswered.append(self.rfile.read())
         if text in {GONE, SILENT}:
             return False
         self.wfile.write(f"{text}\r\n".encode())

@@ -14,7 +14,7 @@ from django.db import IntegrityError
 from apps.accounts import operations, queries, tasks
 from apps.accounts.models import Mail
 from apps.accounts.rules import Letter
-from apps.core import clock, stuck, transactions, work
+from apps.core import clock, stuck, transactions, work, working
 from apps.core.actors import Actor
 from apps.core.ids import encode_id, first_id
 from apps.core.stuck import Standing
@@ -52,20 +52,15 @@ def server(settings):
 
 
 @pytest.fixture
-def at_soft_limit(server):
+def at_soft_limit():
     """Have the task's soft limit end once something holds, as Celery does it: by a signal."""
-    is_told = threading.Event()
 
     def stop(*_):
-        is_told.set()
         raise SoftTimeLimitExceeded
 
     def end_it(condition):
         wait_until(condition)
         signal.pthread_kill(threading.main_thread().ident, signal.SIGUSR1)
-        # Only then does the server hang up, so that it is the limit that is met.
-        is_told.wait()
-        server.is_over.set()
 
     @contextmanager
     def once(condition):
@@ -89,6 +84,14 @@ def tell(organization, *purposes, actor=TESTS, then=lambda: None):
     )
     then()
     return told
+
+
+@transactions.outermost
+def tell_often(organization, *, times):
+    for _ in range(times):
+        operations.tell_contacts(
+            organization_id=organization.id, purposes=["technical"], letter=LETTER, actor=TESTS
+        )
 
 
 def url_of(server):
@@ -214,6 +217,17 @@ class TestSending:
         assert states() == [("done", "contact_removed")]
         assert Mail.objects.get().sent_at is None
 
+    def test_takes_turns_between_organizations(self, organization, server):
+        create_contact(organization, "ops@a.example")
+        tell_often(organization, times=300)
+        other = create_organization()
+        create_contact(other, "ops@b.example")
+        tell(other)
+
+        working.work_due(tasks.SENDING)
+
+        assert sorted(server.recipients) == ["ops@a.example"] * 4 + ["ops@b.example"]
+
 
 class TestRefusals:
     @pytest.mark.parametrize("command", ["RCPT", "DATA", "."])
@@ -280,6 +294,20 @@ class TestRefusals:
             tasks.send_mail()
 
         assert states() == [("pending", "too_slow")]
+        # Nor is it waited for at the parting: that would outlast what is left of the task.
+        server.is_over.set()
+        wait_until(lambda: server.unanswered)
+        assert server.unanswered == [b""]
+
+    def test_to_part_undo_nothing(self, organization, server, at_soft_limit):
+        create_contact(organization, "ops@a.example")
+        tell(organization)
+        server.answers = {"QUIT": [mail_server.SILENT]}
+
+        with at_soft_limit(lambda: "QUIT" in server.commands):
+            tasks.send_mail()
+
+        assert states() == [("done", "")]
 
     def test_without_end_are_set_aside_for_a_person_and_never_dropped(self, organization, server):
         create_contact(organization, "ops@a.example")

@@ -111,6 +111,36 @@ class TestRun:
 
         assert states() == {"done": 1, "pending": 2}
 
+    def test_takes_turns_between_organizations(self):
+        add(*"abc")
+        add(*"xy", organization_id=OTHER)
+        begun = []
+
+        working.work_due(replace(ERRANDS, perform=lambda errand: begun.append(errand.name)))
+
+        assert begun == ["a", "x", "b", "y", "c"]
+
+    def test_begins_last_what_may_kill_its_worker(self):
+        add(*"abc")
+        add("x", organization_id=OTHER)
+        Errand.objects.filter(name="x").update(lapses=1)
+        begun = []
+
+        working.work_due(replace(ERRANDS, perform=lambda errand: begun.append(errand.name)))
+
+        assert begun == ["a", "b", "c", "x"]
+
+    def test_begins_with_those_it_had_no_time_for(self):
+        add(*"abc")
+        add("x", organization_id=OTHER)
+        begun = []
+        late = replace(ERRANDS, perform=lambda errand: begun.append(errand.name), seconds_max=0)
+
+        for _ in range(4):
+            working.work_due(late)
+
+        assert begun == ["a", "x", "b", "c"]
+
     def test_gives_back_no_row_that_another_worker_has(self):
         add(*"ab")
         taken = []

@@ -8,6 +8,7 @@ from uuid import UUID
 import pytest
 from django.db import connection
 
+from apps.core import work
 from apps.webhooks import queries, tasks
 from apps.webhooks.models import WebhookLane
 from tests.accounts.factories import create_organization
@@ -109,3 +110,12 @@ class TestTurns:
         assert tasks.claim_lane(is_slow=False) is None
         first.refresh_from_db()
         assert first.status == "succeeded"
+
+    def test_of_slow_endpoints_are_told_only_to_the_workers_of_those(self, organization, far):
+        create_endpoint(organization, far.url, max_in_flight=1)
+        owe(organization, "thing_1")
+        assert [kind.name for kind in work.due_kinds()] == ["webhooks.lane"]
+
+        WebhookLane.objects.update(is_slow=True)
+
+        assert [kind.name for kind in work.due_kinds()] == ["webhooks.slow_lane"]

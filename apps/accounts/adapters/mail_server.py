@@ -51,11 +51,10 @@ def send(*, mail_id: UUID, to: str, subject: str, body: str, written_at: datetim
         _hand_over(server, message)
     # Each answer has a timeout of its own; one that drips through all of them meets the task's.
     except SoftTimeLimitExceeded:
+        _hang_up(server)
         raise OutcomeUnknown("too_slow") from None
     finally:
-        # Whether it was taken is known, or will not be, by now: a bad parting changes nothing.
-        with suppress(OSError):
-            server.close()
+        _part(server)
 
 
 def message_id(mail_id: UUID) -> str:
@@ -71,6 +70,7 @@ def _open(server: Any) -> None:  # noqa: ANN401  (a backend; Django's stubs give
     except smtplib.SMTPResponseException as refused:
         raise Unavailable(f"smtp_{refused.smtp_code}") from None
     except OSError as fault:
+        _hang_up(server)
         raise Unavailable(type(fault).__name__) from None
 
 
@@ -86,7 +86,25 @@ def _hand_over(server: Any, message: EmailMessage) -> None:  # noqa: ANN401  (li
     except smtplib.SMTPResponseException as refused:
         raise Unavailable(f"smtp_{refused.smtp_code}") from None
     except OSError as fault:
+        _hang_up(server)
         raise OutcomeUnknown(type(fault).__name__) from None
+
+
+def _hang_up(server: Any) -> None:  # noqa: ANN401  (likewise)
+    """Close the connection, if there is one, without a word, since its answer may never come."""
+    connection = getattr(server, "connection", None)
+    if connection is not None:
+        connection.close()
+
+
+def _part(server: Any) -> None:  # noqa: ANN401  (likewise)
+    """Take leave. What came of the message is known, or will not be: a bad parting is no matter."""
+    connection = getattr(server, "connection", None)
+    with suppress(OSError, SoftTimeLimitExceeded):
+        server.close()
+    # Cut off, it would stay open.
+    if connection is not None:
+        connection.close()
 
 
 def _refusal(code: int) -> Declined | Unavailable:

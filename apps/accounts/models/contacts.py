@@ -87,7 +87,7 @@ class Mail(WorkRow, OrganizationOwned):
 
     class Meta:
         indexes = [
-            *work_indexes("mail"),
+            *work_indexes("mail", owner="organization"),
             models.Index(name="mail_to_contact", fields=["organization", "contact", "-id"]),
         ]
         constraints = [

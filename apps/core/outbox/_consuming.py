@@ -237,4 +237,6 @@ CONSUMING: Final = Worker(
     put_off=_put_off,
     alike=_alike,
     together=_consume_together,
+    # One failing consumer delays only itself, also where both are of one organization.
+    turn=lambda row: (row.organization_id, row.consumer),
 )

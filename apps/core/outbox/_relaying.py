@@ -32,8 +32,7 @@ _NUMBER: Final = """
 def relay(*, limit: int = 500, seconds_max: float = _TURN_SECONDS) -> int:
     """Give committed batches their position and consumers their work; return how many were due."""
     ends = time.monotonic() + seconds_max
-    lease_seconds = HARD_SECONDS + work.LEASE_MARGIN_SECONDS
-    claimed = work.claim_due(OutboxBatch, limit=limit, lease_seconds=lease_seconds)
+    claimed = work.claim_due(OutboxBatch, limit=limit, lease_seconds=work.lease_of(HARD_SECONDS))
     waiting = {batch.organization_id: None for batch in claimed}
     if len(claimed) == limit:
         # A claim sees past no backlog here (ADR 0115); but what it leased is not what is numbered.

@@ -13,4 +13,10 @@ _FRO = "DROP INDEX CONCURRENTLY posting_displaced"
 class Migration(migrations.Migration):
     atomic = False
     dependencies = [("ledger", "0010_closed_in_order")]
-    operations = [migrations.RunSQL(_TO, _FRO)]
+    operations = [
+        # However long it takes, and whatever an earlier try has left.
+        migrations.RunSQL("SET statement_timeout = 0", migrations.RunSQL.noop),
+        migrations.RunSQL("DROP INDEX CONCURRENTLY IF EXISTS posting_displaced", migrations.RunSQL.noop),
+        migrations.RunSQL(_TO, _FRO),
+        migrations.RunSQL("RESET statement_timeout", migrations.RunSQL.noop),
+    ]

@@ -1,6 +1,7 @@
 from django.contrib.postgres.indexes import GinIndex
-from django.contrib.postgres.operations import AddIndexConcurrently
 from django.db import migrations, models
+
+from apps.core.indexes import AddIndexConcurrently
 
 _INDEXES = {
     "hold": [

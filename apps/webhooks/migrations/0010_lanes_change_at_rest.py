@@ -7,6 +7,9 @@ class Migration(migrations.Migration):
     dependencies = [("webhooks", "0009_work_takes_turns")]
 
     operations = [
+        # Whoever reads endpoints queues up behind this, so it gives up before they do, and can be
+        # run again.
+        migrations.RunSQL("SET LOCAL lock_timeout = '2s'", migrations.RunSQL.noop),
         migrations.AddField(
             model_name="webhookendpoint",
             name="lanes",

@@ -1,0 +1,100 @@
+"""An index is built beside writers, however long it takes and whatever an earlier try has left."""
+
+import threading
+from contextlib import contextmanager
+from types import SimpleNamespace
+
+import psycopg
+import pytest
+from django.contrib.postgres import operations
+from django.db import OperationalError, connection, models
+from django.db.migrations.loader import MigrationLoader
+
+from apps.core.indexes import AddIndexConcurrently
+from tests.core import errands
+from tests.core.errands import Errand
+from tests.support import wait_until
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+INDEX = models.Index(name="errand_by_name", fields=["name"])
+
+
+def build(operation):
+    """Have a migration's operation done to the table of errands."""
+    state = SimpleNamespace(apps=SimpleNamespace(get_model=lambda *_: Errand))
+    with connection.schema_editor(atomic=False) as editor:
+        operation("errand", INDEX).database_forwards("core", editor, state, state)
+
+
+def is_valid():
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT indisvalid FROM pg_index WHERE indexrelid = %s::regclass", [INDEX.name]
+        )
+        return cursor.fetchone()[0]
+
+
+@contextmanager
+def written_to():
+    """Have a transaction write errands, for which a build waits; give a way to end it."""
+    with psycopg.connect(**connection.get_connection_params()) as other:
+        other.execute("LOCK TABLE tests_errand IN ROW EXCLUSIVE MODE")
+        yield other.commit
+
+
+def end_once_waited_for(end, *, pid):
+    """Let the build go on once it has waited for longer than the timeout of these tests."""
+
+    def has_waited():
+        with psycopg.connect(**connection.get_connection_params()) as looking:
+            return (
+                looking.execute(
+                    "SELECT FROM pg_stat_activity WHERE pid = %s AND wait_event_type = 'Lock'"
+                    " AND clock_timestamp() - query_start > interval '400 ms'",
+                    [pid],
+                ).rowcount
+                > 0
+            )
+
+    try:
+        wait_until(has_waited)
+    finally:
+        end()
+
+
+class TestAddIndexConcurrently:
+    @pytest.fixture(autouse=True)
+    def _limited(self):
+        with errands.installed():
+            with connection.cursor() as cursor:
+                cursor.execute("SET statement_timeout = '200ms'")
+            yield
+            with connection.cursor() as cursor:
+                cursor.execute("RESET statement_timeout")
+
+    def test_is_not_cut_off_and_replaces_what_was(self):
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_backend_pid()")
+            [pid] = cursor.fetchone()
+        with written_to() as end:
+            with pytest.raises(OperationalError, match="statement timeout"):
+                build(operations.AddIndexConcurrently)
+            assert not is_valid()
+            ending = threading.Thread(target=end_once_waited_for, args=(end,), kwargs={"pid": pid})
+            ending.start()
+
+            build(AddIndexConcurrently)
+
+            ending.join()
+        assert is_valid()
+
+    def test_is_how_every_migration_adds_one(self):
+        others = [
+            str(migration)
+            for migration in MigrationLoader(None).disk_migrations.values()
+            for operation in migration.operations
+            if type(operation) is operations.AddIndexConcurrently
+        ]
+
+        assert others == []
