@@ -224,7 +224,7 @@ class TestTooSlow:
     @pytest.fixture
     def slow(self, monkeypatch):
         slow = SlowRecorder()
-        monkeypatch.setattr(outbox, "_consumers", {"slow": outbox.Consumer(slow)})
+        monkeypatch.setattr(outbox._consuming, "_consumers", {"slow": outbox.Consumer(slow)})
         monkeypatch.setattr(working, "time", SimpleNamespace(monotonic=slow.monotonic))
         return slow
 

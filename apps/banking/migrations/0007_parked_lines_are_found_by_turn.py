@@ -1,4 +1,4 @@
-from django.contrib.postgres.operations import AddIndexConcurrently
+from apps.core.indexes import AddIndexConcurrently
 from django.db import migrations, models
 
 
