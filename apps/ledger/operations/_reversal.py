@@ -56,7 +56,7 @@ def reverse_entry(
             "This reference stands for another journal entry.",
             journal_entry=encode_id("je", outcome.entry_id),
         )
-    _undoing.record(organization_id, entry, command.id, reason=reason, actor=actor)
+    _undoing.record(organization_id, [entry], [command.id], reason=reason, actor=actor)
     return command.id
 
 

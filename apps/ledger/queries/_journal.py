@@ -53,6 +53,20 @@ def get_entry(*, organization_id: UUID, entry_id: UUID) -> EntryView:
     return found[0]
 
 
+def get_entries(*, organization_id: UUID, entry_ids: Sequence[UUID]) -> list[EntryView]:
+    """
+    Return these journal entries in the order in which they are named, by as many reads as one.
+
+    :raises JournalEntryNotFound: if the organisation lacks one of them
+    """
+    entries = JournalEntry.objects.filter(organization_id=organization_id, id__in=entry_ids)
+    views = view_entries(organization_id=organization_id, entries=entries)
+    found = {view.id: view for view in views}
+    if not found.keys() >= set(entry_ids):
+        raise errors.JournalEntryNotFound("There is no such journal entry.")
+    return [found[id_] for id_ in entry_ids]
+
+
 def get_transfer(*, organization_id: UUID, entry_id: UUID) -> EntryView:
     """
     Return a journal entry that a transfer made: the debited account's posting, then the other.
