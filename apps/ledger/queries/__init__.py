@@ -70,6 +70,7 @@ from apps.ledger.queries._journal import (
     get_entries,
     get_entry,
     get_transfer,
+    reversals_of,
     view_entries,
 )
 from apps.ledger.queries._listing import (
@@ -287,6 +288,7 @@ __all__ = [
     "read_expired_holds",
     "read_holds",
     "require_account",
+    "reversals_of",
     "stands_at_floor",
     "stored_movements",
     "stream_chain_by_id",

@@ -94,11 +94,7 @@ def view_entries(*, organization_id: UUID, entries: Iterable[JournalEntry]) -> l
         organization_id=organization_id, id__in={posting.account_id for posting in postings}
     )
     codes = dict(named.values_list("id", "code"))
-    reversed_by = dict(
-        JournalEntry.objects.filter(
-            organization_id=organization_id, reverses_id__in=ids
-        ).values_list("reverses_id", "id")
-    )
+    reversed_by = reversals_of(organization_id=organization_id, entry_ids=ids)
     later = dict(
         EntryMetadata.objects.filter(organization_id=organization_id, entry_id__in=ids)
         .order_by("entry_id", "-number")
@@ -112,6 +108,14 @@ def view_entries(*, organization_id: UUID, entries: Iterable[JournalEntry]) -> l
         _entry_view(row, by_entry[row.id], reversed_by.get(row.id), later.get(row.id, row.metadata))
         for row in rows
     ]
+
+
+def reversals_of(*, organization_id: UUID, entry_ids: Iterable[UUID]) -> dict[UUID, UUID]:
+    """Return the entries that undid these, by entry; one that stands has none."""
+    rows = JournalEntry.objects.filter(
+        organization_id=organization_id, reverses_id__in=list(entry_ids)
+    )
+    return dict(rows.values_list("reverses_id", "id"))
 
 
 def _posting_view(posting: Posting, code: str) -> PostingView:
