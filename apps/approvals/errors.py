@@ -38,7 +38,7 @@ class ApprovalExpired(StateConflict):
 
 
 class ApprovalStale(StateConflict):
-    """What people agreed to has changed: their decisions are void, a new request is open."""
+    """What people agreed to has changed: nothing is done; a new request is open, or is needed."""
 
     code = "approval_stale"
 

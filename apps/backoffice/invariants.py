@@ -3,7 +3,7 @@
 from typing import Final
 
 INVARIANTS: Final[dict[str, str]] = {
-    # An exchange is undone by two entries.
+    # An exchange is undone by two entries of one act; it may have been undone by halves (ADR 0128).
     "correction_posted_what_was_asked_for": """
         SELECT c.organization_id, c.id
           FROM backoffice_correction c
@@ -21,6 +21,10 @@ INVARIANTS: Final[dict[str, str]] = {
                            ON r.organization_id = f.organization_id
                           AND r.reverses_id IN (f.sold_entry_id, f.bought_entry_id)
                           AND r.reverses_id <> c.entry_id
+                         JOIN ledger_journal_entry posted
+                           ON posted.organization_id = c.organization_id
+                          AND posted.id = c.posted_id
+                          AND posted.recorded_at = r.recorded_at
                         WHERE f.organization_id = c.organization_id
                           AND c.entry_id IN (f.sold_entry_id, f.bought_entry_id)))
                IS DISTINCT FROM

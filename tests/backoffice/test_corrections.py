@@ -37,6 +37,7 @@ from tests.ledger.factories import (
     post_transfer,
 )
 from tests.ledger.test_fx import exchange
+from tests.ledger.test_reverse_fx_transfer import undo_alone
 from tests.payouts import people
 from tests.support import race
 
@@ -153,6 +154,31 @@ class TestRequestReversal:
         assert balance(house.id, dollars).posted == 0
         undone = books.get_entry(organization_id=house.id, entry_id=getattr(fx, side))
         assert Correction.objects.get().posted_id == undone.reversed_by
+
+    @pytest.mark.parametrize("sides", [("sold", "bought"), ("bought", "sold")])
+    def test_of_an_exchange_that_changed_since_posts_nothing_else(self, house, sides):
+        dollars = open_account(house.id, "wallets:ann:USD")
+        fx = FxTransfer.objects.get(id=exchange(house.id, house.ann, dollars, 10_00))
+        undone, standing = (getattr(fx, f"{side}_entry_id") for side in sides)
+        asked = house.reverse(entry=standing)
+        # As a release that took one of the two for itself did.
+        undo_alone(house.id, undone)
+        before = house.standing()
+
+        with pytest.raises(approval_errors.ApprovalStale):
+            house.decide(asked)
+
+        assert house.standing() == before
+        waiting = Correction.objects.get()
+        assert waiting.state == "waiting"
+        operations.withdraw_correction(
+            organization_id=house.id, correction_id=waiting.id, reason="Half is undone",
+            idempotency_key="withdraw", actor=house.maker, now=NOW,
+        )  # fmt: skip
+        house.decide(house.reverse(entry=standing, key="anew"), key="agreed")
+        assert len(Correction.objects.get(state="posted").legs) == 2
+        assert house.standing()[0] == 70_00
+        assert balance(house.id, dollars).posted == 0
 
     def test_at_the_original_time_has_the_business_time_of_its_entry(self, house):
         house.decide(house.reverse(at="original"))

@@ -229,6 +229,59 @@ class TestLinkedTransfers:
         assert dry.json()["balances"] == real.json()["balances"]
 
 
+class TestOneReferenceTwice:
+    """A second use of it names the entry that stands under it, and none that was never made."""
+
+    @pytest.fixture
+    def twice(self, api):
+        return [api.moved(1_00, reference="rent"), api.moved(2_00, reference="rent")]
+
+    def batch(self, api, transfers, *, key="k-1", **more):
+        return api.post("/v1/transfers/batch", {"transfers": transfers, **more}, key=key)
+
+    def test_in_a_dry_run_names_nothing_that_it_would_make(self, api, twice):
+        common = {"mode": "independent", "dry_run": True, "key": None}
+
+        again = self.batch(api, [twice[0], twice[0]], **common).json()["outcomes"]
+        other = self.batch(api, twice, **common).json()["outcomes"]
+
+        assert [one["transfer"] for one in again] == [None, None]
+        assert (other[1]["code"], other[1]["details"]) == ("reference_reused", {})
+
+    def test_in_a_dry_run_names_what_stood_before(self, api, twice):
+        stands = api.post("/v1/transfers", twice[0], key="before").json()["id"]
+
+        [again, other] = self.batch(api, twice, mode="independent", dry_run=True, key=None).json()[
+            "outcomes"
+        ]
+
+        assert again["transfer"] == other["details"]["journal_entry"] == stands
+
+    def test_in_an_atomic_batch_is_named_by_its_place_alone(self, api, twice):
+        for response in (
+            self.batch(api, twice, mode="atomic", dry_run=True, key=None),
+            self.batch(api, twice, mode="atomic"),
+            self.batch(api, twice, mode="atomic"),
+        ):
+            assert code_of(response) == (422, "reference_reused")
+            assert response.json()["index"] == 1
+            assert "journal_entry" not in response.json()
+
+    def test_in_a_linked_chain_names_nothing_that_fell_with_it(self, api, twice):
+        twice[0]["linked"] = True
+
+        [fallen, guilty] = self.batch(api, twice, mode="independent").json()["outcomes"]
+
+        assert fallen["code"] == "linked_command_failed"
+        assert (guilty["code"], guilty["details"]) == ("reference_reused", {})
+
+    def test_beside_each_other_names_the_first_which_stands(self, api, twice):
+        [first, second] = self.batch(api, twice, mode="independent").json()["outcomes"]
+
+        assert second["details"]["journal_entry"] == first["transfer"]
+        assert api.get(f"/v1/journal-entries/{first['transfer']}").status_code == 200
+
+
 class TestBadInput:
     @pytest.mark.parametrize(
         ("act", "more", "pointer"),

@@ -108,6 +108,22 @@ class TestStatements:
         # One more than of a single one: the batch as it was answered.
         assert len(sent) == 5
 
+    @pytest.mark.parametrize("size", [2, 50])
+    def test_of_a_set_of_reversals_are_as_many_whatever_its_size(self, books, size):
+        organization, ann, bob = books
+        made = batch(organization, [request(ann, bob)] * size, "made").entry_ids
+
+        sent = statements_of(
+            lambda: operations.reverse_entries(
+                organization_id=organization, entry_ids=made[::-1], at="now", reason="",
+                idempotency_key="undo", actor=ACTOR, now=NOW,
+            )
+        )  # fmt: skip
+
+        # The key; the set read twice, the locks in between; whether one is of an exchange; what a
+        # posting takes; the trail, and the set as it was answered.
+        assert len(sent) == 18
+
     def test_of_a_larger_act_have_no_savepoint(self, books):
         organization, ann, bob = books
         hold, other = new_id(), new_id()

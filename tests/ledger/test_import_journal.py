@@ -307,7 +307,42 @@ class TestRefusals:
         }  # fmt: skip
         assert AuditEvent.objects.filter(act="ledger.change_account").count() == 1
 
-    @pytest.mark.parametrize("terms", [{"floor": -7}, {"floor": None, "internal": True}])
+    def test_a_clients_transfer_under_way_finds_no_account_without_its_floor(self, origin, file):
+        target = create_organization("Target")
+        codes = ["customers:cus_ann:available:EUR", "customers:cus_bob:available:EUR"]
+        met = []
+
+        def take(what, _):
+            if what == "entries posted":
+                ids = queries.account_ids(organization_id=target, codes=codes)
+                with pytest.raises(errors.LedgerAccountReserved) as refused:
+                    post_transfer(target, *ids.values(), 1_000_000, key="take")
+                met.append(refused)
+
+        assert attempt(target, file, on_progress=take) == "done"
+
+        assert len(met) == 1
+        run_import(target, file)
+        assert books_of(target) == books_of(origin)
+
+    @pytest.mark.parametrize("amount", [1, 1_000_000])
+    def test_what_kassa_posts_under_way_keeps_accounts_from_clients(self, file, amount):
+        target = create_organization("Target")
+        codes = ["customers:cus_ann:available:EUR", "customers:cus_bob:available:EUR"]
+
+        def act(what, _):
+            if what == "entries posted":
+                ids = queries.account_ids(organization_id=target, codes=codes)
+                post(target, move(*ids.values(), amount))
+
+        assert attempt(target, file, on_progress=act) == "refused"
+
+        terms = Balance.objects.filter(organization_id=target)
+        assert set(terms.values_list("status", "min_available_minor", "internal")) == {
+            ("open", None, True),
+        }  # fmt: skip
+
+    @pytest.mark.parametrize("terms", [{"floor": -7}, {"floor": 0, "internal": True}])
     def test_an_account_that_somebody_opened_on_other_terms(self, origin, file, terms):
         target = create_organization("Target")
         open_account(target, "customers:cus_ann:available:EUR", **terms)

@@ -1,5 +1,6 @@
 """An exchange is undone as a whole, or not at all: by its client, by hand, and in no other way."""
 
+from datetime import timedelta
 from functools import partial
 
 import pytest
@@ -162,6 +163,19 @@ def by_hand(organization, entry_id):
     )  # fmt: skip
 
 
+def undo_alone(organization, entry_id):
+    """Undo one entry of an exchange past what keeps the two together."""
+    entry = queries.get_entry(organization_id=organization, entry_id=entry_id)
+    legs = tuple(Leg(p.account_id, -p.amount_minor, p.currency) for p in entry.postings)
+    post(
+        organization,
+        PostEntry(
+            id=new_id(), legs=legs, currency=legs[0].currency, kind="reversal", reverses=entry_id,
+            recorded_at=NOW - timedelta(days=1),
+        ),
+    )  # fmt: skip
+
+
 class TestOneOfItsEntries:
     def reverse_entry(self, organization, entry_id):
         return committed(operations.reverse_entry)(
@@ -223,18 +237,35 @@ class TestOneOfItsEntries:
         assert breaches() == []
 
     def test_undone_behind_the_engine_is_a_breach(self, books):
-        organization, euros, _, fx = books
-        liquidity = queries.account_ids(organization_id=organization, codes=["liquidity:EUR"])
-        half = PostEntry(
-            id=new_id(), legs=(Leg(euros, -100_00), Leg(liquidity["liquidity:EUR"], 100_00)),
-            currency="EUR", kind="reversal", reverses=fx.sold_entry_id,
-        )  # fmt: skip
+        organization, *_, fx = books
 
-        post(organization, half)
+        undo_alone(organization, fx.sold_entry_id)
 
         [breach] = breaches()
         assert breach.name == "ledger_exchange_is_undone_as_a_whole"
         assert [row["fx_transfer"] for row in breach.rows] == [encode_id("fx", fx.id)]
+
+    @pytest.mark.parametrize("sides", [("sold", "bought"), ("bought", "sold")])
+    def test_that_stands_alone_is_undone_by_hand(self, books, sides):
+        """As an earlier release left it, which undid one of the two."""
+        organization, euros, dollars, fx = books
+        undone, standing = (getattr(fx, f"{side}_entry_id") for side in sides)
+        undo_alone(organization, undone)
+        [before] = breaches()
+        assert before.name == "ledger_exchange_is_undone_as_a_whole"
+        dry = operations.preview_reversal_by_hand(
+            organization_id=organization, entry_id=standing, at="now", now=NOW
+        )
+
+        with pytest.raises(AlreadyReversed):
+            by_hand(organization, undone)
+        by_hand(organization, standing)
+
+        assert stand(organization, euros, dollars) == (100_00, 0, 0, 0)
+        assert len(dry.balances) == 2
+        assert breaches() == []
+        with pytest.raises(AlreadyReversed):
+            by_hand(organization, standing)
 
 
 class TestApi:

@@ -14,6 +14,7 @@ import structlog
 
 from apps.accounts import queries as accounts
 from apps.accounts.roles import Role
+from apps.approvals import errors as approval_errors
 from apps.approvals import operations as approvals
 from apps.approvals import registry
 from apps.approvals.registry import Act, Resolution
@@ -29,6 +30,7 @@ from apps.core.money import format_minor
 from apps.ledger import operations as ledger
 from apps.ledger import queries as books
 from apps.ledger.operations import EntryRequest, ReversalTime
+from apps.ledger.queries import EntryView
 from apps.ledger.registry import AskedFor
 from apps.ledger.rules import Leg
 
@@ -76,11 +78,7 @@ def request_reversal(
         kind=CorrectionKind.REVERSAL,
         entry_id=entry_id,
         at=at,
-        legs=[
-            _leg(p.account_id, p.code, -p.amount_minor, p.currency)
-            for entry in entries
-            for p in entry.postings
-        ],
+        legs=_opposite(entries),
         reason=reason,
         requested_by=actor.principal,
         requested_at=now,
@@ -197,6 +195,14 @@ def _insert(correction: Correction) -> None:
         raise errors.ReversalAskedForAlready(
             "This waits for a second person already.", correction=encode_id("cor", waiting.id)
         )
+
+
+def _opposite(entries: Iterable[EntryView]) -> list[dict[str, object]]:
+    return [
+        _leg(p.account_id, p.code, -p.amount_minor, p.currency)
+        for entry in entries
+        for p in entry.postings
+    ]
 
 
 def _leg(account_id: UUID, code: str, amount_minor: int, currency: str) -> dict[str, object]:
@@ -347,9 +353,16 @@ def _posting_with(
 
 
 def _reverse(correction: Correction, told: Resolution) -> UUID:
+    entry_id = cast("UUID", correction.entry_id)
+    # Of an exchange that may be the other entry too, or no longer: people agreed to what they saw.
+    entries = ledger.prepare_reversal(organization_id=told.organization_id, entry_id=entry_id)
+    if _opposite(entries) != correction.legs:
+        raise approval_errors.ApprovalStale(
+            "What this would undo changed since it was asked for: withdraw it, and ask anew."
+        )
     return ledger.reverse_by_hand(
         organization_id=told.organization_id,
-        entry_id=cast("UUID", correction.entry_id),
+        entry_id=entry_id,
         at=cast("ReversalTime", correction.at),
         requested_by=correction.requested_by,
         approved_by=told.actor.principal,

@@ -72,6 +72,10 @@ class JournalCheck:
         """The accounts of the file."""
         return [account.line for account in self._accounts.values()]
 
+    def version(self, code: str) -> int:
+        """Return how many postings the lines so far make on an account."""
+        return self._accounts[code].version
+
     def read(self, line: Line) -> None:
         """
         Check the next line.

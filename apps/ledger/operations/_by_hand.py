@@ -43,7 +43,7 @@ def prepare_reversal(*, organization_id: UUID, entry_id: UUID) -> list[EntryView
     """
     Return what is undone with an entry by hand, whether or not the money is still there.
 
-    That is the entry; of an exchange the other one too, second.
+    That is the entry; of an exchange the other one too, second, unless it was undone alone.
 
     :raises JournalEntryNotFound: if the organisation has no such entry
     :raises AlreadyReversed: if it was reversed

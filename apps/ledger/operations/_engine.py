@@ -198,7 +198,9 @@ def _preview[C: Command](
         short = _short_of_money(state, decide(state, commands)[1])
         if short:
             state = _released(organization_id, state, short)
-        return decide(state, commands)
+        after, outcomes = decide(state, commands)
+        rules.forget_unmade(outcomes)
+        return after, outcomes
 
 
 def _released(organization_id: UUID, state: State, account_ids: Iterable[UUID]) -> State:
@@ -225,8 +227,9 @@ def raise_first(outcomes: Sequence[Outcome]) -> None:
     """
     Raise the first refusal, if there is one, with its `index` where there are several commands.
 
-    What refuses them as a whole is no one's own, and has none.
+    What refuses them as a whole is no one's own, and has none. Nothing of them stands then.
     """
+    rules.forget_unmade(outcomes)
     refused = [(i, o.refusal) for i, o in enumerate(outcomes) if o.refusal is not None]
     # Of a linked chain the guilty command is named, not the ones that fell with it.
     guilty = [found for found in refused if found[1].code != LinkedCommandFailed.code] or refused

@@ -314,7 +314,7 @@ def _legs(account_id: UUID, liquidity_id: UUID, amount_minor: int) -> tuple[Leg,
 
 def _reachable(organization_id: UUID, fx: FxRequest) -> dict[UUID, bool]:
     """
-    Return which of a client's accounts are credit-normal; neither that nor `internal` changes.
+    Return which of a client's accounts are credit-normal; none becomes `internal` any more.
 
     :raises LedgerAccountReserved: if an account is posted to by Kassa's own acts only
     """

@@ -30,9 +30,10 @@ from apps.ledger.rules import AccountStatus, BalanceState, Leg, Outcome, PostEnt
 
 _PROGRESS: Final = 50_000
 
-# Status, floor and metadata of an account; and what they are until all is imported.
-type _Terms = tuple[str, int | None, Mapping[str, object]]
-_OPENED: Final[_Terms] = (AccountStatus.OPEN, None, {})
+# Status, floor, metadata and reach of an account; and what they are until all is imported: nothing
+# holds it back then, so nobody but Kassa's own acts may reach it.
+type _Terms = tuple[str, int | None, Mapping[str, object], bool]
+_OPENED: Final[_Terms] = (AccountStatus.OPEN, None, {}, True)
 
 
 def import_journal(
@@ -43,7 +44,8 @@ def import_journal(
 
     The file is checked whole before anything is written. Entries keep their times and actors, and
     accounts get their floors, statuses and metadata at the end, since what holds now need not have
-    held at each entry; all at once, and only while nobody has changed any. Each portion is a
+    held at each entry; all at once, and only while nobody has changed any, or posted to it. Until
+    then no client reaches them, as no client reaches Kassa's own. Each portion is a
     transaction of its own: stopped anywhere, another run goes on after what stands. The events are
     published as if everything were new. Of what stands beside the entries an open hold is placed
     anew for what it still reserved, and a closed month is frozen: `finish_closing` closes it once
@@ -116,8 +118,8 @@ def _check_standing(run: Import) -> None:
 
 def _check_account(line: AccountLine | None, account: LedgerAccount, balance: BalanceState) -> None:
     """Refuse an account that is neither as an import opens it nor as it leaves it."""
-    made = (account.type, account.currency, balance.internal)
-    if line is None or made != (line.account_type, line.currency, line.internal):
+    made = (account.type, account.currency)
+    if line is None or made != (line.account_type, line.currency):
         raise not_empty(f"ledger account {account.code}")
     # An import opens an account, which is its first event; only who changes it makes a second one.
     if account.event_sequence > 1 or _terms(account, balance) not in (_OPENED, _filed(line)):
@@ -125,11 +127,12 @@ def _check_account(line: AccountLine | None, account: LedgerAccount, balance: Ba
 
 
 def _terms(account: LedgerAccount, balance: BalanceState) -> _Terms:
-    return balance.status, balance.min_available_minor, account.metadata
+    return balance.status, balance.min_available_minor, account.metadata, balance.internal
 
 
 def _filed(line: AccountLine) -> _Terms:
-    return line.status, line.min_available, journal.parse_metadata(line.metadata)
+    metadata = journal.parse_metadata(line.metadata)
+    return line.status, line.min_available, metadata, line.internal
 
 
 # --- Writing ------------------------------------------------------------------------------------
@@ -139,7 +142,7 @@ def _filed(line: AccountLine) -> _Terms:
 def _open(run: Import, lines: Sequence[AccountLine]) -> dict[str, UUID]:
     # Without floors: one that was set later need not have held before.
     specs = [
-        AccountSpec(line.code, line.account_type, line.currency, None, internal=line.internal)
+        AccountSpec(line.code, line.account_type, line.currency, None, internal=True)
         for line in lines
     ]
     return open_accounts(organization_id=run.organization_id, accounts=specs, now=run.now)
@@ -228,9 +231,9 @@ def _keep_metadata(run: Import, lines: Iterable[MetadataLine]) -> None:
 @transactions.outermost
 def _finish(run: Import) -> None:
     """
-    Give all accounts the floors, statuses and metadata that they have in the file, or none.
+    Give all accounts the floors, statuses, metadata and reach they have in the file, or none.
 
-    :raises OrganizationNotEmpty: if somebody changed one meanwhile
+    :raises OrganizationNotEmpty: if somebody changed one meanwhile, or posted to it
     """
     mine = {"organization_id": run.organization_id}
     lines = {run.accounts[line.code]: line for line in run.check.accounts}
@@ -238,7 +241,10 @@ def _finish(run: Import) -> None:
     balances = queries.lock_balances(**mine, account_ids=lines)
     rows = LedgerAccount.objects.filter(**mine, id__in=list(lines))
     for account in rows:
-        _check_account(lines[account.id], account, balances[account.id])
+        line, balance = lines[account.id], balances[account.id]
+        _check_account(line, account, balance)
+        if balance.version != run.check.version(line.code):
+            raise not_empty(f"other postings on ledger account {line.code}")
     terms = {
         row.id: filed
         for row in rows
@@ -246,16 +252,16 @@ def _finish(run: Import) -> None:
     }
     Balance.objects.filter(**mine).bulk_update(
         [
-            Balance(id=id_, **mine, status=status, min_available_minor=floor)
-            for id_, (status, floor, _) in terms.items()
+            Balance(id=id_, **mine, status=status, min_available_minor=floor, internal=internal)
+            for id_, (status, floor, _, internal) in terms.items()
         ],
-        ["status", "min_available_minor"],
+        ["status", "min_available_minor", "internal"],
         batch_size=1_000,
     )
     LedgerAccount.objects.filter(**mine).bulk_update(
         [
             LedgerAccount(id=id_, **mine, metadata=metadata)
-            for id_, (_, _, metadata) in terms.items()
+            for id_, (_, _, metadata, _) in terms.items()
         ],
         ["metadata"],
         batch_size=1_000,

@@ -158,7 +158,9 @@ def preview_batch(
     outcomes = preview_transfers(
         organization_id=organization_id, transfers=transfers, mode=mode, now=now
     )
-    entry_ids = [o.entry_id if o.status == "replayed" else None for o in outcomes]
+    # What would be made by one of them, another one's reference may stand for.
+    unmade = {o.entry_id for o in outcomes if o.status == "posted"}
+    entry_ids = [None if o.entry_id in unmade else o.entry_id for o in outcomes]
     return _batch_result(organization_id, _NOBODY, entry_ids, outcomes)
 
 

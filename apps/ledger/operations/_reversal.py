@@ -56,15 +56,21 @@ def reverse_entry(
             "This reference stands for another journal entry.",
             journal_entry=encode_id("je", outcome.entry_id),
         )
-    _undoing.record(organization_id, entry, command.id, reason=reason, actor=actor)
+    _undoing.record(organization_id, [entry], [command.id], reason=reason, actor=actor)
     return command.id
 
 
 def whole_of(organization_id: UUID, entry_id: UUID) -> list[UUID]:
-    """Return what is undone with an entry: itself, and the other one if it is of an exchange."""
+    """
+    Return what is undone with an entry: itself, and the other one if it is of an exchange.
+
+    An other one that was undone alone, as was possible once (ADR 0128), is left out.
+    """
     made = queries.fx_transfers_of(organization_id=organization_id, entry_ids=[entry_id])
     others = {id_ for row in made.values() for id_ in (row.sold_entry_id, row.bought_entry_id)}
-    return [entry_id, *(others - {entry_id})]
+    others.discard(entry_id)
+    undone = queries.reversals_of(organization_id=organization_id, entry_ids=others)
+    return [entry_id, *(others - undone.keys())]
 
 
 @transactions.required
@@ -81,7 +87,8 @@ def reverse_whole(
     Post the opposite of an entry, as one act with that of the exchange's other; return its id.
 
     :raises JournalEntryNotFound: if the organisation has no such entry
-    :raises AlreadyReversed, NotReversible: if it, or the other one, cannot be undone
+    :raises AlreadyReversed: if it was reversed, or the other one was meanwhile
+    :raises NotReversible: if it is a reversal itself
     :raises InsufficientFunds, PeriodClosed, LaterBalanceBelowFloor: as `reverse_entries` does
     """
     with of_the_whole():

@@ -49,9 +49,9 @@ def undo(
         now=now,
         reach_internal=reach_internal,
     )
-    for entry, command in zip(entries, commands, strict=True):
-        record(organization_id, entry, command.id, reason=reason, actor=actor)
-    return [command.id for command in commands], outcomes
+    reversals = [command.id for command in commands]
+    record(organization_id, entries, reversals, reason=reason, actor=actor)
+    return reversals, outcomes
 
 
 def preview(
@@ -83,10 +83,7 @@ def lock(organization_id: UUID, entry_ids: Sequence[UUID]) -> list[EntryView]:
 
 
 def read(organization_id: UUID, entry_ids: Sequence[UUID]) -> list[EntryView]:
-    return [
-        queries.get_entry(organization_id=organization_id, entry_id=entry_id)
-        for entry_id in entry_ids
-    ]
+    return queries.get_entries(organization_id=organization_id, entry_ids=entry_ids)
 
 
 def _opposites(entries: Sequence[EntryView], at: ReversalTime) -> list[PostEntry]:
@@ -145,15 +142,26 @@ def _already(reversal_id: UUID) -> Refusal:
 
 
 def record(
-    organization_id: UUID, entry: EntryView, reversal_id: UUID, *, reason: str, actor: Actor
+    organization_id: UUID,
+    entries: Sequence[EntryView],
+    reversals: Sequence[UUID],
+    *,
+    reason: str,
+    actor: Actor,
 ) -> None:
-    audit.record(
-        "ledger.reverse_entry",
-        ("ledger.journalentry", str(entry.id)),
-        organization_id=organization_id,
-        actor=actor,
-        reason=reason,
-        after={"reversal": encode_id("je", reversal_id)},
+    # One statement: the balances of the whole set are locked by now.
+    audit.record_all(
+        [
+            audit.row(
+                "ledger.reverse_entry",
+                ("ledger.journalentry", str(entry.id)),
+                organization_id=organization_id,
+                actor=actor,
+                reason=reason,
+                after={"reversal": encode_id("je", reversal_id)},
+            )
+            for entry, reversal_id in zip(entries, reversals, strict=True)
+        ]
     )
 
 

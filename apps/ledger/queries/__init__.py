@@ -67,8 +67,10 @@ from apps.ledger.queries._journal import (
     PostingView,
     accounts_of_entries,
     entry_amounts,
+    get_entries,
     get_entry,
     get_transfer,
+    reversals_of,
     view_entries,
 )
 from apps.ledger.queries._listing import (
@@ -232,6 +234,7 @@ __all__ = [
     "fx_transfers",
     "fx_transfers_of",
     "get_balance",
+    "get_entries",
     "get_entry",
     "get_fx_transfer",
     "get_hold",
@@ -285,6 +288,7 @@ __all__ = [
     "read_expired_holds",
     "read_holds",
     "require_account",
+    "reversals_of",
     "stands_at_floor",
     "stored_movements",
     "stream_chain_by_id",

@@ -13,7 +13,7 @@ from apps.ledger.queries._search import Window, during
 
 @dataclass(frozen=True, slots=True)
 class AccountSide:
-    """What of an account never changes: its normal side, and whether only Kassa's acts post."""
+    """An account's normal side, and whether only Kassa's acts post; a client's stays a client's."""
 
     account_id: UUID
     credit_normal: bool

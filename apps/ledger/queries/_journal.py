@@ -53,6 +53,20 @@ def get_entry(*, organization_id: UUID, entry_id: UUID) -> EntryView:
     return found[0]
 
 
+def get_entries(*, organization_id: UUID, entry_ids: Sequence[UUID]) -> list[EntryView]:
+    """
+    Return these journal entries in the order in which they are named, by as many reads as one.
+
+    :raises JournalEntryNotFound: if the organisation lacks one of them
+    """
+    entries = JournalEntry.objects.filter(organization_id=organization_id, id__in=entry_ids)
+    views = view_entries(organization_id=organization_id, entries=entries)
+    found = {view.id: view for view in views}
+    if not found.keys() >= set(entry_ids):
+        raise errors.JournalEntryNotFound("There is no such journal entry.")
+    return [found[id_] for id_ in entry_ids]
+
+
 def get_transfer(*, organization_id: UUID, entry_id: UUID) -> EntryView:
     """
     Return a journal entry that a transfer made: the debited account's posting, then the other.
@@ -80,11 +94,7 @@ def view_entries(*, organization_id: UUID, entries: Iterable[JournalEntry]) -> l
         organization_id=organization_id, id__in={posting.account_id for posting in postings}
     )
     codes = dict(named.values_list("id", "code"))
-    reversed_by = dict(
-        JournalEntry.objects.filter(
-            organization_id=organization_id, reverses_id__in=ids
-        ).values_list("reverses_id", "id")
-    )
+    reversed_by = reversals_of(organization_id=organization_id, entry_ids=ids)
     later = dict(
         EntryMetadata.objects.filter(organization_id=organization_id, entry_id__in=ids)
         .order_by("entry_id", "-number")
@@ -98,6 +108,14 @@ def view_entries(*, organization_id: UUID, entries: Iterable[JournalEntry]) -> l
         _entry_view(row, by_entry[row.id], reversed_by.get(row.id), later.get(row.id, row.metadata))
         for row in rows
     ]
+
+
+def reversals_of(*, organization_id: UUID, entry_ids: Iterable[UUID]) -> dict[UUID, UUID]:
+    """Return the entries that undid these, by entry; one that stands has none."""
+    rows = JournalEntry.objects.filter(
+        organization_id=organization_id, reverses_id__in=list(entry_ids)
+    )
+    return dict(rows.values_list("reverses_id", "id"))
 
 
 def _posting_view(posting: Posting, code: str) -> PostingView:

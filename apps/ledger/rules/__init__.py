@@ -10,6 +10,7 @@ from apps.ledger.rules.draft import touched
 from apps.ledger.rules.engine import (
     apply,
     apply_together,
+    forget_unmade,
 )
 from apps.ledger.rules.fx import (
     QUOTE_SECONDS_MAX,
@@ -99,6 +100,7 @@ __all__ = [
     "check_balanced",
     "check_fresh",
     "crossings",
+    "forget_unmade",
     "is_beyond",
     "lowest",
     "measured",

@@ -5,6 +5,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from apps.core.errors import Refusal
+from apps.core.ids import encode_id
 from apps.ledger import errors
 from apps.ledger.rules import checks, holds, posting
 from apps.ledger.rules.draft import Draft, snapshot, touched
@@ -19,6 +20,8 @@ from apps.ledger.rules.values import (
     Transfer,
     VoidHold,
 )
+
+_NAMES: Final = "journal_entry"
 
 
 def apply(state: State, commands: Sequence[Command]) -> tuple[State, list[Outcome]]:
@@ -89,12 +92,27 @@ def _apply_chain(draft: Draft, chain: Sequence[Command]) -> list[Outcome]:
         outcome = _apply_one(draft, command)
         if outcome.refusal is not None:
             undo()
+            forget_unmade([*outcomes, outcome])
             return [
                 outcome if other is command else _refused(other, _linked_failed())
                 for other in chain
             ]
         outcomes.append(outcome)
     return outcomes
+
+
+def forget_unmade(outcomes: Sequence[Outcome]) -> None:
+    """
+    Take out of refusals the entries that these commands posted, where none of it will stand.
+
+    Such a refusal is of a reference that was used twice; its place says where.
+    """
+    named = [o.refusal for o in outcomes if o.refusal and _NAMES in o.refusal.details]
+    if named:
+        posted = {encode_id("je", o.entry_id) for o in outcomes if o.lines and o.entry_id}
+        for refusal in named:
+            if refusal.details[_NAMES] in posted:
+                del refusal.details[_NAMES]
 
 
 def _linked_failed() -> Refusal:
