@@ -97,7 +97,11 @@ class _Statement(NamedTuple):
 
 
 _COLUMN: Final = re.compile(r"%\((\w+)\)s(::\w+)\[\]")
-_UNNEST: Final = re.compile(rf"\bunnest\(((?:\s*{_COLUMN.pattern},?)+)\)(\s+WITH\s+ORDINALITY)?")
+# VALUES take its place only where columns are named after it: else Postgres would name them anew,
+# and an `unnest` that is no table is a value for each row.
+_UNNEST: Final = re.compile(
+    rf"\bunnest\(((?:\s*{_COLUMN.pattern},?)+)\)(\s+WITH\s+ORDINALITY)?(?=\s+AS\s+\w+\s*\()"
+)
 
 
 @lru_cache(maxsize=256)

@@ -163,6 +163,20 @@ class TestRows:
 
         assert matching == count
 
+    @pytest.mark.parametrize(
+        "sql",
+        [
+            "SELECT unnest(%(names)s::text[])",
+            "SELECT name FROM unnest(%(names)s::text[]) AS name",
+            "SELECT unnest FROM unnest(%(names)s::text[])",
+            "SELECT r.name FROM unnest(%(names)s::text[]) AS r(name)",
+        ],
+    )
+    def test_are_a_list_wherever_a_statement_has_them(self, sql):
+        found = statements.run(sql, {"names": statements.texts(["a", "b"])})
+
+        assert found == [("a",), ("b",)]
+
     def test_of_columns_of_different_lengths_are_filled_up_with_nulls(self):
         values = {
             "names": statements.texts(["a"]),

@@ -5,6 +5,7 @@ from functools import partial
 
 import pytest
 from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from apps.accounts.models import Organization
 from apps.core import clock
@@ -392,3 +393,16 @@ class TestWhatIsShown:
 class ClientOf(ApiClient):
     def __init__(self, organization) -> None:
         self.token = issue_key(Organization.objects.get(id=organization), "ledger:read").token
+
+
+def test_are_asked_for_without_reading_each(books):
+    organization, ann, bob = books
+    for _ in range(3):
+        hold_over(organization, ann, bob, 10)
+    asked = {"organization_id": organization, "account_ids": [bob]}
+
+    with CaptureQueriesContext(connection) as sent:
+        assert queries.has_expired_holds(**asked, now=NOW)
+
+    assert [query["sql"].endswith("LIMIT 1") for query in sent] == [True]
+    assert not queries.has_expired_holds(**asked, now=NOW - HOUR)

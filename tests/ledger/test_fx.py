@@ -300,7 +300,8 @@ class TestApi:
             (printed(api.dollars), 10_84),
         ]
         assert answer.pop("dry_run") is False
-        assert api.get(f"/v1/fx-transfers/{answer['id']}").json() == answer
+        read = api.get(f"/v1/fx-transfers/{answer['id']}").json()
+        assert read == answer | {"reversals": None}
         assert api.get("/v1/fx-transfers").json()["data"] == [answer]
         assert api.get("/v1/fx-transfers", reference="fx-1").json()["data"] == [answer]
         assert api.get("/v1/fx-transfers", reference="fx-2").json()["data"] == []

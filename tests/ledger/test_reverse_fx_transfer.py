@@ -295,6 +295,17 @@ class TestApi:
         assert code_of(api.post(api.route, {}, key="k-2")) == (409, "already_reversed")
         assert breaches() == []
 
+    def test_is_told_where_the_exchange_is_read(self, api):
+        path = f"/v1/fx-transfers/{encode_id('fx', api.fx.id)}"
+        before = api.get(path)
+
+        undone = api.post(api.route, {"reason": "The trip is off"})
+
+        after = api.get(path)
+        assert before.json()["reversals"] is None
+        assert after.json() == before.json() | {"reversals": undone.json()["journal_entries"]}
+        assert after["ETag"] != before["ETag"]
+
     def test_names_it_where_one_entry_was_to_be_undone(self, api):
         entry = encode_id("je", api.fx.sold_entry_id)
 

@@ -364,7 +364,7 @@ EXCHANGE: Final = Example(
     },
 )
 LIST_EXCHANGES: Final = Example(response=_page(_exchange))
-READ_EXCHANGE: Final = Example(response=_exchange)
+READ_EXCHANGE: Final = Example(response=_exchange | {"reversals": None})
 REVERSE_EXCHANGE: Final = Example(
     request={"reason": "The trip is off"},
     response={

@@ -23,7 +23,7 @@ from apps.core.api.fields import (
 from apps.core.api.pagination import PAGING_NAMES, check_query, list_page
 from apps.core.api.shapes import StrictSerializer
 from apps.core.api.views import ApiView, Shape, get_caller, require_idempotency_key, resource
-from apps.core.ids import decode_id
+from apps.core.ids import decode_id, encode_id
 from apps.ledger import operations, queries
 from apps.ledger.api import examples
 from apps.ledger.api._searching import (
@@ -90,6 +90,14 @@ class FxTransfer(StrictSerializer):
     effective_at = InstantField()
     created_at = InstantField()
     metadata = MetadataField()
+
+
+class StandingFxTransfer(FxTransfer):
+    reversals = serializers.ListField(
+        child=IdField("je"),
+        allow_null=True,
+        help_text="The journal entries that undid it, the sold one's first; null while it stands.",
+    )
 
 
 class PostedFxTransfer(FxTransfer):
@@ -174,7 +182,7 @@ class FxTransferResource(ApiView):
     scopes: ClassVar = {"GET": READ}
     shapes: ClassVar = {
         "GET": Shape(
-            response=FxTransfer,
+            response=StandingFxTransfer,
             summary="Read an FX transfer",
             etag=True,
             example=examples.READ_EXCHANGE,
@@ -183,9 +191,15 @@ class FxTransferResource(ApiView):
 
     def get(self, request: Request, fx_transfer_id: str) -> Response | HttpResponse:
         check_query(request, ())
-        return resource(
-            request, _shown(get_caller(request).organization_id, decode_id("fx", fx_transfer_id))
+        mine = get_caller(request).organization_id
+        row = queries.get_fx_transfer(
+            organization_id=mine, fx_transfer_id=decode_id("fx", fx_transfer_id)
         )
+        parts = (row.sold_entry_id, row.bought_entry_id)
+        undone = queries.reversals_of(organization_id=mine, entry_ids=parts)
+        reversals = [encode_id("je", undone[id_]) for id_ in parts if id_ in undone]
+        shown: dict[str, object] = FxTransfer(row).data
+        return resource(request, {**shown, "reversals": reversals or None})
 
 
 class FxReversal(ApiView):

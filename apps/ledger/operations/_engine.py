@@ -396,7 +396,7 @@ def release_expired(*, organization_id: UUID, account_ids: Iterable[UUID], now: 
     and a third decides. Where there are none, nothing happens.
     """
     ids = set(account_ids)
-    if queries.read_expired_holds(organization_id=organization_id, account_ids=ids, now=now):
+    if queries.has_expired_holds(organization_id=organization_id, account_ids=ids, now=now):
         raise _after_release(organization_id, ids, now)
 
 

@@ -179,6 +179,11 @@ def read_expired_holds(
     return {hold.id: hold_state(hold) for hold in _expired(organization_id, account_ids, now)}
 
 
+def has_expired_holds(*, organization_id: UUID, account_ids: Iterable[UUID], now: datetime) -> bool:
+    """Say whether `read_expired_holds` would return one."""
+    return _expired(organization_id, account_ids, now).exists()
+
+
 def _expired(
     organization_id: UUID, account_ids: Iterable[UUID] | None, now: datetime
 ) -> QuerySet[Hold]:
