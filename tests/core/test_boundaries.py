@@ -9,7 +9,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 # Where it is not raised, or where its coming is recorded and nothing else is begun.
 ENDS_OR_NEVER_MEETS_IT = {
     "apps/core/working.py": "records it as the fault of the row; the task's time is over by then",
-    "apps/core/outbox/_relaying.py": "the relay's own time is over by then: what is left is given back",
+    "apps/core/outbox/_relaying.py": "its own time is over by then: what is left is given back",
     "apps/core/nudging.py": "tells of work and does none",
     "apps/core/api/views.py": "answers a request",
     "apps/ledger/operations/_grouping.py": "answers requests",
