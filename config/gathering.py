@@ -265,6 +265,8 @@ class Gathering:
 
     def _look(self, loop: asyncio.AbstractEventLoop) -> None:
         """See to it that no answer, part or key waits for a part that is slow."""
+        # First, so that nothing that befalls this one is the last.
+        self._watch = loop.call_later(_SLOW_SECONDS, self._look, loop) if self._waiting else None
         since = time.monotonic() - _SLOW_SECONDS
         with self._lock:
             slow = [turn for turn in self._turns if turn.begun < since]
@@ -275,7 +277,6 @@ class Gathering:
                 self._ask_spare(self._help, turn)
         if slow and are_all_slow and self._line:
             self._ask_spare(self._serve)
-        self._watch = loop.call_later(_SLOW_SECONDS, self._look, loop) if self._waiting else None
 
     def _ask_spare(self, work: Callable[..., None], *args: _Turn) -> None:
         with self._lock:

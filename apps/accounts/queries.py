@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Final
 from uuid import UUID
 
-from django.db.models import Model, QuerySet
+from django.db.models import Model, Q, QuerySet
 
 from apps.accounts import errors, roles
 from apps.accounts.models import (
@@ -130,6 +130,15 @@ def get_api_key_for_update(*, organization_id: UUID, api_key_id: UUID) -> ApiKey
     if found is None:
         raise errors.ApiKeyNotFound("There is no such API key.")
     return found
+
+
+def find_idle_key_for_update(
+    *, organization_id: UUID, api_key_id: UUID, since: datetime
+) -> ApiKey | None:
+    """Return the key, locked, if it was not used since; None too if somebody else has it locked."""
+    rows = ApiKey.objects.select_for_update(no_key=True, skip_locked=True)
+    mine = rows.filter(organization_id=organization_id, id=api_key_id)
+    return mine.filter(Q(last_used_at=None) | Q(last_used_at__lt=since)).first()
 
 
 def list_api_keys(*, organization_id: UUID) -> QuerySet[ApiKey]:

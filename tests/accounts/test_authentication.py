@@ -2,6 +2,7 @@
 
 import logging
 from datetime import timedelta
+from types import SimpleNamespace
 
 import pytest
 from django.db import OperationalError, connection
@@ -254,6 +255,53 @@ class TestKey:
             now=noted + timedelta(seconds=61),
         )
         assert ApiKey.objects.get(id=api.key.id).last_used_at > noted
+
+    @pytest.mark.django_db(transaction=True)
+    def test_its_use_is_noted_another_time_while_somebody_holds_its_row(self, api):
+        request = Client().get("/v1/livez").wsgi_request
+        holder = connection.copy("holder")
+        holder.set_autocommit(False)
+        try:
+            with holder.cursor() as cursor:
+                cursor.execute("SELECT 1 FROM accounts_apikey FOR UPDATE")
+            forget_cached_keys()
+            with connection.cursor() as cursor:
+                # Whoever waited would be told so.
+                cursor.execute("SET lock_timeout = '1ms'")
+
+            caller = authentication.authenticate_token(api.token, request)
+        finally:
+            holder.rollback()
+            holder.close()
+
+        assert caller.api_key_id == api.key.id
+        assert ApiKey.objects.get(id=api.key.id).last_used_at is None
+        forget_cached_keys()
+        authentication.authenticate_token(api.token, request)
+        assert ApiKey.objects.get(id=api.key.id).last_used_at is not None
+
+    def test_what_was_long_in_vain_for_many_is_not_tried_again_for_each(self, api, monkeypatch):
+        request = Client().get("/v1/livez").wsgi_request
+        time, reads = SimpleNamespace(now=authentication.time.monotonic()), []
+        monkeypatch.setattr(authentication.time, "monotonic", lambda: time.now)
+        forget_cached_keys()
+        find = queries.find_stored_keys
+
+        def away(*, key_ids):
+            reads.extend(key_ids)
+            time.now += 3
+            raise OperationalError("No connection came free.")
+
+        monkeypatch.setattr(queries, "find_stored_keys", away)
+        authentication.prepare_tokens([api.token])
+        for _ in range(2):
+            with pytest.raises(OperationalError, match="just now"):
+                authentication.authenticate_token(api.token, request)
+
+        assert reads == [api.key.key_id]
+        monkeypatch.setattr(queries, "find_stored_keys", find)
+        time.now += 0.6
+        assert authentication.authenticate_token(api.token, request).api_key_id == api.key.id
 
     def test_is_in_no_log(self, api, caplog):
         as_written = logging.getHandlerByName("stdout").formatter.format

@@ -9,14 +9,13 @@ The cache holds what the row says, never that a secret was right: the secret is 
 import threading
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
 import structlog
 from django.conf import settings
-from django.db import DatabaseError, Error, connection
+from django.db import DatabaseError, Error, OperationalError, connection
 from django.http import HttpRequest
 
 from apps.accounts import operations, queries, rules
@@ -34,6 +33,9 @@ CACHE_SECONDS_MAX: Final = 4.0
 # the pool of connections every four seconds.
 _RENEW_SECONDS: Final = 3.0
 _CACHE_ENTRIES_MAX: Final = 10_000
+# A read that failed after so long, as one that found no connection, would fail so again.
+_LONG_SECONDS: Final = 0.5
+_REST_SECONDS: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,9 @@ class _Entry:
 
 
 _cache: dict[str, _Entry] = {}
+# What kept keys from being read when many were asked for, and until when none of them is asked for
+# again. Of the last time only: each time has its own.
+_faults: dict[str, tuple[float, Error]] = {}
 _cache_lock = threading.Lock()
 
 
@@ -81,14 +86,22 @@ def prepare_tokens(texts: Sequence[str]) -> None:
     """
     Read in one query what `authenticate_token` will need for these tokens, where it is not known.
 
-    It says nothing of them. What cannot be read now each will try to read for itself.
+    It says nothing of them. What cannot be read now each will try to read for itself, unless this
+    took long: then it would for each, one after the other, and whoever asks soon is told the fault.
     """
     at = time.monotonic()
     tokens = [rules.parse_token(text) for text in texts]
     wanted = [token.key_id for token in tokens if token and _known(token.key_id, at) is None]
-    if wanted:
-        with suppress(Error):
-            _read(wanted, at)
+    if not wanted:
+        return
+    try:
+        _read(wanted, at)
+    except Error as fault:
+        now = time.monotonic()
+        if now - at >= _LONG_SECONDS:
+            with _cache_lock:
+                _faults.clear()
+                _faults.update(dict.fromkeys(wanted, (now + _REST_SECONDS, fault)))
 
 
 def _invalid() -> ApiProblem:
@@ -97,7 +110,13 @@ def _invalid() -> ApiProblem:
 
 def _find(key_id: str) -> _Entry | None:
     at = time.monotonic()
-    return _known(key_id, at) or _read([key_id], at).get(key_id)
+    known = _known(key_id, at)
+    if known is not None:
+        return known
+    rests_until, fault = _faults.get(key_id, (0.0, None))
+    if fault is not None and at < rests_until:
+        raise OperationalError("The API key could not be read just now.") from fault
+    return _read([key_id], at).get(key_id)
 
 
 def _known(key_id: str, at: float) -> _Entry | None:

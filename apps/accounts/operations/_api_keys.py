@@ -132,11 +132,19 @@ def revoke_api_key(
     return key
 
 
+@transactions.outermost
 def note_key_use(*, organization_id: UUID, api_key_id: UUID, now: datetime) -> None:
-    """Note that the key was used; one statement, and at most one row version a minute."""
-    rows = ApiKey.objects.filter(organization_id=organization_id, id=api_key_id)
-    stale = rows.filter(last_used_at=None) | rows.filter(last_used_at__lt=now - USE_NOTED_EVERY)
-    stale.update(last_used_at=now)
+    """
+    Note that the key was used; at most one row version a minute.
+
+    It waits for nobody, since a request does for it: a row that is held is noted another time.
+    """
+    key = queries.find_idle_key_for_update(
+        organization_id=organization_id, api_key_id=api_key_id, since=now - USE_NOTED_EVERY
+    )
+    if key is not None:
+        key.last_used_at = now
+        key.save(update_fields=["last_used_at"])
 
 
 def _issue(key: ApiKey, *, mode: str) -> IssuedKey:

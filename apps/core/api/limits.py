@@ -239,7 +239,7 @@ class _Reserve:
         self._lock = threading.Lock()
         self._held = 0
         self._ask_for = 1
-        self._taken_at = -math.inf
+        self._taken_at = self._refused_until = -math.inf
         self._rate = Rate(is_admitted=True, retry_seconds=0, remaining=0, full_seconds=0)
         self._interval = 0.0
 
@@ -253,6 +253,8 @@ class _Reserve:
         with self._lock:
             if self._held and not self.is_over:
                 return self._hand_out()
+            if time.monotonic() < self._refused_until:
+                return self._rate
             if not _redis.is_resting:
                 try:
                     return self._ask(buckets())
@@ -285,6 +287,9 @@ class _Reserve:
         self._interval = first.interval
         # From before the question, so that a slow answer makes it shorter.
         self._taken_at = asked_at
+        # Nothing comes back before that, so whoever floods us is refused without asking again.
+        waits = 0.0 if self._held else min(self._rate.retry_seconds, _RESERVE_SECONDS)
+        self._refused_until = asked_at + waits
         self._ask_for = self._held if self._held == wanted else 1
 
     def _ask(self, buckets: list[_Bucket]) -> Rate:
