@@ -29,6 +29,8 @@ log = structlog.stdlib.get_logger("kassa.lane")
 # So many requests, of so many keys, are admitted before the first of them is answered.
 _BATCH_MAX: Final = 128
 _KEYS_MAX: Final = 16
+# A key with so many has enough to share by itself: its turn is its own.
+_BUSY_MIN: Final = 8
 # For so long a thread keeps its database connection before others may have it.
 _TURN_SECONDS: Final = 0.05
 # A part that takes longer is waiting for something: what was answered before it is told by then,
@@ -175,10 +177,16 @@ class Gathering:
             self._is_called = False
             keys = 0
             while self._line and keys < _KEYS_MAX and len(taken) < _BATCH_MAX:
-                waiting = self._waiting[self._line.popleft()]
+                waiting = self._waiting[self._line[0]]
+                is_busy = len(waiting) >= _BUSY_MIN
+                if is_busy and taken:
+                    break
+                self._line.popleft()
                 room = min(len(waiting), _BATCH_MAX - len(taken))
                 taken += [waiting.popleft() for _ in range(room)]
                 keys += 1
+                if is_busy:
+                    break
             if not taken:
                 return None
             turn = _Turn(taken)

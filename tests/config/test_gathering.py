@@ -202,6 +202,23 @@ def test_a_turn_takes_so_many_keys_and_requests_and_the_others_have_the_next(
     assert lane.admitted == [["first"], ["a0", "a1", "b0"], ["c0", "b1"]]
 
 
+def test_a_busy_key_has_a_turn_of_its_own(lane, patient, monkeypatch):
+    monkeypatch.setattr(gathering, "_BUSY_MIN", 3)
+
+    async def scenario(gathered):
+        lane.may_go_on.clear()
+        first = asyncio.create_task(ask(gathered, "k", "first"))
+        await settled()
+        names = ["a0", "b0", "b1", "b2", "c0", "a1", "d0"]
+        others = [asyncio.create_task(ask(gathered, name[0], name)) for name in names]
+        await settled()
+        lane.may_go_on.set()
+        return await asyncio.gather(first, *others)
+
+    assert run(lane, scenario, threads=1) == ["first", "a0", "b0", "b1", "b2", "c0", "a1", "d0"]
+    assert lane.admitted == [["first"], ["a0", "a1"], ["b0", "b1", "b2"], ["c0", "d0"]]
+
+
 @pytest.mark.parametrize("waiting", [1, 2, 3], ids=["one", "two", "three"])
 def test_what_waits_for_something_keeps_no_other_key_waiting(lane, waiting):
     """With two threads at work: answers before it are told, parts and keys behind it go on."""
