@@ -108,7 +108,12 @@ def texts(values: Sequence[str | None]) -> Column:
     """Return a text[]; a text that occurs often is encoded once."""
     if _is_few(values):
         return Few(_Texts, [None if v is None else v.encode() for v in values])
-    known = {text: _text(text) for text in set(values)}
+    distinct = set(values)
+    if len(distinct) == len(values):
+        # Each of its own, as ids and events are: nothing to look up.
+        parts = [_text(v) for v in values]
+        return _make(_Texts, len(parts), b"".join(parts), nulls=None in distinct)
+    known = {text: _text(text) for text in distinct}
     return _make(_Texts, len(values), b"".join([known[v] for v in values]), nulls=None in known)
 
 
@@ -116,7 +121,7 @@ def _text(value: str | None) -> bytes:
     if value is None:
         return _NULL
     raw = value.encode()
-    return struct.pack(">i", len(raw)) + raw
+    return _INT4(len(raw)) + raw
 
 
 def instants(values: Sequence[datetime | None]) -> Column:

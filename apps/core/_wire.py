@@ -10,6 +10,7 @@ libpq, and leaves the connection as psycopg wants to find it.
 import re
 import select
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from itertools import count
 from typing import Any, Final, NamedTuple, cast
@@ -57,6 +58,11 @@ class Pending:
         """Say whether its answer came, or what kept it from being carried out."""
         return self.result is not None or self.fault is not None
 
+    @property
+    def has_silent_fault(self) -> bool:
+        """Say whether something kept it from being carried out that nobody would ask about."""
+        return self.is_silent and self.fault is not None
+
     def answered(self, result: PGresult, fault: psycopg.Error | None) -> None:
         """Keep the answer, or what kept the statement from being carried out."""
         self.result, self.fault = result, fault
@@ -64,6 +70,8 @@ class Pending:
 
 class _Plain:
     """A command whose answer says nothing but whether it was carried out."""
+
+    has_silent_fault = False
 
     def answered(self, result: PGresult, fault: psycopg.Error | None) -> None:
         """Take note of nothing."""
@@ -78,6 +86,11 @@ class _Preparing(NamedTuple):
     known: "dict[_Key, bytes]"
     key: "_Key"
     name: bytes
+
+    @property
+    def has_silent_fault(self) -> bool:
+        """Say no: the statement it is prepared for has the same fault."""
+        return False
 
     def answered(self, _result: PGresult, fault: psycopg.Error | None) -> None:
         """Remember the name."""
@@ -167,6 +180,8 @@ class Wire:
 
     def __init__(self, raw: Connection) -> None:
         self.waiting: list[Pending] = []
+        # What Postgres is at already, whose answers come with the next exchange's.
+        self._started: list[_Sent] = []
         # How often it was waited for Postgres: tests count these.
         self.trips = 0
         self._pgconn: PGconn = raw.pgconn
@@ -174,6 +189,39 @@ class Wire:
         self._transformer = Transformer(raw.adapters)
         self._prepared: dict[_Key, bytes] = {}
         self._numbers = count(1)
+
+    @property
+    def is_idle(self) -> bool:
+        """Say whether nothing waits, to be sent or to be answered."""
+        return not self.waiting and not self._started
+
+    def start(self, raw: Connection) -> None:
+        """
+        Send what waits and take no answers: Postgres is at it while its next statements are made.
+
+        :raises psycopg.Error: if the connection is lost
+        """
+        asked, self.waiting = self.waiting, []
+        pgconn = self._pgconn
+        _refuse_closed(pgconn)
+        try:
+            if not self._started:
+                pgconn.enter_pipeline_mode()
+            self._started += self._send(raw, asked)
+            self._push()
+        except BaseException:
+            self._started = []
+            _give_up(raw)
+            raise
+
+    def drop(self, raw: Connection) -> None:
+        """Forget what waits; what was sent already is waited for, and its answers are dropped."""
+        self.waiting.clear()
+        if self._started and self._pgconn.status == ConnStatus.OK:
+            # Faults are those of a transaction that is not to be; a lost connection shows itself.
+            with suppress(psycopg.Error):
+                self.exchange(raw)
+        self._started = []
 
     def exchange(self, raw: Connection, *, commit: bool = False) -> None:
         """
@@ -185,20 +233,22 @@ class Wire:
             it, or if the connection is lost; a statement that was asked keeps what it met
         """
         asked, self.waiting = self.waiting, []
+        sent, self._started = self._started, []
         pgconn = self._pgconn
-        if pgconn.status != ConnStatus.OK:
-            raise errors.OperationalError("the connection is closed")
+        _refuse_closed(pgconn)
         self.trips += 1
         try:
-            pgconn.enter_pipeline_mode()
-            sent = self._send(raw, asked, commit=commit)
+            if not sent:
+                pgconn.enter_pipeline_mode()
+            sent += self._send(raw, asked, commit=commit)
+            pgconn.pipeline_sync()
             fault = self._take(sent)
             pgconn.exit_pipeline_mode()
         except BaseException:
             # An interrupt, or the server is gone: nobody can say what would still come in.
             _give_up(raw)
             raise
-        if fault is not None and (commit or any(one.is_silent and one.fault for one in asked)):
+        if fault is not None and (commit or any(one.has_silent_fault for one in sent)):
             raise fault
 
     def rows(self, asked: Pending) -> list[tuple[Any, ...]]:
@@ -214,7 +264,9 @@ class Wire:
         finally:
             transformer.set_pgresult(None)
 
-    def _send(self, raw: Connection, asked: list[Pending], *, commit: bool) -> list[_Sent]:
+    def _send(
+        self, raw: Connection, asked: list[Pending], *, commit: bool = False
+    ) -> list[_Sent]:
         """Queue everything in order; return what each answer will be of."""
         pgconn = self._pgconn
         sent: list[_Sent] = []
@@ -237,8 +289,16 @@ class Wire:
         if commit:
             pgconn.send_query_params(b"COMMIT", None)
             sent.append(_PLAIN)
-        pgconn.pipeline_sync()
         return sent
+
+    def _push(self) -> None:
+        """Hand over everything that was queued, however little of it Postgres takes at a time."""
+        pgconn, poll = self._pgconn, select.poll()
+        poll.register(pgconn.socket, _BOTH)
+        while pgconn.flush():
+            poll.poll()
+            # It may have something to say before it has heard all.
+            pgconn.consume_input()
 
     def _take(self, sent: list[_Sent]) -> psycopg.Error | None:
         """Take each answer, up to the end of the pipeline; return the first fault."""
@@ -272,6 +332,11 @@ class Wire:
                 yield result
             elif pgconn.status != ConnStatus.OK:
                 raise errors.OperationalError("the connection is lost")
+
+
+def _refuse_closed(pgconn: PGconn) -> None:
+    if pgconn.status != ConnStatus.OK:
+        raise errors.OperationalError("the connection is closed")
 
 
 def _fault_of(result: PGresult) -> psycopg.Error | None:

@@ -462,6 +462,149 @@ class TestAFault:
         assert positions() == [2]
 
 
+class TestWhatIsStarted:
+    def test_is_under_way_before_its_answer_is_asked_for(self):
+        @transactions.outermost
+        def act():
+            [(server,)] = statements.run("SELECT pg_backend_pid()", {})
+            answer = statements.ask("SELECT 7 FROM pg_sleep(%(seconds)s::int)", {"seconds": 2})
+            before = statements.trips()
+            statements.start()
+            wait_until(lambda: _is_at(server, "pg_sleep"))
+            assert statements.trips() == before
+            seen.extend(answer.rows())
+
+        seen = []
+        act()
+
+        assert seen == [(7,)]
+
+    def test_comes_first_and_commits_with_what_follows(self):
+        @transactions.outermost
+        def act():
+            statements.run(COUNT, {})
+            before = statements.trips()
+            add(1)
+            statements.start()
+            add(2)
+            statements.start()
+            answer = statements.ask(COUNT, {})
+            assert answer.rows() == [(2,)]
+            assert statements.trips() == before + 1
+            add(3)
+            statements.start()
+
+        act()
+
+        assert positions() == [1, 2, 3]
+        assert connection.connection.info.transaction_status.name == "IDLE"
+
+    def test_begins_the_transaction_where_none_is_open(self):
+        @transactions.outermost
+        def act():
+            add(1)
+            statements.start()
+            add(2)
+            raise LookupError
+
+        with pytest.raises(LookupError):
+            act()
+
+        assert positions() == []
+
+    def test_is_seen_by_a_statement_of_djangos_own(self):
+        @transactions.outermost
+        def act():
+            add(1)
+            statements.start()
+            seen.append(positions())
+
+        seen = []
+        act()
+
+        assert seen == [[1]]
+
+    def test_is_more_than_a_socket_takes_at_once(self):
+        ids = [uuid4() for _ in range(200_000)]
+
+        @transactions.outermost
+        def act():
+            statements.send(
+                "INSERT INTO core_feed_head (organization_id, last_position)"
+                " SELECT id, 1 FROM unnest(%(ids)s::uuid[]) AS n(id)",
+                {"ids": statements.uuids(ids)},
+            )
+            statements.start()
+            answer = statements.ask(
+                "SELECT count(*), count(n.id) FROM core_feed_head"
+                " JOIN unnest(%(ids)s::uuid[]) AS n(id) ON n.id = organization_id",
+                {"ids": statements.uuids(ids)},
+            )
+            seen.extend(answer.rows())
+
+        seen = []
+        act()
+
+        assert seen == [(len(ids), len(ids))]
+
+    def test_has_its_fault_at_commit_and_nothing_is_written(self):
+        @transactions.outermost
+        def act():
+            twice = uuid4()
+            add(1, org=twice)
+            add(2, org=twice)
+            statements.start()
+            add(3)
+
+        connection.ensure_connection()
+        raw = connection.connection
+        with pytest.raises(IntegrityError) as fault:
+            act()
+
+        assert transactions.constraint_name(fault.value) == "core_feed_head_pkey"
+        assert connection.connection is raw
+        add(5)
+        assert positions() == [5]
+
+    @pytest.mark.parametrize("also_fails", [False, True])
+    def test_is_rolled_back_with_what_is_refused_meanwhile(self, also_fails):
+        @transactions.outermost
+        def act():
+            add(1)
+            if also_fails:
+                statements.send(FAIL, {"zero": 0})
+            statements.start()
+            add(2)
+            raise LookupError
+
+        connection.ensure_connection()
+        raw = connection.connection
+        with pytest.raises(LookupError):
+            act()
+
+        assert connection.connection is raw
+        transactions.outermost(lambda: add(3))()
+        assert positions() == [3]
+
+    def test_on_a_server_that_hangs_up_is_lost_with_its_connection(self):
+        @transactions.outermost
+        def act():
+            [(server,)] = statements.run("SELECT pg_backend_pid()", {})
+            statements.send("SELECT pg_sleep(%(seconds)s::int)", {"seconds": 60})
+            statements.start()
+            wait_until(lambda: _is_at(server, "pg_sleep"))
+            _end(server)
+            add(1)
+
+        with pytest.raises(OperationalError) as fault:
+            act()
+
+        assert transactions.sqlstate(fault.value) == "57P01"
+        assert positions() == []
+        add(2)
+        assert positions() == [2]
+
+
 class TestAnInterrupt:
     def test_ends_the_statement_and_the_connection(self):
         """As Ctrl-C does it: whoever waits goes on at once, and Postgres does not work in vain."""
@@ -503,10 +646,7 @@ class TestAServerThatHangsUp:
         @transactions.outermost
         def act():
             [(server,)] = statements.run("SELECT pg_backend_pid()", {})
-            other = connection.copy()
-            with other.cursor() as cursor:
-                cursor.execute("SELECT pg_terminate_backend(%s)", [server])
-            other.close()
+            _end(server)
             wait_until(lambda: not _is_there(server, other=True))
             add(1)
 
@@ -517,10 +657,33 @@ class TestAServerThatHangsUp:
 
 
 def _is_there(server: int, *, other: bool = False) -> bool:
-    asked = connection.copy() if other else connection
-    with asked.cursor() as cursor:
-        cursor.execute("SELECT count(*) FROM pg_stat_activity WHERE pid = %s", [server])
-        [count] = cursor.fetchone()
+    sql, params = "SELECT FROM pg_stat_activity WHERE pid = %s", [server]
     if other:
-        asked.close()
-    return bool(count)
+        return bool(_elsewhere(sql, params))
+    with connection.cursor() as cursor:
+        cursor.execute(sql, params)
+        return bool(cursor.fetchall())
+
+
+def _is_at(server: int, text: str) -> bool:
+    return bool(
+        _elsewhere(
+            "SELECT FROM pg_stat_activity"
+            " WHERE pid = %s AND state = 'active' AND query LIKE '%%' || %s || '%%'",
+            [server, text],
+        )
+    )
+
+
+def _end(server: int) -> None:
+    _elsewhere("SELECT pg_terminate_backend(%s)", [server])
+
+
+def _elsewhere(sql: str, params: list[object]) -> list[tuple[object, ...]]:
+    other = connection.copy()
+    try:
+        with other.cursor() as cursor:
+            cursor.execute(sql, params)
+            return cursor.fetchall()
+    finally:
+        other.close()

@@ -1,12 +1,13 @@
 """A client's own transfers: one, many in one request, and what they would do."""
 
+import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Literal
 from uuid import UUID
 
-from apps.core import idempotency, transactions
+from apps.core import idempotency, statements, transactions
 from apps.core.actors import Actor
 from apps.core.errors import Refusal, refusal_classes
 from apps.core.ids import new_ids
@@ -202,18 +203,34 @@ def post_transfers(
     result = _batch_result(
         organization_id, claim.resource_id, [o.entry_id for o in outcomes], outcomes
     )
-    TransferBatch.objects.create(
-        id=claim.resource_id,
-        organization_id=organization_id,
-        mode=mode,
-        entry_ids=list(result.entry_ids),
-        refusals={
-            str(index): {"code": r.code, "message": r.message, "details": r.details}
-            for index, r in result.refusals.items()
-        },
-        created_at=now,
-    )
+    _keep(organization_id, result, mode=mode, now=now)
     return result
+
+
+# Not through the ORM: it goes out with the events and COMMIT, and thousands of ids are in binary.
+_KEEP: Final = """
+    INSERT INTO ledger_transfer_batch (id, organization_id, mode, entry_ids, refusals, created_at)
+    VALUES (%(id)s, %(org)s, %(mode)s, %(entries)s, %(refusals)s::jsonb, %(now)s)
+"""
+
+
+def _keep(organization_id: UUID, result: BatchResult, *, mode: str, now: datetime) -> None:
+    """Keep what a batch was answered."""
+    refusals = {
+        str(index): {"code": r.code, "message": r.message, "details": r.details}
+        for index, r in result.refusals.items()
+    }
+    statements.send(
+        _KEEP,
+        {
+            "id": result.batch_id,
+            "org": organization_id,
+            "mode": mode,
+            "entries": statements.uuids(result.entry_ids),
+            "refusals": json.dumps(refusals),
+            "now": now,
+        },
+    )
 
 
 def _batch_result(
