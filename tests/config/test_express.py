@@ -488,6 +488,38 @@ class TestMany:
         assert [answer[0] for answer in answers] == [201, 201, 201, 429, 429]
         assert not limits._in_flight
 
+    def test_what_has_no_place_is_not_counted_against_its_keys_rate(
+        self, both, settings, monkeypatch
+    ):
+        settings.API_IN_FLIGHT_MAX = settings.WEB_PROCESSES = 1
+        other, counted, together = Both(), [], limits._ask_together
+
+        def counting(asking):
+            counted.append([question.wanted for question in asking])
+            together(asking)
+
+        monkeypatch.setattr(limits, "_ask_together", counting)
+        answers = both.by_lane(*(both.environ() for _ in range(3)), other.environ(key="other"))
+
+        assert [answer[0] for answer in answers] == [201, 429, 429, 201]
+        assert counted == [[1, 1]]
+        assert not limits._in_flight
+
+    def test_a_thread_that_is_ended_while_admitting_keeps_no_place(self, both, monkeypatch):
+        ask, asked = operations.ask_transfer, []
+
+        def ended(**given):
+            asked.append(given)
+            if len(asked) == 2:
+                raise SystemExit
+            return ask(**given)
+
+        monkeypatch.setattr(operations, "ask_transfer", ended)
+        with pytest.raises(SystemExit):
+            both.lane.admit([both.environ(), both.environ()])
+
+        assert not limits._in_flight
+
 
 class TestLogOfMany:
     def test_what_goes_wrong_is_said_of_the_request_that_it_is_of(self, both, caplog):

@@ -271,6 +271,21 @@ class TestReserve:
 
         assert len(reserves._found) <= 3
 
+    def test_of_many_keys_is_forgotten_while_another_thread_adds_its_own(self, monkeypatch, clock):
+        monkeypatch.setattr(limits, "_LOCAL_BUCKETS_MAX", 3)
+        reserves = limits._Reserves()
+        for _ in range(3):
+            reserves.of(new_id(), "write")
+
+        def now():
+            # Between two looks at what is over, as a thread that found room there does.
+            reserves._found.setdefault((new_id(), "read"), limits._Reserve())
+            return clock.now
+
+        monkeypatch.setattr(limits, "time", SimpleNamespace(monotonic=now))
+
+        assert not reserves.of(new_id(), "write")._held
+
 
 @pytest.mark.usefixtures("clock")
 class TestReserveTogether:

@@ -50,7 +50,7 @@ _READS: Final = frozenset({"GET", "HEAD"})
 _RESERVE_SECONDS: Final = 0.05
 _RESERVE_MAX: Final = 32
 _RESERVE_SHARE_OF_BURST: Final = 50
-# For one key alone `admit` asks as well.
+# For one key alone `count` asks as well.
 _RESERVED_TOGETHER_MIN: Final = 2
 
 # KEYS: the buckets. ARGV: for each its interval and its tolerance, in microseconds; last, how many
@@ -119,11 +119,20 @@ class _Question(NamedTuple):
 
 def admit(request: HttpRequest, caller: Caller) -> None:
     """
-    Count a request against its key, or refuse it; `release` gives its place back.
+    Take a place of the key's for a request and count it, or refuse it; `release` gives it back.
 
     :raises ApiProblem: `rate_limited` (429) with Retry-After
     """
-    _take_place(request, caller)
+    take_place(request, caller)
+    count(request, caller)
+
+
+def count(request: HttpRequest, caller: Caller) -> None:
+    """
+    Count a request against its key's rate, or refuse it.
+
+    :raises ApiProblem: `rate_limited` (429) with Retry-After
+    """
     kind = "read" if request.method in _READS else "write"
     rate = _reserves.of(caller.api_key_id, kind).take(lambda: _buckets(caller, kind))
     request.rate = rate  # type: ignore[attr-defined]  # read back by add_headers
@@ -133,9 +142,10 @@ def admit(request: HttpRequest, caller: Caller) -> None:
 
 def reserve(callers: Collection[Caller], *, kind: str) -> None:
     """
-    Count requests of several keys in one trip, for `admit` to hand out. Refuses nobody.
+    Count requests of several keys in one trip, for `count` to hand out. Refuses nobody.
 
-    Whatever is not counted here, since Redis is away or another thread is asking, `admit` counts.
+    Each has its place already: what is counted here and not handed out is lost to its key. What is
+    not counted here, since Redis is away or another thread is asking, `count` does.
     """
     counts = Counter(caller.api_key_id for caller in callers)
     if len(counts) < _RESERVED_TOGETHER_MIN or _redis.is_resting:
@@ -318,7 +328,9 @@ class _Reserves:
         found = self._found.get((api_key_id, kind))
         if found is None:
             if len(self._found) >= _LOCAL_BUCKETS_MAX:
-                self._found = {key: one for key, one in self._found.items() if not one.is_over}
+                # From a copy, since others add theirs meanwhile.
+                found_now = list(self._found.items())
+                self._found = {key: one for key, one in found_now if not one.is_over}
             found = self._found.setdefault((api_key_id, kind), _Reserve())
         return found
 
@@ -408,7 +420,12 @@ _in_flight: Final[Counter[str]] = Counter()
 _in_flight_lock: Final = threading.Lock()
 
 
-def _take_place(request: HttpRequest, caller: Caller) -> None:
+def take_place(request: HttpRequest, caller: Caller) -> None:
+    """
+    Take one of the places that a key has at once in this process; `release` gives it back.
+
+    :raises ApiProblem: `rate_limited` (429) with Retry-After, if it has none left
+    """
     name = str(caller.api_key_id)
     allowed = max(1, settings.API_IN_FLIGHT_MAX // max(1, settings.WEB_PROCESSES))
     with _in_flight_lock:
@@ -423,7 +440,7 @@ def release(request: HttpRequest) -> None:
     name = getattr(request, "place", None)
     if name is None:
         return
-    del request.place  # type: ignore[attr-defined]  # set by _take_place
+    del request.place  # type: ignore[attr-defined]  # set by take_place
     with _in_flight_lock:
         _in_flight[name] -= 1
         if _in_flight[name] <= 0:

@@ -277,6 +277,17 @@ class GatheringApiView[Asked](LeanApiView, ABC):
         Return those that are answered already, and what the others ask for, by organization:
         `carry_out` is called for each organization.
         """
+        try:
+            return self._admit_many(requests)
+        # Nobody carries out what was admitted: a place that is kept would be lost to its key.
+        except BaseException:
+            for _begun, request in requests.values():
+                limits.release(request)
+            raise
+
+    def _admit_many(
+        self, requests: Mapping[int, Begun]
+    ) -> tuple[dict[int, HttpResponse], dict[UUID, dict[int, Asked]]]:
         answers: dict[int, HttpResponse] = {}
         callers: dict[int, Caller] = {}
         asked: dict[UUID, dict[int, Asked]] = {}
@@ -284,16 +295,19 @@ class GatheringApiView[Asked](LeanApiView, ABC):
         for place, (begun, request) in requests.items():
             context.resume(begun)
             try:
-                callers[place] = self._caller(request)
+                caller = self._caller(request)
+                limits.take_place(request, caller)
             # Each has its own boundary: a fault of one is not another's.
             except Exception as fault:  # noqa: BLE001
                 answers[place] = problems.respond(fault, request)
+            else:
+                callers[place] = caller
         limits.reserve(list(callers.values()), kind="write")
         for place, caller in callers.items():
             begun, request = requests[place]
             context.resume(begun)
             try:
-                limits.admit(request, caller)
+                limits.count(request, caller)
                 one = self.ask(request, caller)
             except Exception as fault:  # noqa: BLE001 - see above
                 answers[place] = problems.respond(fault, request)
