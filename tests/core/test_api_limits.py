@@ -129,6 +129,16 @@ class TestRate:
         while not reserve.take(lambda: [bucket]).is_admitted:
             assert time.monotonic() < ends
 
+    def test_begins_anew_where_the_clock_of_redis_went_back(self, settings):
+        bucket = limits._Bucket(f"kassa:rate:{{{new_id()}}}", 0.1, 5)
+        client, _script = limits._script(settings.CACHE_URL)
+        # As it was left an hour from now, when that was the time.
+        client.set(bucket.name, (int(time.time()) + 3600) * 1_000_000, ex=3600)
+
+        admitted = [limits._Reserve().take(lambda: [bucket]).is_admitted for _ in range(6)]
+
+        assert admitted == [True] * 5 + [False]
+
 
 class TestStrangers:
     """Who has no key is counted by the address that calls."""

@@ -55,6 +55,8 @@ _RESERVED_TOGETHER_MIN: Final = 2
 
 # KEYS: the buckets. ARGV: for each its interval and its tolerance, in microseconds; last, how many
 # requests to count. Counts as many of them as fit in every bucket, and says how many that were.
+# Nothing is due later than the tolerance, unless the clock went back meanwhile: the bucket begins
+# anew then, since it would refuse all until the clock is where it was.
 _GCRA: Final = """
 local clock = redis.call('TIME')
 local now = clock[1] * 1000000 + clock[2]
@@ -62,6 +64,7 @@ local granted, retry, due = tonumber(ARGV[#ARGV]), 0, {}
 for i, key in ipairs(KEYS) do
   local interval, tolerance = tonumber(ARGV[2 * i - 1]), tonumber(ARGV[2 * i])
   due[i] = math.max(tonumber(redis.call('GET', key) or now), now)
+  if due[i] > now + tolerance then due[i] = now end
   granted = math.min(granted, math.floor((now + tolerance - due[i]) / interval))
   retry = math.max(retry, due[i] + interval - tolerance - now)
 end
