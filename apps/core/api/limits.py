@@ -423,6 +423,17 @@ _in_flight: Final[Counter[str]] = Counter()
 _in_flight_lock: Final = threading.Lock()
 
 
+def at_once_max() -> int:
+    """Return how many requests of one key may be under way at once in this process."""
+    allowed: int = settings.API_IN_FLIGHT_MAX // max(1, settings.WEB_PROCESSES)
+    return max(1, allowed)
+
+
+def too_many_at_once() -> ApiProblem:
+    """Return the refusal of a request for which its key has no place left."""
+    return _limited("Too many requests of this key are under way.", 1)
+
+
 def take_place(request: HttpRequest, caller: Caller) -> None:
     """
     Take one of the places that a key has at once in this process; `release` gives it back.
@@ -430,10 +441,9 @@ def take_place(request: HttpRequest, caller: Caller) -> None:
     :raises ApiProblem: `rate_limited` (429) with Retry-After, if it has none left
     """
     name = str(caller.api_key_id)
-    allowed = max(1, settings.API_IN_FLIGHT_MAX // max(1, settings.WEB_PROCESSES))
     with _in_flight_lock:
-        if _in_flight[name] >= allowed:
-            raise _limited("Too many requests of this key are under way.", 1)
+        if _in_flight[name] >= at_once_max():
+            raise too_many_at_once()
         _in_flight[name] += 1
     request.place = name  # type: ignore[attr-defined]  # given back by release
 
