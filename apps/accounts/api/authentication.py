@@ -15,7 +15,7 @@ from typing import Final
 
 import structlog
 from django.conf import settings
-from django.db import DatabaseError, Error, OperationalError, connection
+from django.db import Error, OperationalError, connection
 from django.http import HttpRequest
 
 from apps.accounts import operations, queries, rules
@@ -48,9 +48,10 @@ class _Entry:
 
 
 _cache: dict[str, _Entry] = {}
-# What kept keys from being read when many were asked for, and until when none of them is asked for
-# again. Of the last time only: each time has its own.
-_faults: dict[str, tuple[float, Error]] = {}
+# Keys that were not found when many were asked for, until when none of them is asked for again, and
+# the fault that kept them from being read; None if there are no such keys. Of the last time only:
+# each time has its own.
+_missed: dict[str, tuple[float, Error | None]] = {}
 _cache_lock = threading.Lock()
 
 
@@ -86,8 +87,9 @@ def prepare_tokens(texts: Sequence[str]) -> None:
     """
     Read in one query what `authenticate_token` will need for these tokens, where it is not known.
 
-    It says nothing of them. What cannot be read now each will try to read for itself, unless this
-    took long: then it would for each, one after the other, and whoever asks soon is told the fault.
+    It says nothing of them. What there is not is not read again for each. What cannot be read now
+    each will try to read for itself, unless this took long: then it would for each, one after the
+    other, and whoever asks soon is told the fault.
     """
     at = time.monotonic()
     tokens = [rules.parse_token(text) for text in texts]
@@ -95,13 +97,19 @@ def prepare_tokens(texts: Sequence[str]) -> None:
     if not wanted:
         return
     try:
-        _read(wanted, at)
+        found = _read(wanted, at)
     except Error as fault:
-        now = time.monotonic()
-        if now - at >= _LONG_SECONDS:
-            with _cache_lock:
-                _faults.clear()
-                _faults.update(dict.fromkeys(wanted, (now + _REST_SECONDS, fault)))
+        if time.monotonic() - at >= _LONG_SECONDS:
+            _note_missed(wanted, fault)
+    else:
+        _note_missed([key_id for key_id in wanted if key_id not in found], None)
+
+
+def _note_missed(key_ids: Sequence[str], fault: Error | None) -> None:
+    rests_until = time.monotonic() + _REST_SECONDS
+    with _cache_lock:
+        _missed.clear()
+        _missed.update(dict.fromkeys(key_ids, (rests_until, fault)))
 
 
 def _invalid() -> ApiProblem:
@@ -113,8 +121,11 @@ def _find(key_id: str) -> _Entry | None:
     known = _known(key_id, at)
     if known is not None:
         return known
-    rests_until, fault = _faults.get(key_id, (0.0, None))
-    if fault is not None and at < rests_until:
+    rests_until, fault = _missed.get(key_id, (0.0, None))
+    if at < rests_until:
+        # A key is issued under an id that nobody could ask for before.
+        if fault is None:
+            return None
         raise OperationalError("The API key could not be read just now.") from fault
     return _read([key_id], at).get(key_id)
 
@@ -167,7 +178,7 @@ def _note_use(key: StoredKey, now: datetime) -> None:
         return
     try:
         operations.note_key_use(organization_id=key.organization_id, api_key_id=key.id, now=now)
-    except DatabaseError:
+    except Error:
         # A note for people; a database that takes no writes still answers reads.
         log.warning("key_use_not_noted", api_key_id=str(key.id), exc_info=True)
 
