@@ -292,6 +292,21 @@ class TestKey:
         )
         assert ApiKey.objects.get(id=api.key.id).last_used_at > noted
 
+    def test_is_not_used_by_who_has_not_its_secret_or_may_not_use_it(self, api):
+        known = rules.parse_token(api.token)
+        outside = Api(api.organization, addresses=["192.0.2.0/24"])
+        revoked = Api(api.organization, "a:read")
+        revoke(revoked.key)
+        guessed = rules.print_token(rules.Token(known.mode, known.key_id, "0" * 43))
+
+        assert_refused(get_me(f"Bearer {guessed}"), 401, "invalid_api_key")
+        assert_refused(outside.get("/v1/me"), 403, "address_not_allowed")
+        assert_refused(revoked.get("/v1/me"), 401, "invalid_api_key")
+        assert not ApiKey.objects.exclude(last_used_at=None).exists()
+
+        assert api.get("/v1/me").status_code == 200
+        assert ApiKey.objects.exclude(last_used_at=None).get() == api.key
+
     @pytest.mark.django_db(transaction=True)
     def test_its_use_is_noted_another_time_while_somebody_holds_its_row(self, api):
         request = Client().get("/v1/livez").wsgi_request

@@ -43,8 +43,9 @@ class _Entry:
     key: StoredKey
     caller: Caller
     read_at: float
-    # Held for good by the request that reads it anew.
+    # Held for good by the request that reads it anew, and by the one that notes its use.
     renewing: threading.Lock = field(default_factory=threading.Lock)
+    noting: threading.Lock = field(default_factory=threading.Lock)
 
 
 _cache: dict[str, _Entry] = {}
@@ -80,6 +81,7 @@ def authenticate_token(text: str, request: HttpRequest) -> Caller:
         raise _invalid()
     if not rules.is_address_allowed(client_address(request), networks=key.addresses):
         raise ApiProblem("address_not_allowed", "This API key may not be used from this address.")
+    _note_use(entry, now)
     return entry.caller
 
 
@@ -152,14 +154,9 @@ def _read(key_ids: Sequence[str], read_at: float) -> dict[str, _Entry]:
             if len(_cache) + len(entries) > _CACHE_ENTRIES_MAX:
                 _cache.clear()
             _cache.update(entries)
-        for key in found.values():
-            _note_use(key, clock.now())
         return entries
     finally:
-        # A request may go on to wait for another one's transaction (group commit), and must not
-        # hold the connection which that one waits for. A connection outside a pool stays open.
-        if not connection.in_atomic_block:
-            connection.close_if_unusable_or_obsolete()
+        _let_go_of_connection()
 
 
 def _caller(key: StoredKey) -> Caller:
@@ -173,14 +170,27 @@ def _caller(key: StoredKey) -> Caller:
     )
 
 
-def _note_use(key: StoredKey, now: datetime) -> None:
-    if key.last_used_at is not None and now - key.last_used_at < operations.USE_NOTED_EVERY:
+def _note_use(entry: _Entry, now: datetime) -> None:
+    """Note that a key was used: by who has its secret, and may use it."""
+    used_at, key = entry.key.last_used_at, entry.key
+    if used_at is not None and now - used_at < operations.USE_NOTED_EVERY:
+        return
+    if not entry.noting.acquire(blocking=False):
         return
     try:
         operations.note_key_use(organization_id=key.organization_id, api_key_id=key.id, now=now)
     except Error:
         # A note for people; a database that takes no writes still answers reads.
         log.warning("key_use_not_noted", api_key_id=str(key.id), exc_info=True)
+    finally:
+        _let_go_of_connection()
+
+
+def _let_go_of_connection() -> None:
+    # A request may go on to wait for another one's transaction (group commit), and must not hold
+    # the connection which that one waits for. A connection outside a pool stays open.
+    if not connection.in_atomic_block:
+        connection.close_if_unusable_or_obsolete()
 
 
 def forget_cached_keys() -> None:
