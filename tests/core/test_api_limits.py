@@ -477,3 +477,21 @@ class TestAtOnce:
 
         assert api.get(route).status_code == 200
         limits._in_flight.clear()
+
+    def test_an_organization_leaves_threads_to_others_by_however_many_keys(
+        self, api, route, settings
+    ):
+        settings.API_IN_FLIGHT_MAX = settings.WEB_PROCESSES = 1
+        settings.WEB_THREADS = 4
+        limits._on_threads[str(api.organization.id)] = 2
+
+        refused = Api(api.organization, "a:read").get(route)
+        other = Api(create_organization(), "a:read").get(route)
+        limits._on_threads[str(api.organization.id)] = 1
+        taken = api.get(route)
+
+        assert (refused.status_code, refused.headers["Retry-After"]) == (429, "1")
+        assert (other.status_code, taken.status_code) == (200, 200)
+        assert limits._on_threads == {str(api.organization.id): 1}
+        assert not limits._in_flight
+        limits._on_threads.clear()

@@ -1,6 +1,8 @@
 """
 How much one key may ask: a rate shared by all processes, and so many requests at once.
 
+All keys of an organization together have two thirds of a process's threads.
+
 Who has no key, as providers that sign what they send, is counted by the address it calls from.
 
 The rate is GCRA, in one script on Redis's own clock, for the key and its organization together.
@@ -122,10 +124,13 @@ class _Question(NamedTuple):
 
 def admit(request: HttpRequest, caller: Caller) -> None:
     """
-    Take a place of the key's for a request and count it, or refuse it; `release` gives it back.
+    Take what a request with a thread of its own needs and count it, or refuse it.
+
+    `release` gives back what it took.
 
     :raises ApiProblem: `rate_limited` (429) with Retry-After
     """
+    _take_thread(request, caller)
     take_place(request, caller)
     count(request, caller)
 
@@ -419,7 +424,10 @@ _local: Final = _LocalBuckets()
 
 # --- At once ------------------------------------------------------------------------------------
 
+# By key.
 _in_flight: Final[Counter[str]] = Counter()
+# By organization, those that have a thread of their own.
+_on_threads: Final[Counter[str]] = Counter()
 _in_flight_lock: Final = threading.Lock()
 
 
@@ -429,9 +437,9 @@ def at_once_max() -> int:
     return max(1, allowed)
 
 
-def too_many_at_once() -> ApiProblem:
-    """Return the refusal of a request for which its key has no place left."""
-    return _limited("Too many requests of this key are under way.", 1)
+def too_many_at_once(whose: str = "key") -> ApiProblem:
+    """Return the refusal of a request for which no place is left."""
+    return _limited(f"Too many requests of this {whose} are under way.", 1)
 
 
 def take_place(request: HttpRequest, caller: Caller) -> None:
@@ -440,21 +448,28 @@ def take_place(request: HttpRequest, caller: Caller) -> None:
 
     :raises ApiProblem: `rate_limited` (429) with Retry-After, if it has none left
     """
-    name = str(caller.api_key_id)
+    _take(request, _in_flight, str(caller.api_key_id), most=at_once_max(), whose="key")
+
+
+def _take_thread(request: HttpRequest, caller: Caller) -> None:
+    """Take a thread for an organization: some are always left to others, whatever it asks."""
+    most = max(at_once_max(), settings.WEB_THREADS * 2 // 3)
+    owner = str(caller.organization_id)
+    _take(request, _on_threads, owner, most=most, whose="organization")
+
+
+def _take(request: HttpRequest, taken: Counter[str], owner: str, *, most: int, whose: str) -> None:
     with _in_flight_lock:
-        if _in_flight[name] >= at_once_max():
-            raise too_many_at_once()
-        _in_flight[name] += 1
-    request.place = name  # type: ignore[attr-defined]  # given back by release
+        if taken[owner] >= most:
+            raise too_many_at_once(whose)
+        taken[owner] += 1
+    vars(request).setdefault("places", []).append((taken, owner))  # given back by release
 
 
 def release(request: HttpRequest) -> None:
-    """Give back the place of a request, if it took one."""
-    name = getattr(request, "place", None)
-    if name is None:
-        return
-    del request.place  # type: ignore[attr-defined]  # set by take_place
-    with _in_flight_lock:
-        _in_flight[name] -= 1
-        if _in_flight[name] <= 0:
-            del _in_flight[name]
+    """Give back the places of a request, if it took any."""
+    for taken, owner in vars(request).pop("places", ()):
+        with _in_flight_lock:
+            taken[owner] -= 1
+            if taken[owner] <= 0:
+                del taken[owner]
