@@ -23,7 +23,7 @@ import structlog
 from django.db import close_old_connections
 
 from apps.core import context
-from apps.core.api import limits
+from apps.core.api import places
 from config.environ import Scope, make_environ
 from config.express import Answer, ExpressLane, Part
 
@@ -138,10 +138,10 @@ class Gathering:
             if waiting is None:
                 self._waiting[key] = deque([request])
                 self._line.append(key)
-            elif len(waiting) < limits.at_once_max():
+            elif len(waiting) < places.at_once_max():
                 waiting.append(request)
             else:
-                raise limits.too_many_at_once()
+                raise places.too_many()
         if waiting is None:
             self._call()
         if self._watch is None:

@@ -9,7 +9,7 @@ import pytest
 from django.urls import path
 from rest_framework.response import Response
 
-from apps.core.api import limits
+from apps.core.api import limits, places
 from apps.core.api.problems import ApiProblem
 from apps.core.api.views import ApiView, LeanApiView, answer
 from apps.core.ids import new_id
@@ -23,7 +23,7 @@ class Limited(ApiView):
     scopes: ClassVar = {"GET": None, "POST": None}
 
     def get(self, request):
-        return Response({"under_way": sum(limits._in_flight.values())})
+        return Response({"under_way": sum(places._in_flight.values())})
 
     def post(self, request):
         raise ValueError("A fault of ours.")
@@ -33,7 +33,7 @@ class LeanLimited(LeanApiView):
     scopes: ClassVar = {"GET": None, "POST": None}
 
     def get(self, request, caller):
-        return answer({"under_way": sum(limits._in_flight.values())})
+        return answer({"under_way": sum(places._in_flight.values())})
 
     def post(self, request, caller):
         raise ValueError("A fault of ours.")
@@ -345,7 +345,7 @@ class TestReserveTogether:
                 found.append(problem.code)
             else:
                 found.append(request.rate.remaining)
-            limits.release(request)
+            places.release(request)
         return found
 
     def test_what_waits_of_each_key_is_counted_at_once_and_handed_out(
@@ -457,41 +457,41 @@ class TestAtOnce:
 
         assert [api.get(route).json() for _ in range(3)] == [{"under_way": 1}] * 3
         assert api.post(route, {}).status_code == 500
-        assert not limits._in_flight
+        assert not places._in_flight
 
     def test_one_more_than_allowed_is_429(self, api, route, settings):
         settings.API_IN_FLIGHT_MAX, settings.WEB_PROCESSES = 4, 2
-        limits._in_flight[str(api.key.id)] = 2
+        places._in_flight[str(api.key.id)] = 2
 
         refused = api.get(route)
-        limits._in_flight[str(api.key.id)] = 1
+        places._in_flight[str(api.key.id)] = 1
         taken = api.get(route)
-        del limits._in_flight[str(api.key.id)]
+        del places._in_flight[str(api.key.id)]
 
         assert (refused.status_code, refused.headers["Retry-After"]) == (429, "1")
         assert taken.status_code == 200
 
     def test_another_key_is_not_held_up(self, api, route, settings):
         settings.API_IN_FLIGHT_MAX = settings.WEB_PROCESSES = 1
-        limits._in_flight[str(issue_key(api.organization).key.id)] = 1
+        places._in_flight[str(issue_key(api.organization).key.id)] = 1
 
         assert api.get(route).status_code == 200
-        limits._in_flight.clear()
+        places._in_flight.clear()
 
     def test_an_organization_leaves_threads_to_others_by_however_many_keys(
         self, api, route, settings
     ):
         settings.API_IN_FLIGHT_MAX = settings.WEB_PROCESSES = 1
         settings.WEB_THREADS = 4
-        limits._on_threads[str(api.organization.id)] = 2
+        places._on_threads[str(api.organization.id)] = 2
 
         refused = Api(api.organization, "a:read").get(route)
         other = Api(create_organization(), "a:read").get(route)
-        limits._on_threads[str(api.organization.id)] = 1
+        places._on_threads[str(api.organization.id)] = 1
         taken = api.get(route)
 
         assert (refused.status_code, refused.headers["Retry-After"]) == (429, "1")
         assert (other.status_code, taken.status_code) == (200, 200)
-        assert limits._on_threads == {str(api.organization.id): 1}
-        assert not limits._in_flight
-        limits._on_threads.clear()
+        assert places._on_threads == {str(api.organization.id): 1}
+        assert not places._in_flight
+        places._on_threads.clear()

@@ -1,14 +1,11 @@
 """
-How much one key may ask: a rate shared by all processes, and so many requests at once.
-
-All keys of an organization together have two thirds of a process's threads.
+How much one key may ask: a rate shared by all processes, and so many requests at once (`places`).
 
 Who has no key, as providers that sign what they send, is counted by the address it calls from.
 
 The rate is GCRA, in one script on Redis's own clock, for the key and its organization together.
 While Redis is away each process keeps buckets of its own with its share of the limit: never
-unlimited. Requests at once are counted in the process that serves them, so that a crash forgets
-them with it.
+unlimited.
 
 Asking Redis costs more than all else the API does with a request, so a process that is kept busy by
 a key takes a few of its requests at once and hands them out itself. What it takes is counted in
@@ -37,8 +34,8 @@ from django.conf import settings
 from django.http import HttpRequest
 from redis.exceptions import RedisError
 
+from apps.core.api import places, problems
 from apps.core.api.caller import Caller, client_address
-from apps.core.api.problems import ApiProblem
 
 log = structlog.stdlib.get_logger("kassa.api")
 
@@ -126,12 +123,12 @@ def admit(request: HttpRequest, caller: Caller) -> None:
     """
     Take what a request with a thread of its own needs and count it, or refuse it.
 
-    `release` gives back what it took.
+    `places.release` gives back what it took.
 
     :raises ApiProblem: `rate_limited` (429) with Retry-After
     """
-    _take_thread(request, caller)
-    take_place(request, caller)
+    places.take_thread(request, caller)
+    places.take(request, caller)
     count(request, caller)
 
 
@@ -145,7 +142,7 @@ def count(request: HttpRequest, caller: Caller) -> None:
     rate = _reserves.of(caller.api_key_id, kind).take(lambda: _buckets(caller, kind))
     request.rate = rate  # type: ignore[attr-defined]  # read back by add_headers
     if not rate.is_admitted:
-        raise _limited("Too many requests; wait as Retry-After says.", rate.retry_seconds)
+        raise problems.limited("Too many requests; wait as Retry-After says.", rate.retry_seconds)
 
 
 def reserve(callers: Collection[Caller], *, kind: str) -> None:
@@ -186,7 +183,7 @@ def admit_stranger(request: HttpRequest, *, subject: UUID) -> None:
     rate = _reserves.of(subject, sender).take(lambda: _buckets_of_sender(sender, subject))
     request.rate = rate  # type: ignore[attr-defined]  # read back by add_headers
     if not rate.is_admitted:
-        raise _limited("Too many requests; wait as Retry-After says.", rate.retry_seconds)
+        raise problems.limited("Too many requests; wait as Retry-After says.", rate.retry_seconds)
 
 
 def _sender(address: str) -> str:
@@ -219,12 +216,6 @@ def _buckets(caller: Caller, kind: str) -> list[_Bucket]:
         _Bucket(f"{tag}:{caller.api_key_id}", per_second, burst),
         _Bucket(tag, per_second * factor, burst * factor),
     ]
-
-
-def _limited(detail: str, seconds: float) -> ApiProblem:
-    return ApiProblem(
-        "rate_limited", detail, headers={"Retry-After": str(max(1, math.ceil(seconds)))}
-    )
 
 
 # --- Rate ---------------------------------------------------------------------------------------
@@ -420,56 +411,3 @@ class _LocalBuckets:
 
 
 _local: Final = _LocalBuckets()
-
-
-# --- At once ------------------------------------------------------------------------------------
-
-# By key.
-_in_flight: Final[Counter[str]] = Counter()
-# By organization, those that have a thread of their own.
-_on_threads: Final[Counter[str]] = Counter()
-_in_flight_lock: Final = threading.Lock()
-
-
-def at_once_max() -> int:
-    """Return how many requests of one key may be under way at once in this process."""
-    allowed: int = settings.API_IN_FLIGHT_MAX // max(1, settings.WEB_PROCESSES)
-    return max(1, allowed)
-
-
-def too_many_at_once(whose: str = "key") -> ApiProblem:
-    """Return the refusal of a request for which no place is left."""
-    return _limited(f"Too many requests of this {whose} are under way.", 1)
-
-
-def take_place(request: HttpRequest, caller: Caller) -> None:
-    """
-    Take one of the places that a key has at once in this process; `release` gives it back.
-
-    :raises ApiProblem: `rate_limited` (429) with Retry-After, if it has none left
-    """
-    _take(request, _in_flight, str(caller.api_key_id), most=at_once_max(), whose="key")
-
-
-def _take_thread(request: HttpRequest, caller: Caller) -> None:
-    """Take a thread for an organization: some are always left to others, whatever it asks."""
-    most = max(at_once_max(), settings.WEB_THREADS * 2 // 3)
-    owner = str(caller.organization_id)
-    _take(request, _on_threads, owner, most=most, whose="organization")
-
-
-def _take(request: HttpRequest, taken: Counter[str], owner: str, *, most: int, whose: str) -> None:
-    with _in_flight_lock:
-        if taken[owner] >= most:
-            raise too_many_at_once(whose)
-        taken[owner] += 1
-    vars(request).setdefault("places", []).append((taken, owner))  # given back by release
-
-
-def release(request: HttpRequest) -> None:
-    """Give back the places of a request, if it took any."""
-    for taken, owner in vars(request).pop("places", ()):
-        with _in_flight_lock:
-            taken[owner] -= 1
-            if taken[owner] <= 0:
-                del taken[owner]

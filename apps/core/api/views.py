@@ -25,7 +25,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from apps.core import context, strict_json
-from apps.core.api import limits, problems
+from apps.core.api import limits, places, problems
 from apps.core.api.bodies import read_json
 from apps.core.api.caller import (
     Caller,
@@ -189,7 +189,7 @@ class ApiView(APIView):
         try:
             return cast("HttpResponse", super().dispatch(request, *args, **kwargs))
         finally:
-            limits.release(request)
+            places.release(request)
 
     @override
     def handle_exception(self, exc: Exception) -> Any:
@@ -217,7 +217,7 @@ class LeanApiView(ApiView):
         except Exception as fault:  # noqa: BLE001
             return problems.respond(fault, request)
         finally:
-            limits.release(request)
+            places.release(request)
 
     def _admit(self, request: HttpRequest) -> Caller:
         caller = self._caller(request)
@@ -282,7 +282,7 @@ class GatheringApiView[Asked](LeanApiView, ABC):
         # Nobody carries out what was admitted: a place that is kept would be lost to its key.
         except BaseException:
             for _begun, request in requests.values():
-                limits.release(request)
+                places.release(request)
             raise
 
     def _admit_many(
@@ -296,7 +296,7 @@ class GatheringApiView[Asked](LeanApiView, ABC):
             context.resume(begun)
             try:
                 caller = self._caller(request)
-                limits.take_place(request, caller)
+                places.take(request, caller)
             # Each has its own boundary: a fault of one is not another's.
             except Exception as fault:  # noqa: BLE001
                 answers[place] = problems.respond(fault, request)
@@ -311,7 +311,7 @@ class GatheringApiView[Asked](LeanApiView, ABC):
                 one = self.ask(request, caller)
             except Exception as fault:  # noqa: BLE001 - see above
                 answers[place] = problems.respond(fault, request)
-                limits.release(request)
+                places.release(request)
             else:
                 asked.setdefault(caller.organization_id, {})[place] = one
         return answers, asked
@@ -332,7 +332,7 @@ class GatheringApiView[Asked](LeanApiView, ABC):
             return answers
         finally:
             for place in asked:
-                limits.release(requests[place][1])
+                places.release(requests[place][1])
 
     def _do(self, organization_id: UUID, asked: Sequence[Asked]) -> Exception | None:
         """Do what was asked for; return the fault that all of it met."""
