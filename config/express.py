@@ -52,10 +52,15 @@ class Answer(NamedTuple):
 
 
 class Part(NamedTuple):
-    """Requests that are answered together: their places, and what answers them in that order."""
+    """
+    Requests that are answered together: their places, and what answers them in that order.
+
+    They are an organization's, or are answered without waiting for anything.
+    """
 
     places: list[int]
     answer: Callable[[], list[Answer | None]]
+    organization_id: UUID | None = None
 
 
 class ExpressLane:
@@ -84,7 +89,11 @@ class ExpressLane:
             answered, asked = view.admit_many(plain)
         at_once = [place for place in read if place in answered or place not in plain]
         parts = [
-            Part(list(places), partial(self._carry_out, view, plain, organization_id, places))
+            Part(
+                list(places),
+                partial(self._carry_out, view, plain, organization_id, places),
+                organization_id,
+            )
             for organization_id, places in asked.items()
         ]
         if at_once:

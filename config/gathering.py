@@ -1,11 +1,12 @@
 """
 What gathers for the express lane: requests of many API keys, answered by turns on one thread.
 
-Whoever sends the same Authorization header is the same caller, if it is one at all. A thread takes
+Whoever sends the same token is the same caller, if it is one at all. A thread takes
 what waits under several keys, has all of it admitted together, and then answers it part by part, a
 part being what one organization asks. So what one request costs at least, a trip to Redis or a
 hint to the loop, is shared by those of many keys (docs/adr/0091, 0125). No key waits long for
-another: a part that takes its time leaves those behind it to another thread.
+another: a part that takes its time leaves those behind it to another thread, and no organization
+has more than two of them (docs/adr/0131).
 """
 
 import asyncio
@@ -16,11 +17,13 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import BinaryIO, Final
+from uuid import UUID
 
 import structlog
 from django.db import close_old_connections
 
 from apps.core import context
+from apps.core.api import places
 from config.environ import Scope, make_environ
 from config.express import Answer, ExpressLane, Part
 
@@ -38,6 +41,9 @@ _TURN_SECONDS: Final = 0.05
 _SLOW_SECONDS: Final = 0.02
 # More threads at work make each batch smaller and take the interpreter from each other.
 _THREADS: Final = 2
+# Parts of one organization at once. What it posts one of them writes, another may wait to be next;
+# a third would only wait as well, and be kept from all others.
+_PARTS_AT_ONCE: Final = 2
 # Whoever asked so long ago has given up by now, and asks again: what was not begun is not done.
 _WAIT_SECONDS_MAX: Final = 15.0
 
@@ -101,6 +107,9 @@ class Gathering:
         self._spare = ThreadPoolExecutor(self._spares, thread_name_prefix="spare")
         # How many of those are asked for and have not begun.
         self._awaited = 0
+        # By organization, how many threads are at parts of it, and parts that wait for one of them.
+        self._at_work: dict[UUID, int] = {}
+        self._put_off: dict[UUID, deque[tuple[_Turn, Part]]] = {}
         # By key, what no thread has taken yet; a key is here while it waits for a thread, in line,
         # or is at one: so it is at one thread at a time.
         self._waiting: dict[str, deque[_Request]] = {}
@@ -116,19 +125,23 @@ class Gathering:
         """
         Have the lane answer a request; None if it is Django's.
 
+        :raises ApiProblem: `rate_limited` (429), if as many wait as its key may have at once
         :raises Crowded: if it was not begun
         :raises Failed: if the lane failed in the middle
         """
         loop = asyncio.get_running_loop()
-        key = scope.headers.get("authorization") or ""
+        # Without the scheme, which may be written in many ways.
+        key = (scope.headers.get("authorization") or "").rpartition(" ")[2]
         request = _Request(key, scope, body, length, loop.create_future())
         with self._lock:
             waiting = self._waiting.get(key)
             if waiting is None:
                 self._waiting[key] = deque([request])
                 self._line.append(key)
-            else:
+            elif len(waiting) < places.at_once_max():
                 waiting.append(request)
+            else:
+                raise places.too_many()
         if waiting is None:
             self._call()
         if self._watch is None:
@@ -228,12 +241,56 @@ class Gathering:
             # Another thread was first.
             except IndexError:
                 break
-            turn.begun = time.monotonic()
-            self._note(turn, self._answer(turn, part))
+            if self._may_begin(turn, part):
+                self._answer(turn, part)
+                self._end(turn, part)
         self._tell(turn)
 
+    def _may_begin(self, turn: _Turn, part: Part) -> bool:
+        """Say whether a part may be begun; else it is put off until one of its like ends."""
+        owner = part.organization_id
+        if owner is None:
+            return True
+        with self._lock:
+            at_work = self._at_work.get(owner, 0)
+            if at_work < _PARTS_AT_ONCE:
+                self._at_work[owner] = at_work + 1
+                return True
+            self._put_off.setdefault(owner, deque()).append((turn, part))
+            return False
+
+    def _end(self, turn: _Turn, part: Part) -> None:
+        """End a part; the thread goes on with those that were put off for its like."""
+        while (next_one := self._next_put_off(part.organization_id)) is not None:
+            # Nobody waits for what comes now who need not.
+            self._tell(turn)
+            turn, part = next_one
+            self._answer(turn, part)
+            self._tell(turn)
+            self._call()
+
+    def _next_put_off(self, owner: UUID | None) -> tuple[_Turn, Part] | None:
+        """Return a part of the organization that was put off; None if the thread is free of it."""
+        if owner is None:
+            return None
+        with self._lock:
+            waiting = self._put_off.get(owner)
+            if waiting:
+                found = waiting.popleft()
+                if not waiting:
+                    del self._put_off[owner]
+                return found
+            self._at_work[owner] -= 1
+            if not self._at_work[owner]:
+                del self._at_work[owner]
+            return None
+
+    def _answer(self, turn: _Turn, part: Part) -> None:
+        turn.begun = time.monotonic()
+        self._note(turn, self._answers(turn, part))
+
     @staticmethod
-    def _answer(turn: _Turn, part: Part) -> list[_Told]:
+    def _answers(turn: _Turn, part: Part) -> list[_Told]:
         requests = [turn.requests[place] for place in part.places]
         try:
             return list(zip(requests, part.answer(), strict=True))

@@ -5,7 +5,7 @@ from datetime import timedelta
 from types import SimpleNamespace
 
 import pytest
-from django.db import OperationalError, connection
+from django.db import InterfaceError, OperationalError, connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
@@ -214,6 +214,42 @@ class TestKey:
         assert len(then) == 0
         assert [caller.api_key_id for caller in callers] == [api.key.id, other.key.id]
 
+    def test_what_was_not_there_for_many_is_not_looked_for_again_for_each(self, monkeypatch):
+        request = Client().get("/v1/livez").wsgi_request
+        time = SimpleNamespace(now=authentication.time.monotonic())
+        monkeypatch.setattr(authentication.time, "monotonic", lambda: time.now)
+        unknown = [
+            rules.print_token(
+                rules.make_token(mode="live", key_id_entropy=entropy, secret_entropy=b"x" * 32)
+            )
+            for entropy in (b"unknown1", b"unknown2")
+        ]
+
+        def queries_of(token):
+            with (
+                CaptureQueriesContext(connection) as asked,
+                pytest.raises(ApiProblem) as refused,
+            ):
+                authentication.authenticate_token(token, request)
+            assert refused.value.code == "invalid_api_key"
+            return len(asked)
+
+        authentication.prepare_tokens(unknown)
+        assert [queries_of(token) for token in unknown] == [0, 0]
+        time.now += 0.6
+        assert queries_of(unknown[0]) == 1
+
+    def test_whose_use_cannot_be_noted_is_let_in(self, api, monkeypatch):
+        request = Client().get("/v1/livez").wsgi_request
+        forget_cached_keys()
+
+        def away(**_):
+            raise InterfaceError("The connection is closed.")
+
+        monkeypatch.setattr(operations, "note_key_use", away)
+
+        assert authentication.authenticate_token(api.token, request).api_key_id == api.key.id
+
     def test_what_cannot_be_read_for_many_each_reads_for_itself(self, api, monkeypatch):
         forget_cached_keys()
         request = Client().get("/v1/livez").wsgi_request
@@ -255,6 +291,21 @@ class TestKey:
             now=noted + timedelta(seconds=61),
         )
         assert ApiKey.objects.get(id=api.key.id).last_used_at > noted
+
+    def test_is_not_used_by_who_has_not_its_secret_or_may_not_use_it(self, api):
+        known = rules.parse_token(api.token)
+        outside = Api(api.organization, addresses=["192.0.2.0/24"])
+        revoked = Api(api.organization, "a:read")
+        revoke(revoked.key)
+        guessed = rules.print_token(rules.Token(known.mode, known.key_id, "0" * 43))
+
+        assert_refused(get_me(f"Bearer {guessed}"), 401, "invalid_api_key")
+        assert_refused(outside.get("/v1/me"), 403, "address_not_allowed")
+        assert_refused(revoked.get("/v1/me"), 401, "invalid_api_key")
+        assert not ApiKey.objects.exclude(last_used_at=None).exists()
+
+        assert api.get("/v1/me").status_code == 200
+        assert ApiKey.objects.exclude(last_used_at=None).get() == api.key
 
     @pytest.mark.django_db(transaction=True)
     def test_its_use_is_noted_another_time_while_somebody_holds_its_row(self, api):

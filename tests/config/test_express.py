@@ -14,7 +14,7 @@ from django.urls import resolve
 
 from apps.accounts.api.authentication import forget_cached_keys
 from apps.core import context
-from apps.core.api import limits
+from apps.core.api import limits, places
 from apps.core.ids import encode_id
 from apps.core.models import OutboxEvent
 from apps.ledger import operations, queries
@@ -264,10 +264,10 @@ class TestBadRequests:
     def test_too_many_at_once(self, both, settings):
         settings.API_IN_FLIGHT_MAX = settings.WEB_PROCESSES = 1
         [admitted] = both.by_lane(both.environ())
-        limits._in_flight.update({str(key): 1 for key in self.keys(both)})
+        places._in_flight.update({str(key): 1 for key in self.keys(both)})
 
         answer = assert_same(both)
-        limits._in_flight.clear()
+        places._in_flight.clear()
 
         assert admitted[0] == HTTPStatus.CREATED
         assert answer[0] == HTTPStatus.TOO_MANY_REQUESTS
@@ -293,7 +293,7 @@ class TestFaults:
         assert answer[0] == HTTPStatus.INTERNAL_SERVER_ERROR
         assert b"driver" not in answer[2]
         assert seen == ["/v1/transfers"] * 2
-        assert not limits._in_flight
+        assert not places._in_flight
 
 
 REPORTS = """
@@ -468,7 +468,7 @@ class TestMany:
         answers = both.by_lane(both.environ(), both.environ(b"{"), both.environ())
 
         assert [answer[0] for answer in answers] == [503, 400, 503]
-        assert not limits._in_flight
+        assert not places._in_flight
 
     def test_what_cannot_be_printed_is_djangos_which_finds_it_done(self, both, monkeypatch):
         def fail(*_):
@@ -486,7 +486,39 @@ class TestMany:
         answers = both.by_lane(*(both.environ() for _ in range(5)))
 
         assert [answer[0] for answer in answers] == [201, 201, 201, 429, 429]
-        assert not limits._in_flight
+        assert not places._in_flight
+
+    def test_what_has_no_place_is_not_counted_against_its_keys_rate(
+        self, both, settings, monkeypatch
+    ):
+        settings.API_IN_FLIGHT_MAX = settings.WEB_PROCESSES = 1
+        other, counted, together = Both(), [], limits._ask_together
+
+        def counting(asking):
+            counted.append([question.wanted for question in asking])
+            together(asking)
+
+        monkeypatch.setattr(limits, "_ask_together", counting)
+        answers = both.by_lane(*(both.environ() for _ in range(3)), other.environ(key="other"))
+
+        assert [answer[0] for answer in answers] == [201, 429, 429, 201]
+        assert counted == [[1, 1]]
+        assert not places._in_flight
+
+    def test_a_thread_that_is_ended_while_admitting_keeps_no_place(self, both, monkeypatch):
+        ask, asked = operations.ask_transfer, []
+
+        def ended(**given):
+            asked.append(given)
+            if len(asked) == 2:
+                raise SystemExit
+            return ask(**given)
+
+        monkeypatch.setattr(operations, "ask_transfer", ended)
+        with pytest.raises(SystemExit):
+            both.lane.admit([both.environ(), both.environ()])
+
+        assert not places._in_flight
 
 
 class TestLogOfMany:

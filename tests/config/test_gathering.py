@@ -9,6 +9,8 @@ from functools import partial
 
 import pytest
 
+from apps.core.api.problems import ApiProblem
+from apps.core.ids import new_id
 from config import gathering
 from config.express import Answer, ExpressLane, Part
 from config.gathering import Crowded, Failed, Gathering
@@ -54,6 +56,8 @@ class Lane(ExpressLane):
         self.may_go_on.set()
         # Keys whose parts wait until they are let go.
         self.stuck: dict[str, threading.Event] = {}
+        # Whose some keys are.
+        self.organizations = {}
         self.seconds = 0.0
 
     def admit(self, environs):
@@ -64,7 +68,11 @@ class Lane(ExpressLane):
         for place, environ in enumerate(environs):
             places.setdefault(environ["HTTP_AUTHORIZATION"], []).append(place)
         return [
-            Part(its, partial(self.work, key, [environs[place]["HTTP_X_NAME"] for place in its]))
+            Part(
+                its,
+                partial(self.work, key, [environs[place]["HTTP_X_NAME"] for place in its]),
+                self.organizations.get(key),
+            )
             for key, its in places.items()
         ]
 
@@ -97,6 +105,11 @@ async def ask(gathered: Gathering, key: str, name: str):
 
 async def settled():
     for _ in range(20):
+        await asyncio.sleep(0.005)
+
+
+async def until(holds):
+    while not holds():  # noqa: ASYNC110 - nobody is told what a thread of the lane does
         await asyncio.sleep(0.005)
 
 
@@ -253,6 +266,60 @@ def test_what_waits_for_something_keeps_no_other_key_waiting(lane, waiting):
     assert answered[7:] == [*lane.stuck, *["late"] * waiting]
     # A key is at one thread at a time: what came while it was stuck was its next batch.
     assert lane.batches.count(["late"]) == waiting
+
+
+def test_one_organization_keeps_no_other_waiting_by_however_many_keys(lane):
+    """It asks by each of as many keys as there are threads for what waits."""
+    its = new_id()
+    for n in range(6):
+        lane.organizations[f"its{n}"] = its
+        lane.stuck[f"its{n}"] = threading.Event()
+
+    def put_off(gathered):
+        return len(gathered._put_off.get(its, ()))
+
+    async def scenario(gathered):
+        tasks = []
+        for key in lane.stuck:
+            tasks.append(asyncio.create_task(ask(gathered, key, key)))
+            await until(lambda: len(lane.batches) + put_off(gathered) == len(tasks))
+        quiet = await asyncio.gather(*(ask(gathered, f"k{n}", "quiet") for n in range(4)))
+        begun = [names for names in lane.batches if names != ["quiet"]]
+        lane.stuck["its0"].set()
+        answered = [await tasks[0]]
+        # The thread that is free of it goes on with the first that was put off.
+        await until(lambda: lane.batches[-1] == ["its2"])
+        for let_go in lane.stuck.values():
+            let_go.set()
+        answered += await asyncio.gather(*tasks[1:])
+        return quiet, begun, answered, await ask(gathered, "its0", "later")
+
+    quiet, begun, answered, later = run(lane, scenario, threads=6)
+
+    assert quiet == ["quiet"] * 4
+    assert begun == [["its0"], ["its1"]]
+    assert answered == list(lane.stuck)
+    assert later == "later"
+
+
+def test_of_one_key_no_more_waits_than_may_be_under_way_at_once(lane, patient, settings):
+    settings.API_IN_FLIGHT_MAX, settings.WEB_PROCESSES = 5, 2
+
+    async def scenario(gathered):
+        lane.may_go_on.clear()
+        first = asyncio.create_task(ask(gathered, "Bearer k", "first"))
+        await until(lambda: lane.batches)
+        waiting = [asyncio.create_task(ask(gathered, "bearer k", str(n))) for n in range(2)]
+        await until(lambda: len(gathered._waiting["k"]) == 2)
+        for key in ("Bearer k", "BEARER k"):
+            with pytest.raises(ApiProblem, match="under way"):
+                await ask(gathered, key, "too many")
+        other = asyncio.create_task(ask(gathered, "Bearer other", "quiet"))
+        lane.may_go_on.set()
+        answered = await asyncio.gather(first, *waiting, other)
+        return answered, await ask(gathered, "Bearer k", "later")
+
+    assert run(lane, scenario) == (["first", "0", "1", "quiet"], "later")
 
 
 def test_a_thread_that_is_ended_while_admitting_fails_what_it_took_and_the_keys_go_on(

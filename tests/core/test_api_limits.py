@@ -9,7 +9,7 @@ import pytest
 from django.urls import path
 from rest_framework.response import Response
 
-from apps.core.api import limits
+from apps.core.api import limits, places
 from apps.core.api.problems import ApiProblem
 from apps.core.api.views import ApiView, LeanApiView, answer
 from apps.core.ids import new_id
@@ -23,7 +23,7 @@ class Limited(ApiView):
     scopes: ClassVar = {"GET": None, "POST": None}
 
     def get(self, request):
-        return Response({"under_way": sum(limits._in_flight.values())})
+        return Response({"under_way": sum(places._in_flight.values())})
 
     def post(self, request):
         raise ValueError("A fault of ours.")
@@ -33,7 +33,7 @@ class LeanLimited(LeanApiView):
     scopes: ClassVar = {"GET": None, "POST": None}
 
     def get(self, request, caller):
-        return answer({"under_way": sum(limits._in_flight.values())})
+        return answer({"under_way": sum(places._in_flight.values())})
 
     def post(self, request, caller):
         raise ValueError("A fault of ours.")
@@ -128,6 +128,16 @@ class TestRate:
         ends = time.monotonic() + 20
         while not reserve.take(lambda: [bucket]).is_admitted:
             assert time.monotonic() < ends
+
+    def test_begins_anew_where_the_clock_of_redis_went_back(self, settings):
+        bucket = limits._Bucket(f"kassa:rate:{{{new_id()}}}", 0.1, 5)
+        client, _script = limits._script(settings.CACHE_URL)
+        # As it was left an hour from now, when that was the time.
+        client.set(bucket.name, (int(time.time()) + 3600) * 1_000_000, ex=3600)
+
+        admitted = [limits._Reserve().take(lambda: [bucket]).is_admitted for _ in range(6)]
+
+        assert admitted == [True] * 5 + [False]
 
 
 class TestStrangers:
@@ -271,6 +281,21 @@ class TestReserve:
 
         assert len(reserves._found) <= 3
 
+    def test_of_many_keys_is_forgotten_while_another_thread_adds_its_own(self, monkeypatch, clock):
+        monkeypatch.setattr(limits, "_LOCAL_BUCKETS_MAX", 3)
+        reserves = limits._Reserves()
+        for _ in range(3):
+            reserves.of(new_id(), "write")
+
+        def now():
+            # Between two looks at what is over, as a thread that found room there does.
+            reserves._found.setdefault((new_id(), "read"), limits._Reserve())
+            return clock.now
+
+        monkeypatch.setattr(limits, "time", SimpleNamespace(monotonic=now))
+
+        assert not reserves.of(new_id(), "write")._held
+
 
 @pytest.mark.usefixtures("clock")
 class TestReserveTogether:
@@ -320,7 +345,7 @@ class TestReserveTogether:
                 found.append(problem.code)
             else:
                 found.append(request.rate.remaining)
-            limits.release(request)
+            places.release(request)
         return found
 
     def test_what_waits_of_each_key_is_counted_at_once_and_handed_out(
@@ -432,23 +457,41 @@ class TestAtOnce:
 
         assert [api.get(route).json() for _ in range(3)] == [{"under_way": 1}] * 3
         assert api.post(route, {}).status_code == 500
-        assert not limits._in_flight
+        assert not places._in_flight
 
     def test_one_more_than_allowed_is_429(self, api, route, settings):
         settings.API_IN_FLIGHT_MAX, settings.WEB_PROCESSES = 4, 2
-        limits._in_flight[str(api.key.id)] = 2
+        places._in_flight[str(api.key.id)] = 2
 
         refused = api.get(route)
-        limits._in_flight[str(api.key.id)] = 1
+        places._in_flight[str(api.key.id)] = 1
         taken = api.get(route)
-        del limits._in_flight[str(api.key.id)]
+        del places._in_flight[str(api.key.id)]
 
         assert (refused.status_code, refused.headers["Retry-After"]) == (429, "1")
         assert taken.status_code == 200
 
     def test_another_key_is_not_held_up(self, api, route, settings):
         settings.API_IN_FLIGHT_MAX = settings.WEB_PROCESSES = 1
-        limits._in_flight[str(issue_key(api.organization).key.id)] = 1
+        places._in_flight[str(issue_key(api.organization).key.id)] = 1
 
         assert api.get(route).status_code == 200
-        limits._in_flight.clear()
+        places._in_flight.clear()
+
+    def test_an_organization_leaves_threads_to_others_by_however_many_keys(
+        self, api, route, settings
+    ):
+        settings.API_IN_FLIGHT_MAX = settings.WEB_PROCESSES = 1
+        settings.WEB_THREADS = 4
+        places._on_threads[str(api.organization.id)] = 2
+
+        refused = Api(api.organization, "a:read").get(route)
+        other = Api(create_organization(), "a:read").get(route)
+        places._on_threads[str(api.organization.id)] = 1
+        taken = api.get(route)
+
+        assert (refused.status_code, refused.headers["Retry-After"]) == (429, "1")
+        assert (other.status_code, taken.status_code) == (200, 200)
+        assert places._on_threads == {str(api.organization.id): 1}
+        assert not places._in_flight
+        places._on_threads.clear()

@@ -64,21 +64,22 @@ def end_once_waited_for(end, *, pid):
 
 
 class TestAddIndexConcurrently:
-    @pytest.fixture(autouse=True)
-    def _limited(self):
+    @pytest.fixture(params=["statement", "lock"])
+    def limit(self, request):
+        """What is limited: a statement's time, or for how long it waits for a lock."""
         with errands.installed():
             with connection.cursor() as cursor:
-                cursor.execute("SET statement_timeout = '200ms'")
-            yield
+                cursor.execute(f"SET {request.param}_timeout = '200ms'")
+            yield request.param
             with connection.cursor() as cursor:
-                cursor.execute("RESET statement_timeout")
+                cursor.execute(f"RESET {request.param}_timeout")
 
-    def test_is_not_cut_off_and_replaces_what_was(self):
+    def test_is_not_cut_off_and_replaces_what_was(self, limit):
         with connection.cursor() as cursor:
             cursor.execute("SELECT pg_backend_pid()")
             [pid] = cursor.fetchone()
         with written_to() as end:
-            with pytest.raises(OperationalError, match="statement timeout"):
+            with pytest.raises(OperationalError, match=f"{limit} timeout"):
                 build(operations.AddIndexConcurrently)
             assert not is_valid()
             ending = threading.Thread(target=end_once_waited_for, args=(end,), kwargs={"pid": pid})

@@ -15,7 +15,7 @@ from typing import Final
 
 import structlog
 from django.conf import settings
-from django.db import DatabaseError, Error, OperationalError, connection
+from django.db import Error, OperationalError, connection
 from django.http import HttpRequest
 
 from apps.accounts import operations, queries, rules
@@ -43,14 +43,16 @@ class _Entry:
     key: StoredKey
     caller: Caller
     read_at: float
-    # Held for good by the request that reads it anew.
+    # Held for good by the request that reads it anew, and by the one that notes its use.
     renewing: threading.Lock = field(default_factory=threading.Lock)
+    noting: threading.Lock = field(default_factory=threading.Lock)
 
 
 _cache: dict[str, _Entry] = {}
-# What kept keys from being read when many were asked for, and until when none of them is asked for
-# again. Of the last time only: each time has its own.
-_faults: dict[str, tuple[float, Error]] = {}
+# Keys that were not found when many were asked for, until when none of them is asked for again, and
+# the fault that kept them from being read; None if there are no such keys. Of the last time only:
+# each time has its own.
+_missed: dict[str, tuple[float, Error | None]] = {}
 _cache_lock = threading.Lock()
 
 
@@ -79,6 +81,7 @@ def authenticate_token(text: str, request: HttpRequest) -> Caller:
         raise _invalid()
     if not rules.is_address_allowed(client_address(request), networks=key.addresses):
         raise ApiProblem("address_not_allowed", "This API key may not be used from this address.")
+    _note_use(entry, now)
     return entry.caller
 
 
@@ -86,8 +89,9 @@ def prepare_tokens(texts: Sequence[str]) -> None:
     """
     Read in one query what `authenticate_token` will need for these tokens, where it is not known.
 
-    It says nothing of them. What cannot be read now each will try to read for itself, unless this
-    took long: then it would for each, one after the other, and whoever asks soon is told the fault.
+    It says nothing of them. What there is not is not read again for each. What cannot be read now
+    each will try to read for itself, unless this took long: then it would for each, one after the
+    other, and whoever asks soon is told the fault.
     """
     at = time.monotonic()
     tokens = [rules.parse_token(text) for text in texts]
@@ -95,13 +99,19 @@ def prepare_tokens(texts: Sequence[str]) -> None:
     if not wanted:
         return
     try:
-        _read(wanted, at)
+        found = _read(wanted, at)
     except Error as fault:
-        now = time.monotonic()
-        if now - at >= _LONG_SECONDS:
-            with _cache_lock:
-                _faults.clear()
-                _faults.update(dict.fromkeys(wanted, (now + _REST_SECONDS, fault)))
+        if time.monotonic() - at >= _LONG_SECONDS:
+            _note_missed(wanted, fault)
+    else:
+        _note_missed([key_id for key_id in wanted if key_id not in found], None)
+
+
+def _note_missed(key_ids: Sequence[str], fault: Error | None) -> None:
+    rests_until = time.monotonic() + _REST_SECONDS
+    with _cache_lock:
+        _missed.clear()
+        _missed.update(dict.fromkeys(key_ids, (rests_until, fault)))
 
 
 def _invalid() -> ApiProblem:
@@ -113,8 +123,11 @@ def _find(key_id: str) -> _Entry | None:
     known = _known(key_id, at)
     if known is not None:
         return known
-    rests_until, fault = _faults.get(key_id, (0.0, None))
-    if fault is not None and at < rests_until:
+    rests_until, fault = _missed.get(key_id, (0.0, None))
+    if at < rests_until:
+        # A key is issued under an id that nobody could ask for before.
+        if fault is None:
+            return None
         raise OperationalError("The API key could not be read just now.") from fault
     return _read([key_id], at).get(key_id)
 
@@ -141,14 +154,9 @@ def _read(key_ids: Sequence[str], read_at: float) -> dict[str, _Entry]:
             if len(_cache) + len(entries) > _CACHE_ENTRIES_MAX:
                 _cache.clear()
             _cache.update(entries)
-        for key in found.values():
-            _note_use(key, clock.now())
         return entries
     finally:
-        # A request may go on to wait for another one's transaction (group commit), and must not
-        # hold the connection which that one waits for. A connection outside a pool stays open.
-        if not connection.in_atomic_block:
-            connection.close_if_unusable_or_obsolete()
+        _let_go_of_connection()
 
 
 def _caller(key: StoredKey) -> Caller:
@@ -162,14 +170,27 @@ def _caller(key: StoredKey) -> Caller:
     )
 
 
-def _note_use(key: StoredKey, now: datetime) -> None:
-    if key.last_used_at is not None and now - key.last_used_at < operations.USE_NOTED_EVERY:
+def _note_use(entry: _Entry, now: datetime) -> None:
+    """Note that a key was used: by who has its secret, and may use it."""
+    used_at, key = entry.key.last_used_at, entry.key
+    if used_at is not None and now - used_at < operations.USE_NOTED_EVERY:
+        return
+    if not entry.noting.acquire(blocking=False):
         return
     try:
         operations.note_key_use(organization_id=key.organization_id, api_key_id=key.id, now=now)
-    except DatabaseError:
+    except Error:
         # A note for people; a database that takes no writes still answers reads.
         log.warning("key_use_not_noted", api_key_id=str(key.id), exc_info=True)
+    finally:
+        _let_go_of_connection()
+
+
+def _let_go_of_connection() -> None:
+    # A request may go on to wait for another one's transaction (group commit), and must not hold
+    # the connection which that one waits for. A connection outside a pool stays open.
+    if not connection.in_atomic_block:
+        connection.close_if_unusable_or_obsolete()
 
 
 def forget_cached_keys() -> None:

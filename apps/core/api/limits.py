@@ -1,12 +1,11 @@
 """
-How much one key may ask: a rate shared by all processes, and so many requests at once.
+How much one key may ask: a rate shared by all processes, and so many requests at once (`places`).
 
 Who has no key, as providers that sign what they send, is counted by the address it calls from.
 
 The rate is GCRA, in one script on Redis's own clock, for the key and its organization together.
 While Redis is away each process keeps buckets of its own with its share of the limit: never
-unlimited. Requests at once are counted in the process that serves them, so that a crash forgets
-them with it.
+unlimited.
 
 Asking Redis costs more than all else the API does with a request, so a process that is kept busy by
 a key takes a few of its requests at once and hands them out itself. What it takes is counted in
@@ -35,8 +34,8 @@ from django.conf import settings
 from django.http import HttpRequest
 from redis.exceptions import RedisError
 
+from apps.core.api import places, problems
 from apps.core.api.caller import Caller, client_address
-from apps.core.api.problems import ApiProblem
 
 log = structlog.stdlib.get_logger("kassa.api")
 
@@ -50,11 +49,13 @@ _READS: Final = frozenset({"GET", "HEAD"})
 _RESERVE_SECONDS: Final = 0.05
 _RESERVE_MAX: Final = 32
 _RESERVE_SHARE_OF_BURST: Final = 50
-# For one key alone `admit` asks as well.
+# For one key alone `count` asks as well.
 _RESERVED_TOGETHER_MIN: Final = 2
 
 # KEYS: the buckets. ARGV: for each its interval and its tolerance, in microseconds; last, how many
 # requests to count. Counts as many of them as fit in every bucket, and says how many that were.
+# Nothing is due later than the tolerance, unless the clock went back meanwhile: the bucket begins
+# anew then, since it would refuse all until the clock is where it was.
 _GCRA: Final = """
 local clock = redis.call('TIME')
 local now = clock[1] * 1000000 + clock[2]
@@ -62,6 +63,7 @@ local granted, retry, due = tonumber(ARGV[#ARGV]), 0, {}
 for i, key in ipairs(KEYS) do
   local interval, tolerance = tonumber(ARGV[2 * i - 1]), tonumber(ARGV[2 * i])
   due[i] = math.max(tonumber(redis.call('GET', key) or now), now)
+  if due[i] > now + tolerance then due[i] = now end
   granted = math.min(granted, math.floor((now + tolerance - due[i]) / interval))
   retry = math.max(retry, due[i] + interval - tolerance - now)
 end
@@ -119,23 +121,36 @@ class _Question(NamedTuple):
 
 def admit(request: HttpRequest, caller: Caller) -> None:
     """
-    Count a request against its key, or refuse it; `release` gives its place back.
+    Take what a request with a thread of its own needs and count it, or refuse it.
+
+    `places.release` gives back what it took.
 
     :raises ApiProblem: `rate_limited` (429) with Retry-After
     """
-    _take_place(request, caller)
+    places.take_thread(request, caller)
+    places.take(request, caller)
+    count(request, caller)
+
+
+def count(request: HttpRequest, caller: Caller) -> None:
+    """
+    Count a request against its key's rate, or refuse it.
+
+    :raises ApiProblem: `rate_limited` (429) with Retry-After
+    """
     kind = "read" if request.method in _READS else "write"
     rate = _reserves.of(caller.api_key_id, kind).take(lambda: _buckets(caller, kind))
     request.rate = rate  # type: ignore[attr-defined]  # read back by add_headers
     if not rate.is_admitted:
-        raise _limited("Too many requests; wait as Retry-After says.", rate.retry_seconds)
+        raise problems.limited("Too many requests; wait as Retry-After says.", rate.retry_seconds)
 
 
 def reserve(callers: Collection[Caller], *, kind: str) -> None:
     """
-    Count requests of several keys in one trip, for `admit` to hand out. Refuses nobody.
+    Count requests of several keys in one trip, for `count` to hand out. Refuses nobody.
 
-    Whatever is not counted here, since Redis is away or another thread is asking, `admit` counts.
+    Each has its place already: what is counted here and not handed out is lost to its key. What is
+    not counted here, since Redis is away or another thread is asking, `count` does.
     """
     counts = Counter(caller.api_key_id for caller in callers)
     if len(counts) < _RESERVED_TOGETHER_MIN or _redis.is_resting:
@@ -168,7 +183,7 @@ def admit_stranger(request: HttpRequest, *, subject: UUID) -> None:
     rate = _reserves.of(subject, sender).take(lambda: _buckets_of_sender(sender, subject))
     request.rate = rate  # type: ignore[attr-defined]  # read back by add_headers
     if not rate.is_admitted:
-        raise _limited("Too many requests; wait as Retry-After says.", rate.retry_seconds)
+        raise problems.limited("Too many requests; wait as Retry-After says.", rate.retry_seconds)
 
 
 def _sender(address: str) -> str:
@@ -201,12 +216,6 @@ def _buckets(caller: Caller, kind: str) -> list[_Bucket]:
         _Bucket(f"{tag}:{caller.api_key_id}", per_second, burst),
         _Bucket(tag, per_second * factor, burst * factor),
     ]
-
-
-def _limited(detail: str, seconds: float) -> ApiProblem:
-    return ApiProblem(
-        "rate_limited", detail, headers={"Retry-After": str(max(1, math.ceil(seconds)))}
-    )
 
 
 # --- Rate ---------------------------------------------------------------------------------------
@@ -318,7 +327,9 @@ class _Reserves:
         found = self._found.get((api_key_id, kind))
         if found is None:
             if len(self._found) >= _LOCAL_BUCKETS_MAX:
-                self._found = {key: one for key, one in self._found.items() if not one.is_over}
+                # From a copy, since others add theirs meanwhile.
+                found_now = list(self._found.items())
+                self._found = {key: one for key, one in found_now if not one.is_over}
             found = self._found.setdefault((api_key_id, kind), _Reserve())
         return found
 
@@ -400,31 +411,3 @@ class _LocalBuckets:
 
 
 _local: Final = _LocalBuckets()
-
-
-# --- At once ------------------------------------------------------------------------------------
-
-_in_flight: Final[Counter[str]] = Counter()
-_in_flight_lock: Final = threading.Lock()
-
-
-def _take_place(request: HttpRequest, caller: Caller) -> None:
-    name = str(caller.api_key_id)
-    allowed = max(1, settings.API_IN_FLIGHT_MAX // max(1, settings.WEB_PROCESSES))
-    with _in_flight_lock:
-        if _in_flight[name] >= allowed:
-            raise _limited("Too many requests of this key are under way.", 1)
-        _in_flight[name] += 1
-    request.place = name  # type: ignore[attr-defined]  # given back by release
-
-
-def release(request: HttpRequest) -> None:
-    """Give back the place of a request, if it took one."""
-    name = getattr(request, "place", None)
-    if name is None:
-        return
-    del request.place  # type: ignore[attr-defined]  # set by _take_place
-    with _in_flight_lock:
-        _in_flight[name] -= 1
-        if _in_flight[name] <= 0:
-            del _in_flight[name]

@@ -4,6 +4,7 @@ How a refusal or a fault becomes HTTP: RFC 9457, and the only place that knows s
 One code has one status. Nothing of ours leaks: no SQL, no driver text, no stack.
 """
 
+import math
 import random
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
@@ -178,6 +179,13 @@ def unavailable(detail: str) -> ApiProblem:
     """Return a 503 whose Retry-After spreads the second tries."""
     seconds = random.randint(*_RETRY_SECONDS)  # noqa: S311 - jitter, not a secret
     return ApiProblem("unavailable", detail, headers={"Retry-After": str(seconds)})
+
+
+def limited(detail: str, seconds: float) -> ApiProblem:
+    """Return a 429 whose Retry-After is so many seconds, one at least."""
+    return ApiProblem(
+        "rate_limited", detail, headers={"Retry-After": str(max(1, math.ceil(seconds)))}
+    )
 
 
 def _from_json(fault: JsonRefused) -> ApiProblem:

@@ -25,7 +25,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from apps.core import context, strict_json
-from apps.core.api import limits, problems
+from apps.core.api import limits, places, problems
 from apps.core.api.bodies import read_json
 from apps.core.api.caller import (
     Caller,
@@ -189,7 +189,7 @@ class ApiView(APIView):
         try:
             return cast("HttpResponse", super().dispatch(request, *args, **kwargs))
         finally:
-            limits.release(request)
+            places.release(request)
 
     @override
     def handle_exception(self, exc: Exception) -> Any:
@@ -217,7 +217,7 @@ class LeanApiView(ApiView):
         except Exception as fault:  # noqa: BLE001
             return problems.respond(fault, request)
         finally:
-            limits.release(request)
+            places.release(request)
 
     def _admit(self, request: HttpRequest) -> Caller:
         caller = self._caller(request)
@@ -277,6 +277,17 @@ class GatheringApiView[Asked](LeanApiView, ABC):
         Return those that are answered already, and what the others ask for, by organization:
         `carry_out` is called for each organization.
         """
+        try:
+            return self._admit_many(requests)
+        # Nobody carries out what was admitted: a place that is kept would be lost to its key.
+        except BaseException:
+            for _begun, request in requests.values():
+                places.release(request)
+            raise
+
+    def _admit_many(
+        self, requests: Mapping[int, Begun]
+    ) -> tuple[dict[int, HttpResponse], dict[UUID, dict[int, Asked]]]:
         answers: dict[int, HttpResponse] = {}
         callers: dict[int, Caller] = {}
         asked: dict[UUID, dict[int, Asked]] = {}
@@ -284,20 +295,23 @@ class GatheringApiView[Asked](LeanApiView, ABC):
         for place, (begun, request) in requests.items():
             context.resume(begun)
             try:
-                callers[place] = self._caller(request)
+                caller = self._caller(request)
+                places.take(request, caller)
             # Each has its own boundary: a fault of one is not another's.
             except Exception as fault:  # noqa: BLE001
                 answers[place] = problems.respond(fault, request)
+            else:
+                callers[place] = caller
         limits.reserve(list(callers.values()), kind="write")
         for place, caller in callers.items():
             begun, request = requests[place]
             context.resume(begun)
             try:
-                limits.admit(request, caller)
+                limits.count(request, caller)
                 one = self.ask(request, caller)
             except Exception as fault:  # noqa: BLE001 - see above
                 answers[place] = problems.respond(fault, request)
-                limits.release(request)
+                places.release(request)
             else:
                 asked.setdefault(caller.organization_id, {})[place] = one
         return answers, asked
@@ -318,7 +332,7 @@ class GatheringApiView[Asked](LeanApiView, ABC):
             return answers
         finally:
             for place in asked:
-                limits.release(requests[place][1])
+                places.release(requests[place][1])
 
     def _do(self, organization_id: UUID, asked: Sequence[Asked]) -> Exception | None:
         """Do what was asked for; return the fault that all of it met."""
