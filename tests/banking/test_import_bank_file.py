@@ -480,6 +480,29 @@ class TestTheChain:
 
         assert sorted(BankLine.objects.values_list("occurrence", flat=True)) == [1, 2, 3]
 
+    def test_reads_no_line_for_each_equal_one_that_is_known(self, organization_id, account):
+        """A day of many statements, each with the same charge many times."""
+        charges = (Entry(amount=-10),) * 20
+        days = [
+            replace(DAY_1, entries=charges, opening=100_00 - 200 * number, statement_id=f"{number}")
+            for number in range(3)
+        ]
+        rows = []
+
+        def watch(execute, sql, params, many, context):
+            result = execute(sql, params, many, context)
+            if "FROM banking_line" in sql:
+                rows.append(context["cursor"].rowcount)
+            return result
+
+        with connection.execute_wrapper(watch):
+            file = import_file(organization_id, camt053(*days))
+
+        assert file.state == "imported"
+        numbers = BankLine.objects.order_by("occurrence").values_list("occurrence", flat=True)
+        assert list(numbers) == list(range(1, 61))
+        assert max(rows) == 2
+
     def test_takes_only_the_new_lines_of_one_that_overlaps(self, organization_id, account):
         morning = Made(entries=(CREDIT,), opening=0)
         whole_day = Made(entries=(CREDIT, DEBIT), opening=0, statement_id="STMT-DAY")
