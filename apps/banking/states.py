@@ -74,7 +74,9 @@ FILE_MOVES: Final[Mapping[FileState, frozenset[FileState]]] = {
     FileState.UNKNOWN_ACCOUNT: frozenset({FileState.IMPORTED, FileState.REFUSED}),
 }
 STATEMENT_MOVES: Final[Mapping[StatementState, frozenset[StatementState]]] = {
-    StatementState.UNKNOWN_ACCOUNT: frozenset({StatementState.IMPORTED, StatementState.KNOWN}),
+    StatementState.UNKNOWN_ACCOUNT: frozenset(
+        {StatementState.IMPORTED, StatementState.KNOWN, StatementState.WAITING}
+    ),
 }
 LINE_MOVES: Final[Mapping[LineState, frozenset[LineState]]] = {
     LineState.NEW: frozenset({LineState.MATCHED, LineState.IN_SUSPENSE, LineState.KNOWN}),

@@ -22,6 +22,8 @@ from apps.core.models import (
 from apps.core.work import OPEN, SET_ASIDE, WorkRow
 
 # Whole batches, as many as hold about `limit` events, and one at least: a reader moves on by batch.
+# Batch by batch, whatever the statistics say, or all events of an organization might be read for a
+# few. They are made with their batch, each after it: the weeks before are not looked into.
 _FEED_PORTION: Final = """
     WITH near AS MATERIALIZED (
         SELECT id, position,
@@ -32,16 +34,20 @@ _FEED_PORTION: Final = """
     )
     SELECT batch.position, event.aggregate_id
       FROM near AS batch
-      LEFT JOIN core_outbox_event AS event
-        ON event.organization_id = %(org)s AND event.batch_id = batch.id AND event.name = %(name)s
+      LEFT JOIN LATERAL (
+           SELECT aggregate_id, ordinal FROM core_outbox_event
+            WHERE organization_id = %(org)s AND batch_id = batch.id AND id > batch.id
+              AND name = %(name)s OFFSET 0) AS event ON TRUE
      WHERE batch.events_before < %(limit)s
      ORDER BY batch.position, event.ordinal
 """
 _FEED_REST: Final = """
     SELECT COUNT(*), MIN(batch.inserted_at)
       FROM core_outbox_batch AS batch
-      JOIN core_outbox_event AS event
-        ON event.organization_id = %(org)s AND event.batch_id = batch.id AND event.name = %(name)s
+     CROSS JOIN LATERAL (
+           SELECT FROM core_outbox_event
+            WHERE organization_id = %(org)s AND batch_id = batch.id AND id > batch.id
+              AND name = %(name)s OFFSET 0) AS event
      WHERE batch.organization_id = %(org)s AND batch.public
        AND (batch.position > %(after)s OR batch.position IS NULL)
 """

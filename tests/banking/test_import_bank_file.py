@@ -259,6 +259,57 @@ class TestAnAccount:
         assert BankLine.objects.count() == 0
 
 
+class TestALonePage:
+    """Its other pages are not in the file: nothing is taken of it, whoever's it is."""
+
+    PAGE = replace(DAY_1, page=(1, False), codes=("OPBD", "ITBD"))
+    WITHOUT_BALANCES = replace(PAGE, opening=None, page=(2, False))
+
+    @pytest.mark.parametrize("page", [PAGE, WITHOUT_BALANCES])
+    def test_waits_for_the_others(self, organization_id, account, page):
+        file = import_file(organization_id, camt053(page))
+
+        assert (file.state, counts()) == ("imported", (1, 0, 0))
+        assert BankStatement.objects.get().state == "waiting"
+
+    @pytest.mark.parametrize("page", [PAGE, WITHOUT_BALANCES])
+    def test_of_an_account_that_is_added_later_waits_then(self, organization_id, page):
+        file = import_file(organization_id, camt053(page))
+        assert (file.state, file.reason_code) == ("unknown_account", "unknown_account")
+
+        account = create_bank_account(organization_id)
+        import_due()
+
+        file.refresh_from_db()
+        row = BankStatement.objects.get()
+        assert (file.state, file.reason_code, file.problems) == ("imported", "", [])
+        assert (row.state, row.bank_account_id, counts()) == ("waiting", account.id, (1, 0, 0))
+        assert BankFileWork.objects.get().state == "done"
+
+    def test_of_an_account_that_is_added_leaves_the_file_s_other_statements(
+        self, organization_id, account
+    ):
+        page = replace(self.PAGE, iban="FI2112345600000785", statement_id="PAGE")
+        nobodys = replace(DAY_1, iban="FI8529501800030574", statement_id="OTHER")
+        file = import_file(organization_id, camt053(DAY_1, page, nobodys))
+        assert file.state == "imported"
+
+        create_bank_account(organization_id, identification=page.iban)
+        import_due()
+
+        file.refresh_from_db()
+        assert BankFileWork.objects.get().state == "done"
+        assert [row.state for row in BankStatement.objects.order_by("position")] == [
+            "imported",
+            "waiting",
+            "unknown_account",
+        ]
+        assert (file.state, counts()) == ("imported", (3, 2, 2))
+        [warning] = file.warnings
+        assert (warning["code"], "…0574" in warning["detail"]) == ("unknown_account", True)
+        assert OutboxEvent.objects.filter(aggregate_type="bank_file").count() == 1
+
+
 class TestANumberInSeveralCurrencies:
     """One IBAN, and a statement for each currency that the bank keeps under it, in one file."""
 
@@ -428,6 +479,29 @@ class TestTheChain:
         import_file(organization_id, camt053(later))
 
         assert sorted(BankLine.objects.values_list("occurrence", flat=True)) == [1, 2, 3]
+
+    def test_reads_no_line_for_each_equal_one_that_is_known(self, organization_id, account):
+        """A day of many statements, each with the same charge many times."""
+        charges = (Entry(amount=-10),) * 20
+        days = [
+            replace(DAY_1, entries=charges, opening=100_00 - 200 * number, statement_id=f"{number}")
+            for number in range(3)
+        ]
+        rows = []
+
+        def watch(execute, sql, params, many, context):
+            result = execute(sql, params, many, context)
+            if "FROM banking_line" in sql:
+                rows.append(context["cursor"].rowcount)
+            return result
+
+        with connection.execute_wrapper(watch):
+            file = import_file(organization_id, camt053(*days))
+
+        assert file.state == "imported"
+        numbers = BankLine.objects.order_by("occurrence").values_list("occurrence", flat=True)
+        assert list(numbers) == list(range(1, 61))
+        assert max(rows) == 2
 
     def test_takes_only_the_new_lines_of_one_that_overlaps(self, organization_id, account):
         morning = Made(entries=(CREDIT,), opening=0)

@@ -566,6 +566,24 @@ class TestReading:
 
         assert found == {}
 
+    @pytest.mark.parametrize(
+        "read", [partial(queries.find_feed_portion, limit=10), queries.count_feed_rest]
+    )
+    def test_what_follows_in_the_feed(self, now, batches, read):
+        happen(now, opened("last"))
+        read = partial(
+            read, organization_id=ORGANIZATION, name="ledger.ledger_account.opened", after=8
+        )
+
+        with CaptureQueriesContext(connection) as asked:
+            read()
+        [statement] = [each["sql"] for each in asked]
+        plan = [line for (line,) in run(f"EXPLAIN (ANALYZE, TIMING OFF) {statement}")]
+
+        of_events = re.compile(r"Scan (?:using \w+ )?on (core_outbox_event_\w+).*never executed")
+        left_alone = {found[1] for line in plan if (found := of_events.search(line))}
+        assert {part for _, part in batches[1:]} <= left_alone
+
 
 class TestFollower:
     def test_of_the_feed_sees_every_kept_batch_in_order(self, now):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 
@@ -344,6 +345,31 @@ class TestVerdicts:
         assert not is_off
         endpoint.refresh_from_db()
         assert endpoint.status == "enabled"
+
+    def test_have_no_effect_on_one_that_is_taken_away_before(self, organization, far, monkeypatch):
+        """It is deleted between the record of an attempt and what that attempt leads to."""
+        endpoint, acts = endpoint_of(organization, far, max_in_flight=1)
+        far.answers = [receiver.answer("410 Gone")]
+        owe(organization, "thing_1", "thing_2")
+        record = operations.record_attempts
+
+        def record_and_delete(**what):
+            recorded = record(**what)
+            if recorded.is_gone:
+                acts.delete()
+            return replace(recorded, moves_to_slow=True)
+
+        monkeypatch.setattr(operations, "record_attempts", record_and_delete)
+        lane = tasks.claim_lane(is_slow=False)
+
+        assert tasks.work_lane(lane, policy=queries.get_policy()) == 1
+
+        # That is no fault of ours, which would be logged, and let the lane rest for a minute.
+        lane.refresh_from_db()
+        assert (lane.state, lane.last_error_code) == ("done", "")
+        endpoint.refresh_from_db()
+        assert endpoint.status == "deleted"
+        assert broken_invariants() == []
 
     @pytest.mark.parametrize("outcome", [Outcome.CONNECT_ERROR, Outcome.SERVER_ERROR])
     def test_of_the_url_before_leave_the_health_of_the_new_one(self, organization, far, outcome):

@@ -20,10 +20,17 @@ def _only_long_limits():
 
 
 @pytest.mark.usefixtures("_only_long_limits")
-def test_lanes_change_only_while_nobody_has_the_endpoints():
+@pytest.mark.parametrize(
+    ("before", "name"),
+    [
+        ("0009_work_takes_turns", "0010_lanes_change_at_rest"),
+        ("0012_ignored_events_are_found", "0013_endpoints_change_in_portions"),
+    ],
+)
+def test_endpoints_change_only_while_nobody_has_them(before, name):
     loader = MigrationLoader(connection)
-    state = loader.project_state(("webhooks", "0009_work_takes_turns"))
-    migration = loader.get_migration("webhooks", "0010_lanes_change_at_rest")
+    state = loader.project_state(("webhooks", before))
+    migration = loader.get_migration("webhooks", name)
 
     with psycopg.connect(**connection.get_connection_params()) as reading:
         reading.execute("SELECT count(*) FROM webhooks_webhookendpoint")

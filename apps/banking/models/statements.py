@@ -85,7 +85,8 @@ class BankStatement(OrganizationOwned):
                     closing_date__isnull=False,
                 )
                 | ~Q(source="statement")
-                | Q(state="waiting"),
+                # A page alone may have one of the two, or neither.
+                | Q(state__in=["waiting", "unknown_account"]),
             ),
             models.CheckConstraint(
                 name="bank_statement_follows_iff_it_has_one_before",

@@ -4,7 +4,7 @@ Importing a file: bytes first, then reading and checks with no transaction, then
 A file is taken whole or refused whole. A refused one leaves its bytes and the reasons, no more.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime
 from uuid import UUID
@@ -138,10 +138,8 @@ def _record_statements(record: Recording, read: CamtFile, checked: CheckedFile) 
     accounts.refuse_wrong(expected=_expected(file))
     queries.lock_bank_accounts(organization_id=record.organization_id, ids=accounts.ids)
     brought, parked, chains = Brought(), 0, Chains()
-    for statement in in_chain_order(checked.statements):
+    for statement in _undecided(file, in_chain_order(checked.statements), open_rows):
         row = open_rows.get(statement.position)
-        if file.state != FileState.RECEIVED and row is None:
-            continue
         account = accounts.of(statement)
         if account is None:
             parked += 1
@@ -159,17 +157,19 @@ def _record_statements(record: Recording, read: CamtFile, checked: CheckedFile) 
                     now=record.now,
                 )
             )
-    if file.state == FileState.RECEIVED:
-        parked += _store_waiting(record, file, checked.waiting, accounts)
+    pages = _undecided(file, checked.waiting, open_rows)
+    parked += _store_waiting(record, file, pages, accounts, open_rows)
     _announce(record, brought)
     file.kind, file.version, file.message_id = read.kind, read.version, read.message_id[:64]
     unknown = accounts.unknown()
     warnings = [*checked.warnings, *_line_warnings(checked.statements)]
-    # What is kept for an account that may be added is said first: it waits for a person.
-    file.warnings = as_json([*unknown, *warnings] if brought.statements else warnings)
-    if not brought.statements and parked:
+    # One of which something was taken stays so, whatever of it still waits for an account.
+    if parked and not brought.statements and file.state != FileState.IMPORTED:
+        file.warnings = as_json(warnings)
         close_parked(record, file, unknown)
     else:
+        # What is kept for an account that may be added is said first: it waits for a person.
+        file.warnings = as_json([*unknown, *warnings])
         close_imported(record, file, brought)
     return file
 
@@ -203,6 +203,14 @@ def _open_rows(file: BankFile) -> dict[int, BankStatement]:
     return {row.position: row for row in rows}
 
 
+def _undecided(
+    file: BankFile, statements: Iterable[Statement], open_rows: Mapping[int, BankStatement]
+) -> list[Statement]:
+    """Return what is to be decided of a file: all of it, or what waits for an account."""
+    is_new = file.state == FileState.RECEIVED
+    return [each for each in statements if is_new or each.position in open_rows]
+
+
 def _store(
     record: Recording,
     file: BankFile,
@@ -210,6 +218,7 @@ def _store(
     accounts: StatementAccounts,
     *,
     state: StatementState,
+    row: BankStatement | None = None,
 ) -> None:
     store_untaken_statement(
         file=file,
@@ -217,20 +226,27 @@ def _store(
         index=accounts.index(statement),
         account=accounts.of(statement),
         state=state,
+        row=row,
         now=record.now,
     )
 
 
 def _store_waiting(
-    record: Recording, file: BankFile, pages: Iterable[Statement], accounts: StatementAccounts
+    record: Recording,
+    file: BankFile,
+    pages: Iterable[Statement],
+    accounts: StatementAccounts,
+    open_rows: Mapping[int, BankStatement],
 ) -> int:
     """Keep pages whose other pages have not come; return how many are of no account of ours."""
     parked = 0
     for page in pages:
+        row = open_rows.get(page.position)
         known = accounts.of(page) is not None
         parked += not known
         state = StatementState.WAITING if known else StatementState.UNKNOWN_ACCOUNT
-        _store(record, file, page, accounts, state=state)
+        if known or row is None:
+            _store(record, file, page, accounts, state=state, row=row)
     return parked
 
 

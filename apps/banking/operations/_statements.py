@@ -180,8 +180,9 @@ def _new_lines(
     """Number the lines: all are new in one that continues; elsewhere occurrence n may be known."""
     may_repeat = placement.chain == Chain.OVERLAPS or source == Source.NOTIFICATION
     numbers = occurrences(identities, already=None if may_repeat else known.counts)
-    pairs = list(zip(identities, numbers, strict=True))
-    new = [at for at, pair in enumerate(pairs) if pair not in known.occurrences]
+    pairs = enumerate(zip(identities, numbers, strict=True))
+    # Lines never go, and are numbered without a gap.
+    new = [at for at, (identity, number) in pairs if number > known.counts.get(identity, 0)]
     return _Lines(identities=identities, numbers=numbers, new=new)
 
 

@@ -10,10 +10,19 @@ from django.db.models import Exists, OuterRef
 
 from apps.banking.models import BankLine
 
-_IDENTITIES: Final = """
-    SELECT identity, occurrence, statement_id
+# Counted where they are: many statements of a day may have one line many times, and each of them
+# would bring all of those before it.
+_EQUALS: Final = """
+    SELECT identity, MAX(occurrence)
       FROM banking_line
      WHERE organization_id = %s AND bank_account_id = %s AND source = %s AND identity = ANY(%s)
+     GROUP BY identity
+"""
+_SHARED: Final = """
+    SELECT statement_id, COUNT(*)
+      FROM banking_line
+     WHERE organization_id = %s AND bank_account_id = %s AND source = %s AND identity = ANY(%s)
+     GROUP BY statement_id
 """
 _LINES_OF: Final = """
     SELECT statement_id, COUNT(*)
@@ -25,9 +34,13 @@ _LINES_OF: Final = """
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KnownLines:
-    """Which of a statement's lines the account has already."""
+    """
+    Which of a statement's lines the account has already.
 
-    occurrences: frozenset[tuple[bytes, int]]
+    `counts`: how many equals of each, whose occurrences are 1 to that; `by_statement`: how many
+    lines with these identities each statement brought.
+    """
+
     counts: dict[bytes, int]
     by_statement: dict[UUID, int]
 
@@ -35,23 +48,13 @@ class KnownLines:
 def find_known_lines(
     *, organization_id: UUID, bank_account_id: UUID, source: str, identities: Sequence[bytes]
 ) -> KnownLines:
-    """Return the account's lines that share an identity with these."""
+    """Return what the account has of lines that share an identity with these; it is locked."""
+    asked = (organization_id, bank_account_id, source, list(set(identities)))
     with connection.cursor() as cursor:
-        cursor.execute(
-            _IDENTITIES,
-            [organization_id, bank_account_id, source, list(set(identities))],
-        )
-        rows = [(bytes(identity), number, of) for identity, number, of in cursor.fetchall()]
-    counts: dict[bytes, int] = {}
-    by_statement: dict[UUID, int] = {}
-    for identity, number, of in rows:
-        counts[identity] = max(number, counts.get(identity, 0))
-        by_statement[of] = by_statement.get(of, 0) + 1
-    return KnownLines(
-        occurrences=frozenset((identity, number) for identity, number, _ in rows),
-        counts=counts,
-        by_statement=by_statement,
-    )
+        cursor.execute(_EQUALS, asked)
+        counts = {bytes(identity): number for identity, number in cursor.fetchall()}
+        cursor.execute(_SHARED, asked)
+        return KnownLines(counts=counts, by_statement=dict(cursor.fetchall()))
 
 
 def count_lines(*, organization_id: UUID, statement_ids: Collection[UUID]) -> dict[UUID, int]:

@@ -67,9 +67,10 @@ def disable_unreachable_endpoint(
     Switch an endpoint off that answered 410, or that the disable rule finds failing for good.
 
     Its organization's contacts are told. The rule is asked again under the lock; false if the
-    endpoint stays as it is, also because it is not any more what it was at that `revision`.
+    endpoint stays as it is, also because it is not any more what it was at that `revision`, or was
+    taken away: what an attempt leads to is a transaction of its own, after that of its record.
     """
-    endpoint = queries.get_endpoint_for_update(
+    endpoint = queries.get_endpoint_any_for_update(
         organization_id=organization_id, endpoint_id=endpoint_id
     )
     if endpoint.status != EndpointStatus.ENABLED or endpoint.revision != revision:
@@ -149,7 +150,8 @@ def enable_endpoint(
 @transactions.outermost
 def move_to_queue(*, organization_id: UUID, endpoint_id: UUID, is_slow: bool) -> None:
     """Have the endpoint's lanes worked by the slow endpoints' workers, or by the usual ones."""
-    queries.get_endpoint_for_update(organization_id=organization_id, endpoint_id=endpoint_id)
+    # Also of one that was taken away since its attempts were recorded: its lanes are done soon.
+    queries.get_endpoint_any_for_update(organization_id=organization_id, endpoint_id=endpoint_id)
     lanes = queries.lock_lanes(organization_id=organization_id, endpoint_ids=[endpoint_id])
     for lane in lanes:
         lane.is_slow = is_slow

@@ -20,8 +20,8 @@ from apps.webhooks.states import DeliveryStatus
 
 # The ordering is looked up by the same statement, which follows the lane's lock: whoever changes it
 # has that lock too, and wakes only the lanes that nobody holds.
-_SENDABLE: Final = """
-      FROM webhooks_webhookdelivery AS delivery
+_SENDABLE_AMONG: Final = """
+      FROM {rows} AS delivery
      WHERE delivery.organization_id = %(org)s AND delivery.endpoint_id = %(endpoint)s
        AND delivery.lane = %(lane)s AND delivery.status = 'pending'
        AND (NOT EXISTS (
@@ -34,12 +34,24 @@ _SENDABLE: Final = """
                    AND earlier.aggregate_id = delivery.aggregate_id
                    AND earlier.sequence < delivery.sequence AND earlier.status = 'pending'))
 """
+_SENDABLE: Final = _SENDABLE_AMONG.format(rows="webhooks_webhookdelivery")
+# What is held back is looked at one by one, and of a hot aggregate that may be all that is on the
+# lane. What comes next is mostly among the oldest; only if none of them is, all are looked at.
+_LOOKED_AT: Final = 1_000
+_SENDABLE_NEAR: Final = _SENDABLE_AMONG.format(
+    rows=f"""(
+           SELECT * FROM webhooks_webhookdelivery AS one
+            WHERE one.organization_id = %(org)s AND one.endpoint_id = %(endpoint)s
+              AND one.lane = %(lane)s AND one.status = 'pending'
+              AND one.next_attempt_at <= statement_timestamp()
+            ORDER BY one.next_attempt_at, one.id LIMIT {_LOOKED_AT})"""  # noqa: S608  (of constants)
+)
 # The endpoint is looked at once more, under the lane's lock: an act that this waited for had all
 # the lanes' locks, and left what it had not come to yet as it was.
-_DUE: Final = f"""
+_DUE_AMONG: Final = """
     WITH due AS MATERIALIZED (
         SELECT delivery.id, delivery.event_id, delivery.api_version, delivery.attempts_made,
-               delivery.next_attempt_at {_SENDABLE}
+               delivery.next_attempt_at {sendable}
            AND delivery.next_attempt_at <= statement_timestamp()
            AND EXISTS (
                SELECT FROM webhooks_webhookendpoint AS sent_to
@@ -55,7 +67,9 @@ _DUE: Final = f"""
         ON rendered.organization_id = %(org)s AND rendered.event_id = due.event_id
            AND rendered.api_version = due.api_version
      ORDER BY due.next_attempt_at, due.id
-"""  # noqa: S608  (of constants)
+"""
+_DUE_NEAR: Final = _DUE_AMONG.format(sendable=_SENDABLE_NEAR)
+_DUE: Final = _DUE_AMONG.format(sendable=_SENDABLE)
 _NEXT_DUE: Final = f"SELECT min(delivery.next_attempt_at) {_SENDABLE}"
 _HELD: Final = """
        lane.organization_id = %(org)s AND lane.id = %(lane_id)s
@@ -137,7 +151,7 @@ class Opening:
     """What is due on a lane, oldest due first, and how its endpoint is reached as of then."""
 
     due: Sequence[Due]
-    # Whether this is all that is due.
+    # Whether this is all that is due; of an ordered endpoint, all among the oldest thousand.
     is_all: bool
     revision: int
     circuit_openings: int
@@ -190,7 +204,8 @@ def open_locked_lane(*, lane: WebhookLane, limit: int, now: datetime) -> Opening
 
 
 def _ask_opening(*, lane: WebhookLane, limit: int, now: datetime) -> Callable[[], Opening]:
-    due = statements.ask(_DUE, {**_place(lane), "limit": limit})
+    asked = {**_place(lane), "limit": limit}
+    due = statements.ask(_DUE_NEAR, asked)
     reached = statements.ask(
         _ENDPOINT, {"org": lane.organization_id, "endpoint": lane.endpoint_id, "now": now}
     )
@@ -198,7 +213,7 @@ def _ask_opening(*, lane: WebhookLane, limit: int, now: datetime) -> Callable[[]
     def read() -> Opening:
         rows = reached.rows()
         [(revision, circuit_openings, url, database_now, *_), *_] = rows
-        found = due.rows()
+        found = due.rows() or statements.run(_DUE, asked)
         return Opening(
             due=[Due(*row) for row in found],
             is_all=len(found) < limit,
