@@ -336,8 +336,28 @@ class TestReversals:
         assert (second.status_code, second.json()["code"]) == (409, "already_reversed")
         why = api.get(f"journal-entries/{entry}/reversal").json()
         assert (why["reversible"], why["code"]) == (False, "already_reversed")
+        assert why["details"] == {"reversal": first.json()["journal_entries"][0]}
         assert balance(organization, ann).available == 100_00
         assert breaches() == []
+
+    def test_say_why_not_as_the_refusal_would(self, books):
+        api, _, ann, bob = books
+        entry = api.post("transfers", moved(ann, bob, 30_00)).json()["id"]
+        assert api.get(f"journal-entries/{entry}/reversal").json() == {
+            "reversible": True, "code": None, "detail": None, "details": None,
+        }  # fmt: skip
+        api.post("transfers", moved(bob, ann, 1), key="spent")
+
+        why = api.get(f"journal-entries/{entry}/reversal").json()
+        refused = api.post(f"journal-entries/{entry}/reversal", {}, key="r")
+
+        assert why["details"] == {
+            "ledger_account": encode_id("la", bob), "available": 29_99, "requested": 30_00,
+            "min_available": 0,
+        }  # fmt: skip
+        told = refused.json()
+        assert (why["code"], why["detail"]) == (told["code"], told["detail"])
+        assert why["details"].items() <= told.items()
 
     def test_of_a_set_are_all_or_none(self, books):
         api, organization, ann, bob = books

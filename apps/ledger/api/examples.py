@@ -261,6 +261,7 @@ CAN_REVERSE: Final = Example(
         "reversible": False,
         "code": "already_reversed",
         "detail": "This journal entry was reversed.",
+        "details": {"reversal": _REVERSAL},
     }
 )
 REVERSE_ENTRIES: Final = Example(
