@@ -504,6 +504,42 @@ class TestAJournalEntry:
         assert position == 1
         assert hash_.hex() in text
 
+    def test_shows_what_was_said_of_it_and_when_it_became_something_else(self, house):
+        owner = create_organization()
+        ann, bob = (open_account(owner, f"wallets:{who}:EUR", floor=None) for who in "ab")
+        post(
+            owner, move(ann, bob, 10_00, metadata={"order": "7", "from": "DE89370400440532013000"})
+        )
+        [entry] = JournalEntry.objects.filter(organization_id=owner)
+        url = f"ledger/journalentry/{encode_id('je', entry.id)}/"
+        mara = Actor(kind="staff", id=str(house.maker.pk), principal=f"staff:{house.maker.pk}")
+
+        def said() -> list[list[str]]:
+            text = house.page(url)
+            assert "DE89370400440532013000" not in text
+            return [[row[0], *row[2:]] for row in house.rows(text[text.index(">Metadata<") :])]
+
+        first = ["0", "job", "from DE•• •••• 3000, order 7"]
+        assert said() == [first]
+        for key, metadata in (("1", {"order": "8"}), ("2", {})):
+            operations.annotate_entry(
+                organization_id=owner, entry_id=entry.id, metadata=metadata, idempotency_key=key,
+                actor=mara, now=clock.now(),
+            )  # fmt: skip
+
+        assert said()[:3] == [
+            ["2", str(house.maker), "taken away"],
+            ["1", str(house.maker), "order 8"],
+            first,
+        ]
+
+    def test_of_which_nothing_was_said_says_so(self, house):
+        [entry] = JournalEntry.objects.filter(organization_id=house.id, kind="fee")
+
+        text = house.page(f"ledger/journalentry/{encode_id('je', entry.id)}/")
+
+        assert "Nothing was said of it." in text
+
     def test_is_looked_for_within_the_organizations_one_sees(self, house):
         owner = encode_id("la", house.ann)
         with CaptureQueriesContext(connection) as asked:
