@@ -15,13 +15,14 @@ from beancount import loader
 from beancount.core import realization
 from django.core.management import call_command
 
+from apps.core.errors import InvariantBroken
 from apps.core.ids import encode_id
 from apps.core.money import decimal_text, exponent
 from apps.ledger import queries
 from apps.ledger.formats.beancount import account_name
 from apps.ledger.formats.hledger import account_name as hledger_name
 from apps.ledger.formats.tables import escape_formula
-from apps.ledger.models import JournalEntry, Posting
+from apps.ledger.models import ChainLink, JournalEntry, Posting
 from tests.ledger.factories import (
     balance,
     create_organization,
@@ -29,6 +30,7 @@ from tests.ledger.factories import (
     open_account,
     post_transfer,
 )
+from tests.ledger.test_verify_ledger import corrupt
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -179,13 +181,28 @@ class TestExportJournal:
         status = queries.chain_status(organization_id=books)
         assert entries[-1]["hash"] == lines[0]["hash"] == status.hash.hex()
 
-    def test_leaves_no_half_file_when_it_fails(self, tmp_path):
-        path = tmp_path / "journal.beancount"
+    def test_that_fails_half_way_leaves_the_file_of_before(self, books, tmp_path):
+        path = tmp_path / "journal.jsonl"
+        before = export(books, "jsonl", tmp_path)
+        gone = ChainLink.objects.get(organization_id=books, position=5).entry_id
+        corrupt("DELETE FROM ledger_journal_entry WHERE id = %s", gone)
 
-        with pytest.raises(Exception, match="well-formed"):
-            call_command("export_journal", organization="org_x", output=path)
+        with pytest.raises(InvariantBroken, match=encode_id("je", gone)):
+            export(books, "jsonl", tmp_path)
 
-        assert not path.exists()
+        assert path.read_text(encoding="utf-8") == before
+        # It did fail half-way.
+        written = path.with_name("journal.jsonl.partial").read_text(encoding="utf-8")
+        assert before.startswith(written)
+        assert '"position":4' in written
+
+    def test_again_is_whole_after_one_that_failed(self, books, tmp_path):
+        (tmp_path / "journal.beancount.partial").write_text("half of an older journal\n" * 1_000)
+
+        text = export(books, "beancount", tmp_path)
+
+        assert loader.load_string(text)[1] == []
+        assert [file.name for file in tmp_path.iterdir()] == ["journal.beancount"]
 
 
 def test_the_trial_balance_is_zero_per_currency(books):
