@@ -1,4 +1,4 @@
-"""What stands beside the entries is recounted too: stored months, exchanges, and monitors."""
+"""What stands beside the entries is recounted too: stored months, exchanges, monitors, metadata."""
 
 from datetime import UTC, datetime
 from functools import partial
@@ -10,10 +10,11 @@ from django.db import connection
 from apps.core import invariants
 from apps.core.ids import encode_id, new_id
 from apps.ledger.invariants import INVARIANTS, RECOUNTS
-from apps.ledger.models import BalanceMonitor, FxTransfer, PeriodBalance
+from apps.ledger.models import BalanceMonitor, FxTransfer, JournalEntry, PeriodBalance
 from apps.ledger.rules import CaptureHold, PlaceHold, VoidHold
 from tests.ledger.factories import create_organization, fund, move, open_account, post
 from tests.ledger.histories import seal
+from tests.ledger.test_annotate_entry import annotate
 from tests.ledger.test_fx import exchange
 from tests.ledger.test_monitors import watch
 from tests.ledger.test_periods import IN_JUNE, JULY, JUNE_ENDS, Books, insert_entry
@@ -26,6 +27,7 @@ IN_JULY = datetime(2026, 7, 20, 12, tzinfo=UTC)
 IN_AUGUST = datetime(2026, 8, 1, 12, tzinfo=UTC)
 STORED = "ledger_closed_month_is_what_was_stored"
 POSTED = "ledger_exchange_is_what_was_posted"
+NUMBERED = "ledger_entry_metadata_has_no_gap"
 WATCHED = "ledger_monitor_stands_where_its_balance_does"
 
 
@@ -179,6 +181,38 @@ class TestAnExchange:
 
         assert row["fx_transfer"] == encode_id("fx", made[which])
         assert FxTransfer.objects.count() == 2
+
+
+class TestMetadataOfAnEntry:
+    @pytest.fixture
+    def entries(self) -> list[UUID]:
+        """Three, of which two were given other metadata, three times each."""
+        organization = create_organization()
+        ann = open_account(organization, "wallets:ann:EUR")
+        for _ in range(3):
+            fund(organization, ann, 5)
+        found = JournalEntry.objects.filter(organization_id=organization).order_by("id")
+        ids = list(found.values_list("id", flat=True))
+        for id_ in ids[:2]:
+            for number in "123":
+                annotate(organization, id_, {"n": number}, key=f"{id_}-{number}")
+        return ids
+
+    @pytest.mark.parametrize("portion", [1, 2, 100])
+    def test_is_numbered_without_a_gap(self, entries, portion):
+        assert broken(NUMBERED, portion=portion) == []
+
+    @pytest.mark.parametrize("portion", [1, 2, 100])
+    @pytest.mark.parametrize("number", [1, 2])
+    def test_of_which_a_version_is_gone_is_named(self, entries, number, portion):
+        corrupt(
+            "DELETE FROM ledger_entry_metadata WHERE entry_id = %s AND number = %s",
+            entries[1], number,
+        )  # fmt: skip
+
+        [row] = broken(NUMBERED, portion=portion)
+
+        assert (row["entry"], row["versions"], row["last"]) == (encode_id("je", entries[1]), 2, 3)
 
 
 class TestAMonitor:

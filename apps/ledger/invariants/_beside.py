@@ -1,8 +1,9 @@
-"""What stands beside the entries and says something of them: exchanges, and balance monitors."""
+"""What stands beside the entries and says something of them: exchanges, monitors, metadata."""
 
 from typing import Final
 
 from apps.core.invariants import Invariant, by_organization
+from apps.ledger.invariants._walks import by_entries
 
 INVARIANTS: Final[dict[str, Invariant]] = {
     # Half an exchange undone is money made of nothing: the client has both currencies, or neither.
@@ -67,4 +68,14 @@ INVARIANTS: Final[dict[str, Invariant]] = {
          ORDER BY m.id
         """,
     ),
+    # The newest counts, and what it was before stays: a version taken out leaves a gap.
+    "ledger_entry_metadata_has_no_gap": by_entries("""
+        SELECT m.organization_id, kassa_public_id('je', m.entry_id) AS entry, m.versions, m.last
+          FROM (SELECT organization_id, entry_id, COUNT(*) AS versions, MAX(number) AS last
+                  FROM ledger_entry_metadata
+                 WHERE organization_id = %(org)s AND entry_id > %(after)s AND entry_id <= %(upto)s
+                 GROUP BY organization_id, entry_id) m
+         WHERE m.versions <> m.last
+         ORDER BY m.entry_id
+    """),
 }
