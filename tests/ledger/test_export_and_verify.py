@@ -22,6 +22,7 @@ from apps.ledger import queries
 from apps.ledger.formats.beancount import account_name
 from apps.ledger.formats.hledger import account_name as hledger_name
 from apps.ledger.formats.tables import escape_formula
+from apps.ledger.management.commands import export_journal
 from apps.ledger.models import ChainLink, JournalEntry, Posting
 from tests.ledger.factories import (
     balance,
@@ -195,6 +196,18 @@ class TestExportJournal:
         written = path.with_name("journal.jsonl.partial").read_text(encoding="utf-8")
         assert before.startswith(written)
         assert '"position":4' in written
+
+    @pytest.mark.parametrize("format_", ["beancount", "jsonl"])
+    def test_says_how_far_it_is_beside_the_journal(self, books, monkeypatch, capsys, format_):
+        monkeypatch.setattr(export_journal, "PROGRESS", 5)
+
+        call_command("export_journal", organization=encode_id("org", books), format=format_)
+
+        said = capsys.readouterr()
+        counts = [int(line.split()[0]) for line in said.err.splitlines()]
+        assert counts == sorted(set(counts))
+        assert 0 < counts[-1] <= len(said.out.splitlines())
+        assert "so far" not in said.out
 
     def test_again_is_whole_after_one_that_failed(self, books, tmp_path):
         (tmp_path / "journal.beancount.partial").write_text("half of an older journal\n" * 1_000)
