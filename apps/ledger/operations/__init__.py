@@ -23,7 +23,12 @@ from apps.ledger.operations._engine import (
     expire_holds,
     post,
 )
-from apps.ledger.operations._entries import EntryRequest, post_entry, preview_entry
+from apps.ledger.operations._entries import (
+    EntryRequest,
+    EntryResult,
+    post_entry,
+    preview_entry,
+)
 from apps.ledger.operations._fx import (
     FxPreview,
     FxRequest,
@@ -109,6 +114,7 @@ __all__ = [
     "BatchResult",
     "CaptureRequest",
     "EntryRequest",
+    "EntryResult",
     "FxPreview",
     "FxRequest",
     "FxResult",
