@@ -178,7 +178,8 @@ class TestReplay:
 
 
 class TestRace:
-    def test_for_the_same_money_lets_as_many_through_as_there_is(self, books):
+    @pytest.mark.parametrize("turn", range(5))
+    def test_for_the_same_money_lets_as_many_through_as_there_is(self, books, turn):
         organization, ann, bob, cat = books
 
         outcomes = race(
