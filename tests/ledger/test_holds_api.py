@@ -8,6 +8,7 @@ from django.test import Client
 from apps.accounts.api.authentication import forget_cached_keys
 from apps.accounts.models import Organization
 from apps.core import clock
+from apps.core.api.fields import print_instant
 from apps.core.ids import encode_id
 from apps.core.invariants import breaches
 from apps.core.models import AuditEvent, IdempotencyKey
@@ -308,6 +309,29 @@ class TestDryRuns:
         assert all(answer.json()["dry_run"] for answer in answers.values())
         assert rows() == before
         assert balance(organization, ann).available == left
+
+    def test_of_a_hold_show_it_as_it_would_be(self, books):
+        api, organization, ann, bob = books
+        asked = moved(ann, bob, 30_00, multi_capture=True, reference="r", metadata={"a": "b"},
+                      expires_at=print_instant(clock.now() + timedelta(days=1)))  # fmt: skip
+
+        dry = api.post("holds", asked | {"dry_run": True}).json()["hold"]
+        real = api.post("holds", asked).json()["hold"]
+        again = api.post("holds", asked | {"dry_run": True}, key="again").json()["hold"]
+
+        assert dry == real | {"id": None, "created_at": None}
+        assert (real["remaining"], real["status"], again) == (30_00, "open", real)
+        for body, (captured, remaining, status) in (
+            ({"amount": 10_00}, (10_00, 20_00, "open")),
+            ({"amount": 30_00}, (30_00, 0, "captured")),
+            ({"amount": 0}, (0, 0, "captured")),
+        ):
+            told = api.post(f"holds/{real['id']}/capture", body | {"dry_run": True}).json()["hold"]
+            assert told == real | {"captured": captured, "remaining": remaining, "status": status}
+        told = api.post(f"holds/{real['id']}/void", {"dry_run": True}).json()["hold"]
+        assert told == real | {"remaining": 0, "status": "voided"}
+        assert api.get(f"holds/{real['id']}").json() == real
+        assert balance(organization, ann).available == 70_00
 
     def test_are_refused_as_the_real_one_would_be(self, books):
         api, _, ann, bob = books

@@ -39,6 +39,7 @@ from apps.ledger.operations._fx import (
 from apps.ledger.operations._grouping import Ticket
 from apps.ledger.operations._holds import (
     CaptureRequest,
+    HoldPreview,
     HoldRequest,
     HoldResult,
     capture_hold,
@@ -118,6 +119,7 @@ __all__ = [
     "FxPreview",
     "FxRequest",
     "FxResult",
+    "HoldPreview",
     "HoldRequest",
     "HoldResult",
     "MonitorTerms",
