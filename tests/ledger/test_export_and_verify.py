@@ -12,25 +12,31 @@ from decimal import Decimal
 
 import pytest
 from beancount import loader
-from beancount.core import realization
+from beancount.core import data, realization
 from django.core.management import call_command
 
 from apps.core.errors import InvariantBroken
-from apps.core.ids import encode_id
+from apps.core.ids import encode_id, new_id
 from apps.core.money import decimal_text, exponent
-from apps.ledger import queries
+from apps.ledger import operations, queries
 from apps.ledger.formats.beancount import account_name
 from apps.ledger.formats.hledger import account_name as hledger_name
 from apps.ledger.formats.tables import escape_formula
 from apps.ledger.management.commands import export_journal
 from apps.ledger.models import ChainLink, JournalEntry, Posting
+from apps.ledger.rules import CaptureHold, Leg, PlaceHold, PostEntry
 from tests.ledger.factories import (
+    ACTOR,
+    NOW,
     balance,
     create_organization,
     fund,
+    move,
     open_account,
+    post,
     post_transfer,
 )
+from tests.ledger.test_fx import exchange
 from tests.ledger.test_verify_ledger import corrupt
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -71,6 +77,23 @@ def hledger(path, *arguments: str) -> str:
     return done.stdout
 
 
+def assert_beancount_agrees(organization, text: str) -> int:
+    """Have beancount add up a journal, account by account; return how many entries it read."""
+    entries, errors, _ = loader.load_string(text)
+    assert errors == []
+    root = realization.realize(entries)
+    totals: dict[str, Decimal] = {}
+    for view in queries.list_balances(organization_id=organization):
+        real = realization.get(root, account_name(view.code, view.type))
+        net = view.posted if view.type in {"asset", "expense"} else -view.posted
+        expected = Decimal(net).scaleb(-exponent(view.currency))
+        number = real.balance.get_currency_units(view.currency).number
+        assert number == expected, view.code
+        totals[view.currency] = totals.get(view.currency, Decimal(0)) + number
+    assert not any(totals.values())
+    return sum(isinstance(entry, data.Transaction) for entry in entries)
+
+
 def export(organization, format_: str, tmp_path) -> str:
     path = tmp_path / f"journal.{format_}"
     call_command(
@@ -83,15 +106,50 @@ class TestExportJournal:
     def test_beancount_finds_our_balances_to_the_unit(self, books, tmp_path):
         text = export(books, "beancount", tmp_path)
 
-        entries, errors, _ = loader.load_string(text)
+        assert_beancount_agrees(books, text)
 
-        assert errors == []
-        root = realization.realize(entries)
-        for view in queries.list_balances(organization_id=books):
-            real = realization.get(root, account_name(view.code, view.type))
-            net = view.posted if view.type in {"asset", "expense"} else -view.posted
-            expected = Decimal(net).scaleb(-exponent(view.currency))
-            assert real.balance.get_currency_units(view.currency).number == expected
+    def test_beancount_agrees_over_every_type_of_account_and_every_act(self, tmp_path):
+        organization = create_organization()
+        till, ann, capital, earned, spent = (
+            open_account(organization, f"{branch}:b_1:x2:EUR", type_=type_, floor=None)
+            for branch, type_ in (
+                ("tills", "asset"), ("wallets", "liability"), ("capital", "equity"),
+                ("earnings", "income"), ("spendings", "expense"),
+            )
+        )  # fmt: skip
+        dollars, dinars = (open_account(organization, f"wallets:b_1:{c}") for c in ("USD", "KWD"))
+        fund(organization, ann, 10**13 - 1)
+        fund(organization, dinars, 1_001, currency="KWD")
+        hold = PlaceHold(id=new_id(), debit_account_id=ann, credit_account_id=earned,
+                         amount_minor=9_99, currency="EUR", multi_capture=True)  # fmt: skip
+        entry = PostEntry(
+            id=new_id(), currency="EUR", kind="x",
+            legs=(Leg(till, 3), Leg(ann, 10_00), Leg(capital, -5_01), Leg(earned, -7_77),
+                  Leg(spent, 2_75), Leg(dinars, 1, "KWD"),
+                  Leg(open_account(organization, "tills:KWD", type_="asset", floor=None), -1,
+                      "KWD")),
+        )  # fmt: skip
+        post(
+            organization, entry, hold,
+            CaptureHold(hold_id=hold.id, entry_id=new_id(), kind="x", amount_minor=1),
+            CaptureHold(hold_id=hold.id, entry_id=new_id(), kind="x", amount_minor=9_00),
+            move(till, spent, 12_34, effective_at=datetime(1970, 1, 1, tzinfo=UTC)),
+            move(earned, capital, 1, effective_at=datetime(2031, 2, 28, 23, 59, tzinfo=UTC)),
+        )  # fmt: skip
+        fx = exchange(organization, ann, dollars, 33_33)
+        operations.reverse_fx_transfer(
+            organization_id=organization, fx_transfer_id=fx, at="now", reason="",
+            idempotency_key="undo", actor=ACTOR, now=NOW,
+        )  # fmt: skip
+        exchange(organization, ann, dollars, 1_01, key="again")
+
+        text = export(organization, "beancount", tmp_path)
+
+        assert assert_beancount_agrees(organization, text) == JournalEntry.objects.count() == 13
+        # Nothing of it agrees by being nothing.
+        nets = {view.code.partition(":")[0]: view.posted
+                for view in queries.list_balances(organization_id=organization)}  # fmt: skip
+        assert all(nets[name] for name in ("tills", "capital", "earnings", "spendings"))
 
     def test_beancount_sees_an_amount_that_was_altered(self, books, tmp_path):
         text = export(books, "beancount", tmp_path).replace("33.50 EUR", "33.51 EUR", 1)

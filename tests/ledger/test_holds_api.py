@@ -360,7 +360,10 @@ class TestReversals:
         assert (second.status_code, second.json()["code"]) == (409, "already_reversed")
         why = api.get(f"journal-entries/{entry}/reversal").json()
         assert (why["reversible"], why["code"]) == (False, "already_reversed")
-        assert why["details"] == {"reversal": first.json()["journal_entries"][0]}
+        [reversal] = first.json()["journal_entries"]
+        assert why["details"] == {"reversal": reversal}
+        never = api.get(f"journal-entries/{reversal}/reversal").json()
+        assert (never["code"], never["details"]) == ("not_reversible", {"reverses": entry})
         assert balance(organization, ann).available == 100_00
         assert breaches() == []
 

@@ -291,7 +291,21 @@ class TestApi:
         body = self.body(api)
         body["postings"][1]["ledger_account"] = printed(api.ann)
 
-        assert code_of(api.post("/v1/journal-entries", body)) == (422, "same_ledger_account")
+        refused = api.post("/v1/journal-entries", body)
+
+        assert code_of(refused) == (422, "same_ledger_account")
+        assert refused.json()["ledger_account"] == printed(api.ann)
+
+    def test_in_another_currency_than_an_account_says_which_it_is_in(self, api):
+        body = self.body(api)
+        for posting in body["postings"]:
+            posting["currency"] = "USD"
+
+        refused = api.post("/v1/journal-entries", body).json()
+
+        assert (refused["code"], refused["ledger_account"], refused["currency"]) == (
+            "currency_mismatch", printed(api.ann), "EUR",
+        )  # fmt: skip
 
     @pytest.mark.parametrize("amount", [0, 1.0, "5", True, None, 2**63, 10**13 + 1, -(10**13) - 1])
     def test_with_no_amount_is_400_naming_it(self, api, amount):
