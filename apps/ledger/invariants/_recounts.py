@@ -45,7 +45,8 @@ RECOUNTS: Final[dict[str, Invariant]] = {
     """),
     # A posting belongs to the first closed month that ends after it; what lies before that month
     # began is in its opening balance, with all of the months before. A closed month takes nothing,
-    # so what was stored as it was closed the last time stands for good.
+    # so what was stored as it was closed the last time stands for good. Months in which an account
+    # did not move are added to the others, and not joined: their number the planner can only guess.
     "ledger_closed_month_is_what_was_stored": by_accounts("""
         WITH closed AS (
             SELECT month, closings, starts_at, ends_at,
@@ -67,14 +68,19 @@ RECOUNTS: Final[dict[str, Invariant]] = {
                AND p.account_id > %(after)s AND p.account_id <= %(upto)s
               JOIN closed c ON c.place = width_bucket(p.effective_at, b.ends)
              GROUP BY p.account_id, c.place
+        ), each_month AS (
+            SELECT account_id, place, SUM(net) AS net, SUM(debits) AS debits,
+                   SUM(credits) AS credits
+              FROM (SELECT * FROM moved
+                     UNION ALL
+                    SELECT a.account_id, c.place, 0, 0, 0
+                      FROM (SELECT DISTINCT account_id FROM moved) a CROSS JOIN closed c) AS lines
+             GROUP BY account_id, place
         ), counted AS (
-            SELECT a.account_id, c.month, c.closings,
-                   COALESCE(m.debits, 0) AS debits, COALESCE(m.credits, 0) AS credits,
-                   COALESCE(SUM(m.net) OVER (PARTITION BY a.account_id ORDER BY c.place), 0)
-                       - COALESCE(m.debits, 0) + COALESCE(m.credits, 0) AS opening
-              FROM (SELECT DISTINCT account_id FROM moved) a
-             CROSS JOIN closed c
-              LEFT JOIN moved m ON m.account_id = a.account_id AND m.place = c.place
+            SELECT m.account_id, c.month, m.debits, m.credits,
+                   SUM(m.net) OVER (PARTITION BY m.account_id ORDER BY m.place)
+                       - m.debits + m.credits AS opening
+              FROM each_month m JOIN closed c ON c.place = m.place
         ), stored AS (
             SELECT s.* FROM closed c
               JOIN ledger_period_balance s
