@@ -31,7 +31,7 @@ from apps.ledger.admin._corrections import ADJUST, ADJUST_ANYWHERE, REVERSE, deb
 from apps.ledger.admin._finding import Asked
 from apps.ledger.admin._links import account_link, branch_of, entry_link
 from apps.ledger.models import JournalEntry
-from apps.ledger.queries import Ask, EntryView
+from apps.ledger.queries import Ask, EntryView, MetadataVersion
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -225,9 +225,11 @@ class JournalEntryAdmin(RecordAdmin[JournalEntry]):
 
 def _metadata(obj: JournalEntry) -> Table:
     """Return what was said of an entry, and by whom: the newest counts, the first is its own."""
-    found = queries.list_entry_metadata(
-        organization_id=obj.organization_id, entry_id=obj.id, limit=VERSIONS_SHOWN + 1
-    )
+    found = [MetadataVersion(0, obj.metadata, obj.actor, obj.recorded_at)]
+    if _entry(obj).annotations:
+        found = queries.list_entry_metadata(
+            organization_id=obj.organization_id, entry_id=obj.id, limit=VERSIONS_SHOWN + 1
+        )
     names, zone = people([one.actor for one in found]), zone_of(obj)
     return Table(
         "Metadata",
