@@ -58,10 +58,14 @@ class LedgerAccountNotEmpty(StateConflict):
 
 
 class SameLedgerAccount(RuleViolation):
+    """An entry names `ledger_account` twice."""
+
     code = "same_ledger_account"
 
 
 class CurrencyMismatch(RuleViolation):
+    """The ledger account is in `currency`, which is not what is posted."""
+
     code = "currency_mismatch"
 
 
@@ -148,7 +152,7 @@ class AlreadyReversed(StateConflict):
 
 
 class NotReversible(RuleViolation):
-    """A reversal is not itself reversed: post the entry again."""
+    """A reversal is not itself reversed: post the entry that it `reverses` again."""
 
     code = "not_reversible"
 

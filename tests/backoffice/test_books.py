@@ -27,6 +27,7 @@ from apps.ledger.rules import AccountStatus
 from tests.accounts import factories as accounts
 from tests.ledger.factories import committed, create_organization, move, open_account, post
 from tests.ledger.histories import Move, seal, write_history
+from tests.ledger.test_verify_ledger import corrupt
 from tests.support import wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -504,6 +505,42 @@ class TestAJournalEntry:
         assert position == 1
         assert hash_.hex() in text
 
+    def test_shows_what_was_said_of_it_and_when_it_became_something_else(self, house):
+        owner = create_organization()
+        ann, bob = (open_account(owner, f"wallets:{who}:EUR", floor=None) for who in "ab")
+        post(
+            owner, move(ann, bob, 10_00, metadata={"order": "7", "from": "DE89370400440532013000"})
+        )
+        [entry] = JournalEntry.objects.filter(organization_id=owner)
+        url = f"ledger/journalentry/{encode_id('je', entry.id)}/"
+        mara = Actor(kind="staff", id=str(house.maker.pk), principal=f"staff:{house.maker.pk}")
+
+        def said() -> list[list[str]]:
+            text = house.page(url)
+            assert "DE89370400440532013000" not in text
+            return [[row[0], *row[2:]] for row in house.rows(text[text.index(">Metadata<") :])]
+
+        first = ["0", "job", "from DE•• •••• 3000, order 7"]
+        assert said() == [first]
+        for key, metadata in (("1", {"order": "8"}), ("2", {})):
+            operations.annotate_entry(
+                organization_id=owner, entry_id=entry.id, metadata=metadata, idempotency_key=key,
+                actor=mara, now=clock.now(),
+            )  # fmt: skip
+
+        assert said()[:3] == [
+            ["2", str(house.maker), "taken away"],
+            ["1", str(house.maker), "order 8"],
+            first,
+        ]
+
+    def test_of_which_nothing_was_said_says_so(self, house):
+        [entry] = JournalEntry.objects.filter(organization_id=house.id, kind="fee")
+
+        text = house.page(f"ledger/journalentry/{encode_id('je', entry.id)}/")
+
+        assert "Nothing was said of it." in text
+
     def test_is_looked_for_within_the_organizations_one_sees(self, house):
         owner = encode_id("la", house.ann)
         with CaptureQueriesContext(connection) as asked:
@@ -580,6 +617,31 @@ class TestTheTrialBalance:
         assert "bank:ba_1" not in text
         assert "95.00" in text
 
+    @pytest.mark.parametrize("period", ["", "2026-06"])
+    def test_of_a_branch_leaves_out_what_only_begins_alike(self, house, period):
+        old = open_account(house.id, "customers_old:EUR", floor=None)
+        post(house.id, move(house.ann, old, 7_00, effective_at=JUNE))
+
+        for code in ("customers", "customers:"):
+            text = house.page("trial-balance/", code=code, period=period)
+            assert "customers:bob" in text
+            assert "customers_old" not in text
+        assert "customers_old" in house.page("trial-balance/", code="customers_old", period=period)
+
+    @pytest.mark.parametrize("period", ["", "2026-06"])
+    def test_of_one_currency_leaves_out_the_others(self, house, period):
+        cash = open_account(house.id, "bank:ba_1:USD", type_="asset", floor=None)
+        post(house.id, move(cash, house.dollars, 9_00, currency="USD", effective_at=JUNE))
+
+        dollars = house.rows(house.page("trial-balance/", currency="usd", period=period))
+        both = house.rows(house.page("trial-balance/", period=period))
+
+        def currencies(rows: list[list[str]]) -> set[str]:
+            return {cell[-3:] for row in rows for cell in row if "." in cell}
+
+        assert (currencies(dollars), currencies(both)) == ({"USD"}, {"EUR", "USD"})
+        assert "bank:ba_1:USD" in {row[0] for row in dollars if "9.00 USD" in row}
+
     def test_of_a_branch_that_is_none_says_so(self, house):
         assert "No account that moved fits this." in house.page("trial-balance/", code="nowhere:")
 
@@ -603,10 +665,18 @@ class TestTheTrialBalanceOfAMonth:
 
     def test_of_a_closed_month_is_the_stored_one(self, house):
         house.close(date(2026, 5, 1))
+        # As only a superuser can, so that what was stored is told from what was posted.
+        corrupt(
+            "UPDATE ledger_period_balance SET debits_minor = 123_45 WHERE account_id = %s",
+            house.bank,
+        )
 
         text = house.page("trial-balance/", period="2026-05")
 
         assert "As it was stored when the month was closed." in text
+        assert [row[4:6] for row in house.rows(text) if row[0] == "bank:ba_1:EUR"] == [
+            ["123.45 EUR", ""]
+        ]
 
     def test_of_a_branch_says_that_it_is_one(self, house):
         text = house.page("trial-balance/", period="2026-06", code="customers:")

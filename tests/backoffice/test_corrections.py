@@ -216,7 +216,8 @@ class TestRequestReversal:
         assert not Correction.objects.exists()
         assert not ApprovalRequest.objects.exists()
 
-    def test_agreed_to_by_two_at_once_is_posted_once(self, house):
+    @pytest.mark.parametrize("turn", range(5))
+    def test_agreed_to_by_two_at_once_is_posted_once(self, house, turn):
         asked = house.reverse()
 
         outcomes = race(
@@ -228,7 +229,8 @@ class TestRequestReversal:
         assert names == ["ApprovalClosed", "ApprovalRequest"]
         assert house.standing() == (100_00, 0, 0, 3)
 
-    def test_of_two_at_once_makes_one_request(self, house):
+    @pytest.mark.parametrize("turn", range(5))
+    def test_of_two_at_once_makes_one_request(self, house, turn):
         outcomes = race(lambda: house.reverse(key="a"), lambda: house.reverse(key="b"))
 
         names = sorted(type(outcome).__name__ for outcome in outcomes)
@@ -459,7 +461,8 @@ class TestWithdrawCorrection:
             self.withdraw(house, actor=people.staff("support_lead"))
         assert Correction.objects.get().state == "waiting"
 
-    def test_and_agreeing_at_once_have_one_winner(self, house):
+    @pytest.mark.parametrize("turn", range(5))
+    def test_and_agreeing_at_once_have_one_winner(self, house, turn):
         asked = house.reverse()
 
         outcomes = race(lambda: self.withdraw(house), lambda: house.decide(asked))

@@ -142,7 +142,8 @@ class TestRequestPeriodClose:
 
         assert refused.value.details == {"approval": encode_id("apr", first.approval_id)}
 
-    def test_of_two_at_once_makes_one_request(self, organization, maker):
+    @pytest.mark.parametrize("turn", range(5))
+    def test_of_two_at_once_makes_one_request(self, organization, maker, turn):
         outcomes = race(
             lambda: ask(organization, maker, key="a"), lambda: ask(organization, maker, key="b")
         )

@@ -142,6 +142,7 @@ INDEX_EXCEPTIONS = {
     "payout_held",
     # Texts are looked up by what they are; the organization is compared on the few rows found.
     "entry_metadata",
+    "fx_transfer_metadata",
     "hold_metadata",
     "ledger_account_metadata",
     "later_entry_metadata",

@@ -210,6 +210,19 @@ class TestLinkedTransfers:
         assert (JournalEntry.objects.count(), Posting.objects.count()) == before
         assert balance(api.organization, api.bob).posted == 5_00
 
+    def test_of_an_atomic_batch_of_one_has_its_place_too(self, api):
+        body = {"mode": "atomic", "transfers": [api.moved(1_000_00)]}
+
+        dry = api.post("/v1/transfers/batch", body | {"dry_run": True}, key=None)
+        refused = api.post("/v1/transfers/batch", body)
+        replay = api.post("/v1/transfers/batch", body)
+
+        for answer in (dry, refused, replay):
+            assert code_of(answer) == (422, "insufficient_funds")
+            assert answer.json()["index"] == 0
+        alone = api.post("/v1/transfers", api.moved(1_000_00), key="alone")
+        assert "index" not in alone.json()
+
     def test_of_a_dry_run_answer_what_the_real_one_does(self, api):
         body = {
             "mode": "independent",
@@ -496,6 +509,8 @@ class TestDryRuns:
         real = api.post(api.path(act), body)
         assert (dry.status_code, dry.json()["dry_run"]) == (200, True)
         assert dry.json()["balances"] == real.json()["balances"] != []
+        # What becomes of the hold; of a reversal there is none.
+        assert dry.json().get("hold") == real.json().get("hold")
         assert fingerprints() != before
         assert breaches() == []
 

@@ -106,7 +106,8 @@ class TestAnnotateEntry:
         assert numbers(entry) == [1]
         assert refused.value.details["resource"] == encode_id("je", entry)
 
-    def test_at_once_is_numbered_without_a_gap(self, books):
+    @pytest.mark.parametrize("turn", range(5))
+    def test_at_once_is_numbered_without_a_gap(self, books, turn):
         organization, entry = books
 
         race(*(partial(annotate, organization, entry, {"n": str(n)}, key=f"k-{n}")

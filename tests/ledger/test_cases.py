@@ -14,7 +14,7 @@ from django.db import DatabaseError, IntegrityError, connection
 from apps.core import clock, outbox
 from apps.core.ids import encode_id, new_id
 from apps.core.invariants import breaches
-from apps.core.models import IdempotencyKey
+from apps.core.models import IdempotencyKey, OutboxEvent
 from apps.ledger import operations
 from apps.ledger.errors import InsufficientFunds, LaterBalanceBelowFloor
 from apps.ledger.models import HoldEvent, JournalEntry, Posting
@@ -80,6 +80,12 @@ def void(organization, hold):
     return "voided"
 
 
+def told(hold) -> list[tuple[str, int]]:
+    """What the feed says of a hold, in order: what happened, and what that released."""
+    events = OutboxEvent.objects.filter(aggregate_id=encode_id("ho", hold)).order_by("sequence")
+    return [(event.name.rpartition(".")[2], event.data.get("released", 0)) for event in events]
+
+
 def codes(outcomes) -> list[str]:
     """Refusals by their codes, successes by nothing, in order."""
     return sorted(getattr(outcome, "code", "") for outcome in outcomes)
@@ -130,6 +136,7 @@ class TestCase02:
         assert (view.posted, view.pending_out, view.available) == (2, 0, 2)
         view = balance(organization, bob)
         assert (view.posted, view.pending_in) == (13, 0)
+        assert told(hold) == [("placed", 0), ("captured", 2)]
         assert breaches() == []
 
 
@@ -175,6 +182,7 @@ class TestCase04:
         assert codes(outcomes) == ["", "hold_already_captured"]
         assert balance(organization, bob).posted == 1000
         assert HoldEvent.objects.filter(terminal=True).count() == 1
+        assert told(hold) == [("placed", 0), ("captured", 0)]
         assert breaches() == []
 
     @pytest.mark.parametrize("turn", range(10))
@@ -188,6 +196,7 @@ class TestCase04:
         [won] = [outcome for outcome in outcomes if isinstance(outcome, str)]
         assert codes(outcomes) == ["", f"hold_already_{won}"]
         assert [e.kind for e in HoldEvent.objects.filter(terminal=True)] == [won]
+        assert told(hold) == [("placed", 0), (won, 1000 if won == "voided" else 0)]
         assert balance(organization, bob).posted == (1000 if won == "captured" else 0)
         assert balance(organization, ann).available == (0 if won == "captured" else 1000)
         assert breaches() == []

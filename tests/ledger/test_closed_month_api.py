@@ -103,6 +103,7 @@ class TestAClosedMonth:
         undone = api.post(path, {})
 
         assert (then["reversible"], then["code"]) == (False, "period_closed")
+        assert then["details"] == {"period": "2026-06"}
         assert (now["reversible"], now["code"]) == (True, None)
         assert undone.status_code == 201
         [reversal] = JournalEntry.objects.exclude(reverses_id=None)

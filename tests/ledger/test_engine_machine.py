@@ -227,8 +227,11 @@ class EngineMachine(RuleBasedStateMachine):
             after = {b.id: (b.version, b.posted, b.available) for b in answer.balances}
             if expected.status != "replayed":
                 self.agree(expected.after, after)
-            told = dried if isinstance(dried, tuple) else dried.balances
-            assert {b.id: (b.version, b.posted, b.available) for b in told} == after
+            assert {b.id: (b.version, b.posted, b.available) for b in dried.balances} == after
+            [stands] = queries.read_holds(
+                organization_id=self.organization, hold_ids=[answer.hold_id]
+            ).values()
+            assert replace(dried.hold, id=stands.id) == stands
             # Nothing happened in between: what stands now is what stood right after.
             assert again == answer
             if isinstance(command, PlaceHold) and expected.status == "held":

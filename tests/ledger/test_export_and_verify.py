@@ -12,23 +12,32 @@ from decimal import Decimal
 
 import pytest
 from beancount import loader
-from beancount.core import realization
+from beancount.core import data, realization
 from django.core.management import call_command
 
-from apps.core.ids import encode_id
+from apps.core.errors import InvariantBroken
+from apps.core.ids import encode_id, new_id
 from apps.core.money import decimal_text, exponent
-from apps.ledger import queries
+from apps.ledger import operations, queries
 from apps.ledger.formats.beancount import account_name
 from apps.ledger.formats.hledger import account_name as hledger_name
 from apps.ledger.formats.tables import escape_formula
-from apps.ledger.models import JournalEntry, Posting
+from apps.ledger.management.commands import export_journal
+from apps.ledger.models import ChainLink, JournalEntry, Posting
+from apps.ledger.rules import CaptureHold, Leg, PlaceHold, PostEntry
 from tests.ledger.factories import (
+    ACTOR,
+    NOW,
     balance,
     create_organization,
     fund,
+    move,
     open_account,
+    post,
     post_transfer,
 )
+from tests.ledger.test_fx import exchange
+from tests.ledger.test_verify_ledger import corrupt
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -68,6 +77,23 @@ def hledger(path, *arguments: str) -> str:
     return done.stdout
 
 
+def assert_beancount_agrees(organization, text: str) -> int:
+    """Have beancount add up a journal, account by account; return how many entries it read."""
+    entries, errors, _ = loader.load_string(text)
+    assert errors == []
+    root = realization.realize(entries)
+    totals: dict[str, Decimal] = {}
+    for view in queries.list_balances(organization_id=organization):
+        real = realization.get(root, account_name(view.code, view.type))
+        net = view.posted if view.type in {"asset", "expense"} else -view.posted
+        expected = Decimal(net).scaleb(-exponent(view.currency))
+        number = real.balance.get_currency_units(view.currency).number
+        assert number == expected, view.code
+        totals[view.currency] = totals.get(view.currency, Decimal(0)) + number
+    assert not any(totals.values())
+    return sum(isinstance(entry, data.Transaction) for entry in entries)
+
+
 def export(organization, format_: str, tmp_path) -> str:
     path = tmp_path / f"journal.{format_}"
     call_command(
@@ -80,15 +106,50 @@ class TestExportJournal:
     def test_beancount_finds_our_balances_to_the_unit(self, books, tmp_path):
         text = export(books, "beancount", tmp_path)
 
-        entries, errors, _ = loader.load_string(text)
+        assert_beancount_agrees(books, text)
 
-        assert errors == []
-        root = realization.realize(entries)
-        for view in queries.list_balances(organization_id=books):
-            real = realization.get(root, account_name(view.code, view.type))
-            net = view.posted if view.type in {"asset", "expense"} else -view.posted
-            expected = Decimal(net).scaleb(-exponent(view.currency))
-            assert real.balance.get_currency_units(view.currency).number == expected
+    def test_beancount_agrees_over_every_type_of_account_and_every_act(self, tmp_path):
+        organization = create_organization()
+        till, ann, capital, earned, spent = (
+            open_account(organization, f"{branch}:b_1:x2:EUR", type_=type_, floor=None)
+            for branch, type_ in (
+                ("tills", "asset"), ("wallets", "liability"), ("capital", "equity"),
+                ("earnings", "income"), ("spendings", "expense"),
+            )
+        )  # fmt: skip
+        dollars, dinars = (open_account(organization, f"wallets:b_1:{c}") for c in ("USD", "KWD"))
+        fund(organization, ann, 10**13 - 1)
+        fund(organization, dinars, 1_001, currency="KWD")
+        hold = PlaceHold(id=new_id(), debit_account_id=ann, credit_account_id=earned,
+                         amount_minor=9_99, currency="EUR", multi_capture=True)  # fmt: skip
+        entry = PostEntry(
+            id=new_id(), currency="EUR", kind="x",
+            legs=(Leg(till, 3), Leg(ann, 10_00), Leg(capital, -5_01), Leg(earned, -7_77),
+                  Leg(spent, 2_75), Leg(dinars, 1, "KWD"),
+                  Leg(open_account(organization, "tills:KWD", type_="asset", floor=None), -1,
+                      "KWD")),
+        )  # fmt: skip
+        post(
+            organization, entry, hold,
+            CaptureHold(hold_id=hold.id, entry_id=new_id(), kind="x", amount_minor=1),
+            CaptureHold(hold_id=hold.id, entry_id=new_id(), kind="x", amount_minor=9_00),
+            move(till, spent, 12_34, effective_at=datetime(1970, 1, 1, tzinfo=UTC)),
+            move(earned, capital, 1, effective_at=datetime(2031, 2, 28, 23, 59, tzinfo=UTC)),
+        )  # fmt: skip
+        fx = exchange(organization, ann, dollars, 33_33)
+        operations.reverse_fx_transfer(
+            organization_id=organization, fx_transfer_id=fx, at="now", reason="",
+            idempotency_key="undo", actor=ACTOR, now=NOW,
+        )  # fmt: skip
+        exchange(organization, ann, dollars, 1_01, key="again")
+
+        text = export(organization, "beancount", tmp_path)
+
+        assert assert_beancount_agrees(organization, text) == JournalEntry.objects.count() == 13
+        # Nothing of it agrees by being nothing.
+        nets = {view.code.partition(":")[0]: view.posted
+                for view in queries.list_balances(organization_id=organization)}  # fmt: skip
+        assert all(nets[name] for name in ("tills", "capital", "earnings", "spendings"))
 
     def test_beancount_sees_an_amount_that_was_altered(self, books, tmp_path):
         text = export(books, "beancount", tmp_path).replace("33.50 EUR", "33.51 EUR", 1)
@@ -179,13 +240,40 @@ class TestExportJournal:
         status = queries.chain_status(organization_id=books)
         assert entries[-1]["hash"] == lines[0]["hash"] == status.hash.hex()
 
-    def test_leaves_no_half_file_when_it_fails(self, tmp_path):
-        path = tmp_path / "journal.beancount"
+    def test_that_fails_half_way_leaves_the_file_of_before(self, books, tmp_path):
+        path = tmp_path / "journal.jsonl"
+        before = export(books, "jsonl", tmp_path)
+        gone = ChainLink.objects.get(organization_id=books, position=5).entry_id
+        corrupt("DELETE FROM ledger_journal_entry WHERE id = %s", gone)
 
-        with pytest.raises(Exception, match="well-formed"):
-            call_command("export_journal", organization="org_x", output=path)
+        with pytest.raises(InvariantBroken, match=encode_id("je", gone)):
+            export(books, "jsonl", tmp_path)
 
-        assert not path.exists()
+        assert path.read_text(encoding="utf-8") == before
+        # It did fail half-way.
+        written = path.with_name("journal.jsonl.partial").read_text(encoding="utf-8")
+        assert before.startswith(written)
+        assert '"position":4' in written
+
+    @pytest.mark.parametrize("format_", ["beancount", "jsonl"])
+    def test_says_how_far_it_is_beside_the_journal(self, books, monkeypatch, capsys, format_):
+        monkeypatch.setattr(export_journal, "PROGRESS", 5)
+
+        call_command("export_journal", organization=encode_id("org", books), format=format_)
+
+        said = capsys.readouterr()
+        counts = [int(line.split()[0]) for line in said.err.splitlines()]
+        assert counts == sorted(set(counts))
+        assert 0 < counts[-1] <= len(said.out.splitlines())
+        assert "so far" not in said.out
+
+    def test_again_is_whole_after_one_that_failed(self, books, tmp_path):
+        (tmp_path / "journal.beancount.partial").write_text("half of an older journal\n" * 1_000)
+
+        text = export(books, "beancount", tmp_path)
+
+        assert loader.load_string(text)[1] == []
+        assert [file.name for file in tmp_path.iterdir()] == ["journal.beancount"]
 
 
 def test_the_trial_balance_is_zero_per_currency(books):

@@ -253,7 +253,8 @@ class TestRace:
         assert balance(organization, dollars).available == 1000_00 + 10 * 10_84 - 10 * 10_00
         assert breaches() == []
 
-    def test_of_one_key_or_one_reference_posts_once(self, books):
+    @pytest.mark.parametrize("turn", range(5))
+    def test_of_one_key_or_one_reference_posts_once(self, books, turn):
         organization, euros, dollars = books
 
         by_key = race(*[partial(exchange, organization, euros, dollars)] * 5)

@@ -8,6 +8,7 @@ from django.test import Client
 from apps.accounts.api.authentication import forget_cached_keys
 from apps.accounts.models import Organization
 from apps.core import clock
+from apps.core.api.fields import print_instant
 from apps.core.ids import encode_id
 from apps.core.invariants import breaches
 from apps.core.models import AuditEvent, IdempotencyKey
@@ -309,6 +310,29 @@ class TestDryRuns:
         assert rows() == before
         assert balance(organization, ann).available == left
 
+    def test_of_a_hold_show_it_as_it_would_be(self, books):
+        api, organization, ann, bob = books
+        asked = moved(ann, bob, 30_00, multi_capture=True, reference="r", metadata={"a": "b"},
+                      expires_at=print_instant(clock.now() + timedelta(days=1)))  # fmt: skip
+
+        dry = api.post("holds", asked | {"dry_run": True}).json()["hold"]
+        real = api.post("holds", asked).json()["hold"]
+        again = api.post("holds", asked | {"dry_run": True}, key="again").json()["hold"]
+
+        assert dry == real | {"id": None, "created_at": None}
+        assert (real["remaining"], real["status"], again) == (30_00, "open", real)
+        for body, (captured, remaining, status) in (
+            ({"amount": 10_00}, (10_00, 20_00, "open")),
+            ({"amount": 30_00}, (30_00, 0, "captured")),
+            ({"amount": 0}, (0, 0, "captured")),
+        ):
+            told = api.post(f"holds/{real['id']}/capture", body | {"dry_run": True}).json()["hold"]
+            assert told == real | {"captured": captured, "remaining": remaining, "status": status}
+        told = api.post(f"holds/{real['id']}/void", {"dry_run": True}).json()["hold"]
+        assert told == real | {"remaining": 0, "status": "voided"}
+        assert api.get(f"holds/{real['id']}").json() == real
+        assert balance(organization, ann).available == 70_00
+
     def test_are_refused_as_the_real_one_would_be(self, books):
         api, _, ann, bob = books
 
@@ -336,8 +360,31 @@ class TestReversals:
         assert (second.status_code, second.json()["code"]) == (409, "already_reversed")
         why = api.get(f"journal-entries/{entry}/reversal").json()
         assert (why["reversible"], why["code"]) == (False, "already_reversed")
+        [reversal] = first.json()["journal_entries"]
+        assert why["details"] == {"reversal": reversal}
+        never = api.get(f"journal-entries/{reversal}/reversal").json()
+        assert (never["code"], never["details"]) == ("not_reversible", {"reverses": entry})
         assert balance(organization, ann).available == 100_00
         assert breaches() == []
+
+    def test_say_why_not_as_the_refusal_would(self, books):
+        api, _, ann, bob = books
+        entry = api.post("transfers", moved(ann, bob, 30_00)).json()["id"]
+        assert api.get(f"journal-entries/{entry}/reversal").json() == {
+            "reversible": True, "code": None, "detail": None, "details": None,
+        }  # fmt: skip
+        api.post("transfers", moved(bob, ann, 1), key="spent")
+
+        why = api.get(f"journal-entries/{entry}/reversal").json()
+        refused = api.post(f"journal-entries/{entry}/reversal", {}, key="r")
+
+        assert why["details"] == {
+            "ledger_account": encode_id("la", bob), "available": 29_99, "requested": 30_00,
+            "min_available": 0,
+        }  # fmt: skip
+        told = refused.json()
+        assert (why["code"], why["detail"]) == (told["code"], told["detail"])
+        assert why["details"].items() <= told.items()
 
     def test_of_a_set_are_all_or_none(self, books):
         api, organization, ann, bob = books

@@ -359,6 +359,19 @@ class TestRefusals:
             ("fx_transfer", {"bought": 10_85}, "at this rate 1084 are bought"),
             ("fx_transfer", {"sold_entry": 99}, "position 99 is not there"),
             ("fx_transfer", {"bought_entry": 2}, "position 2 is not there, or is of another"),
+            (
+                "fx_transfer",
+                {"sold_entry": 1},
+                f"position 1 is no exchange that posts 1001 on {ANN}",
+            ),
+            ("fx_transfer", {"sold_entry": 3, "bought_entry": 2}, "position 3 is no exchange that"),
+            # At the rate it is right, and nobody posted it.
+            (
+                "fx_transfer",
+                {"sold": 20_02, "bought": 21_69},
+                "position 2 is no exchange that posts",
+            ),
+            ("fx_transfer", {"to_account": "wallets:x:USD"}, "wallets:x:USD, USD, which the file"),
             ("fx_transfer", {"rate": "-1"}, ""),
             ("fx_transfer", {"rate": "0"}, "A rate is greater than 0"),
             ("fx_transfer", {"from_account": DOLLARS}, f"{DOLLARS}, EUR, which the file"),

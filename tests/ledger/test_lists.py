@@ -305,7 +305,14 @@ class TestExchanges:
             setattr(api, currency, open_account(api.organization, f"wallets:ann:{currency}"))
         fund(api.organization, api.USD, 100_00, "USD")
         api.made = [
-            self.exchanged(api, (api.ann, "EUR"), (api.USD, "USD"), reference="trip-1"),
+            self.exchanged(
+                api,
+                (api.ann, "EUR"),
+                (api.USD, "USD"),
+                reference="trip-1",
+                metadata={"trip": "NY", "leg": "1"},
+            ),
+            self.exchanged(api, (api.USD, "USD"), (api.GBP, "GBP"), metadata={"trip": "NY"}),
             self.exchanged(api, (api.USD, "USD"), (api.GBP, "GBP")),
         ]
         return api
@@ -327,29 +334,43 @@ class TestExchanges:
         )
 
     def test_are_narrowed_by_either_currency_and_by_both_clocks(self, api):
-        first, second = (made["id"] for made in api.made)
+        first, second, third = (made["id"] for made in api.made)
 
         def ids(**query: str) -> list[str]:
             return [row["id"] for row in api.found("fx-transfers", **query)]
 
-        assert ids(currency="USD") == [second, first]
-        assert (ids(currency="GBP"), ids(currency="EUR")) == ([second], [first])
+        assert ids(currency="USD") == [third, second, first]
+        assert (ids(currency="GBP"), ids(currency="EUR")) == ([third, second], [first])
         assert ids(currency="JPY") == []
-        assert ids(created_from=api.made[1]["created_at"]) == [second]
+        assert ids(created_from=api.made[1]["created_at"]) == [third, second]
         assert ids(created_before=api.made[1]["created_at"]) == [first]
-        assert ids(effective_from=api.made[1]["effective_at"]) == [second]
+        assert ids(effective_from=api.made[1]["effective_at"]) == [third, second]
         assert ids(effective_before=api.made[0]["effective_at"]) == []
         assert ids(currency="USD", reference="trip-1") == [first]
 
+    def test_are_found_by_what_was_said_of_them(self, api):
+        first, second, _ = (made["id"] for made in api.made)
+
+        def ids(**query: str) -> list[str]:
+            return [row["id"] for row in api.found("fx-transfers", **query)]
+
+        assert ids(**{"metadata[trip]": "NY"}) == [second, first]
+        assert ids(**{"metadata[trip]": "NY", "metadata[leg]": "1"}) == [first]
+        assert ids(**{"metadata[trip]": "NY", "currency": "GBP"}) == [second]
+        assert ids(**{"metadata[trip]": "LA"}) == ids(**{"metadata[other]": "NY"}) == []
+        page = api.get("/v1/fx-transfers", limit="1", **{"metadata[trip]": "NY"}).json()
+        assert ids(after=page["next"], **{"metadata[trip]": "NY"}) == [first]
+
     @pytest.mark.parametrize(
         "query",
-        [{"currency": "usd"}, {"created_from": "now"}, {"reference": ""}, {"metadata[a]": "b"}],
+        [{"currency": "usd"}, {"created_from": "now"}, {"reference": ""}, {"metadata[]": "b"}],
     )
     def test_asked_for_wrongly_are_400(self, api, query):
         assert code_of(api.get("/v1/fx-transfers", **query)) == (400, "invalid_request")
 
     def test_of_another_organization_are_not_found_by_anything(self, api):
         assert Client().found("fx-transfers", currency="USD") == []
+        assert Client().found("fx-transfers", **{"metadata[trip]": "NY"}) == []
 
 
 class TestTransfers:
@@ -492,6 +513,7 @@ class TestPlans:
             ("holds", {"metadata[a]": "b"}),
             ("holds", window),
             ("fx-transfers", {"currency": "EUR", **window}),
+            ("fx-transfers", {"metadata[a]": "b"}),
         ]
         api.make("transfers", api.moved(5_00, reference="r-1", metadata={"a": "b"}))
 

@@ -241,8 +241,9 @@ class TestDeactivateMonitor:
         assert BalanceMonitor.objects.get(id=monitor).is_active
 
 
+@pytest.mark.parametrize("turn", range(5))
 class TestRace:
-    def test_of_posters_tells_each_crossing_once(self, books):
+    def test_of_posters_tells_each_crossing_once(self, books, turn):
         organization, ann, bob = books
         monitor = watch(organization, ann)
         away = [partial(post, organization, move(ann, bob, 30)) for _ in range(10)]
@@ -254,7 +255,7 @@ class TestRace:
         assert all(balance < 100 for balance in told(monitor))
         assert breaches() == []
 
-    def test_of_creation_against_postings_loses_no_crossing(self, books):
+    def test_of_creation_against_postings_loses_no_crossing(self, books, turn):
         organization, ann, bob = books
         calls = [partial(post, organization, move(ann, bob, 10)) for _ in range(8)]
 
@@ -265,8 +266,9 @@ class TestRace:
         assert row.is_beyond
         assert told(monitor) in ([], [40])
         assert bool(told(monitor)) == (row.triggered == 1)
+        assert breaches() == []
 
-    def test_of_the_last_two_to_go_leaves_no_mark(self, books):
+    def test_of_the_last_two_to_go_leaves_no_mark(self, books, turn):
         organization, ann, _ = books
         monitors = [watch(organization, ann, key=str(number)) for number in range(2)]
 

@@ -273,7 +273,8 @@ class TestClosing:
         wait_until(lambda: books.finish() == "closed")
         assert books.stored()[books.bob] == (0, 0, 30_00)
 
-    def test_of_two_that_close_at_once_one_does(self, books):
+    @pytest.mark.parametrize("turn", range(5))
+    def test_of_two_that_close_at_once_one_does(self, books, turn):
         outcomes = race(books.begin, books.begin)
 
         [refused] = [outcome for outcome in outcomes if isinstance(outcome, Refusal)]

@@ -6,7 +6,7 @@ import pytest
 
 from apps.core.errors import Refusal
 from apps.core.idempotency import IdempotencyKeyReused
-from apps.core.ids import encode_id
+from apps.core.ids import encode_id, new_id
 from apps.core.invariants import breaches
 from apps.core.models import AuditEvent, IdempotencyKey, OutboxEvent
 from apps.ledger import operations, queries
@@ -22,7 +22,7 @@ from apps.ledger.errors import (
 )
 from apps.ledger.models import JournalEntry, Posting
 from apps.ledger.operations import EntryRequest
-from apps.ledger.rules import Leg
+from apps.ledger.rules import Leg, PlaceHold
 from tests.ledger.clients import SCOPES, ApiClient, code_of, pointers, printed
 from tests.ledger.factories import (
     ACTOR,
@@ -30,7 +30,9 @@ from tests.ledger.factories import (
     balance,
     create_organization,
     fund,
+    move,
     open_account,
+    post,
 )
 from tests.ledger.rows import fingerprints
 from tests.support import race
@@ -47,6 +49,10 @@ def books():
 
 
 def post_entry(organization, *legs, key="k", **more):
+    return posted(organization, *legs, key=key, **more).entry_id
+
+
+def posted(organization, *legs, key="k", **more):
     return operations.post_entry(
         organization_id=organization,
         entry=EntryRequest(
@@ -74,6 +80,29 @@ class TestPostEntry:
         event = OutboxEvent.objects.get(aggregate_id=encode_id("je", entry_id))
         assert len(event.data["postings"]) == 3
         assert breaches() == []
+
+    def test_answers_what_it_left_and_a_replay_what_there_is_now(self, books):
+        organization, ann, bob, cat = books
+        hold = PlaceHold(id=new_id(), debit_account_id=ann, credit_account_id=bob,
+                         amount_minor=10_00, currency="EUR")  # fmt: skip
+        post(organization, hold)
+        legs = ((cat, -10_00), (ann, 30_00), (bob, -20_00))
+
+        first = posted(organization, *legs, reference="r")
+        post(organization, move(bob, cat, 5_00))
+
+        # In its own order; what is reserved is not available, and no pending money in is.
+        assert [(b.id, b.version, b.posted, b.available) for b in first.balances] == [
+            (cat, 1, 10_00, 10_00), (ann, 2, 70_00, 60_00), (bob, 1, 20_00, 20_00),
+        ]  # fmt: skip
+        for again in (
+            posted(organization, *legs, reference="r"),
+            posted(organization, *legs, reference="r", key="k-2"),
+        ):
+            assert again.entry_id == first.entry_id
+            assert [(b.id, b.version, b.posted, b.available) for b in again.balances] == [
+                (cat, 2, 15_00, 15_00), (ann, 2, 70_00, 60_00), (bob, 2, 15_00, 15_00),
+            ]  # fmt: skip
 
     def test_holds_several_currencies_that_each_sum_to_zero(self, books):
         organization, ann, bob, _ = books
@@ -149,7 +178,8 @@ class TestReplay:
 
 
 class TestRace:
-    def test_for_the_same_money_lets_as_many_through_as_there_is(self, books):
+    @pytest.mark.parametrize("turn", range(5))
+    def test_for_the_same_money_lets_as_many_through_as_there_is(self, books, turn):
         organization, ann, bob, cat = books
 
         outcomes = race(
@@ -208,6 +238,10 @@ class TestApi:
         assert again.json() == answer
         assert again["Idempotent-Replayed"] == "true"
         assert answer.pop("dry_run") is False
+        assert answer.pop("balances") == [
+            {"ledger_account": printed(api.ann), "version": 2, "posted": 99_95, "available": 99_95},
+            {"ledger_account": printed(api.bob), "version": 1, "posted": 5, "available": 5},
+        ]
         assert api.get(f"/v1/journal-entries/{answer['id']}").json() == answer
         assert [p["balance_after"] for p in answer["postings"]] == [100_00 - 5, 5]
         # It is no transfer, which has one amount and two accounts.
@@ -257,7 +291,21 @@ class TestApi:
         body = self.body(api)
         body["postings"][1]["ledger_account"] = printed(api.ann)
 
-        assert code_of(api.post("/v1/journal-entries", body)) == (422, "same_ledger_account")
+        refused = api.post("/v1/journal-entries", body)
+
+        assert code_of(refused) == (422, "same_ledger_account")
+        assert refused.json()["ledger_account"] == printed(api.ann)
+
+    def test_in_another_currency_than_an_account_says_which_it_is_in(self, api):
+        body = self.body(api)
+        for posting in body["postings"]:
+            posting["currency"] = "USD"
+
+        refused = api.post("/v1/journal-entries", body).json()
+
+        assert (refused["code"], refused["ledger_account"], refused["currency"]) == (
+            "currency_mismatch", printed(api.ann), "EUR",
+        )  # fmt: skip
 
     @pytest.mark.parametrize("amount", [0, 1.0, "5", True, None, 2**63, 10**13 + 1, -(10**13) - 1])
     def test_with_no_amount_is_400_naming_it(self, api, amount):

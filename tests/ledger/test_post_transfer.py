@@ -200,7 +200,8 @@ class TestRace:
         assert balance(organization, bob).available == 100_00
         assert breaches() == []
 
-    def test_two_drain_an_account_once(self, books):
+    @pytest.mark.parametrize("turn", range(5))
+    def test_two_drain_an_account_once(self, books, turn):
         organization, ann, bob = books
 
         outcomes = race(
@@ -220,7 +221,8 @@ class TestRace:
 
         assert {type(o).__name__ for o in outcomes} == {"InsufficientFunds"}
 
-    def test_one_reference_under_many_keys_is_posted_once(self, books):
+    @pytest.mark.parametrize("turn", range(5))
+    def test_one_reference_under_many_keys_is_posted_once(self, books, turn):
         organization, ann, bob = books
 
         outcomes = race(

@@ -93,7 +93,8 @@ class TestReverseEntry:
         with pytest.raises(JournalEntryNotFound):
             reverse(create_organization("Other"), entry)
 
-    def test_ten_at_once_have_one_winner(self, books):
+    @pytest.mark.parametrize("turn", range(5))
+    def test_ten_at_once_have_one_winner(self, books, turn):
         organization, ann, _, entry = books
 
         outcomes = race(*[partial(reverse, organization, entry)] * 10)

@@ -140,7 +140,8 @@ class TestReverseFxTransfer:
         with pytest.raises(FxTransferNotFound):
             preview(stranger, fx)
 
-    def test_by_many_at_once_and_by_hand_has_one_winner(self, books):
+    @pytest.mark.parametrize("turn", range(5))
+    def test_by_many_at_once_and_by_hand_has_one_winner(self, books, turn):
         organization, euros, dollars, fx = books
 
         outcomes = race(

@@ -190,7 +190,8 @@ class TestASet:
         # Entry by entry it would have been at 220, and at 20 the other way round.
         assert told(low) == told(high) == []
 
-    def test_is_undone_by_one_of_many_at_once(self, books, passed):
+    @pytest.mark.parametrize("turn", range(5))
+    def test_is_undone_by_one_of_many_at_once(self, books, passed, turn):
         organization, ann, *_ = books
 
         outcomes = race(

@@ -205,6 +205,25 @@ class TestEveryLane:
 
         assert total > ROWS
 
+    @pytest.mark.parametrize("patience", [0, 60])
+    @pytest.mark.parametrize("days", [20, 1, -20])
+    def test_of_a_window_without_a_begin_finds_what_an_import_brought_of_any_year(
+        self, books, monkeypatch, days, patience
+    ):
+        organization, _, _ = books
+        monkeypatch.setattr(bounds, "SCAN_ROWS_MAX", 3)
+        monkeypatch.setattr(bounds, "PATIENCE_SECONDS", patience)
+        monkeypatch.setattr(bounds, "STEP_FIRST", timedelta(days=9))
+        # Some rows, most, or all of them are of before the year that a client may name.
+        monkeypatch.setattr(bounds, "EARLIEST", NOW - timedelta(days=days))
+        search = Search(
+            organization_id=organization, now=NOW,
+            effective=Window(ends_at=NOW + timedelta(hours=1)),
+        )  # fmt: skip
+
+        # Four of six entries, of two postings each.
+        assert check(search, 2) == check(search, 7) == ROWS // 6 * 4 * 2
+
     def test_of_an_account_is_narrowed_by_its_sealed_months(self, books, monkeypatch):
         organization, ann, _ = books
         monkeypatch.setattr(bounds, "SCAN_ROWS_MAX", 3)

@@ -10,7 +10,9 @@ from apps.core import invariants, outbox
 from apps.core.ids import encode_id, new_id
 from apps.ledger import operations, queries
 from apps.ledger.invariants import INVARIANTS, RECOUNTS
+from apps.ledger.management.commands import verify_ledger
 from apps.ledger.models import ChainHead, ChainLink, JournalEntry
+from apps.ledger.queries import _recount
 from apps.ledger.rules import CaptureHold, PlaceHold, VoidHold
 from tests.ledger.factories import (
     NOW,
@@ -94,6 +96,20 @@ class TestSoundBooks:
         out = capsys.readouterr().out
         assert out.count("The ledger is right: 6 entries, 12 postings recomputed.") == 2
         assert f"ok  the chain of {encode_id('org', books)}" in out
+
+    def test_are_walked_with_a_word_on_how_far_it_is(self, sealed, capsys, monkeypatch):
+        monkeypatch.setattr(verify_ledger, "_PROGRESS_SECONDS", -1.0)
+        monkeypatch.setattr(_recount, "_PORTION", 2)
+
+        call_command("verify_ledger")
+        told = capsys.readouterr().out
+        call_command("verify_ledger", quiet=True)
+
+        printed = encode_id("org", sealed)
+        for what in ("statements: 1", f"{printed} links: 2", f"{printed} links: 6",
+                     f"{printed} events: 4"):  # fmt: skip
+            assert f"      {what} so far\n" in told
+        assert capsys.readouterr().out == ""
 
     def test_are_noted_as_verified(self, sealed):
         call_command("verify_ledger", quiet=True)

@@ -1,6 +1,6 @@
 """The journal: what moved money. A correction is a new entry."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, override
 
@@ -8,13 +8,22 @@ from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.urls import reverse
-from django.utils.html import format_html
+from django.utils.html import format_html, format_html_join
 from django.utils.http import urlencode
 from django.utils.safestring import SafeString
 
 from apps.accounts.models import Organization
 from apps.core import clock
-from apps.core.admin_base import Fact, Filter, RecordAdmin, Table, cells, shown
+from apps.core.admin_base import (
+    Fact,
+    Filter,
+    RecordAdmin,
+    Table,
+    cells,
+    people,
+    shown,
+    zone_of,
+)
 from apps.core.admin_base.lists import PAGE_ROWS
 from apps.ledger import queries
 from apps.ledger.admin import _finding
@@ -22,10 +31,12 @@ from apps.ledger.admin._corrections import ADJUST, ADJUST_ANYWHERE, REVERSE, deb
 from apps.ledger.admin._finding import Asked
 from apps.ledger.admin._links import account_link, branch_of, entry_link
 from apps.ledger.models import JournalEntry
-from apps.ledger.queries import Ask, EntryView
+from apps.ledger.queries import Ask, EntryView, MetadataVersion
 
 if TYPE_CHECKING:
     from uuid import UUID
+
+VERSIONS_SHOWN = 20
 
 
 @admin.register(JournalEntry)
@@ -176,7 +187,7 @@ class JournalEntryAdmin(RecordAdmin[JournalEntry]):
 
     def who(self, obj: JournalEntry) -> SafeString:
         query = urlencode({"organization": str(obj.organization_id), "actor": obj.actor})
-        words = getattr(obj, "person", "") or obj.actor.split(":")[0].replace("_", " ")
+        words = getattr(obj, "person", "") or _kind_of(obj.actor)
         return cells.link(f"{reverse('admin:ledger_journalentry_changelist')}?{query}", words)
 
     def reversal(self, obj: JournalEntry) -> SafeString:
@@ -207,8 +218,51 @@ class JournalEntryAdmin(RecordAdmin[JournalEntry]):
                 ],
                 totals=_totals(postings),
                 note="Debits equal credits; Postgres refuses anything else.",
-            )
+            ),
+            _metadata(obj),
         ]
+
+
+def _metadata(obj: JournalEntry) -> Table:
+    """Return what was said of an entry, and by whom: the newest counts, the first is its own."""
+    found = [MetadataVersion(0, obj.metadata, obj.actor, obj.recorded_at)]
+    if _entry(obj).annotations:
+        found = queries.list_entry_metadata(
+            organization_id=obj.organization_id, entry_id=obj.id, limit=VERSIONS_SHOWN + 1
+        )
+    names, zone = people([one.actor for one in found]), zone_of(obj)
+    return Table(
+        "Metadata",
+        (">Version", "Given", "By", "Keys and values"),
+        [
+            [
+                cells.number(one.number),
+                cells.instant(one.recorded_at, zone=zone),
+                cells.text(names.get(one.actor) or _kind_of(one.actor)),
+                _pairs(one.metadata),
+            ]
+            for one in found[:VERSIONS_SHOWN]
+            if one.number or one.metadata
+        ],
+        empty="Nothing was said of it.",
+        note="The highest version counts; 0 is what the entry was posted with, and stays."
+        + (" Older ones are not shown." if len(found) > VERSIONS_SHOWN else ""),
+    )
+
+
+def _pairs(metadata: Mapping[str, object]) -> SafeString:
+    """Draw what a client wrote, account numbers in it masked, or that it took all away."""
+    if not metadata:
+        return cells.text("taken away")
+    return format_html_join(
+        ", ",
+        "{} {}",
+        [(cells.code(key), cells.free_text(str(value))) for key, value in sorted(metadata.items())],
+    )
+
+
+def _kind_of(actor: str) -> str:
+    return actor.split(":", maxsplit=1)[0].replace("_", " ")
 
 
 def _row(view: EntryView, organization: Organization) -> JournalEntry:

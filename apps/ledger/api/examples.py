@@ -231,7 +231,11 @@ POST_ENTRY: Final = Example(
         "description": "A lamp, less our fee",
         "metadata": {"shelf": "12"},
     },
-    response={**_entry, "dry_run": False},
+    response={
+        **_entry,
+        "balances": [_after(_ANN, 3, 60_00), _after(_BOB, 2, 39_00), _after(_FEES, 1, 1_00)],
+        "dry_run": False,
+    },
 )
 LIST_ENTRIES: Final = Example(response=_page(_entry))
 READ_ENTRY: Final = Example(response=_entry)
@@ -261,6 +265,7 @@ CAN_REVERSE: Final = Example(
         "reversible": False,
         "code": "already_reversed",
         "detail": "This journal entry was reversed.",
+        "details": {"reversal": _REVERSAL},
     }
 )
 REVERSE_ENTRIES: Final = Example(

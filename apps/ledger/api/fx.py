@@ -31,6 +31,9 @@ from apps.ledger.api._searching import (
     CREATED_TOLD,
     EFFECTIVE,
     EFFECTIVE_TOLD,
+    METADATA_TOLD,
+    metadata_names,
+    read_metadata,
     read_window,
 )
 from apps.ledger.api.asked import read_query
@@ -135,6 +138,7 @@ class FxTransferCollection(ApiView):
             query={
                 "reference": "Only the one with this reference.",
                 "currency": "Only those that sold or bought this currency.",
+                **METADATA_TOLD,
                 **EFFECTIVE_TOLD,
                 **CREATED_TOLD,
             },
@@ -163,17 +167,18 @@ class FxTransferCollection(ApiView):
         return Response(_posted(caller.organization_id, result), status=201)
 
     def get(self, request: Request) -> Response:
-        windows = (*EFFECTIVE, *CREATED)
-        asked = read_query(request, AskFxTransfers, more=[*PAGING_NAMES, *windows])
+        names = (*EFFECTIVE, *CREATED, *metadata_names(request))
+        asked = read_query(request, AskFxTransfers, more=[*PAGING_NAMES, *names])
         rows = queries.fx_transfers(
             organization_id=get_caller(request).organization_id,
             search=FxSearch(
                 **asked,
+                metadata=read_metadata(request),
                 effective=read_window(request, *EFFECTIVE),
                 created=read_window(request, *CREATED),
             ),
         )
-        return list_page(request, rows, FxTransfer, filters=(*AskFxTransfers().fields, *windows))
+        return list_page(request, rows, FxTransfer, filters=(*AskFxTransfers().fields, *names))
 
 
 class FxTransferResource(ApiView):

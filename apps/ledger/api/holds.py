@@ -1,5 +1,6 @@
 """Holds over the API: money reserved, captured in whole or part, given up."""
 
+from dataclasses import asdict, replace
 from typing import Any, ClassVar, Final
 from uuid import UUID
 
@@ -39,9 +40,9 @@ from apps.ledger.api._searching import (
 )
 from apps.ledger.api.asked import find_account, read_query
 from apps.ledger.api.serializers import DRY_RUN, EffectiveField, Hold, TransferBalance, ViewedPage
-from apps.ledger.operations import CaptureRequest, HoldRequest, HoldResult
+from apps.ledger.operations import CaptureRequest, HoldPreview, HoldRequest, HoldResult
 from apps.ledger.queries import HoldSearch, HoldView
-from apps.ledger.rules import BalanceAfter, HoldStatus
+from apps.ledger.rules import HoldStatus
 
 READ: Final = "ledger:read"
 WRITE: Final = "holds:write"
@@ -87,8 +88,13 @@ class ListedHold(Hold):
         list_serializer_class = ViewedPage
 
 
+class ActedHold(Hold):
+    id = IdField("ho", allow_null=True, help_text="null where a dry run would make it.")
+    created_at = InstantField(allow_null=True, help_text="null where a dry run would make it.")
+
+
 class HoldAct(Strict):
-    hold = Hold(allow_null=True, help_text="As it is now; null where a dry run made none.")
+    hold = ActedHold(help_text="As it is now; in a dry run as it would be.")
     journal_entry = IdField("je", allow_null=True, help_text="What a capture posted.")
     balances = TransferBalance(many=True, help_text="Right after; in a replay, now.")
     dry_run = serializers.BooleanField()
@@ -135,7 +141,7 @@ class HoldCollection(ApiView):
                 organization_id=caller.organization_id, hold=hold, now=now
             )
             stands = _view(caller.organization_id, found.hold_id) if found.hold_id else None
-            return Response(_preview(stands, found.balances))
+            return Response(_preview(stands or _would_be(hold, found), found))
 
         result = operations.place_hold(
             organization_id=caller.organization_id,
@@ -219,11 +225,11 @@ class HoldCapture(ApiView):
         dry_run = asked.pop("dry_run", False)
         capture = CaptureRequest(**asked)
         if dry_run:
-            balances = operations.preview_capture(
+            found = operations.preview_capture(
                 organization_id=caller.organization_id, hold_id=id_, capture=capture,
                 now=clock.now(),
             )  # fmt: skip
-            return Response(_preview(_view(caller.organization_id, id_), balances))
+            return Response(_preview(_left(caller.organization_id, id_, found), found))
 
         result = operations.capture_hold(
             organization_id=caller.organization_id,
@@ -255,10 +261,10 @@ class HoldVoid(ApiView):
         body = VoidHold(data=request.data)
         body.is_valid(raise_exception=True)
         if body.validated_data.get("dry_run", False):
-            balances = operations.preview_void(
+            found = operations.preview_void(
                 organization_id=caller.organization_id, hold_id=id_, now=clock.now()
             )
-            return Response(_preview(_view(caller.organization_id, id_), balances))
+            return Response(_preview(_left(caller.organization_id, id_, found), found))
 
         result = operations.void_hold(
             organization_id=caller.organization_id,
@@ -301,6 +307,35 @@ def _act(organization_id: UUID, result: HoldResult) -> dict[str, Any]:
     return dict(printed.data)
 
 
-def _preview(hold: HoldView | None, balances: tuple[BalanceAfter, ...]) -> dict[str, Any]:
-    printed = HoldAct({"hold": hold, "journal_entry": None, "balances": balances, "dry_run": True})
+def _left(organization_id: UUID, hold_id: UUID, found: HoldPreview) -> HoldView:
+    """Return a hold that stands as an act would leave it."""
+    return replace(
+        _view(organization_id, hold_id),
+        status=found.hold.status,
+        captured_minor=found.hold.captured_minor,
+        remaining_minor=_remaining(found),
+    )
+
+
+def _would_be(asked: HoldRequest, found: HoldPreview) -> dict[str, Any]:
+    """Return a hold that would be placed."""
+    return {
+        **asdict(asked),
+        "id": None,
+        "captured_minor": found.hold.captured_minor,
+        "remaining_minor": _remaining(found),
+        "status": found.hold.status,
+        "created_at": None,
+        "metadata": asked.metadata or {},
+    }
+
+
+def _remaining(found: HoldPreview) -> int:
+    return found.hold.remaining_minor if found.hold.status == HoldStatus.OPEN else 0
+
+
+def _preview(hold: HoldView | dict[str, Any], found: HoldPreview) -> dict[str, Any]:
+    printed = HoldAct(
+        {"hold": hold, "journal_entry": None, "balances": found.balances, "dry_run": True}
+    )
     return dict(printed.data)

@@ -27,8 +27,8 @@ from apps.core.ids import decode_id
 from apps.ledger import operations, queries
 from apps.ledger.api import examples
 from apps.ledger.api._searching import QUERY, answer_found, read_ask, read_search
-from apps.ledger.api.serializers import DRY_RUN, FORCE, FORCED, EffectiveField
-from apps.ledger.operations import EntryRequest
+from apps.ledger.api.serializers import DRY_RUN, FORCE, FORCED, EffectiveField, TransferBalance
+from apps.ledger.operations import EntryRequest, EntryResult
 from apps.ledger.rules import Leg
 
 READ: Final = "ledger:read"
@@ -110,6 +110,9 @@ class PostJournalEntry(StrictSerializer):
 class PostedJournalEntry(JournalEntry):
     id = IdField("je", allow_null=True, help_text="null in a dry run.")
     created_at = InstantField(source="recorded_at", allow_null=True, help_text="null in a dry run.")
+    balances = TransferBalance(
+        many=True, help_text="Of its accounts, in its order, right after it; in a replay, now."
+    )
     dry_run = serializers.BooleanField()
 
 
@@ -147,7 +150,7 @@ class JournalEntryCollection(ApiView):
         if dry_run:
             return Response(_dry(caller.organization_id, entry), status=200)
 
-        entry_id = operations.post_entry(
+        result = operations.post_entry(
             organization_id=caller.organization_id,
             entry=entry,
             idempotency_key=require_idempotency_key(request),
@@ -155,7 +158,7 @@ class JournalEntryCollection(ApiView):
             now=clock.now(),
         )
 
-        return Response(_posted(caller.organization_id, entry_id), status=201)
+        return Response(_posted(caller.organization_id, result), status=201)
 
     def get(self, request: Request) -> Response:
         search = read_search(request)
@@ -163,9 +166,15 @@ class JournalEntryCollection(ApiView):
         return answer_found(request, found, JournalEntry)
 
 
-def _posted(organization_id: UUID, entry_id: UUID, *, dry_run: bool = False) -> dict[str, object]:
-    entry = queries.get_entry(organization_id=organization_id, entry_id=entry_id)
-    return {**JournalEntry(entry).data, "dry_run": dry_run}
+def _posted(
+    organization_id: UUID, result: EntryResult, *, dry_run: bool = False
+) -> dict[str, object]:
+    entry = queries.get_entry(organization_id=organization_id, entry_id=result.entry_id)
+    return {
+        **JournalEntry(entry).data,
+        "balances": TransferBalance(result.balances, many=True).data,
+        "dry_run": dry_run,
+    }
 
 
 def _dry(organization_id: UUID, asked: EntryRequest) -> dict[str, object]:
@@ -173,12 +182,11 @@ def _dry(organization_id: UUID, asked: EntryRequest) -> dict[str, object]:
     outcome = operations.preview_entry(
         organization_id=organization_id, entry=asked, now=clock.now()
     )
+    touched = [leg.account_id for leg in asked.legs]
     if not outcome.lines and outcome.entry_id is not None:
-        return _posted(organization_id, outcome.entry_id, dry_run=True)
-    accounts = queries.list_balances(
-        organization_id=organization_id, ids=[leg.account_id for leg in asked.legs]
-    )
-    codes = {account.account_id: account.code for account in accounts}
+        now = queries.balances_now(organization_id=organization_id, account_ids=touched)
+        return _posted(organization_id, EntryResult(outcome.entry_id, now), dry_run=True)
+    codes = queries.codes_of(organization_id=organization_id, account_ids=touched)
     shown: dict[str, object] = PostedJournalEntry(
         {
             "id": None,
@@ -201,6 +209,7 @@ def _dry(organization_id: UUID, asked: EntryRequest) -> dict[str, object]:
                 }
                 for line in outcome.lines
             ],
+            "balances": outcome.balances,
             "dry_run": True,
         }
     ).data

@@ -57,6 +57,7 @@ class Reversibility(Strict):
     reversible = serializers.BooleanField()
     code = serializers.CharField(allow_null=True, help_text="Why not: the refusal it would meet.")
     detail = serializers.CharField(allow_null=True)
+    details = serializers.DictField(allow_null=True, help_text="Ids and numbers that help.")
 
 
 class EntryReversal(ApiView):
@@ -99,6 +100,7 @@ class EntryReversal(ApiView):
             "reversible": refusal is None,
             "code": refusal.code if refusal else None,
             "detail": refusal.message if refusal else None,
+            "details": refusal.details if refusal else None,
         }
         return Response(Reversibility(answer).data)
 

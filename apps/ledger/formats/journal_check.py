@@ -22,6 +22,7 @@ from apps.ledger.formats.journal import (
 )
 from apps.ledger.rules import (
     CREDIT_NORMAL,
+    FX_KIND,
     AccountStatus,
     AccountType,
     MonitorDirection,
@@ -63,6 +64,7 @@ class JournalCheck:
     lines: Counter[type[Line]] = field(default_factory=Counter)
     _stage: int = 0
     _references: set[tuple[type[Line], str]] = field(default_factory=set)
+    _changed: dict[int, dict[str, int]] = field(default_factory=dict)
     _last_month: date = date.min
     _accounts: dict[str, _Account] = field(default_factory=dict)
     _types: dict[str, str] = field(default_factory=dict)
@@ -157,6 +159,8 @@ class JournalCheck:
         if self.previous.hex() != line.hash:
             raise WrongLine("the hash is not that of this entry after the one before")
         self.entries = line.position
+        if line.kind == FX_KIND:
+            self._changed[line.position] = {p.account: p.amount for p in line.postings}
         if self.entries == self.standing:
             self.hash_at = self.previous
 
@@ -216,6 +220,14 @@ class JournalCheck:
             raise WrongLine(refusal.message) from None
         if quoted.bought_minor != line.bought:
             raise WrongLine(f"at this rate {quoted.bought_minor} are bought, not {line.bought}")
+        self._left(line.sold_entry, line.from_account, line.sold)
+        self._left(line.bought_entry, line.to_account, -line.bought)
+
+    def _left(self, position: int, code: str, amount: int) -> None:
+        """Check that an exchange's entry took so much from an account; less than 0 came to it."""
+        debit = amount if self._accounts[code].credit_normal else -amount
+        if self._changed.get(position, {}).get(code) != debit:
+            raise WrongLine(f"position {position} is no exchange that posts {debit} on {code}")
 
     def _hold(self, line: HoldLine) -> None:
         debited = self._named(line.debit_account, line.currency)

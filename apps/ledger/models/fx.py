@@ -2,6 +2,7 @@
 
 from typing import ClassVar
 
+from django.contrib.postgres.indexes import GinIndex
 from django.db import models
 from django.db.models import F, Q
 
@@ -45,6 +46,12 @@ class FxTransfer(OrganizationOwned):
             models.Index(name="fx_transfer_effective", fields=["organization", "effective_at"]),
             models.Index(name="fx_transfer_of_sold", fields=["organization", "sold_entry_id"]),
             models.Index(name="fx_transfer_of_bought", fields=["organization", "bought_entry_id"]),
+            GinIndex(
+                name="fx_transfer_metadata",
+                fields=["metadata"],
+                opclasses=["jsonb_path_ops"],
+                condition=~Q(metadata={}),
+            ),
         ]
         constraints: ClassVar = [
             OwnedKey(name="fx_transfer_key"),

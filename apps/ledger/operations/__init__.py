@@ -23,7 +23,12 @@ from apps.ledger.operations._engine import (
     expire_holds,
     post,
 )
-from apps.ledger.operations._entries import EntryRequest, post_entry, preview_entry
+from apps.ledger.operations._entries import (
+    EntryRequest,
+    EntryResult,
+    post_entry,
+    preview_entry,
+)
 from apps.ledger.operations._fx import (
     FxPreview,
     FxRequest,
@@ -34,6 +39,7 @@ from apps.ledger.operations._fx import (
 from apps.ledger.operations._grouping import Ticket
 from apps.ledger.operations._holds import (
     CaptureRequest,
+    HoldPreview,
     HoldRequest,
     HoldResult,
     capture_hold,
@@ -109,9 +115,11 @@ __all__ = [
     "BatchResult",
     "CaptureRequest",
     "EntryRequest",
+    "EntryResult",
     "FxPreview",
     "FxRequest",
     "FxResult",
+    "HoldPreview",
     "HoldRequest",
     "HoldResult",
     "MonitorTerms",

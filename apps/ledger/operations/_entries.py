@@ -9,10 +9,10 @@ from uuid import UUID
 from apps.core import idempotency, transactions
 from apps.core.actors import Actor
 from apps.core.ids import new_id
-from apps.ledger import rules
+from apps.ledger import queries, rules
 from apps.ledger.operations import _engine, _grouping
 from apps.ledger.operations._origin import Origin
-from apps.ledger.rules import Leg, Outcome, PostEntry
+from apps.ledger.rules import BalanceAfter, Leg, Outcome, PostEntry
 
 _KIND: Final = "entry"
 
@@ -29,6 +29,14 @@ class EntryRequest:
     force: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class EntryResult:
+    """The entry that stands, and its accounts' balances right after it; in a replay, now."""
+
+    entry_id: UUID
+    balances: tuple[BalanceAfter, ...]
+
+
 @transactions.outermost
 def post_entry(
     *,
@@ -37,9 +45,9 @@ def post_entry(
     idempotency_key: str,
     actor: Actor,
     now: datetime,
-) -> UUID:
+) -> EntryResult:
     """
-    Post one of a client's entries, over as many accounts as it has legs; return its id.
+    Post one of a client's entries, over as many accounts as it has legs.
 
     With `force` a back-dated one may break a balance of the past, never one from now on; that is
     audited. Replaying the key, or asking again under the same reference, answers the entry that
@@ -60,7 +68,7 @@ def post_entry(
         organization_id, idempotency_key, "post_entry", *_parts(entry), prefix="je"
     )
     if claim.replayed:
-        return claim.resource_id
+        return _replayed(organization_id, claim.resource_id, entry)
     [outcome] = _engine.run(
         organization_id=organization_id,
         commands=[_command(claim.resource_id, entry)],
@@ -74,7 +82,15 @@ def post_entry(
     if entry_id != claim.resource_id:
         # Its reference stood for an entry already: from now on the key stands for that one too.
         idempotency.answer_with(organization_id, idempotency_key, entry_id)
-    return entry_id
+        return _replayed(organization_id, entry_id, entry)
+    return EntryResult(entry_id, outcome.balances)
+
+
+def _replayed(organization_id: UUID, entry_id: UUID, entry: EntryRequest) -> EntryResult:
+    touched = [leg.account_id for leg in entry.legs]
+    return EntryResult(
+        entry_id, queries.balances_now(organization_id=organization_id, account_ids=touched)
+    )
 
 
 def preview_entry(*, organization_id: UUID, entry: EntryRequest, now: datetime) -> Outcome:

@@ -5,7 +5,6 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
-from typing import Final
 from uuid import UUID
 
 from apps.core import idempotency, outbox, transactions
@@ -17,6 +16,7 @@ from apps.ledger.models import FxTransfer
 from apps.ledger.operations import _engine
 from apps.ledger.operations._accounts import AccountSpec, open_accounts, standing_accounts
 from apps.ledger.rules import (
+    FX_KIND,
     RESERVED_REFERENCES,
     AccountType,
     BalanceAfter,
@@ -26,8 +26,6 @@ from apps.ledger.rules import (
     PostEntry,
     Quote,
 )
-
-_KIND: Final = "fx"
 
 # Two transactions may exchange under one new reference at once; the later one runs again and finds
 # what the first one posted.
@@ -298,7 +296,7 @@ def _commands(
         id=new_id(),
         legs=sold_legs,
         currency=fx.sold_currency,
-        kind=_KIND,
+        kind=FX_KIND,
         description=fx.description,
         effective_at=fx.effective_at,
         metadata={"fx_transfer": encode_id("fx", fx_id)},

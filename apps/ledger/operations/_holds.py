@@ -57,9 +57,10 @@ class HoldResult:
 
 @dataclass(frozen=True, slots=True)
 class HoldPreview:
-    """The hold that stands already for what was asked, if one does, and the balances after."""
+    """The hold as an act would leave it, and the balances; an id where there is one by now."""
 
     hold_id: UUID | None
+    hold: HoldState
     balances: tuple[BalanceAfter, ...]
 
 
@@ -154,38 +155,44 @@ def void_hold(
 
 def preview_hold(*, organization_id: UUID, hold: HoldRequest, now: datetime) -> HoldPreview:
     """
-    Return the balances that placing the hold would leave, and write nothing.
+    Return the hold and the balances that placing it would leave, and write nothing.
 
     Where its reference stands for an open hold, that is the one that would be answered.
 
     :raises Refusal: as `place_hold` does
     """
     outcome = _preview(organization_id, _placed(new_id(), hold), now=now)
-    if outcome.status == "replayed" and outcome.hold is not None:
-        return HoldPreview(outcome.hold.id, _balances_of(organization_id, outcome.hold))
-    return HoldPreview(None, outcome.balances)
+    left = _hold_of(outcome)
+    if outcome.status == "replayed":
+        return HoldPreview(left.id, left, _balances_of(organization_id, left))
+    return HoldPreview(None, left, outcome.balances)
 
 
 def preview_capture(
     *, organization_id: UUID, hold_id: UUID, capture: CaptureRequest, now: datetime
-) -> tuple[BalanceAfter, ...]:
+) -> HoldPreview:
     """
-    Return the balances that capturing the hold would leave, and write nothing.
+    Return the hold and the balances that capturing it would leave, and write nothing.
 
     :raises Refusal: as `capture_hold` does
     """
-    return _preview(organization_id, _captured(new_id(), hold_id, capture), now=now).balances
+    outcome = _preview(organization_id, _captured(new_id(), hold_id, capture), now=now)
+    return HoldPreview(hold_id, _hold_of(outcome), outcome.balances)
 
 
-def preview_void(
-    *, organization_id: UUID, hold_id: UUID, now: datetime
-) -> tuple[BalanceAfter, ...]:
+def preview_void(*, organization_id: UUID, hold_id: UUID, now: datetime) -> HoldPreview:
     """
-    Return the balances that giving up the hold would leave, and write nothing.
+    Return the hold and the balances that giving it up would leave, and write nothing.
 
     :raises Refusal: as `void_hold` does
     """
-    return _preview(organization_id, VoidHold(hold_id=hold_id), now=now).balances
+    outcome = _preview(organization_id, VoidHold(hold_id=hold_id), now=now)
+    return HoldPreview(hold_id, _hold_of(outcome), outcome.balances)
+
+
+def _hold_of(outcome: Outcome) -> HoldState:
+    assert outcome.hold is not None  # noqa: S101  (what was not refused has its hold)
+    return outcome.hold
 
 
 def _replayed(organization_id: UUID, hold_id: UUID, entry_id: UUID | None = None) -> HoldResult:

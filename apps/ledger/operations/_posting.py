@@ -1,7 +1,8 @@
 """A client's own transfers: one, many in one request, and what they would do."""
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Literal
@@ -156,9 +157,10 @@ def preview_batch(
 
     :raises Refusal: in `atomic` mode, the first refused transfer's own
     """
-    outcomes = preview_transfers(
-        organization_id=organization_id, transfers=transfers, mode=mode, now=now
-    )
+    with _of_a_batch():
+        outcomes = preview_transfers(
+            organization_id=organization_id, transfers=transfers, mode=mode, now=now
+        )
     # What would be made by one of them, another one's reference may stand for.
     unmade = {o.entry_id for o in outcomes if o.status == "posted"}
     entry_ids = [None if o.entry_id in unmade else o.entry_id for o in outcomes]
@@ -191,14 +193,15 @@ def post_transfers(
         return _stored(organization_id, claim.resource_id)
     ids = new_ids(len(transfers))
     commands = [_command(id_, request) for id_, request in zip(ids, transfers, strict=True)]
-    outcomes = _engine.run(
-        organization_id=organization_id,
-        commands=commands,
-        origins=[Origin.of(actor)],
-        now=now,
-        atomic=mode == "atomic",
-        reach_internal=False,
-    )
+    with _of_a_batch():
+        outcomes = _engine.run(
+            organization_id=organization_id,
+            commands=commands,
+            origins=[Origin.of(actor)],
+            now=now,
+            atomic=mode == "atomic",
+            reach_internal=False,
+        )
     _grouping.record_forced(organization_id, [(outcome, actor, None) for outcome in outcomes])
     result = _batch_result(
         organization_id, claim.resource_id, [o.entry_id for o in outcomes], outcomes
@@ -231,6 +234,16 @@ def _keep(organization_id: UUID, result: BatchResult, *, mode: str, now: datetim
             "now": now,
         },
     )
+
+
+@contextmanager
+def _of_a_batch() -> Iterator[None]:
+    """Give the place of what is refused in a batch of one too, as in any other."""
+    try:
+        yield
+    except Refusal as refusal:
+        refusal.details.setdefault("index", 0)
+        raise
 
 
 def _batch_result(

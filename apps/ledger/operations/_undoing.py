@@ -117,7 +117,10 @@ def refuse_undone(entry: EntryView) -> None:
     if entry.reversed_by is not None:
         raise _already(entry.reversed_by)
     if entry.reverses is not None:
-        raise errors.NotReversible("A reversal is not reversed: post the entry again.")
+        raise errors.NotReversible(
+            "A reversal is not reversed: post the entry again.",
+            reverses=encode_id("je", entry.reverses),
+        )
 
 
 def opposite(entry: EntryView, id_: UUID, *, at: ReversalTime, reference: str | None) -> PostEntry:

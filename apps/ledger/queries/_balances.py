@@ -30,7 +30,8 @@ _TRIAL_BALANCE: Final = """
     SELECT a.code, a.type, a.currency, b.posted_debits, b.posted_credits
       FROM ledger_account a
       JOIN ledger_balance b ON b.organization_id = a.organization_id AND b.id = a.id
-     WHERE a.organization_id = %s AND starts_with(a.code, %s)
+     WHERE a.organization_id = %(org)s
+       AND (%(branch)s = '' OR a.code = %(branch)s OR starts_with(a.code, %(branch)s || ':'))
        AND (b.posted_debits <> 0 OR b.posted_credits <> 0)
      ORDER BY a.currency, a.code
 """
@@ -221,13 +222,13 @@ def trial_balance(*, organization_id: UUID, code_prefix: str = "") -> list[Trial
     """
     Return a line per account that ever moved; per currency debits equal credits.
 
-    Of a branch of the tree only its own accounts: that alone need not come to zero.
+    Of a branch of the tree (`in_branch`) only its own accounts: that need not come to zero.
 
     By the counters as they stand, whatever the entries' business times: as of an instant or of a
     month it is `movements_between`.
     """
     with connection.cursor() as cursor:
-        cursor.execute(_TRIAL_BALANCE, [organization_id, code_prefix])
+        cursor.execute(_TRIAL_BALANCE, {"org": organization_id, "branch": code_prefix.rstrip(":")})
         return [
             TrialBalanceLine(code, type_, currency, max(dr - cr, 0), max(cr - dr, 0))
             for code, type_, currency, dr, cr in cursor.fetchall()

@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from django.db.models import Q, QuerySet
@@ -13,6 +13,8 @@ from apps.ledger.models import JournalEntry, Posting
 from apps.ledger.queries import _bounds as bounds
 from apps.ledger.queries._matching import matching_entries, matching_postings, named_entries
 from apps.ledger.queries._search import Ask, Place, Scanned, Search
+
+_TICK: Final = timedelta(microseconds=1)
 
 
 def scan_entries(search: Search, ask: Ask, *, inclusive: bool = False) -> Scanned:
@@ -162,7 +164,7 @@ def _steps(
     # Beyond the present lie few rows: one span takes them all.
     present = search.now if end is None else min(search.now, end)
     if ask.place is not None and ask.newer:
-        at = max(first, ask.place.instant)
+        at = max(window.starts_at or ask.place.instant, ask.place.instant)
         while at < present:
             high = at + min(pace.length, present - at)
             yield at, high
@@ -173,10 +175,15 @@ def _steps(
     at = present
     if ask.place is not None:
         # With the rows at the very instant where the page before ended: its place tells them apart.
-        at = ask.place.instant + timedelta(microseconds=1)
+        at = ask.place.instant + _TICK
     elif present != end:
         yield at, end
-    while at > first:
+    is_open = window.starts_at is None
+    # A page that begins at the last step's own edge goes on below it.
+    while at > (first + _TICK if is_open else first):
         low = at - min(pace.length, at - first)
         yield low, at
         at = low
+    if is_open:
+        # An imported journal may be of any year, and has few entries of such.
+        yield None, at

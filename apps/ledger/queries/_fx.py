@@ -1,6 +1,6 @@
 """Money that was changed from one currency to another."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from uuid import UUID
 
@@ -57,10 +57,11 @@ def find_fx_transfer(*, organization_id: UUID, reference: str) -> FxTransfer | N
 
 @dataclass(frozen=True, slots=True)
 class FxSearch:
-    """What FX transfers are looked for; a currency is the sold or the bought one."""
+    """What FX transfers are looked for; a currency is either one, metadata is by containment."""
 
     reference: str | None = None
     currency: str | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
     effective: Window = field(default_factory=Window)
     created: Window = field(default_factory=Window)
 
@@ -76,4 +77,7 @@ def fx_transfers(*, organization_id: UUID, search: FxSearch) -> QuerySet[FxTrans
         rows = rows.filter(reference=search.reference)
     if search.currency is not None:
         rows = rows.filter(Q(sold_currency=search.currency) | Q(bought_currency=search.currency))
+    if search.metadata:
+        # The index is of those that have some: a row without is not to be found by it.
+        rows = rows.filter(metadata__contains=dict(search.metadata)).exclude(metadata={})
     return rows

@@ -23,7 +23,11 @@ class PostingView:
 
 @dataclass(frozen=True, slots=True)
 class EntryView:
-    """A journal entry with its postings in their order, and its metadata as it is now."""
+    """
+    A journal entry with its postings in their order, and its metadata as it is now.
+
+    `annotations` is how often that was given anew; 0 says that it is what was posted.
+    """
 
     id: UUID
     kind: str
@@ -35,6 +39,7 @@ class EntryView:
     reversed_by: UUID | None
     actor: str
     metadata: Mapping[str, object]
+    annotations: int
     postings: tuple[PostingView, ...]
 
 
@@ -95,17 +100,20 @@ def view_entries(*, organization_id: UUID, entries: Iterable[JournalEntry]) -> l
     )
     codes = dict(named.values_list("id", "code"))
     reversed_by = reversals_of(organization_id=organization_id, entry_ids=ids)
-    later = dict(
+    newest = (
         EntryMetadata.objects.filter(organization_id=organization_id, entry_id__in=ids)
         .order_by("entry_id", "-number")
         .distinct("entry_id")
-        .values_list("entry_id", "metadata")
+        .values_list("entry_id", "number", "metadata")
     )
+    later = {entry_id: (number, metadata) for entry_id, number, metadata in newest}
     by_entry: dict[UUID, list[PostingView]] = {id_: [] for id_ in ids}
     for posting in postings:
         by_entry[posting.entry_id].append(_posting_view(posting, codes[posting.account_id]))
     return [
-        _entry_view(row, by_entry[row.id], reversed_by.get(row.id), later.get(row.id, row.metadata))
+        _entry_view(
+            row, by_entry[row.id], reversed_by.get(row.id), later.get(row.id, (0, row.metadata))
+        )
         for row in rows
     ]
 
@@ -133,8 +141,9 @@ def _entry_view(
     row: JournalEntry,
     postings: Sequence[PostingView],
     reversed_by: UUID | None,
-    metadata: Mapping[str, object],
+    said: tuple[int, Mapping[str, object]],
 ) -> EntryView:
+    annotations, metadata = said
     return EntryView(
         id=row.id,
         kind=row.kind,
@@ -146,6 +155,7 @@ def _entry_view(
         reversed_by=reversed_by,
         actor=row.actor,
         metadata=metadata,
+        annotations=annotations,
         postings=tuple(postings),
     )
 

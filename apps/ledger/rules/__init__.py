@@ -13,6 +13,7 @@ from apps.ledger.rules.engine import (
     forget_unmade,
 )
 from apps.ledger.rules.fx import (
+    FX_KIND,
     QUOTE_SECONDS_MAX,
     RATE_DECIMALS_MAX,
     RATE_DIGITS_MAX,
@@ -66,6 +67,7 @@ __all__ = [
     "CLOCK_SKEW",
     "COUNTER_MAX",
     "CREDIT_NORMAL",
+    "FX_KIND",
     "QUOTE_SECONDS_MAX",
     "RATE_DECIMALS_MAX",
     "RATE_DIGITS_MAX",

@@ -4,6 +4,7 @@ from bisect import bisect_left
 from datetime import datetime
 from uuid import UUID
 
+from apps.core.errors import Refusal
 from apps.core.ids import encode_id
 from apps.ledger import errors
 from apps.ledger.rules.values import (
@@ -49,7 +50,16 @@ def account(state: State, account_id: UUID, currency: str) -> BalanceState:
     if balance.status == AccountStatus.FROZEN:
         raise errors.LedgerAccountFrozen("The ledger account is frozen.", ledger_account=shown)
     raise errors.CurrencyMismatch(
-        f"The ledger account is in {balance.currency}, not {currency}.", ledger_account=shown
+        f"The ledger account is in {balance.currency}, not {currency}.",
+        ledger_account=shown,
+        currency=balance.currency,
+    )
+
+
+def same_account(account_id: UUID) -> Refusal:
+    """Return the refusal of an entry that names an account twice."""
+    return errors.SameLedgerAccount(
+        "An entry names each ledger account once.", ledger_account=encode_id("la", account_id)
     )
 
 

@@ -8,6 +8,8 @@ from typing import Final
 from apps.core.money import exponent
 from apps.ledger import errors
 
+# The kind of an exchange's two entries.
+FX_KIND: Final = "fx"
 RATE_DIGITS_MAX: Final = 16
 RATE_DECIMALS_MAX: Final = 12
 QUOTE_SECONDS_MAX: Final = 300

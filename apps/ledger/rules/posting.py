@@ -37,7 +37,7 @@ def transfer(draft: Draft, command: Transfer) -> Outcome:
     debit = checks.account(draft.state, command.debit_account_id, currency)
     credit = checks.account(draft.state, command.credit_account_id, currency)
     if debit is credit:
-        raise errors.SameLedgerAccount("An entry names each ledger account once.")
+        raise checks.same_account(debit.id)
     at = effective_at(draft, command.effective_at, debit, credit)
     if command.up_to:
         amount = _affordable(draft, command, at, debit, credit)
@@ -138,7 +138,7 @@ def accounts(state: State, legs: Legs) -> dict[UUID, BalanceState]:
     for account_id, _, currency in legs:
         balance = checks.account(state, account_id, currency)
         if account_id in found:
-            raise errors.SameLedgerAccount("An entry names each ledger account once.")
+            raise checks.same_account(account_id)
         found[account_id] = balance
     return found
 

@@ -18,6 +18,7 @@ from apps.ledger.management.organizations import read_organization
 # What import_journal reads.
 COMPLETE: Final = "jsonl"
 TRIES: Final = 20
+PROGRESS: Final = 100_000
 _EVER: Final = datetime.max.replace(tzinfo=UTC)
 
 
@@ -55,31 +56,34 @@ class Command(BaseCommand):
 
     def _write(self, organization_id: UUID, format_: str, file: TextIO) -> int:
         if format_ == COMPLETE:
-            return _write_complete(organization_id, file)
+            return self._write_complete(organization_id, file)
         with transactions.snapshot():
             accounts = queries.export_accounts(organization_id=organization_id)
             entries = queries.stream_entries(organization_id=organization_id)
-            return _write_lines(WRITERS[format_](accounts, entries), file)
+            return self._write_lines(WRITERS[format_](accounts, entries), file)
 
+    def _write_complete(self, organization_id: UUID, file: TextIO) -> int:
+        # It is written in the order of the chain, so what waits is sealed first; and what is posted
+        # between that and the snapshot would be in its balances and holds and in no line of an
+        # entry.
+        for _ in range(TRIES):
+            outbox.relay_organization(organization_id=organization_id)
+            while operations.seal_entries(organization_id=organization_id, now=clock.now()):
+                pass
+            with transactions.snapshot():
+                if not queries.count_unsealed(organization_id=organization_id, until=_EVER):
+                    lines = queries.stream_journal(organization_id=organization_id)
+                    return self._write_lines(journal.write(lines), file)
+        msg = "Entries are posted faster than they are sealed; export while nothing is posted."
+        raise CommandError(msg)
 
-def _write_complete(organization_id: UUID, file: TextIO) -> int:
-    # It is written in the order of the chain, so what waits is sealed first; and what is posted
-    # between that and the snapshot would be in its balances and holds and in no line of an entry.
-    for _ in range(TRIES):
-        outbox.relay_organization(organization_id=organization_id)
-        while operations.seal_entries(organization_id=organization_id, now=clock.now()):
-            pass
-        with transactions.snapshot():
-            if not queries.count_unsealed(organization_id=organization_id, until=_EVER):
-                lines = queries.stream_journal(organization_id=organization_id)
-                return _write_lines(journal.write(lines), file)
-    msg = "Entries are posted faster than they are sealed; export while nothing is posted."
-    raise CommandError(msg)
-
-
-def _write_lines(lines: Iterable[str], file: TextIO) -> int:
-    count = 0
-    for line in lines:
-        file.write(line)
-        count += line.count("\n")
-    return count
+    def _write_lines(self, lines: Iterable[str], file: TextIO) -> int:
+        count = 0
+        for written, line in enumerate(lines, 1):
+            file.write(line)
+            count += line.count("\n")
+            if written % PROGRESS == 0:
+                # Beside the journal, which may go to standard output.
+                self.stderr.write(f"{count:,} lines so far")
+                self.stderr.flush()
+        return count

@@ -28,7 +28,8 @@ _UNLIMITED: Final = """
 
 class Command(BaseCommand):
     help = (
-        "Recompute balances, versions, holds, sums, months and audit chains from the entries; "
+        "Recompute balances, versions, holds, sums, months, stored trial balances and audit chains "
+        "from the entries; "
         "exit 1 on a fault. It reads one snapshot, waits for nobody, and nobody waits for it."
     )
 

@@ -8,49 +8,16 @@ by the accounts', of which one is never split, however many postings it has.
 
 from typing import Final
 
-from apps.core.invariants import Invariant, Walk
+from apps.core.invariants import Invariant
+from apps.ledger.invariants import _beside
+from apps.ledger.invariants._recounts import RECOUNTS
+from apps.ledger.invariants._walks import by_accounts, by_entries
 
-# The first organisation of entries or postings after one, without reading those of any.
-_NEXT_OWNER: Final = """
-    SELECT organization_id
-      FROM ((SELECT organization_id FROM ledger_journal_entry
-              WHERE organization_id > %(after)s ORDER BY organization_id LIMIT 1)
-            UNION ALL
-            (SELECT organization_id FROM ledger_posting
-              WHERE organization_id > %(after)s ORDER BY organization_id LIMIT 1)
-            UNION ALL
-            (SELECT organization_id FROM ledger_balance
-              WHERE organization_id > %(after)s ORDER BY organization_id LIMIT 1)) AS owners
-     ORDER BY organization_id LIMIT 1
-"""
-# So many entries as make about as many postings.
-_ENTRIES: Final = """
-    SELECT id FROM (SELECT id FROM ledger_journal_entry
-                     WHERE organization_id = %(org)s AND id > %(after)s
-                     ORDER BY id LIMIT GREATEST(%(limit)s / 2, 1)) AS portion
-     ORDER BY id DESC LIMIT 1
-"""
-# Accounts, until they have so many postings together; at least one.
-_ACCOUNTS: Final = """
-    SELECT id FROM (SELECT id, SUM(version) OVER (ORDER BY id) - version AS before
-                      FROM (SELECT id, version FROM ledger_balance
-                             WHERE organization_id = %(org)s AND id > %(after)s
-                             ORDER BY id LIMIT %(limit)s) AS next) AS portion
-     WHERE before < %(limit)s ORDER BY id DESC LIMIT 1
-"""
-
-
-def _by_entries(sql: str) -> Walk:
-    return Walk(sql, _ENTRIES, _NEXT_OWNER)
-
-
-def _by_accounts(sql: str) -> Walk:
-    return Walk(sql, _ACCOUNTS, _NEXT_OWNER)
-
+__all__ = ["INVARIANTS", "RECOUNTS"]
 
 INVARIANTS: Final[dict[str, Invariant]] = {
     # Entries and their postings in one pass. Those of several currencies are looked at once more.
-    "ledger_entry_is_whole": _by_entries("""
+    "ledger_entry_is_whole": by_entries("""
         SELECT COALESCE(e.organization_id, p.organization_id) AS organization_id,
                kassa_public_id('je', COALESCE(e.id, p.entry_id)) AS entry,
                CASE WHEN e.id IS NULL THEN 'postings without their entry'
@@ -85,7 +52,7 @@ INVARIANTS: Final[dict[str, Invariant]] = {
     # Postings of each account in their order, one pass: a version follows the one before, and the
     # balance after it, on the normal side, is the one before and this amount. What that comes to is
     # the balance row.
-    "ledger_balance_follows_its_postings": _by_accounts("""
+    "ledger_balance_follows_its_postings": by_accounts("""
         SELECT COALESCE(b.organization_id, p.organization_id) AS organization_id,
                kassa_public_id('la', COALESCE(b.id, p.account_id)) AS account,
                kassa_public_id('je', (SELECT c.entry_id FROM ledger_posting c
@@ -185,19 +152,6 @@ INVARIANTS: Final[dict[str, Invariant]] = {
          WHERE (v.kind = 'captured' AND v.amount_minor <> COALESCE(p.amount_minor, 0))
             OR (v.kind <> 'captured' AND v.entry_id IS NOT NULL)
          ORDER BY v.id
-    """,
-    # Half an exchange undone is money made of nothing: the client has both currencies, or neither.
-    "ledger_exchange_is_undone_as_a_whole": """
-        SELECT f.organization_id, kassa_public_id('fx', f.id) AS fx_transfer,
-               kassa_public_id('je', sold.id) AS undoes_sold,
-               kassa_public_id('je', bought.id) AS undoes_bought
-          FROM ledger_fx_transfer f
-          LEFT JOIN ledger_journal_entry sold
-            ON sold.organization_id = f.organization_id AND sold.reverses_id = f.sold_entry_id
-          LEFT JOIN ledger_journal_entry bought
-            ON bought.organization_id = f.organization_id AND bought.reverses_id = f.bought_entry_id
-         WHERE (sold.id IS NULL) <> (bought.id IS NULL)
-         ORDER BY f.id
     """,
     "ledger_account_has_its_balance": """
         SELECT COALESCE(a.organization_id, b.organization_id) AS organization_id,
@@ -306,44 +260,5 @@ INVARIANTS: Final[dict[str, Invariant]] = {
             OR MIN(postings) <> MAX(last) OR MAX(postings) <> MAX(last)
          ORDER BY account_id
     """,
-}
-
-RECOUNTS: Final[dict[str, Invariant]] = {
-    "ledger_month_is_what_was_sealed": _by_accounts("""
-        SELECT COALESCE(t.organization_id, s.organization_id) AS organization_id,
-               kassa_public_id('la', COALESCE(t.account_id, s.account_id)) AS account,
-               COALESCE(t.clock, s.clock) AS clock, COALESCE(t.month, s.month) AS month,
-               t.debits_minor, s.debits, t.credits_minor, s.credits, t.postings, s.count
-          FROM (SELECT * FROM ledger_monthly_total
-                 WHERE organization_id = %(org)s
-                   AND account_id > %(after)s AND account_id <= %(upto)s) t
-          FULL JOIN (
-                SELECT counted.organization_id, counted.account_id, time.clock, time.month,
-                       SUM(debits) AS debits, SUM(credits) AS credits, SUM(count) AS count,
-                       MIN(first) AS first, MAX(last) AS last
-                  FROM (SELECT p.organization_id, p.account_id,
-                               date_trunc('month', p.effective_at, 'UTC')::date AS effective,
-                               date_trunc('month', p.recorded_at, 'UTC')::date AS recorded,
-                               COALESCE(SUM(p.amount_minor) FILTER (WHERE p.amount_minor > 0), 0)
-                                   AS debits,
-                               COALESCE(-SUM(p.amount_minor) FILTER (WHERE p.amount_minor < 0), 0)
-                                   AS credits,
-                               COUNT(*) AS count, MIN(p.account_version) AS first,
-                               MAX(p.account_version) AS last
-                          FROM ledger_posting p
-                          JOIN ledger_chain_link l
-                            ON l.organization_id = p.organization_id AND l.entry_id = p.entry_id
-                         WHERE p.organization_id = %(org)s
-                           AND p.account_id > %(after)s AND p.account_id <= %(upto)s
-                         GROUP BY 1, 2, 3, 4) AS counted
-                 CROSS JOIN LATERAL (VALUES ('effective', effective), ('recorded', recorded))
-                       AS time(clock, month)
-                 GROUP BY 1, 2, 3, 4) s
-            ON s.organization_id = t.organization_id AND s.account_id = t.account_id
-           AND s.clock = t.clock AND s.month = t.month
-         WHERE t.account_id IS NULL OR s.account_id IS NULL
-            OR t.debits_minor <> s.debits OR t.credits_minor <> s.credits
-            OR t.postings <> s.count OR t.first_version <> s.first OR t.last_version <> s.last
-         ORDER BY COALESCE(t.account_id, s.account_id), month, clock
-    """),
+    **_beside.INVARIANTS,
 }

@@ -1,0 +1,81 @@
+"""What stands beside the entries and says something of them: exchanges, monitors, metadata."""
+
+from typing import Final
+
+from apps.core.invariants import Invariant, by_organization
+from apps.ledger.invariants._walks import by_entries
+
+INVARIANTS: Final[dict[str, Invariant]] = {
+    # Half an exchange undone is money made of nothing: the client has both currencies, or neither.
+    "ledger_exchange_is_undone_as_a_whole": """
+        SELECT f.organization_id, kassa_public_id('fx', f.id) AS fx_transfer,
+               kassa_public_id('je', sold.id) AS undoes_sold,
+               kassa_public_id('je', bought.id) AS undoes_bought
+          FROM ledger_fx_transfer f
+          LEFT JOIN ledger_journal_entry sold
+            ON sold.organization_id = f.organization_id AND sold.reverses_id = f.sold_entry_id
+          LEFT JOIN ledger_journal_entry bought
+            ON bought.organization_id = f.organization_id AND bought.reverses_id = f.bought_entry_id
+         WHERE (sold.id IS NULL) <> (bought.id IS NULL)
+         ORDER BY f.id
+    """,
+    # It tells what its two entries did: what was sold left the one account of the client's, and
+    # what was bought came to the other.
+    "ledger_exchange_is_what_was_posted": by_organization(
+        "ledger_fx_transfer",
+        """
+        SELECT f.organization_id, kassa_public_id('fx', f.id) AS fx_transfer,
+               f.sold_minor, f.sold_currency, sold.amount_minor AS sold_posted,
+               f.bought_minor, f.bought_currency, bought.amount_minor AS bought_posted
+          FROM {rows} f
+          LEFT JOIN ledger_balance source
+            ON source.organization_id = f.organization_id AND source.id = f.from_account_id
+          LEFT JOIN ledger_balance target
+            ON target.organization_id = f.organization_id AND target.id = f.to_account_id
+          LEFT JOIN ledger_posting sold
+            ON sold.organization_id = f.organization_id AND sold.entry_id = f.sold_entry_id
+           AND sold.account_id = source.id AND sold.currency = f.sold_currency
+          LEFT JOIN ledger_posting bought
+            ON bought.organization_id = f.organization_id AND bought.entry_id = f.bought_entry_id
+           AND bought.account_id = target.id AND bought.currency = f.bought_currency
+         WHERE sold.amount_minor IS DISTINCT FROM
+               CASE WHEN source.credit_normal THEN f.sold_minor ELSE -f.sold_minor END
+            OR bought.amount_minor IS DISTINCT FROM
+               CASE WHEN target.credit_normal THEN -f.bought_minor ELSE f.bought_minor END
+         ORDER BY f.id
+        """,
+    ),
+    # A posting moves both under one lock. One that stood on the wrong side would be told late, or
+    # twice, and one whose account is not marked never.
+    "ledger_monitor_stands_where_its_balance_does": by_organization(
+        "ledger_balance_monitor",
+        """
+        SELECT m.organization_id, kassa_public_id('bm', m.id) AS monitor, m.direction,
+               m.threshold_minor, seen.balance, m.is_beyond, b.monitored
+          FROM {rows} m
+          JOIN ledger_balance b ON b.organization_id = m.organization_id AND b.id = m.account_id
+         CROSS JOIN LATERAL (
+               SELECT CASE WHEN b.credit_normal THEN b.posted_credits - b.posted_debits
+                           ELSE b.posted_debits - b.posted_credits END
+                      - CASE WHEN m.measure <> 'available' THEN 0
+                             WHEN b.credit_normal THEN b.pending_debits
+                             ELSE b.pending_credits END AS balance) AS seen
+         WHERE m.is_active
+           AND (NOT b.monitored
+                OR m.is_beyond <> CASE WHEN m.direction = 'below'
+                                       THEN seen.balance < m.threshold_minor
+                                       ELSE seen.balance > m.threshold_minor END)
+         ORDER BY m.id
+        """,
+    ),
+    # The newest counts, and what it was before stays: a version taken out leaves a gap.
+    "ledger_entry_metadata_has_no_gap": by_entries("""
+        SELECT m.organization_id, kassa_public_id('je', m.entry_id) AS entry, m.versions, m.last
+          FROM (SELECT organization_id, entry_id, COUNT(*) AS versions, MAX(number) AS last
+                  FROM ledger_entry_metadata
+                 WHERE organization_id = %(org)s AND entry_id > %(after)s AND entry_id <= %(upto)s
+                 GROUP BY organization_id, entry_id) m
+         WHERE m.versions <> m.last
+         ORDER BY m.entry_id
+    """),
+}

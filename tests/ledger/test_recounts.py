@@ -1,0 +1,279 @@
+"""What stands beside the entries is recounted too: stored months, exchanges, monitors, metadata."""
+
+from datetime import UTC, datetime
+from functools import partial
+from uuid import UUID
+
+import pytest
+from django.db import connection
+
+from apps.core import invariants
+from apps.core.ids import encode_id, new_id
+from apps.ledger.invariants import INVARIANTS, RECOUNTS
+from apps.ledger.models import BalanceMonitor, FxTransfer, JournalEntry, PeriodBalance
+from apps.ledger.rules import CaptureHold, PlaceHold, VoidHold
+from tests.ledger.factories import create_organization, fund, move, open_account, post
+from tests.ledger.histories import seal
+from tests.ledger.test_annotate_entry import annotate
+from tests.ledger.test_fx import exchange
+from tests.ledger.test_monitors import watch
+from tests.ledger.test_periods import IN_JUNE, JULY, JUNE_ENDS, Books, insert_entry
+from tests.ledger.test_verify_ledger import corrupt, faults
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+IN_MAY = datetime(2026, 5, 20, 12, tzinfo=UTC)
+IN_JULY = datetime(2026, 7, 20, 12, tzinfo=UTC)
+IN_AUGUST = datetime(2026, 8, 1, 12, tzinfo=UTC)
+STORED = "ledger_closed_month_is_what_was_stored"
+POSTED = "ledger_exchange_is_what_was_posted"
+NUMBERED = "ledger_entry_metadata_has_no_gap"
+WATCHED = "ledger_monitor_stands_where_its_balance_does"
+
+
+def broken(name: str, *, portion: int = invariants.PORTION) -> list[dict]:
+    """Return the rows that break one invariant, walked by portions."""
+    statement = {name: (INVARIANTS | RECOUNTS)[name]}
+    steps = invariants.steps(statement, portion=portion)
+    return [row for step in steps if step.breach for row in step.breach.rows]
+
+
+class TestAClosedMonth:
+    @pytest.fixture
+    def books(self) -> Books:
+        """June and July are closed, July for the second time; something moved in every month."""
+        books = Books()
+        for key, at, amount in (
+            ("may", IN_MAY, 7_00), ("june", IN_JUNE, 30_00), ("july", JUNE_ENDS, 5_00),
+            ("august", IN_AUGUST, 1_00),
+        ):  # fmt: skip
+            books.post(amount, at, key=key)
+        seal(books.id)
+        books.close()
+        books.close(JULY)
+        books.reopen(JULY)
+        books.post(2_00, IN_JULY, key="late")
+        seal(books.id)
+        assert books.close(JULY).closings == 2
+        return books
+
+    @pytest.mark.parametrize("portion", [1, 2, 3, 100])
+    def test_is_what_was_stored_whoever_else_closed_none(self, books, portion):
+        other = create_organization("Other")
+        fund(other, open_account(other, "wallets:x:EUR"), 5)
+
+        assert broken(STORED, portion=portion) == []
+        # What is compared: three accounts in June, once, and in July, twice.
+        assert PeriodBalance.objects.count() == 9
+
+    @pytest.mark.parametrize("portion", [1, 100])
+    @pytest.mark.parametrize("column", ["opening_minor", "debits_minor", "credits_minor"])
+    def test_whose_line_was_altered_is_named(self, books, column, portion):
+        corrupt(
+            f"UPDATE ledger_period_balance SET {column} = {column} + 1"
+            " WHERE account_id = %s AND month = %s AND closing = 2", books.bob, JULY,
+        )  # fmt: skip
+
+        [row] = broken(STORED, portion=portion)
+
+        assert (row["account"], row["period"]) == (encode_id("la", books.bob), "2026-07")
+        assert row[column] == row[column.removesuffix("_minor")] + 1
+
+    def test_whose_line_is_gone_is_named(self, books):
+        corrupt("DELETE FROM ledger_period_balance WHERE account_id = %s", books.bank)
+
+        rows = broken(STORED)
+
+        assert {row["account"] for row in rows} == {encode_id("la", books.bank)}
+        assert [(row["period"], row["opening"], row["debits"]) for row in rows] == [
+            ("2026-06", 0, 100_00), ("2026-07", 100_00, 0),
+        ]  # fmt: skip
+
+    def test_with_a_line_of_an_account_that_never_moved_is_named(self, books):
+        stranger = open_account(books.id, "wallets:cat:EUR")
+        corrupt(
+            "INSERT INTO ledger_period_balance VALUES (%s, %s, 2, %s, 0, 1, 1)",
+            books.id, JULY, stranger,
+        )  # fmt: skip
+
+        [row] = broken(STORED)
+
+        assert (row["account"], row["period"]) == (encode_id("la", stranger), "2026-07")
+
+    @pytest.mark.parametrize(
+        ("at", "periods"),
+        [
+            # Closed with June, which stands on it.
+            (IN_MAY, {"2026-06", "2026-07"}),
+            (IN_JUNE, {"2026-06", "2026-07"}),
+            (IN_JULY, {"2026-07"}),
+            (IN_AUGUST, set()),
+        ],
+    )
+    def test_into_which_somebody_posted_past_every_guard_is_named(self, books, capsys, at, periods):
+        with connection.cursor() as cursor:
+            cursor.execute("SET session_replication_role = replica")
+            insert_entry(cursor, books, 3_00, at, id_=str(new_id()))
+            cursor.execute("SET session_replication_role = DEFAULT")
+
+        rows = broken(STORED)
+
+        touched = {encode_id("la", id_) for id_ in (books.bank, books.ann)}
+        assert {(row["account"], row["period"]) for row in rows} == {
+            (account, period) for account in touched for period in periods
+        }
+        assert (f"FAULT {STORED}" in faults(capsys)) == bool(periods)
+
+    def test_whose_entry_was_moved_into_the_next_one_is_named(self, books):
+        for table in ("ledger_journal_entry", "ledger_posting"):
+            corrupt(
+                f"UPDATE {table} SET effective_at = %s WHERE effective_at = %s", JUNE_ENDS, IN_JUNE
+            )
+
+        assert {row["period"] for row in broken(STORED)} == {"2026-06", "2026-07"}
+
+    def test_that_was_opened_again_is_compared_no_more(self, books):
+        books.reopen(JULY)
+        books.post(4_00, IN_JULY, key="again")
+        seal(books.id)
+
+        assert broken(STORED) == []
+
+
+class TestAnExchange:
+    @pytest.fixture
+    def made(self) -> tuple[UUID, UUID]:
+        """One between wallets, and one between what the organisation owns, on the other side."""
+        organization = create_organization()
+        euros = open_account(organization, "wallets:ann:EUR")
+        dollars = open_account(organization, "wallets:ann:USD")
+        fund(organization, euros, 1000_00)
+        owned = [
+            open_account(organization, f"wise:{currency}", type_="asset", floor=None)
+            for currency in ("EUR", "USD")
+        ]
+        return (
+            exchange(organization, euros, dollars),
+            exchange(organization, *owned, key="k-2"),
+        )
+
+    def test_that_stands_is_what_was_posted(self, made):
+        assert invariants.breaches() == []
+
+    @pytest.mark.parametrize("which", [0, 1])
+    @pytest.mark.parametrize(
+        "change",
+        [
+            "sold_minor = sold_minor + 1",
+            "bought_minor = bought_minor + 1",
+            "sold_currency = 'GBP'",
+            "bought_currency = 'GBP'",
+            "from_account_id = to_account_id",
+            "to_account_id = from_account_id",
+            "sold_entry_id = bought_entry_id, bought_entry_id = sold_entry_id",
+            "bought_entry_id = gen_random_uuid()",
+        ],
+    )
+    def test_that_says_otherwise_is_named(self, made, change, which):
+        corrupt(f"UPDATE ledger_fx_transfer SET {change} WHERE id = %s", made[which])
+
+        [row] = broken(POSTED)
+
+        assert row["fx_transfer"] == encode_id("fx", made[which])
+        assert FxTransfer.objects.count() == 2
+
+
+class TestMetadataOfAnEntry:
+    @pytest.fixture
+    def entries(self) -> list[UUID]:
+        """Three, of which two were given other metadata, three times each."""
+        organization = create_organization()
+        ann = open_account(organization, "wallets:ann:EUR")
+        for _ in range(3):
+            fund(organization, ann, 5)
+        found = JournalEntry.objects.filter(organization_id=organization).order_by("id")
+        ids = list(found.values_list("id", flat=True))
+        for id_ in ids[:2]:
+            for number in "123":
+                annotate(organization, id_, {"n": number}, key=f"{id_}-{number}")
+        return ids
+
+    @pytest.mark.parametrize("portion", [1, 2, 100])
+    def test_is_numbered_without_a_gap(self, entries, portion):
+        assert broken(NUMBERED, portion=portion) == []
+
+    @pytest.mark.parametrize("portion", [1, 2, 100])
+    @pytest.mark.parametrize("number", [1, 2])
+    def test_of_which_a_version_is_gone_is_named(self, entries, number, portion):
+        corrupt(
+            "DELETE FROM ledger_entry_metadata WHERE entry_id = %s AND number = %s",
+            entries[1], number,
+        )  # fmt: skip
+
+        [row] = broken(NUMBERED, portion=portion)
+
+        assert (row["entry"], row["versions"], row["last"]) == (encode_id("je", entries[1]), 2, 3)
+
+
+class TestAMonitor:
+    @pytest.fixture
+    def books(self):
+        """Every measure and direction, on an account whose money leaves by debit, and by credit."""
+        organization = create_organization()
+        ann = open_account(organization, "wallets:ann:EUR", floor=None)
+        bank = open_account(organization, "wise:EUR", type_="asset", floor=None)
+        fund(organization, ann, 120)
+        for account in (ann, bank):
+            for measure in ("available", "posted"):
+                for direction in ("below", "above"):
+                    watch(
+                        organization, account, 100, measure=measure, direction=direction,
+                        key=f"{account}-{measure}-{direction}",
+                    )  # fmt: skip
+        return organization, ann, bank
+
+    def test_stands_where_its_balance_does_after_every_act(self, books):
+        organization, ann, bank = books
+        holds = [
+            PlaceHold(id=new_id(), debit_account_id=debit, credit_account_id=credit,
+                      amount_minor=60, currency="EUR", multi_capture=True)
+            for debit, credit in ((ann, bank), (bank, ann))
+        ]  # fmt: skip
+        entry = partial(CaptureHold, kind="x")
+
+        for act in (
+            move(ann, bank, 20), move(ann, bank, 1), move(bank, ann, 150), *holds,
+            entry(hold_id=holds[0].id, entry_id=new_id(), amount_minor=30),
+            entry(hold_id=holds[1].id, entry_id=new_id(), amount_minor=1),
+            VoidHold(hold_id=holds[1].id), VoidHold(hold_id=holds[0].id), move(ann, bank, 300),
+        ):  # fmt: skip
+            post(organization, act)
+            assert invariants.breaches() == []
+        assert sorted(set(BalanceMonitor.objects.values_list("triggered", flat=True))) != [0]
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            "ledger_balance_monitor SET is_beyond = NOT is_beyond",
+            # As if a posting that crossed had told nobody.
+            "ledger_balance SET posted_debits = posted_debits + 50",
+            "ledger_balance SET pending_debits = pending_debits + 50",
+            "ledger_balance SET monitored = FALSE",
+        ],
+    )
+    def test_that_was_passed_by_is_named(self, books, change):
+        _, ann, _ = books
+        column = "account_id" if "monitor SET" in change else "id"
+
+        corrupt(f"UPDATE {change} WHERE {column} = %s", ann)
+
+        mine = {encode_id("bm", id_) for id_ in BalanceMonitor.objects.filter(account_id=ann)
+                .values_list("id", flat=True)}  # fmt: skip
+        named = {row["monitor"] for row in broken(WATCHED)}
+        assert named
+        assert named <= mine
+
+    def test_that_was_called_off_watches_nothing(self, books):
+        corrupt("UPDATE ledger_balance_monitor SET is_active = FALSE, is_beyond = NOT is_beyond")
+
+        assert broken(WATCHED) == []
