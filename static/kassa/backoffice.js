@@ -75,13 +75,17 @@ document.addEventListener("click", (event) => {
   reason.focus();
 });
 
-// A second click while the first is on its way would be the same act; it need not be sent. Where a
-// file is the answer the page stays, and may be asked for another one.
+// A second click while the first is on its way would be the same act; it need not be sent. The form
+// says that it is busy: an import may take a while. Where a file is the answer the page stays, and
+// may be asked for another one.
 document.addEventListener("submit", (event) => {
   if (!event.target.matches("#act-form:not([data-file])")) return;
-  if (event.target.dataset.sent) event.preventDefault();
-  event.target.dataset.sent = "1";
+  if (event.target.ariaBusy) event.preventDefault();
+  event.target.ariaBusy = "true";
 });
+
+// What the browser kept of a page and shows again on the way back is a form to be sent anew.
+window.addEventListener("pageshow", () => document.getElementById("act-form")?.removeAttribute("aria-busy"));
 
 /* --- Charts: numbers come with the page, as text in the canvas' data ------------------------------ */
 const charts = [];

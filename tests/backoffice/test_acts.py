@@ -135,6 +135,25 @@ class TestTheForm:
         assert answer.status_code == 400
         assert Payout.objects.get(pk=payout.pk).state == "scheduled"
 
+    @pytest.mark.parametrize(
+        ("url", "control"),
+        [
+            ("/admin/banking/bankfile/act/import/", "reason"),
+            ("/admin/ledger/journalentry/act/adjust/", "postings"),
+        ],
+    )
+    def test_ties_what_is_wrong_and_the_help_to_the_control(self, browse, house, url, control):
+        client = browse("mara")
+
+        text = client.post(url, {**open_form(client, url), "reason": ""}).content.decode()
+
+        [described] = re.findall(rf'id="id_{control}"[^>]* aria-describedby="([^"]+)"', text) or (
+            re.findall(rf'aria-describedby="([^"]+)"[^>]* id="id_{control}"', text)
+        )
+        assert described.split() == [f"id_{control}_helptext", f"id_{control}_error"]
+        assert all(text.count(f'id="{one}"') == 1 for one in described.split())
+        assert text.count(f'id="id_{control}_label"') == 1
+
     def test_is_nothing_without_its_csrf_token(self, browse, house):
         payout = house.payouts["scheduled"]
         client = browse("liam", enforce_csrf_checks=True)

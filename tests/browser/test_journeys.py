@@ -148,6 +148,30 @@ def test_a_refused_act_keeps_what_was_typed(sit_down, house):
     second.shoot("refused")
 
 
+def test_an_act_is_sent_once_and_its_form_says_that_it_is_on_its_way(sit_down, house):
+    url = f"/admin/payouts/payout/{encode_id('po', house.payouts['scheduled'].id)}/act/cancel/"
+    desk = sit_down("liam").go(url)
+    sent = []
+    desk.page.on("request", lambda one: sent.append(one.url) if one.method == "POST" else None)
+    desk.page.get_by_role("button", name="The customer asked for it.").click()
+
+    # Both clicks in one breath, before the browser can leave the page.
+    busy = desk.page.evaluate(
+        """() => {
+            const form = document.getElementById("act-form");
+            form.querySelector("[type=submit]").click();
+            form.querySelector("[type=submit]").click();
+            return form.getAttribute("aria-busy");
+        }"""
+    )
+
+    expect(desk.page.get_by_text("310.00 EUR is available to the customer again.")).to_be_visible()
+    assert (busy, len(sent)) == ("true", 1)
+    desk.page.go_back()
+    expect(desk.page.get_by_text("there is nothing left to stop")).to_be_visible()
+    expect(desk.page.locator("#act-form")).not_to_have_attribute("aria-busy", "true")
+
+
 def test_the_books_are_read_and_never_edited(sit_down):
     desk = sit_down("ada").go("/admin/ledger/ledgeraccount/?code=bank:")
 
@@ -255,6 +279,7 @@ EVERY_SCREEN = (
     "",
     "approvals/approvalrequest/",
     "payments/unmatchedmoney/",
+    "reconciliation/break/",
     "accounts/customer/",
     "payments/payment/",
     "payouts/payout/",
@@ -267,8 +292,13 @@ EVERY_SCREEN = (
     "banking/bankfile/act/import/",
     "ledger/ledgeraccount/",
     "ledger/journalentry/",
+    "backoffice/correction/",
     "trial-balance/",
+    "ledger/period/",
+    "ledger/balancemonitor/",
+    "ledger/chainhead/",
     "accounts/organization/",
+    "accounts/contact/",
     "accounts/apikey/",
     "webhooks/webhookendpoint/",
     "webhooks/webhookdelivery/",

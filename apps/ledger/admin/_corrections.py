@@ -99,7 +99,14 @@ class PostingsWidget(forms.Widget):
     ) -> SafeString:
         rows: list[_Row] = [row for row in value or () if any(row)]
         rows += [("", "", "")] * max(1, POSTINGS_SHOWN - len(rows))
-        context = {"name": name, "rows": rows, "id": (attrs or {}).get("id", f"id_{name}")}
+        given = attrs or {}
+        context = {
+            "name": name,
+            "rows": rows,
+            "id": given.get("id", f"id_{name}"),
+            # Of the help and of what is wrong, whose ids Django gives a field's control.
+            "described": given.get("aria-describedby", ""),
+        }
         return render_to_string("kassa/_postings.html", context)
 
     @override
