@@ -64,13 +64,15 @@ class EnableForm(SinceForm):
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
         super().__init__(*args, **kwargs)
         self.order_fields(["paused", "since", "reason"])
+        where = "Only where what was made since a time is sent."
+        self.fields["since"].help_text = f"{where} {self.fields['since'].help_text}"
 
     @override
     def clean(self) -> dict[str, Any]:
         given: dict[str, Any] = super().clean() or {}
         is_asked = given.get("paused") == "resume_since"
         if is_asked and "since" in given and given["since"] is None:
-            raise ValidationError({"since": "Since when is what is paused to be sent?"})
+            raise ValidationError({"since": "Name the time since when it was made."})
         return given | ({} if is_asked else {"since": None})
 
 
@@ -87,7 +89,10 @@ def _pause_is_off(endpoint: WebhookEndpoint, _user: Any) -> str:  # noqa: ANN401
 
 def _enable_is_off(endpoint: WebhookEndpoint, _user: Any) -> str:  # noqa: ANN401
     if endpoint.status == EndpointStatus.DISABLED:
-        return ""
+        # Looked at only while it matters: what enabling would refuse with `endpoint_changing`.
+        if not endpoint.is_changing or operations.is_set_aside(endpoint):
+            return ""
+        return "What it is owed is still being set aside; that ends by itself."
     return "It was deleted." if endpoint.status == EndpointStatus.DELETED else "It is enabled."
 
 
