@@ -608,6 +608,19 @@ class TestTheScreens:
         assert Correction.objects.get().state == "waiting"
         assert house.standing() == UNTOUCHED
 
+    @pytest.mark.parametrize(("side", "other"), [("sold", "bought"), ("bought", "sold")])
+    def test_show_of_an_exchange_both_sides(self, house, browse, side, other):
+        dollars = open_account(house.id, "wallets:ann:USD")
+        fx = FxTransfer.objects.get(id=exchange(house.id, house.ann, dollars, 10_00))
+        entry, twin = (getattr(fx, f"{one}_entry_id") for one in (side, other))
+        page = f"/admin/ledger/journalentry/{encode_id('je', entry)}/"
+
+        text = browse("finance_maker").get(page).content.decode()
+
+        assert ">Reverse 10.00 EUR for 10.84 USD</a>" in text
+        assert " at 1.08456</dd>" in text
+        assert f'href="/admin/ledger/journalentry/{encode_id("je", twin)}/"' in text
+
     def test_preview_anew_what_was_changed_since(self, house, browse):
         client, url = browse("finance_maker"), self.url(house, "reverse")
         sent = {"at": "now", "reason": "Sent to the wrong Bob"}

@@ -18,7 +18,7 @@ from apps.core.errors import Refusal
 from apps.core.ids import decode_id
 from apps.core.money import format_minor, minor_from_decimal
 from apps.ledger import operations, queries, registry
-from apps.ledger.admin._links import account_link
+from apps.ledger.admin._links import account_link, exchange_of
 from apps.ledger.models import JournalEntry, LedgerAccount
 from apps.ledger.operations import EntryRequest, ReversalTime
 from apps.ledger.queries import BalanceView, EntryView, PostingView
@@ -312,6 +312,11 @@ def _asked(asked: AskedFor) -> str:
 
 
 def _reverse_words(entry: JournalEntry) -> str:
+    fx = exchange_of(entry)
+    if fx is not None:
+        # Either entry stands for the whole (ADR 0117), and so does the button of either.
+        sold = format_minor(fx.sold_minor, fx.sold_currency)
+        return f"Reverse {sold} for {format_minor(fx.bought_minor, fx.bought_currency)}"
     view: EntryView = entry.view  # type: ignore[attr-defined]  # attached by prepare
     moved = sorted(debits(view.postings).items())
     return f"Reverse {', '.join(format_minor(total, currency) for currency, total in moved)}"
