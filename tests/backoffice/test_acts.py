@@ -284,7 +284,10 @@ class TestTheRest:
             follow=True,
         )
 
-        assert "Refused, nothing was imported" in answer.content.decode()
+        [told] = answer.context["messages"]
+        assert (told.level_tag, str(told)[:29]) == ("error", "Refused, nothing was imported")
+        assert f"{house.bank_account}, Demo Markets</option>" in client.get(url).content.decode()
+        assert "1 booked line of 10.00 EUR" in str(told)
         refused = BankFile.objects.get(name="odd.xml")
         assert refused.state == "refused"
         # The reason above, and what is wrong with its place, in the table of all that is.
