@@ -17,6 +17,7 @@ from apps.accounts import roles
 from apps.accounts.models import Organization
 from apps.backoffice import queries, views
 from apps.core.admin_base import CapabilityMissing, RecordAdmin, ThemeSite, cells, people
+from apps.core.admin_base.acts import uuid_or_none
 
 # Group, then title, icon and screen: a model's label, or the name of a page of this site.
 _GROUPS: Final = (
@@ -208,6 +209,15 @@ class KassaSite(ThemeSite):
             if isinstance(screen, RecordAdmin) and screen.prefix == prefix:
                 return screen
         return None
+
+    def url_of_row(self, label: str, id_: str) -> str:
+        """Return the address of a row by its model's label and its UUID; none without a screen."""
+        try:
+            screen = self._registry[installed.get_model(label)]
+        except (LookupError, ValueError):
+            return ""
+        name = f"{self.name}:{screen.opts.app_label}_{screen.opts.model_name}_change"
+        return reverse(name, args=[id_]) if uuid_or_none(id_) else ""
 
     def name_people(self, request: HttpRequest, rows: Iterable[Any]) -> None:  # noqa: ARG002
         """Attach to rows the name of the person who acted, in one read for all of them."""
