@@ -84,6 +84,12 @@ document.addEventListener("submit", (event) => {
   event.target.ariaBusy = "true";
 });
 
+// The theme writes the name of a chosen file into its own text field, which our forms do not have:
+// it passes over an input that it takes for listened to.
+document.addEventListener("DOMContentLoaded", () => {
+  document.querySelectorAll("#act-form input[type=file]").forEach((input) => { input.hasChangeListener = true; });
+});
+
 // What the browser kept of a page and shows again on the way back is a form to be sent anew.
 window.addEventListener("pageshow", () => document.getElementById("act-form")?.removeAttribute("aria-busy"));
 

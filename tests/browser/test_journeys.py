@@ -172,6 +172,21 @@ def test_an_act_is_sent_once_and_its_form_says_that_it_is_on_its_way(sit_down, h
     expect(desk.page.locator("#act-form")).not_to_have_attribute("aria-busy", "true")
 
 
+def test_an_import_that_is_refused_is_told_as_such(sit_down, tmp_path):
+    file = tmp_path / "letter.xml"
+    file.write_text("Dear Sir or Madam")
+    desk = sit_down("mara").go("/admin/banking/bankfile/")
+    desk.page.get_by_role("link", name="Import a statement").click()
+    desk.page.get_by_label("Bank account").select_option(index=1)
+    desk.page.get_by_label("File").set_input_files(file)
+    desk.page.get_by_role("button", name="Downloaded from the bank's portal.").click()
+    desk.page.get_by_role("button", name="Import a statement").click()
+
+    told = desk.page.get_by_text("Refused, nothing was imported: letter.xml")
+    expect(told).to_have_class(re.compile("red"))
+    desk.shoot("import-refused")
+
+
 def test_the_books_are_read_and_never_edited(sit_down):
     desk = sit_down("ada").go("/admin/ledger/ledgeraccount/?code=bank:")
 

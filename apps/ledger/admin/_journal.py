@@ -176,7 +176,9 @@ class JournalEntryAdmin(RecordAdmin[JournalEntry]):
 
     def who(self, obj: JournalEntry) -> SafeString:
         query = urlencode({"organization": str(obj.organization_id), "actor": obj.actor})
-        words = getattr(obj, "person", "") or obj.actor.split(":")[0].replace("_", " ")
+        kind = obj.actor.split(":")[0]
+        # What a job is called stands in the entry's kind; which key it was, on no list.
+        words = getattr(obj, "person", "") or {"api_key": "API key"}.get(kind, kind)
         return cells.link(f"{reverse('admin:ledger_journalentry_changelist')}?{query}", words)
 
     def reversal(self, obj: JournalEntry) -> SafeString:

@@ -1,6 +1,6 @@
 """Endpoints: how they answer, what is owed to them, which secrets sign, and the acts on them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, ClassVar, Final, override
 
@@ -157,7 +157,8 @@ class WebhookEndpointAdmin(RecordAdmin[WebhookEndpoint]):
 
     @override
     def get_tables(self, request: HttpRequest, obj: WebhookEndpoint) -> list[Table]:
-        return [_latest_deliveries(obj), _secrets(obj)]
+        show = self.admin_site.autolink  # type: ignore[attr-defined]  # our site's
+        return [_latest_deliveries(obj, show=show), _secrets(obj)]
 
 
 def _counted(endpoint: WebhookEndpoint, status: DeliveryStatus) -> SafeString:
@@ -170,7 +171,7 @@ def _counted(endpoint: WebhookEndpoint, status: DeliveryStatus) -> SafeString:
     return format_html("{}, since {}", f"{found.number:,}", since)
 
 
-def _latest_deliveries(endpoint: WebhookEndpoint) -> Table:
+def _latest_deliveries(endpoint: WebhookEndpoint, *, show: Callable[[str], SafeString]) -> Table:
     rows = WebhookDelivery.objects.filter(
         organization_id=endpoint.organization_id, endpoint_id=endpoint.id
     ).order_by("-id")[:ROWS_SHOWN]
@@ -182,7 +183,7 @@ def _latest_deliveries(endpoint: WebhookEndpoint) -> Table:
             [
                 delivery_link(row),
                 cells.code(row.event_type),
-                cells.cut(row.aggregate_id),
+                show(row.aggregate_id),
                 cells.state(row.status),
                 cells.number(row.attempts_made),
                 answer_cell(row.last_status_code, row.last_outcome),
