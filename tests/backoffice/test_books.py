@@ -598,7 +598,7 @@ class TestTheTrialBalance:
         [line] = [row for row in _ROW.findall(text) if ">wallets:…</a>" in row]
         assert ">51<" in line
         assert ">51.00&nbsp;" in line
-        assert "?code=wallets%3A&amp;currency=EUR" in line
+        assert f"?organization={house.id}&amp;code=wallets%3A&amp;currency=EUR" in line
         assert "wallets:u7:EUR" not in text
         assert "wallets2:u1:EUR" in text
         assert "the difference is zero" in text

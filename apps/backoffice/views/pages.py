@@ -209,7 +209,7 @@ def trial_balance(site: Site, request: HttpRequest) -> HttpResponse:
     }
     if month is None and organization is not None:
         context["balances"] = [
-            (balance, balance.residue == 0, _balance_table(balance))
+            (balance, balance.residue == 0, _balance_table(balance, organization))
             for balance in queries.trial_balances(
                 organization_id=organization.id, code_prefix=asked["code"]
             )
@@ -230,18 +230,20 @@ def _month_of(organization: Organization, month: date, asked: Mapping[str, str])
         "state": cells.state(view.state, tone="good" if view.state == "closed" else ""),
         "is_stored": view.is_stored,
         "balances": [
-            (one.total, one.total.is_balanced, _movement_table(one, asked["period"]))
+            (one.total, one.total.is_balanced, _movement_table(one, organization, asked["period"]))
             for one in found
         ],
     }
 
 
-def _movement_table(one: queries.CurrencyMovement, period: str) -> Table:
+def _movement_table(
+    one: queries.CurrencyMovement, organization: Organization, period: str
+) -> Table:
     currency = one.total.currency
 
     def row(branch: queries.MovedBranch) -> list[SafeString | str]:
         return [
-            cells.link(_drill(branch, currency, period), branch.code),
+            cells.link(_drill(branch, organization, currency, period), branch.code),
             cells.text(branch.type) if branch.type else "",
             cells.number(branch.accounts),
             cells.amount(branch.opening, currency),
@@ -274,24 +276,29 @@ def _movement_table(one: queries.CurrencyMovement, period: str) -> Table:
     )
 
 
-def _drill(branch: queries.MovedBranch, currency: str, period: str) -> str:
+def _drill(
+    branch: queries.MovedBranch, organization: Organization, currency: str, period: str
+) -> str:
     """Return where a line comes from: an account's statement of the month, or the accounts."""
     if branch.account_id is not None:
         url = reverse(
             "admin:ledger_ledgeraccount_change", args=[encode_id("la", branch.account_id)]
         )
         return f"{url}?{urlencode({'period': period})}#statement"
-    query = urlencode({"code": branch.prefix, "currency": currency})
+    return _accounts_url(organization, branch.prefix, currency)
+
+
+def _accounts_url(organization: Organization, prefix: str, currency: str) -> str:
+    """Return the list of what a line sums up: accounts of this organization alone."""
+    query = urlencode({"organization": str(organization.id), "code": prefix, "currency": currency})
     return f"{reverse('admin:ledger_ledgeraccount_changelist')}?{query}"
 
 
-def _balance_table(balance: queries.CurrencyBalance) -> Table:
-    accounts_url = reverse("admin:ledger_ledgeraccount_changelist")
-
+def _balance_table(balance: queries.CurrencyBalance, organization: Organization) -> Table:
     def row(branch: queries.Branch) -> list[SafeString | str]:
-        query = urlencode({"code": branch.prefix, "currency": balance.currency})
+        url = _accounts_url(organization, branch.prefix, balance.currency)
         return [
-            cells.link(f"{accounts_url}?{query}", branch.code),
+            cells.link(url, branch.code),
             cells.text(branch.type),
             cells.number(branch.accounts),
             cells.amount(branch.debit, balance.currency) if branch.debit else "",
