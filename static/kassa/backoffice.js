@@ -44,11 +44,21 @@ const walk = (step) => {
   next?.scrollIntoView({ block: "nearest" });
 };
 
-document.addEventListener("keydown", (event) => {
+// On a small screen the theme keeps the menu shut, and the field stands in the menu.
+const openFind = () => {
   const find = document.getElementById("k-search-text");
+  if (find?.offsetParent) find.focus();
+  else {
+    document.querySelector("[data-menu]")?.click();
+    // The theme shows what it opens a little later.
+    setTimeout(() => find?.focus(), 60);
+  }
+};
+
+document.addEventListener("keydown", (event) => {
   if ((event.ctrlKey || event.metaKey) && event.key === "k") {
     event.preventDefault();
-    find?.focus();
+    openFind();
     return;
   }
   // Enter in a text field of an act never sends it: one means the button.
@@ -57,7 +67,9 @@ document.addEventListener("keydown", (event) => {
   if (event.key === "/") {
     event.preventDefault();
     event.stopImmediatePropagation();
-    (document.getElementById("searchbar") ?? find)?.focus();
+    const bar = document.getElementById("searchbar");
+    if (bar) bar.focus();
+    else openFind();
   } else if (event.key === "j" || event.key === "k") walk(event.key === "j" ? 1 : -1);
   else if (event.key === "Enter" && document.activeElement === document.body) openRow(document.querySelector(".k-at"));
   else if (event.key === "?") {

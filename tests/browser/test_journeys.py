@@ -217,6 +217,35 @@ def test_a_call_about_a_customer_is_answered_from_one_page(sit_down):
     desk.shoot("customer")
 
 
+def test_the_search_opens_by_keyboard_where_the_menu_is_shut(sit_down):
+    desk = sit_down("sofia", viewport={"width": 1024, "height": 768})
+    find = desk.page.get_by_label("Find by id or reference")
+    expect(find).to_be_hidden()
+
+    desk.page.keyboard.press("Control+k")
+    expect(find).to_be_focused()
+    desk.page.keyboard.type("merchant-1003")
+    desk.page.keyboard.press("Enter")
+
+    expect(desk.page.get_by_role("heading", name="Customer merchant-1003")).to_be_visible()
+
+
+def test_a_contact_is_told_of_one_thing_more(sit_down, house):
+    desk = sit_down("liam").go("/admin/accounts/contact/")
+    desk.page.locator("#result_list .k-id a").first.click()
+    desk.page.get_by_role("link", name="Change this contact").click()
+    asked = desk.page.get_by_role("group", name="Is told about")
+    expect(asked.get_by_label("Technical")).to_be_checked()
+
+    asked.get_by_label("Finance").check()
+    desk.page.get_by_role("button", name="The client asked for it.").click()
+    desk.shoot("contact-form")
+    desk.page.get_by_role("button", name="Change this contact").click()
+
+    for purpose in ("finance", "security", "technical"):
+        expect(desk.page.locator(".k-facts .k-word", has_text=purpose)).to_be_visible()
+
+
 def test_lists_are_walked_by_keyboard(sit_down):
     desk = sit_down("noor").go("/admin/payouts/payout/")
     for key in ("j", "j", "k", "j"):
