@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import date, datetime, timedelta
 from typing import Any, Protocol
 from urllib.parse import urlencode
@@ -69,7 +70,7 @@ def home(site: Site, request: HttpRequest) -> TemplateResponse:
         **site.each_context(request),
         "title": "Home",
         "greeting": f"Hello, {str(request.user).split()[0]}",
-        "tiles": queries.list_tiles(glance),
+        "tiles": [_leading_on(tile, chosen) for tile in queries.list_tiles(glance)],
         "money": _money(glance, now),
         "states": _states(glance, now),
         "as_of": cells.instant(now, zone=_shared_zone(chosen or seen)),
@@ -79,6 +80,14 @@ def home(site: Site, request: HttpRequest) -> TemplateResponse:
     }
     request.current_app = site.name
     return TemplateResponse(request, "kassa/home.html", context)
+
+
+def _leading_on(tile: queries.Tile, chosen: Sequence[Organization]) -> queries.Tile:
+    """Return the tile with a link to what it counted: of the organization chosen, if one is."""
+    if not (chosen and tile.url):
+        return tile
+    joined = "&" if "?" in tile.url else "?"
+    return replace(tile, url=f"{tile.url}{joined}organization={chosen[0].id}")
 
 
 def _shared_zone(organizations: Sequence[Organization]) -> str:
