@@ -14,7 +14,7 @@ from django.urls import NoReverseMatch, URLPattern, URLResolver, path, reverse
 from django.utils.safestring import SafeString
 
 from apps.accounts import roles
-from apps.accounts.models import Organization
+from apps.accounts.models import Organization, Staff
 from apps.backoffice import queries, views
 from apps.core.admin_base import CapabilityMissing, RecordAdmin, ThemeSite, cells, people
 from apps.core.admin_base.acts import uuid_or_none
@@ -311,7 +311,7 @@ class KassaSite(ThemeSite):
             "title": "Not yours to do",
             "capability": capability,
             "capability_title": row.title if row else capability,
-            "holders": sorted(role.replace("_", " ") for role in row.holders) if row else [],
+            "holders": Staff.holders_of(capability) if row else [],
         }
         return TemplateResponse(request, "kassa/refused.html", context, status=403)
 

@@ -126,6 +126,13 @@ class TestTheForm:
         assert "BE•• •••• 7034" in text
         assert Payout.objects.get(pk=payout.pk).state == "scheduled"
 
+    def test_is_off_for_others_in_plain_sight_and_says_whose_it_is(self, browse, house):
+        text = browse("noor").get(url_of(house.payouts["waiting"])).content.decode()
+
+        assert (
+            "<b>Release 1,250.00 EUR</b> It belongs to: compliance, risk analyst, risk manager."
+        ) in text
+
     @pytest.mark.parametrize("reason", ["", "no", "x" * 501])
     def test_wants_a_reason_of_5_to_500_characters(self, browse, house, reason):
         payout = house.payouts["scheduled"]

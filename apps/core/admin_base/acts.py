@@ -172,7 +172,7 @@ class Act:
     def why_off(self, subject: Any, user: Any) -> str:  # noqa: ANN401
         """Say in words why the act is not possible now, or nothing."""
         if not user.has_perm(self.needed(subject)):
-            return f"None of your roles gives {self.needed(subject)}."
+            return f"It belongs to: {', '.join(user.holders_of(self.needed(subject)))}."
         return self.off(subject, user)
 
     def bind(self, request: HttpRequest, subject: Any) -> ActForm:  # noqa: ANN401
