@@ -35,7 +35,9 @@ class AddContactForm(ActForm):
 
     name = forms.CharField(max_length=200)
     email = forms.EmailField(label="E-mail")
-    purposes = forms.MultipleChoiceField(choices=Purpose, label="Is told about")
+    purposes = forms.MultipleChoiceField(
+        choices=Purpose, label="Is told about", widget=forms.CheckboxSelectMultiple
+    )
 
 
 class ChangeContactForm(ActForm):
@@ -47,7 +49,9 @@ class ChangeContactForm(ActForm):
     email = forms.EmailField(
         label="E-mail", required=False, empty_value=None, help_text="Empty: as it is."
     )
-    purposes = forms.MultipleChoiceField(choices=Purpose, label="Is told about")
+    purposes = forms.MultipleChoiceField(
+        choices=Purpose, label="Is told about", widget=forms.CheckboxSelectMultiple
+    )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
         super().__init__(*args, **kwargs)

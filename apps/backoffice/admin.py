@@ -109,9 +109,10 @@ class CustomerAdmin(RecordAdmin[Customer]):
     @override
     def get_tables(self, request: HttpRequest, obj: Customer) -> list[Table]:
         page = queries.customer_page(customer=obj, limit=ROWS_SHOWN, now=clock.now())
+        show = self.admin_site.autolink  # type: ignore[attr-defined]  # our site's
         return [
-            _balances(page),
-            *([_holds(page, zone=zone_of(obj))] if page.holds else []),
+            _balances(page, is_linked=request.user.has_perm("ledger.view_ledger")),
+            *([_holds(page, zone=zone_of(obj), show=show)] if page.holds else []),
             _payouts(page, zone=zone_of(obj)),
             _payments(page, zone=zone_of(obj)),
             _destinations(page, zone=zone_of(obj)),
@@ -126,7 +127,7 @@ def _masked(read: Callable[[], str], mask: Callable[[str], str]) -> SafeString:
         return cells.state("unreadable", tone="warn")
 
 
-def _balances(page: queries.CustomerPage) -> Table:
+def _balances(page: queries.CustomerPage, *, is_linked: bool) -> Table:
     url = "admin:ledger_ledgeraccount_change"
     return Table(
         "Balances",
@@ -135,7 +136,9 @@ def _balances(page: queries.CustomerPage) -> Table:
             [
                 cells.link(
                     reverse(url, args=[encode_id("la", one.account_id)]), _short_code(one.code)
-                ),
+                )
+                if is_linked
+                else cells.text(_short_code(one.code)),
                 cells.amount(one.available, one.currency),
                 cells.amount(one.pending_out, one.currency),
                 cells.amount(one.posted, one.currency),
@@ -151,13 +154,13 @@ def _short_code(code: str) -> str:
     return ":".join(part for part in code.split(":") if not part.startswith("cus_"))
 
 
-def _holds(page: queries.CustomerPage, *, zone: str) -> Table:
+def _holds(page: queries.CustomerPage, *, zone: str, show: Callable[[str], SafeString]) -> Table:
     return Table(
         "Held",
         ("Reserved for", "Since", ">Amount"),
         [
             [
-                cells.cut(hold.reference or encode_id("ho", hold.id), head=14),
+                _held_for(hold.reference or encode_id("ho", hold.id), show=show),
                 cells.instant(hold.created_at, zone=zone),
                 cells.amount(hold.remaining_minor, hold.currency),
             ]
@@ -165,6 +168,12 @@ def _holds(page: queries.CustomerPage, *, zone: str) -> Table:
         ],
         note=_more(page.holds, "first"),
     )
+
+
+def _held_for(reference: str, *, show: Callable[[str], SafeString]) -> SafeString:
+    """Show what a hold is for: of `payout:po_…:hold` the payout, which leads to its page."""
+    payout = next((part for part in reference.split(":") if part.startswith("po_")), "")
+    return show(payout) if payout else cells.cut(reference, head=14)
 
 
 def _payouts(page: queries.CustomerPage, *, zone: str) -> Table:

@@ -14,9 +14,10 @@ from django.urls import NoReverseMatch, URLPattern, URLResolver, path, reverse
 from django.utils.safestring import SafeString
 
 from apps.accounts import roles
-from apps.accounts.models import Organization
+from apps.accounts.models import Organization, Staff
 from apps.backoffice import queries, views
 from apps.core.admin_base import CapabilityMissing, RecordAdmin, ThemeSite, cells, people
+from apps.core.admin_base.acts import uuid_or_none
 
 # Group, then title, icon and screen: a model's label, or the name of a page of this site.
 _GROUPS: Final = (
@@ -209,6 +210,15 @@ class KassaSite(ThemeSite):
                 return screen
         return None
 
+    def url_of_row(self, label: str, id_: str) -> str:
+        """Return the address of a row by its model's label and its UUID; none without a screen."""
+        try:
+            screen = self._registry[installed.get_model(label)]
+        except (LookupError, ValueError):
+            return ""
+        name = f"{self.name}:{screen.opts.app_label}_{screen.opts.model_name}_change"
+        return reverse(name, args=[id_]) if uuid_or_none(id_) else ""
+
     def name_people(self, request: HttpRequest, rows: Iterable[Any]) -> None:  # noqa: ARG002
         """Attach to rows the name of the person who acted, in one read for all of them."""
         listed = list(rows)
@@ -301,7 +311,7 @@ class KassaSite(ThemeSite):
             "title": "Not yours to do",
             "capability": capability,
             "capability_title": row.title if row else capability,
-            "holders": sorted(role.replace("_", " ") for role in row.holders) if row else [],
+            "holders": Staff.holders_of(capability) if row else [],
         }
         return TemplateResponse(request, "kassa/refused.html", context, status=403)
 

@@ -8,6 +8,7 @@ from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.urls import reverse
+from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from apps.core import clock, queries, stuck
@@ -73,7 +74,10 @@ class AuditEventAdmin(RecordAdmin[AuditEvent]):
         return _who(obj, obj.actor_kind, obj.actor_id)
 
     def subject(self, obj: AuditEvent) -> SafeString:
-        return cells.cut(f"{obj.subject_type.split('.')[-1]} {obj.subject_id}", head=14)
+        """Name what it was done to; linked, where it is on a screen that stands for its model."""
+        kind = obj.subject_type.split(".")[-1]
+        url = self.admin_site.url_of_row(obj.subject_type, obj.subject_id)  # type: ignore[attr-defined]  # our site's
+        return format_html("{} {}", kind, cells.cut(obj.subject_id, url=url))
 
     def outcome(self, obj: AuditEvent) -> SafeString:
         return cells.state(obj.outcome, label=obj.code or obj.outcome)
@@ -136,6 +140,7 @@ class OutboxEventAdmin(RecordAdmin[OutboxEvent]):
     def prepare(self, request: HttpRequest, rows: Sequence[OutboxEvent]) -> None:
         self.admin_site.name_people(request, rows)  # type: ignore[attr-defined]  # our site's
 
+    @shown("Type")
     def kind(self, obj: OutboxEvent) -> SafeString:
         return cells.code(obj.type)
 

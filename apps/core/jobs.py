@@ -52,7 +52,10 @@ class Every:
 
     @override
     def __str__(self) -> str:
-        return f"every {self.minutes} min"
+        hours, minutes = divmod(self.minutes, 60)
+        if minutes:
+            return "every minute" if self.minutes == 1 else f"every {self.minutes} min"
+        return "every hour" if hours == 1 else f"every {hours} h"
 
     @property
     def seconds(self) -> int:

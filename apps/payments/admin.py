@@ -142,7 +142,7 @@ class UnmatchedMoneyAdmin(RecordAdmin[UnmatchedMoney]):
 
     @shown("Text")
     def said(self, obj: UnmatchedMoney) -> SafeString:
-        return cells.free_text(" ".join(obj.bank_line.texts)[:100])
+        return cells.free_text(" ".join(obj.bank_line.texts), at_most=100)
 
     def account(self, obj: UnmatchedMoney) -> SafeString:
         return cells.text(obj.bank_line.bank_account)

@@ -44,11 +44,21 @@ const walk = (step) => {
   next?.scrollIntoView({ block: "nearest" });
 };
 
-document.addEventListener("keydown", (event) => {
+// On a small screen the theme keeps the menu shut, and the field stands in the menu.
+const openFind = () => {
   const find = document.getElementById("k-search-text");
+  if (find?.offsetParent) find.focus();
+  else {
+    document.querySelector("[data-menu]")?.click();
+    // The theme shows what it opens a little later.
+    setTimeout(() => find?.focus(), 60);
+  }
+};
+
+document.addEventListener("keydown", (event) => {
   if ((event.ctrlKey || event.metaKey) && event.key === "k") {
     event.preventDefault();
-    find?.focus();
+    openFind();
     return;
   }
   // Enter in a text field of an act never sends it: one means the button.
@@ -57,7 +67,9 @@ document.addEventListener("keydown", (event) => {
   if (event.key === "/") {
     event.preventDefault();
     event.stopImmediatePropagation();
-    (document.getElementById("searchbar") ?? find)?.focus();
+    const bar = document.getElementById("searchbar");
+    if (bar) bar.focus();
+    else openFind();
   } else if (event.key === "j" || event.key === "k") walk(event.key === "j" ? 1 : -1);
   else if (event.key === "Enter" && document.activeElement === document.body) openRow(document.querySelector(".k-at"));
   else if (event.key === "?") {
@@ -75,13 +87,23 @@ document.addEventListener("click", (event) => {
   reason.focus();
 });
 
-// A second click while the first is on its way would be the same act; it need not be sent. Where a
-// file is the answer the page stays, and may be asked for another one.
+// A second click while the first is on its way would be the same act; it need not be sent. The form
+// says that it is busy: an import may take a while. Where a file is the answer the page stays, and
+// may be asked for another one.
 document.addEventListener("submit", (event) => {
   if (!event.target.matches("#act-form:not([data-file])")) return;
-  if (event.target.dataset.sent) event.preventDefault();
-  event.target.dataset.sent = "1";
+  if (event.target.ariaBusy) event.preventDefault();
+  event.target.ariaBusy = "true";
 });
+
+// The theme writes the name of a chosen file into its own text field, which our forms do not have:
+// it passes over an input that it takes for listened to.
+document.addEventListener("DOMContentLoaded", () => {
+  document.querySelectorAll("#act-form input[type=file]").forEach((input) => { input.hasChangeListener = true; });
+});
+
+// What the browser kept of a page and shows again on the way back is a form to be sent anew.
+window.addEventListener("pageshow", () => document.getElementById("act-form")?.removeAttribute("aria-busy"));
 
 /* --- Charts: numbers come with the page, as text in the canvas' data ------------------------------ */
 const charts = [];

@@ -126,6 +126,13 @@ class TestTheForm:
         assert "BE•• •••• 7034" in text
         assert Payout.objects.get(pk=payout.pk).state == "scheduled"
 
+    def test_is_off_for_others_in_plain_sight_and_says_whose_it_is(self, browse, house):
+        text = browse("noor").get(url_of(house.payouts["waiting"])).content.decode()
+
+        assert (
+            "<b>Release 1,250.00 EUR</b> It belongs to: compliance, risk analyst, risk manager."
+        ) in text
+
     @pytest.mark.parametrize("reason", ["", "no", "x" * 501])
     def test_wants_a_reason_of_5_to_500_characters(self, browse, house, reason):
         payout = house.payouts["scheduled"]
@@ -134,6 +141,25 @@ class TestTheForm:
 
         assert answer.status_code == 400
         assert Payout.objects.get(pk=payout.pk).state == "scheduled"
+
+    @pytest.mark.parametrize(
+        ("url", "control"),
+        [
+            ("/admin/banking/bankfile/act/import/", "reason"),
+            ("/admin/ledger/journalentry/act/adjust/", "postings"),
+        ],
+    )
+    def test_ties_what_is_wrong_and_the_help_to_the_control(self, browse, house, url, control):
+        client = browse("mara")
+
+        text = client.post(url, {**open_form(client, url), "reason": ""}).content.decode()
+
+        [described] = re.findall(rf'id="id_{control}"[^>]* aria-describedby="([^"]+)"', text) or (
+            re.findall(rf'aria-describedby="([^"]+)"[^>]* id="id_{control}"', text)
+        )
+        assert described.split() == [f"id_{control}_helptext", f"id_{control}_error"]
+        assert all(text.count(f'id="{one}"') == 1 for one in described.split())
+        assert text.count(f'id="id_{control}_label"') == 1
 
     def test_is_nothing_without_its_csrf_token(self, browse, house):
         payout = house.payouts["scheduled"]
@@ -265,7 +291,10 @@ class TestTheRest:
             follow=True,
         )
 
-        assert "Refused, nothing was imported" in answer.content.decode()
+        [told] = answer.context["messages"]
+        assert (told.level_tag, str(told)[:29]) == ("error", "Refused, nothing was imported")
+        assert f"{house.bank_account}, Demo Markets</option>" in client.get(url).content.decode()
+        assert "1 booked line of 10.00 EUR" in str(told)
         refused = BankFile.objects.get(name="odd.xml")
         assert refused.state == "refused"
         # The reason above, and what is wrong with its place, in the table of all that is.

@@ -1,6 +1,7 @@
 """The bases themselves: pages by key, cells, and the checks that refuse another kind of screen."""
 
 import base64
+from datetime import UTC, datetime
 from types import SimpleNamespace
 
 import pytest
@@ -94,6 +95,18 @@ class TestCells:
         assert "0440532" not in shown
         assert "0044 0532" not in shown
         assert "RF18539007547034" in shown
+
+    def test_cut_a_free_text_after_masking_it_and_say_that_there_is_more(self):
+        text = "refund to DE89370400440532013000 as we agreed on the telephone"
+
+        assert cells.free_text(text, at_most=24) == "refund to DE•• •••• 3000…"
+        assert cells.free_text(text, at_most=100).endswith("on the telephone")
+
+    def test_say_of_an_instant_in_utc_that_it_is(self):
+        at = datetime(2026, 6, 30, 22, 30, tzinfo=UTC)
+
+        assert "30 Jun 2026 <small>22:30 UTC</small>" in cells.instant(at)
+        assert "01 Jul 2026 <small>00:30</small>" in cells.instant(at, zone="Europe/Berlin")
 
     def test_cut_an_id_in_the_middle_and_copy_it_whole(self):
         text = "po_01jf8g3m9k2n4p6q8r0s2t4v6w"

@@ -16,6 +16,7 @@ from django.utils.html import strip_tags
 
 from apps.accounts.models import Organization, Staff
 from apps.approvals.models import ApprovalRequest
+from apps.backoffice.queries import _trial_balances
 from apps.core import clock, outbox
 from apps.core.actors import Actor
 from apps.core.ids import encode_id, new_id
@@ -644,6 +645,36 @@ class TestTheTrialBalance:
 
     def test_of_a_branch_that_is_none_says_so(self, house):
         assert "No account that moved fits this." in house.page("trial-balance/", code="nowhere:")
+
+    @pytest.mark.parametrize("month", [{}, {"period": "2026-06"}])
+    def test_shows_many_accounts_of_a_branch_in_one_line(self, house, month):
+        many = [open_account(house.id, f"wallets:u{n}:EUR", floor=None) for n in range(51)]
+        few = [open_account(house.id, f"wallets2:u{n}:EUR", floor=None) for n in range(2)]
+        post(
+            house.id,
+            *(move(house.bank, one, 1_00, effective_at=JUNE) for one in (*many, *few)),
+        )
+
+        text = house.page("trial-balance/", **month)
+
+        [line] = [row for row in _ROW.findall(text) if ">wallets:…</a>" in row]
+        assert ">51<" in line
+        assert ">51.00&nbsp;" in line
+        assert f"?organization={house.id}&amp;code=wallets%3A&amp;currency=EUR" in line
+        assert "wallets:u7:EUR" not in text
+        assert "wallets2:u1:EUR" in text
+        assert "the difference is zero" in text
+
+    def test_adds_up_what_is_beyond_its_last_line(self, house, monkeypatch):
+        monkeypatch.setattr(_trial_balances, "LINES_MAX", 1)
+
+        text = house.page("trial-balance/", currency="EUR")
+
+        lines = [row for row in _ROW.findall(text) if "<a href=" in row]
+        assert [">bank:ba_1:EUR</a>" in lines[0], ">…</a>" in lines[1]] == [True, True]
+        assert ">3<" in lines[1]
+        assert ">100.00&nbsp;" in lines[1]
+        assert "the difference is zero" in text
 
 
 class TestTheTrialBalanceOfAMonth:

@@ -8,6 +8,7 @@ from django.db import IntegrityError, connection
 from django.test import Client
 
 from apps.accounts.errors import CapabilityMissing
+from apps.accounts.models import Organization
 from apps.approvals import errors as approval_errors
 from apps.approvals import operations as approvals
 from apps.approvals import registry
@@ -611,6 +612,19 @@ class TestTheScreens:
         assert Correction.objects.get().state == "waiting"
         assert house.standing() == UNTOUCHED
 
+    @pytest.mark.parametrize(("side", "other"), [("sold", "bought"), ("bought", "sold")])
+    def test_show_of_an_exchange_both_sides(self, house, browse, side, other):
+        dollars = open_account(house.id, "wallets:ann:USD")
+        fx = FxTransfer.objects.get(id=exchange(house.id, house.ann, dollars, 10_00))
+        entry, twin = (getattr(fx, f"{one}_entry_id") for one in (side, other))
+        page = f"/admin/ledger/journalentry/{encode_id('je', entry)}/"
+
+        text = browse("finance_maker").get(page).content.decode()
+
+        assert ">Reverse 10.00 EUR for 10.84 USD</a>" in text
+        assert " at 1.08456</dd>" in text
+        assert f'href="/admin/ledger/journalentry/{encode_id("je", twin)}/"' in text
+
     def test_preview_anew_what_was_changed_since(self, house, browse):
         client, url = browse("finance_maker"), self.url(house, "reverse")
         sent = {"at": "now", "reason": "Sent to the wrong Bob"}
@@ -656,6 +670,30 @@ class TestTheScreens:
         assert [leg["amount_minor"] for leg in row.legs] == [5_00, -5_00]
         assert row.effective_at == datetime(2026, 11, 1, 12, tzinfo=UTC)
         assert house.standing() == UNTOUCHED
+
+    @pytest.mark.parametrize("of_entry", [True, False])
+    def test_read_the_business_time_by_the_clocks_of_the_organization(
+        self, house, browse, of_entry
+    ):
+        Organization.objects.filter(pk=house.id).update(time_zone="Europe/Berlin")
+        anywhere = "/admin/ledger/journalentry/act/adjust/"
+        client, url = browse("finance_maker"), self.url(house, "adjust") if of_entry else anywhere
+        opened = client.get(url).content.decode()
+        sent = {
+            **({} if of_entry else {"organization": str(house.id)}),
+            "postings_account": ["fees:f:EUR", "wallets:ann:EUR"],
+            "postings_debit": ["5.00", ""],
+            "postings_credit": ["", "5.00"],
+            "description": "Goodwill",
+            "effective_at": "2026-11-01T00:30",
+            "reason": "Goodwill for the delay",
+        }
+
+        shown = client.post(url, self.fields(opened) | sent).content.decode()
+        client.post(url, self.fields(shown) | sent)
+
+        assert f"By the clocks of {'Europe/Berlin' if of_entry else 'the organization'}" in opened
+        assert Correction.objects.get().effective_at == datetime(2026, 10, 31, 23, 30, tzinfo=UTC)
 
     @pytest.mark.parametrize(
         ("rows", "said"),

@@ -105,7 +105,9 @@ class TestLinking:
 
         text = browse("mara").get(url_of(settled)).content.decode()
 
-        assert "It was ignored already." in text
+        assert (
+            "It was ignored: its type was not handled. Its connection works it, once it is." in text
+        )
 
 
 class TestConnections:

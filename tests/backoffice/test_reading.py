@@ -177,6 +177,16 @@ class TestHome:
         assert re.search(r"Waiting for me</span><b>3</b>", own_is_left_out)
         assert re.search(r"Waiting for me</span><b>4</b>", all_four)
 
+    def test_leads_to_the_lists_of_the_organization_that_is_chosen(self, browse, house):
+        client, chosen = browse("noor"), f"organization={house.id}"
+
+        text = client.get(f"/admin/?{chosen}").content.decode()
+
+        tiles = re.findall(r'<a href="([^"]+)" class="k-tile', text)
+        assert len(tiles) > 5
+        assert [url for url in tiles if not url.endswith(chosen)] == []
+        assert "organization=" not in client.get("/admin/").content.decode()
+
     def test_shows_an_admin_of_staff_no_money(self, browse):
         text = browse("bo").get("/admin/").content.decode()
 

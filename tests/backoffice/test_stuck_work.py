@@ -54,6 +54,15 @@ class TestThePage:
         assert {kind.name for kind in work.kinds() if f">{kind.name}<" not in text} == set()
         assert {job.kind for job in jobs.declared() if f">{job.kind}<" not in text} == set()
 
+    def test_leads_from_each_job_to_its_periods(self, browse):
+        text = browse("milo").get(URL).content.decode()
+
+        links = [f'href="{JOBS_URL}?kind={job.kind}"' for job in jobs.declared()]
+        assert [link for link in links if link not in text] == []
+        assert {"every minute", "every 5 min", "every hour", "every 6 h"} <= {
+            str(job.schedule) for job in jobs.declared()
+        }
+
     def test_lists_what_was_set_aside_and_what_nobody_takes(self, browse, house):
         aside = set_aside(house, attempts=7, lapses=4)
         late = set_aside(

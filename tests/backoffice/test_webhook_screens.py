@@ -245,7 +245,9 @@ class TestPausing:
     def test_is_off_once_it_is_paused(self, browse, endpoint):
         perform(browse("sofia"), endpoint, "pause")
 
-        assert "It is disabled already." in shown(browse, endpoint)
+        text = shown(browse, endpoint)
+        assert "<b>Pause this endpoint</b> It is disabled already." in text
+        assert "<b>Send again what failed, Send a test event</b> It is not enabled." in text
         assert perform(browse("sofia"), endpoint, "pause").status_code == 409
 
     def test_is_not_for_those_who_only_look(self, browse, endpoint):
@@ -383,6 +385,25 @@ class TestEnabling:
 
         assert f"<dt>Paused</dt><dd>{by_status(paused)['paused']}, since" in text
         assert "By the clocks of Europe/Berlin." in text
+
+    def test_waits_until_all_is_set_aside_and_the_screens_say_so(self, browse, paused):
+        last = WebhookDelivery.objects.filter(endpoint=paused, status="paused").last()
+        WebhookDelivery.objects.filter(pk=last.pk).update(status="pending")
+        WebhookEndpoint.objects.filter(pk=paused.pk).update(is_changing=True)
+
+        text = shown(browse, paused)
+
+        assert "still being set aside; that ends by itself." in text
+        assert url_of(paused, "enable") not in text
+        for page in (text, browse("liam").get("/admin/webhooks/webhookendpoint/").content.decode()):
+            assert "being changed</span>" in page
+            assert "off by request</span>" in page
+        answer = perform(browse("liam"), paused, "enable", paused="resume")
+        assert (answer.status_code, b"endpoint_changing" in answer.content) == (409, True)
+
+        WebhookDelivery.objects.filter(pk=last.pk).update(status="paused")
+
+        assert url_of(paused, "enable") in shown(browse, paused)
 
 
 class TestReplaying:

@@ -148,6 +148,45 @@ def test_a_refused_act_keeps_what_was_typed(sit_down, house):
     second.shoot("refused")
 
 
+def test_an_act_is_sent_once_and_its_form_says_that_it_is_on_its_way(sit_down, house):
+    url = f"/admin/payouts/payout/{encode_id('po', house.payouts['scheduled'].id)}/act/cancel/"
+    desk = sit_down("liam").go(url)
+    sent = []
+    desk.page.on("request", lambda one: sent.append(one.url) if one.method == "POST" else None)
+    desk.page.get_by_role("button", name="The customer asked for it.").click()
+
+    # Both clicks in one breath, before the browser can leave the page.
+    busy = desk.page.evaluate(
+        """() => {
+            const form = document.getElementById("act-form");
+            form.querySelector("[type=submit]").click();
+            form.querySelector("[type=submit]").click();
+            return form.getAttribute("aria-busy");
+        }"""
+    )
+
+    expect(desk.page.get_by_text("310.00 EUR is available to the customer again.")).to_be_visible()
+    assert (busy, len(sent)) == ("true", 1)
+    desk.page.go_back()
+    expect(desk.page.get_by_text("there is nothing left to stop")).to_be_visible()
+    expect(desk.page.locator("#act-form")).not_to_have_attribute("aria-busy", "true")
+
+
+def test_an_import_that_is_refused_is_told_as_such(sit_down, tmp_path):
+    file = tmp_path / "letter.xml"
+    file.write_text("Dear Sir or Madam")
+    desk = sit_down("mara").go("/admin/banking/bankfile/")
+    desk.page.get_by_role("link", name="Import a statement").click()
+    desk.page.get_by_label("Bank account").select_option(index=1)
+    desk.page.get_by_label("File").set_input_files(file)
+    desk.page.get_by_role("button", name="Downloaded from the bank's portal.").click()
+    desk.page.get_by_role("button", name="Import a statement").click()
+
+    told = desk.page.get_by_text("Refused, nothing was imported: letter.xml")
+    expect(told).to_have_class(re.compile("red"))
+    desk.shoot("import-refused")
+
+
 def test_the_books_are_read_and_never_edited(sit_down):
     desk = sit_down("ada").go("/admin/ledger/ledgeraccount/?code=bank:")
 
@@ -176,6 +215,35 @@ def test_a_call_about_a_customer_is_answered_from_one_page(sit_down):
         expect(desk.page.get_by_role("heading", name=title, exact=True)).to_be_visible()
     expect(desk.page.get_by_text("Nordwind")).to_have_count(0)
     desk.shoot("customer")
+
+
+def test_the_search_opens_by_keyboard_where_the_menu_is_shut(sit_down):
+    desk = sit_down("sofia", viewport={"width": 1024, "height": 768})
+    find = desk.page.get_by_label("Find by id or reference")
+    expect(find).to_be_hidden()
+
+    desk.page.keyboard.press("Control+k")
+    expect(find).to_be_focused()
+    desk.page.keyboard.type("merchant-1003")
+    desk.page.keyboard.press("Enter")
+
+    expect(desk.page.get_by_role("heading", name="Customer merchant-1003")).to_be_visible()
+
+
+def test_a_contact_is_told_of_one_thing_more(sit_down, house):
+    desk = sit_down("liam").go("/admin/accounts/contact/")
+    desk.page.locator("#result_list .k-id a").first.click()
+    desk.page.get_by_role("link", name="Change this contact").click()
+    asked = desk.page.get_by_role("group", name="Is told about")
+    expect(asked.get_by_label("Technical")).to_be_checked()
+
+    asked.get_by_label("Finance").check()
+    desk.page.get_by_role("button", name="The client asked for it.").click()
+    desk.shoot("contact-form")
+    desk.page.get_by_role("button", name="Change this contact").click()
+
+    for purpose in ("finance", "security", "technical"):
+        expect(desk.page.locator(".k-facts .k-word", has_text=purpose)).to_be_visible()
 
 
 def test_lists_are_walked_by_keyboard(sit_down):
@@ -255,6 +323,7 @@ EVERY_SCREEN = (
     "",
     "approvals/approvalrequest/",
     "payments/unmatchedmoney/",
+    "reconciliation/break/",
     "accounts/customer/",
     "payments/payment/",
     "payouts/payout/",
@@ -267,8 +336,13 @@ EVERY_SCREEN = (
     "banking/bankfile/act/import/",
     "ledger/ledgeraccount/",
     "ledger/journalentry/",
+    "backoffice/correction/",
     "trial-balance/",
+    "ledger/period/",
+    "ledger/balancemonitor/",
+    "ledger/chainhead/",
     "accounts/organization/",
+    "accounts/contact/",
     "accounts/apikey/",
     "webhooks/webhookendpoint/",
     "webhooks/webhookdelivery/",

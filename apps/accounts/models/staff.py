@@ -88,6 +88,11 @@ class Staff(AbstractBaseUser):
             perm, roles=self.role_names(), is_verified=self.is_verified
         )
 
+    @staticmethod
+    def holders_of(capability: str) -> list[str]:
+        """Return whose an act is, role by role, as people read it."""
+        return sorted(role.replace("_", " ") for role in roles.CAPABILITIES[capability].holders)
+
     def has_perms(self, perm_list: Any, obj: object = None) -> bool:  # noqa: ANN401 - Django's
         """Say whether this person may start all of them."""
         return all(self.has_perm(perm, obj) for perm in perm_list)

@@ -19,7 +19,7 @@ from apps.backoffice.queries._figures import (
 )
 from apps.backoffice.queries._people import organizations_of, scope_of
 from apps.backoffice.queries._stuck_work import find_work
-from apps.backoffice.queries._tiles import Glance, find_last_check, list_tiles
+from apps.backoffice.queries._tiles import Glance, Tile, find_last_check, list_tiles
 from apps.backoffice.queries._trial_balances import (
     Branch,
     CurrencyBalance,
@@ -37,6 +37,7 @@ __all__ = [
     "DayOfMoney",
     "Glance",
     "MovedBranch",
+    "Tile",
     "corrections",
     "count_money",
     "count_payout_states",

@@ -93,7 +93,7 @@ def waiting_for_me(glance: Glance) -> Tile:
         counted(number),
         "approvals I may decide" if number else "nothing to decide",
         tone="busy" if number else "good",
-        url=reverse("admin:approvals_approvalrequest_changelist"),
+        url=reverse("admin:approvals_approvalrequest_changelist") + "?for=me",
     )
 
 

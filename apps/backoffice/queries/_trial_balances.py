@@ -10,7 +10,7 @@ from apps.ledger import queries as ledger
 
 @dataclass(frozen=True, slots=True)
 class Branch:
-    """A line of the trial balance: the accounts whose codes differ in their ids only."""
+    """A line of the trial balance: accounts whose codes differ in ids only, or of one root."""
 
     code: str
     prefix: str
@@ -49,6 +49,10 @@ def trial_balances(*, organization_id: UUID, code_prefix: str = "") -> list[Curr
 
 
 _ID_LENGTH_MIN: Final = 20
+# What a person reads; a client that names accounts by short ids may have as many as customers.
+LINES_OF_A_ROOT_MAX: Final = 50
+LINES_MAX: Final = 500
+_MORE: Final = "…"
 
 
 def _branches(lines: Iterable[ledger.TrialBalanceLine]) -> list[Branch]:
@@ -68,24 +72,39 @@ def _branches(lines: Iterable[ledger.TrialBalanceLine]) -> list[Branch]:
 def _grouped[L: (ledger.TrialBalanceLine, ledger.AccountMovement)](
     lines: Iterable[L],
 ) -> list[tuple[tuple[str, str], list[L]]]:
-    """Return the lines by what they have in common, code without ids and type, in this order."""
+    """
+    Return the lines by what they have in common, code without ids and type, in this order.
+
+    A root of more than `LINES_OF_A_ROOT_MAX` has a line per type, as `root:…`; what is beyond
+    `LINES_MAX` shares the last line, so that all of them add up to the whole.
+    """
     grouped: dict[tuple[str, str], list[L]] = {}
     for line in lines:
         grouped.setdefault((_without_ids(line.code), line.type), []).append(line)
-    return sorted(grouped.items(), key=lambda one: one[0])
+    by_root: dict[str, list[tuple[str, str]]] = {}
+    for key in grouped:
+        by_root.setdefault(key[0].split(":", maxsplit=1)[0], []).append(key)
+    for root, keys in by_root.items():
+        if len(keys) > LINES_OF_A_ROOT_MAX:
+            for key in keys:
+                grouped.setdefault((f"{root}:{_MORE}", key[1]), []).extend(grouped.pop(key))
+    # By segments: as text, what lies below `a` comes in two parts, before and after `a1`.
+    found = sorted(grouped.items(), key=lambda one: (one[0][0].split(":"), one[0][1]))
+    rest = [line for _, own in found[LINES_MAX:] for line in own]
+    return found[:LINES_MAX] + ([((_MORE, ""), rest)] if rest else [])
 
 
 def _prefix(
     code: str, own: Sequence[ledger.TrialBalanceLine] | Sequence[ledger.AccountMovement]
 ) -> str:
     """Return what the codes of these begin with; of one account its whole code."""
-    return own[0].code if len(own) == 1 else code.split("*", maxsplit=1)[0]
+    return own[0].code if len(own) == 1 else code.split("*", maxsplit=1)[0].rstrip(_MORE)
 
 
 @dataclass(frozen=True, slots=True)
 class MovedBranch:
     """
-    A line of a month's trial balance: accounts whose codes differ in their ids only.
+    A line of a month's trial balance: accounts whose codes differ in ids only, or of one root.
 
     `account_id` is there where it is one account. Balances are debits less credits.
     """

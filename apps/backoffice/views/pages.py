@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import date, datetime, timedelta
 from typing import Any, Protocol
 from urllib.parse import urlencode
@@ -69,7 +70,7 @@ def home(site: Site, request: HttpRequest) -> TemplateResponse:
         **site.each_context(request),
         "title": "Home",
         "greeting": f"Hello, {str(request.user).split()[0]}",
-        "tiles": queries.list_tiles(glance),
+        "tiles": [_leading_on(tile, chosen) for tile in queries.list_tiles(glance)],
         "money": _money(glance, now),
         "states": _states(glance, now),
         "as_of": cells.instant(now, zone=_shared_zone(chosen or seen)),
@@ -79,6 +80,14 @@ def home(site: Site, request: HttpRequest) -> TemplateResponse:
     }
     request.current_app = site.name
     return TemplateResponse(request, "kassa/home.html", context)
+
+
+def _leading_on(tile: queries.Tile, chosen: Sequence[Organization]) -> queries.Tile:
+    """Return the tile with a link to what it counted: of the organization chosen, if one is."""
+    if not (chosen and tile.url):
+        return tile
+    joined = "&" if "?" in tile.url else "?"
+    return replace(tile, url=f"{tile.url}{joined}organization={chosen[0].id}")
 
 
 def _shared_zone(organizations: Sequence[Organization]) -> str:
@@ -209,7 +218,7 @@ def trial_balance(site: Site, request: HttpRequest) -> HttpResponse:
     }
     if month is None and organization is not None:
         context["balances"] = [
-            (balance, balance.residue == 0, _balance_table(balance))
+            (balance, balance.residue == 0, _balance_table(balance, organization))
             for balance in queries.trial_balances(
                 organization_id=organization.id, code_prefix=asked["code"]
             )
@@ -230,18 +239,20 @@ def _month_of(organization: Organization, month: date, asked: Mapping[str, str])
         "state": cells.state(view.state, tone="good" if view.state == "closed" else ""),
         "is_stored": view.is_stored,
         "balances": [
-            (one.total, one.total.is_balanced, _movement_table(one, asked["period"]))
+            (one.total, one.total.is_balanced, _movement_table(one, organization, asked["period"]))
             for one in found
         ],
     }
 
 
-def _movement_table(one: queries.CurrencyMovement, period: str) -> Table:
+def _movement_table(
+    one: queries.CurrencyMovement, organization: Organization, period: str
+) -> Table:
     currency = one.total.currency
 
     def row(branch: queries.MovedBranch) -> list[SafeString | str]:
         return [
-            cells.link(_drill(branch, currency, period), branch.code),
+            cells.link(_drill(branch, organization, currency, period), branch.code),
             cells.text(branch.type) if branch.type else "",
             cells.number(branch.accounts),
             cells.amount(branch.opening, currency),
@@ -274,24 +285,29 @@ def _movement_table(one: queries.CurrencyMovement, period: str) -> Table:
     )
 
 
-def _drill(branch: queries.MovedBranch, currency: str, period: str) -> str:
+def _drill(
+    branch: queries.MovedBranch, organization: Organization, currency: str, period: str
+) -> str:
     """Return where a line comes from: an account's statement of the month, or the accounts."""
     if branch.account_id is not None:
         url = reverse(
             "admin:ledger_ledgeraccount_change", args=[encode_id("la", branch.account_id)]
         )
         return f"{url}?{urlencode({'period': period})}#statement"
-    query = urlencode({"code": branch.prefix, "currency": currency})
+    return _accounts_url(organization, branch.prefix, currency)
+
+
+def _accounts_url(organization: Organization, prefix: str, currency: str) -> str:
+    """Return the list of what a line sums up: accounts of this organization alone."""
+    query = urlencode({"organization": str(organization.id), "code": prefix, "currency": currency})
     return f"{reverse('admin:ledger_ledgeraccount_changelist')}?{query}"
 
 
-def _balance_table(balance: queries.CurrencyBalance) -> Table:
-    accounts_url = reverse("admin:ledger_ledgeraccount_changelist")
-
+def _balance_table(balance: queries.CurrencyBalance, organization: Organization) -> Table:
     def row(branch: queries.Branch) -> list[SafeString | str]:
-        query = urlencode({"code": branch.prefix, "currency": balance.currency})
+        url = _accounts_url(organization, branch.prefix, balance.currency)
         return [
-            cells.link(f"{accounts_url}?{query}", branch.code),
+            cells.link(url, branch.code),
             cells.text(branch.type),
             cells.number(branch.accounts),
             cells.amount(branch.debit, balance.currency) if branch.debit else "",

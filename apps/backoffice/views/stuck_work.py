@@ -260,7 +260,7 @@ def _facts(site: Site, request: HttpRequest, found: Work) -> list[Fact]:
         Fact("Attempts", cells.number(row.attempts)),
         Fact("Lapses", cells.number(row.lapses)),
         Fact("Error", cells.code(row.last_error_code)),
-        Fact("Due", cells.instant(row.next_attempt_at)),
+        Fact("Next attempt", cells.instant(row.next_attempt_at)),
         Fact("Leased until", cells.instant(row.lease_until)),
         *(
             Fact(str(field.verbose_name).capitalize(), _own(getattr(row, field.attname)))

@@ -105,7 +105,7 @@ class BankAccountAdmin(RecordAdmin[BankAccount]):
         last = _last(obj)
         return cells.NONE if last is None else cells.amount(last.closing_minor, obj.currency)
 
-    @shown("Of")
+    @shown("Statement of")
     def gap(self, obj: BankAccount) -> SafeString:
         last = _last(obj)
         return cells.NONE if last is None else cells.day(last.closing_date)

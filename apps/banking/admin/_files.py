@@ -28,7 +28,8 @@ from apps.core.admin_base import (
     shown,
 )
 
-FILE_BYTES_MAX = 50 * 1024 * 1024
+KILO = 1024
+FILE_BYTES_MAX = 50 * KILO * KILO
 
 
 class ImportForm(ActForm):
@@ -42,7 +43,10 @@ class ImportForm(ActForm):
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
         super().__init__(*args, **kwargs)
         accounts = for_staff(BankAccount.objects.order_by("name", "id"), self.user)
-        self.fields["bank_account"].queryset = accounts  # type: ignore[attr-defined]  # a choice field
+        field: Any = self.fields["bank_account"]
+        field.queryset = accounts.select_related("organization")
+        # Many an organization calls its account the main one.
+        field.label_from_instance = lambda one: f"{one}, {one.organization}"
 
     def clean_file(self) -> UploadedFile[bytes]:
         """Refuse what is too large to be a statement before it is read."""
@@ -94,7 +98,7 @@ class BankFileAdmin(RecordAdmin[BankFile]):
         "done_at",
     )
     filters: ClassVar[Sequence[Filter]] = (
-        lists.choice("direction", [("in", "from a bank"), ("out", "to a bank")]),
+        lists.choice("direction", [("in", "from the bank"), ("out", "to the bank")], title="Way"),
         lists.choice("state", FileState.choices),
     )
     acts = (
@@ -105,6 +109,7 @@ class BankFileAdmin(RecordAdmin[BankFile]):
             form=ImportForm,
             label=lambda _none: "Import a statement",
             done=_imported,
+            is_bad=lambda file: file.state in {FileState.REFUSED, FileState.UNKNOWN_ACCOUNT},
             on_list=True,
             presets=("Downloaded from the bank's portal.",),
         ),
@@ -138,7 +143,9 @@ class BankFileAdmin(RecordAdmin[BankFile]):
 
     @shown(align="end")
     def size(self, obj: BankFile) -> SafeString:
-        return cells.text(f"{obj.byte_count / 1024:,.1f} kB")
+        count = obj.byte_count
+        words = f"{count:,}\u00a0bytes" if count < KILO else f"{count / KILO:,.1f}\u00a0kB"
+        return cells.text(words)
 
     @shown("SHA-256")
     def hash_cell(self, obj: BankFile) -> SafeString:

@@ -106,7 +106,7 @@ class BankStatementAdmin(RecordAdmin[BankStatement]):
                         cells.masked_iban(one.counterparty_tail)
                         if one.counterparty_tail
                         else cells.NONE,
-                        cells.free_text(" ".join(one.texts)[:80] or one.text[:80]),
+                        cells.free_text(" ".join(one.texts) or one.text, at_most=80),
                         _became(became.get(one.id)),
                         _entry(became.get(one.id)),
                         cells.amount(one.amount_minor, one.currency, colored=True),
@@ -225,7 +225,7 @@ class BankLineAdmin(RecordAdmin[BankLine]):
 
     @shown("Text")
     def said(self, obj: BankLine) -> SafeString:
-        return cells.free_text(" ".join(obj.texts)[:120] or obj.text[:120])
+        return cells.free_text(" ".join(obj.texts) or obj.text, at_most=120)
 
     @shown("Became")
     def became(self, obj: BankLine) -> SafeString:
@@ -266,7 +266,7 @@ class BankLineAdmin(RecordAdmin[BankLine]):
                         cells.masked_iban(one.counterparty_tail)
                         if one.counterparty_tail
                         else cells.NONE,
-                        cells.free_text(" ".join(one.texts)[:80]),
+                        cells.free_text(" ".join(one.texts), at_most=80),
                         cells.code(one.return_code),
                         cells.amount(one.amount_minor, obj.currency, colored=True),
                     ]

@@ -110,14 +110,19 @@ def _balance_mismatch(
         statement,
         "balance_mismatch",
         f"The closing balance is off by {format_minor(abs(difference), currency)}: opening"
-        f" {format_minor(opening.amount_minor, currency)} and {len(statement.booked)} booked"
-        f" lines of {format_minor(moved, currency)} make"
+        f" {format_minor(opening.amount_minor, currency)} and {_lines(statement)}"
+        f" of {format_minor(moved, currency)} make"
         f" {format_minor(opening.amount_minor + moved, currency)},"
         f" the statement says {format_minor(closing.amount_minor, currency)}.",
         line=closing.source_line,
         difference_minor=difference,
         currency=currency,
     )
+
+
+def _lines(statement: Statement) -> str:
+    count = len(statement.booked)
+    return "1 booked line" if count == 1 else f"{count} booked lines"
 
 
 def check_summary(statement: Statement) -> list[Problem]:

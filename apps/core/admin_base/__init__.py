@@ -2,7 +2,7 @@
 
 from apps.core.admin_base import cells, lists
 from apps.core.admin_base._checks import register as register_checks
-from apps.core.admin_base._history import people
+from apps.core.admin_base._history import actor_words, people
 from apps.core.admin_base._screen import for_staff
 from apps.core.admin_base._theme import ThemeModelAdmin, ThemeSite
 from apps.core.admin_base.acts import Act, ActForm, CapabilityMissing, PreviewForm
@@ -25,6 +25,7 @@ __all__ = [
     "Table",
     "ThemeModelAdmin",
     "ThemeSite",
+    "actor_words",
     "cells",
     "for_staff",
     "lists",

@@ -63,7 +63,8 @@ class ActPages[M: Model](Screen[M]):
             )
         if act.answer is not None:
             return act.answer(result)
-        messages.success(request, act.done(result))
+        level = messages.ERROR if act.is_bad(result) else messages.SUCCESS
+        messages.add_message(request, level, act.done(result))
         return HttpResponseRedirect(self.after_act(request, obj))
 
     def after_act(self, request: HttpRequest, obj: M | None) -> str:  # noqa: ARG002

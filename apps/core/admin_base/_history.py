@@ -60,7 +60,7 @@ def of(obj: Model, *, aggregate_type: str, key: str) -> list[Happening]:
         Happening(
             at=act.recorded_at,
             what=said(act.act),
-            who=names.get(act.principal, act.principal),
+            who=names.get(act.principal) or actor_words(act.principal),
             why=act.reason,
             is_event=False,
             zone=zone,
@@ -69,8 +69,8 @@ def of(obj: Model, *, aggregate_type: str, key: str) -> list[Happening]:
     ] + [
         Happening(
             at=event.recorded_at,
-            what=said(event.type),
-            who=names.get(event.actor, event.actor),
+            what=_became(event),
+            who=names.get(event.actor) or actor_words(event.actor),
             why="",
             is_event=True,
             zone=zone,
@@ -83,6 +83,20 @@ def of(obj: Model, *, aggregate_type: str, key: str) -> list[Happening]:
 def said(name: str) -> str:
     """Return a technical name as words: `payouts.cancel_payout` is `cancel payout`."""
     return name.split(".", 1)[-1].replace("_", " ").replace(".", " ")
+
+
+def _became(event: OutboxEvent) -> str:
+    """Return an event as words, with the state it told of where the type does not say it."""
+    what, state = said(event.type), event.data.get("state")
+    if not isinstance(state, str) or state.replace("_", " ") in what:
+        return what
+    return f"{what}: {state.replace('_', ' ')}"
+
+
+def actor_words(actor: str) -> str:
+    """Say who acted where no person did: a job by its name, a key as a key."""
+    kind, _, name = actor.partition(":")
+    return "API key" if kind == "api_key" else f"job {name}" if kind == "job" else actor
 
 
 def people(actors: Iterable[str]) -> dict[str, str]:

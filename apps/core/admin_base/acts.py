@@ -127,10 +127,11 @@ class Act:
     One act of a screen. Buttons, URLs, permission tests and the audit name come from it.
 
     `off` says in words why it is not possible now, or nothing; `label` names act and amount;
-    `done` says what is true afterwards. `subject` is the operation's name for the row's id.
-    `on_list` is an act without a row, such as an import. `preview` returns what would happen, or
-    raises what the operation would say; its form is a `PreviewForm`. `answer` makes the response
-    of what the operation returned, where that is a file and not a changed row.
+    `done` says what is true afterwards, and `is_bad` that it is no good news. `subject` is the
+    operation's name for the row's id. `on_list` is an act without a row, such as an import.
+    `preview` returns what would happen, or raises what the operation would say; its form is a
+    `PreviewForm`. `answer` makes the response of what the operation returned, where that is a file
+    and not a changed row.
     """
 
     name: str
@@ -141,6 +142,7 @@ class Act:
     subject: str = ""
     off: Callable[[Any, Any], str] = _stays_on
     done: Callable[[Any], str] = lambda _result: "Done."
+    is_bad: Callable[[Any], bool] = lambda _result: False
     more: Callable[[Any, Mapping[str, Any]], Mapping[str, Any]] = lambda _row, _cleaned: {}
     preview: Callable[[Any, Any], Sequence[Table]] | None = None
     answer: Callable[[Any], HttpResponseBase] | None = None
@@ -170,7 +172,7 @@ class Act:
     def why_off(self, subject: Any, user: Any) -> str:  # noqa: ANN401
         """Say in words why the act is not possible now, or nothing."""
         if not user.has_perm(self.needed(subject)):
-            return f"None of your roles gives {self.needed(subject)}."
+            return f"It belongs to: {', '.join(user.holders_of(self.needed(subject)))}."
         return self.off(subject, user)
 
     def bind(self, request: HttpRequest, subject: Any) -> ActForm:  # noqa: ANN401

@@ -49,6 +49,7 @@ _TONES: Final[dict[str, str]] = {
             "in_force",
             "assigned",
             "allow",
+            "approve",
             "live",
             "pass",
             "paid",
@@ -117,7 +118,9 @@ _TONES: Final[dict[str, str]] = {
             "disabled",
             "recalled",
             "deny",
+            "decline",
             "block",
+            "block_and_review",
             "revoked",
         ],
         "bad",
@@ -197,7 +200,7 @@ def cut(text: str, *, url: str = "", head: int = 6, tail: int = 5) -> SafeString
 
 
 def instant(at: datetime | None, *, zone: str = "UTC") -> SafeString:
-    """Show an instant in the zone, UTC on hover."""
+    """Show an instant in the zone, UTC on hover; where it is in UTC itself, that is said."""
     if at is None:
         return NONE
     local = at.astimezone(ZoneInfo(zone))
@@ -207,7 +210,7 @@ def instant(at: datetime | None, *, zone: str = "UTC") -> SafeString:
         utc.isoformat(),
         f"{utc:%Y-%m-%d %H:%M:%S}",
         f"{local:%d %b %Y}",
-        f"{local:%H:%M}",
+        f"{local:%H:%M} UTC" if zone == "UTC" else f"{local:%H:%M}",
     )
 
 
@@ -236,9 +239,17 @@ def text(value: object) -> SafeString:
     return NONE if value is None or value == "" else format_html("{}", value)
 
 
-def free_text(value: str) -> SafeString:
-    """Show what a stranger wrote, such as a bank's text, with account numbers in it masked."""
-    return text(_IBAN_SHAPE.sub(_mask, value).strip())
+def free_text(value: str, *, at_most: int = 0) -> SafeString:
+    """
+    Show what a stranger wrote, such as a bank's text, with account numbers in it masked.
+
+    With `at_most`, so many characters of it, and that there is more. Masked first: half a number
+    is none to the mask.
+    """
+    shown = _IBAN_SHAPE.sub(_mask, value).strip()
+    if at_most and len(shown) > at_most:
+        shown = f"{shown[:at_most].rstrip()}…"
+    return text(shown)
 
 
 def _mask(match: re.Match[str]) -> str:

@@ -14,13 +14,14 @@ from apps.core.jobs import JOBS_KIND
 
 def jobs_table(found: Sequence[stuck.JobStanding], *, now: datetime, more_url: str = "") -> Table:
     """Return each declared job with its last success, its next period and those not done."""
+    periods = reverse("admin:core_jobrun_changelist")
     return Table(
         "Jobs",
         (
             "Job",
             "Schedule",
             "State",
-            "Last success",
+            "Last success, ago",
             "Next due",
             ">Running",
             ">Waiting",
@@ -29,10 +30,10 @@ def jobs_table(found: Sequence[stuck.JobStanding], *, now: datetime, more_url: s
         ),
         [
             [
-                cells.code(one.job.kind),
+                cells.link(f"{periods}?kind={one.job.kind}", cells.code(one.job.kind)),
                 cells.text(one.job.schedule),
                 _standing_of(one, now=now),
-                cells.instant(one.last_success_at),
+                cells.age(one.last_success_at, now=now),
                 cells.instant(one.next_due_at),
                 _periods(one.running),
                 _periods(one.waiting),

@@ -93,9 +93,9 @@ class StaffAdmin[M: Model](RecordAdmin[M]):
 
 
 def _reasons(acts: Sequence[Mapping[str, str | bool]]) -> list[tuple[str, str]]:
-    """Return why acts are off: the acts' names, and the reason they share."""
+    """Return why acts are off: what stands on their buttons, and the reason they share."""
     found: dict[str, list[str]] = {}
     for act in acts:
         if act["off"]:
-            found.setdefault(str(act["off"]), []).append(str(act["name"]).capitalize())
+            found.setdefault(str(act["off"]), []).append(str(act["label"]))
     return [(", ".join(names), reason) for reason, names in found.items()]

@@ -8,7 +8,7 @@ from django.http import HttpRequest
 from django.utils.safestring import SafeString
 
 from apps.core import clock
-from apps.core.admin_base import Fact, RecordAdmin, Table, cells, shown
+from apps.core.admin_base import Fact, RecordAdmin, Table, cells, shown, zone_of
 from apps.core.queries import list_feed_positions
 from apps.ledger import queries
 from apps.ledger.admin._links import entry_link
@@ -49,13 +49,13 @@ class ChainHeadAdmin(RecordAdmin[ChainHead]):
     def position(self, obj: ChainHead) -> SafeString:
         return cells.number(obj.position)
 
-    @shown("Transactions to look at", align="end")
+    @shown("Transactions behind", align="end")
     def behind(self, obj: ChainHead) -> SafeString:
         return cells.number(obj.waiting)  # type: ignore[attr-defined]  # attached by prepare
 
     @shown("Last extended")
     def extended_at(self, obj: ChainHead) -> SafeString:
-        return cells.instant(obj.sealed_at)
+        return cells.instant(obj.sealed_at, zone=zone_of(obj))
 
     @shown("Hash")
     def short_hash(self, obj: ChainHead) -> SafeString:
@@ -68,7 +68,7 @@ class ChainHeadAdmin(RecordAdmin[ChainHead]):
     @override
     def get_facts(self, request: HttpRequest, obj: ChainHead) -> list[Fact]:
         status = queries.chain_status(organization_id=obj.organization_id)
-        verified = cells.instant(status.verified_at)
+        verified = cells.instant(status.verified_at, zone=zone_of(obj))
         return [
             *super().get_facts(request, obj),
             Fact("Entries waiting", cells.number(status.waiting)),

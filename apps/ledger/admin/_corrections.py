@@ -13,12 +13,13 @@ from django.utils.safestring import SafeString
 from apps.accounts.models import Organization
 from apps.core import clock
 from apps.core.actors import Actor
-from apps.core.admin_base import Act, PreviewForm, Table, cells, for_staff, lists
+from apps.core.admin_base import Act, PreviewForm, Table, cells, for_staff, lists, zone_of
+from apps.core.admin_base.wall_time import WallTimeField, instant_at
 from apps.core.errors import Refusal
 from apps.core.ids import decode_id
 from apps.core.money import format_minor, minor_from_decimal
 from apps.ledger import operations, queries, registry
-from apps.ledger.admin._links import account_link
+from apps.ledger.admin._links import account_link, exchange_of
 from apps.ledger.models import JournalEntry, LedgerAccount
 from apps.ledger.operations import EntryRequest, ReversalTime
 from apps.ledger.queries import BalanceView, EntryView, PostingView
@@ -99,7 +100,14 @@ class PostingsWidget(forms.Widget):
     ) -> SafeString:
         rows: list[_Row] = [row for row in value or () if any(row)]
         rows += [("", "", "")] * max(1, POSTINGS_SHOWN - len(rows))
-        context = {"name": name, "rows": rows, "id": (attrs or {}).get("id", f"id_{name}")}
+        given = attrs or {}
+        context = {
+            "name": name,
+            "rows": rows,
+            "id": given.get("id", f"id_{name}"),
+            # Of the help and of what is wrong, whose ids Django gives a field's control.
+            "described": given.get("aria-describedby", ""),
+        }
         return render_to_string("kassa/_postings.html", context)
 
     @override
@@ -135,20 +143,23 @@ class AdjustForm(PreviewForm):
     reference = forms.CharField(
         max_length=255, required=False, help_text="Optional; an entry is posted once under it."
     )
-    effective_at = forms.DateTimeField(
-        label="Business time",
-        required=False,
-        widget=forms.DateTimeInput(attrs={"type": "datetime-local"}, format="%Y-%m-%dT%H:%M"),
-        help_text="UTC, in an open month. Empty: when it is agreed to.",
-    )
+    effective_at = WallTimeField(label="Business time", required=False)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
         super().__init__(*args, **kwargs)
         self.fields["postings"].initial = _opening_rows(self.subject)
+        whose = "the organization" if self.subject is None else zone_of(self.subject)
+        self.fields[
+            "effective_at"
+        ].help_text = f"By the clocks of {whose}, in an open month. Empty: when it is agreed to."
 
     def organization_id(self) -> UUID | None:
         """Return whose books are adjusted."""
         return cast("UUID", self.subject.organization_id)
+
+    def zone(self) -> str:
+        """Return by whose clocks its business time is typed."""
+        return zone_of(self.subject)
 
     @override
     def clean(self) -> dict[str, Any]:
@@ -172,7 +183,7 @@ class AdjustForm(PreviewForm):
             legs=tuple(self.legs),
             reference=self.cleaned_data["reference"] or None,
             description=self.cleaned_data["description"],
-            effective_at=self.cleaned_data["effective_at"],
+            effective_at=instant_at(self.cleaned_data["effective_at"], zone=self.zone()),
         )
 
 
@@ -185,14 +196,20 @@ class AdjustAnywhereForm(AdjustForm):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
         super().__init__(*args, **kwargs)
-        seen = for_staff(self.user, Organization.objects.order_by("id"), column="id")
-        choices = [(str(one.id), str(one)) for one in seen[:ORGANIZATIONS_MAX]]
+        rows = for_staff(self.user, Organization.objects.order_by("id"), column="id")
+        seen = list(rows[:ORGANIZATIONS_MAX])
+        self.zones = {str(one.id): one.time_zone for one in seen}
+        choices = [(str(one.id), str(one)) for one in seen]
         self.fields["organization"].choices = choices  # type: ignore[attr-defined]  # choices
 
     @override
     def organization_id(self) -> UUID | None:
         chosen = self.cleaned_data.get("organization")
         return UUID(chosen) if chosen else None
+
+    @override
+    def zone(self) -> str:
+        return self.zones[self.cleaned_data["organization"]]
 
     @override
     def arguments(self) -> dict[str, Any]:
@@ -305,6 +322,11 @@ def _asked(asked: AskedFor) -> str:
 
 
 def _reverse_words(entry: JournalEntry) -> str:
+    fx = exchange_of(entry)
+    if fx is not None:
+        # Either entry stands for the whole (ADR 0117), and so does the button of either.
+        sold = format_minor(fx.sold_minor, fx.sold_currency)
+        return f"Reverse {sold} for {format_minor(fx.bought_minor, fx.bought_currency)}"
     view: EntryView = entry.view  # type: ignore[attr-defined]  # attached by prepare
     moved = sorted(debits(view.postings).items())
     return f"Reverse {', '.join(format_minor(total, currency) for currency, total in moved)}"

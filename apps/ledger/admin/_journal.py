@@ -29,7 +29,7 @@ from apps.ledger import queries
 from apps.ledger.admin import _finding
 from apps.ledger.admin._corrections import ADJUST, ADJUST_ANYWHERE, REVERSE, debits
 from apps.ledger.admin._finding import Asked
-from apps.ledger.admin._links import account_link, branch_of, entry_link
+from apps.ledger.admin._links import account_link, branch_of, entry_link, exchange_of
 from apps.ledger.models import JournalEntry
 from apps.ledger.queries import Ask, EntryView, MetadataVersion
 
@@ -198,7 +198,11 @@ class JournalEntryAdmin(RecordAdmin[JournalEntry]):
 
     @override
     def get_facts(self, request: HttpRequest, obj: JournalEntry) -> list[Fact]:
-        return [*super().get_facts(request, obj), Fact("Seal", _seal(obj), wide=True)]
+        return [
+            *super().get_facts(request, obj),
+            *_exchange(obj),
+            Fact("Seal", _seal(obj), wide=True),
+        ]
 
     @override
     def get_tables(self, request: HttpRequest, obj: JournalEntry) -> list[Table]:
@@ -262,7 +266,9 @@ def _pairs(metadata: Mapping[str, object]) -> SafeString:
 
 
 def _kind_of(actor: str) -> str:
-    return actor.split(":", maxsplit=1)[0].replace("_", " ")
+    # What a job is called stands in the entry's kind; which key it was, on no list.
+    kind = actor.split(":", maxsplit=1)[0]
+    return {"api_key": "API key"}.get(kind, kind.replace("_", " "))
 
 
 def _row(view: EntryView, organization: Organization) -> JournalEntry:
@@ -280,6 +286,21 @@ def _row(view: EntryView, organization: Organization) -> JournalEntry:
     )
     row.view = view  # type: ignore[attr-defined]  # attached for the cells
     return row
+
+
+def _exchange(obj: JournalEntry) -> list[Fact]:
+    """Return what was changed into what, and the entry of the other side."""
+    fx = exchange_of(obj)
+    if fx is None:
+        return []
+    sold = cells.amount(fx.sold_minor, fx.sold_currency)
+    bought = cells.amount(fx.bought_minor, fx.bought_currency)
+    rate = f"{fx.rate.normalize():f}"
+    other = fx.bought_entry_id if obj.id == fx.sold_entry_id else fx.sold_entry_id
+    return [
+        Fact("Exchange", format_html("{} for {} at {}", sold, bought, rate), wide=True),
+        Fact("Its other side", entry_link(other)),
+    ]
 
 
 def _seal(obj: JournalEntry) -> SafeString:

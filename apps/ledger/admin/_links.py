@@ -7,6 +7,8 @@ from django.utils.safestring import SafeString
 
 from apps.core.admin_base import cells
 from apps.core.ids import encode_id
+from apps.ledger import queries
+from apps.ledger.models import FxTransfer, JournalEntry
 
 ID_LENGTH_MIN = 20
 
@@ -28,6 +30,15 @@ def entry_link(entry_id: UUID) -> SafeString:
     """Link to a journal entry."""
     url = reverse("admin:ledger_journalentry_change", args=[encode_id("je", entry_id)])
     return cells.short_id("je", entry_id, url=url)
+
+
+def exchange_of(entry: JournalEntry) -> FxTransfer | None:
+    """Return the exchange that this entry is one side of, if it is; read once for a page."""
+    known: dict[UUID, FxTransfer] | None = entry.__dict__.get("exchanges")
+    if known is None:
+        known = queries.fx_transfers_of(organization_id=entry.organization_id, entry_ids=[entry.id])
+        entry.exchanges = known  # type: ignore[attr-defined]  # kept for the page
+    return known.get(entry.id)
 
 
 def branch_of(code: str) -> str:

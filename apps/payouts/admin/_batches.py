@@ -58,8 +58,8 @@ def _void_is_off(batch: PayoutBatch, user: Any) -> str:  # noqa: ANN401  (the si
     return ""
 
 
-def _batch_words(verb: str) -> Any:  # noqa: ANN401  (the form of `Act.label`)
-    return lambda batch: f"{verb} {format_minor(batch.total_minor, batch.currency)}"
+def _batch_words(words: str) -> Any:  # noqa: ANN401  (the form of `Act.label`)
+    return lambda batch: words.format(format_minor(batch.total_minor, batch.currency))
 
 
 def _step(
@@ -67,7 +67,7 @@ def _step(
     name: str,
     capability: str,
     operation: Callable[..., PayoutBatch],
-    verb: str,
+    words: str,
     states: Sequence[BatchState],
     done: Callable[[PayoutBatch], str],
     presets: tuple[str, ...] = (),
@@ -79,7 +79,7 @@ def _step(
         capability=capability,
         operation=operation,
         subject="batch_id",
-        label=_batch_words(verb),
+        label=_batch_words(words),
         off=_in_state(*states),
         done=done,
         presets=presets,
@@ -147,7 +147,7 @@ class PayoutBatchAdmin(RecordAdmin[PayoutBatch]):
             name="release",
             capability="payouts.release_batch",
             operation=operations.release_batch,
-            verb="Release",
+            words="Release {}",
             states=(BatchState.FROZEN,),
             done=lambda batch: f"It is {batch.state} now.",
         ),
@@ -155,7 +155,7 @@ class PayoutBatchAdmin(RecordAdmin[PayoutBatch]):
             name="export",
             capability="payouts.export_batch",
             operation=operations.export_batch,
-            verb="Write the file of",
+            words="Write the file of {}",
             states=(BatchState.RELEASED,),
             done=lambda batch: f"Written and checked; it is {batch.state} now.",
         ),
@@ -163,7 +163,7 @@ class PayoutBatchAdmin(RecordAdmin[PayoutBatch]):
             name="sent",
             capability="payouts.mark_batch_sent",
             operation=operations.mark_batch_sent,
-            verb="Mark as sent:",
+            words="Mark {} as sent",
             states=(BatchState.EXPORTED, BatchState.UNKNOWN),
             done=lambda batch: f"It is {batch.state} now; the bank's answer decides the rest.",
             presets=("Uploaded in the bank's portal.",),
@@ -174,7 +174,7 @@ class PayoutBatchAdmin(RecordAdmin[PayoutBatch]):
             capability=VOID,
             operation=operations.void_batch,
             subject="batch_id",
-            label=_batch_words("Void"),
+            label=_batch_words("Void {}"),
             off=_void_is_off,
             done=lambda _batch: "Voided; its payouts are scheduled again.",
             is_dangerous=True,

@@ -18,6 +18,7 @@ from apps.core.admin_base import (
     Filter,
     RecordAdmin,
     Table,
+    actor_words,
     cells,
     lists,
     people,
@@ -230,9 +231,3 @@ def _transitions_table(payout: Payout) -> Table:
         ],
         empty="Nothing happened to it yet.",
     )
-
-
-def actor_words(actor: str) -> str:
-    """Say who acted where no person did: a job by its name, a key as a key."""
-    kind, _, name = actor.partition(":")
-    return "API key" if kind == "api_key" else f"job {name}" if kind == "job" else actor

@@ -7,7 +7,7 @@ from django import forms
 from django.core.exceptions import ValidationError
 
 from apps.core.admin_base import Act, ActForm, zone_of
-from apps.core.wall_clock import first_instant_at
+from apps.core.admin_base.wall_time import WallTimeField, instant_at
 from apps.webhooks import operations
 from apps.webhooks.models import WebhookEndpoint, WebhookReplay
 from apps.webhooks.states import EndpointStatus
@@ -18,25 +18,6 @@ _PAUSED: Final = (
     ("resume_since", "Send what was made since a time, cancel the rest"),
     ("discard", "Cancel all of it"),
 )
-
-_YEAR_MIN: Final = 2000
-_YEAR_MAX: Final = 2999
-
-
-class WallTimeField(forms.Field):
-    """A day and a time as a wall clock shows them; whose clock it is, the form knows."""
-
-    widget = forms.TextInput(attrs={"type": "datetime-local", "placeholder": "2026-06-30T14:05"})
-
-    @override
-    def to_python(self, value: Any) -> datetime | None:
-        if value in self.empty_values:
-            return None
-        typed = _read(str(value))
-        # What lies beyond is a slip of the hand, and some of it no instant at all.
-        if typed is None or typed.tzinfo is not None or not _YEAR_MIN <= typed.year <= _YEAR_MAX:
-            raise ValidationError("A time is given like 2026-06-30T14:05.")
-        return typed
 
 
 class SinceForm(ActForm):
@@ -49,10 +30,7 @@ class SinceForm(ActForm):
         self.fields["since"].help_text = f"By the clocks of {zone_of(self.subject)}."
 
     def clean_since(self) -> datetime | None:
-        typed: datetime | None = self.cleaned_data["since"]
-        if typed is None:
-            return None
-        return first_instant_at(day=typed.date(), at=typed.time(), zone=zone_of(self.subject))
+        return instant_at(self.cleaned_data["since"], zone=zone_of(self.subject))
 
 
 class EnableForm(SinceForm):
@@ -64,21 +42,16 @@ class EnableForm(SinceForm):
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
         super().__init__(*args, **kwargs)
         self.order_fields(["paused", "since", "reason"])
+        where = "Only where what was made since a time is sent."
+        self.fields["since"].help_text = f"{where} {self.fields['since'].help_text}"
 
     @override
     def clean(self) -> dict[str, Any]:
         given: dict[str, Any] = super().clean() or {}
         is_asked = given.get("paused") == "resume_since"
         if is_asked and "since" in given and given["since"] is None:
-            raise ValidationError({"since": "Since when is what is paused to be sent?"})
+            raise ValidationError({"since": "Name the time since when it was made."})
         return given | ({} if is_asked else {"since": None})
-
-
-def _read(text: str) -> datetime | None:
-    try:
-        return datetime.fromisoformat(text)
-    except ValueError:
-        return None
 
 
 def _pause_is_off(endpoint: WebhookEndpoint, _user: Any) -> str:  # noqa: ANN401
@@ -87,7 +60,10 @@ def _pause_is_off(endpoint: WebhookEndpoint, _user: Any) -> str:  # noqa: ANN401
 
 def _enable_is_off(endpoint: WebhookEndpoint, _user: Any) -> str:  # noqa: ANN401
     if endpoint.status == EndpointStatus.DISABLED:
-        return ""
+        # Looked at only while it matters: what enabling would refuse with `endpoint_changing`.
+        if not endpoint.is_changing or operations.is_set_aside(endpoint):
+            return ""
+        return "What it is owed is still being set aside; that ends by itself."
     return "It was deleted." if endpoint.status == EndpointStatus.DELETED else "It is enabled."
 
 

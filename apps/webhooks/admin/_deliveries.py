@@ -131,7 +131,7 @@ class WebhookDeliveryAdmin(RecordAdmin[WebhookDelivery]):
                         cells.state(row.outcome, tone=_tone(row)),
                         cells.code(row.status_code),
                         cells.text(f"{row.duration_ms:,} ms"),
-                        cells.free_text(row.answer_head[:300]),
+                        cells.free_text(row.answer_head, at_most=300),
                     ]
                     for row in attempts
                 ],

@@ -1,8 +1,8 @@
 """Endpoints: how they answer, what is owed to them, which secrets sign, and the acts on them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, ClassVar, override
+from typing import TYPE_CHECKING, ClassVar, Final, override
 
 from django.contrib import admin
 from django.db.models import Count, Min
@@ -18,12 +18,17 @@ from apps.webhooks.admin._acts import ENDPOINT_ACTS
 from apps.webhooks.admin._links import answer_cell, delivery_link, host_of
 from apps.webhooks.models import WebhookDelivery, WebhookEndpoint, WebhookSecret
 from apps.webhooks.rules import retries
-from apps.webhooks.states import DeliveryStatus, EndpointStatus
+from apps.webhooks.states import DeliveryStatus, DisabledReason, EndpointStatus
 
 if TYPE_CHECKING:
     from uuid import UUID
 
 ROWS_SHOWN = 20
+_WHY_OFF: Final[Mapping[str, str]] = {
+    DisabledReason.GONE: "off: it answered 410",
+    DisabledReason.FAILING: "off: it failed for too long",
+    DisabledReason.REQUESTED: "off by request",
+}
 
 
 @admin.register(WebhookEndpoint)
@@ -45,7 +50,7 @@ class WebhookEndpointAdmin(RecordAdmin[WebhookEndpoint]):
         "owed",
         "oldest_due",
         "failing_since",
-        "status",
+        "status_cell",
     )
     facts = (
         "id",
@@ -89,15 +94,22 @@ class WebhookEndpointAdmin(RecordAdmin[WebhookEndpoint]):
 
     @override
     def lead(self, obj: WebhookEndpoint) -> Sequence[SafeString]:
-        changing = [cells.state("being changed", tone="warn")] if obj.is_changing else []
-        return [cells.state(obj.status), self.health(obj), *changing]
+        return [self.status_cell(obj), self.health(obj)]
+
+    @shown("Status")
+    def status_cell(self, obj: WebhookEndpoint) -> SafeString:
+        own = cells.state(obj.status)
+        if not obj.is_changing:
+            return own
+        return format_html("{} {}", own, cells.state("being changed", tone="busy"))
 
     def host(self, obj: WebhookEndpoint) -> SafeString:
         return cells.link(self.url_of(obj), host_of(obj))
 
     def health(self, obj: WebhookEndpoint) -> SafeString:
         if obj.status != EndpointStatus.ENABLED:
-            return cells.state(obj.disabled_reason or obj.status, tone="flat")
+            words = _WHY_OFF.get(obj.disabled_reason, obj.status)
+            return cells.state(obj.disabled_reason or obj.status, label=words, tone="flat")
         if obj.circuit_open_until is not None:
             return cells.state("unreachable", tone="bad")
         if obj.first_failure_at is not None:
@@ -145,7 +157,8 @@ class WebhookEndpointAdmin(RecordAdmin[WebhookEndpoint]):
 
     @override
     def get_tables(self, request: HttpRequest, obj: WebhookEndpoint) -> list[Table]:
-        return [_latest_deliveries(obj), _secrets(obj)]
+        show = self.admin_site.autolink  # type: ignore[attr-defined]  # our site's
+        return [_latest_deliveries(obj, show=show), _secrets(obj)]
 
 
 def _counted(endpoint: WebhookEndpoint, status: DeliveryStatus) -> SafeString:
@@ -158,7 +171,7 @@ def _counted(endpoint: WebhookEndpoint, status: DeliveryStatus) -> SafeString:
     return format_html("{}, since {}", f"{found.number:,}", since)
 
 
-def _latest_deliveries(endpoint: WebhookEndpoint) -> Table:
+def _latest_deliveries(endpoint: WebhookEndpoint, *, show: Callable[[str], SafeString]) -> Table:
     rows = WebhookDelivery.objects.filter(
         organization_id=endpoint.organization_id, endpoint_id=endpoint.id
     ).order_by("-id")[:ROWS_SHOWN]
@@ -170,7 +183,7 @@ def _latest_deliveries(endpoint: WebhookEndpoint) -> Table:
             [
                 delivery_link(row),
                 cells.code(row.event_type),
-                cells.cut(row.aggregate_id),
+                show(row.aggregate_id),
                 cells.state(row.status),
                 cells.number(row.attempts_made),
                 answer_cell(row.last_status_code, row.last_outcome),

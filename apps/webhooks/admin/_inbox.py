@@ -56,6 +56,8 @@ def _link_is_off(event: InboundEvent, _user: Any) -> str:  # noqa: ANN401
         return ""
     if event.outcome == InboundOutcome.RECEIVED:
         return "It was not worked yet."
+    if event.outcome == InboundOutcome.IGNORED:
+        return "It was ignored: its type was not handled. Its connection works it, once it is."
     return f"It was {event.outcome} already."
 
 
@@ -76,7 +78,7 @@ class InboundEventAdmin(RecordAdmin[InboundEvent]):
         "What providers told us, each once, and what became of it. What is about nobody we know is"
         " parked for three days, and then waits here to be linked."
     )
-    empty = "No provider has told us anything of this kind."
+    empty = "Nothing waits to be linked. What else providers told is found by its outcome."
     search_hint = "ine_… or the provider's id of the event"
     related: ClassVar[Sequence[str]] = ("organization", "connection")
     tones: ClassVar[dict[str, str]] = {"applied": "good", "parked": "busy", "superseded": "flat"}

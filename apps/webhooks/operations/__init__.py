@@ -1,6 +1,6 @@
 """What can be done with endpoints, with what is owed to them, and with what providers tell."""
 
-from apps.webhooks.operations._changes import CHANGE_KIND, Progress, carry_on
+from apps.webhooks.operations._changes import CHANGE_KIND, Progress, carry_on, is_set_aside
 from apps.webhooks.operations._connections import (
     add_provider_connection,
     count_refused_call,
@@ -70,6 +70,7 @@ __all__ = [
     "enable_endpoint",
     "envelope",
     "fan_out",
+    "is_set_aside",
     "link_event",
     "match_parked",
     "move_to_queue",
