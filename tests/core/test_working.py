@@ -9,7 +9,7 @@ from celery import current_app
 from django.db import connection
 from structlog.testing import capture_logs
 
-from apps.core import invariants, operations, stuck, tasks, work, working
+from apps.core import counters, invariants, metrics, operations, stuck, tasks, work, working
 from apps.core.actors import Actor
 from apps.core.errors import StateConflict, Unavailable
 from apps.core.ids import new_id, new_ids
@@ -239,6 +239,88 @@ class TestRow:
         working.run(replace(ERRANDS, put_off=put_off))
 
         assert Errand.objects.get().last_error_code == "away"
+
+
+def counted(part="count"):
+    """Return of `kassa_work_seconds` this kind's value for each outcome."""
+    prefix, end = f'kassa_work_seconds_{part}{{kind="{KIND}",outcome="', '"}'
+    found = counters.read().items()
+    return {
+        key.removeprefix(prefix).removesuffix(end): value
+        for key, value in found
+        if key.startswith(prefix)
+    }
+
+
+class TestCounted:
+    def test_by_what_came_of_them_and_how_long_they_took(self, metrics_folder):
+        def lose(errand):
+            make_due(Errand)
+            work.claim_due(Errand, limit=1, lease_seconds=60)
+
+        def fail(fault):
+            def perform(_errand):
+                raise fault
+
+            return perform
+
+        for perform in (
+            lambda _errand: None,
+            lambda _errand: partial(work.mark_retry, error_code="no", delay_seconds=60),
+            lambda _errand: partial(work.mark_failed, error_code="no"),
+            lambda _errand: working.recorded,
+            fail(Unavailable("away")),
+            fail(ZeroDivisionError()),
+            lose,
+        ):
+            Errand.objects.all().delete()
+            add("a")
+            working.work_due(replace(ERRANDS, perform=perform))
+
+        assert counted() == dict.fromkeys(
+            ("done", "pending", "failed", "recorded", "away", "fault", "lost"), 1.0
+        )
+        assert all(seconds > 0 for seconds in counted("sum").values())
+
+    def test_that_were_worked_together_each(self, metrics_folder):
+        add(*"abcd")
+
+        def together(rows):
+            work.mark_all_done(Errand, rows[:3])
+            return rows[3:]
+
+        working.work_due(replace(ERRANDS, alike=lambda _errand: 1, together=together))
+
+        assert (states(), counted()) == ({"done": 4}, {"done": 4.0})
+
+    def test_that_failed_together_one_by_one_alone(self, metrics_folder):
+        add(*"ab")
+
+        def together(_rows):
+            raise ZeroDivisionError
+
+        working.work_due(replace(ERRANDS, alike=lambda _errand: 1, together=together))
+
+        assert (states(), counted()) == ({"done": 2}, {"done": 2.0})
+
+    def test_with_their_share_of_the_time(self, metrics_folder):
+        working.count(6.0, kind=KIND, outcome="done", rows=3)
+        working.count(6.0, kind=KIND, outcome="done", rows=0)
+
+        found = counters.read()
+        assert (counted(), counted("sum")) == ({"done": 3.0}, {"done": 6.0})
+        labels = f'kind="{KIND}",outcome="done"'
+        assert f'kassa_work_seconds_bucket{{{labels},le="1"}}' not in found
+        assert found[f'kassa_work_seconds_bucket{{{labels},le="10"}}'] == 3.0
+
+    def test_on_the_page_that_is_scraped(self, metrics_folder):
+        add(*"ab")
+
+        run_errands()
+
+        lines = metrics.render().splitlines()
+        assert "# TYPE kassa_work_seconds histogram" in lines
+        assert f'kassa_work_seconds_bucket{{kind="{KIND}",outcome="done",le="+Inf"}} 2' in lines
 
 
 class TestPoison:
