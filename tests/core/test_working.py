@@ -9,7 +9,17 @@ from celery import current_app
 from django.db import connection
 from structlog.testing import capture_logs
 
-from apps.core import counters, invariants, metrics, operations, stuck, tasks, work, working
+from apps.core import (
+    context,
+    counters,
+    invariants,
+    metrics,
+    operations,
+    stuck,
+    tasks,
+    work,
+    working,
+)
 from apps.core.actors import Actor
 from apps.core.errors import StateConflict, Unavailable
 from apps.core.ids import new_id, new_ids
@@ -21,6 +31,7 @@ from tests.support import empty_broker, race, running
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
+TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 ANN = Actor.staff(new_id())
 
 
@@ -391,6 +402,27 @@ class TestInherits:
         with current_app.connection_for_read() as connection_:
             message = connection_.default_channel.basic_get("default", no_ack=True)
         assert message.headers["task"] == TASK
+
+    def test_the_trace_of_what_caused_it(self):
+        [errand] = add("a")
+        Errand.objects.filter(id=errand.id).update(traceparent=TRACE)
+        traces = []
+
+        def perform(_errand):
+            traces.append(context.current().traceparent)
+            return lambda _row: traces.append(context.current().traceparent)
+
+        working.run(replace(ERRANDS, perform=perform))
+
+        assert traces == [TRACE, TRACE]
+        assert context.current().traceparent != TRACE
+
+    def test_the_storage_of_a_queue(self):
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT reloptions FROM pg_class WHERE relname = 'tests_errand'")
+            [(options,)] = cursor.fetchall()
+
+        assert dict(option.split("=") for option in options) == work.STORAGE
 
     def test_the_page_of_stuck_work_and_the_release(self):
         add("a")
