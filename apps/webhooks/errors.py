@@ -82,7 +82,7 @@ class ReplayTooOld(RuleViolation):
 
 
 class ReplayLimitReached(TooOften):
-    """An endpoint's deliveries are replayed at most sixty times a minute."""
+    """An endpoint's deliveries are replayed sixty times a minute at most, by staff ten an hour."""
 
     code = "replay_limit_reached"
 
