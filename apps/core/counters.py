@@ -1,5 +1,6 @@
 """
-Counters: how often something happened, in any process of this machine, since anybody counts.
+Counters: how often something happened, and how long it took, in any process of this machine, since
+anybody counts.
 
 Each process has a file of its own, mapped into its memory, so counting is a store and waits for
 nothing: no server, no disk, no other process. What a process has counted is there after its end,
@@ -7,8 +8,10 @@ and whoever finds its file without an owner goes on from there: sums never fall 
 """
 
 import fcntl
+import math
 import mmap
 import os
+import re
 import struct
 import threading
 from collections import defaultdict
@@ -25,11 +28,13 @@ log = structlog.get_logger(__name__)
 _VALUE: Final = struct.Struct("<d")
 _KEY_BYTES: Final = 184
 _RECORD_BYTES: Final = _VALUE.size + _KEY_BYTES
-_RECORDS_MAX: Final = 512
+_RECORDS_MAX: Final = 2048
 _FILE_BYTES: Final = _RECORD_BYTES * _RECORDS_MAX
 _FILES_MAX: Final = 1000
+# The last label of a series of a histogram.
+_BOUND: Final = re.compile(r'[,{]le="([^"]+)"}$')
 
-_declared: dict[str, "Counter"] = {}
+_declared: dict[str, "Counter | Histogram"] = {}
 
 
 @dataclass(frozen=True)
@@ -53,8 +58,37 @@ class Counter:
         _store.add(sample_name(self.name, values), amount)
 
 
-def declared() -> list[Counter]:
-    """Return every counter of the modules that are loaded, by name."""
+@dataclass(frozen=True)
+class Histogram:
+    """
+    How long something took, by the bounds in seconds that each of them kept to; labels as of a
+    counter. It is several series, of which one without an upper bound has them all.
+    """
+
+    name: str
+    told: str
+    labels: tuple[str, ...]
+    bounds: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        _declared[self.name] = self
+
+    def observe(self, seconds: float, *, times: int = 1, **labels: str) -> None:
+        """Count `times` of them that took so long each; never raises, as a counter."""
+        values = {name: labels[name] for name in self.labels}
+        for bound in (*self.bounds, math.inf):
+            if seconds <= bound:
+                _store.add(sample_name(f"{self.name}_bucket", values | {"le": _text(bound)}), times)
+        _store.add(sample_name(f"{self.name}_sum", values), seconds * times)
+        _store.add(sample_name(f"{self.name}_count", values), times)
+
+
+def _text(bound: float) -> str:
+    return "+Inf" if math.isinf(bound) else f"{bound:g}"
+
+
+def declared() -> list[Counter | Histogram]:
+    """Return every counter and histogram of the modules that are loaded, by name."""
     return [_declared[name] for name in sorted(_declared)]
 
 
@@ -76,7 +110,14 @@ def read() -> dict[str, float]:
             content = path.read_bytes()
             for key, place in _places(content).items():
                 sums[key] += _value(content, place)
-    return dict(sorted(sums.items()))
+    return dict(sorted(sums.items(), key=_order))
+
+
+def _order(item: tuple[str, float]) -> tuple[str, float]:
+    """Have the series of a histogram in the order of their bounds, as Prometheus asks."""
+    series = item[0]
+    bounded = _BOUND.search(series)
+    return (series[: bounded.start()], float(bounded[1])) if bounded else (series, 0.0)
 
 
 def _places(content: bytes | mmap.mmap) -> dict[str, int]:

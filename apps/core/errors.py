@@ -43,6 +43,10 @@ class StateConflict(Refusal):
     code = "state_conflict"
 
 
+class NotYet(StateConflict):
+    """409: not in this state, and soon it will be. Never stored: the key may try again."""
+
+
 class RuleViolation(Refusal):
     """422: well formed, and a rule says no."""
 

@@ -16,7 +16,7 @@ from django.db import OperationalError, connection
 
 from apps.core import context, statements, transactions
 from apps.core.canonical import canonical_json, quick_digest
-from apps.core.errors import Refusal, RuleViolation, StateConflict, refusal_classes
+from apps.core.errors import NotYet, Refusal, RuleViolation, StateConflict, refusal_classes
 from apps.core.ids import encode_id, new_id
 
 LOCK_TIMEOUT: Final = "55P03"
@@ -58,14 +58,14 @@ class IdempotencyKeyReused(RuleViolation):
     code = "idempotency_key_reused"
 
 
-class RequestInProgress(StateConflict):
+class RequestInProgress(NotYet):
     """The first request with this key is still running."""
 
     code = "request_in_progress"
 
 
-# About the key, not about the act: what a later try with the key meets may differ.
-_NOT_STORED: Final = (IdempotencyKeyReused, RequestInProgress)
+# Not about the act, or not for long: what a later try with the key meets may differ.
+_NOT_STORED: Final = (IdempotencyKeyReused, NotYet)
 
 
 @dataclass(frozen=True, slots=True)

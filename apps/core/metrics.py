@@ -16,13 +16,15 @@ from celery import current_app
 from django.db import DatabaseError, InterfaceError, connection
 
 from apps.core import clock, counters, heartbeats, stuck
-from apps.core.counters import sample_name
+from apps.core.counters import Counter, sample_name
 from apps.core.stuck import KindStanding, Standing
 
 log = structlog.get_logger(__name__)
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 WORK_COUNTED_MAX: Final = 100_000
+# Of what series a histogram is.
+_PARTS: Final = ("bucket", "sum", "count")
 
 # Of this database alone: what runs in another one keeps no row of this one alive.
 _OLDEST_TRANSACTION: Final = """
@@ -68,10 +70,12 @@ def _render_gauges() -> Iterator[str]:
 
 def _render_counters() -> Iterator[str]:
     counted = counters.read()
-    for counter in counters.declared():
-        yield from _head(counter.name, counter.told, "counter")
+    for each in counters.declared():
+        is_counter = isinstance(each, Counter)
+        names = [each.name] if is_counter else [f"{each.name}_{part}" for part in _PARTS]
+        yield from _head(each.name, each.told, "counter" if is_counter else "histogram")
         for series, value in counted.items():
-            if series.partition("{")[0] == counter.name:
+            if series.partition("{")[0] in names:
                 yield f"{series} {_number(value)}"
 
 

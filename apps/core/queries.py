@@ -9,8 +9,9 @@ from uuid import UUID
 from django.db import connection
 from django.db.models import QuerySet
 
+from apps.core.actors import Actor
 from apps.core.events import event_classes
-from apps.core.ids import an_hour_after
+from apps.core.ids import an_hour_after, first_id
 from apps.core.models import (
     AuditEvent,
     EventWork,
@@ -300,6 +301,16 @@ def find_latest_act(
     )
     row = rows.order_by("-id").first()
     return None if row is None else (row.recorded_at, row.after or {})
+
+
+def list_acts_since(
+    *, organization_id: UUID, actor: Actor, act: str, since: datetime, limit: int
+) -> list[datetime]:
+    """Return when an actor did an act here since then, the latest first, at most `limit`."""
+    rows = AuditEvent.objects.filter(
+        organization_id=organization_id, actor_id=actor.id, act=act, id__gte=first_id(since)
+    )
+    return list(rows.order_by("-id").values_list("recorded_at", flat=True)[:limit])
 
 
 def get_act_result(*, organization_id: UUID, audit_event_id: UUID) -> dict[str, Any]:

@@ -18,7 +18,7 @@ import structlog
 from celery import shared_task
 from celery.exceptions import SoftTimeLimitExceeded
 
-from apps.core import context, transactions, work
+from apps.core import context, counters, transactions, work
 from apps.core.errors import OutsideCallError
 from apps.core.work import WorkRow, WorkState
 
@@ -33,6 +33,12 @@ TURN_SECONDS: Final = 10.0
 # The exception by which work is told that its time is over. It is an `Exception`: a boundary that
 # goes on to the next piece of work lets it through first, or the task goes on until it is killed.
 OutOfTime: Final = SoftTimeLimitExceeded
+_SECONDS: Final = counters.Histogram(
+    "kassa_work_seconds",
+    "How long rows of work took, and what came of them.",
+    ("kind", "outcome"),
+    (0.01, 0.1, 1, 10, 30),
+)
 # By kind, whose rows the last claim of this process had no time for, who waits longest first.
 _passed_over: dict[str, dict[Hashable, int]] = {}
 
@@ -219,13 +225,21 @@ class _Turns[M: WorkRow]:
     def _work_together(self, group: list[M]) -> list[M]:
         """Work rows that are alike; return those that are to be worked one by one."""
         assert self.worker.together is not None  # noqa: S101  (else no two are alike)
+        begun = time.monotonic()
         try:
-            return self.worker.together(group)
+            left = self.worker.together(group)
         # The boundary: one of them is to blame and is not known. Nothing was recorded of any.
         except Exception:
             log.exception("work_split", kind=self.worker.kind, size=len(group))
             self.failed.update(row.id for row in group)
             return group
+        count(
+            time.monotonic() - begun,
+            kind=self.worker.kind,
+            outcome=WorkState.DONE.value,
+            rows=len(group) - len(left),
+        )
+        return left
 
 
 def _groups[M: WorkRow](worker: Worker[M], claimed: Sequence[M]) -> list[list[M]]:
@@ -245,20 +259,34 @@ def _claim[M: WorkRow](worker: Worker[M], limit: int) -> list[M]:
 
 def work_row[M: WorkRow](worker: Worker[M], claimed: M) -> None:
     """Perform one leased row and record what came of it, or the fault it met."""
+    begun = time.monotonic()
+    outcome = _perform(worker, claimed)
+    count(time.monotonic() - begun, kind=worker.kind, outcome=outcome)
+
+
+def count(seconds: float, *, kind: str, outcome: str, rows: int = 1) -> None:
+    """Count worked rows, each with its share of the time that all of them took."""
+    if rows:
+        _SECONDS.observe(seconds / rows, times=rows, kind=kind, outcome=outcome)
+
+
+def _perform[M: WorkRow](worker: Worker[M], claimed: M) -> str:
+    """Return the row's state by now, or `recorded`, `lost`, or why it was put off."""
     try:
         record = worker.perform(claimed)
-        if record is not recorded:
-            _record(worker, claimed, record)
+        return "recorded" if record is recorded else _record(worker, claimed, record)
     # That the other side is away is no fault of ours: its row waits, and nobody is paged.
     except OutsideCallError as away:
         log.warning(
             "work_put_off", kind=worker.kind, row_id=str(claimed.id), fault=type(away).__name__
         )
         _record_fault(worker, claimed, away)
+        return "away"
     # The boundary: one poison row must not hold up the others. Its row records the fault.
     except Exception as fault:
         log.exception("work_failed", kind=worker.kind, row_id=str(claimed.id))
         _record_fault(worker, claimed, fault)
+        return "fault"
 
 
 def _record_fault[M: WorkRow](worker: Worker[M], claimed: M, fault: Exception) -> None:
@@ -266,7 +294,7 @@ def _record_fault[M: WorkRow](worker: Worker[M], claimed: M, fault: Exception) -
 
 
 @transactions.outermost
-def _record[M: WorkRow](worker: Worker[M], claimed: M, record: Record[M] | None) -> None:
+def _record[M: WorkRow](worker: Worker[M], claimed: M, record: Record[M] | None) -> str:
     row = work.lock_leased(
         worker.model,
         organization_id=getattr(claimed, "organization_id", None),
@@ -276,8 +304,9 @@ def _record[M: WorkRow](worker: Worker[M], claimed: M, record: Record[M] | None)
     if row is None:
         # Another worker took it over, new work came, or the operation has recorded it itself.
         log.info("work_not_held", kind=worker.kind, row_id=str(claimed.id))
-        return
+        return "lost"
     if record is not None:
         record(row)
     if row.state == WorkState.LEASED:
         work.mark_done(row)
+    return str(row.state)

@@ -1,6 +1,6 @@
 """What this app refuses, and under which code."""
 
-from apps.core.errors import NotFound, NotPermitted, RuleViolation, StateConflict, TooOften
+from apps.core.errors import NotFound, NotPermitted, NotYet, RuleViolation, StateConflict, TooOften
 
 
 class EndpointNotFound(NotFound):
@@ -57,7 +57,7 @@ class EndpointDisabled(StateConflict):
     code = "endpoint_disabled"
 
 
-class EndpointChanging(StateConflict):
+class EndpointChanging(NotYet):
     """What the endpoint is owed is still being set aside; enable it when that is over."""
 
     code = "endpoint_changing"
@@ -82,7 +82,7 @@ class ReplayTooOld(RuleViolation):
 
 
 class ReplayLimitReached(TooOften):
-    """An endpoint's deliveries are replayed at most sixty times a minute."""
+    """An endpoint's deliveries are replayed sixty times a minute at most, by staff ten an hour."""
 
     code = "replay_limit_reached"
 

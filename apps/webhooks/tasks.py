@@ -190,8 +190,10 @@ class _Turn:
                 break
             # No connection is held while the other side takes its time.
             connection.close()
+            begun_at = owed.now()
             with context.in_trace(item.traceparent):
                 made = attempt(item, owed=owed, sender=sender, policy=policy)
+            operations.count_first_attempt(item, begun_at=begun_at, outcome=made.outcome)
             failpoints.reach(Failpoint.WEBHOOKS_SENT)
             self.unrecorded.append(made)
             self.made += 1

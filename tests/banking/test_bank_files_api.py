@@ -1,7 +1,7 @@
 import pytest
 from django.test.client import encode_multipart
 
-from apps.banking.models import BankFile
+from apps.banking.models import BankFile, BankFileWork
 from apps.banking.tasks import import_due
 from apps.core.ids import encode_id
 from tests.accounts.factories import Api, create_customer, create_organization
@@ -24,6 +24,7 @@ SCOPES = (
     "breaks:read",
 )
 BOUNDARY = "kassa-test"
+TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 GOOD = camt053(Made(entries=(Entry(amount=100_00), Entry(amount=-40_00)), opening=0))
 
 
@@ -65,6 +66,13 @@ class TestHandingIn:
         assert import_due() == 1
         read = api.get(f"/v1/bank_files/{answer.json()['id']}").json()
         assert (read["state"], read["kind"], read["problems"]) == ("imported", "camt.053", [])
+
+    def test_leaves_work_in_the_trace_of_the_request(self, api, account):
+        api.client.defaults["HTTP_TRACEPARENT"] = TRACE
+
+        upload(api, GOOD)
+
+        assert BankFileWork.objects.get().traceparent == TRACE
 
     def test_of_a_refused_file_names_statement_entry_and_line(self, api, account):
         answer = upload(api, GOOD.replace(b">100.00<", b">100.001<", 1))

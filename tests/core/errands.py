@@ -8,9 +8,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from django.db import connection, models
+from django.db.migrations.state import ProjectState
 from django.test.utils import isolate_apps
 
 from apps.core import work, working
+from apps.core.storage import StoreAsWork
 from apps.core.work import WorkRow, work_indexes
 from apps.core.working import Worker
 
@@ -61,6 +63,9 @@ def installed() -> Iterator[None]:
     """Have the kind registered, and its table there, until the block ends."""
     with connection.schema_editor() as editor:
         editor.create_model(Errand)
+        StoreAsWork("tests_errand").database_forwards(
+            "core", editor, ProjectState(), ProjectState()
+        )
     work._kinds[KIND] = _kind
     try:
         yield

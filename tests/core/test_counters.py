@@ -6,7 +6,7 @@ import threading
 import pytest
 
 from apps.core import counters, nudging, work
-from apps.core.counters import Counter
+from apps.core.counters import Counter, Histogram
 from apps.core.models import EventWork
 from tests.core import test_nudges, test_work
 from tests.support import kill_hard, running
@@ -101,14 +101,42 @@ class TestAdd:
         assert counters.read() == {}
 
     def test_passes_over_what_has_no_room_and_goes_on_with_the_rest(self, metrics_folder, things):
-        for number in range(513):
+        for number in range(counters._RECORDS_MAX + 1):
             things.add(color=str(number))
         things.add(color="0")
         things.add(color="x" * 200)
 
         found = counters.read()
-        assert len(found) == 512
+        assert len(found) == counters._RECORDS_MAX
         assert found['kassa_things_total{color="0"}'] == 2.0
+
+
+class TestObserve:
+    def test_counts_by_the_bounds_that_were_kept_and_adds_up(self, metrics_folder):
+        waits = Histogram("kassa_waits_seconds", "Waits.", ("color",), (0.5, 30))
+
+        waits.observe(0.5, color="red")
+        waits.observe(2, times=3, color="red")
+        waits.observe(31, color="red")
+
+        assert counters.read() == {
+            'kassa_waits_seconds_bucket{color="red",le="0.5"}': 1.0,
+            'kassa_waits_seconds_bucket{color="red",le="30"}': 4.0,
+            'kassa_waits_seconds_bucket{color="red",le="+Inf"}': 5.0,
+            'kassa_waits_seconds_sum{color="red"}': 37.5,
+            'kassa_waits_seconds_count{color="red"}': 5.0,
+        }
+
+    def test_keeps_series_of_other_labels_apart(self, metrics_folder):
+        waits = Histogram("kassa_waits_seconds", "Waits.", ("color",), (1,))
+
+        waits.observe(0, color="red")
+        waits.observe(5, color="blue")
+
+        found = counters.read()
+        assert found['kassa_waits_seconds_bucket{color="red",le="1"}'] == 1.0
+        assert 'kassa_waits_seconds_bucket{color="blue",le="1"}' not in found
+        assert found['kassa_waits_seconds_bucket{color="blue",le="+Inf"}'] == 1.0
 
 
 class TestProcesses:

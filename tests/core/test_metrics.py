@@ -11,7 +11,7 @@ from django.conf import settings
 from django.db import connection
 
 from apps.core import clock, counters, heartbeats, jobs, metrics, work
-from apps.core.counters import Counter
+from apps.core.counters import Counter, Histogram
 from apps.core.jobs import Every
 from apps.core.models import EventWork, JobRun
 from tests.core.test_stuck import add
@@ -123,19 +123,30 @@ class TestPage:
     def test_is_in_the_form_that_prometheus_reads(self, metrics_folder):
         add(1)
         Counter("kassa_things_total", "Things.", ("color",)).add(color="red")
+        Histogram("kassa_waits_seconds", "Waits.", (), (0.5, 30)).observe(0.25)
 
         text = metrics.render()
 
         assert text.endswith("\n")
-        names = re.findall(r"^# TYPE (\S+) (?:gauge|counter)$", text, re.MULTILINE)
+        names = re.findall(r"^# TYPE (\S+) (?:gauge|counter|histogram)$", text, re.MULTILINE)
         assert len(names) == len(set(names))
         assert names == re.findall(r"^# HELP (\S+) \S", text, re.MULTILINE)
         series = r'^(kassa_[a-z_]+)(\{[a-z]+="[^"]*"(,[a-z]+="[^"]*")*\})? (\+Inf|[0-9.e+-]+)$'
         for line in text.splitlines():
             if not line.startswith("#"):
                 assert re.match(series, line), line
-                assert re.match(series, line)[1] in names
+                assert re.sub("_(bucket|sum|count)$", "", re.match(series, line)[1]) in names
         assert 'kassa_things_total{color="red"} 1' in text.splitlines()
+        of_waits = [line for line in text.splitlines() if "kassa_waits" in line]
+        assert of_waits == [
+            "# HELP kassa_waits_seconds Waits.",
+            "# TYPE kassa_waits_seconds histogram",
+            'kassa_waits_seconds_bucket{le="0.5"} 1',
+            'kassa_waits_seconds_bucket{le="30"} 1',
+            'kassa_waits_seconds_bucket{le="+Inf"} 1',
+            "kassa_waits_seconds_count 1",
+            "kassa_waits_seconds_sum 0.25",
+        ]
 
     def test_names_no_organization(self):
         assert "organi" not in metrics.render()

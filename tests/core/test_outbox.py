@@ -10,7 +10,17 @@ import pytest
 from django.db import OperationalError, connection
 from django.test.utils import CaptureQueriesContext
 
-from apps.core import clock, context, invariants, outbox, queries, transactions, work, working
+from apps.core import (
+    clock,
+    context,
+    counters,
+    invariants,
+    outbox,
+    queries,
+    transactions,
+    work,
+    working,
+)
 from apps.core.errors import InvariantBroken, RuleViolation
 from apps.core.ids import first_id, new_id
 from apps.core.models import EventWork, FeedHead, OutboxBatch, OutboxEvent
@@ -238,6 +248,17 @@ class TestRelay:
         relay_and_consume()
 
         assert positions() == [1, 2]
+
+    def test_is_counted_by_batch_and_so_is_what_consumers_work(self, recorder, metrics_folder):
+        publish(opened(), opened())
+        publish(opened())
+        publish(opened(organization_id=OTHER))
+
+        relay_and_consume()
+
+        found = counters.read()
+        for kind in ("core.relay", "core.consume"):
+            assert found[f'kassa_work_seconds_count{{kind="{kind}",outcome="done"}}'] == 3.0
 
     def test_of_a_feed_that_cannot_go_on_holds_up_no_other(self):
         publish(opened())

@@ -9,7 +9,17 @@ from celery import current_app
 from django.db import connection
 from structlog.testing import capture_logs
 
-from apps.core import invariants, operations, stuck, tasks, work, working
+from apps.core import (
+    context,
+    counters,
+    invariants,
+    metrics,
+    operations,
+    stuck,
+    tasks,
+    work,
+    working,
+)
 from apps.core.actors import Actor
 from apps.core.errors import StateConflict, Unavailable
 from apps.core.ids import new_id, new_ids
@@ -21,6 +31,7 @@ from tests.support import empty_broker, race, running
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
+TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 ANN = Actor.staff(new_id())
 
 
@@ -241,6 +252,88 @@ class TestRow:
         assert Errand.objects.get().last_error_code == "away"
 
 
+def counted(part="count"):
+    """Return of `kassa_work_seconds` this kind's value for each outcome."""
+    prefix, end = f'kassa_work_seconds_{part}{{kind="{KIND}",outcome="', '"}'
+    found = counters.read().items()
+    return {
+        key.removeprefix(prefix).removesuffix(end): value
+        for key, value in found
+        if key.startswith(prefix)
+    }
+
+
+class TestCounted:
+    def test_by_what_came_of_them_and_how_long_they_took(self, metrics_folder):
+        def lose(errand):
+            make_due(Errand)
+            work.claim_due(Errand, limit=1, lease_seconds=60)
+
+        def fail(fault):
+            def perform(_errand):
+                raise fault
+
+            return perform
+
+        for perform in (
+            lambda _errand: None,
+            lambda _errand: partial(work.mark_retry, error_code="no", delay_seconds=60),
+            lambda _errand: partial(work.mark_failed, error_code="no"),
+            lambda _errand: working.recorded,
+            fail(Unavailable("away")),
+            fail(ZeroDivisionError()),
+            lose,
+        ):
+            Errand.objects.all().delete()
+            add("a")
+            working.work_due(replace(ERRANDS, perform=perform))
+
+        assert counted() == dict.fromkeys(
+            ("done", "pending", "failed", "recorded", "away", "fault", "lost"), 1.0
+        )
+        assert all(seconds > 0 for seconds in counted("sum").values())
+
+    def test_that_were_worked_together_each(self, metrics_folder):
+        add(*"abcd")
+
+        def together(rows):
+            work.mark_all_done(Errand, rows[:3])
+            return rows[3:]
+
+        working.work_due(replace(ERRANDS, alike=lambda _errand: 1, together=together))
+
+        assert (states(), counted()) == ({"done": 4}, {"done": 4.0})
+
+    def test_that_failed_together_one_by_one_alone(self, metrics_folder):
+        add(*"ab")
+
+        def together(_rows):
+            raise ZeroDivisionError
+
+        working.work_due(replace(ERRANDS, alike=lambda _errand: 1, together=together))
+
+        assert (states(), counted()) == ({"done": 2}, {"done": 2.0})
+
+    def test_with_their_share_of_the_time(self, metrics_folder):
+        working.count(6.0, kind=KIND, outcome="done", rows=3)
+        working.count(6.0, kind=KIND, outcome="done", rows=0)
+
+        found = counters.read()
+        assert (counted(), counted("sum")) == ({"done": 3.0}, {"done": 6.0})
+        labels = f'kind="{KIND}",outcome="done"'
+        assert f'kassa_work_seconds_bucket{{{labels},le="1"}}' not in found
+        assert found[f'kassa_work_seconds_bucket{{{labels},le="10"}}'] == 3.0
+
+    def test_on_the_page_that_is_scraped(self, metrics_folder):
+        add(*"ab")
+
+        run_errands()
+
+        lines = metrics.render().splitlines()
+        assert "# TYPE kassa_work_seconds histogram" in lines
+        assert f'kassa_work_seconds_bucket{{kind="{KIND}",outcome="done",le="+Inf"}} 2' in lines
+
+
 class TestPoison:
     def test_among_a_thousand_is_quarantined_and_all_others_are_done(self):
         add(*[f"number {n}" for n in range(1000)])
@@ -309,6 +402,27 @@ class TestInherits:
         with current_app.connection_for_read() as connection_:
             message = connection_.default_channel.basic_get("default", no_ack=True)
         assert message.headers["task"] == TASK
+
+    def test_the_trace_of_what_caused_it(self):
+        [errand] = add("a")
+        Errand.objects.filter(id=errand.id).update(traceparent=TRACE)
+        traces = []
+
+        def perform(_errand):
+            traces.append(context.current().traceparent)
+            return lambda _row: traces.append(context.current().traceparent)
+
+        working.run(replace(ERRANDS, perform=perform))
+
+        assert traces == [TRACE, TRACE]
+        assert context.current().traceparent != TRACE
+
+    def test_the_storage_of_a_queue(self):
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT reloptions FROM pg_class WHERE relname = 'tests_errand'")
+            [(options,)] = cursor.fetchall()
+
+        assert dict(option.split("=") for option in options) == work.STORAGE
 
     def test_the_page_of_stuck_work_and_the_release(self):
         add("a")

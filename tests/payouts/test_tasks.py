@@ -2,11 +2,13 @@ from datetime import date, timedelta
 
 import pytest
 
-from apps.core import jobs, work, working
+from apps.core import context, jobs, work, working
 from apps.payouts import operations, queries, tasks
 from apps.payouts.models import BatchWork, Payout, PayoutBatch
 from tests.payouts import factories, people
 from tests.payouts.factories import CUT_OFF, NOW, request
+
+TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -85,6 +87,16 @@ class TestWorkBatches:
         # The manual channel sends nothing: staff download the file and say when it left.
         assert (batch.state, batch.send_started_at) == ("exported", None)
         assert set(BatchWork.objects.values_list("state", flat=True)) == {"done"}
+
+    def test_each_step_of_a_batch_is_in_the_trace_of_the_act_that_froze_it(self, home, target):
+        payout = request(home, target, 100_00)
+        with context.in_trace(TRACE):
+            factories.freeze(payout)
+
+        tasks.work_batches()
+
+        traces = dict(BatchWork.objects.values_list("step", "traceparent"))
+        assert traces == {"export": TRACE, "send": TRACE}
 
     def test_a_batch_that_needs_people_waits_for_them(self, home, target, customer):
         from apps.approvals import operations as approvals  # noqa: PLC0415

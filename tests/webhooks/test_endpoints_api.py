@@ -9,6 +9,7 @@ from django.urls import get_resolver
 from standardwebhooks import Webhook
 
 from apps.core import clock
+from apps.core.actors import Actor
 from apps.core.api.caller import declared_scopes
 from apps.core.ids import encode_id, new_ids
 from apps.core.models import AuditEvent, OutboxEvent
@@ -23,7 +24,7 @@ from apps.webhooks.models import (
 )
 from apps.webhooks.operations import EndpointTerms
 from apps.webhooks.rules import rendering
-from tests.accounts.factories import Api, create_organization
+from tests.accounts.factories import Api, create_organization, create_staff
 from tests.support import past_the_guards, race
 from tests.webhooks import receiver
 from tests.webhooks.conftest import broken_invariants
@@ -613,6 +614,39 @@ class TestReplay:
 
         assert (refused.status_code, refused.json()["code"]) == (429, "replay_limit_reached")
         assert 1 <= int(refused.headers["Retry-After"]) <= 60
+
+    def test_by_one_of_staff_is_made_ten_times_an_hour(self, organization, endpoint, far):
+        owe(organization, *[f"thing_{number}" for number in range(12)])
+        deliver()
+        far.requests.clear()
+        now = clock.now()
+        one, other = (Actor.staff(create_staff("support").pk) for _ in range(2))
+        calls = [
+            partial(
+                operations.replay_delivery,
+                organization_id=organization.id,
+                delivery_id=delivery.id,
+                reason="They asked.",
+                idempotency_key=f"replay-{delivery.id}",
+            )
+            for delivery in deliveries(organization)
+        ]
+
+        for call in calls[:10]:
+            call(actor=one, now=now)
+        with pytest.raises(ReplayLimitReached) as refused:
+            calls[10](actor=one, now=clock.now())
+
+        # Nothing was sent or kept of it. A click again is no other replay, and others may.
+        assert refused.value.details["limit"] == 10
+        assert 3500 < refused.value.details["retry_after"] <= 3600
+        assert WebhookReplay.objects.count() == 10
+        calls[0](actor=one, now=now)
+        calls[11](actor=other, now=now)
+        assert (deliver(), len(far.requests)) == (11, 11)
+        # An hour later it is another hour, for the same key as well.
+        calls[10](actor=one, now=clock.now() + timedelta(hours=1, seconds=1))
+        assert WebhookReplay.objects.count() == 12
 
     def test_reaches_back_a_fortnight(self, api, endpoint):
         since = (clock.now() - timedelta(days=15)).isoformat()

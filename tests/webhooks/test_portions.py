@@ -8,12 +8,14 @@ from datetime import timedelta
 import pytest
 
 from apps.core import clock, work
+from apps.core.ids import encode_id
 from apps.webhooks import operations, tasks
 from apps.webhooks.errors import EndpointChanging
 from apps.webhooks.models import WebhookChange, WebhookDelivery, WebhookEndpoint, WebhookLane
 from apps.webhooks.operations import Progress, _changes
 from apps.webhooks.rules import subscriptions
 from apps.webhooks.rules.retries import Outcome
+from tests.accounts.factories import Api
 from tests.webhooks.acts import Acts, attempt, fan_out_held_up
 from tests.webhooks.conftest import broken_invariants
 from tests.webhooks.factories import (
@@ -26,6 +28,7 @@ from tests.webhooks.factories import (
     publish,
     relay,
 )
+from tests.webhooks.test_endpoints_api import ALL
 from tests.webhooks.waiting import held_up
 
 
@@ -210,6 +213,20 @@ class TestSecondAct:
         carry_out_changes()
         assert statuses(organization) == {"canceled": 8}
         assert broken_invariants() == []
+
+    def test_enabling_is_asked_again_with_the_same_key(self, organization, far, acts, waiting):
+        acts.disable()
+        api = Api(organization, *ALL)
+        path = f"/v1/webhook_endpoints/{encode_id('whe', acts.key['endpoint_id'])}/enable"
+
+        early = api.post(path, {"paused": "resume"}, key="enable")
+        carry_out_changes()
+        later = api.post(path, {"paused": "resume"}, key="enable")
+
+        assert (early.status_code, early.json()["code"]) == (409, "endpoint_changing")
+        assert early["Retry-After"] == "1"
+        # Kept under the key it would be the answer for a month.
+        assert (later.status_code, later.json()["status"]) == (200, "enabled")
 
     def test_disabling_leaves_what_was_discarded_before(self, organization, far, acts, backlog):
         acts.enable("discard")

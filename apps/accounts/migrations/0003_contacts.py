@@ -11,13 +11,7 @@ import pgtrigger.compiler
 import pgtrigger.migrations
 from django.db import migrations, models
 
-
-OPTIONS = {
-    "fillfactor": 70,
-    "autovacuum_vacuum_scale_factor": 0.01,
-    "autovacuum_vacuum_threshold": 500,
-    "autovacuum_vacuum_cost_delay": 0,
-}
+from apps.core.storage import StoreAsWork
 
 
 class Migration(migrations.Migration):
@@ -120,9 +114,5 @@ class Migration(migrations.Migration):
             model_name='mail',
             trigger=pgtrigger.compiler.Trigger(name='mail_is_kept', sql=apps.core.triggers.GuardSql(func="IF OLD.id >= kassa_first_id(now() - interval '30 days') OR OLD.state NOT IN ('done', 'failed') THEN RAISE EXCEPTION 'rows of % are kept', TG_TABLE_NAME USING ERRCODE = 'restrict_violation', CONSTRAINT = 'mail_is_kept'; END IF; RETURN OLD;", hash='35e5e1be252e3e94769749c2410f5ab8f1798866', operation='DELETE', pgid='pgtrigger_mail_is_kept_3f039', table='accounts_mail', when='BEFORE')),
         ),
-        migrations.RunSQL(
-            "ALTER TABLE accounts_mail SET"
-            f" ({', '.join(f'{key} = {value}' for key, value in OPTIONS.items())})",
-            f"ALTER TABLE accounts_mail RESET ({', '.join(OPTIONS)})",
-        ),
+        StoreAsWork("accounts_mail"),
     ]

@@ -10,7 +10,7 @@ from apps.banking import errors, queries
 from apps.banking.models import BankConnection, BankFile, BankFileWork
 from apps.banking.operations._polling import expect_answers
 from apps.banking.states import Direction, FileState
-from apps.core import audit, encryption, idempotency, transactions, work
+from apps.core import audit, context, encryption, idempotency, transactions, work
 from apps.core.actors import Actor
 from apps.core.ids import new_id
 
@@ -61,7 +61,10 @@ def receive_bank_file(
     assert stored is not None  # noqa: S101  (one of the two inserts stands)
     if stored.id == file.id:
         BankFileWork.objects.create(
-            id=new_id(), organization_id=organization_id, bank_file_id=file.id
+            id=new_id(),
+            organization_id=organization_id,
+            bank_file_id=file.id,
+            traceparent=context.current().traceparent,
         )
         audit.record("banking.receive_bank_file", stored, actor=actor, after={"name": name})
         work.nudge(FILES_KIND)

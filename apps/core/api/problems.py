@@ -23,6 +23,7 @@ from apps.core.errors import (
     InvalidInput,
     NotFound,
     NotPermitted,
+    NotYet,
     Refusal,
     RuleViolation,
     StateConflict,
@@ -153,8 +154,8 @@ class _Refused:
         errors = refusal.details.get("errors")
         self.errors: Sequence[Any] = errors if isinstance(errors, list | tuple) else ()
         self.headers: Mapping[str, str] = {}
-        if refusal.code == "request_in_progress":
-            # Another try with the same key finds the first one's answer.
+        if isinstance(refusal, NotYet):
+            # Another try with the same key finds the first one's answer, or another state.
             self.headers = {"Retry-After": "1"}
         elif isinstance(refusal, TooOften):
             self.headers = {"Retry-After": str(refusal.details.get("retry_after", 1))}

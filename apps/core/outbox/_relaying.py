@@ -8,7 +8,7 @@ from uuid import UUID
 import structlog
 from django.db import connection
 
-from apps.core import failpoints, queries, transactions, work
+from apps.core import failpoints, queries, transactions, work, working
 from apps.core.failpoints import Failpoint
 from apps.core.models import EventWork, OutboxBatch
 from apps.core.outbox._consuming import CONSUME_KIND, HARD_SECONDS, consumer_names
@@ -20,6 +20,7 @@ RELAY_KIND: Final = "core.relay"
 _TURN_SECONDS: Final = 5.0
 _PORTION: Final = 500
 _ORGANIZATIONS_MAX: Final = 1_000
+_DONE: Final = work.WorkState.DONE.value
 _NUMBER: Final = """
     UPDATE core_outbox_batch AS batch
        SET position = given.place + %s, state = 'done', lapses = 0, last_error_code = '',
@@ -40,13 +41,18 @@ def relay(*, limit: int = 500, seconds_max: float = _TURN_SECONDS) -> int:
     turns = deque(waiting)
     while turns:
         organization_id = turns.popleft()
+        begun = time.monotonic()
         try:
-            if _relay_portion(organization_id=organization_id) == _PORTION:
+            number = _relay_portion(organization_id=organization_id)
+            if number == _PORTION:
                 # Behind the others, which need not wait for all that one has.
                 turns.append(organization_id)
         # The boundary: a feed that cannot go on holds up no other. Its batches' leases lapse.
         except Exception:
             log.exception("feed_not_relayed", organization_id=str(organization_id))
+        else:
+            seconds = time.monotonic() - begun
+            working.count(seconds, kind=RELAY_KIND, outcome=_DONE, rows=number)
         if time.monotonic() > ends:
             break
     if turns:

@@ -1,22 +1,10 @@
 from django.db import migrations
 
-TABLES = ["payouts_batch_work"]
-OPTIONS = {
-    "fillfactor": 70,
-    "autovacuum_vacuum_scale_factor": 0.01,
-    "autovacuum_vacuum_threshold": 500,
-    "autovacuum_vacuum_cost_delay": 0,
-}
+from apps.core.storage import StoreAsWork
 
 
 class Migration(migrations.Migration):
     """Storage of the queue tables: many updates in place, and dead rows gone soon."""
 
     dependencies = [("payouts", "0003_work_set_aside")]
-    operations = [
-        migrations.RunSQL(
-            f"ALTER TABLE {table} SET ({', '.join(f'{k} = {v}' for k, v in OPTIONS.items())})",
-            f"ALTER TABLE {table} RESET ({', '.join(OPTIONS)})",
-        )
-        for table in TABLES
-    ]
+    operations = [StoreAsWork("payouts_batch_work")]

@@ -8,7 +8,7 @@ from django.db import connection
 from django.db.models import F
 from django.db.models.functions import Now
 
-from apps.core import outbox, work
+from apps.core import context, outbox, work
 from apps.core.actors import Actor
 from apps.core.errors import InvariantBroken
 from apps.core.work import WorkState
@@ -189,5 +189,6 @@ def enqueue(batch: PayoutBatch, step: str, *, delay_seconds: int = 0) -> None:
         next_attempt_at=Now() + timedelta(seconds=delay_seconds),
         attempts=0,
         lapses=0,
+        traceparent=context.current().traceparent,
     )
     work.nudge(WORK_KIND)

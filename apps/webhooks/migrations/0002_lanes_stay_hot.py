@@ -1,21 +1,10 @@
 from django.db import migrations
 
-OPTIONS = {
-    "fillfactor": 70,
-    "autovacuum_vacuum_scale_factor": 0.01,
-    "autovacuum_vacuum_threshold": 500,
-    "autovacuum_vacuum_cost_delay": 0,
-}
+from apps.core.storage import StoreAsWork
 
 
 class Migration(migrations.Migration):
     """Storage of the queue table: many updates in place, and dead rows gone soon."""
 
     dependencies = [("webhooks", "0001_initial")]
-    operations = [
-        migrations.RunSQL(
-            "ALTER TABLE webhooks_webhooklane SET"
-            f" ({', '.join(f'{key} = {value}' for key, value in OPTIONS.items())})",
-            f"ALTER TABLE webhooks_webhooklane RESET ({', '.join(OPTIONS)})",
-        )
-    ]
+    operations = [StoreAsWork("webhooks_webhooklane")]

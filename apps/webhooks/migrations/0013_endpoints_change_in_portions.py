@@ -5,13 +5,7 @@ import django.db.models.deletion
 import django.db.models.functions.datetime
 from django.db import migrations, models
 
-
-STORAGE = {
-    "fillfactor": 70,
-    "autovacuum_vacuum_scale_factor": 0.01,
-    "autovacuum_vacuum_threshold": 500,
-    "autovacuum_vacuum_cost_delay": 0,
-}
+from apps.core.storage import StoreAsWork
 
 
 class Migration(migrations.Migration):
@@ -148,9 +142,5 @@ class Migration(migrations.Migration):
                 fields=("organization", "endpoint"), name="webhook_endpoint_has_one_change"
             ),
         ),
-        migrations.RunSQL(
-            "ALTER TABLE webhooks_webhookchange SET"
-            f" ({', '.join(f'{key} = {value}' for key, value in STORAGE.items())})",
-            f"ALTER TABLE webhooks_webhookchange RESET ({', '.join(STORAGE)})",
-        ),
+        StoreAsWork("webhooks_webhookchange"),
     ]

@@ -31,7 +31,13 @@ from apps.webhooks.operations._keeping import (
     purge_inbound_events,
 )
 from apps.webhooks.operations._lanes import FAULT_SECONDS, put_lane_off
-from apps.webhooks.operations._opening import LaneWork, Owed, Seen, open_lane
+from apps.webhooks.operations._opening import (
+    LaneWork,
+    Owed,
+    Seen,
+    count_first_attempt,
+    open_lane,
+)
 from apps.webhooks.operations._recording import Recorded, record_attempts
 from apps.webhooks.operations._releasing import RELEASED_AT_ONCE, release_ignored_events
 from apps.webhooks.operations._replays import replay_delivery, replay_failed
@@ -62,6 +68,7 @@ __all__ = [
     "Seen",
     "add_provider_connection",
     "carry_on",
+    "count_first_attempt",
     "count_refused_call",
     "create_endpoint",
     "delete_endpoint",

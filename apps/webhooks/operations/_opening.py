@@ -13,9 +13,9 @@ from uuid import UUID
 
 import structlog
 
-from apps.core import encryption, transactions, work
+from apps.core import counters, encryption, transactions, work
 from apps.core.errors import InvariantBroken
-from apps.core.ids import encode_id
+from apps.core.ids import decode_id, encode_id, made_at
 from apps.webhooks import queries
 from apps.webhooks.models import WebhookEndpoint, WebhookLane
 from apps.webhooks.operations import _changes, _lanes
@@ -31,6 +31,13 @@ log = structlog.stdlib.get_logger("kassa.webhooks")
 PROBE_SECONDS: Final = 60
 # How long a lane rests before it looks again whether its endpoint is still being changed.
 CHANGING_SECONDS: Final = 1
+
+_FIRST: Final = counters.Histogram(
+    "kassa_webhook_first_attempt_seconds",
+    "From an event to the beginning of the first attempt to deliver it, by how that went.",
+    ("outcome",),
+    (1, 5, 30, 120),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +83,13 @@ class LaneWork:
         A receiver refuses what is five minutes off, and a worker's own clock may be.
         """
         return self.database_now + timedelta(seconds=time.monotonic() - self.asked_at)
+
+
+def count_first_attempt(owed: Owed, *, begun_at: datetime, outcome: Outcome) -> None:
+    """Count how long an event waited for its first attempt, if this was it."""
+    if owed.number == 1:
+        waited = begun_at - made_at(decode_id("evt", owed.message_id))
+        _FIRST.observe(max(0.0, waited.total_seconds()), outcome=str(outcome))
 
 
 def open_lane(*, lane: WebhookLane, limit: int, now: datetime) -> LaneWork | None:

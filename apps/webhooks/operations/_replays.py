@@ -1,5 +1,6 @@
 """Sending again what has ended: the same row, the same id and body, with a new budget."""
 
+import math
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Final
@@ -10,6 +11,7 @@ from django.db.models.functions import Mod, Now
 
 from apps.accounts import queries as accounts
 from apps.core import audit, idempotency, transactions
+from apps.core import queries as core_queries
 from apps.core.actors import Actor
 from apps.core.ids import encode_id
 from apps.webhooks import queries
@@ -29,6 +31,9 @@ REPLAY: Final = "webhooks.replay_delivery"
 REACH_MAX: Final = timedelta(days=14)
 # Beside what a key may ask: each replay sends something again, and one may send ten thousand.
 REPLAYS_A_MINUTE_MAX: Final = 60
+# Of a member of staff at one organization: beyond that, what failed is replayed since a time.
+REPLAYS_BY_STAFF_AN_HOUR_MAX: Final = 10
+_REPLAYED: Final = "webhooks.replay"
 
 
 @transactions.outermost
@@ -51,7 +56,8 @@ def replay_delivery(
     :raises EndpointNotFound: if its endpoint was deleted
     :raises EndpointDisabled: if its endpoint is off
     :raises DeliveryStillOpen: if it has not ended
-    :raises ReplayLimitReached: after sixty replays of this endpoint within the minute
+    :raises ReplayLimitReached: after sixty replays of this endpoint within the minute, or ten by
+        this member of staff within the hour
     """
     claim = idempotency.claim(
         organization_id, idempotency_key, "replay_delivery", delivery_id, reason
@@ -65,7 +71,7 @@ def replay_delivery(
     endpoint = _enabled(organization_id, found.endpoint_id)
     scope = encode_id("whd", delivery_id)
     if _known(endpoint, scope=scope, now=now) is None:
-        _refuse_too_many(endpoint, now=now)
+        _refuse_too_many(endpoint, actor=actor, now=now)
         lanes = queries.lock_lanes(organization_id=organization_id, endpoint_ids=[endpoint.id])
         row = _locked(organization_id, delivery_id)
         if row.status in OPEN:
@@ -100,7 +106,8 @@ def replay_failed(
     :raises EndpointDisabled: if the endpoint is off
     :raises SubscriptionNotPermitted: if the key may not read all that would be sent
     :raises ReplayTooOld: if `since` is more than 14 days ago
-    :raises ReplayLimitReached: after sixty replays of this endpoint within the minute
+    :raises ReplayLimitReached: after sixty replays of this endpoint within the minute, or ten by
+        this member of staff within the hour
     """
     claim = idempotency.claim(
         organization_id, idempotency_key, "replay_failed", endpoint_id, since, reason
@@ -117,7 +124,7 @@ def replay_failed(
     if known is not None:
         idempotency.answer_with(organization_id, idempotency_key, known.id)
         return known
-    _refuse_too_many(endpoint, now=now)
+    _refuse_too_many(endpoint, actor=actor, now=now)
     lanes = queries.lock_lanes(organization_id=organization_id, endpoint_ids=[endpoint.id])
     rows = queries.lock_failed_since(
         organization_id=organization_id, endpoint_id=endpoint_id, since=since
@@ -157,7 +164,7 @@ def _known(endpoint: WebhookEndpoint, *, scope: str, now: datetime) -> WebhookRe
     ).first()
 
 
-def _refuse_too_many(endpoint: WebhookEndpoint, *, now: datetime) -> None:
+def _refuse_too_many(endpoint: WebhookEndpoint, *, actor: Actor, now: datetime) -> None:
     # Under the endpoint's lock, so that replays at once are counted one after the other.
     made = WebhookReplay.objects.filter(
         organization_id=endpoint.organization_id, endpoint_id=endpoint.id, minute=_minute(now)
@@ -167,6 +174,25 @@ def _refuse_too_many(endpoint: WebhookEndpoint, *, now: datetime) -> None:
             "This endpoint was replayed often enough for this minute.",
             limit=REPLAYS_A_MINUTE_MAX,
             retry_after=60 - now.second,
+        )
+    if actor.kind == "staff":
+        _refuse_too_many_by(actor, organization_id=endpoint.organization_id, now=now)
+
+
+def _refuse_too_many_by(actor: Actor, *, organization_id: UUID, now: datetime) -> None:
+    hour = timedelta(hours=1)
+    made_at = core_queries.list_acts_since(
+        organization_id=organization_id,
+        actor=actor,
+        act=_REPLAYED,
+        since=now - hour,
+        limit=REPLAYS_BY_STAFF_AN_HOUR_MAX,
+    )
+    if len(made_at) >= REPLAYS_BY_STAFF_AN_HOUR_MAX:
+        raise ReplayLimitReached(
+            "You have replayed often enough for this hour.",
+            limit=REPLAYS_BY_STAFF_AN_HOUR_MAX,
+            retry_after=max(1, math.ceil((made_at[-1] + hour - now).total_seconds())),
         )
 
 
@@ -194,7 +220,7 @@ def _keep(
     now: datetime,
 ) -> WebhookReplay:
     audit.record(
-        "webhooks.replay", endpoint, actor=actor, reason=reason, after={"scope": scope, "n": count}
+        _REPLAYED, endpoint, actor=actor, reason=reason, after={"scope": scope, "n": count}
     )
     return WebhookReplay.objects.create(
         id=id_,
