@@ -52,8 +52,13 @@ class Answer(NamedTuple):
 
 
 class Part(NamedTuple):
-    """Requests that are answered together: their places, and what answers them in that order."""
+    """
+    Requests that are answered together: their places, and what answers them in that order.
 
+    They are one organization's, or nobody's: those were answered when they were admitted.
+    """
+
+    organization_id: UUID | None
     places: list[int]
     answer: Callable[[], list[Answer | None]]
 
@@ -84,11 +89,15 @@ class ExpressLane:
             answered, asked = view.admit_many(plain)
         at_once = [place for place in read if place in answered or place not in plain]
         parts = [
-            Part(list(places), partial(self._carry_out, view, plain, organization_id, places))
+            Part(
+                organization_id,
+                list(places),
+                partial(self._carry_out, view, plain, organization_id, places),
+            )
             for organization_id, places in asked.items()
         ]
         if at_once:
-            parts.append(Part(at_once, partial(self._print_all, plain, answered, at_once)))
+            parts.append(Part(None, at_once, partial(self._print_all, plain, answered, at_once)))
         return sorted(parts, key=lambda part: len(part.places))
 
     def _carry_out(

@@ -5,7 +5,8 @@ Whoever sends the same Authorization header is the same caller, if it is one at 
 what waits under several keys, has all of it admitted together, and then answers it part by part, a
 part being what one organization asks. So what one request costs at least, a trip to Redis or a
 hint to the loop, is shared by those of many keys (docs/adr/0091, 0125). No key waits long for
-another: a part that takes its time leaves those behind it to another thread.
+another: a part that takes its time leaves those behind it to another thread, and organizations
+whose parts do so have only some of the threads (`pacing`, docs/adr/0133).
 """
 
 import asyncio
@@ -16,6 +17,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import BinaryIO, Final
+from uuid import UUID
 
 import structlog
 from django.db import close_old_connections
@@ -23,6 +25,7 @@ from django.db import close_old_connections
 from apps.core import context
 from config.environ import Scope, make_environ
 from config.express import Answer, ExpressLane, Part
+from config.pacing import Pacing
 
 log = structlog.stdlib.get_logger("kassa.lane")
 
@@ -99,6 +102,9 @@ class Gathering:
         # For what would wait while those wait.
         self._spares = max(1, threads - _THREADS)
         self._spare = ThreadPoolExecutor(self._spares, thread_name_prefix="spare")
+        self._pacing = Pacing[tuple[_Turn, Part]](
+            slow_max=(min(_THREADS, threads) + self._spares) // 2
+        )
         # How many of those are asked for and have not begun.
         self._awaited = 0
         # By key, what no thread has taken yet; a key is here while it waits for a thread, in line,
@@ -229,8 +235,40 @@ class Gathering:
             except IndexError:
                 break
             turn.begun = time.monotonic()
-            self._note(turn, self._answer(turn, part))
+            if part.organization_id is None:
+                self._note(turn, self._answer(turn, part))
+            elif self._pacing.begin(part.organization_id, (turn, part)):
+                self._carry_out(turn, part, part.organization_id)
+            else:
+                self._begin_ready()
         self._tell(turn)
+
+    def _carry_out(self, turn: _Turn, part: Part, organization_id: UUID) -> None:
+        """Answer a part that was begun, and see to what may be begun after it."""
+        try:
+            self._note(turn, self._answer(turn, part))
+        finally:
+            self._pacing.end(organization_id)
+            self._begin_ready()
+
+    def _begin_ready(self) -> None:
+        """Have spare threads answer what was kept back and may be begun."""
+        for turn, part in self._pacing.ready():
+            try:
+                self._spare.submit(self._go_on, turn, part)
+            # As at `_call`: then there is this thread.
+            except RuntimeError:
+                self._go_on(turn, part)
+
+    def _go_on(self, turn: _Turn, part: Part) -> None:
+        """Answer a part that was kept back."""
+        assert part.organization_id is not None  # noqa: S101  (nobody's part is never kept)
+        try:
+            self._carry_out(turn, part, part.organization_id)
+            self._tell(turn)
+        finally:
+            close_old_connections()
+        self._call()
 
     @staticmethod
     def _answer(turn: _Turn, part: Part) -> list[_Told]:
@@ -279,8 +317,10 @@ class Gathering:
         with self._lock:
             slow = [turn for turn in self._turns if turn.begun < since]
             are_all_slow = len(slow) == len(self._turns)
+        self._pacing.look()
         for turn in slow:
-            self._tell(turn)
+            if turn.answered:
+                self._tell(turn)
             if turn.parts:
                 self._ask_spare(self._help, turn)
         if slow and are_all_slow and self._line:

@@ -6,10 +6,11 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
+from uuid import NAMESPACE_OID, uuid5
 
 import pytest
 
-from config import gathering
+from config import gathering, pacing
 from config.express import Answer, ExpressLane, Part
 from config.gathering import Crowded, Failed, Gathering
 
@@ -41,7 +42,8 @@ class Asked:
 
 class Lane(ExpressLane):
     """
-    Answers with the name of each request, once it may; a key's requests are one part.
+    Answers with the name of each request, once it may; a key's requests are one part,
+    of an organization of its own.
 
     It remembers what was admitted together, and what was answered together.
     """
@@ -64,7 +66,11 @@ class Lane(ExpressLane):
         for place, environ in enumerate(environs):
             places.setdefault(environ["HTTP_AUTHORIZATION"], []).append(place)
         return [
-            Part(its, partial(self.work, key, [environs[place]["HTTP_X_NAME"] for place in its]))
+            Part(
+                uuid5(NAMESPACE_OID, key),
+                its,
+                partial(self.work, key, [environs[place]["HTTP_X_NAME"] for place in its]),
+            )
             for key, its in places.items()
         ]
 
@@ -253,6 +259,40 @@ def test_what_waits_for_something_keeps_no_other_key_waiting(lane, waiting):
     assert answered[7:] == [*lane.stuck, *["late"] * waiting]
     # A key is at one thread at a time: what came while it was stuck was its next batch.
     assert lane.batches.count(["late"]) == waiting
+
+
+def test_organizations_that_were_slow_leave_threads_to_all_others(lane, monkeypatch):
+    """Ten of them, more than there are threads: each is stuck once, then all of them at once."""
+    monkeypatch.setattr(pacing, "_SLOW_SECONDS", 0)
+    monkeypatch.setattr(pacing, "_SLOW_FOR_SECONDS", 600)
+    keys = [f"stuck{n}" for n in range(10)]
+
+    async def stuck_once(gathered, key):
+        lane.stuck[key] = threading.Event()
+        asked = asyncio.create_task(ask(gathered, key, key))
+        while uuid5(NAMESPACE_OID, key) not in gathered._pacing._slow_until:  # noqa: ASYNC110  (no event)
+            await asyncio.sleep(0.005)
+        lane.stuck[key].set()
+        await asked
+
+    async def scenario(gathered):
+        for key in keys:
+            await stuck_once(gathered, key)
+            lane.stuck[key] = threading.Event()
+        late = [asyncio.create_task(ask(gathered, key, key)) for key in keys]
+        await settled()
+        others = [await ask(gathered, f"other{n}", "other key") for n in range(5)]
+        begun = sum(len(batch) for batch in lane.batches if batch[0] in keys)
+        for let_go in lane.stuck.values():
+            let_go.set()
+        return others, begun, await asyncio.gather(*late)
+
+    others, begun, late = run(lane, scenario, threads=6)
+
+    assert others == ["other key"] * 5
+    # Half of the six threads, besides the ten of before.
+    assert begun == 10 + 3
+    assert late == keys
 
 
 def test_a_thread_that_is_ended_while_admitting_fails_what_it_took_and_the_keys_go_on(
