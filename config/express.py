@@ -55,12 +55,12 @@ class Part(NamedTuple):
     """
     Requests that are answered together: their places, and what answers them in that order.
 
-    They are an organization's, or are answered without waiting for anything.
+    They are one organization's, or nobody's: those were answered when they were admitted.
     """
 
+    organization_id: UUID | None
     places: list[int]
     answer: Callable[[], list[Answer | None]]
-    organization_id: UUID | None = None
 
 
 class ExpressLane:
@@ -90,14 +90,14 @@ class ExpressLane:
         at_once = [place for place in read if place in answered or place not in plain]
         parts = [
             Part(
+                organization_id,
                 list(places),
                 partial(self._carry_out, view, plain, organization_id, places),
-                organization_id,
             )
             for organization_id, places in asked.items()
         ]
         if at_once:
-            parts.append(Part(at_once, partial(self._print_all, plain, answered, at_once)))
+            parts.append(Part(None, at_once, partial(self._print_all, plain, answered, at_once)))
         return sorted(parts, key=lambda part: len(part.places))
 
     def _carry_out(

@@ -5,8 +5,8 @@ Whoever sends the same token is the same caller, if it is one at all. A thread t
 what waits under several keys, has all of it admitted together, and then answers it part by part, a
 part being what one organization asks. So what one request costs at least, a trip to Redis or a
 hint to the loop, is shared by those of many keys (docs/adr/0091, 0125). No key waits long for
-another: a part that takes its time leaves those behind it to another thread, and no organization
-has more than two of them (docs/adr/0131).
+another: a part that takes its time leaves those behind it to another thread, and organizations
+whose parts do so have only some of the threads (`pacing`, docs/adr/0133).
 """
 
 import asyncio
@@ -26,6 +26,7 @@ from apps.core import context
 from apps.core.api import places
 from config.environ import Scope, make_environ
 from config.express import Answer, ExpressLane, Part
+from config.pacing import Pacing
 
 log = structlog.stdlib.get_logger("kassa.lane")
 
@@ -41,9 +42,6 @@ _TURN_SECONDS: Final = 0.05
 _SLOW_SECONDS: Final = 0.02
 # More threads at work make each batch smaller and take the interpreter from each other.
 _THREADS: Final = 2
-# Parts of one organization at once. What it posts one of them writes, another may wait to be next;
-# a third would only wait as well, and be kept from all others.
-_PARTS_AT_ONCE: Final = 2
 # Whoever asked so long ago has given up by now, and asks again: what was not begun is not done.
 _WAIT_SECONDS_MAX: Final = 15.0
 
@@ -105,11 +103,11 @@ class Gathering:
         # For what would wait while those wait.
         self._spares = max(1, threads - _THREADS)
         self._spare = ThreadPoolExecutor(self._spares, thread_name_prefix="spare")
+        self._pacing = Pacing[tuple[_Turn, Part]](
+            slow_max=(min(_THREADS, threads) + self._spares) // 2
+        )
         # How many of those are asked for and have not begun.
         self._awaited = 0
-        # By organization, how many threads are at parts of it, and parts that wait for one of them.
-        self._at_work: dict[UUID, int] = {}
-        self._put_off: dict[UUID, deque[tuple[_Turn, Part]]] = {}
         # By key, what no thread has taken yet; a key is here while it waits for a thread, in line,
         # or is at one: so it is at one thread at a time.
         self._waiting: dict[str, deque[_Request]] = {}
@@ -241,56 +239,44 @@ class Gathering:
             # Another thread was first.
             except IndexError:
                 break
-            if self._may_begin(turn, part):
-                self._answer(turn, part)
-                self._end(turn, part)
+            turn.begun = time.monotonic()
+            if part.organization_id is None:
+                self._note(turn, self._answer(turn, part))
+            elif self._pacing.begin(part.organization_id, (turn, part)):
+                self._carry_out(turn, part, part.organization_id)
+            else:
+                self._begin_ready()
         self._tell(turn)
 
-    def _may_begin(self, turn: _Turn, part: Part) -> bool:
-        """Say whether a part may be begun; else it is put off until one of its like ends."""
-        owner = part.organization_id
-        if owner is None:
-            return True
-        with self._lock:
-            at_work = self._at_work.get(owner, 0)
-            if at_work < _PARTS_AT_ONCE:
-                self._at_work[owner] = at_work + 1
-                return True
-            self._put_off.setdefault(owner, deque()).append((turn, part))
-            return False
+    def _carry_out(self, turn: _Turn, part: Part, organization_id: UUID) -> None:
+        """Answer a part that was begun, and see to what may be begun after it."""
+        try:
+            self._note(turn, self._answer(turn, part))
+        finally:
+            self._pacing.end(organization_id)
+            self._begin_ready()
 
-    def _end(self, turn: _Turn, part: Part) -> None:
-        """End a part; the thread goes on with those that were put off for its like."""
-        while (next_one := self._next_put_off(part.organization_id)) is not None:
-            # Nobody waits for what comes now who need not.
+    def _begin_ready(self) -> None:
+        """Have spare threads answer what was kept back and may be begun."""
+        for turn, part in self._pacing.ready():
+            try:
+                self._spare.submit(self._go_on, turn, part)
+            # As at `_call`: then there is this thread.
+            except RuntimeError:
+                self._go_on(turn, part)
+
+    def _go_on(self, turn: _Turn, part: Part) -> None:
+        """Answer a part that was kept back."""
+        assert part.organization_id is not None  # noqa: S101  (nobody's part is never kept)
+        try:
+            self._carry_out(turn, part, part.organization_id)
             self._tell(turn)
-            turn, part = next_one
-            self._answer(turn, part)
-            self._tell(turn)
-            self._call()
-
-    def _next_put_off(self, owner: UUID | None) -> tuple[_Turn, Part] | None:
-        """Return a part of the organization that was put off; None if the thread is free of it."""
-        if owner is None:
-            return None
-        with self._lock:
-            waiting = self._put_off.get(owner)
-            if waiting:
-                found = waiting.popleft()
-                if not waiting:
-                    del self._put_off[owner]
-                return found
-            self._at_work[owner] -= 1
-            if not self._at_work[owner]:
-                del self._at_work[owner]
-            return None
-
-    def _answer(self, turn: _Turn, part: Part) -> None:
-        turn.begun = time.monotonic()
-        self._note(turn, self._answers(turn, part))
+        finally:
+            close_old_connections()
+        self._call()
 
     @staticmethod
-    def _answers(turn: _Turn, part: Part) -> list[_Told]:
+    def _answer(turn: _Turn, part: Part) -> list[_Told]:
         requests = [turn.requests[place] for place in part.places]
         try:
             return list(zip(requests, part.answer(), strict=True))
@@ -336,8 +322,10 @@ class Gathering:
         with self._lock:
             slow = [turn for turn in self._turns if turn.begun < since]
             are_all_slow = len(slow) == len(self._turns)
+        self._pacing.look()
         for turn in slow:
-            self._tell(turn)
+            if turn.answered:
+                self._tell(turn)
             if turn.parts:
                 self._ask_spare(self._help, turn)
         if slow and are_all_slow and self._line:

@@ -6,12 +6,13 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
+from uuid import NAMESPACE_OID, uuid5
 
 import pytest
 
 from apps.core.api.problems import ApiProblem
 from apps.core.ids import new_id
-from config import gathering
+from config import gathering, pacing
 from config.express import Answer, ExpressLane, Part
 from config.gathering import Crowded, Failed, Gathering
 
@@ -43,7 +44,8 @@ class Asked:
 
 class Lane(ExpressLane):
     """
-    Answers with the name of each request, once it may; a key's requests are one part.
+    Answers with the name of each request, once it may; a key's requests are one part,
+    of an organization of its own.
 
     It remembers what was admitted together, and what was answered together.
     """
@@ -69,9 +71,9 @@ class Lane(ExpressLane):
             places.setdefault(environ["HTTP_AUTHORIZATION"], []).append(place)
         return [
             Part(
+                self.organizations.get(key) or uuid5(NAMESPACE_OID, key),
                 its,
                 partial(self.work, key, [environs[place]["HTTP_X_NAME"] for place in its]),
-                self.organizations.get(key),
             )
             for key, its in places.items()
         ]
@@ -268,15 +270,16 @@ def test_what_waits_for_something_keeps_no_other_key_waiting(lane, waiting):
     assert lane.batches.count(["late"]) == waiting
 
 
-def test_one_organization_keeps_no_other_waiting_by_however_many_keys(lane):
+def test_one_organization_keeps_no_other_waiting_by_however_many_keys(lane, monkeypatch):
     """It asks by each of as many keys as there are threads for what waits."""
+    monkeypatch.setattr(pacing, "_SLOW_SECONDS", 600)
     its = new_id()
     for n in range(6):
         lane.organizations[f"its{n}"] = its
         lane.stuck[f"its{n}"] = threading.Event()
 
     def put_off(gathered):
-        return len(gathered._put_off.get(its, ()))
+        return len(gathered._pacing._waiting.get(its, ()))
 
     async def scenario(gathered):
         tasks = []
@@ -287,7 +290,7 @@ def test_one_organization_keeps_no_other_waiting_by_however_many_keys(lane):
         begun = [names for names in lane.batches if names != ["quiet"]]
         lane.stuck["its0"].set()
         answered = [await tasks[0]]
-        # The thread that is free of it goes on with the first that was put off.
+        # What was put off first is next.
         await until(lambda: lane.batches[-1] == ["its2"])
         for let_go in lane.stuck.values():
             let_go.set()
@@ -320,6 +323,40 @@ def test_of_one_key_no_more_waits_than_may_be_under_way_at_once(lane, patient, s
         return answered, await ask(gathered, "Bearer k", "later")
 
     assert run(lane, scenario) == (["first", "0", "1", "quiet"], "later")
+
+
+def test_organizations_that_were_slow_leave_threads_to_all_others(lane, monkeypatch):
+    """Ten of them, more than there are threads: each is stuck once, then all of them at once."""
+    monkeypatch.setattr(pacing, "_SLOW_SECONDS", 0)
+    monkeypatch.setattr(pacing, "_SLOW_FOR_SECONDS", 600)
+    keys = [f"stuck{n}" for n in range(10)]
+
+    async def stuck_once(gathered, key):
+        lane.stuck[key] = threading.Event()
+        asked = asyncio.create_task(ask(gathered, key, key))
+        while uuid5(NAMESPACE_OID, key) not in gathered._pacing._slow_until:  # noqa: ASYNC110  (no event)
+            await asyncio.sleep(0.005)
+        lane.stuck[key].set()
+        await asked
+
+    async def scenario(gathered):
+        for key in keys:
+            await stuck_once(gathered, key)
+            lane.stuck[key] = threading.Event()
+        late = [asyncio.create_task(ask(gathered, key, key)) for key in keys]
+        await settled()
+        others = [await ask(gathered, f"other{n}", "other key") for n in range(5)]
+        begun = sum(len(batch) for batch in lane.batches if batch[0] in keys)
+        for let_go in lane.stuck.values():
+            let_go.set()
+        return others, begun, await asyncio.gather(*late)
+
+    others, begun, late = run(lane, scenario, threads=6)
+
+    assert others == ["other key"] * 5
+    # Half of the six threads, besides the ten of before.
+    assert begun == 10 + 3
+    assert late == keys
 
 
 def test_a_thread_that_is_ended_while_admitting_fails_what_it_took_and_the_keys_go_on(

@@ -1,7 +1,7 @@
 """Group commit: what threads ask for at once is one transaction, and each has its own answer."""
 
 import threading
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 
 import pytest
@@ -324,6 +324,34 @@ class TestOneAmongMany:
         assert not IdempotencyKey.objects.filter(key="late").exists()
         assert late().outcome.status == "posted"
         assert balance(organization, bob).available == 6
+        assert breaches() == []
+
+    def test_of_whom_each_names_a_locked_account_of_its_own_wait_a_few_times_in_all(self, books):
+        organization, ann, bob, _ = books
+        locked, others = (
+            [open_account(organization, f"wallets:{name}{n}:EUR") for n in range(6)]
+            for name in ("locked", "other")
+        )
+        for account in locked:
+            fund(organization, account, 10)
+        late = [
+            partial(post_transfer, organization, debit, credit, 1, key=f"late{n}")
+            for n, (debit, credit) in enumerate(zip(locked, others, strict=True))
+        ]
+
+        with ExitStack() as stack:
+            for account in locked:
+                stack.enter_context(held(account))
+            asked = gather(
+                organization, ann, partial(post_transfer, organization, ann, bob, 1, key="first"),
+                *late, lock_timeout="300ms",
+            )[1:]  # fmt: skip
+
+        assert {transactions.sqlstate(one.fault) for one in asked} == {"55P03"}
+        # Three waited, and the last of them says it to the rest.
+        assert len({id(one.fault) for one in asked}) == _grouping._WAITS_MAX
+        assert not IdempotencyKey.objects.filter(key__startswith="late").exists()
+        assert [call().outcome.status for call in late] == ["posted"] * 6
         assert breaches() == []
 
 

@@ -32,6 +32,8 @@ log = structlog.get_logger(__name__)
 
 # A batch this long takes a few hundredths of a second; the next one is not kept waiting longer.
 GROUP_MAX: Final = 512
+# So often a group that was split waits for somebody's rows before the rest of it is told so.
+_WAITS_MAX: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,19 +177,26 @@ def _answer_singly(organization_id: UUID, group: Sequence[Ticket]) -> None:
     Answer each for itself.
 
     Where somebody sits on an account's row, two waits show which account it is that both named;
-    the others that name it are told so and do not wait as long one after the other.
+    the others that name it are told so and do not wait as long one after the other. Where somebody
+    sits on many rows, all that are left are told so after a few waits: each would be one more.
     """
     suspects: set[UUID] = set()
     stuck: dict[UUID, Exception] = {}
+    waits = 0
+    given_up: Exception | None = None
     for ticket in group:
         accounts = {ticket.command.debit_account_id, ticket.command.credit_account_id}
         ticket.fault = next((stuck[id_] for id_ in accounts if id_ in stuck), None)
+        if waits >= _WAITS_MAX and ticket.fault is None:
+            ticket.fault = given_up
         if ticket.fault is not None:
             continue
         _answer(organization_id, [ticket])
         if ticket.fault is None:
             suspects -= accounts
         elif _is_timeout(ticket.fault):
+            waits += 1
+            given_up = ticket.fault
             stuck |= dict.fromkeys(accounts & suspects, ticket.fault)
             suspects |= accounts
 
