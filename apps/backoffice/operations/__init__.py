@@ -1,8 +1,7 @@
 """Writes of the back office: figures and checks it keeps, and what it asks two people about."""
 
+from apps.backoffice.operations.correction_acts import ACTS, register_correction_acts
 from apps.backoffice.operations.corrections import (
-    ACTS,
-    register_correction_acts,
     request_adjustment,
     request_reversal,
     withdraw_correction,
