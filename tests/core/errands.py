@@ -11,9 +11,9 @@ from django.db import connection, models
 from django.db.migrations.state import ProjectState
 from django.test.utils import isolate_apps
 
-from apps.core import work, working
+from apps.core import working
 from apps.core.storage import StoreAsWork
-from apps.core.work import WorkRow, work_indexes
+from apps.core.work import WorkRow, _registry, work_indexes
 from apps.core.working import Worker
 
 KIND = "tests.errands"
@@ -55,7 +55,7 @@ ERRANDS = Worker(
     perform=working.at_once(do),
 )
 run_errands = working.register(ERRANDS)
-_kind = work._kinds.pop(KIND)
+_kind = _registry._kinds.pop(KIND)
 
 
 @contextmanager
@@ -66,11 +66,11 @@ def installed() -> Iterator[None]:
         StoreAsWork("tests_errand").database_forwards(
             "core", editor, ProjectState(), ProjectState()
         )
-    work._kinds[KIND] = _kind
+    _registry._kinds[KIND] = _kind
     try:
         yield
     finally:
-        del work._kinds[KIND]
+        del _registry._kinds[KIND]
         faults.clear()
         with connection.schema_editor() as editor:
             editor.delete_model(Errand)

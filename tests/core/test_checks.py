@@ -12,7 +12,7 @@ from django.test.utils import isolate_apps
 
 from apps.core import checks, work
 from apps.core.checks import RANK
-from apps.core.work import WorkRow
+from apps.core.work import WorkRow, _registry
 
 CONTRACTS = tomllib.loads((Path(settings.BASE_DIR) / "pyproject.toml").read_text())["tool"][
     "importlinter"
@@ -102,7 +102,7 @@ class TestWorkIsTakenOverInTime:
             "a.long": replace(relay, name="a.long", hard_seconds=46),
             "a.lost": replace(relay, name="a.lost", task="a.task"),
         }
-        monkeypatch.setattr(work, "_kinds", kinds)
+        monkeypatch.setattr(_registry, "_kinds", kinds)
 
         found = checks.work_is_taken_over_in_time()
 
@@ -114,7 +114,7 @@ class TestWorkIsTakenOverInTime:
 
     def test_and_a_thread_keeps_to_its_limit_itself(self, monkeypatch):
         relay = replace(work.find_kind("core.relay"), hard_seconds=25)
-        monkeypatch.setattr(work, "_kinds", {"core.relay": replace(relay, in_threads=True)})
+        monkeypatch.setattr(_registry, "_kinds", {"core.relay": replace(relay, in_threads=True)})
 
         assert checks.work_is_taken_over_in_time() == []
 

@@ -11,6 +11,7 @@ from apps.core.ids import new_id, new_ids
 from apps.core.jobs import Every
 from apps.core.models import EventWork, JobRun
 from apps.core.stuck import Depth, Standing
+from apps.core.work import _registry
 from tests.core.events_of_tests import ORGANIZATION, OTHER
 
 pytestmark = pytest.mark.django_db
@@ -56,7 +57,7 @@ class TestCountWork:
         assert all(one.depths == {} for one in found)
 
     def test_has_a_kind_by_its_registration_alone(self, monkeypatch):
-        monkeypatch.setattr(work, "_kinds", dict(work._kinds))
+        monkeypatch.setattr(_registry, "_kinds", dict(_registry._kinds))
         work.register_kind(work.Kind("a.kind", EventWork, "a.task", "events", 30))
         add()
 
