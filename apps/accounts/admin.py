@@ -316,6 +316,16 @@ class ApiKeyAdmin(RecordAdmin[ApiKey]):
         return key_state(obj)
 
 
+def _staff_is_shut_out(person: Staff, _user: Any) -> str:  # noqa: ANN401  (the signed-in person)
+    return "" if person.is_active else "This person is deactivated."
+
+
+def _deactivate_is_off(person: Staff, user: Any) -> str:  # noqa: ANN401  (the signed-in person)
+    if person.pk == user.pk:
+        return "Nobody shuts themselves out."
+    return _staff_is_shut_out(person, user)
+
+
 @admin.register(Staff)
 class StaffScreen(StaffAdmin[Staff]):
     """Our people and what they may do."""
@@ -326,6 +336,29 @@ class StaffScreen(StaffAdmin[Staff]):
     empty = "There is nobody yet."
     list_display = ("person", "email", "held", "sees", "active", "last_login")
     facts = ("email", "held", "sees", "active", "last_login", "created_at")
+    acts = (
+        Act(
+            name="end_sessions",
+            capability="accounts.manage_staff",
+            operation=operations.end_sessions,
+            label=lambda person: f"End the sessions of {person.name}",
+            off=_staff_is_shut_out,
+            done=lambda _result: "Ended. The next request of each leads to the sign-in.",
+            presets=("A device was lost.", "A session was open where nobody sat."),
+            note="All of them, wherever they are. The password and the roles stay as they are.",
+        ),
+        Act(
+            name="deactivate",
+            capability="accounts.manage_staff",
+            operation=operations.deactivate_staff,
+            label=lambda person: f"Deactivate {person.name}",
+            off=_deactivate_is_off,
+            done=lambda _result: "Deactivated. No password signs this person in any more.",
+            presets=("Left the company.",),
+            is_dangerous=True,
+            note="Their sessions end at once, and what they agreed to and is open counts no more.",
+        ),
+    )
 
     @override
     def get_queryset(self, request: HttpRequest) -> QuerySet[Staff]:

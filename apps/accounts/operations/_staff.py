@@ -195,7 +195,14 @@ def deactivate_staff(*, staff_id: UUID, reason: str, actor: Actor) -> None:
     staff.is_active = False
     staff.save(update_fields=["is_active"])
     _raise_access_version(staff)
-    audit.record("accounts.manage_staff", staff, actor=actor, reason=reason)
+    audit.record(
+        "accounts.manage_staff",
+        staff,
+        actor=actor,
+        reason=reason,
+        before={"is_active": True},
+        after={"is_active": False},
+    )
 
 
 @transactions.outermost
@@ -210,7 +217,13 @@ def end_sessions(*, staff_id: UUID, reason: str, actor: Actor) -> None:
         queries.require_capability(actor=actor, capability="accounts.manage_staff")
     staff = queries.get_staff_for_update(staff_id=staff_id)
     _raise_access_version(staff)
-    audit.record("accounts.manage_staff", staff, actor=actor, reason=reason)
+    audit.record(
+        "accounts.manage_staff",
+        staff,
+        actor=actor,
+        reason=reason,
+        after={"sessions": "ended"},
+    )
 
 
 def _require_three_people(
