@@ -28,7 +28,15 @@ from tests.webhooks.inbox import (
     tell,
     work_all,
 )
-from tests.webhooks.things import Failing, NotNow, Things, appear, standing
+from tests.webhooks.things import (
+    Failing,
+    NotNow,
+    Things,
+    appear,
+    ranks_of,
+    standing,
+    tell_each,
+)
 
 pytestmark = pytest.mark.usefixtures("known_things")
 
@@ -96,21 +104,13 @@ class TestRanks:
 
     def test_every_order_of_working_at_once_ends_alike(self, organization, connection):
         for number in range(6):
-            appear(organization, f"thing_{number}")
-            for type_ in TYPES:
-                say(
-                    connection,
-                    type_,
-                    f"thing_{number}",
-                    message_id=f"{number}-{things.RANKS[type_]}",
-                )
+            tell_each(organization, connection, number)
 
         race(*[work_all] * 4)
         work_all()
 
         for number in range(6):
-            rank, effects = standing(organization, f"thing_{number}")
-            ranks = [int(each.partition("-")[2]) for each in effects]
+            rank, ranks = ranks_of(organization, number)
             assert rank == things.FINAL
             assert ranks == sorted(set(ranks))
         assert InboundEvent.objects.filter(state="done").count() == 24

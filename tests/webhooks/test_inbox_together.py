@@ -29,9 +29,15 @@ from tests.webhooks.inbox import (
     tell,
     work_all,
 )
-from tests.webhooks.things import Failing, NotNow, Things, appear, standing
-
-TYPES = tuple(things.RANKS)
+from tests.webhooks.things import (
+    Failing,
+    NotNow,
+    Things,
+    appear,
+    ranks_of,
+    standing,
+    tell_each,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -64,42 +70,26 @@ class TestTogether:
         assert broken() == []
 
     def test_about_one_object_are_by_rank_in_every_order(self, organization, connection):
-        for number, order in enumerate(itertools.permutations(TYPES)):
-            appear(organization, f"thing_{number}")
-            for type_ in order:
-                say(
-                    connection,
-                    type_,
-                    f"thing_{number}",
-                    message_id=f"{number}-{things.RANKS[type_]}",
-                )
+        for number, order in enumerate(itertools.permutations(things.RANKS)):
+            tell_each(organization, connection, number, order)
 
         work_all()
 
         for number in range(24):
-            rank, effects = standing(organization, f"thing_{number}")
-            ranks = [int(each.partition("-")[2]) for each in effects]
+            rank, ranks = ranks_of(organization, number)
             assert (rank, ranks) == (things.FINAL, sorted(set(ranks)))
         assert set(outcomes()) == {"applied", "superseded"}
         assert broken() == []
 
     def test_worked_by_many_at_once_have_one_effect_each(self, organization, connection):
         for number in range(20):
-            appear(organization, f"thing_{number}")
-            for type_ in TYPES:
-                say(
-                    connection,
-                    type_,
-                    f"thing_{number}",
-                    message_id=f"{number}-{things.RANKS[type_]}",
-                )
+            tell_each(organization, connection, number)
 
         race(*[work_all] * 4)
         work_all()
 
         for number in range(20):
-            rank, effects = standing(organization, f"thing_{number}")
-            ranks = [int(each.partition("-")[2]) for each in effects]
+            rank, ranks = ranks_of(organization, number)
             assert (rank, ranks) == (things.FINAL, sorted(set(ranks)))
         assert InboundEvent.objects.filter(state="done").count() == 80
         assert broken() == []

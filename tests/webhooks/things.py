@@ -13,6 +13,7 @@ from apps.core.errors import RuleViolation
 from apps.webhooks import operations, registry
 from apps.webhooks.registry import Standing
 from tests.webhooks.factories import ThingChanged
+from tests.webhooks.inbox import say
 
 RANKS = {"thing.opened": 1, "thing.funded": 2, "thing.paid": 3, "thing.closed": 4}
 FINAL = 4
@@ -113,3 +114,16 @@ def standing(organization, key):
             [organization.id, key],
         )
         return cursor.fetchone()
+
+
+def tell_each(organization, connection, number, types=tuple(RANKS)):
+    """Have a thing appear, and the provider tell of each type, in this order."""
+    appear(organization, f"thing_{number}")
+    for type_ in types:
+        say(connection, type_, f"thing_{number}", message_id=f"{number}-{RANKS[type_]}")
+
+
+def ranks_of(organization, number):
+    """Return the rank of a thing of `tell_each`, and those that took it there."""
+    rank, effects = standing(organization, f"thing_{number}")
+    return rank, [int(each.partition("-")[2]) for each in effects]
