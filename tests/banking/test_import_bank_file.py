@@ -1,3 +1,4 @@
+import json
 from dataclasses import replace
 from datetime import date
 
@@ -16,6 +17,7 @@ from apps.banking.models import (
     LineQueue,
 )
 from apps.banking.tasks import import_due
+from apps.core import encryption
 from apps.core.models import OutboxEvent
 from tests.banking.factories import (
     ACTOR,
@@ -169,7 +171,10 @@ class TestAFile:
 
         assert b"Ada" not in bytes(file.content_sealed)
         assert b"FI21" not in bytes(line.counterparty_sealed)
-        assert queries.get_counterparty(row=line).account == "FI2112345600000785"
+        clear = encryption.unseal(
+            organization_id, queries.LINE_COLUMN, line.id, bytes(line.counterparty_sealed)
+        )
+        assert json.loads(clear)["account"] == "FI2112345600000785"
         assert line.counterparty_tail == "0785"
 
 

@@ -46,4 +46,6 @@ class TestHandling:
         assert handling(" ac04 ") == CODES["AC04"]
 
     def test_never_offers_a_retry_of_a_duplicate(self):
-        assert all(row.retry is Retry.NEVER for row in CODES.values() if row.is_duplicate)
+        duplicates = [row for row in CODES.values() if row.reject is MoneyEffect.NOTHING_MOVES]
+
+        assert {row.retry for row in duplicates} == {Retry.NEVER}

@@ -1,6 +1,5 @@
-"""Lines, what became of them, and whom they name."""
+"""Lines, and what became of them."""
 
-import json
 from collections.abc import Collection
 from typing import Final
 from uuid import UUID
@@ -8,10 +7,8 @@ from uuid import UUID
 from django.db.models import OuterRef, QuerySet, Subquery
 
 from apps.banking import errors
-from apps.banking.formats.values import Counterparty
 from apps.banking.models import BankLine, BankLineDetail, BankLineStatus
 from apps.banking.states import LineState
-from apps.core import encryption
 
 LINE_COLUMN: Final = "banking_line.counterparty"
 DETAIL_COLUMN: Final = "banking_line_detail.counterparty"
@@ -130,12 +127,3 @@ def list_details(
     for row in rows:
         found.setdefault(row.line_id, []).append(row)
     return found
-
-
-def get_counterparty(*, row: BankLine | BankLineDetail) -> Counterparty:
-    """Return the other side of a line or detail, in clear."""
-    if row.counterparty_sealed is None:
-        return Counterparty()
-    column = LINE_COLUMN if isinstance(row, BankLine) else DETAIL_COLUMN
-    clear = encryption.unseal(row.organization_id, column, row.id, bytes(row.counterparty_sealed))
-    return Counterparty(**json.loads(clear))

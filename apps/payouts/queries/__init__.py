@@ -20,7 +20,7 @@ from apps.payouts.queries._attempts import (
     list_batch_attempts,
     payouts_in_batches,
 )
-from apps.payouts.queries._bank_facts import facts_of_lines, list_facts_to_look_at
+from apps.payouts.queries._bank_facts import facts_of_lines
 from apps.payouts.queries._batches import (
     BatchView,
     find_batches,
@@ -108,7 +108,6 @@ __all__ = [
     "list_batches",
     "list_cooled_down",
     "list_destinations",
-    "list_facts_to_look_at",
     "list_payouts",
     "list_prices",
     "list_recent_references",

@@ -54,8 +54,6 @@ class Handling:
     destination: DestinationEffect = DestinationEffect.KEPT
     retry: Retry = Retry.NEVER
     desk: Desk = Desk.NOBODY
-    # The bank may hold an earlier copy of the same instruction.
-    is_duplicate: bool = False
 
 
 UNKNOWN_CODE: Final = Handling(returned=MoneyEffect.TO_SUSPENSE, desk=Desk.STAFF)
@@ -63,11 +61,11 @@ UNKNOWN_CODE: Final = Handling(returned=MoneyEffect.TO_SUSPENSE, desk=Desk.STAFF
 _GONE = Handling(destination=DestinationEffect.DISABLED)
 _BLOCKED = Handling(destination=DestinationEffect.SUSPENDED, desk=Desk.STAFF)
 _OUR_DATA = Handling(retry=Retry.NEVER, desk=Desk.INCIDENT)
+# The bank may hold an earlier copy of the same instruction.
 _DUPLICATE = Handling(
     reject=MoneyEffect.NOTHING_MOVES,
     returned=MoneyEffect.NOTHING_MOVES,
     desk=Desk.STAFF,
-    is_duplicate=True,
 )
 _DATA_MISSING = Handling(retry=Retry.NEW_VERSION)
 _OTHER_RAIL = Handling(destination=DestinationEffect.SUSPENDED, retry=Retry.OTHER_RAIL)
