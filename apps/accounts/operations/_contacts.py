@@ -120,6 +120,8 @@ def remove_contact(
     """
     Remove a contact: name and address are forgotten, and what was still to be sent is not.
 
+    Replaying the key returns the contact as it is now.
+
     :raises CapabilityMissing: if the actor is staff without `accounts.edit_contact`
     :raises ContactNotFound: if the organization has no such contact
     """

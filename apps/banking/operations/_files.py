@@ -33,8 +33,8 @@ def receive_bank_file(
     """
     Store a file's bytes; a worker reads it, and its state says what came of it.
 
-    The same bytes again are the first file, whatever became of it: nothing changes. With
-    `bank_account_id`, a file with a statement of another account is refused.
+    The same bytes again are the first file, whatever became of it: nothing changes, with the same
+    key or another. With `bank_account_id`, a file with a statement of another account is refused.
 
     :raises BankAccountNotFound: if the organization has no such account
     """

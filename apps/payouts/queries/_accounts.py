@@ -15,10 +15,12 @@ def available_code(*, customer_id: UUID, currency: str) -> str:
 
 
 def in_transit_code(currency: str) -> str:
+    """Return the code of the ledger account that holds what is on its way to banks."""
     return f"payouts:in_transit:{currency}"
 
 
 def fees_code(currency: str) -> str:
+    """Return the code of the ledger account that the fees of payouts go to."""
     return f"fees:payouts:{currency}"
 
 

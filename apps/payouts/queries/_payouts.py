@@ -91,7 +91,11 @@ def find_by_external_id(*, organization_id: UUID, external_id: str) -> UUID | No
 def list_recent_references(
     *, organization_id: UUID, destination_id: UUID, amount_minor: int, since: datetime
 ) -> list[tuple[UUID, str]]:
-    """Return payouts of this amount to a destination asked for since then, and their words."""
+    """
+    Return payouts to a destination that were asked for after `since`, and their words.
+
+    `amount_minor` is what was asked for, in minor units; another amount is no duplicate.
+    """
     found = Payout.objects.filter(
         organization_id=organization_id,
         destination_id=destination_id,

@@ -18,6 +18,8 @@ def payout_state(*, amount_minor: int, attempts: Sequence[AttemptPart]) -> Payou
     """
     Derive the payout's state from its attempts, oldest first; at least one.
 
+    It is settled once what settled comes to just `amount_minor`, in minor units.
+
     Never ask it about a payout that is held, canceled, denied or declined: those were decided by
     somebody, not derived.
     """

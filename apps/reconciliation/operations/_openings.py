@@ -121,7 +121,8 @@ def request_opening(
 
     The import of an account's first statement asks by itself: this is for a request that was
     denied, or that nobody decided in time. None where nothing is to be decided: the account opened
-    with nothing, has no statement yet, or its opening balance stands.
+    with nothing, has no statement yet, or its opening balance stands. Replaying the key asks
+    nobody anew.
 
     :raises BankAccountNotFound: if the organization has no such account
     """

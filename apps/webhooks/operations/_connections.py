@@ -40,6 +40,8 @@ def add_provider_connection(
     """
     Let a provider tell the organization what happens, signed with the secret that it gave out.
 
+    Replaying the key returns the connection as it is now, whatever secret comes with it.
+
     :raises UnknownProvider: if we take messages of no such provider
     :raises SecretMalformed: if the secret is none
     """
@@ -83,6 +85,8 @@ def replace_provider_secret(
 ) -> ProviderConnection:
     """
     Believe the provider's new secret; the one before is believed `overlap_seconds` more.
+
+    Replaying the key changes nothing, whatever secret comes with it.
 
     :raises ConnectionNotFound: if the organization has no such connection
     :raises SecretMalformed: if the secret is none

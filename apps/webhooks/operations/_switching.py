@@ -40,6 +40,8 @@ def disable_endpoint(
     """
     Switch an endpoint off; what is open is set aside until it is enabled, and kept.
 
+    Replaying the key returns the endpoint as it is now.
+
     :raises CapabilityMissing: if the actor is staff who may not
     :raises EndpointNotFound: if the organization has no such endpoint
     :raises EndpointDisabled: if it is off already
