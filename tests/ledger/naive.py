@@ -13,7 +13,7 @@ from itertools import pairwise
 from uuid import UUID
 
 from apps.ledger import rules
-from apps.ledger.operations import _engine
+from apps.ledger.operations import _state
 from apps.ledger.rules import (
     BalanceState,
     CaptureHold,
@@ -468,7 +468,7 @@ class Books:
             for hold in self.holds.values()
             if hold.reference in wanted and hold.status == "open"
         }
-        instants = _engine._back_dated(commands, balances, holds, now=now)
+        instants = _state._back_dated(commands, balances, holds, now=now)
         return State(
             balances,
             holds | {hold.id: hold for hold in standing.values()},

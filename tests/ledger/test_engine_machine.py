@@ -32,6 +32,7 @@ from apps.ledger.operations import (
     HoldRequest,
     TransferRequest,
     _engine,
+    _state,
 )
 from apps.ledger.operations._origin import Origin
 from apps.ledger.rules import (
@@ -427,7 +428,7 @@ class EngineMachine(RuleBasedStateMachine):
         # A hold that is over, and whose reference is asked for again, ends first of all.
         wanted = {c.reference for c in commands if isinstance(c, PlaceHold) and c.reference}
         stale = [hold for hold in self.over(self.books.accounts) if hold.reference in wanted]
-        self.release(self.over(_engine._accounts_of(stale)))
+        self.release(self.over(_state.accounts_of(stale)))
         now, trial = self.core.now, self.books.copy()
         act = trial.apply_together if together else trial.apply
         results = act(commands, now)
@@ -443,9 +444,7 @@ class EngineMachine(RuleBasedStateMachine):
 
     def named(self, command, books) -> set[UUID]:
         accounts, held = _engine.rules.touched([command])
-        return accounts | _engine._accounts_of(
-            books.holds[id_] for id_ in held & books.holds.keys()
-        )
+        return accounts | _state.accounts_of(books.holds[id_] for id_ in held & books.holds.keys())
 
     def pending_out(self, id_) -> int:
         return self.books.pending_out(self.books.accounts[id_])

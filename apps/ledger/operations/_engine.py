@@ -1,6 +1,6 @@
 """The posting engine's shell: lock, decide, write; one path for one command and for thousands."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Final
@@ -14,18 +14,16 @@ from apps.ledger.errors import (
     LaterBalanceBelowFloor,
     LinkedCommandFailed,
 )
-from apps.ledger.operations import _monitors, _writing
+from apps.ledger.operations import _monitors, _state, _writing
 from apps.ledger.operations._origin import Origin
 from apps.ledger.queries import PendingBalances
 from apps.ledger.rules import (
     BalanceState,
-    CaptureHold,
     Command,
     ExpireHold,
     HoldState,
     HoldStatus,
     Outcome,
-    PlaceHold,
     PostEntry,
     State,
     Transfer,
@@ -36,7 +34,6 @@ transactions.run_again_on_unique("journal_entry_reference_is_unique")
 transactions.run_again_on_unique("open_hold_reference_is_unique")
 
 _PORTION: Final = 500
-_DATED: Final = (Transfer, PostEntry, CaptureHold)
 
 
 @transactions.required
@@ -79,10 +76,10 @@ def run(
 
     :raises Refusal: in `atomic` mode, the first refused command's own
     """
-    state = _lock(organization_id, commands, locked, now=now, reach_internal=reach_internal)
+    state = _state.lock(organization_id, commands, locked, now=now, reach_internal=reach_internal)
     stale = _over(state)
     if stale:
-        raise _after_release(organization_id, _accounts_of(stale.values()), now)
+        raise _after_release(organization_id, _state.accounts_of(stale.values()), now)
     after, outcomes = rules.apply(state, commands)
     _release_expired(organization_id, state, outcomes)
     if atomic:
@@ -105,7 +102,7 @@ def run_together(
 
     :raises Refusal: an entry's own, with its `index`; or that of the whole, without one
     """
-    state = _lock(organization_id, entries, None, now=now, reach_internal=reach_internal)
+    state = _state.lock(organization_id, entries, None, now=now, reach_internal=reach_internal)
     after, outcomes = rules.apply_together(state, entries)
     _release_expired(organization_id, state, outcomes)
     raise_first(outcomes)
@@ -189,12 +186,12 @@ def _preview[C: Command](
     opened: Iterable[BalanceState] = (),
 ) -> tuple[State, list[Outcome]]:
     with transactions.snapshot():
-        state = _read(organization_id, commands, now=now, reach_internal=reach_internal)
+        state = _state.read(organization_id, commands, now=now, reach_internal=reach_internal)
         state.balances |= {balance.id: balance for balance in opened}
         # What `run` would release in transactions of their own, in this order.
         stale = _over(state)
         if stale:
-            state = _released(organization_id, state, _accounts_of(stale.values()))
+            state = _released(organization_id, state, _state.accounts_of(stale.values()))
         short = _short_of_money(state, decide(state, commands)[1])
         if short:
             state = _released(organization_id, state, short)
@@ -213,7 +210,7 @@ def _released(organization_id: UUID, state: State, account_ids: Iterable[UUID]) 
     # Some may have been released in this state already, and still are open in their rows.
     ended = {id_ for id_, hold in state.holds.items() if hold.status != HoldStatus.OPEN}
     expired = {id_: hold for id_, hold in found.items() if id_ not in ended}
-    missing = [id_ for id_ in _accounts_of(expired.values()) if id_ not in state.balances]
+    missing = [id_ for id_ in _state.accounts_of(expired.values()) if id_ not in state.balances]
     state.balances |= queries.read_balances(organization_id=organization_id, account_ids=missing)
     state.holds |= expired
     # Its own act, whoever asks: a hold of Kassa's own may be in the way of a client's.
@@ -237,87 +234,6 @@ def raise_first(outcomes: Sequence[Outcome]) -> None:
         if any(outcome.refusal is not refusal for outcome in outcomes):
             refusal.details["index"] = index
         raise refusal
-
-
-# --- What is decided over -----------------------------------------------------------------------
-
-
-def _lock(
-    organization_id: UUID,
-    commands: Sequence[Command],
-    locked: PendingBalances | None,
-    *,
-    now: datetime,
-    reach_internal: bool,
-) -> State:
-    """Lock holds, then balances, each ascending; then read what stands under the references."""
-    holds: dict[UUID, HoldState] = {}
-    if locked is not None:
-        balances = locked.read()
-    else:
-        accounts, hold_ids = rules.touched(commands)
-        if hold_ids:
-            holds = queries.lock_holds(organization_id=organization_id, hold_ids=hold_ids)
-        accounts |= _accounts_of(holds.values())
-        balances = queries.lock_balances(organization_id=organization_id, account_ids=accounts)
-    return _complete(
-        organization_id, commands, balances, holds, now=now, reach_internal=reach_internal
-    )
-
-
-def _read(
-    organization_id: UUID, commands: Sequence[Command], *, now: datetime, reach_internal: bool
-) -> State:
-    accounts, hold_ids = rules.touched(commands)
-    holds = queries.read_holds(organization_id=organization_id, hold_ids=hold_ids)
-    accounts |= _accounts_of(holds.values())
-    balances = queries.read_balances(organization_id=organization_id, account_ids=accounts)
-    return _complete(
-        organization_id, commands, balances, holds, now=now, reach_internal=reach_internal
-    )
-
-
-def _accounts_of(holds: Iterable[HoldState]) -> set[UUID]:
-    return {id_ for hold in holds for id_ in (hold.debit_account_id, hold.credit_account_id)}
-
-
-def _complete(
-    organization_id: UUID,
-    commands: Sequence[Command],
-    balances: dict[UUID, BalanceState],
-    holds: dict[UUID, HoldState],
-    *,
-    now: datetime,
-    reach_internal: bool,
-) -> State:
-    """Read what only some batches need: references, months that are closed, later balances."""
-    references = [c.reference for c in commands if isinstance(c, _DATED) and c.reference]
-    known = queries.find_entries_by_reference(
-        organization_id=organization_id, references=references
-    )
-    held = queries.find_holds_by_reference(
-        organization_id=organization_id,
-        references=[c.reference for c in commands if isinstance(c, PlaceHold) and c.reference],
-    )
-    # A month closes an hour after its end at the earliest: what happens now is in none of them.
-    dated = [c.effective_at for c in commands if isinstance(c, _DATED) and c.effective_at]
-    closed = (
-        queries.closed_periods(organization_id=organization_id, instants=dated) if dated else []
-    )
-    return State(
-        balances,
-        holds | {hold.id: hold for hold in held.values()},
-        known,
-        {reference: hold.id for reference, hold in held.items()},
-        now=now,
-        reach_internal=reach_internal,
-        later=queries.later_balances(
-            organization_id=organization_id,
-            balances=balances,
-            instants=_back_dated(commands, balances, holds, now=now),
-        ),
-        closed=closed,
-    )
 
 
 def _over(state: State) -> dict[UUID, HoldState]:
@@ -347,37 +263,6 @@ def _after_release(
             pass
 
     return transactions.RunAgainAfter(release)
-
-
-def _back_dated(
-    commands: Sequence[Command],
-    balances: Mapping[UUID, BalanceState],
-    holds: Mapping[UUID, HoldState],
-    *,
-    now: datetime,
-) -> dict[UUID, list[datetime]]:
-    """Return the business times, per account with a floor, of which one is before a posting."""
-    if not any(getattr(command, "effective_at", None) for command in commands) and not any(
-        b.latest_effective_at is not None and b.latest_effective_at > now + rules.CLOCK_SKEW
-        for b in balances.values()
-    ):
-        return {}
-    # What has no time of its own happens at one of these: see `rules.CLOCK_SKEW`. And from `now` on
-    # what holds reserve is missing, so a step of the balance ends there.
-    asked = [getattr(command, "effective_at", None) for command in commands]
-    seen = [*asked, *(balance.latest_effective_at for balance in balances.values())]
-    moments = {now, *(at for at in seen if at and now < at <= now + rules.CLOCK_SKEW)}
-    found: dict[UUID, set[datetime]] = {}
-    for command, at in zip(commands, asked, strict=True):
-        for account_id in _named(command, holds):
-            balance = balances.get(account_id)
-            if balance is not None and balance.min_available_minor is not None:
-                found.setdefault(account_id, set()).update({now, at} if at else moments)
-    return {
-        account_id: sorted(instants)
-        for account_id, instants in found.items()
-        if min(instants) < max(*instants, balances[account_id].latest_effective_at or now)
-    }
 
 
 def _release_expired(organization_id: UUID, state: State, outcomes: Sequence[Outcome]) -> None:
@@ -411,7 +296,7 @@ def _short_of_money(state: State, outcomes: Sequence[Outcome]) -> set[UUID]:
     return {
         account_id
         for outcome in outcomes
-        for account_id in _named(outcome.command, state.holds)
+        for account_id in _state.named(outcome.command, state.holds)
         if account_id in state.balances and state.balances[account_id].pending_out
     }
 
@@ -421,12 +306,6 @@ def _lacks_money(outcome: Outcome) -> bool:
     if isinstance(command, Transfer) and command.up_to and outcome.lines:
         return outcome.lines[0].amount_minor < command.amount_minor
     return isinstance(outcome.refusal, InsufficientFunds | LaterBalanceBelowFloor)
-
-
-def _named(command: Command, holds: Mapping[UUID, HoldState]) -> set[UUID]:
-    """Return the accounts of a command, its hold's too."""
-    accounts, held = rules.touched([command])
-    return accounts | _accounts_of(holds[id_] for id_ in held if id_ in holds)
 
 
 @transactions.outermost
