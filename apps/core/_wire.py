@@ -264,9 +264,7 @@ class Wire:
         finally:
             transformer.set_pgresult(None)
 
-    def _send(
-        self, raw: Connection, asked: list[Pending], *, commit: bool = False
-    ) -> list[_Sent]:
+    def _send(self, raw: Connection, asked: list[Pending], *, commit: bool = False) -> list[_Sent]:
         """Queue everything in order; return what each answer will be of."""
         pgconn = self._pgconn
         sent: list[_Sent] = []
