@@ -9,6 +9,7 @@ from apps.core.admin_base import cells
 from apps.core.ids import encode_id
 from apps.ledger import queries
 from apps.ledger.models import FxTransfer, JournalEntry
+from apps.ledger.rules import FX_KIND
 
 ID_LENGTH_MIN = 20
 
@@ -34,6 +35,8 @@ def entry_link(entry_id: UUID) -> SafeString:
 
 def exchange_of(entry: JournalEntry) -> FxTransfer | None:
     """Return the exchange that this entry is one side of, if it is; read once for a page."""
+    if entry.kind != FX_KIND:
+        return None
     known: dict[UUID, FxTransfer] | None = entry.__dict__.get("exchanges")
     if known is None:
         known = queries.fx_transfers_of(organization_id=entry.organization_id, entry_ids=[entry.id])
