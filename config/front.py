@@ -23,7 +23,7 @@ import structlog
 from django.http import HttpRequest
 
 from apps.core import strict_json
-from apps.core.api import problems
+from apps.core.api import places, problems
 from apps.core.api.headers import add_headers
 from apps.core.api.problems import ApiProblem
 from config.environ import Environ, Scope, make_environ
@@ -31,6 +31,7 @@ from config.express import Answer, ExpressLane
 from config.gathering import Crowded, Gathering
 from config.logging import log_request
 from config.middleware import API_CONTENT_POLICY, begin_request
+from config.pacing import Pacing
 
 log = structlog.stdlib.get_logger("kassa.front")
 
@@ -50,6 +51,13 @@ _BODY_SECONDS_MAX: Final = 60.0
 # who hangs up makes room there for another one, while we still owe the work.
 _HELD_MAX: Final = 1_024
 _HELD_BYTES_MAX: Final = 128 * _MIB
+
+# Of one API key so many requests are Django's at once, or so many where they take long, and so many
+# of all keys whose requests do: with what the lane leaves to its own slow ones these are less than
+# the connections of the process (8), so that the quick find one.
+_OF_ONE_MAX: Final = 4
+_OF_SLOW_ONE_MAX: Final = 2
+_SLOW_MAX: Final = 3
 
 # For so long a file may take to be opened by the server, once it was told of it.
 _OPENING_SECONDS_MAX: Final = 60.0
@@ -97,6 +105,9 @@ class Front:
         # Each sort has its own: keys whose transfers all wait keep nobody out of the back office.
         self._gathering = Gathering(lane, threads=lane_threads)
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="django")
+        self._pacing = Pacing[str, tuple[str, asyncio.Future[None]]](
+            of_one_max=_OF_ONE_MAX, of_slow_one_max=_OF_SLOW_ONE_MAX, slow_max=_SLOW_MAX
+        )
         # Both are the loop's alone.
         self._held = 0
         self._held_bytes = 0
@@ -155,8 +166,49 @@ class Front:
                 return answer
             body.seek(0)
         environ = make_environ(scope, body, length, arrived=time.monotonic())
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._pool, self._ask_django, environ)
+        # Who sends no key is staff, or asks for little.
+        key = (scope.headers.get("authorization") or "").rpartition(" ")[2]
+        if key:
+            await self._take_turn(key)
+        try:
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._pool, self._ask_django, environ)
+        finally:
+            if key:
+                self._end_turn(key)
+
+    async def _take_turn(self, key: str) -> None:
+        """
+        Wait until a request under this key may be begun.
+
+        :raises ApiProblem: `rate_limited` (429), if as many wait as it may have at once
+        """
+        if self._pacing.count_waiting(key) >= places.at_once_max():
+            raise places.too_many()
+        turn = asyncio.get_running_loop().create_future()
+        self._pacing.look()
+        if self._pacing.begin(key, (key, turn)):
+            return
+        self._begin_ready()
+        try:
+            await turn
+        except asyncio.CancelledError:
+            # It was its turn, and nobody takes it.
+            if not turn.cancelled():
+                self._end_turn(key)
+            raise
+
+    def _end_turn(self, key: str) -> None:
+        self._pacing.end(key)
+        self._begin_ready()
+
+    def _begin_ready(self) -> None:
+        while ready := self._pacing.ready():
+            for key, turn in ready:
+                if turn.cancelled():
+                    self._pacing.end(key)
+                else:
+                    turn.set_result(None)
 
     def _ask_django(self, environ: Environ) -> Answer | _LongAnswer:
         """Return Django's answer, on a thread of its own."""

@@ -103,8 +103,9 @@ class Gathering:
         # For what would wait while those wait.
         self._spares = max(1, threads - _THREADS)
         self._spare = ThreadPoolExecutor(self._spares, thread_name_prefix="spare")
-        self._pacing = Pacing[tuple[_Turn, Part]](
-            slow_max=(min(_THREADS, threads) + self._spares) // 2
+        # Of two parts of an organization one writes, and one waits with the next batch.
+        self._pacing = Pacing[UUID, tuple[_Turn, Part]](
+            of_one_max=2, of_slow_one_max=1, slow_max=(min(_THREADS, threads) + self._spares) // 2
         )
         # How many of those are asked for and have not begun.
         self._awaited = 0

@@ -8,6 +8,7 @@ into the file what became of a long answer.
 import multiprocessing
 import os
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,11 @@ def small_application(environ: dict[str, Any], start_response: Any) -> Any:
     if path in {"/parts", "/parts-that-fail"}:
         start_response("200 OK", [("Content-Type", "text/csv")])
         return Parts(int(environ["QUERY_STRING"]), fails=path != "/parts")
+    if path == "/stuck":
+        go = Path(os.environ["FRONT_SAID"]).with_name("go")
+        until = time.monotonic() + 20
+        while not go.exists() and time.monotonic() < until:
+            time.sleep(0.01)
     if path == "/nothing":
         start_response("204 No Content", [])
         return []
@@ -64,12 +70,15 @@ def make_front() -> Any:
     import django  # noqa: PLC0415  only the server's child has settings
 
     django.setup()
+    from django.conf import settings  # noqa: PLC0415
+
     from config import front  # noqa: PLC0415
     from config.express import ExpressLane  # noqa: PLC0415
 
+    settings.API_IN_FLIGHT_MAX, settings.WEB_PROCESSES = 12, 2
     front._BODY_SECONDS_MAX = 1.0
     front._BYTES_MAX = 3 * 2**20
-    return front.Front(small_application, ExpressLane(), threads=4, lane_threads=2)
+    return front.Front(small_application, ExpressLane(), threads=6, lane_threads=2)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import re
+import select
 import socket
 import time
 from collections.abc import Iterator
@@ -217,6 +218,48 @@ class TestAnswers:
 
         assert (status, json.loads(body)["code"]) == (500, "internal_error")
         assert b"own fault" not in body
+
+
+class TestAKeyWhoseRequestsWait:
+    def test_leaves_threads_to_all_others(self, server):
+        """More requests than there are threads, none answered before those of others are."""
+        server.said.with_name("go").unlink(missing_ok=True)
+        key = b"Authorization: Bearer one"
+        waiting = [server.connect() for _ in range(8)]
+        for wire in waiting:
+            wire.sendall(get(b"/stuck", key))
+
+        others = [server.ask(get(b"/there", b"Authorization: Bearer two")) for _ in range(3)]
+        others.append(server.ask(get(b"/there")))
+        server.said.with_name("go").touch()
+        answered = [read(wire)[0] for wire in waiting]
+
+        assert [status for status, _head, _body in others] == [200] * 4
+        assert answered == [200] * 8
+        assert server.ask(get(b"/there", key))[0] == 200
+        for wire in waiting:
+            wire.close()
+
+    def test_has_no_more_of_them_wait_than_it_may_have_at_once(self, server):
+        """Four are begun and six wait; in whatever way the scheme is written."""
+        server.said.with_name("go").unlink(missing_ok=True)
+        waiting = [server.connect() for _ in range(14)]
+        for place, wire in enumerate(waiting):
+            scheme = b"Bearer" if place % 2 else b"bearer"
+            wire.sendall(get(b"/stuck", b"Authorization: " + scheme + b" one"))
+        wait_until(lambda: len(select.select(waiting, [], [], 0)[0]) == 4)
+
+        other = server.ask(get(b"/there", b"Authorization: Bearer two"))
+        server.said.with_name("go").touch()
+        answered = [read(wire) for wire in waiting]
+
+        assert other[0] == 200
+        assert sorted(status for status, _head, _body in answered) == [200] * 10 + [429] * 4
+        refused = next(answer for answer in answered if answer[0] == 429)
+        assert json.loads(refused[2])["code"] == "rate_limited"
+        assert b"retry-after: 1" in refused[1].lower()
+        for wire in waiting:
+            wire.close()
 
 
 class TestNames:

@@ -25,7 +25,7 @@ def make_slow(paced, *organizations):
 
 
 def test_an_organization_has_two_at_work_and_a_third_when_one_ends():
-    paced = Pacing(slow_max=1)
+    paced = Pacing(of_one_max=2, of_slow_one_max=1, slow_max=1)
 
     assert [paced.begin(A, n) for n in range(4)] == [True, True, False, False]
     assert paced.begin(B, "b")
@@ -39,7 +39,7 @@ def test_an_organization_has_two_at_work_and_a_third_when_one_ends():
 
 
 def test_slow_ones_have_one_at_work_each_and_so_many_together(slow):
-    paced = Pacing(slow_max=2)
+    paced = Pacing(of_one_max=2, of_slow_one_max=1, slow_max=2)
     make_slow(paced, A, B, C)
 
     # Not on the thread that asks, and in the order in which they came.
@@ -56,7 +56,7 @@ def test_slow_ones_have_one_at_work_each_and_so_many_together(slow):
 
 
 def test_what_becomes_slow_while_it_is_at_work_counts(slow):
-    paced = Pacing(slow_max=1)
+    paced = Pacing(of_one_max=2, of_slow_one_max=1, slow_max=1)
     make_slow(paced, A)
     assert paced.begin(B, "b0")
     assert paced.begin(B, "b1")
@@ -71,7 +71,7 @@ def test_what_becomes_slow_while_it_is_at_work_counts(slow):
 
 
 def test_who_is_not_slow_any_more_is_as_all_others(slow, monkeypatch):
-    paced = Pacing(slow_max=1)
+    paced = Pacing(of_one_max=2, of_slow_one_max=1, slow_max=1)
     monkeypatch.setattr(pacing, "_SLOW_FOR_SECONDS", -1)
     make_slow(paced, A)
 
@@ -81,7 +81,7 @@ def test_who_is_not_slow_any_more_is_as_all_others(slow, monkeypatch):
 
 def test_what_is_quick_is_not_slow(monkeypatch):
     monkeypatch.setattr(pacing, "_SLOW_SECONDS", 600)
-    paced = Pacing(slow_max=1)
+    paced = Pacing(of_one_max=2, of_slow_one_max=1, slow_max=1)
     make_slow(paced, A)
 
     assert paced.begin(A, "a")
