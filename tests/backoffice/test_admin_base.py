@@ -14,6 +14,7 @@ from apps.core import clock
 from apps.core.admin_base import Act, Keyset, RecordAdmin, cells
 from apps.core.admin_base._checks import _faults
 from apps.core.admin_base.lists import PAGE_ROWS, count_bounded
+from tests.support import ROOT
 
 # Its form would be sent again without what was seen: the act would never be done.
 SEES_AND_FORGETS = Act(
@@ -123,6 +124,19 @@ class TestCells:
         assert "k-busy" in shown
 
 
+class TestStyles:
+    """Templates put these names together, so that no search for them finds where they are used."""
+
+    CSS = (ROOT / "static" / "kassa" / "backoffice.css").read_text()
+
+    def test_set_sums_of_money_under_each_other(self):
+        assert ".k-table .k-end { text-align: right; }" in self.CSS
+
+    @pytest.mark.parametrize("tone", ["flat", *sorted(set(cells._TONES.values()))])
+    def test_know_every_tone(self, tone):
+        assert f".k-state.k-{tone} " in self.CSS
+
+
 class TestChecks:
     def test_find_nothing_wrong_with_our_screens(self):
         faults = [
@@ -159,8 +173,6 @@ class TestChecks:
 
 
 def test_only_the_door_imports_the_theme():
-    from tests.support import ROOT  # noqa: PLC0415  (needed here only)
-
     importers = {
         str(path.relative_to(ROOT))
         for path in (ROOT / "apps").rglob("*.py")

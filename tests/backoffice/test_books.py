@@ -676,6 +676,17 @@ class TestTheTrialBalance:
         assert ">100.00&nbsp;" in lines[1]
         assert "the difference is zero" in text
 
+    def test_sums_up_a_first_segment_only_where_all_of_it_is_shown(self, house, monkeypatch):
+        monkeypatch.setattr(_trial_balances, "LINES_MAX", 2)
+
+        text = house.page("trial-balance/", period="2026-06", currency="EUR")
+
+        assert [row[0:1] + row[2:] for row in house.rows(text)] == [
+            ["bank:ba_1:EUR", "1", "100.00 EUR", "", "", "100.00 EUR"],
+            ["…", "3", "−100.00 EUR", "35.00 EUR", "35.00 EUR", "−100.00 EUR"],
+            ["Sum", "", "0.00 EUR", "35.00 EUR", "35.00 EUR", "0.00 EUR"],
+        ]
+
 
 class TestTheTrialBalanceOfAMonth:
     def test_shows_opening_movement_and_closing(self, house):

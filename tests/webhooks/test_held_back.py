@@ -94,3 +94,21 @@ def test_hide_no_other_aggregate(organization, endpoint, far):
     sent = WebhookDelivery.objects.get(aggregate_id="thing_2")
     assert sent.status == "succeeded"
     assert WebhookDelivery.objects.filter(status="pending").count() == 1_101
+
+
+@pytest.mark.usefixtures("_by_indexes")
+def test_keep_no_other_aggregate_waiting_that_just_fell_due(organization, endpoint):
+    """The first of them can be sent, and so can what is due behind all of them."""
+    owe(organization, "thing_1")
+    first = WebhookDelivery.objects.get()
+    hold_back(3_000)
+    WebhookDelivery.objects.filter(id=first.id).update(
+        next_attempt_at=clock.now() - timedelta(minutes=1)
+    )
+    owe(organization, "thing_2")
+    other = WebhookDelivery.objects.get(aggregate_id="thing_2")
+    lane = tasks.claim_lane(is_slow=False)
+
+    owed = operations.open_lane(lane=lane, limit=50, now=clock.now())
+
+    assert [each.delivery_id for each in owed.owed] == [first.id, other.id]

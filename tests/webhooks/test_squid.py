@@ -9,6 +9,8 @@ import shutil
 import socket
 import subprocess
 from ipaddress import ip_address, ip_network
+from pathlib import Path
+from tempfile import NamedTemporaryFile
 
 import pytest
 
@@ -30,6 +32,8 @@ OTHERS = [
 ]
 PUBLIC = ["93.184.216.34", "1.1.1.1", "172.15.255.255", "172.32.0.1", "223.255.255.255"]
 PUBLIC_V6 = ["2606:4700::1111"]
+# All of them public; one is made of hexadecimal digits alone, as an address is.
+NAMES = {"receiver.example": PUBLIC[0], "cafe.de": PUBLIC[0], "cafe6.example": PUBLIC_V6[0]}
 # Added, so that nothing leaves this machine: no way leads from its loopback to where it may go.
 HERE = """
 tcp_outgoing_address 127.0.0.1
@@ -65,17 +69,25 @@ class TestConfiguration:
 class Squid:
     """Squid with the deployment's own file, on the loopback, and this source as its workers."""
 
-    def __init__(self, folder, *, workers):
+    def __init__(self, folder, *, workers, without=""):
         program = shutil.which("squid", path=f"{os.environ['PATH']}:/usr/sbin")
         if program is None:
             pytest.skip("no squid here (apt-get install squid): its rules were not tried")
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = free.getsockname()[1]
         rules = CONFIG.read_text()
+        assert without in rules
+        rules = rules.replace(without, "") if without else rules
         assert rules.count("http_port 3128\n") == rules.count(WORKERS) == 1
         rules = rules.replace("http_port 3128\n", f"http_port 127.0.0.1:{self.port}\n")
         path = folder / "squid.conf"
-        path.write_text(rules.replace(WORKERS, workers) + HERE)
+        # Squid reads it as a user who may not look into our folders.
+        self.hosts = NamedTemporaryFile("w")  # noqa: SIM115  (closed by `end`)
+        Path(self.hosts.name).chmod(0o644)
+        self.hosts.writelines(f"{address} {name}\n" for name, address in NAMES.items())
+        self.hosts.flush()
+        rules = rules.replace(WORKERS, workers) + HERE
+        path.write_text(f"{rules}hosts_file {self.hosts.name}\n")
         self.process = subprocess.Popen(
             [program, "-N", "-f", path], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
@@ -90,6 +102,7 @@ class Squid:
     def end(self):
         self.process.kill()
         self.process.wait()
+        self.hosts.close()
 
     def asked(self, line):
         """Return the status of its answer."""
@@ -125,6 +138,17 @@ class TestSquid:
 
     def test_connects_to_no_name_of_this_machine(self, squid):
         assert squid.asked("CONNECT localhost:443") == 403
+
+    @pytest.mark.parametrize("name", NAMES)
+    def test_connects_to_no_name_whatever_it_resolves_to(self, squid, name):
+        assert squid.asked(f"CONNECT {name}:443") == 403
+
+    def test_would_connect_to_names_without_that_rule(self, tmp_path):
+        other = Squid(tmp_path, workers="127.0.0.1/32", without="http_access deny !literal\n")
+        try:
+            assert [other.asked(f"CONNECT {name}:443") for name in NAMES] == [503] * len(NAMES)
+        finally:
+            other.end()
 
     @pytest.mark.parametrize("port", [22, 80, 3128, 8443])
     def test_connects_to_no_other_port(self, squid, port):

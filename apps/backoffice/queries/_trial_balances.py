@@ -75,23 +75,32 @@ def _grouped[L: (ledger.TrialBalanceLine, ledger.AccountMovement)](
     """
     Return the lines by what they have in common, code without ids and type, in this order.
 
-    A root of more than `LINES_OF_A_ROOT_MAX` has a line per type, as `root:…`; what is beyond
-    `LINES_MAX` shares the last line, so that all of them add up to the whole.
+    A root of more than `LINES_OF_A_ROOT_MAX` has a line per type, as `root:…`; roots that do not
+    fit into `LINES_MAX` share the last line, so that all of them add up to the whole.
     """
     grouped: dict[tuple[str, str], list[L]] = {}
     for line in lines:
         grouped.setdefault((_without_ids(line.code), line.type), []).append(line)
     by_root: dict[str, list[tuple[str, str]]] = {}
     for key in grouped:
-        by_root.setdefault(key[0].split(":", maxsplit=1)[0], []).append(key)
+        by_root.setdefault(_root(key[0]), []).append(key)
     for root, keys in by_root.items():
         if len(keys) > LINES_OF_A_ROOT_MAX:
             for key in keys:
                 grouped.setdefault((f"{root}:{_MORE}", key[1]), []).extend(grouped.pop(key))
     # By segments: as text, what lies below `a` comes in two parts, before and after `a1`.
     found = sorted(grouped.items(), key=lambda one: (one[0][0].split(":"), one[0][1]))
-    rest = [line for _, own in found[LINES_MAX:] for line in own]
-    return found[:LINES_MAX] + ([((_MORE, ""), rest)] if rest else [])
+    shown = found[:LINES_MAX]
+    if len(found) > LINES_MAX:
+        # All of a root or none: it has a sum of its own.
+        cut = _root(found[LINES_MAX][0][0])
+        shown = [one for one in shown if _root(one[0][0]) != cut]
+    rest = [line for _, own in found[len(shown) :] for line in own]
+    return shown + ([((_MORE, ""), rest)] if rest else [])
+
+
+def _root(code: str) -> str:
+    return code.split(":", maxsplit=1)[0]
 
 
 def _prefix(
@@ -124,7 +133,7 @@ class MovedBranch:
 
     @property
     def root(self) -> str:
-        return self.code.split(":", maxsplit=1)[0]
+        return _root(self.code)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,9 @@ class Migration(migrations.Migration):
     ]
 
     operations = [
+        # Whoever reads statements queues up behind this, so it gives up before they do, and can be
+        # run again.
+        migrations.RunSQL("SET LOCAL lock_timeout = '2s'", migrations.RunSQL.noop),
         pgtrigger.migrations.RemoveTrigger(
             model_name="bankstatement",
             name="bank_statement_moves",

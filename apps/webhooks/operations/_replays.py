@@ -31,7 +31,7 @@ REPLAY: Final = "webhooks.replay_delivery"
 REACH_MAX: Final = timedelta(days=14)
 # Beside what a key may ask: each replay sends something again, and one may send ten thousand.
 REPLAYS_A_MINUTE_MAX: Final = 60
-# Of a member of staff at one organization: beyond that, what failed is replayed since a time.
+# Of a member of staff at one organization; all that failed since a time is one of them.
 REPLAYS_BY_STAFF_AN_HOUR_MAX: Final = 10
 _REPLAYED: Final = "webhooks.replay"
 

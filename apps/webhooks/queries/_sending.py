@@ -36,15 +36,16 @@ _SENDABLE_AMONG: Final = """
 """
 _SENDABLE: Final = _SENDABLE_AMONG.format(rows="webhooks_webhookdelivery")
 # What is held back is looked at one by one, and of a hot aggregate that may be all that is on the
-# lane. What comes next is mostly among the oldest; only if none of them is, all are looked at.
+# lane. What comes next is mostly among the oldest; only if none of them is, all are looked at. If
+# some are, and the turn has room, the newest are looked at too.
 _LOOKED_AT: Final = 1_000
-_SENDABLE_NEAR: Final = _SENDABLE_AMONG.format(
+_SENDABLE_AT_ONE_END: Final = _SENDABLE_AMONG.format(
     rows=f"""(
            SELECT * FROM webhooks_webhookdelivery AS one
             WHERE one.organization_id = %(org)s AND one.endpoint_id = %(endpoint)s
               AND one.lane = %(lane)s AND one.status = 'pending'
               AND one.next_attempt_at <= statement_timestamp()
-            ORDER BY one.next_attempt_at, one.id LIMIT {_LOOKED_AT})"""  # noqa: S608  (of constants)
+            ORDER BY one.next_attempt_at {{way}}, one.id {{way}} LIMIT {_LOOKED_AT})"""  # noqa: S608  (of constants)
 )
 # The endpoint is looked at once more, under the lane's lock: an act that this waited for had all
 # the lanes' locks, and left what it had not come to yet as it was.
@@ -68,7 +69,8 @@ _DUE_AMONG: Final = """
            AND rendered.api_version = due.api_version
      ORDER BY due.next_attempt_at, due.id
 """
-_DUE_NEAR: Final = _DUE_AMONG.format(sendable=_SENDABLE_NEAR)
+_DUE_LONGEST: Final = _DUE_AMONG.format(sendable=_SENDABLE_AT_ONE_END.format(way=""))
+_DUE_LATEST: Final = _DUE_AMONG.format(sendable=_SENDABLE_AT_ONE_END.format(way="DESC"))
 _DUE: Final = _DUE_AMONG.format(sendable=_SENDABLE)
 _NEXT_DUE: Final = f"SELECT min(delivery.next_attempt_at) {_SENDABLE}"
 _HELD: Final = """
@@ -94,7 +96,7 @@ _LOCK_HELD: Final = f"""
 """  # noqa: S608  (of constants)
 _ENDPOINT: Final = """
     SELECT endpoint.revision, endpoint.circuit_openings, endpoint.url, clock_timestamp(),
-           secret.id, secret.sealed
+           endpoint.ordering = 'aggregate', secret.id, secret.sealed
       FROM webhooks_webhookendpoint AS endpoint
       LEFT JOIN webhooks_webhooksecret AS secret
         ON secret.organization_id = %(org)s AND secret.endpoint_id = endpoint.id
@@ -151,7 +153,7 @@ class Opening:
     """What is due on a lane, oldest due first, and how its endpoint is reached as of then."""
 
     due: Sequence[Due]
-    # Whether this is all that is due; of an ordered endpoint, all among the oldest thousand.
+    # Whether this is all that is due; of an ordered endpoint, all among those looked at.
     is_all: bool
     revision: int
     circuit_openings: int
@@ -205,15 +207,21 @@ def open_locked_lane(*, lane: WebhookLane, limit: int, now: datetime) -> Opening
 
 def _ask_opening(*, lane: WebhookLane, limit: int, now: datetime) -> Callable[[], Opening]:
     asked = {**_place(lane), "limit": limit}
-    due = statements.ask(_DUE_NEAR, asked)
+    due = statements.ask(_DUE_LONGEST, asked)
     reached = statements.ask(
         _ENDPOINT, {"org": lane.organization_id, "endpoint": lane.endpoint_id, "now": now}
     )
 
     def read() -> Opening:
         rows = reached.rows()
-        [(revision, circuit_openings, url, database_now, *_), *_] = rows
-        found = due.rows() or statements.run(_DUE, asked)
+        [(revision, circuit_openings, url, database_now, is_ordered, *_), *_] = rows
+        found = due.rows()
+        if not found:
+            found = statements.run(_DUE, asked)
+        elif is_ordered and len(found) < limit:
+            # What just fell due does not wait until a hot aggregate's oldest were sent one by one.
+            latest = statements.run(_DUE_LATEST, asked)
+            found = [*found, *(row for row in latest if row not in found)][:limit]
         return Opening(
             due=[Due(*row) for row in found],
             is_all=len(found) < limit,
@@ -222,7 +230,7 @@ def _ask_opening(*, lane: WebhookLane, limit: int, now: datetime) -> Callable[[]
             url=url,
             database_now=database_now,
             asked_at=time.monotonic(),
-            secrets=[Sealed(*row[4:]) for row in rows if row[4] is not None],
+            secrets=[Sealed(*row[5:]) for row in rows if row[5] is not None],
         )
 
     return read

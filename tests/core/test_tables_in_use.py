@@ -21,19 +21,29 @@ def _only_long_limits():
 
 @pytest.mark.usefixtures("_only_long_limits")
 @pytest.mark.parametrize(
-    ("before", "name"),
+    ("table", "app", "before", "name"),
     [
-        ("0009_work_takes_turns", "0010_lanes_change_at_rest"),
-        ("0012_ignored_events_are_found", "0013_endpoints_change_in_portions"),
+        (
+            *("webhooks_webhookendpoint", "webhooks"),
+            *("0009_work_takes_turns", "0010_lanes_change_at_rest"),
+        ),
+        (
+            *("webhooks_webhookendpoint", "webhooks"),
+            *("0012_ignored_events_are_found", "0013_endpoints_change_in_portions"),
+        ),
+        (
+            *("banking_statement", "banking"),
+            *("0007_parked_lines_are_found_by_turn", "0008_lone_pages_find_their_account"),
+        ),
     ],
 )
-def test_endpoints_change_only_while_nobody_has_them(before, name):
+def test_tables_change_only_while_nobody_has_them(table, app, before, name):
     loader = MigrationLoader(connection)
-    state = loader.project_state(("webhooks", before))
-    migration = loader.get_migration("webhooks", name)
+    state = loader.project_state((app, before))
+    migration = loader.get_migration(app, name)
 
     with psycopg.connect(**connection.get_connection_params()) as reading:
-        reading.execute("SELECT count(*) FROM webhooks_webhookendpoint")
+        reading.execute(f"SELECT count(*) FROM {table}")
         with (
             pytest.raises(OperationalError, match="lock timeout"),
             connection.schema_editor(atomic=True) as editor,
