@@ -36,6 +36,8 @@ _CACHE_ENTRIES_MAX: Final = 10_000
 # A read that failed after so long, as one that found no connection, would fail so again.
 _LONG_SECONDS: Final = 0.5
 _REST_SECONDS: Final = 0.5
+# So would a note, and it can wait.
+_NOTES_REST_SECONDS: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,7 @@ _cache: dict[str, _Entry] = {}
 # each time has its own.
 _missed: dict[str, tuple[float, Error | None]] = {}
 _cache_lock = threading.Lock()
+_notes_rest_until = 0.0
 
 
 def authenticate_token(text: str, request: HttpRequest) -> Caller:
@@ -172,16 +175,19 @@ def _caller(key: StoredKey) -> Caller:
 
 def _note_use(entry: _Entry, now: datetime) -> None:
     """Note that a key was used: by who has its secret, and may use it."""
-    used_at, key = entry.key.last_used_at, entry.key
+    global _notes_rest_until  # noqa: PLW0603  (one instant for all keys of the process)
+    used_at, key, at = entry.key.last_used_at, entry.key, time.monotonic()
     if used_at is not None and now - used_at < operations.USE_NOTED_EVERY:
         return
-    if not entry.noting.acquire(blocking=False):
+    if at < _notes_rest_until or not entry.noting.acquire(blocking=False):
         return
     try:
         operations.note_key_use(organization_id=key.organization_id, api_key_id=key.id, now=now)
     except Error:
         # A note for people; a database that takes no writes still answers reads.
         log.warning("key_use_not_noted", api_key_id=str(key.id), exc_info=True)
+        if time.monotonic() - at >= _LONG_SECONDS:
+            _notes_rest_until = time.monotonic() + _NOTES_REST_SECONDS
     finally:
         _let_go_of_connection()
 
