@@ -238,6 +238,8 @@ class TestKey:
         assert [queries_of(token) for token in unknown] == [0, 0]
         time.now += 0.6
         assert queries_of(unknown[0]) == 1
+        authentication.prepare_tokens(unknown[1:])
+        assert list(authentication._missed) == [rules.parse_token(unknown[1]).key_id]
 
     def test_whose_use_cannot_be_noted_is_let_in(self, api, monkeypatch):
         request = Client().get("/v1/livez").wsgi_request
@@ -376,6 +378,10 @@ class TestKey:
 
         assert reads == [api.key.key_id]
         monkeypatch.setattr(queries, "find_stored_keys", find)
+        # Nor is it when another turn found what it asked for meanwhile.
+        authentication.prepare_tokens([Api(api.organization, "a:read").token])
+        with pytest.raises(OperationalError, match="just now"):
+            authentication.authenticate_token(api.token, request)
         time.now += 0.6
         assert authentication.authenticate_token(api.token, request).api_key_id == api.key.id
 

@@ -52,8 +52,7 @@ class _Entry:
 
 _cache: dict[str, _Entry] = {}
 # Keys that were not found when many were asked for, until when none of them is asked for again, and
-# the fault that kept them from being read; None if there are no such keys. Of the last time only:
-# each time has its own.
+# the fault that kept them from being read; None if there are no such keys. Of this moment only.
 _missed: dict[str, tuple[float, Error | None]] = {}
 _cache_lock = threading.Lock()
 _notes_rest_until = 0.0
@@ -111,10 +110,12 @@ def prepare_tokens(texts: Sequence[str]) -> None:
 
 
 def _note_missed(key_ids: Sequence[str], fault: Error | None) -> None:
-    rests_until = time.monotonic() + _REST_SECONDS
+    now = time.monotonic()
     with _cache_lock:
-        _missed.clear()
-        _missed.update(dict.fromkeys(key_ids, (rests_until, fault)))
+        # Not those of another thread, which goes through what it asked for just now.
+        for key_id in [key_id for key_id, (until, _) in _missed.items() if until <= now]:
+            del _missed[key_id]
+        _missed.update(dict.fromkeys(key_ids, (now + _REST_SECONDS, fault)))
 
 
 def _invalid() -> ApiProblem:
