@@ -256,7 +256,7 @@ class Gathering:
         try:
             self._note(turn, self._answer(turn, part))
         finally:
-            self._pacing.end(organization_id)
+            self._pacing.end(organization_id, (turn, part))
 
     def _hand_over(self) -> bool:
         """Have spare threads answer what was kept back and may be begun; false if none is there."""

@@ -29,7 +29,7 @@ class Pacing[Work]:
         self._slow_max = slow_max
         # By organization: when what is at work was begun, and what waits; who has waited longest
         # is first.
-        self._at_work: dict[UUID, list[float]] = {}
+        self._at_work: dict[UUID, list[tuple[Work, float]]] = {}
         self._waiting: dict[UUID, deque[Work]] = {}
         self._slow_until: dict[UUID, float] = {}
         self._lock = threading.Lock()
@@ -39,18 +39,19 @@ class Pacing[Work]:
         with self._lock:
             # A slow one's is not for the thread that happens to ask.
             if not self._is_slow(organization_id) and self._may_begin(organization_id):
-                self._note_begun(organization_id)
+                self._note_begun(organization_id, work)
                 return True
             self._waiting.setdefault(organization_id, deque()).append(work)
             return False
 
-    def end(self, organization_id: UUID) -> None:
+    def end(self, organization_id: UUID, work: Work) -> None:
         """Note that a piece of an organization's work has ended; `ready` may have more then."""
         with self._lock:
-            at_work = self._at_work[organization_id]
-            # Which of two it was makes no difference: they wait for the same.
-            at_work.pop(0)
-            if not at_work:
+            # Which of two it was: a dry run ends beside one that waits for somebody's row.
+            left = [one for one in self._at_work[organization_id] if one[0] != work]
+            if left:
+                self._at_work[organization_id] = left
+            else:
                 del self._at_work[organization_id]
 
     def ready(self) -> list[Work]:
@@ -62,7 +63,7 @@ class Pacing[Work]:
                     continue
                 waiting = self._waiting.pop(organization_id)
                 ready.append(waiting.popleft())
-                self._note_begun(organization_id)
+                self._note_begun(organization_id, ready[-1])
                 if waiting:
                     # Behind all others.
                     self._waiting[organization_id] = waiting
@@ -75,7 +76,7 @@ class Pacing[Work]:
             slow = [
                 organization_id
                 for organization_id, begun in self._at_work.items()
-                if begun[0] < now - _SLOW_SECONDS
+                if begun[0][1] < now - _SLOW_SECONDS
             ]
             if slow:
                 # Those that are not any more are forgotten on the way.
@@ -94,5 +95,5 @@ class Pacing[Work]:
     def _slow_at_work(self) -> int:
         return sum(len(begun) for id_, begun in self._at_work.items() if self._is_slow(id_))
 
-    def _note_begun(self, organization_id: UUID) -> None:
-        self._at_work.setdefault(organization_id, []).append(time.monotonic())
+    def _note_begun(self, organization_id: UUID, work: Work) -> None:
+        self._at_work.setdefault(organization_id, []).append((work, time.monotonic()))
