@@ -55,12 +55,14 @@ class Part(NamedTuple):
     """
     Requests that are answered together: their places, and what answers them in that order.
 
-    They are one organization's, or nobody's: those were answered when they were admitted.
+    They are one organization's, or nobody's: those were answered when they were admitted. If they
+    are not to be answered, `give_up` is called instead.
     """
 
     organization_id: UUID | None
     places: list[int]
     answer: Callable[[], list[Answer | None]]
+    give_up: Callable[[], None]
 
 
 class ExpressLane:
@@ -93,11 +95,13 @@ class ExpressLane:
                 organization_id,
                 list(places),
                 partial(self._carry_out, view, plain, organization_id, places),
+                partial(view.give_up, plain, places),
             )
             for organization_id, places in asked.items()
         ]
         if at_once:
-            parts.append(Part(None, at_once, partial(self._print_all, plain, answered, at_once)))
+            print_all = partial(self._print_all, plain, answered, at_once)
+            parts.append(Part(None, at_once, print_all, partial(view.give_up, plain, ())))
         return sorted(parts, key=lambda part: len(part.places))
 
     def _carry_out(

@@ -90,6 +90,9 @@ class _LongAnswer(NamedTuple):
     file: Any
 
 
+type _Turn = asyncio.Future[None]
+
+
 class _Gone(Exception):
     """The client is not there any more."""
 
@@ -105,7 +108,7 @@ class Front:
         # Each sort has its own: keys whose transfers all wait keep nobody out of the back office.
         self._gathering = Gathering(lane, threads=lane_threads)
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="django")
-        self._pacing = Pacing[str, tuple[str, asyncio.Future[None]]](
+        self._pacing = Pacing[str, tuple[str, _Turn]](
             of_one_max=_OF_ONE_MAX, of_slow_one_max=_OF_SLOW_ONE_MAX, slow_max=_SLOW_MAX
         )
         # Both are the loop's alone.
@@ -168,18 +171,17 @@ class Front:
         environ = make_environ(scope, body, length, arrived=time.monotonic())
         # Who sends no key is staff, or asks for little.
         key = (scope.headers.get("authorization") or "").rpartition(" ")[2]
-        if key:
-            await self._take_turn(key)
+        turn = await self._take_turn(key) if key else None
         try:
             loop = asyncio.get_running_loop()
             return await loop.run_in_executor(self._pool, self._ask_django, environ)
         finally:
-            if key:
-                self._end_turn(key)
+            if turn is not None:
+                self._end_turn(key, turn)
 
-    async def _take_turn(self, key: str) -> None:
+    async def _take_turn(self, key: str) -> _Turn:
         """
-        Wait until a request under this key may be begun.
+        Wait until a request under this key may be begun; `_end_turn` lets the next one.
 
         :raises ApiProblem: `rate_limited` (429), if as many wait as it may have at once
         """
@@ -188,25 +190,26 @@ class Front:
         turn = asyncio.get_running_loop().create_future()
         self._pacing.look()
         if self._pacing.begin(key, (key, turn)):
-            return
+            return turn
         self._begin_ready()
         try:
             await turn
         except asyncio.CancelledError:
             # It was its turn, and nobody takes it.
             if not turn.cancelled():
-                self._end_turn(key)
+                self._end_turn(key, turn)
             raise
+        return turn
 
-    def _end_turn(self, key: str) -> None:
-        self._pacing.end(key)
+    def _end_turn(self, key: str, turn: _Turn) -> None:
+        self._pacing.end(key, (key, turn))
         self._begin_ready()
 
     def _begin_ready(self) -> None:
         while ready := self._pacing.ready():
             for key, turn in ready:
                 if turn.cancelled():
-                    self._pacing.end(key)
+                    self._pacing.end(key, (key, turn))
                 else:
                     turn.set_result(None)
 

@@ -107,6 +107,8 @@ class Gathering:
         self._pacing = Pacing[UUID, tuple[_Turn, Part]](
             of_one_max=2, of_slow_one_max=1, slow_max=(min(_THREADS, threads) + self._spares) // 2
         )
+        # What was kept back and is begun by now, for the next thread that asks.
+        self._ready: deque[tuple[_Turn, Part]] = deque()
         # How many of those are asked for and have not begun.
         self._awaited = 0
         # By key, what no thread has taken yet; a key is here while it waits for a thread, in line,
@@ -243,43 +245,60 @@ class Gathering:
             turn.begun = time.monotonic()
             if part.organization_id is None:
                 self._note(turn, self._answer(turn, part))
-            elif self._pacing.begin(part.organization_id, (turn, part)):
+                continue
+            if self._pacing.begin(part.organization_id, (turn, part)):
                 self._carry_out(turn, part, part.organization_id)
-            else:
-                self._begin_ready()
+            if not self._hand_over():
+                self._go_on()
         self._tell(turn)
 
     def _carry_out(self, turn: _Turn, part: Part, organization_id: UUID) -> None:
-        """Answer a part that was begun, and see to what may be begun after it."""
+        """Answer a part that was begun; the caller sees to what may be begun after it."""
         try:
             self._note(turn, self._answer(turn, part))
         finally:
-            self._pacing.end(organization_id)
-            self._begin_ready()
+            self._pacing.end(organization_id, (turn, part))
 
-    def _begin_ready(self) -> None:
-        """Have spare threads answer what was kept back and may be begun."""
-        for turn, part in self._pacing.ready():
-            try:
-                self._spare.submit(self._go_on, turn, part)
-            # As at `_call`: then there is this thread.
-            except RuntimeError:
-                self._go_on(turn, part)
-
-    def _go_on(self, turn: _Turn, part: Part) -> None:
-        """Answer a part that was kept back."""
-        assert part.organization_id is not None  # noqa: S101  (nobody's part is never kept)
+    def _hand_over(self) -> bool:
+        """Have spare threads answer what was kept back and may be begun; false if none is there."""
+        ready = self._pacing.ready()
+        self._ready += ready
         try:
-            self._carry_out(turn, part, part.organization_id)
-            self._tell(turn)
-        finally:
-            close_old_connections()
-        self._call()
+            for _ in ready:
+                self._spare.submit(self._go_on)
+        # As at `_call`. Where there is no thread to spare one may come all the same, some time:
+        # so none is told what to answer, and whoever comes too late finds nothing.
+        except RuntimeError:
+            return False
+        return True
+
+    def _go_on(self) -> None:
+        """Answer what was kept back and may be begun."""
+        while self._ready:
+            try:
+                turn, part = self._ready.popleft()
+            # Another thread was first.
+            except IndexError:
+                break
+            assert part.organization_id is not None  # noqa: S101  (nobody's part is never kept)
+            try:
+                self._carry_out(turn, part, part.organization_id)
+                # With nobody there it is this thread that goes on with them.
+                self._hand_over()
+                self._tell(turn)
+            finally:
+                close_old_connections()
+            self._call()
 
     @staticmethod
     def _answer(turn: _Turn, part: Part) -> list[_Told]:
         requests = [turn.requests[place] for place in part.places]
+        since = time.monotonic() - _WAIT_SECONDS_MAX
         try:
+            if part.organization_id is not None and all(one.arrived < since for one in requests):
+                # It was kept back for too long.
+                part.give_up()
+                return [(one, Crowded()) for one in requests]
             return list(zip(requests, part.answer(), strict=True))
         # The boundary, as above.
         except BaseException:

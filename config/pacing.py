@@ -33,7 +33,7 @@ class Pacing[Caller, Work]:
         self._slow_max = slow_max
         # By caller: when what is at work was begun, and what waits; who has waited longest
         # is first.
-        self._at_work: dict[Caller, list[float]] = {}
+        self._at_work: dict[Caller, list[tuple[Work, float]]] = {}
         self._waiting: dict[Caller, deque[Work]] = {}
         self._slow_until: dict[Caller, float] = {}
         self._lock = threading.Lock()
@@ -43,7 +43,7 @@ class Pacing[Caller, Work]:
         with self._lock:
             # A slow one's is not for the thread that happens to ask.
             if not self._is_slow(caller) and self._may_begin(caller):
-                self._note_begun(caller)
+                self._note_begun(caller, work)
                 return True
             self._waiting.setdefault(caller, deque()).append(work)
             return False
@@ -53,13 +53,14 @@ class Pacing[Caller, Work]:
         with self._lock:
             return len(self._waiting.get(caller, ()))
 
-    def end(self, caller: Caller) -> None:
+    def end(self, caller: Caller, work: Work) -> None:
         """Note that a piece of a caller's work has ended; `ready` may have more then."""
         with self._lock:
-            at_work = self._at_work[caller]
-            # Which of two it was makes no difference: they wait for the same.
-            at_work.pop(0)
-            if not at_work:
+            # Which of several it was: a dry run ends beside one that waits for somebody's row.
+            left = [one for one in self._at_work[caller] if one[0] != work]
+            if left:
+                self._at_work[caller] = left
+            else:
                 del self._at_work[caller]
 
     def ready(self) -> list[Work]:
@@ -71,7 +72,7 @@ class Pacing[Caller, Work]:
                     continue
                 waiting = self._waiting.pop(caller)
                 ready.append(waiting.popleft())
-                self._note_begun(caller)
+                self._note_begun(caller, ready[-1])
                 if waiting:
                     # Behind all others.
                     self._waiting[caller] = waiting
@@ -82,7 +83,9 @@ class Pacing[Caller, Work]:
         now = time.monotonic()
         with self._lock:
             slow = [
-                caller for caller, begun in self._at_work.items() if begun[0] < now - _SLOW_SECONDS
+                caller
+                for caller, begun in self._at_work.items()
+                if begun[0][1] < now - _SLOW_SECONDS
             ]
             if slow:
                 # Those that are not any more are forgotten on the way.
@@ -101,5 +104,5 @@ class Pacing[Caller, Work]:
     def _slow_at_work(self) -> int:
         return sum(len(begun) for one, begun in self._at_work.items() if self._is_slow(one))
 
-    def _note_begun(self, caller: Caller) -> None:
-        self._at_work.setdefault(caller, []).append(time.monotonic())
+    def _note_begun(self, caller: Caller, work: Work) -> None:
+        self._at_work.setdefault(caller, []).append((work, time.monotonic()))

@@ -1,7 +1,7 @@
 """
 Invariants: SQL that must return no row, run on a schedule and after each step of a journey.
 
-Each app lists its own in `invariants.py`; this module collects and runs them.
+Each app lists its own in its `invariants`; this module collects and runs them.
 
 One that reads a table without bounds is a `Walk`: a portion of the keys to a statement. So no
 statement comes near the limits of a connection or keeps an old snapshot for long, and who stops

@@ -238,6 +238,8 @@ class TestKey:
         assert [queries_of(token) for token in unknown] == [0, 0]
         time.now += 0.6
         assert queries_of(unknown[0]) == 1
+        authentication.prepare_tokens(unknown[1:])
+        assert list(authentication._missed) == [rules.parse_token(unknown[1]).key_id]
 
     def test_whose_use_cannot_be_noted_is_let_in(self, api, monkeypatch):
         request = Client().get("/v1/livez").wsgi_request
@@ -249,6 +251,31 @@ class TestKey:
         monkeypatch.setattr(operations, "note_key_use", away)
 
         assert authentication.authenticate_token(api.token, request).api_key_id == api.key.id
+
+    def test_whose_use_was_long_in_vain_noted_keeps_no_other_key_waiting(self, api, monkeypatch):
+        """As when no connection comes free: many are admitted one after the other."""
+        request = Client().get("/v1/livez").wsgi_request
+        others = [Api(create_organization(), "a:read") for _ in range(2)]
+        time, tried = SimpleNamespace(now=authentication.time.monotonic()), []
+        monkeypatch.setattr(authentication.time, "monotonic", lambda: time.now)
+        monkeypatch.setattr(authentication, "_notes_rest_until", 0.0)
+        forget_cached_keys()
+        note = operations.note_key_use
+
+        def away(*, api_key_id, **_):
+            tried.append(api_key_id)
+            time.now += 3
+            raise OperationalError("No connection came free.")
+
+        monkeypatch.setattr(operations, "note_key_use", away)
+        for one in (api, *others):
+            authentication.authenticate_token(one.token, request)
+        assert tried == [api.key.id]
+
+        monkeypatch.setattr(operations, "note_key_use", note)
+        time.now += 10
+        authentication.authenticate_token(others[0].token, request)
+        assert ApiKey.objects.exclude(last_used_at=None).get() == others[0].key
 
     def test_what_cannot_be_read_for_many_each_reads_for_itself(self, api, monkeypatch):
         forget_cached_keys()
@@ -351,6 +378,10 @@ class TestKey:
 
         assert reads == [api.key.key_id]
         monkeypatch.setattr(queries, "find_stored_keys", find)
+        # Nor is it when another turn found what it asked for meanwhile.
+        authentication.prepare_tokens([Api(api.organization, "a:read").token])
+        with pytest.raises(OperationalError, match="just now"):
+            authentication.authenticate_token(api.token, request)
         time.now += 0.6
         assert authentication.authenticate_token(api.token, request).api_key_id == api.key.id
 

@@ -505,6 +505,18 @@ class TestMany:
         assert counted == [[1, 1]]
         assert not places._in_flight
 
+    def test_what_is_given_up_keeps_no_place_and_may_be_asked_for_again(self, both):
+        parts = both.lane.admit([both.environ(key="given-up"), both.environ(b"{")])
+        assert [part.organization_id for part in parts] == [both.organization.id, None]
+        assert sum(places._in_flight.values()) == 1
+        for part in parts:
+            part.give_up()
+        assert not places._in_flight
+
+        [(status, headers, _)] = both.by_lane(both.environ(key="given-up"))
+
+        assert (status, headers.get("Idempotent-Replayed")) == (201, None)
+
     def test_a_thread_that_is_ended_while_admitting_keeps_no_place(self, both, monkeypatch):
         ask, asked = operations.ask_transfer, []
 

@@ -54,6 +54,8 @@ class Lane(ExpressLane):
         super().__init__()
         self.admitted: list[list[str]] = []
         self.batches: list[list[str]] = []
+        # The keys of parts that were not begun.
+        self.given_up: list[str] = []
         self.may_go_on = threading.Event()
         self.may_go_on.set()
         # Keys whose parts wait until they are let go.
@@ -74,6 +76,7 @@ class Lane(ExpressLane):
                 self.organizations.get(key) or uuid5(NAMESPACE_OID, key),
                 its,
                 partial(self.work, key, [environs[place]["HTTP_X_NAME"] for place in its]),
+                partial(self.given_up.append, key),
             )
             for key, its in places.items()
         ]
@@ -442,3 +445,92 @@ def test_while_the_process_ends_nobody_waits_for_ever(lane):
 
     run(lane, scenario)
     assert lane.batches == []
+
+
+def its_keys(lane, number):
+    """Return keys of one organization, each of which waits until it is let go."""
+    its = new_id()
+    keys = [f"its{n}" for n in range(number)]
+    for key in keys:
+        lane.organizations[key] = its
+        lane.stuck[key] = threading.Event()
+    return its, keys
+
+
+async def kept_back(gathered, lane, its, keys):
+    """Have all keys ask: the first two are at work then, and the others kept back."""
+    tasks = []
+    for key in keys[:2]:
+        tasks.append(asyncio.create_task(ask(gathered, key, key)))
+        await until(lambda: len(lane.batches) == len(tasks))
+    tasks += [asyncio.create_task(ask(gathered, key, key)) for key in keys[2:]]
+    await until(lambda: len(gathered._pacing._waiting.get(its, ())) == len(keys) - 2)
+    return tasks
+
+
+def test_what_was_kept_back_too_long_is_not_begun(lane, monkeypatch):
+    monkeypatch.setattr(pacing, "_SLOW_SECONDS", 600)
+    its, keys = its_keys(lane, 4)
+
+    async def scenario(gathered):
+        tasks = await kept_back(gathered, lane, its, keys)
+        monkeypatch.setattr(gathering, "_WAIT_SECONDS_MAX", -1)
+        for let_go in lane.stuck.values():
+            let_go.set()
+        answered = await asyncio.gather(*tasks, return_exceptions=True)
+        monkeypatch.setattr(gathering, "_WAIT_SECONDS_MAX", 15)
+        return answered, await ask(gathered, keys[3], "again")
+
+    answered, again = run(lane, scenario, threads=6)
+
+    assert answered[:2] == keys[:2]
+    assert [type(one) for one in answered[2:]] == [Crowded] * 2
+    assert lane.given_up == keys[2:]
+    assert lane.batches == [["its0"], ["its1"], ["again"]]
+    assert again == "again"
+
+
+def test_while_the_process_ends_what_was_kept_back_is_answered_however_much_it_is(
+    lane, monkeypatch
+):
+    """By the thread that is there: no piece waits within the one before it."""
+    monkeypatch.setattr(pacing, "_SLOW_SECONDS", 600)
+    its, keys = its_keys(lane, 400)
+
+    async def scenario(gathered):
+        tasks = await kept_back(gathered, lane, its, keys)
+        closing = ThreadPoolExecutor(1)
+        ended = asyncio.get_running_loop().run_in_executor(closing, gathered.close)
+        # The lane's own threads end first.
+        for key in keys[:2]:
+            lane.stuck[key].set()
+        await until(lambda: gathered._spare._shutdown)
+        for let_go in lane.stuck.values():
+            let_go.set()
+        await ended
+        return await asyncio.gather(*tasks)
+
+    assert run(lane, scenario, threads=6) == keys
+
+
+def test_what_no_thread_could_be_had_for_is_answered_once(lane, monkeypatch):
+    """The pool keeps what it was given, though it says that there is no thread for it."""
+    monkeypatch.setattr(pacing, "_SLOW_SECONDS", 600)
+    its, keys = its_keys(lane, 4)
+
+    async def scenario(gathered):
+        tasks = await kept_back(gathered, lane, its, keys)
+        submit = gathered._spare.submit
+
+        def submit_in_vain(*given):
+            submit(*given)
+            raise RuntimeError("can't start new thread")
+
+        monkeypatch.setattr(gathered._spare, "submit", submit_in_vain)
+        for let_go in lane.stuck.values():
+            let_go.set()
+        answered = await asyncio.gather(*tasks)
+        return answered, await ask(gathered, keys[0], "later")
+
+    assert run(lane, scenario, threads=6) == (keys, "later")
+    assert sorted(lane.batches) == [["its0"], ["its1"], ["its2"], ["its3"], ["later"]]

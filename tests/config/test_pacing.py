@@ -21,7 +21,7 @@ def make_slow(paced, *organizations):
     for organization in organizations:
         assert paced.begin(organization, "slow")
         paced.look()
-        paced.end(organization)
+        paced.end(organization, "slow")
 
 
 def test_an_organization_has_two_at_work_and_a_third_when_one_ends():
@@ -30,11 +30,11 @@ def test_an_organization_has_two_at_work_and_a_third_when_one_ends():
     assert [paced.begin(A, n) for n in range(4)] == [True, True, False, False]
     assert paced.begin(B, "b")
     assert paced.ready() == []
-    paced.end(A)
+    paced.end(A, 1)
     assert paced.ready() == [2]
     assert paced.ready() == []
-    paced.end(A)
-    paced.end(A)
+    paced.end(A, 0)
+    paced.end(A, 2)
     assert paced.ready() == [3]
 
 
@@ -49,9 +49,9 @@ def test_slow_ones_have_one_at_work_each_and_so_many_together(slow):
     assert paced.ready() == []
     # Another one does not notice.
     assert paced.begin(D, "d")
-    paced.end(A)
+    paced.end(A, "a0")
     assert paced.ready() == ["c"]
-    paced.end(B)
+    paced.end(B, "b")
     assert paced.ready() == ["a1"]
 
 
@@ -64,9 +64,9 @@ def test_what_becomes_slow_while_it_is_at_work_counts(slow):
 
     assert not paced.begin(A, "a")
     assert paced.ready() == []
-    paced.end(B)
+    paced.end(B, "b0")
     assert paced.ready() == []
-    paced.end(B)
+    paced.end(B, "b1")
     assert paced.ready() == ["a"]
 
 
@@ -85,3 +85,20 @@ def test_what_is_quick_is_not_slow(monkeypatch):
     make_slow(paced, A)
 
     assert paced.begin(A, "a")
+
+
+def test_what_ends_quickly_beside_it_hides_nothing_that_is_slow(monkeypatch):
+    now = 0.0
+    monkeypatch.setattr(pacing.time, "monotonic", lambda: now)
+    paced = Pacing(of_one_max=2, of_slow_one_max=1, slow_max=1)
+    assert paced.begin(A, "waits")
+    for number in range(3):
+        now += 0.1
+        assert paced.begin(A, number)
+        paced.look()
+        paced.end(A, number)
+
+    assert not paced.begin(A, "another")
+    assert paced.ready() == []
+    paced.end(A, "waits")
+    assert paced.ready() == ["another"]

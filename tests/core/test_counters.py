@@ -155,6 +155,27 @@ class TestProcesses:
         assert counters.read() == {'kassa_things_total{color="red"}': 2000.0}
         assert files(metrics_folder) == ["0.counters"]
 
+    def test_of_two_releases_keep_each_others_counts(self, metrics_folder, things, monkeypatch):
+        """The earlier one's files have room for fewer series, and it may come back."""
+        with monkeypatch.context() as earlier:
+            earlier.setattr(counters, "_FILE_BYTES", 2 * counters._RECORD_BYTES)
+            things.add(color="0")
+            things.add(color="1")
+        counters._begin_anew()
+
+        assert sum(counters.read().values()) == 2
+        for color in ("0", "1", "2"):
+            things.add(color=color)
+
+        monkeypatch.setattr(counters, "_FILE_BYTES", 2 * counters._RECORD_BYTES)
+        counters._begin_anew()
+        things.add(color="1")
+        things.add(color="3")
+
+        series = 'kassa_things_total{color="%s"}'
+        assert counters.read() == {series % "0": 2, series % "1": 3, series % "2": 1}
+        assert files(metrics_folder) == ["0.counters"]
+
     def test_at_once_have_a_file_each(self, metrics_folder, things):
         things.add(color="red")
 

@@ -36,6 +36,8 @@ _CACHE_ENTRIES_MAX: Final = 10_000
 # A read that failed after so long, as one that found no connection, would fail so again.
 _LONG_SECONDS: Final = 0.5
 _REST_SECONDS: Final = 0.5
+# So would a note, and it can wait.
+_NOTES_REST_SECONDS: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +52,10 @@ class _Entry:
 
 _cache: dict[str, _Entry] = {}
 # Keys that were not found when many were asked for, until when none of them is asked for again, and
-# the fault that kept them from being read; None if there are no such keys. Of the last time only:
-# each time has its own.
+# the fault that kept them from being read; None if there are no such keys. Of this moment only.
 _missed: dict[str, tuple[float, Error | None]] = {}
 _cache_lock = threading.Lock()
+_notes_rest_until = 0.0
 
 
 def authenticate_token(text: str, request: HttpRequest) -> Caller:
@@ -108,10 +110,12 @@ def prepare_tokens(texts: Sequence[str]) -> None:
 
 
 def _note_missed(key_ids: Sequence[str], fault: Error | None) -> None:
-    rests_until = time.monotonic() + _REST_SECONDS
+    now = time.monotonic()
     with _cache_lock:
-        _missed.clear()
-        _missed.update(dict.fromkeys(key_ids, (rests_until, fault)))
+        # Not those of another thread, which goes through what it asked for just now.
+        for key_id in [key_id for key_id, (until, _) in _missed.items() if until <= now]:
+            del _missed[key_id]
+        _missed.update(dict.fromkeys(key_ids, (now + _REST_SECONDS, fault)))
 
 
 def _invalid() -> ApiProblem:
@@ -172,16 +176,19 @@ def _caller(key: StoredKey) -> Caller:
 
 def _note_use(entry: _Entry, now: datetime) -> None:
     """Note that a key was used: by who has its secret, and may use it."""
-    used_at, key = entry.key.last_used_at, entry.key
+    global _notes_rest_until  # noqa: PLW0603  (one instant for all keys of the process)
+    used_at, key, at = entry.key.last_used_at, entry.key, time.monotonic()
     if used_at is not None and now - used_at < operations.USE_NOTED_EVERY:
         return
-    if not entry.noting.acquire(blocking=False):
+    if at < _notes_rest_until or not entry.noting.acquire(blocking=False):
         return
     try:
         operations.note_key_use(organization_id=key.organization_id, api_key_id=key.id, now=now)
     except Error:
         # A note for people; a database that takes no writes still answers reads.
         log.warning("key_use_not_noted", api_key_id=str(key.id), exc_info=True)
+        if time.monotonic() - at >= _LONG_SECONDS:
+            _notes_rest_until = time.monotonic() + _NOTES_REST_SECONDS
     finally:
         _let_go_of_connection()
 

@@ -8,7 +8,7 @@ a declared scope does not exist.
 import hashlib
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Final, cast, override
 from uuid import UUID
 
@@ -274,15 +274,14 @@ class GatheringApiView[Asked](LeanApiView, ABC):
         """
         Admit many POSTs as `dispatch` does one, each in its own context; they have places.
 
-        Return those that are answered already, and what the others ask for, by organization:
-        `carry_out` is called for each organization.
+        Return those that are answered already, and what the others ask for, by organization, for
+        each of which `carry_out` or `give_up` is called.
         """
         try:
             return self._admit_many(requests)
         # Nobody carries out what was admitted: a place that is kept would be lost to its key.
         except BaseException:
-            for _begun, request in requests.values():
-                places.release(request)
+            self.give_up(requests, requests)
             raise
 
     def _admit_many(
@@ -331,8 +330,13 @@ class GatheringApiView[Asked](LeanApiView, ABC):
                 answers[place] = self._show(one, request, met=met)
             return answers
         finally:
-            for place in asked:
-                places.release(requests[place][1])
+            self.give_up(requests, asked)
+
+    @staticmethod
+    def give_up(requests: Mapping[int, Begun], asked: Iterable[int]) -> None:
+        """Give back the places of requests that were admitted."""
+        for place in asked:
+            places.release(requests[place][1])
 
     def _do(self, organization_id: UUID, asked: Sequence[Asked]) -> Exception | None:
         """Do what was asked for; return the fault that all of it met."""

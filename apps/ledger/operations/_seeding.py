@@ -124,8 +124,9 @@ _WRITE: Final = """
             (id, organization_id, batch_id, ordinal, name, type, public, schema_version,
              aggregate_type, aggregate_id, sequence, occurred_at, recorded_at, actor, request_id,
              traceparent, data)
-        -- Like any event's, its id is above that of its batch.
-        SELECT uuidv7(plan.recorded_at - clock_timestamp() + interval '1 millisecond'), %(org)s,
+        -- Like any event's, its id is above that of its batch, though a busy machine may stop us
+        -- between the two clocks that one of them is made by.
+        SELECT uuidv7(plan.recorded_at - clock_timestamp() + interval '1 second'), %(org)s,
                batch_id, 0,
                %(event)s, %(event_type)s, TRUE, %(schema_version)s, %(aggregate_type)s,
                kassa_public_id('je', entry_id), 1, recorded_at, recorded_at, %(actor)s, '', '',
