@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Literal
@@ -14,7 +14,7 @@ from apps.core.errors import Refusal, refusal_classes
 from apps.core.ids import new_ids
 from apps.ledger import queries
 from apps.ledger.models import TransferBatch
-from apps.ledger.operations import _engine, _grouping
+from apps.ledger.operations import _engine, _grouping, _turns
 from apps.ledger.operations._grouping import Ticket
 from apps.ledger.operations._origin import Origin
 from apps.ledger.rules import BalanceAfter, Outcome, Transfer
@@ -167,7 +167,6 @@ def preview_batch(
     return _batch_result(organization_id, _NOBODY, entry_ids, outcomes)
 
 
-@transactions.outermost
 def post_transfers(
     *,
     organization_id: UUID,
@@ -180,11 +179,35 @@ def post_transfers(
     """
     Post a batch of a client's transfers, in order; each sees the effect of the ones before it.
 
-    `atomic`: one refusal refuses all and is raised, with the `index` of the first. `independent`:
-    each has its own outcome. Replaying the key answers the first outcomes.
+    An outermost operation; long ones of an organisation take turns in a process. `atomic`: one
+    refusal refuses all and is raised, with the `index` of the first. `independent`: each has its
+    own outcome. Replaying the key answers the first outcomes.
 
     :raises Refusal: in `atomic` mode, the first refused transfer's own
     """
+    is_long = len(transfers) >= _turns.LONG
+    with _turns.take(organization_id) if is_long else nullcontext():
+        return _post_batch(
+            organization_id=organization_id,
+            transfers=transfers,
+            mode=mode,
+            idempotency_key=idempotency_key,
+            actor=actor,
+            now=now,
+        )
+
+
+@transactions.outermost
+def _post_batch(
+    *,
+    organization_id: UUID,
+    transfers: Sequence[TransferRequest],
+    mode: Literal["atomic", "independent"],
+    idempotency_key: str,
+    actor: Actor,
+    now: datetime,
+) -> BatchResult:
+    """Post a batch in one transaction."""
     parts = [_parts(transfer) for transfer in transfers]
     claim = idempotency.claim(
         organization_id, idempotency_key, "post_transfers", mode, parts, prefix="tb"

@@ -1,0 +1,55 @@
+"""
+Turns: of one organisation's long batches a process posts one at a time.
+
+Two of them at once share one interpreter, and where their accounts meet, one of them waits for the
+other's rows with a connection in hand; meanwhile the next process, whose batch wants the same rows,
+stands still. One after the other they are posted sooner (docs/adr/0140). Reading a batch and
+printing its answer is no part of a turn. Between processes the row locks decide, as ever.
+"""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+from uuid import UUID
+
+from apps.core import transactions
+
+# From so many transfers on a batch is long: a shorter one waits for none.
+LONG: Final = 250
+
+
+class _Turn:
+    __slots__ = ("lock", "wanted_by")
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        # How many have it or wait for it: the last one takes it out of the table.
+        self.wanted_by = 0
+
+
+_turns: dict[UUID, _Turn] = {}
+_lock: Final = threading.Lock()
+
+
+@contextmanager
+def take(organization_id: UUID) -> Iterator[None]:
+    """Wait for the organisation's turn in this process, in no transaction, and have it."""
+    transactions.refuse_inside()
+    with _lock:
+        turn = _turns.setdefault(organization_id, _Turn())
+        turn.wanted_by += 1
+    try:
+        if not turn.lock.acquire(blocking=False):
+            # Whoever has the turn may need a connection, which this thread must not keep from it.
+            transactions.release_connection()
+            turn.lock.acquire()
+        try:
+            yield
+        finally:
+            turn.lock.release()
+    finally:
+        with _lock:
+            turn.wanted_by -= 1
+            if not turn.wanted_by:
+                del _turns[organization_id]
