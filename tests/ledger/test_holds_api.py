@@ -13,6 +13,7 @@ from apps.core.ids import encode_id
 from apps.core.invariants import breaches
 from apps.core.models import AuditEvent, IdempotencyKey
 from apps.ledger.models import Hold, JournalEntry, Posting
+from apps.ledger.queries import _holds
 from tests.accounts.factories import create_organization, issue_key
 from tests.ledger.factories import balance, fund, open_account
 
@@ -109,6 +110,44 @@ class TestHolds:
         assert balance(organization, ann).pending_out == balance(organization, bob).pending_in == 0
         assert balance(organization, bob).posted == 10_000
         assert breaches() == []
+
+    def test_tell_what_happened_to_them(self, books):
+        api, _, ann, bob = books
+        hold = api.post("holds", moved(ann, bob, 10_00, multi_capture=True)).json()["hold"]["id"]
+        entry = api.post(f"holds/{hold}/capture", {"amount": 3_00}).json()["journal_entry"]
+        api.post(f"holds/{hold}/capture", {"amount": 99_00})
+        api.post(f"holds/{hold}/void", {})
+
+        shown = api.get(f"holds/{hold}?expand[]=events").json()
+        plain = api.get(f"holds/{hold}").json()
+
+        happened = [(e["kind"], e["amount"], e["journal_entry"]) for e in shown["events"]]
+        assert happened == [
+            ("placed", 10_00, None),
+            ("captured", 3_00, entry),
+            ("voided", 7_00, None),
+        ]
+        assert shown["has_more_events"] is False
+        assert [e["created_at"] for e in shown["events"]] == sorted(
+            e["created_at"] for e in shown["events"]
+        )
+        assert plain == {k: v for k, v in shown.items() if "events" not in k}
+        assert api.get(f"holds/{hold}?expand[]=postings").status_code == 400
+        stranger = Api(create_organization())
+        assert stranger.get(f"holds/{hold}?expand[]=events").status_code == 404
+
+    def test_tell_a_bounded_number_of_events(self, books, monkeypatch):
+        api, _, ann, bob = books
+        monkeypatch.setattr(_holds, "HOLD_EVENTS_MAX", 2)
+        hold = api.post("holds", moved(ann, bob, 10_00, multi_capture=True)).json()["hold"]["id"]
+        api.post(f"holds/{hold}/capture", {"amount": 3_00})
+        full = api.get(f"holds/{hold}?expand[]=events").json()
+        api.post(f"holds/{hold}/capture", {"amount": 3_00})
+        more = api.get(f"holds/{hold}?expand[]=events").json()
+
+        assert not full["has_more_events"]
+        assert more["has_more_events"]
+        assert more["events"] == full["events"]
 
     def test_a_replay_answers_the_hold_as_it_is_now(self, books):
         api, organization, ann, bob = books

@@ -301,7 +301,15 @@ PLACE_HOLD: Final = Example(
     response=_act(_hold, 80_00),
 )
 LIST_HOLDS: Final = Example(response=_page(_hold))
-READ_HOLD: Final = Example(response=_hold)
+READ_HOLD: Final = Example(
+    response={
+        **_hold,
+        "events": [
+            {"kind": "placed", "amount": 20_00, "journal_entry": None, "created_at": _MORNING}
+        ],
+        "has_more_events": False,
+    }
+)
 CAPTURE_HOLD: Final = Example(
     request={"amount": 20_00},
     response=_act(

@@ -39,7 +39,15 @@ from apps.ledger.api._searching import (
     read_window,
 )
 from apps.ledger.api.asked import find_account, read_query
-from apps.ledger.api.serializers import DRY_RUN, EffectiveField, Hold, TransferBalance, ViewedPage
+from apps.ledger.api.serializers import (
+    DRY_RUN,
+    EffectiveField,
+    Hold,
+    HoldEvent,
+    HoldWithEvents,
+    TransferBalance,
+    ViewedPage,
+)
 from apps.ledger.operations import CaptureRequest, HoldPreview, HoldRequest, HoldResult
 from apps.ledger.queries import HoldSearch, HoldView
 from apps.ledger.rules import HoldStatus
@@ -187,21 +195,30 @@ class HoldResource(ApiView):
     scopes: ClassVar = {"GET": READ}
     shapes: ClassVar = {
         "GET": Shape(
-            response=Hold,
-            summary="Read a hold",
+            response=HoldWithEvents,
+            summary="Read a hold, and with it what happened to it",
+            query={"expand[]": "events: its placing, captures and end, of the same instant."},
             etag=True,
             example=examples.READ_HOLD,
         )
     }
 
     def get(self, request: Request, hold_id: str) -> Response | HttpResponse:
-        check_query(request, ())
-        view = queries.get_hold(
-            organization_id=get_caller(request).organization_id,
-            hold_id=decode_id("ho", hold_id),
-            now=clock.now(),
+        check_query(request, ("expand[]",))
+        organization_id, id_ = get_caller(request).organization_id, decode_id("ho", hold_id)
+        expand = request.query_params.get("expand[]")
+        if expand is None:
+            return resource(request, Hold(_view(organization_id, id_)).data)
+        if expand != "events":
+            raise ApiProblem("invalid_request", "expand[] is events here.")
+        view, events, has_more = queries.hold_with_events(
+            organization_id=organization_id, hold_id=id_, now=clock.now()
         )
-        return resource(request, Hold(view).data)
+        shown = Hold(view).data | {
+            "events": HoldEvent(events, many=True).data,
+            "has_more_events": has_more,
+        }
+        return resource(request, shown)
 
 
 class HoldCapture(ApiView):

@@ -101,6 +101,24 @@ class Hold(StrictSerializer):
     metadata = MetadataField()
 
 
+class HoldEvent(StrictSerializer):
+    kind = serializers.CharField(help_text="placed, captured, voided or expired")
+    amount = serializers.IntegerField(source="amount_minor")
+    journal_entry = IdField(
+        "je", source="entry_id", allow_null=True, help_text="What a capture posted."
+    )
+    created_at = InstantField(source="recorded_at")
+
+
+class HoldWithEvents(Hold):
+    events = HoldEvent(
+        many=True,
+        required=False,
+        help_text="With expand[]=events: up to 1000, oldest first.",
+    )
+    has_more_events = serializers.BooleanField(required=False)
+
+
 class LedgerAccountWithHolds(LedgerAccount):
     holds = Hold(many=True, required=False, help_text="With expand[]=holds: up to 1000.")
     has_more_holds = serializers.BooleanField(required=False)

@@ -15,6 +15,7 @@ from apps.ledger.queries._search import Window, during
 from apps.ledger.rules import CREDIT_NORMAL, HoldStatus
 
 OPEN_HOLDS_MAX = 1000
+HOLD_EVENTS_MAX = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,20 @@ class HoldView:
     expires_at: datetime | None
     created_at: datetime
     metadata: Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class HoldEventView:
+    """
+    What happened to a hold: `placed`, `captured`, `voided` or `expired`, and of how much.
+
+    A capture names the journal entry that it posted; one of nothing posts none.
+    """
+
+    kind: str
+    amount_minor: int
+    entry_id: UUID | None
+    recorded_at: datetime
 
 
 def get_hold(*, organization_id: UUID, hold_id: UUID, now: datetime) -> HoldView:
@@ -109,6 +124,27 @@ def list_open_holds(
     )
     found = _in_state(rows, status=HoldStatus.OPEN, now=now).order_by("-id")[:limit]
     return [view_hold(row, now=now) for row in found]
+
+
+def hold_with_events(
+    *, organization_id: UUID, hold_id: UUID, now: datetime
+) -> tuple[HoldView, list[HoldEventView], bool]:
+    """
+    Return a hold, what happened to it from its placing on, and whether more did than is shown.
+
+    One read as of one instant. A hold whose time is over is `expired` at once; its event follows
+    when its money is given back.
+
+    :raises HoldNotFound: if the organisation has no such hold
+    """
+    with transactions.snapshot():
+        view = get_hold(organization_id=organization_id, hold_id=hold_id, now=now)
+        rows = HoldEvent.objects.filter(organization_id=organization_id, hold_id=hold_id)
+        found = [
+            HoldEventView(row.kind, row.amount_minor, row.entry_id, row.recorded_at)
+            for row in rows.order_by("id")[: HOLD_EVENTS_MAX + 1]
+        ]
+    return view, found[:HOLD_EVENTS_MAX], len(found) > HOLD_EVENTS_MAX
 
 
 def hold_entries(*, organization_id: UUID, hold_id: UUID) -> list[UUID]:
