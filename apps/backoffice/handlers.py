@@ -1,6 +1,6 @@
 """What the back office hears from below: the acts that apps.approvals asks people about."""
 
-from apps.backoffice import operations
+from apps.backoffice import operations, queries
 from apps.ledger import registry as ledger
 
 
@@ -12,5 +12,7 @@ def register() -> None:
         close=operations.request_period_close, reopen=operations.request_period_reopen
     )
     ledger.register_correction_requests(
-        reverse=operations.request_reversal, adjust=operations.request_adjustment
+        reverse=operations.request_reversal,
+        adjust=operations.request_adjustment,
+        waiting=queries.find_approval_of_waiting_reversal,
     )

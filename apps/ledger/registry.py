@@ -4,6 +4,7 @@ Who asks two people about the books: approvals lie above the ledger, which impor
 The back office registers each; the ledger's own screens and API only call them.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Any, Protocol, cast
@@ -70,6 +71,12 @@ class AdjustmentRequest(Protocol):
     ) -> AskedFor: ...
 
 
+class WaitingReversal(Protocol):
+    """Return the approval that waits for any of these entries to be undone, or None."""
+
+    def __call__(self, *, organization_id: UUID, entry_ids: Collection[UUID]) -> UUID | None: ...
+
+
 _requests: dict[str, Any] = {}
 
 
@@ -78,9 +85,11 @@ def register_period_requests(*, close: PeriodRequest, reopen: PeriodRequest) -> 
     _requests.update(close=close, reopen=reopen)
 
 
-def register_correction_requests(*, reverse: ReversalRequest, adjust: AdjustmentRequest) -> None:
-    """Have these called by who wants an entry undone, or one posted by hand."""
-    _requests.update(reverse=reverse, adjust=adjust)
+def register_correction_requests(
+    *, reverse: ReversalRequest, adjust: AdjustmentRequest, waiting: WaitingReversal
+) -> None:
+    """Have these called by who wants an entry undone, or one posted by hand, or to know of it."""
+    _requests.update(reverse=reverse, adjust=adjust, waiting=waiting)
 
 
 def request_close() -> PeriodRequest:
@@ -97,6 +106,10 @@ def request_reversal() -> ReversalRequest:
 
 def request_adjustment() -> AdjustmentRequest:
     return cast("AdjustmentRequest", _request("adjust"))
+
+
+def find_waiting_reversal() -> WaitingReversal:
+    return cast("WaitingReversal", _request("waiting"))
 
 
 def _request(name: str) -> object:

@@ -612,6 +612,37 @@ class TestTheScreens:
         assert Correction.objects.get().state == "waiting"
         assert house.standing() == UNTOUCHED
 
+    def test_show_what_waits_on_the_entry_s_page(self, house, browse):
+        client, page = (
+            browse("finance_maker"),
+            f"/admin/ledger/journalentry/{encode_id('je', house.gift)}/",
+        )
+        assert "Its reversal waits" not in client.get(page).content.decode()
+        asked = house.reverse()
+
+        shown = client.get(page).content.decode()
+        other = client.get(
+            page.replace(encode_id("je", house.gift), encode_id("je", house.paid_in))
+        )
+
+        link = f'href="/admin/approvals/approvalrequest/{encode_id("apr", asked.approval_id)}/"'
+        assert "Its reversal waits" in shown
+        assert link in shown
+        assert "It waits for a second person already." in shown
+        assert "Its reversal waits" not in other.content.decode()
+
+        house.decide(asked)
+        assert "Its reversal waits" not in client.get(page).content.decode()
+
+    def test_show_what_waits_on_both_sides_of_an_exchange(self, house, browse):
+        dollars = open_account(house.id, "wallets:ann:USD")
+        fx = FxTransfer.objects.get(id=exchange(house.id, house.ann, dollars, 10_00))
+        house.reverse(entry=fx.sold_entry_id)
+
+        for entry in (fx.sold_entry_id, fx.bought_entry_id):
+            page = f"/admin/ledger/journalentry/{encode_id('je', entry)}/"
+            assert "Its reversal waits" in browse("finance_maker").get(page).content.decode()
+
     @pytest.mark.parametrize(("side", "other"), [("sold", "bought"), ("bought", "sold")])
     def test_show_of_an_exchange_both_sides(self, house, browse, side, other):
         dollars = open_account(house.id, "wallets:ann:USD")

@@ -3,6 +3,7 @@
 from apps.backoffice.queries._corrections import (
     corrections,
     find_approval_of,
+    find_approval_of_waiting_reversal,
     find_waiting_reversal,
     get_correction,
     get_correction_for_update,
@@ -43,6 +44,7 @@ __all__ = [
     "count_payout_states",
     "customer_page",
     "find_approval_of",
+    "find_approval_of_waiting_reversal",
     "find_last_check",
     "find_waiting_reversal",
     "find_work",

@@ -3,6 +3,8 @@
 from collections.abc import Collection
 from uuid import UUID
 
+from django.db.models import QuerySet
+
 from apps.approvals.models import ApprovalRequest
 from apps.backoffice.errors import CorrectionNotFound
 from apps.backoffice.models import Correction
@@ -37,9 +39,23 @@ def get_correction_for_update(*, organization_id: UUID, correction_id: UUID) -> 
 
 def find_waiting_reversal(*, organization_id: UUID, entry_id: UUID) -> Correction | None:
     """Return what waits to undo this entry, if anything does."""
+    return _waiting(organization_id, [entry_id]).first()
+
+
+def find_approval_of_waiting_reversal(
+    *, organization_id: UUID, entry_ids: Collection[UUID]
+) -> UUID | None:
+    """Return the approval that waits for one of these entries to be undone, if any does."""
+    waiting = _waiting(organization_id, entry_ids).first()
+    return find_approval_of(waiting) if waiting is not None else None
+
+
+def _waiting(organization_id: UUID, entry_ids: Collection[UUID]) -> QuerySet[Correction]:
     return Correction.objects.filter(
-        organization_id=organization_id, entry_id=entry_id, state=CorrectionState.WAITING
-    ).first()
+        organization_id=organization_id,
+        entry_id__in=list(entry_ids),
+        state=CorrectionState.WAITING,
+    ).order_by("id")
 
 
 def corrections(*, organization_id: UUID, ids: Collection[UUID]) -> list[Correction]:

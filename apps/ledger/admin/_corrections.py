@@ -335,7 +335,21 @@ def _reverse_words(entry: JournalEntry) -> str:
 def _reverse_is_off(entry: JournalEntry, _user: Any) -> str:  # noqa: ANN401  (the signed-in person)
     view: EntryView = entry.view  # type: ignore[attr-defined]  # attached by prepare
     refusal = operations.why_not_reversed(organization_id=entry.organization_id, entry=view)
-    return refusal.message if refusal is not None else ""
+    if refusal is not None:
+        return refusal.message
+    return "It waits for a second person already." if waiting_reversal(entry) else ""
+
+
+def waiting_reversal(entry: JournalEntry) -> UUID | None:
+    """Return the approval that waits for an entry to be undone, or for its exchange; read once."""
+    if "waiting" not in entry.__dict__:
+        fx = exchange_of(entry)
+        entry.waiting = registry.find_waiting_reversal()(  # type: ignore[attr-defined]  # kept for the page
+            organization_id=entry.organization_id,
+            entry_ids=[entry.id] if fx is None else [fx.sold_entry_id, fx.bought_entry_id],
+        )
+    found: UUID | None = entry.__dict__["waiting"]
+    return found
 
 
 def _adjust_is_off(row: Any, _user: Any) -> str:  # noqa: ANN401  (an entry or an account)

@@ -27,7 +27,13 @@ from apps.core.admin_base import (
 from apps.core.admin_base.lists import PAGE_ROWS
 from apps.ledger import queries
 from apps.ledger.admin import _finding
-from apps.ledger.admin._corrections import ADJUST, ADJUST_ANYWHERE, REVERSE, debits
+from apps.ledger.admin._corrections import (
+    ADJUST,
+    ADJUST_ANYWHERE,
+    REVERSE,
+    debits,
+    waiting_reversal,
+)
 from apps.ledger.admin._finding import Asked
 from apps.ledger.admin._links import account_link, branch_of, entry_link, exchange_of
 from apps.ledger.models import JournalEntry
@@ -201,6 +207,7 @@ class JournalEntryAdmin(RecordAdmin[JournalEntry]):
         return [
             *super().get_facts(request, obj),
             *_exchange(obj),
+            *_waiting(obj),
             Fact("Seal", _seal(obj), wide=True),
         ]
 
@@ -301,6 +308,15 @@ def _exchange(obj: JournalEntry) -> list[Fact]:
         Fact("Exchange", format_html("{} for {} at {}", sold, bought, rate), wide=True),
         Fact("Its other side", entry_link(other)),
     ]
+
+
+def _waiting(obj: JournalEntry) -> list[Fact]:
+    """Return the approval that waits for it to be undone, if one does."""
+    request_id = waiting_reversal(obj)
+    if request_id is None:
+        return []
+    link = cells.row_link("approvals_approvalrequest", "apr", request_id)
+    return [Fact("Its reversal waits", link)]
 
 
 def _seal(obj: JournalEntry) -> SafeString:
