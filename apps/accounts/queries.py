@@ -315,6 +315,22 @@ def get_staff_for_update(*, staff_id: UUID) -> Staff:
     return found
 
 
+def get_staff_for_update_beside(*, staff_id: UUID, actor: Actor) -> Staff:
+    """
+    Return the person, locked, and whoever acts as well: that one stays as it is meanwhile.
+
+    :raises StaffNotFound: if there is no such person
+    """
+    # Of two people who shut each other out, the later one waits here and then finds itself out;
+    # in the order of their ids, so that neither waits for the other.
+    ids = {staff_id} | ({UUID(actor.id)} if actor.kind == "staff" else set())
+    rows = Staff.objects.select_for_update(no_key=True).filter(id__in=ids).order_by("id")
+    found = next((one for one in list(rows) if one.id == staff_id), None)
+    if found is None:
+        raise errors.StaffNotFound("There is no such member of staff.")
+    return found
+
+
 def find_staff(*, email: str) -> Staff | None:
     """Return the person with this e-mail, in any case of letters, or None."""
     return Staff.objects.filter(email=email.lower()).first()

@@ -249,6 +249,36 @@ class TestSessions:
             operations.end_sessions(staff_id=admin.id, reason="x", actor=Actor.staff(person.id))
 
 
+@pytest.mark.django_db(transaction=True)
+class TestTwoAdmins:
+    @pytest.mark.parametrize("_round", range(5))
+    def test_who_shut_each_other_out_at_once_do_not_both_succeed(self, _round):
+        one, other = create_staff("admin"), create_staff("admin")
+
+        outcomes = race(
+            *(
+                partial(
+                    operations.deactivate_staff,
+                    staff_id=subject.id, reason="left", actor=Actor.staff(by.id),
+                )
+                for subject, by in ((one, other), (other, one))
+            )
+        )  # fmt: skip
+
+        assert [type(outcome) for outcome in outcomes if outcome is not None] == [CapabilityMissing]
+        assert Staff.objects.filter(id__in=[one.id, other.id], is_active=True).count() == 1
+
+    def test_who_may_not_is_told_so_and_nobody_is_shut_out(self):
+        support, admin = create_staff("support"), create_staff("admin")
+
+        with pytest.raises(CapabilityMissing):
+            operations.deactivate_staff(
+                staff_id=admin.id, reason="x", actor=Actor.staff(support.id)
+            )
+
+        assert Staff.objects.get(id=admin.id).is_active
+
+
 class TestScope:
     def test_staff_see_the_organizations_listed_for_them(self):
         one, other = create_organization(), create_organization()
