@@ -4,11 +4,13 @@ import re
 from collections.abc import Mapping
 from email.utils import parseaddr
 from typing import Any
+from urllib.parse import urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
 
 LOCAL_HOSTS = ["localhost", "127.0.0.1", "[::1]"]
 SECRET_LENGTH_MIN = 50
+_REDIS_PORT = 6379
 SMTP_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
 # Words that stand in a secret somebody typed and nobody drew.
 _PLACEHOLDER = re.compile(r"(?i)insecure|development|change.?me|example|secret|password|default")
@@ -24,6 +26,7 @@ def refuse_unsafe(settings: Mapping[str, Any]) -> None:
         *_fault_of("ALLOWED_HOSTS", settings["ALLOWED_HOSTS"], needed=True),
         *_fault_of("DATABASE_URL", settings["DATABASE_URL"], needed=True),
         *_fault_of("REDIS_URL", settings["REDIS_URL"], needed=True),
+        *_cache_faults(settings),
         *_fault_of(
             "CELERY_TASK_ALWAYS_EAGER", settings.get("CELERY_TASK_ALWAYS_EAGER"), needed=False
         ),
@@ -56,6 +59,19 @@ def _secret_faults(name: str, values: list[str]) -> list[str]:
         if _PLACEHOLDER.search(value):
             faults.append(f"{name} looks typed, not drawn")
     return faults
+
+
+def _cache_faults(settings: Mapping[str, Any]) -> list[str]:
+    # The broker may forget nothing, so a cache that is full of its own would fill it too.
+    if _server(settings["CACHE_URL"]) == _server(settings["REDIS_URL"]):
+        return ["CACHE_URL is on the broker's server"]
+    return []
+
+
+def _server(url: str) -> tuple[str, int]:
+    parts = urlsplit(url)
+    # Without a host it is a socket, which is its path.
+    return parts.hostname or parts.path, parts.port or _REDIS_PORT
 
 
 def _mail_faults(settings: Mapping[str, Any]) -> list[str]:

@@ -9,13 +9,15 @@ from functools import partial
 import pytest
 from redis.exceptions import ConnectionError, OutOfMemoryError  # noqa: A004  (theirs)
 
+from apps.core import counters, nudging
 from apps.core.ids import encode_id
+from apps.core.models import OutboxBatch
 from tests.accounts.factories import issue_key
 from tests.chaos.house import PATIENCE_SECONDS, Web
 from tests.chaos.oracles import assert_delivered, is_settled
 from tests.payouts import factories as payouts
 from tests.support import wait_until
-from tests.webhooks.factories import create_endpoint
+from tests.webhooks.factories import create_endpoint, publish, relay
 
 PAYOUTS = 100
 
@@ -99,6 +101,22 @@ class TestTransport:
 
             # Else a worker that was full would never again look, and never notice.
             assert message.channel.qos.can_consume()
+
+
+class TestFull:
+    def test_fails_no_operation_and_is_counted(
+        self, metrics_folder, house, organization, monkeypatch
+    ):
+        relay()
+        monkeypatch.setattr(nudging, "_nudger", nudging.Nudger())
+        house.ask_broker("CONFIG", "SET", "maxmemory", "1")
+
+        publish(organization, "thing_1")
+
+        assert counters.read()['kassa_publish_errors_total{queue="events"}'] == 1.0
+        assert OutboxBatch.objects.get(position=None).state == "pending"
+        relay()
+        assert is_settled(organization)
 
 
 def settle(organization):

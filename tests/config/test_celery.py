@@ -153,6 +153,26 @@ class TestSettings:
 
         assert made["CELERY_BROKER_TRANSPORT_OPTIONS"]["socket_timeout"] < 1
 
+    @pytest.mark.parametrize("role", ROLES)
+    def test_have_beat_say_two_things_and_no_more(self, role):
+        current_app.loader.import_default_modules()
+        schedule = make(role)["beat_schedule"].values()
+
+        assert {entry["task"]: entry["schedule"] for entry in schedule} == {
+            "core.sweep": 1.0,
+            "core.plan_jobs": 15.0,
+        }
+        assert {entry["task"] for entry in schedule} <= set(current_app.tasks)
+        # Beat looks as often as its shortest entry asks for.
+        assert make(role)["beat_max_loop_interval"] == 1
+
+    def test_lead_work_that_keeps_to_its_limit_itself_to_threads_and_no_other(self):
+        in_threads = {kind.queue for kind in work.kinds() if kind.in_threads}
+
+        # Of prefork workers alone Celery ends tasks, and whoever takes a row over counts on an end.
+        assert in_threads == {"webhooks", "webhooks_slow"}
+        assert not in_threads & {kind.queue for kind in work.kinds() if not kind.in_threads}
+
     def test_lead_every_task_to_a_queue_that_exists(self):
         current_app.loader.import_default_modules()
         router = current_app.amqp.router

@@ -20,6 +20,7 @@ def _safe_settings(**changes: object) -> dict[str, object]:
         "ALLOWED_HOSTS": ["api.example.com"],
         "DATABASE_URL": "postgres://db/kassa",
         "REDIS_URL": "redis://broker/0",
+        "CACHE_URL": "redis://cache/0",
         "KASSA_FAILPOINTS": "",
         "WEBHOOK_ALLOW_NETWORKS": [],
         "EMAIL_URL": "smtp+tls://kassa:drawn@mail.example.com:587",
@@ -36,6 +37,9 @@ def test_starts_on_drawn_secrets_and_given_addresses():
     refuse_unsafe(_safe_settings())
     # Without a proxy, but not by oversight.
     refuse_unsafe(_safe_settings(WEBHOOK_EGRESS_PROXY="none"))
+    # Two servers of one machine.
+    refuse_unsafe(_safe_settings(CACHE_URL="redis://broker:6380/0"))
+    refuse_unsafe(_safe_settings(REDIS_URL="unix:///run/broker", CACHE_URL="unix:///run/cache"))
 
 
 @pytest.mark.parametrize(
@@ -50,6 +54,8 @@ def test_starts_on_drawn_secrets_and_given_addresses():
         ({"DEBUG": True}, "DEBUG is not for production"),
         ({"ALLOWED_HOSTS": ["*"]}, "ALLOWED_HOSTS has a wildcard"),
         ({"DATABASE_URL": ""}, "DATABASE_URL is missing"),
+        ({"CACHE_URL": "redis://broker/0"}, "CACHE_URL is on the broker's server"),
+        ({"CACHE_URL": "rediss://:drawn@broker:6379/1"}, "CACHE_URL is on the broker's server"),
         ({"CELERY_TASK_ALWAYS_EAGER": True}, "CELERY_TASK_ALWAYS_EAGER is not for production"),
         ({"KASSA_FAILPOINTS": "ledger.post"}, "KASSA_FAILPOINTS is not for production"),
         ({"WEBHOOK_ALLOW_NETWORKS": ["127.0.0.0/8"]}, "WEBHOOK_ALLOW_NETWORKS is not for"),

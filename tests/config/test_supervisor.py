@@ -182,6 +182,19 @@ class TestProcfile:
         assert sorted(chain.from_iterable(queues)) == sorted(QUEUES)
         assert ["webhooks_slow"] in queues
 
+    def test_has_webhooks_sent_by_threads_and_all_else_worked_by_children(self):
+        pools = {}
+        for name in WORKERS:
+            if name != "beat":
+                command = processes.command(name).split()
+                pool = command[command.index("-P") + 1] if "-P" in command else "prefork"
+                role = next(part for part in command if part.startswith("KASSA_ROLE="))
+                queues = command[command.index("-Q") + 1].split(",")
+                pools |= dict.fromkeys(queues, (pool, role.removeprefix("KASSA_ROLE=")))
+
+        assert pools.pop("webhooks") == pools.pop("webhooks_slow") == ("threads", "threads")
+        assert set(pools.values()) == {("prefork", "worker")}
+
 
 class TestCommand:
     def test_names_the_queues(self):

@@ -215,6 +215,61 @@ class TestPlan:
 
         assert planned() == ["2026-11-02", "2026-11-03"]
 
+    @pytest.mark.parametrize("catch_up", ["all", "latest"])
+    @pytest.mark.parametrize(
+        ("first", "changes", "due"),
+        [
+            # Berlin's clocks show 02:30 on the second day never, or twice.
+            (datetime(2026, 3, 28, tzinfo=UTC), "2026-03-29", "01:00"),
+            (datetime(2026, 10, 24, tzinfo=UTC), "2026-10-25", "00:30"),
+        ],
+        ids=["skipped", "repeated"],
+    )
+    def test_has_one_run_of_a_day_whose_clocks_change_as_time_goes_by(
+        self, declared, catch_up, first, changes, due
+    ):
+        declared(schedule=Daily(time(2, 30), "Europe/Berlin"), catch_up=catch_up)
+        planned_at = {}
+
+        for minutes in range(0, 3 * 24 * 60, 30):
+            jobs.plan_due(now=first + timedelta(minutes=minutes))
+            for period in planned():
+                planned_at.setdefault(period, first + timedelta(minutes=minutes))
+
+        days = [(first + timedelta(days=day)).date().isoformat() for day in range(-1, 3)]
+        assert planned() == days
+        row = JobRun.objects.get(period=changes)
+        assert f"{row.due_at:%Y-%m-%d %H:%M}" == f"{changes} {due}"
+        # Planned by the first who looks once it is due.
+        assert planned_at[changes] == row.due_at
+
+    @pytest.mark.parametrize("month", [3, 10])
+    def test_catches_up_days_whose_clocks_changed(self, declared, month):
+        declared(schedule=Daily(time(2, 30), "Europe/Berlin"))
+        jobs.plan_due(now=datetime(2026, month, 20, 12, tzinfo=UTC))
+
+        jobs.plan_due(now=datetime(2026, month, 31, 12, tzinfo=UTC))
+
+        assert planned() == [f"2026-{month:02}-{day}" for day in range(20, 32)]
+
+    def test_by_two_beats_in_turn_leaves_one_row_each(self, declared):
+        declared(minutes=10)
+        declared("tests.latest", minutes=10, catch_up="latest")
+
+        # Each looks every minute; the clock of one is seven minutes behind.
+        for minute in range(60):
+            for behind in (0, 7):
+                jobs.plan_due(now=at(minute - behind))
+                run_all(1)
+                run_all(1)
+
+        periods = [f"2026-11-02T{t}Z" for t in ("09:30", "09:40", "09:50")]
+        periods += [f"2026-11-02T10:{minute}Z" for minute in ("00", "10", "20")]
+        assert planned() == planned("tests.latest") == periods
+        assert sorted(declared.runs) == sorted(
+            (kind, period) for kind in ("tests.job", "tests.latest") for period in periods
+        )
+
     def test_by_many_at_once_with_clocks_apart_leaves_one_row_each(self, declared):
         declared(minutes=1)
         jobs.plan_due(now=NOW)

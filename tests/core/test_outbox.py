@@ -1,5 +1,6 @@
 """The outbox: with the change or not at all, once each, in order, whoever dies on the way."""
 
+import json
 import threading
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -17,6 +18,7 @@ from apps.core import (
     invariants,
     outbox,
     queries,
+    statements,
     transactions,
     work,
     working,
@@ -39,7 +41,8 @@ from tests.core.events_of_tests import (
     relay_and_consume,
     states,
 )
-from tests.support import race
+from tests.core.weeks_of_tests import at
+from tests.support import race, wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -127,12 +130,42 @@ class TestPublish:
         codes = OutboxEvent.objects.order_by("ordinal").values_list("data__code", flat=True)
         assert list(codes) == [str(n) for n in range(10_000)]
 
-    def test_writes_it_last(self):
-        with CaptureQueriesContext(connection) as queries:
-            publish(opened(), then=lambda: FeedHead.objects.create(organization_id=new_id()))
+    def test_takes_the_snapshot_at_once(self):
+        context.begin(request_id="req_1")
+        known = ["then"]
+        event = Odd(organization_id=ORGANIZATION, aggregate_id="x", occurred_at=NOW, odd=known)
 
-        written = [query["sql"] for query in queries if "INSERT" in query["sql"]]
-        assert "core_outbox_batch" in written[-1]
+        publish(event, then=lambda: (known.append("later"), context.begin(request_id="req_2")))
+
+        told = OutboxEvent.objects.get()
+        assert (told.data["odd"], told.request_id) == (["then"], "req_1")
+
+    def test_writes_of_each_kind_what_it_is(self):
+        later = Later(organization_id=ORGANIZATION, aggregate_id="x", occurred_at=NOW, odd=1)
+
+        publish(opened("a"), asked(), later, opened("b"))
+
+        columns = ("ordinal", "type", "public", "schema_version", "aggregate_id")
+        assert list(OutboxEvent.objects.order_by("ordinal").values_list(*columns)) == [
+            (0, "ledger_account.opened", True, 1, "la_a"),
+            (1, "approval.requested", False, 1, "apr_1"),
+            (2, "ledger_account.opened", True, 3, "x"),
+            (3, "ledger_account.opened", True, 1, "la_b"),
+        ]
+        batch = OutboxBatch.objects.get()
+        assert (batch.event_count, batch.public) == (4, True)
+
+    def test_writes_it_after_every_lock_and_every_change(self):
+        def lock_and_change():
+            head = queries.lock_feed_head(organization_id=OTHER)
+            head.save(update_fields=["last_position"])
+
+        with CaptureQueriesContext(connection) as asked_for:
+            publish(opened(), then=lock_and_change)
+
+        of_it = [query["sql"] for query in asked_for if query["sql"] not in {"BEGIN", "COMMIT"}]
+        assert "core_outbox_batch" in of_it[-1]
+        assert len(of_it) == 4
 
     def test_is_refused_outside_a_transaction(self):
         with pytest.raises(InvariantBroken):
@@ -142,9 +175,16 @@ class TestPublish:
         with pytest.raises(InvariantBroken, match="one organisation"):
             publish(opened(), opened(organization_id=OTHER))
 
-    def test_is_refused_for_more_than_16_kb(self):
+    @pytest.mark.parametrize("letter", ["x", "\u00e9", "\u20ac", "\U0001f4b6"])
+    def test_is_refused_for_more_than_16_kb_of_whatever_letters(self, letter):
+        rest = json.dumps(opened("").data(), separators=(",", ":"))
+        most, over = divmod(16_000 - len(rest), len(letter.encode()))
+        publish(opened(letter * most + "x" * over, about="la_1"))
+
         with pytest.raises(InvariantBroken, match="16000 bytes"):
-            publish(opened("x" * 16_000))
+            publish(opened(letter * most + "x" * (over + 1), about="la_1"))
+
+        assert OutboxEvent.objects.count() == 1
 
     def test_is_refused_for_an_amount_as_a_float(self):
         with pytest.raises(InvariantBroken, match="float"):
@@ -189,6 +229,13 @@ class Odd(type(opened())):
     odd: Any
 
 
+@dataclass(frozen=True, kw_only=True)
+class Later(Odd):
+    """The same event, of a later version of its data."""
+
+    schema_version: ClassVar[int] = 3
+
+
 class TestSnapshot:
     def test_has_one_form_of_each_type(self):
         event = Odd(
@@ -216,6 +263,56 @@ class TestRelay:
         assert positions() == [1, 2, 3]
         assert recorder.codes == ["a", "b", "c"]
         assert set(OutboxBatch.objects.values_list("state", flat=True)) == {"done"}
+        assert check_core() == []
+
+    def test_goes_by_the_databases_clock_whatever_the_senders_say(self):
+        for sequence, hours in enumerate((2, 0, -2), 1):
+            at(
+                clock.now() + timedelta(hours=hours),
+                partial(publish, opened(sequence=sequence, about="x")),
+            )
+        by_id = OutboxEvent.objects.order_by("id").values_list("sequence", flat=True)
+        assert list(by_id) == [3, 2, 1]
+
+        outbox.relay()
+
+        assert positions() == [1, 2, 3]
+        assert check_core() == []
+
+    def test_passes_over_no_batch_that_is_committed_after_later_ones(self, recorder):
+        written, leave = threading.Event(), threading.Event()
+
+        def stay_open():
+            # The batch is there, with its id and its time, and nobody sees it yet.
+            statements.flush()
+            written.set()
+            assert leave.wait(30)
+
+        def publish_slowly():
+            publish(
+                opened("slow"),
+                then=lambda: transactions.current().before_commit.append(stay_open),
+            )
+
+        def go_on_beside():
+            written.wait(30)
+            publish(opened("quick"))
+            relay_and_consume()
+            seen = queries.find_feed_portion(
+                organization_id=ORGANIZATION, name="ledger.ledger_account.opened", after=0, limit=9
+            )
+            leave.set()
+            return seen.last_position, seen.aggregate_ids
+
+        _, seen = race(publish_slowly, go_on_beside)
+        relay_and_consume()
+
+        assert seen == (1, ("la_quick",))
+        portion = queries.find_feed_portion(
+            organization_id=ORGANIZATION, name="ledger.ledger_account.opened", after=1, limit=9
+        )
+        assert (portion.last_position, portion.aggregate_ids) == (2, ("la_slow",))
+        assert recorder.codes == ["quick", "slow"]
         assert check_core() == []
 
     def test_counts_for_each_organization_alone(self):
@@ -794,19 +891,39 @@ class TestOrdered:
 class TestHead:
     def test_is_locked_by_one_relay_at_a_time(self):
         publish(opened())
+        outbox.relay()
+        publish(opened())
         entered, leave = threading.Event(), threading.Event()
 
         @transactions.outermost
         def hold():
-            queries.lock_feed_head(organization_id=ORGANIZATION)
+            head = queries.lock_feed_head(organization_id=ORGANIZATION)
             entered.set()
-            leave.wait(10)
+            assert leave.wait(30)
+            head.last_position = 41
+            head.save(update_fields=["last_position"])
 
         def relay():
-            entered.wait(10)
-            threading.Timer(0.2, leave.set).start()
+            entered.wait(30)
             outbox.relay()
-            return leave.is_set()
 
-        assert race(hold, relay) == [None, True]
-        assert positions() == [1]
+        def let_go():
+            entered.wait(30)
+            wait_until(_is_waited_for)
+            leave.set()
+
+        race(hold, relay, let_go)
+
+        # Whoever read the head before it was given the lock would go on from where it stood then.
+        assert positions() == [1, 42]
+        assert FeedHead.objects.get(organization_id=ORGANIZATION).last_position == 42
+
+
+def _is_waited_for() -> bool:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT EXISTS (SELECT FROM pg_stat_activity"
+            " WHERE datname = current_database() AND wait_event_type = 'Lock')"
+        )
+        [(is_so,)] = cursor.fetchall()
+    return bool(is_so)

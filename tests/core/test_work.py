@@ -1,16 +1,21 @@
 """Work rows: leased, lapsed, put off, set aside; and one claim at a time."""
 
+import random
 from collections import Counter
+from contextlib import closing
 from datetime import timedelta
 from functools import partial
 
 import pytest
-from django.db import connection
+from django.db import OperationalError, connection
+from django.utils import timezone
+from structlog.testing import capture_logs
 
 from apps.core import claiming, clock, transactions, work
 from apps.core.errors import InvariantBroken
 from apps.core.ids import new_id, new_ids
 from apps.core.models import EventWork
+from apps.core.work import Kind, _registry
 from tests.core.events_of_tests import NOW, ORGANIZATION, OTHER
 from tests.support import race
 
@@ -86,6 +91,19 @@ class TestClaim:
 
         taken = [row.id for rows in claims for row in rows]
         assert len(taken) == len(set(taken)) == 72
+
+    def test_waits_for_nobody_who_has_a_row_locked(self):
+        held, free = add(2)
+
+        with closing(connection.copy()) as other:
+            other.set_autocommit(False)
+            with other.cursor() as cursor:
+                cursor.execute("SELECT FROM core_event_work WHERE id = %s FOR UPDATE", [held.id])
+            # The other one goes on only after this claim: who waited for it would wait for ever.
+            assert [row.id for row in claim()] == [free.id]
+            other.rollback()
+
+        assert [row.id for row in claim()] == [held.id]
 
     def test_gives_one_organization_a_quarter_while_others_wait(self):
         add(40, due_seconds_ago=100)
@@ -171,6 +189,72 @@ class TestClaim:
         claim()
 
         assert race(lambda: EventWork.objects.get().state) == ["leased"]
+
+
+@pytest.mark.parametrize("minutes", [10, -10])
+class TestWrongClock:
+    """A worker whose clock is off neither finds work early or late nor keeps it for too long."""
+
+    @pytest.fixture
+    def go_wrong(self, monkeypatch, minutes):
+        def set_off():
+            right, off = timezone.now, timedelta(minutes=minutes)
+            monkeypatch.setattr(timezone, "now", lambda: right() + off)
+
+        return set_off
+
+    def test_finds_what_is_due_and_nothing_else(self, go_wrong):
+        [due] = add()
+        add(due_seconds_ago=-60)
+        go_wrong()
+
+        assert [kind.name for kind in work.due_kinds()] == ["core.consume"]
+        assert [row.id for row in claim()] == [due.id]
+        assert work.due_kinds() == []
+
+    def test_leases_as_long_as_any_other(self, go_wrong):
+        add()
+        go_wrong()
+
+        [row] = claim()
+
+        assert 50 < (row.lease_until - database_now()).total_seconds() <= 60
+
+    @pytest.mark.parametrize(
+        "put_off",
+        [
+            partial(work.mark_retry, error_code="away", delay_seconds=30),
+            partial(work.mark_waiting, error_code="waits", delay_seconds=30),
+        ],
+    )
+    def test_puts_off_as_long_as_any_other(self, go_wrong, put_off):
+        add()
+        go_wrong()
+        [row] = claim()
+
+        record(lambda: put_off(row))()
+
+        row.refresh_from_db()
+        assert 20 < (row.next_attempt_at - database_now()).total_seconds() <= 30
+
+    @pytest.mark.parametrize(
+        "let_go",
+        [
+            lambda row: work.give_back(EventWork, [row]),
+            lambda row: record(lambda: work.mark_continued(row))(),
+            lambda row: record(lambda: work.mark_released(row))(),
+            lambda _row: record(lambda: work.mark_all_released(EventWork.objects.all()))(),
+        ],
+        ids=["given back", "continued", "released", "all released"],
+    )
+    def test_lets_go_of_what_is_due_at_once(self, go_wrong, let_go):
+        add()
+        go_wrong()
+        [row] = claim()
+
+        let_go(row)
+
+        assert [again.id for again in claim()] == [row.id]
 
 
 class TestLapse:
@@ -286,7 +370,8 @@ def lock(row, organization_id=ORGANIZATION):
 
 class TestMarks:
     @pytest.mark.parametrize(
-        ("attempts", "seconds"), [(1, 1), (2, 5), (3, 30), (4, 120), (7, 3600), (11, 3600)]
+        ("attempts", "seconds"),
+        [(1, 1), (2, 5), (3, 30), (4, 120), (5, 600), (6, 1800), (7, 3600), (8, 3600), (11, 3600)],
     )
     def test_retry_waits_as_the_policy_says(self, attempts, seconds):
         [row] = add(attempts=attempts - 1)
@@ -299,6 +384,19 @@ class TestMarks:
         waits = (row.next_attempt_at - before).total_seconds()
         assert 0.8 * seconds <= waits <= 1.2 * seconds + 1
         assert (row.state, row.lease_token, row.last_error_code) == ("pending", None, "away")
+
+    @pytest.mark.parametrize(("end", "seconds"), [(0, 96), (1, 144)])
+    def test_retry_is_spread_by_a_fifth_either_way(self, monkeypatch, end, seconds):
+        monkeypatch.setattr(random, "uniform", lambda *ends: ends[end])
+        add(attempts=3)
+        [row] = claim()
+        before = database_now()
+
+        record(lambda: work.mark_retry(row, error_code="away"))()
+
+        row.refresh_from_db()
+        waits = row.next_attempt_at - before
+        assert timedelta(0) <= waits - timedelta(seconds=seconds) < database_now() - before
 
     def test_retry_forgets_lapses(self):
         add(lapses=3)
@@ -370,6 +468,26 @@ class TestKinds:
         expire_leases()
 
         assert [kind.task for kind in work.due_kinds()] == ["core.consume"]
+
+    def test_are_hidden_by_none_that_cannot_be_looked_at(self, monkeypatch):
+        broken = Kind("a.broken", EventWork, "a.task", "default", condition="no_such_column")
+        monkeypatch.setattr(_registry, "_kinds", {broken.name: broken, **_registry._kinds})
+        add()
+
+        with capture_logs() as said:
+            found = work.due_kinds()
+
+        assert [kind.name for kind in found] == ["core.consume"]
+        assert [(line["event"], line["kind"]) for line in said] == [
+            ("kind_not_looked_at", "a.broken")
+        ]
+
+    def test_are_not_said_to_be_idle_where_there_is_no_database(self, monkeypatch):
+        connection.close()
+        monkeypatch.setitem(connection.settings_dict, "NAME", "no_such_database")
+
+        with pytest.raises(OperationalError):
+            work.due_kinds()
 
     def test_unknown_are_not_nudged(self):
         with pytest.raises(InvariantBroken, match="registered"):

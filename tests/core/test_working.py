@@ -12,6 +12,7 @@ from structlog.testing import capture_logs
 from apps.core import (
     context,
     counters,
+    heartbeats,
     invariants,
     metrics,
     operations,
@@ -114,6 +115,18 @@ class TestRun:
             ("pending", 0, 0),
         }
         assert working.run(ERRANDS) == 2
+
+    def test_leases_a_row_for_longer_than_its_work_can_take(self):
+        add("a")
+        seen = []
+
+        def perform(errand):
+            seen.append((errand.lease_until - heartbeats.get_time()).total_seconds())
+
+        working.run(replace(ERRANDS, perform=perform, hard_seconds=20))
+
+        # Fifteen seconds more, of which the claim itself has taken some.
+        assert 20 < seen[0] <= 35
 
     def test_begins_no_row_whose_lease_may_be_over(self):
         add(*"abc")

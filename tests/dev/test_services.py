@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+import redis
 
 from dev import _process, postgres, services, valkey
 from tests.support import ROOT
@@ -65,6 +66,13 @@ class TestStart:
     )
     def test_sets(self, record, setting, value):
         assert _ask(record, f"SHOW {setting}") == value
+
+    @pytest.mark.parametrize(
+        ("setting", "value"), [("maxmemory-policy", "noeviction"), ("appendonly", "yes")]
+    )
+    def test_sets_of_the_broker(self, record, setting, value):
+        with redis.Redis.from_url(record["valkey"]["url"], decode_responses=True) as client:
+            assert client.config_get(setting) == {setting: value}
 
     def test_keeps_the_server_and_the_data_when_started_again(self, var, record):
         _ask(record, "CREATE TABLE kept AS SELECT 1 AS number")

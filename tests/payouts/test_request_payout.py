@@ -1,3 +1,4 @@
+import json
 from datetime import date, timedelta
 from functools import partial
 
@@ -16,9 +17,11 @@ from apps.payouts.models import Payout
 from apps.risk import operations as risk
 from apps.risk.errors import LimitExceeded
 from apps.risk.models import Fact
+from apps.webhooks.models import WebhookBody
 from tests.payouts import factories, people
 from tests.payouts.factories import JOB, NOW, available, request
 from tests.support import race
+from tests.webhooks.factories import create_endpoint, relay
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -68,6 +71,21 @@ class TestRequest:
             ("payout.scheduled", 3, "scheduled"),
         ]
         assert {e.aggregate_id for e in told} == {encode_id("po", payout.id)}
+
+    def test_sends_each_step_as_it_was_though_it_has_gone_on(self, home, target):
+        create_endpoint(home.organization, "http://127.0.0.1:9/", event_types=["payout.*"])
+        factories.cancel(home, request(home, target, 100_00))
+
+        relay()
+
+        stored = WebhookBody.objects.filter(organization=home.organization)
+        told = [json.loads(bytes(each.body)) for each in stored]
+        assert sorted((body["sequence"], body["type"], body["data"]["state"]) for body in told) == [
+            (1, "payout.requested", "requested"),
+            (2, "payout.approved", "approved"),
+            (3, "payout.scheduled", "scheduled"),
+            (4, "payout.canceled", "canceled"),
+        ]
 
     def test_holds_one_to_a_new_account_until_its_cooldown_is_over(self, home, customer, settings):
         settings.PAYOUT_COOLDOWN_HOURS = 24

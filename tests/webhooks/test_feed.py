@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import re
+import threading
 from datetime import timedelta
+from functools import partial
 from itertools import pairwise
 
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from apps.core import clock
+from apps.core import clock, outbox
 from apps.core.models import OutboxBatch, OutboxEvent
 from apps.webhooks import queries
 from apps.webhooks.queries import BATCH_END, FeedPlace, _feed
 from tests.accounts.factories import Api
 from tests.core.weeks_of_tests import WEEK, at, monday, run, weeks_from
-from tests.webhooks.factories import create_customer, owe, relay
+from tests.support import race
+from tests.webhooks.factories import create_customer, owe, publish, relay
 
 THING, CUSTOMER = "thing.changed", "customer.created"
 
@@ -131,6 +134,60 @@ class TestPage:
         [page] = pages(organization, THING, after=last)
 
         assert (page.events, page.end, page.has_more) == ([], last, False)
+
+
+class Follower:
+    """Who reads the feed on from where it stands, over and over."""
+
+    def __init__(self, organization):
+        self.organization = organization
+        self.seen, self.place = [], None
+
+    def look(self):
+        page = queries.read_feed(
+            organization_id=self.organization.id,
+            types=[THING],
+            after=self.place,
+            ascending=True,
+            limit=4,
+        )
+        self.seen += page.events
+        self.place = page.end
+        return page.has_more
+
+    def sequences(self):
+        """Return of each aggregate the sequences in the order they were met."""
+        found = {}
+        for event in self.seen:
+            found.setdefault(event.aggregate_id, []).append(event.sequence)
+        return found
+
+
+class TestFollower:
+    def test_misses_and_repeats_nothing_while_others_publish_and_relay(self, organization):
+        over = threading.Event()
+        follower = Follower(organization)
+
+        def publish_each(about):
+            for sequence in range(1, 16):
+                publish(organization, about, f"beside_{about}", sequence=sequence)
+
+        def publish_all():
+            race(*(partial(publish_each, f"thing_{number}") for number in range(3)))
+            over.set()
+
+        def until_over(call):
+            while not over.is_set():
+                call()
+
+        number = partial(until_over, partial(outbox.relay, limit=3))
+        race(publish_all, number, number, partial(until_over, follower.look))
+        relay()
+        while follower.look():
+            pass
+
+        assert [event.id for event in follower.seen] == told(THING)
+        assert list(follower.sequences().values()) == [list(range(1, 16))] * 6
 
 
 class TestWeeks:

@@ -3,11 +3,14 @@
 from dataclasses import dataclass
 from typing import Final
 
-from django.db import connection
+import structlog
+from django.db import DatabaseError, connection
 
 from apps.core import claiming, nudging, transactions
 from apps.core.errors import InvariantBroken
 from apps.core.work._rows import WorkRow
+
+log = structlog.get_logger(__name__)
 
 # A lease is the hard limit of its work and this much, so that whoever takes a row over finds the
 # one before gone. What a killed worker held is with another within a minute (ADR 0109).
@@ -68,18 +71,30 @@ def kinds() -> list[Kind]:
 
 
 def due_kinds() -> list[Kind]:
-    """Return the kinds that have a row due now, by the database's clock."""
-    found = []
-    with connection.cursor() as cursor:
-        for kind in kinds():
+    """
+    Return the kinds that have a row due now, by the database's clock.
+
+    One whose rows cannot be looked at is passed over: work of the others goes on without it.
+    """
+    return [kind for kind in kinds() if _is_due(kind)]
+
+
+def _is_due(kind: Kind) -> bool:
+    try:
+        with connection.cursor() as cursor:
             # The table's name and the condition are ours; nothing of it comes from outside.
             cursor.execute(
                 f'SELECT EXISTS (SELECT FROM "{kind.model._meta.db_table}"'  # noqa: S608
                 f" WHERE {claiming.DUE} AND ({kind.condition or 'true'}))"
             )
-            if (cursor.fetchone() or (False,))[0]:
-                found.append(kind)
-    return found
+            return bool((cursor.fetchone() or (False,))[0])
+    # The boundary: a table that somebody has locked, or that a release does not know yet or any
+    # more. Where there is no database at all, nothing can be said of any kind.
+    except DatabaseError:
+        if not connection.is_usable():
+            raise
+        log.exception("kind_not_looked_at", kind=kind.name)
+        return False
 
 
 def nudge(kind_name: str) -> None:
