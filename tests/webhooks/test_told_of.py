@@ -11,9 +11,10 @@ from apps.core import clock
 from apps.core.ids import encode_id
 from apps.core.models import AuditEvent
 from apps.webhooks import operations
-from apps.webhooks.models import WebhookDelivery
+from apps.webhooks.models import WebhookAttempt, WebhookDelivery, WebhookSecret
+from tests.webhooks import receiver
 from tests.webhooks.acts import Acts
-from tests.webhooks.factories import TESTS, create_endpoint, deliver, owe, relay
+from tests.webhooks.factories import TESTS, create_endpoint, deliver, make_due, owe, relay
 from tests.webhooks.receiver import Receiver
 
 
@@ -28,7 +29,7 @@ def watching(organization):
 def test_the_others_are_told_what_became_of_it_and_not_the_endpoint_itself(
     organization, far, watching
 ):
-    receiver, secret = watching
+    seeing, secret = watching
     endpoint, _ = create_endpoint(organization, far.url, event_types=["*"])
     acts = Acts(endpoint)
     acts.update(description="Orders")
@@ -37,7 +38,7 @@ def test_the_others_are_told_what_became_of_it_and_not_the_endpoint_itself(
     relay()
     deliver()
 
-    told = [Webhook(secret).verify(each.body, each.headers) for each in receiver.requests]
+    told = [Webhook(secret).verify(each.body, each.headers) for each in seeing.requests]
     about = encode_id("whe", endpoint.id)
     assert sorted((each["sequence"], each["type"]) for each in told) == [
         (1, "webhook_endpoint.created"),
@@ -83,3 +84,36 @@ def test_each_act_is_in_the_audit_trail_by_who_did_it(organization, far):
         ("delete_endpoint", ""),
     ]
     assert {(row.organization_id, row.principal) for row in rows} == {(organization.id, str(TESTS))}
+
+
+def test_no_log_says_more_of_a_url_than_its_host(organization, far, settings, caplog, capfd):
+    """What is behind the host may be a token; and nothing says a secret."""
+    token = "t0ken-nobody-sees"
+    with caplog.at_level("DEBUG"):
+        endpoint, secret = create_endpoint(organization, f"{far.url}/{token}?key={token}")
+        acts = Acts(endpoint)
+        far.answers = [receiver.answer("500 Oh"), receiver.answer("410 Gone")]
+        owe(organization, "thing_1")
+        deliver()
+        make_due(organization)
+        deliver()
+        acts.enable()
+        acts.update(url=f"{far.url}/{token}/new")
+        settings.WEBHOOK_ALLOW_NETWORKS = []
+        make_due(organization)
+        deliver()
+        settings.WEBHOOK_ALLOW_NETWORKS = ["127.0.0.0/8"]
+        WebhookSecret.objects.update(sealed=b"no secret")
+        make_due(organization)
+        deliver()
+
+    said = caplog.text + "".join(capfd.readouterr())
+    assert "webhook_endpoint_disabled" in said
+    assert "webhook_turn_failed" in said
+    assert {each.outcome for each in WebhookAttempt.objects.all()} == {
+        "server_error",
+        "gone",
+        "blocked_address",
+    }
+    for word in (token, secret.removeprefix("whsec_")):
+        assert word not in said
