@@ -107,11 +107,16 @@ class TestOutcomeOfStatus:
         [
             (200, Outcome.SUCCEEDED),
             (299, Outcome.SUCCEEDED),
+            (300, Outcome.REDIRECTED),
             (302, Outcome.REDIRECTED),
+            (399, Outcome.REDIRECTED),
             (400, Outcome.REFUSED),
+            (499, Outcome.REFUSED),
             (410, Outcome.GONE),
             (429, Outcome.RATE_LIMITED),
-            (503, Outcome.SERVER_ERROR),
+            (500, Outcome.SERVER_ERROR),
+            (599, Outcome.SERVER_ERROR),
+            (199, Outcome.PROTOCOL_ERROR),
             (101, Outcome.PROTOCOL_ERROR),
             (600, Outcome.PROTOCOL_ERROR),
         ],
@@ -187,9 +192,11 @@ class TestDisableRule:
 class TestSlow:
     def test_moves_with_a_gap_between_the_marks(self):
         assert not retries.is_slow([5000] * 19, was_slow=False)
+        assert not retries.is_slow([2000] * 20, was_slow=False)
         assert retries.is_slow([2001] * 20, was_slow=False)
         assert not retries.is_slow([1500] * 20, was_slow=False)
         assert retries.is_slow([1500] * 20, was_slow=True)
+        assert retries.is_slow([1000] * 20, was_slow=True)
         assert not retries.is_slow([999] * 20, was_slow=True)
 
 
