@@ -118,7 +118,8 @@ INVARIANTS: Final[dict[str, Invariant]] = {
         """,
     ),
     # What an endpoint asks for may have been changed since: then nobody can tell any more what it
-    # had asked for when the event came. The minute is for a change that was not committed yet.
+    # had asked for when the event came. The minutes are for a change, and for an endpoint, that
+    # was not committed yet when the event was fanned out.
     "webhook_event_for_an_endpoint_is_owed_to_it": by_id(
         "core_event_work",
         """
@@ -130,7 +131,8 @@ INVARIANTS: Final[dict[str, Invariant]] = {
            AND (worked.ordinal IS NULL OR worked.ordinal = event.ordinal)
           JOIN webhooks_webhookendpoint AS endpoint
             ON endpoint.organization_id = event.organization_id
-           AND endpoint.created_at <= event.recorded_at AND endpoint.status <> 'deleted'
+           AND endpoint.created_at <= event.recorded_at - interval '1 minute'
+           AND endpoint.status <> 'deleted'
            AND endpoint.event_types
             && ARRAY['*', event.type, split_part(event.type, '.', 1) || '.*']::varchar[]
          WHERE worked.consumer = 'webhooks' AND worked.state = 'done'

@@ -32,8 +32,11 @@ ANSWERS = {
     "mixed.example": [[PUBLIC, INNER]],
     "alias.example": [["inner.example", INNER]],
     "once.example": [[NEIGHBOR], [HOME]],
+    "six.example": [[PUBLIC]],
 }
-_A, _CNAME = 1, 5
+# And what it is answered if it asks for IPv6; the others have none.
+INNER_V6 = {"six.example": "fd00::7"}
+_A, _CNAME, _AAAA = 1, 5, 28
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 0x1
 
 
@@ -55,6 +58,9 @@ class NameServer:
         end = message.index(b"\0", 12) + 5
         name, kind = _read_name(message[12 : end - 4]), int.from_bytes(message[end - 4 : end - 2])
         records = self._records(name) if kind == _A else []
+        if kind == _AAAA and name in INNER_V6:
+            address = socket.inet_pton(socket.AF_INET6, INNER_V6[name])
+            records = [_write_name(name) + struct.pack(">HHIH", _AAAA, 1, 0, 16) + address]
         head = message[:2] + struct.pack(">HHHHH", 0x8180, 1, len(records), 0, 0)
         return head + message[12:end] + b"".join(records)
 
@@ -117,7 +123,7 @@ def main() -> None:
     told: dict[str, object] = {}
     with Receiver() as home:
         policy = Policy(ports=frozenset({home.port}))
-        for host in ("rebind.example", "mixed.example", "alias.example"):
+        for host in ("rebind.example", "mixed.example", "alias.example", "six.example"):
             target = targets.parse_url(f"https://{host}:{home.port}/", policy=policy)
             if host == "rebind.example":
                 # When it is saved it leads outwards.

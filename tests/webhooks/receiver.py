@@ -136,6 +136,14 @@ def endless_headers(connected, closing):
     return False
 
 
+def drip_head(connected, closing):
+    """Send the head of an answer a byte at a time, and never its end."""
+    connected.sendall(b"HTTP/1.1 200 OK\r\nX-Filler: ")
+    while not closing.wait(0.02):
+        connected.sendall(b"x")
+    return False
+
+
 def drip(connected, closing):
     """Send a byte at a time, so that no single read ever waits long."""
     connected.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")

@@ -7,6 +7,7 @@ from email.utils import format_datetime
 
 import pytest
 from django.utils import timezone
+from standardwebhooks import Webhook
 
 from apps.core import clock
 from apps.webhooks import operations, tasks
@@ -96,6 +97,20 @@ class TestCircuit:
         assert len(owed.owed) == 1
         endpoint.refresh_from_db()
         assert 55 < until(endpoint.circuit_open_until) <= 60
+
+
+class TestSignature:
+    @ahead_and_behind
+    def test_is_of_the_time_that_receivers_go_by(self, organization, far, go_wrong, minutes):
+        _, secret = create_endpoint(organization, far.url)
+        owe(organization, "thing_1")
+        go_wrong(minutes)
+
+        assert deliver() == 1
+
+        [request] = far.requests
+        # The verifier of the standard's package refuses what is five minutes off.
+        Webhook(secret).verify(request.body, request.headers)
 
 
 class TestRetryAfter:

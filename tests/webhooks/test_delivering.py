@@ -6,12 +6,12 @@ from datetime import timedelta
 from functools import partial
 
 import pytest
-from django.db import DatabaseError, connection
+from django.db import DatabaseError, IntegrityError, connection, connections
 from django.utils import timezone
 from standardwebhooks import Webhook
 
 from apps.core import clock, outbox, transactions, work
-from apps.core.ids import encode_id
+from apps.core.ids import encode_id, new_id
 from apps.core.models import EventWork, OutboxEvent
 from apps.webhooks import operations, queries, tasks
 from apps.webhooks.models import (
@@ -22,7 +22,7 @@ from apps.webhooks.models import (
     WebhookFanout,
     WebhookLane,
 )
-from apps.webhooks.operations import Seen
+from apps.webhooks.operations import LaneWork, Seen
 from apps.webhooks.rules.retries import Attempt, Outcome
 from tests.accounts.factories import create_organization
 from tests.support import race
@@ -76,6 +76,8 @@ class TestFanOut:
             "127.0.0.1",
             "thanks",
         )
+        assert (attempt.endpoint_id, attempt.status_code) == (delivery.endpoint_id, 200)
+        assert event.recorded_at - timedelta(seconds=1) < attempt.started_at <= clock.now()
         assert broken_invariants() == []
 
     def test_brings_a_real_change_of_another_app(self, organization, far):
@@ -180,6 +182,67 @@ class TestRetries:
         assert deliveries(organization)[0].status == "succeeded"
         assert [each.number for each in WebhookAttempt.objects.order_by("id")] == [1, 2]
 
+    @pytest.mark.parametrize(
+        ("answer", "outcome", "least", "most"),
+        [
+            (receiver.answer("302 Found"), "redirected", 4, 6),
+            (receiver.answer("404 Not Found"), "refused", 4, 6),
+            (receiver.answer("503 Oh"), "server_error", 4, 6),
+            (receiver.hang_up, "connect_error", 4, 6),
+            (receiver.hang, "timeout", 60, 60),
+            (receiver.answer("429 Wait"), "rate_limited", 60, 60),
+            # As asked, but no longer than twice the delay; a busy receiver has its minute anyway.
+            (receiver.answer("503 Oh", headers="Retry-After: 3600\r\n"), "server_error", 10, 10),
+            (receiver.answer("503 Oh", headers="Retry-After: 1\r\n"), "server_error", 5, 5),
+            (receiver.answer("429 Wait", headers="Retry-After: 8\r\n"), "rate_limited", 60, 60),
+        ],
+    )
+    def test_come_after_the_delay_of_the_outcome(
+        self, organization, far, monkeypatch, answer, outcome, least, most
+    ):
+        if answer is receiver.hang:
+            monkeypatch.setattr("apps.webhooks.adapters.sender.ATTEMPT_SECONDS_MAX", 0.2)
+        far.answers = [answer]
+        create_endpoint(organization, far.url)
+        owe(organization, "thing_1")
+        asked = queries.get_database_time()
+        lane = tasks.claim_lane(is_slow=False)
+        tasks.work_lane(lane, policy=queries.get_policy())
+
+        [failed] = deliveries(organization)
+        assert (failed.status, failed.attempts, failed.last_outcome) == ("pending", 1, outcome)
+        # It is added to the database's clock when the attempt is recorded.
+        recorded = queries.get_database_time()
+        assert asked + timedelta(seconds=least) <= failed.next_attempt_at
+        assert failed.next_attempt_at <= recorded + timedelta(seconds=most)
+
+    def test_are_signed_with_the_time_of_each_attempt(self, organization, far, monkeypatch):
+        far.answers = [receiver.answer("500 Oh"), receiver.ok()]
+        _, secret = create_endpoint(organization, far.url)
+        owe(organization, "thing_1")
+        deliver()
+        make_due(organization)
+        now = LaneWork.now
+        monkeypatch.setattr(LaneWork, "now", lambda owed: now(owed) + timedelta(seconds=100))
+        deliver()
+
+        first, second = far.requests
+        times = [int(each.headers["webhook-timestamp"]) for each in far.requests]
+        assert 100 <= times[1] - times[0] < 200
+        assert first.headers["webhook-id"] == second.headers["webhook-id"]
+        for request in far.requests:
+            Webhook(secret).verify(request.body, request.headers)
+
+    def test_store_whatever_was_answered(self, organization, far):
+        far.answers = [receiver.ok(b"<b>a\x00b\xff\xf0\x9f" + b"\x00" * 5_000)]
+        create_endpoint(organization, far.url)
+        owe(organization, "thing_1")
+
+        assert deliver() == 1
+
+        assert WebhookAttempt.objects.get().answer_head == "<b>ab\ufffd\ufffd"
+        assert deliveries(organization)[0].status == "succeeded"
+
     def test_end_after_ten_and_are_told_to_the_other_endpoints(self, organization, far):
         far.answers = [receiver.answer("404 Not Found")]
         broken, _ = create_endpoint(organization, far.url, event_types=["thing.*"])
@@ -234,6 +297,7 @@ class TestGone:
 
             endpoint.refresh_from_db()
             assert (endpoint.status, endpoint.disabled_reason) == ("disabled", "gone")
+            assert len(far.requests) == 1
             paused = deliveries(organization, endpoint=endpoint)
             assert [each.status for each in paused] == ["paused", "paused"]
             relay()
@@ -273,6 +337,31 @@ class TestDisableRule:
         assert endpoint.disabled_reason == ("failing" if status == "disabled" else "")
         open_ = "paused" if status == "disabled" else "pending"
         assert {each.status for each in deliveries(organization)} == {open_}
+
+    def test_loses_nothing_of_what_is_set_aside(self, organization, far):
+        endpoint = self.fail(organization, far, hours=121, events=10)
+        deliver()
+        owe(organization, "thing_of_meanwhile")
+        far.answers = [receiver.ok()]
+        far.requests.clear()
+        make_due(organization)
+        assert deliver() == 0
+
+        operations.enable_endpoint(
+            organization_id=organization.id,
+            endpoint_id=endpoint.id,
+            paused="resume",
+            since=None,
+            idempotency_key="on",
+            actor=TESTS,
+            now=clock.now(),
+        )
+
+        assert deliver() == 11
+        assert len(set(far.ids())) == 11
+        assert {each.status for each in deliveries(organization)} == {"succeeded"}
+        endpoint.refresh_from_db()
+        assert endpoint.first_failure_at is None
 
     def test_counts_the_events_of_the_first_failures(self, organization, far, monkeypatch):
         """Ten events fail together, and after five days one of them does once more."""
@@ -329,6 +418,24 @@ class TestCircuit:
         assert len(owed.owed) == 1
         other = tasks.claim_lane(is_slow=False)
         assert operations.open_lane(lane=other, limit=20, now=clock.now()) is None
+
+    def test_of_one_endpoint_leaves_the_others_alone(self, organization, far, monkeypatch):
+        # Whoever is well has all the time there is.
+        monkeypatch.setattr("apps.webhooks.adapters.sender.ATTEMPT_SECONDS_MAX", 15.0)
+        far.answers = [receiver.hang_up]
+        broken, _ = create_endpoint(organization, far.url, event_types=["thing.*"], max_in_flight=1)
+        with Receiver() as healthy:
+            well, _ = create_endpoint(organization, healthy.url, event_types=["thing.*"])
+            owe(organization, *(f"thing_{number}" for number in range(30)))
+
+            assert deliver() == 5 + 30
+
+            assert len(set(healthy.ids())) == 30
+        broken.refresh_from_db()
+        well.refresh_from_db()
+        assert broken.circuit_open_until > clock.now()
+        assert (well.circuit_open_until, well.unreached_in_a_row) == (None, 0)
+        assert {each.status for each in deliveries(organization, endpoint=well)} == {"succeeded"}
 
     def test_closes_when_the_probe_is_answered_and_wakes_the_others(self, organization, far):
         far.answers = [receiver.ok()]
@@ -427,6 +534,22 @@ class TestLanes:
         sequences = [json.loads(each.body)["sequence"] for each in far.requests]
         assert sequences == [1, 1, 2, 3]
         assert broken_invariants() == []
+
+    def test_send_what_follows_in_order_once_the_earlier_one_is_exhausted(self, organization, far):
+        far.answers = [receiver.answer("500 Oh")] * 2 + [receiver.ok()]
+        create_endpoint(organization, far.url, ordering="aggregate", event_types=["thing.*"])
+        for sequence in (1, 2):
+            owe(organization, "thing_1", sequence=sequence)
+        WebhookDelivery.objects.filter(sequence=1).update(attempts=8)
+
+        assert deliver() == 1
+        make_due(organization)
+        # The tenth of the first, and the second right after it.
+        assert deliver() == 2
+
+        sequences = [json.loads(each.body)["sequence"] for each in far.requests]
+        assert sequences == [1, 1, 2]
+        assert [each.status for each in deliveries(organization)] == ["failed", "succeeded"]
 
     def test_send_an_ordered_aggregate_in_order_however_it_is_fanned_out(self, organization, far):
         create_endpoint(organization, far.url, ordering="aggregate", event_types=["thing.*"])
@@ -532,6 +655,26 @@ class TestLanes:
         assert deliver(is_slow=True) > 0
         assert False in set(WebhookLane.objects.values_list("is_slow", flat=True))
 
+    def test_that_a_slow_endpoint_is_given_are_slow_as_well(self, organization, far):
+        """At one second and a half it is neither moved to the slow workers nor back."""
+        endpoint, _ = create_endpoint(organization, far.url, max_in_flight=1)
+        other, _ = create_endpoint(organization, far.url, max_in_flight=1)
+        operations.move_to_queue(
+            organization_id=organization.id, endpoint_id=endpoint.id, is_slow=True
+        )
+
+        for each in (endpoint, other):
+            operations.update_endpoint(
+                organization_id=organization.id,
+                endpoint_id=each.id,
+                changes={"max_in_flight": 8},
+                actor=TESTS,
+                now=clock.now(),
+            )
+
+        lanes = WebhookLane.objects.values_list("endpoint_id", "is_slow")
+        assert sorted(lanes) == sorted([(endpoint.id, True), (other.id, False)] * 8)
+
     def test_lost_to_another_holder_are_recorded_as_facts_only(self, organization, far):
         create_endpoint(organization, far.url)
         owe(organization, "thing_1")
@@ -560,18 +703,21 @@ class TestLanes:
 
     def test_hold_no_database_connection_while_the_receiver_thinks(self, organization, far):
         seen = []
+        # The one of this thread, and not that of whichever thread looks.
+        own = connections["default"]
 
-        def look(connected, closing):
-            seen.append(connection_of_this_test.connection)
+        def look(connected, _closing):
+            seen.append(own.connection)
             connected.sendall(receiver.ok())
 
-        connection_of_this_test = connection
         far.answers = [look]
         create_endpoint(organization, far.url)
-        owe(organization, "thing_1")
+        owe(organization, "thing_1", "thing_2")
+        assert own.connection is not None
+
         deliver()
 
-        assert seen == [None]
+        assert seen == [None, None]
 
 
 class TestAddressesAtSending:
@@ -587,6 +733,9 @@ class TestAddressesAtSending:
         assert far.connections == 0
         [delivery] = deliveries(organization)
         assert (delivery.status, delivery.last_outcome) == ("pending", "blocked_address")
+        assert delivery.attempts == 1
+        assert clock.now() < delivery.next_attempt_at <= clock.now() + timedelta(seconds=6)
+        assert WebhookAttempt.objects.get().outcome == "blocked_address"
 
 
 class TestRows:
@@ -606,6 +755,7 @@ class TestRows:
             "UPDATE webhooks_webhookdelivery SET closed_at = NULL",
             "UPDATE webhooks_webhookfanout SET delivery_count = 9",
             "UPDATE webhooks_webhookendpoint SET max_in_flight = 9",
+            "UPDATE webhooks_webhookendpoint SET max_in_flight = 0",
             "UPDATE webhooks_webhookendpoint SET status = 'disabled'",
         ],
     )
@@ -616,6 +766,15 @@ class TestRows:
 
         with pytest.raises(DatabaseError), connection.cursor() as cursor:
             cursor.execute(sql)
+
+    def test_owe_an_event_to_an_endpoint_once(self, organization, far):
+        create_endpoint(organization, far.url)
+        owe(organization, "thing_1")
+        [row] = deliveries(organization)
+        row.id = new_id()
+
+        with pytest.raises(IntegrityError, match="webhook_event_is_owed_once_to_an_endpoint"):
+            row.save(force_insert=True)
 
     def test_of_one_organization_are_not_owed_to_another_s_endpoint(self, organization, far):
         other = create_organization()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import socket
 from datetime import timedelta
 from functools import partial
 
@@ -14,7 +15,8 @@ from apps.core.api.caller import declared_scopes
 from apps.core.ids import encode_id, new_ids
 from apps.core.models import AuditEvent, OutboxEvent
 from apps.webhooks import operations
-from apps.webhooks.errors import ReplayLimitReached
+from apps.webhooks.adapters import addresses
+from apps.webhooks.errors import EndpointLimitReached, ReplayLimitReached
 from apps.webhooks.models import (
     WebhookDelivery,
     WebhookEndpoint,
@@ -27,6 +29,7 @@ from apps.webhooks.rules import rendering
 from tests.accounts.factories import Api, create_organization, create_staff
 from tests.support import past_the_guards, race
 from tests.webhooks import receiver
+from tests.webhooks.acts import Acts
 from tests.webhooks.conftest import broken_invariants
 from tests.webhooks.factories import (
     TESTS,
@@ -54,6 +57,19 @@ def api(organization):
 def endpoint(api, far):
     """An endpoint as the API answers it."""
     return api.post(PATH, {"url": far.url, "event_types": ["thing.*"]}).json()
+
+
+@pytest.fixture
+def _inner_name(monkeypatch):
+    """A name that leads to a carrier's own network, for whoever resolves it."""
+    resolve = socket.getaddrinfo
+
+    def look_up(host, port, **options):
+        if host != "inner.example":
+            return resolve(host, port, **options)
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("100.64.0.1", port))]
+
+    monkeypatch.setattr(addresses.socket, "getaddrinfo", look_up)
 
 
 class TestCreate:
@@ -122,8 +138,12 @@ class TestCreate:
             ("https://host.example:22/", "port"),
             ("http://10.0.0.1/", "host"),
             ("https://name.invalid/", "unresolvable"),
+            ("https://inner.example/", "address"),
+            # Longer than what is stored once its name is written in ASCII.
+            ("https://b\u00fccher.example/" + "a" * 1976, "length"),
         ],
     )
+    @pytest.mark.usefixtures("_inner_name")
     def test_refuses_where_no_webhook_goes(self, api, url, reason):
         refused = api.post(PATH, {"url": url, "event_types": ["*"]})
 
@@ -137,6 +157,8 @@ class TestCreate:
             ({"event_types": ["nothing.happened"]}, 422, "unknown_event_type"),
             ({"event_types": []}, 400, "invalid_request"),
             ({"max_in_flight": 9}, 400, "invalid_request"),
+            ({"max_in_flight": 0}, 400, "invalid_request"),
+            ({"event_types": ["thing.changed", "thing.unheard_of"]}, 422, "unknown_event_type"),
             ({"ordering": "global"}, 400, "invalid_request"),
             ({"api_version": "2020-01-01"}, 422, "unknown_api_version"),
             ({"colour": "red"}, 400, "invalid_request"),
@@ -168,6 +190,12 @@ class TestCreate:
         names = sorted(type(outcome).__name__ for outcome in outcomes)
         assert names == ["EndpointLimitReached", "EndpointLimitReached", "tuple"]
         assert WebhookEndpoint.objects.count() == 16
+        # One that was taken away leaves its place, and another organization has its own.
+        create_endpoint(create_organization(), far.url)
+        Acts(WebhookEndpoint.objects.filter(organization=organization).first()).delete()
+        create_endpoint(organization, far.url)
+        with pytest.raises(EndpointLimitReached):
+            create_endpoint(organization, far.url)
 
 
 class TestOtherTenants:
@@ -244,10 +272,20 @@ class TestChange:
 
         assert changed.json()["sequence"] == 1
 
-    def test_checks_a_new_url_alike(self, api, endpoint):
-        refused = api.patch(f"{PATH}/{endpoint['id']}", {"url": "https://localhost/"})
+    @pytest.mark.parametrize(
+        ("url", "reason"),
+        [
+            ("https://localhost/", "host"),
+            ("https://name.invalid/", "unresolvable"),
+            ("https://inner.example/", "address"),
+        ],
+    )
+    @pytest.mark.usefixtures("_inner_name")
+    def test_checks_a_new_url_alike(self, api, endpoint, url, reason):
+        refused = api.patch(f"{PATH}/{endpoint['id']}", {"url": url})
 
         assert (refused.status_code, refused.json()["code"]) == (422, "webhook_url_refused")
+        assert refused.json()["reason"] == reason
         assert api.get(f"{PATH}/{endpoint['id']}").json()["url"] == endpoint["url"]
 
 
@@ -670,6 +708,9 @@ class TestDeliveryList:
         assert count(f"event={event}") == 1
         assert count(f"endpoint={endpoint['id']}") == 2
         assert count("created_before=2026-01-01T00:00:00Z") == 0
+        assert count("created_before=2100-01-01T00:00:00Z") == 2
+        assert count("created_from=2026-01-01T00:00:00Z") == 2
+        assert count("created_from=2100-01-01T00:00:00Z") == 0
         assert api.get("/v1/webhook_deliveries?status=lost").status_code == 400
         assert api.get("/v1/webhook_deliveries?colour=red").status_code == 400
 

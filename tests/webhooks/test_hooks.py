@@ -23,7 +23,7 @@ from apps.webhooks.errors import (
     UnknownProvider,
 )
 from apps.webhooks.models import InboundEvent, ProviderConnection, ProviderSecret, RefusedCall
-from apps.webhooks.operations import add_provider_connection
+from apps.webhooks.operations import add_provider_connection, receive_event
 from apps.webhooks.rules.inbound import Reading
 from tests.accounts.factories import create_organization
 from tests.support import past_the_guards, race
@@ -87,6 +87,30 @@ class TestTaking:
 
         assert [each.status_code for each in answers] == [200] * 10
         assert len(kept()) == 1
+
+    def test_keeps_once_what_is_fetched_from_the_provider_as_well(self, connection):
+        body = message("thing.opened", "thing_1")
+        fetch = partial(
+            receive_event,
+            connection=connection,
+            reading=Reading(type="thing.opened", object_key="thing_1", event_id="msg_1"),
+            body=body,
+            now=clock.now(),
+        )
+
+        race(fetch, partial(tell, connection, body, message_id="msg_1"), fetch)
+
+        [event] = kept()
+        assert (event.event_id, event.object_key, body_of(event)) == ("msg_1", "thing_1", body)
+
+    def test_takes_a_mebibyte(self, connection):
+        body = message(more="x" * (1024 * 1024 - len(message(more=""))))
+        assert len(body) == 1024 * 1024
+
+        assert tell(connection, body).status_code == 200
+
+        [event] = kept()
+        assert body_of(event) == body
 
     def test_keeps_the_first_of_two_bodies_under_one_id(self, connection):
         tell(connection, message(key="thing_1"), message_id="msg_1")

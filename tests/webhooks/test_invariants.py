@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 from django.db import IntegrityError
 
 from apps.core import clock, invariants, outbox
+from apps.core.models import OutboxEvent
 from apps.webhooks import operations
-from apps.webhooks.models import WebhookDelivery, WebhookLane
+from apps.webhooks.models import WebhookDelivery, WebhookEndpoint, WebhookLane
 from tests.support import past_the_guards
 from tests.webhooks import receiver
 from tests.webhooks.factories import TESTS, create_endpoint, deliver, owe, publish, relay
 from tests.webhooks.test_inbox import OF_WHAT_IS_PARKED, OF_WHAT_WAS_APPLIED
+from tests.webhooks.waiting import held_up
 
 # Where two things were delivered.
 OF_WHAT_WAS_DELIVERED = {
@@ -86,9 +90,15 @@ def age_batches(*, seconds=61):
     )
 
 
+def age_endpoints():
+    """Let the endpoints be older than an event that is not about to be fanned out without them."""
+    past_the_guards("UPDATE webhooks_webhookendpoint SET created_at = created_at - interval '61 s'")
+
+
 @pytest.fixture
 def delivered(organization, far):
     create_endpoint(organization, far.url, event_types=["thing.*"])
+    age_endpoints()
     owe(organization, "thing_1", "thing_2")
     deliver()
 
@@ -213,9 +223,23 @@ class TestOwed:
         assert WebhookDelivery.objects.count() == 0
         assert broken() == []
 
+    def test_is_not_what_came_before_the_endpoint_was_committed(self, organization, far):
+        """Its row was made before the event, and COMMIT came after the event was fanned out."""
+        make = partial(create_endpoint, organization, far.url, event_types=["thing.*"])
+
+        with held_up(make, "LOCK TABLE webhooks_webhooksecret IN SHARE MODE", []):
+            owe(organization, "thing_1")
+        relay()
+
+        made = WebhookEndpoint.objects.get()
+        assert made.created_at < OutboxEvent.objects.get(type="thing.changed").recorded_at
+        assert WebhookDelivery.objects.count() == 0
+        assert broken() == []
+
     @pytest.mark.parametrize("asked", ["*", "thing.*", "thing.changed"])
     def test_is_looked_for_however_it_was_asked_for(self, organization, far, asked):
         create_endpoint(organization, far.url, event_types=[asked])
+        age_endpoints()
         owe(organization, "thing_1")
         past_the_guards(
             "DELETE FROM webhooks_webhookdelivery", "DELETE FROM webhooks_webhookfanout"

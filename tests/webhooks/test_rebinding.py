@@ -39,7 +39,7 @@ def test_one_that_turns_inwards_after_the_save_is_refused_and_gets_no_byte(told)
     assert told["connections_at_home"] == 0
 
 
-@pytest.mark.parametrize("name", ["mixed.example", "alias.example"])
+@pytest.mark.parametrize("name", ["mixed.example", "alias.example", "six.example"])
 def test_one_with_an_inner_address_beside_or_behind_it_is_refused(told, name):
     assert told[name]["outcome"] == "blocked_address"
     assert told[name]["asked"] == 1

@@ -115,11 +115,57 @@ class TestAnswers:
 
         assert (attempt.outcome, attempt.retry_after) == (Outcome.RATE_LIMITED, "120")
 
-    def test_stores_little_of_the_answer_and_no_nul(self):
+    def test_stores_two_kilobytes_of_the_answer_and_no_nul(self):
         attempt, _ = send_to(receiver.ok(b"a\x00b\xff" + b"x" * 10_000))
 
-        assert attempt.head.startswith("ab\ufffdxxx")
-        assert len(attempt.head) < 2048
+        assert attempt.head == "ab\ufffd" + "x" * 2044
+
+    @pytest.mark.parametrize(
+        ("body", "head"),
+        [
+            (b"Transfer-Encoding: chunked\r\n\r\n3\r\nyes\r\n0\r\n\r\n", "yes"),
+            (b"Transfer-Encoding: chunked\r\n\r\nno number\r\n", ""),
+            (b"Transfer-Encoding: chunked\r\n\r\n-5\r\nyes\r\n", ""),
+            (b"Transfer-Encoding: chunked\r\n\r\n" + b"F" * 5_000 + b"\r\nyes", ""),
+            (b"Transfer-Encoding: chunked\r\n\r\n3\r\nyes\r\nFF\r\ncut", ""),
+            (b"Content-Length: 9\r\n\r\ncut", "cut"),
+            (b"Content-Length: -9\r\n\r\nnone", "none"),
+            (b"Content-Length: " + b"9" * 5_000 + b"\r\n\r\nlong", "long"),
+            # It is stored as it came: nothing is unpacked that could grow.
+            (b"Content-Encoding: gzip\r\nContent-Length: 3\r\n\r\n\x1f\x8b\x08", "\x1f\ufffd\x08"),
+            (b"Content-Type: text/html; charset=utf-16\r\nContent-Length: 2\r\n\r\nok", "ok"),
+        ],
+    )
+    def test_takes_a_200_for_success_whatever_the_body(self, body, head):
+        def answer(connected, _closing):
+            connected.sendall(b"HTTP/1.1 200 OK\r\n" + body)
+            return False
+
+        attempt, far = send_to(answer)
+
+        assert (attempt.outcome, attempt.status_code) == (Outcome.SUCCEEDED, 200)
+        assert attempt.head == head
+        assert len(far.requests) == 1
+
+    @pytest.mark.parametrize(
+        "interim",
+        [
+            b"HTTP/1.1 100 Continue\r\n\r\n",
+            b"HTTP/1.1 102 Processing\r\n\r\n",
+            b"HTTP/1.1 103 Early Hints\r\nLink: </style.css>; rel=preload\r\n\r\n" * 3,
+        ],
+    )
+    def test_waits_for_the_final_answer(self, interim):
+        attempt, far = send_to(interim + receiver.ok())
+
+        assert (attempt.outcome, attempt.status_code) == (Outcome.SUCCEEDED, 200)
+        assert attempt.head == "thanks"
+        assert len(far.requests) == 1
+
+    def test_speaks_no_other_protocol(self):
+        attempt, _ = send_to(b"HTTP/1.1 101 Switching Protocols\r\n\r\n" + receiver.ok())
+
+        assert (attempt.outcome, attempt.status_code) == (Outcome.PROTOCOL_ERROR, 101)
 
     @pytest.mark.parametrize(
         "answer", [b"SSH-2.0-OpenSSH_9.6\r\n", b"HTTP/1.1 abc OK\r\n\r\n", b"\x00\x01\x02\r\n"]
@@ -142,22 +188,57 @@ class TestAnswers:
         assert post(f"http://127.0.0.1:{port}/").outcome is Outcome.CONNECT_ERROR
 
 
+def endless_interim(connected, closing):
+    """Say again and again that an answer is on its way."""
+    while not closing.is_set():
+        connected.sendall(b"HTTP/1.1 102 Processing\r\n\r\n" * 1000)
+    return False
+
+
 class TestLimits:
-    def test_cuts_an_endless_answer(self):
-        attempt, _ = send_to(receiver.endless)
+    @pytest.fixture
+    def wires(self, monkeypatch):
+        """The connections that were made, each with what was read of it."""
+        made, wire = [], sender.Wire
 
-        assert attempt.outcome is Outcome.SUCCEEDED
-        assert attempt.duration_ms < 2000
+        def make(*args, **more):
+            made.append(wire(*args, **more))
+            return made[-1]
 
-    def test_cuts_endless_headers(self):
-        attempt, _ = send_to(receiver.endless_headers)
+        monkeypatch.setattr(sender, "Wire", make)
+        return made
 
-        assert attempt.outcome is Outcome.SUCCEEDED
-        assert attempt.duration_ms < 2000
+    def test_are_those_that_receivers_are_told(self):
+        assert addresses.RESOLVE_SECONDS_MAX == 2
+        assert (sender.CONNECT_SECONDS_MAX, sender.ATTEMPT_SECONDS_MAX) == (3, 15)
 
     @pytest.mark.parametrize(
         ("behavior", "outcome"),
-        [(receiver.hang, Outcome.TIMEOUT), (receiver.drip, Outcome.SUCCEEDED)],
+        [
+            (receiver.endless, Outcome.SUCCEEDED),
+            (receiver.endless_headers, Outcome.SUCCEEDED),
+            (endless_interim, Outcome.PROTOCOL_ERROR),
+        ],
+    )
+    def test_end_an_endless_answer_after_twenty_kilobytes(self, wires, behavior, outcome):
+        with Receiver(answers=[behavior]) as far:
+            target = targets.parse_url(far.url, policy=LOCAL)
+            one = Sender(policy=LOCAL)
+
+            attempt = one.send(message(target))
+
+            # By then, and not when the sender is closed.
+            [wire] = wires
+            assert (wire.received, wire.socket.fileno()) == (20 * 1024, -1)
+            assert attempt.outcome is outcome
+
+    @pytest.mark.parametrize(
+        ("behavior", "outcome"),
+        [
+            (receiver.hang, Outcome.TIMEOUT),
+            (receiver.drip_head, Outcome.TIMEOUT),
+            (receiver.drip, Outcome.SUCCEEDED),
+        ],
     )
     def test_ends_at_one_deadline_however_the_peer_drips(self, monkeypatch, behavior, outcome):
         monkeypatch.setattr(sender, "ATTEMPT_SECONDS_MAX", 0.4)
@@ -167,6 +248,19 @@ class TestLimits:
 
         assert attempt.outcome is outcome
         assert 0.35 < time.monotonic() - begun < 1.5
+
+    def test_end_a_handshake_that_nobody_answers(self, monkeypatch):
+        monkeypatch.setattr(sender, "CONNECT_SECONDS_MAX", 0.2)
+        # The kernel takes the connection, and nobody ever says a word on it.
+        with socket.create_server(("127.0.0.1", 0)) as silent:
+            port = silent.getsockname()[1]
+            target = Target(scheme="https", host="hooks.example", port=port, path="/")
+            one = Sender(policy=LOCAL, resolver=lambda *_: ["127.0.0.1"])
+
+            attempt = one.send(message(target))
+
+        assert (attempt.outcome, attempt.address) == (Outcome.TIMEOUT, "127.0.0.1")
+        assert attempt.duration_ms < 1000 * sender.ATTEMPT_SECONDS_MAX
 
     def test_waits_for_a_slow_resolver_only_so_long(self, monkeypatch):
         released = threading.Event()
@@ -254,6 +348,19 @@ class TestAddresses:
 
         assert (attempt.outcome, attempt.address) == (Outcome.SUCCEEDED, "127.0.0.3")
 
+    @pytest.mark.allow_hosts(["127.0.0.1", "127.0.0.2", "127.0.0.3"])
+    def test_tries_no_third(self):
+        policy = Policy(allow_networks=targets.parse_networks(["127.0.0.0/8"]))
+        with Receiver() as far:
+            target = Target(scheme="http", host="hooks.example", port=far.port, path="/hook")
+            # Nobody listens on the port at the first two.
+            one = Sender(policy=policy, resolver=lambda *_: ["127.0.0.2", "127.0.0.3", "127.0.0.1"])
+            attempt = one.send(message(target))
+            one.close()
+
+            assert (attempt.outcome, attempt.address) == (Outcome.CONNECT_ERROR, "127.0.0.3")
+            assert far.connections == 0
+
     @pytest.mark.allow_hosts(["127.0.0.1", ANYWHERE])
     def test_sends_not_a_byte_to_another_peer_than_the_one_checked(self):
         policy = Policy(allow_networks=targets.parse_networks([f"{ANYWHERE}/32"]))
@@ -325,6 +432,19 @@ class TestKeptConnections:
             assert outcomes == [Outcome.SUCCEEDED] * 3
             assert far.connections == 1
 
+    def test_bring_no_cookie_back(self):
+        asked = "Set-Cookie: session=1; Path=/\r\n"
+        with Receiver(answers=[receiver.ok(headers=asked)]) as far:
+            target = targets.parse_url(far.url, policy=LOCAL)
+            one = Sender(policy=LOCAL)
+
+            for _ in range(2):
+                one.send(message(target))
+            one.close()
+
+            assert far.connections == 1
+            assert ["cookie" in request.headers for request in far.requests] == [False, False]
+
     def test_are_dropped_once_their_peer_is_not_in_the_checked_set(self):
         found = [["127.0.0.1"], ["::1"]]
         policy = Policy(allow_networks=targets.parse_networks(["127.0.0.1/32", "::1/128"]))
@@ -381,10 +501,17 @@ class TestTls:
             one.close()
             return attempt, far
 
-    def test_checks_the_certificate_by_name(self, certificates):
-        attempt, far = self.send("hooks.example", *certificates)
+    def test_checks_the_certificate_by_name_and_says_it_first(self, certificates, monkeypatch):
+        server, client = certificates
+        asked = []
+        monkeypatch.setattr(
+            server, "sni_callback", lambda _socket, name, _context: asked.append(name)
+        )
+
+        attempt, far = self.send("hooks.example", server, client)
 
         assert attempt.succeeded
+        assert asked == ["hooks.example"]
         assert far.requests[0].headers["host"].startswith("hooks.example:")
 
     @pytest.mark.parametrize("trusted", [True, False])

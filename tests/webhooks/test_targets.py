@@ -51,6 +51,9 @@ class TestParseUrl:
             ("https://example.com/\x00", "characters"),
             ("https://example.com/é", "characters"),
             ("https://" + "a" * 1990 + ".com/", "length"),
+            # What is stored is what it was rebuilt to, and that may be longer than what was given.
+            ("https://example.com?" + "a" * 1980, "length"),
+            ("https://b\u00fccher.example/" + "a" * 1975, "length"),
             ("https://inner/", "host"),
             ("https://localhost/", "host"),
             ("https://a.localhost/", "host"),
@@ -58,6 +61,9 @@ class TestParseUrl:
             ("https://metadata.google.internal/", "host"),
             ("https://box.home.arpa/", "host"),
             ("https://x.onion/", "host"),
+            ("https://home.arpa/", "host"),
+            ("https://printer.local./", "host"),
+            ("https://PRINTER.LOCAL/", "host"),
             ("https://127.0.0.1/", "host"),
             ("https://127.1/", "host"),
             ("https://0177.0.0.1/", "host"),
@@ -70,6 +76,21 @@ class TestParseUrl:
             ("https://.example.com/", "host"),
             ("https://-/", "host"),
             ("https:///path", "host"),
+            # Unicode's other ways to write a dot, a digit, a letter and a slash.
+            ("https://127\u30020\u30020\u30021/", "host"),
+            ("https://\u2460\u2461\u2466.\u24ea.\u24ea.\u2460/", "host"),
+            ("https://\u24db\u24de\u24d2\u24d0lhost/", "host"),
+            ("https://a.\uff4cocalhost/", "host"),
+            ("https://a.loca\u00adlhost/", "host"),
+            ("https://a.local\u3002/", "host"),
+            ("https://example.com\uff0f@inner.example/", "userinfo"),
+            ("https://example.com\uff0finner.example/", "host"),
+            ("https://example.com\uff03.inner.example/", "host"),
+            ("https://exam_ple.com/", "host"),
+            ("https://a.xn--localhost-/", "host"),
+            ("https://example.com\u3000/", "host"),
+            ("https://example.com\u0085/", "host"),
+            ("https://example.com:4\u06643/", "host"),
         ],
     )
     def test_refuses_what_could_be_read_in_two_ways(self, text, reason):
@@ -77,6 +98,11 @@ class TestParseUrl:
             targets.parse_url(text, policy=STRICT)
 
         assert refused.value.details == {"reason": reason}
+
+    def test_takes_two_thousand_characters_as_they_are_stored(self):
+        text = "https://example.com/" + "a" * 1980
+
+        assert targets.parse_url(text, policy=STRICT).url == text
 
     def test_lets_the_sandbox_and_tests_name_an_allowed_literal(self):
         found = targets.parse_url("http://127.0.0.1:8010/hook", policy=LOCAL)
@@ -97,6 +123,41 @@ class TestParseUrl:
         assert all("!" <= character <= "~" for character in found.url)
         assert "." in found.host
         assert targets.parse_url(found.url, policy=STRICT) == found
+
+
+# The table of the design page, word for word.
+DENIED = [
+    ipaddress.ip_network(text)
+    for text in (
+        *("0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16"),
+        *("172.16.0.0/12", "192.0.0.0/24", "192.0.2.0/24", "192.31.196.0/24", "192.52.193.0/24"),
+        *("192.88.99.0/24", "192.168.0.0/16", "192.175.48.0/24", "198.18.0.0/15"),
+        *("198.51.100.0/24", "203.0.113.0/24", "224.0.0.0/4", "240.0.0.0/4", "168.63.129.16/32"),
+        *("::/3", "4000::/2", "8000::/1", "2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20"),
+        *("::/96", "64:ff9b::/96", "64:ff9b:1::/48", "fc00::/7", "fe80::/10"),
+        *("fec0::/10", "ff00::/8", "5f00::/16"),
+    )
+]
+
+
+class TestNetworks:
+    @pytest.mark.parametrize("network", DENIED, ids=str)
+    def test_are_denied_from_the_first_address_to_the_last(self, network):
+        middle = network[network.num_addresses // 2]
+
+        for address in (network[0], middle, network[-1]):
+            assert not targets.is_allowed(str(address), policy=STRICT)
+
+    @pytest.mark.parametrize("network", DENIED, ids=str)
+    def test_end_where_they_end(self, network):
+        every = 2**network.max_prefixlen
+        beside = [int(network[0]) - 1, int(network[-1]) + 1]
+        family = type(network[0])
+        neighbors = [family(number) for number in beside if 0 <= number < every]
+
+        for address in neighbors:
+            is_denied = any(address in each for each in DENIED)
+            assert targets.is_allowed(str(address), policy=STRICT) is not is_denied
 
 
 class TestAddresses:

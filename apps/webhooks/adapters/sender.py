@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
-from typing import Final
+from typing import Final, override
 from uuid import UUID
 
 import structlog
@@ -242,6 +242,20 @@ def _check_peer(connected: socket.socket, address: str) -> None:
         raise ConnectionError("Another peer answered than the one that was checked.")
 
 
+class _Response(http.client.HTTPResponse):
+    """
+    The final answer: whatever a receiver says before it, such as 103, is passed over.
+
+    The library does so with 100 alone. After 101 another protocol is spoken, so that one is final.
+    """
+
+    @override
+    def _read_status(self) -> tuple[str, int, str]:  # type: ignore[misc]  # typeshed leaves it out
+        version, status, reason = super()._read_status()  # type: ignore[misc]  # as above
+        is_interim = http.client.SWITCHING_PROTOCOLS < status < http.client.OK
+        return version, http.client.CONTINUE if is_interim else status, reason
+
+
 def _request(connection: _Connection, message: Message) -> tuple[_Answer, bool]:
     target, wire = message.target, connection.wire
     lines = [
@@ -255,7 +269,7 @@ def _request(connection: _Connection, message: Message) -> tuple[_Answer, bool]:
     ]
     wire.send("\r\n".join([*lines, "", ""]).encode("ascii") + message.body)
 
-    response = http.client.HTTPResponse(wire, method="POST")  # type: ignore[arg-type]  # of a socket it uses makefile only
+    response = _Response(wire, method="POST")  # type: ignore[arg-type]  # of a socket it uses makefile only
     try:
         response.begin()
         head, is_whole = _head_of(response, wire)

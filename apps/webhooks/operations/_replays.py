@@ -64,10 +64,11 @@ def replay_delivery(
     )
     accounts.require_capability(actor=actor, capability=REPLAY, organization_id=organization_id)
     found = queries.get_delivery(organization_id=organization_id, delivery_id=delivery_id)
-    if claim.replayed:
-        return found
+    # Before anything is shown, since a key is the organization's and another may have asked first.
     if found.event_type in _reading.hidden_from(actor, organization_id=organization_id):
         raise DeliveryNotFound("No such webhook delivery.")
+    if claim.replayed:
+        return found
     endpoint = _enabled(organization_id, found.endpoint_id)
     scope = encode_id("whd", delivery_id)
     if _known(endpoint, scope=scope, now=now) is None:

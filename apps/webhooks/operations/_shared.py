@@ -7,6 +7,7 @@ from uuid import UUID
 from django.db import connection
 
 from apps.core import work
+from apps.webhooks import queries
 from apps.webhooks.models import WebhookEndpoint, WebhookLane
 
 # What a member of staff needs who edits an endpoint, or has it sent something.
@@ -52,12 +53,17 @@ def wake(*, organization_id: UUID, lanes: Iterable[WebhookLane], ends_rests: boo
 
 def add_lanes(*, endpoint: WebhookEndpoint) -> None:
     """Make the lanes that the endpoint's `max_in_flight` asks for and that are not there."""
+    # Each is worked by who works the others: `move_to_queue` moves them all, or none.
+    is_slow = queries.is_among_slow(
+        organization_id=endpoint.organization_id, endpoint_id=endpoint.id
+    )
     rows = [
         WebhookLane(
             organization_id=endpoint.organization_id,
             endpoint=endpoint,
             lane=lane,
             state=work.WorkState.DONE,
+            is_slow=is_slow,
         )
         for lane in range(endpoint.max_in_flight)
     ]

@@ -120,10 +120,7 @@ def parse_url(text: str, *, policy: Policy) -> Target:
 
     :raises UrlRefused: with the `reason`: length, characters, form, scheme, userinfo, host, port
     """
-    if len(text) > URL_LENGTH_MAX:
-        raise _refused("length")
-    if "\\" in text or any(character <= " " or character == "\x7f" for character in text):
-        raise _refused("characters")
+    _check_text(text)
     match = _URL.fullmatch(text)
     if match is None:
         raise _refused("form")
@@ -138,7 +135,18 @@ def parse_url(text: str, *, policy: Policy) -> Target:
             raise _refused("scheme")
         if port not in policy.ports:
             raise _refused("port")
-    return Target(scheme=scheme, host=host, port=port, path=(path or "/") + query)
+    found = Target(scheme=scheme, host=host, port=port, path=(path or "/") + query)
+    # A name beyond ASCII is written longer than it was given, and it is this that is stored.
+    if len(found.url) > URL_LENGTH_MAX:
+        raise _refused("length")
+    return found
+
+
+def _check_text(text: str) -> None:
+    if len(text) > URL_LENGTH_MAX:
+        raise _refused("length")
+    if "\\" in text or any(character <= " " or character == "\x7f" for character in text):
+        raise _refused("characters")
 
 
 def _split_authority(authority: str, *, default_port: int) -> tuple[str, int]:
