@@ -1,5 +1,7 @@
-"""Kombu's transport for Redis, of which one thing is changed (docs/adr/0100)."""
+"""Kombu's transport for Redis, of which two things are changed (docs/adr/0100 and 0136)."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, override
 
 from kombu.transport import redis, virtual
@@ -31,7 +33,27 @@ class QoS(redis.QoS):
 
 
 class Channel(redis.Channel):
+    """
+    A channel that keeps the client of its pool of connections.
+
+    Kombu makes one for each message, which costs more than to send it. It has no state but the
+    pool, which kombu replaces once a connection is lost.
+    """
+
     QoS: Any = QoS
+    _kept: Any = None
+
+    @override
+    @contextmanager
+    def conn_or_acquire(self, client: Any = None) -> Iterator[Any]:
+        if client is None and not self._is_kept:
+            with super().conn_or_acquire() as self._kept:
+                pass
+        yield client or self._kept
+
+    @property
+    def _is_kept(self) -> bool:
+        return self._kept is not None and self._kept.connection_pool is self.pool
 
 
 class Transport(redis.Transport):

@@ -14,7 +14,7 @@ from django.urls import resolve
 
 from apps.accounts.api.authentication import forget_cached_keys
 from apps.core import context
-from apps.core.api import limits, places
+from apps.core.api import places, rates
 from apps.core.ids import encode_id
 from apps.core.models import OutboxEvent
 from apps.ledger import operations, queries
@@ -492,13 +492,13 @@ class TestMany:
         self, both, settings, monkeypatch
     ):
         settings.API_IN_FLIGHT_MAX = settings.WEB_PROCESSES = 1
-        other, counted, together = Both(), [], limits._ask_together
+        other, counted, measure = Both(), [], rates.shared.measure
 
-        def counting(asking):
-            counted.append([question.wanted for question in asking])
-            together(asking)
+        def counting(asked, limits):
+            counted.append([question.wanted for question in asked])
+            return measure(asked, limits)
 
-        monkeypatch.setattr(limits, "_ask_together", counting)
+        monkeypatch.setattr(rates.shared, "measure", counting)
         answers = both.by_lane(*(both.environ() for _ in range(3)), other.environ(key="other"))
 
         assert [answer[0] for answer in answers] == [201, 429, 429, 201]

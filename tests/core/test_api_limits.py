@@ -6,11 +6,14 @@ from types import SimpleNamespace
 from typing import ClassVar
 
 import pytest
+import redis
 from django.urls import path
 from rest_framework.response import Response
 
-from apps.core.api import limits, places
+from apps.core.api import limits, places, rates, reserves
 from apps.core.api.problems import ApiProblem
+from apps.core.api.rates import Limit
+from apps.core.api.reserves import Reserve, Reserves
 from apps.core.api.views import ApiView, LeanApiView, answer
 from apps.core.ids import new_id
 from tests.accounts.factories import Api, create_organization, issue_key
@@ -60,19 +63,48 @@ def tight(settings):
 
 
 @pytest.fixture
-def without_redis(settings):
+def without_rest():
+    """What fails in this test has the next one ask Redis all the same."""
+    yield
+    rates.shared._rests_until = 0.0
+
+
+@pytest.fixture
+def without_redis(settings, without_rest):
     # Nothing listens on this port.
     settings.CACHE_URL = "redis://127.0.0.1:1/0"
-    yield
-    limits._redis._rests_until = 0.0
 
 
 @pytest.fixture
 def clock(monkeypatch):
     """The process's clock, which stands still until it is moved; Redis's goes on."""
-    clock = SimpleNamespace(now=limits.time.monotonic())
-    monkeypatch.setattr(limits, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    clock = SimpleNamespace(now=time.monotonic())
+    for module in (rates, reserves):
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: clock.now))
     return clock
+
+
+@pytest.fixture
+def trips(monkeypatch):
+    """How many were asked for of each key, a list for each time that Redis was asked."""
+    made = []
+    measure = rates.shared.measure
+
+    def counting(asked, given):
+        made.append([question.wanted for question in asked])
+        return measure(asked, given)
+
+    monkeypatch.setattr(rates.shared, "measure", counting)
+    return made
+
+
+def of_a_new_key():
+    """A reserve whose bucket nobody has asked about."""
+    return Reserve([f"kassa:rate:{{{new_id()}}}"])
+
+
+def limited(per_second, burst):
+    return lambda: [Limit(per_second, burst)]
 
 
 class TestRate:
@@ -106,11 +138,11 @@ class TestRate:
     @pytest.mark.django_db(transaction=True)
     @pytest.mark.parametrize("burst", [5, 500])
     def test_many_at_once_in_two_processes_get_exactly_the_burst(self, burst):
-        buckets = [limits._Bucket(f"kassa:rate:{{{new_id()}}}", 0.001, burst)]
-        one, other = limits._Reserve(), limits._Reserve()
+        one = of_a_new_key()
+        other = Reserve(one.names)
 
         def take(reserve):
-            return sum(reserve.take(lambda: buckets).is_admitted for _ in range(burst))
+            return sum(reserve.take(limited(0.001, burst)).is_admitted for _ in range(burst))
 
         admitted = sum(race(*[partial(take, one), partial(take, other)] * 2))
 
@@ -118,24 +150,22 @@ class TestRate:
         assert burst - 2 * (burst // 50) <= admitted <= burst
 
     def test_comes_back_with_time(self):
-        bucket = limits._Bucket(f"kassa:rate:{{{new_id()}}}", 1_000, 1)
-        reserve = limits._Reserve()
+        reserve = of_a_new_key()
 
-        first = reserve.take(lambda: [bucket])
+        first = reserve.take(limited(1_000, 1))
 
         assert first.is_admitted
         # At a thousand a second it is soon.
         ends = time.monotonic() + 20
-        while not reserve.take(lambda: [bucket]).is_admitted:
+        while not reserve.take(limited(1_000, 1)).is_admitted:
             assert time.monotonic() < ends
 
     def test_begins_anew_where_the_clock_of_redis_went_back(self, settings):
-        bucket = limits._Bucket(f"kassa:rate:{{{new_id()}}}", 0.1, 5)
-        client, _script = limits._script(settings.CACHE_URL)
+        [name] = of_a_new_key().names
         # As it was left an hour from now, when that was the time.
-        client.set(bucket.name, (int(time.time()) + 3600) * 1_000_000, ex=3600)
+        redis.from_url(settings.CACHE_URL).set(name, (int(time.time()) + 3600) * 1_000_000, ex=3600)
 
-        admitted = [limits._Reserve().take(lambda: [bucket]).is_admitted for _ in range(6)]
+        admitted = [Reserve([name]).take(limited(0.1, 5)).is_admitted for _ in range(6)]
 
         assert admitted == [True] * 5 + [False]
 
@@ -203,129 +233,83 @@ class TestStrangers:
 class TestReserve:
     """A busy process takes several requests of a key's rate at once."""
 
-    @pytest.fixture
-    def asked(self, monkeypatch):
-        """How many were asked for, each time Redis was."""
-        wanted = []
-        measure = limits._measure
+    def take(self, reserve, count, *, burst=10_000):
+        return [reserve.take(limited(0.001, burst)) for _ in range(count)]
 
-        def counting(buckets, count):
-            wanted.append(count)
-            return measure(buckets, count)
+    def test_grows_while_it_runs_out_in_time_and_is_bounded(self, trips, clock):
+        found = self.take(of_a_new_key(), 1 + 2 + 4 + 8 + 16 + 32 + 32 + 1)
 
-        monkeypatch.setattr(limits, "_measure", counting)
-        return wanted
+        assert trips == [[1], [2], [4], [8], [16], [32], [32], [32]]
+        assert [rate.remaining for rate in found] == [9_999 - n for n in range(len(found))]
 
-    def buckets(self, burst=10_000):
-        return [limits._Bucket(f"kassa:rate:{{{new_id()}}}", 0.001, burst)]
+    def test_is_a_small_share_of_the_burst(self, trips, clock):
+        self.take(of_a_new_key(), 30, burst=200)
 
-    def take(self, reserve, buckets, count):
-        return [reserve.take(lambda: buckets) for _ in range(count)]
+        assert max(trips) == [4]
 
-    def test_grows_while_it_runs_out_in_time_and_is_bounded(self, asked, clock):
-        reserve = limits._Reserve()
-
-        rates = self.take(reserve, self.buckets(), 1 + 2 + 4 + 8 + 16 + 32 + 32 + 1)
-
-        assert asked == [1, 2, 4, 8, 16, 32, 32, 32]
-        assert [rate.remaining for rate in rates] == [9_999 - n for n in range(len(rates))]
-
-    def test_is_a_small_share_of_the_burst(self, asked, clock):
-        self.take(limits._Reserve(), self.buckets(burst=200), 30)
-
-        assert max(asked) == 4
-
-    def test_is_forfeited_when_its_time_is_over(self, asked, clock):
-        reserve, buckets = limits._Reserve(), self.buckets()
-        self.take(reserve, buckets, 1 + 2 + 4 + 3)
+    def test_is_forfeited_when_its_time_is_over(self, trips, clock):
+        reserve = of_a_new_key()
+        self.take(reserve, 1 + 2 + 4 + 3)
         # A little more: of two floats so far from zero the sum may be the smaller one.
-        clock.now += 1.01 * limits._RESERVE_SECONDS
+        clock.now += 1.01 * reserves._RESERVE_SECONDS
 
-        [rate] = self.take(reserve, buckets, 1)
+        [rate] = self.take(reserve, 1)
 
         # Three of eight were handed out; the other five are gone, and three are asked for.
-        assert asked == [1, 2, 4, 8, 3]
+        assert trips == [[1], [2], [4], [8], [3]]
         assert rate.remaining == 10_000 - (1 + 2 + 4 + 8) - 1
 
-    def test_ends_exactly_at_the_limit(self, asked, clock):
-        reserve, buckets = limits._Reserve(), self.buckets(burst=500)
+    def test_ends_exactly_at_the_limit(self, trips, clock):
+        found = self.take(of_a_new_key(), 502, burst=500)
 
-        rates = self.take(reserve, buckets, 502)
-
-        assert [rate.is_admitted for rate in rates] == [True] * 500 + [False] * 2
-        assert [rate.remaining for rate in rates[-5:]] == [2, 1, 0, 0, 0]
+        assert [rate.is_admitted for rate in found] == [True] * 500 + [False] * 2
+        assert [rate.remaining for rate in found[-5:]] == [2, 1, 0, 0, 0]
         # The last one was refused without asking again.
-        assert asked[-2:] == [10, 2]
+        assert trips[-2:] == [[10], [2]]
 
     def test_what_was_refused_is_refused_again_without_asking_until_something_can_come(
-        self, asked, clock
+        self, trips, clock
     ):
-        reserve, buckets = limits._Reserve(), self.buckets(burst=2)
+        reserve = of_a_new_key()
 
-        rates = self.take(reserve, buckets, 50)
+        found = self.take(reserve, 50, burst=2)
 
-        assert [rate.is_admitted for rate in rates] == [True] * 2 + [False] * 48
-        assert len({rate.retry_seconds for rate in rates[2:]}) == 1
+        assert [rate.is_admitted for rate in found] == [True] * 2 + [False] * 48
+        assert len({rate.retry_seconds for rate in found[2:]}) == 1
         # Two that fitted, one that did not.
-        assert len(asked) == 3
-        clock.now += limits._RESERVE_SECONDS
-        self.take(reserve, buckets, 5)
-        assert len(asked) == 4
+        assert len(trips) == 3
+        clock.now += reserves._RESERVE_SECONDS
+        self.take(reserve, 5, burst=2)
+        assert len(trips) == 4
 
     def test_of_many_keys_is_forgotten_once_over(self, monkeypatch, clock):
-        monkeypatch.setattr(limits, "_LOCAL_BUCKETS_MAX", 3)
-        reserves = limits._Reserves()
+        monkeypatch.setattr(reserves, "_RESERVES_MAX", 3)
+        kept = Reserves()
         for _ in range(10):
-            self.take(reserves.of(new_id(), "write"), self.buckets(), 1)
-            clock.now += limits._RESERVE_SECONDS
+            self.take(kept.of(new_id(), "write", lambda: of_a_new_key().names), 1)
+            clock.now += reserves._RESERVE_SECONDS
 
-        assert len(reserves._found) <= 3
+        assert len(kept._found) <= 3
 
     def test_of_many_keys_is_forgotten_while_another_thread_adds_its_own(self, monkeypatch, clock):
-        monkeypatch.setattr(limits, "_LOCAL_BUCKETS_MAX", 3)
-        reserves = limits._Reserves()
+        monkeypatch.setattr(reserves, "_RESERVES_MAX", 3)
+        kept = Reserves()
         for _ in range(3):
-            reserves.of(new_id(), "write")
+            kept.of(new_id(), "write", list)
 
         def now():
             # Between two looks at what is over, as a thread that found room there does.
-            reserves._found.setdefault((new_id(), "read"), limits._Reserve())
+            kept._found.setdefault((new_id(), "read"), of_a_new_key())
             return clock.now
 
-        monkeypatch.setattr(limits, "time", SimpleNamespace(monotonic=now))
+        monkeypatch.setattr(reserves, "time", SimpleNamespace(monotonic=now))
 
-        assert not reserves.of(new_id(), "write")._held
+        assert not kept.of(new_id(), "write", list)._held
 
 
 @pytest.mark.usefixtures("clock")
 class TestReserveTogether:
     """Requests of many keys that came together are counted in one trip."""
-
-    @pytest.fixture
-    def trips(self, monkeypatch):
-        """What each key's wanted number was, a list for each trip."""
-        made = []
-        together = limits._ask_together
-
-        def counting(asking):
-            made.append([question.wanted for question in asking])
-            together(asking)
-
-        monkeypatch.setattr(limits, "_ask_together", counting)
-        return made
-
-    @pytest.fixture
-    def singly(self, monkeypatch):
-        """How often Redis was asked about one key alone."""
-        made = []
-        measure = limits._measure
-
-        def counting(buckets, count=1):
-            made.append(count)
-            return measure(buckets, count)
-
-        monkeypatch.setattr(limits, "_measure", counting)
-        return made
 
     def callers(self, *counts):
         """Keys of organizations of their own, each as often as it has requests."""
@@ -348,16 +332,14 @@ class TestReserveTogether:
             places.release(request)
         return found
 
-    def test_what_waits_of_each_key_is_counted_at_once_and_handed_out(
-        self, trips, singly, settings
-    ):
+    def test_what_waits_of_each_key_is_counted_at_once_and_handed_out(self, trips, settings):
         settings.API_RATE_PER_SECOND, settings.API_RATE_BURST = 0.001, 1_000
         callers = self.callers(1, 3, 40)
 
         limits.reserve(callers, kind="write")
 
         assert self.admitted(callers) == [999, 999, 998, 997, *range(999, 959, -1)]
-        assert (trips, singly) == ([[1, 3, 40]], [])
+        assert trips == [[1, 3, 40]]
 
     def test_no_more_than_the_limit_is_granted_and_who_is_beyond_it_is_refused(
         self, trips, settings
@@ -369,41 +351,67 @@ class TestReserveTogether:
 
         refused = ["rate_limited"] * 2
         assert self.admitted(callers) == [4, 3, 2, 1, 0, *refused, 4, 3, 2, 1, 0, 4]
-        assert trips == [[7, 5, 1]]
+        # The first one refused looks whether something has come back.
+        assert trips == [[7, 5, 1], [1]]
 
-    def test_what_is_in_hand_is_not_asked_for_again(self, trips, singly, settings):
+    def test_keys_of_one_organization_share_what_it_may_have(self, trips, settings):
+        settings.API_RATE_PER_SECOND, settings.API_RATE_BURST = 0.001, 5
+        organization_id = new_id()
+        callers = self.callers(5, 5, 5, 3, 5)
+        for caller in callers:
+            caller.organization_id = organization_id
+
+        limits.reserve(callers, kind="write")
+
+        # Four times what one key may: two of it are left to the last one.
+        assert self.admitted(callers)[15:] == [4, 3, 2, 4, 3, *["rate_limited"] * 3]
+        assert trips[0] == [5, 5, 5, 3, 5]
+
+    def test_what_is_in_hand_is_not_asked_for_again(self, trips, settings):
         settings.API_RATE_PER_SECOND, settings.API_RATE_BURST = 0.001, 1_000
         callers = self.callers(2, 1)
         limits.reserve(callers, kind="write")
 
         limits.reserve(callers, kind="write")
 
-        assert trips == [[2, 1], []]
         assert self.admitted(callers) == [999, 998, 999]
-        assert singly == []
+        assert trips == [[2, 1]]
 
-    def test_one_key_alone_is_left_to_its_own_reserve(self, trips, singly, settings):
+    def test_one_key_alone_is_left_to_its_own_reserve(self, trips, settings):
         settings.API_RATE_PER_SECOND, settings.API_RATE_BURST = 0.001, 1_000
         callers = self.callers(3)
 
         limits.reserve(callers, kind="write")
 
         assert self.admitted(callers) == [999, 998, 997]
-        assert (trips, singly) == ([], [1, 2])
+        assert trips == [[1], [2]]
 
-    def test_where_redis_has_no_script_yet_each_asks_for_itself(self, singly, settings):
+    def test_redis_is_given_the_script_where_it_has_none(self, trips, settings):
         settings.API_RATE_PER_SECOND, settings.API_RATE_BURST = 0.001, 1_000
         callers = self.callers(1, 2)
-        _client, script = limits._script(settings.CACHE_URL)
         # As after a restart: Redis knows none by the digest that we have.
-        script.sha = "0" * 40
+        rates._script(settings.CACHE_URL).sha = "0" * 40
 
         limits.reserve(callers, kind="write")
 
         assert self.admitted(callers) == [999, 999, 998]
-        assert singly[0] == 1
+        assert trips == [[1, 2]]
 
-    def test_without_redis_the_process_counts(self, without_redis, singly, settings):
+    def test_what_redis_does_not_do_for_all_each_asks_for_itself(
+        self, trips, settings, without_rest
+    ):
+        settings.API_RATE_PER_SECOND, settings.API_RATE_BURST = 0.1, 5
+        settings.WEB_PROCESSES = 1
+        broken, fine = self.callers(1, 1)
+        [name, _] = limits._reserve_of(broken, "write").names
+        redis.from_url(settings.CACHE_URL).lpush(name, "no bucket")
+
+        limits.reserve([broken, fine], kind="write")
+
+        assert self.admitted([fine, broken]) == [4, 4]
+        assert trips == [[1, 1], [1], [1]]
+
+    def test_without_redis_the_process_counts(self, without_redis, trips, settings):
         settings.API_RATE_PER_SECOND, settings.API_RATE_BURST = 0.1, 5
         settings.WEB_PROCESSES = 1
         callers = self.callers(6, 1)
@@ -412,12 +420,12 @@ class TestReserveTogether:
 
         assert self.admitted(callers) == [4, 3, 2, 1, 0, "rate_limited", 4]
         # It is left alone for a moment after its failure.
-        assert singly == []
+        assert trips == [[6, 1]]
 
     def test_one_that_another_thread_asks_about_is_not_waited_for(self, trips, settings):
         settings.API_RATE_PER_SECOND, settings.API_RATE_BURST = 0.001, 1_000
         callers = self.callers(1, 1, 1)
-        busy = limits._reserves.of(callers[0].api_key_id, "write")
+        busy = limits._reserve_of(callers[0], "write")
         assert busy.begin_asking()
 
         limits.reserve(callers, kind="write")
@@ -442,12 +450,12 @@ class TestWithoutRedis:
 
     def test_redis_is_not_asked_again_at_once(self, api, route, without_redis):
         assert api.get(route).status_code == 200
-        rests_until = limits._redis._rests_until
+        rests_until = rates.shared._rests_until
         for _ in range(5):
             assert api.get(route).status_code == 200
 
         # Each further failure would have moved it on.
-        assert limits._redis._rests_until == rests_until > 0
+        assert rates.shared._rests_until == rests_until > 0
 
 
 class TestAtOnce:

@@ -231,7 +231,7 @@ class TestPublishErrors:
         def away(*_, **__):
             raise ConnectionError
 
-        monkeypatch.setattr(nudging.current_app, "send_task", away)
+        monkeypatch.setattr(nudging.current_app.amqp.Producer, "publish", away)
 
         nudging.Nudger().send(test_nudges.KIND)
         with pytest.raises(ConnectionError):

@@ -4,10 +4,12 @@ import contextlib
 import socket
 import threading
 import time
+from datetime import datetime, timedelta
 
 import pytest
 from celery import Celery, current_app
 from django.conf import settings
+from django.utils import timezone
 
 from apps.core import nudging, transactions, work
 from apps.core.models import EventWork, OutboxBatch
@@ -206,3 +208,70 @@ class TestNudge:
         assert {kind.queue for kind in work.kinds()} <= {
             queue.name for queue in settings.CELERY_TASK_QUEUES
         }
+
+
+class TestHint:
+    """Hints are prepared once; what goes out is what Celery itself would send."""
+
+    @pytest.fixture
+    def messages(self, sent):
+        """Take what is in a queue, oldest first."""
+
+        def take(queue="events"):
+            with current_app.connection_for_read() as connection:
+                return [
+                    connection.default_channel.basic_get(queue, no_ack=True)
+                    for _ in range(sent(queue))
+                ]
+
+        return take
+
+    def test_is_the_message_that_celery_sends(self, messages):
+        nudging.send_hint(KIND)
+        current_app.send_task(KIND.task, queue=KIND.queue, ignore_result=True, expires=900)
+
+        ours, theirs = messages()
+
+        # How long it may take is left to the worker's own task, and an answer is nobody's.
+        apart = {
+            "id", "root_id", "correlation_id", "delivery_tag", "expires", "timelimit", "reply_to",
+        }  # fmt: skip
+        assert ours.headers.keys() == theirs.headers.keys()
+        for one, other in (ours.headers, theirs.headers), (ours.properties, theirs.properties):
+            assert {key: value for key, value in one.items() if key not in apart} == {
+                key: value for key, value in other.items() if key not in apart
+            }
+        assert ours.headers["timelimit"] == [None, None]
+        assert ours.decode() == theirs.decode()
+
+    def test_has_an_id_of_its_own_and_ends_in_a_quarter_of_an_hour(self, messages):
+        begins_at = timezone.now()
+        nudging.send_hint(KIND)
+        nudging.send_hint(KIND)
+        ends_at = timezone.now()
+
+        first, second = messages()
+
+        assert first.headers["id"] == first.headers["root_id"] == first.properties["correlation_id"]
+        assert first.headers["id"] != second.headers["id"]
+        for message in first, second:
+            expires_at = datetime.fromisoformat(message.headers["expires"])
+            assert begins_at <= expires_at - timedelta(minutes=15) <= ends_at
+            assert message.properties["expiration"] == "900000"
+
+
+class TestChannel:
+    def test_keeps_its_client_until_its_connections_are_lost(self):
+        with current_app.connection_for_write() as connection:
+            channel = connection.default_channel
+
+            def client():
+                with channel.conn_or_acquire() as found:
+                    return found
+
+            first, again = client(), client()
+            channel._disconnect_pools()
+            other = client()
+
+            assert first is again is not other
+            assert other.ping()
