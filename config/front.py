@@ -93,6 +93,11 @@ class Front:
         self._held = 0
         self._held_bytes = 0
 
+    def __rsgi_init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        # A request goes its first steps at once, and not in the loop's next round: between two
+        # rounds the loop lets go of the interpreter, and has to get it back from the lane.
+        loop.set_task_factory(asyncio.eager_task_factory)
+
     def __rsgi_del__(self, _loop: asyncio.AbstractEventLoop) -> None:
         self._gathering.close()
         self._pool.shutdown(wait=True)

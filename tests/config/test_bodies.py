@@ -28,9 +28,11 @@ class Wire:
 
     def __init__(self) -> None:
         self.coming = Coming()
+        self.is_asked = False
         self.answered: list[tuple[int, bytes]] = []
 
     def __call__(self):
+        self.is_asked = True
         return self.coming
 
     def response_bytes(self, status, _headers, body):
@@ -53,6 +55,7 @@ def during(lane, scenario):
 
     async def whole(_gathered):
         front = Front(small_application, lane, threads=1, lane_threads=2)
+        front.__rsgi_init__(asyncio.get_running_loop())
         lane.may_go_on.clear()
 
         def begin(name, *, length=4):
@@ -79,6 +82,18 @@ def during(lane, scenario):
 @pytest.fixture(autouse=True)
 def _stays(monkeypatch, patient):
     monkeypatch.setattr("config.front.atexit.register", lambda _leave: None)
+
+
+def test_is_asked_for_at_once(lane):
+    async def scenario(begin):
+        wire, task = begin("three")
+        # The loop had no round of its own since.
+        assert wire.is_asked
+        wire.coming.set_result(b"body")
+        lane.may_go_on.set()
+        await task
+
+    during(lane, scenario)
 
 
 def test_that_has_come_by_its_turn_is_taken_where_it_is(lane):
