@@ -26,7 +26,7 @@ from django.middleware.security import SecurityMiddleware
 from django.utils.log import log_response
 
 from apps.core import context
-from apps.core.api.headers import add_headers
+from apps.core.api.headers import list_headers
 from apps.core.api.views import Begun, GatheringApiView
 from apps.core.context import RequestContext
 from apps.ledger.api.views import TransferCollection
@@ -170,7 +170,6 @@ class ExpressLane:
             return None
 
     def _print(self, begun: RequestContext, request: HttpRequest, response: HttpResponse) -> Answer:
-        add_headers(request, response)
         content = response.content
         status = response.status_code
         if status >= _BAD_REQUEST:
@@ -180,6 +179,7 @@ class ExpressLane:
         log_request(begun, method="POST", route=ROUTE, status=status)
         headers = [
             *response.items(),
+            *list_headers(request),
             *self._fixed_headers(request),
             ("Content-Length", str(len(content))),
             ("Request-Id", begun.request_id),

@@ -8,24 +8,24 @@ thread answers what has gathered; all others are Django's, a thread for each (do
 
 import asyncio
 import atexit
-import io
 import logging
 import os
 import tempfile
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from http import HTTPStatus
-from typing import Any, BinaryIO, Final, NamedTuple, Protocol, cast
+from typing import Any, Final, NamedTuple, Protocol
 
 import sentry_sdk
 import structlog
 from django.http import HttpRequest
 
-from apps.core import strict_json
 from apps.core.api import places, problems
 from apps.core.api.headers import add_headers
 from apps.core.api.problems import ApiProblem
+from config.bodies import IN_MEMORY_BYTES_MAX, Body, Gone, NotHere, Source
 from config.environ import Environ, Scope, make_environ
 from config.express import Answer, ExpressLane
 from config.gathering import Crowded, Gathering
@@ -37,20 +37,10 @@ log = structlog.stdlib.get_logger("kassa.front")
 
 type Application = Callable[[Environ, Any], Iterable[bytes]]
 
-_MIB: Final = 2**20
-# What is longer than that is refused unread: a transfer or a provider's event, the longest JSON
-# that the API takes (a batch), and a bank's statement as a file, by the API or in the back office.
-_LANE_BYTES_MAX: Final = strict_json.BYTES_MAX
-_HOOK_BYTES_MAX: Final = _MIB
-_API_BYTES_MAX: Final = 16 * _MIB
-_BYTES_MAX: Final = 64 * _MIB
-_FILES: Final = "/v1/bank_files"
-_IN_MEMORY_BYTES_MAX: Final = _MIB
-_BODY_SECONDS_MAX: Final = 60.0
 # So much is held for requests that are not answered yet. The server's own bound is of connections;
 # who hangs up makes room there for another one, while we still owe the work.
 _HELD_MAX: Final = 1_024
-_HELD_BYTES_MAX: Final = 128 * _MIB
+_HELD_BYTES_MAX: Final = 128 * 2**20
 
 # Of one API key so many requests are Django's at once, or so many where they take long, and so many
 # of all keys whose requests do: with what the lane leaves to its own slow ones these are less than
@@ -64,16 +54,8 @@ _OPENING_SECONDS_MAX: Final = 60.0
 _BODILESS: Final = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED})
 
 
-class Wire(Protocol):
+class Wire(Source, Protocol):
     """One request's way to its client (RSGI): its body comes, its answer goes."""
-
-    async def __call__(self) -> bytes:
-        """Return the whole body."""
-        ...
-
-    def __aiter__(self) -> Any:  # noqa: ANN401 - granian's own iterator
-        """Yield the body's parts."""
-        ...
 
     def response_bytes(self, status: int, headers: list[tuple[str, str]], body: bytes) -> None:
         """Answer."""
@@ -91,10 +73,6 @@ class _LongAnswer(NamedTuple):
 
 
 type _Turn = asyncio.Future[None]
-
-
-class _Gone(Exception):
-    """The client is not there any more."""
 
 
 class Front:
@@ -115,6 +93,11 @@ class Front:
         self._held = 0
         self._held_bytes = 0
 
+    def __rsgi_init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        # A request goes its first steps at once, and not in the loop's next round: between two
+        # rounds the loop lets go of the interpreter, and has to get it back from the lane.
+        loop.set_task_factory(asyncio.eager_task_factory)
+
     def __rsgi_del__(self, _loop: asyncio.AbstractEventLoop) -> None:
         self._gathering.close()
         self._pool.shutdown(wait=True)
@@ -123,7 +106,7 @@ class Front:
     async def __rsgi__(self, scope: Scope, wire: Wire) -> None:
         try:
             answer = await self._serve(scope, wire)
-        except _Gone:
+        except Gone:
             return
         except ApiProblem as problem:
             answer = _refuse(scope, problem)
@@ -145,30 +128,37 @@ class Front:
         is_for_lane = self._lane.takes(
             method=scope.method, path=scope.path, query=scope.query_string
         )
-        body, length = await _read(scope, wire, bytes_max=_bytes_max(scope, is_for_lane))
-        in_memory = min(length, _IN_MEMORY_BYTES_MAX)
+        body = Body(scope, wire, is_for_lane=is_for_lane)
+        if is_for_lane and body.is_short and self._gathering.is_busy:
+            # It waits for a thread now, and its body comes meanwhile.
+            with suppress(NotHere):
+                return await self._hold(scope, body, is_for_lane=True)
+        await body.wait()
+        return await self._hold(scope, body, is_for_lane=is_for_lane)
+
+    async def _hold(self, scope: Scope, body: Body, *, is_for_lane: bool) -> Answer | _LongAnswer:
+        in_memory = min(body.length, IN_MEMORY_BYTES_MAX)
         if self._held >= _HELD_MAX or self._held_bytes + in_memory > _HELD_BYTES_MAX:
             raise problems.unavailable(_CROWDED)
         self._held += 1
         self._held_bytes += in_memory
         try:
-            return await self._answer(scope, body, length, is_for_lane=is_for_lane)
+            return await self._answer(scope, body, is_for_lane=is_for_lane)
         finally:
             self._held -= 1
             self._held_bytes -= in_memory
 
-    async def _answer(
-        self, scope: Scope, body: BinaryIO, length: int, *, is_for_lane: bool
-    ) -> Answer | _LongAnswer:
+    async def _answer(self, scope: Scope, body: Body, *, is_for_lane: bool) -> Answer | _LongAnswer:
         if is_for_lane:
             try:
-                answer = await self._gathering.answer(scope, body, length)
+                answer = await self._gathering.answer(scope, body)
             except Crowded:
                 raise problems.unavailable(_CROWDED) from None
             if answer is not None:
                 return answer
-            body.seek(0)
-        environ = make_environ(scope, body, length, arrived=time.monotonic())
+        file = body.find()
+        assert file is not None  # noqa: S101  (it was waited for, or the lane had it)
+        environ = make_environ(scope, file, body.length, arrived=time.monotonic())
         # Who sends no key is staff, or asks for little.
         key = (scope.headers.get("authorization") or "").rpartition(" ")[2]
         turn = await self._take_turn(key) if key else None
@@ -265,13 +255,13 @@ def _whole(
     client that reads slowly holds neither thread nor transaction nor memory.
     """
     # Closed when the server has opened it for itself.
-    file = tempfile.SpooledTemporaryFile(_IN_MEMORY_BYTES_MAX)  # noqa: SIM115
+    file = tempfile.SpooledTemporaryFile(IN_MEMORY_BYTES_MAX)  # noqa: SIM115
     try:
         for part in parts:
             file.write(part)
         length = file.tell()
         headers = [*headers, ("Content-Length", str(length))]
-        if length > _IN_MEMORY_BYTES_MAX:
+        if length > IN_MEMORY_BYTES_MAX:
             file.flush()
             file.seek(0)
             return _LongAnswer(status, headers, file)
@@ -280,60 +270,6 @@ def _whole(
     except BaseException:
         file.close()
         raise
-
-
-def _bytes_max(scope: Scope, is_for_lane: bool) -> int:  # noqa: FBT001  (of two, both named)
-    if is_for_lane:
-        return _LANE_BYTES_MAX
-    if scope.path.startswith("/hooks/"):
-        return _HOOK_BYTES_MAX
-    is_short = scope.path.startswith("/v1/") and scope.path != _FILES
-    return _API_BYTES_MAX if is_short else _BYTES_MAX
-
-
-async def _read(scope: Scope, wire: Wire, *, bytes_max: int) -> tuple[BinaryIO, int]:
-    """Read the body, in memory if it is short and declares its length; return it and its length."""
-    given = scope.headers.get("content-length")
-    # The server has refused whatever is not a number; without one only chunks have a length.
-    declared = int(given) if given else None
-    if not (declared or scope.headers.get("transfer-encoding")):
-        return io.BytesIO(), 0
-    if declared is not None and declared > bytes_max:
-        raise _too_large(bytes_max)
-    try:
-        async with asyncio.timeout(_BODY_SECONDS_MAX):
-            if declared is not None and declared <= _IN_MEMORY_BYTES_MAX:
-                raw = await wire()
-                body: BinaryIO = io.BytesIO(raw)
-                length = len(raw)
-            else:
-                body, length = await _read_long(wire, bytes_max=bytes_max)
-    except TimeoutError:
-        raise ApiProblem("request_timeout", "The body did not come in time.") from None
-    except RuntimeError as fault:
-        # How granian says that the connection is closed (`RSGIProtocolClosed`).
-        raise _Gone from fault
-    if declared not in {None, length}:
-        # The connection ended before the body did, so nobody waits for an answer.
-        raise _Gone
-    return body, length
-
-
-async def _read_long(wire: Wire, *, bytes_max: int) -> tuple[BinaryIO, int]:
-    # Closed at the request's end, or with its last reference.
-    body = cast("BinaryIO", tempfile.SpooledTemporaryFile(_IN_MEMORY_BYTES_MAX))  # noqa: SIM115
-    length = 0
-    async for part in wire:
-        length += len(part)
-        if length > bytes_max:
-            raise _too_large(bytes_max)
-        body.write(part)
-    body.seek(0)
-    return body, length
-
-
-def _too_large(bytes_max: int) -> ApiProblem:
-    return ApiProblem("body_too_large", f"The body is longer than {bytes_max} bytes.")
 
 
 def _refuse(scope: Scope, problem: ApiProblem) -> Answer:

@@ -16,7 +16,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from typing import BinaryIO, Final
+from dataclasses import dataclass, field
+from typing import Final
 from uuid import UUID
 
 import structlog
@@ -24,6 +25,7 @@ from django.db import close_old_connections
 
 from apps.core import context
 from apps.core.api import places
+from config.bodies import Body, NotHere
 from config.environ import Scope, make_environ
 from config.express import Answer, ExpressLane, Part
 from config.pacing import Pacing
@@ -54,23 +56,13 @@ class Failed(Exception):
     """The lane itself has failed; whether the request was carried out is not known."""
 
 
+@dataclass(slots=True, eq=False)
 class _Request:
-    __slots__ = ("answered", "arrived", "body", "key", "length", "scope")
-
-    def __init__(
-        self,
-        key: str,
-        scope: Scope,
-        body: BinaryIO,
-        length: int,
-        answered: asyncio.Future[Answer | None],
-    ) -> None:
-        self.key = key
-        self.scope = scope
-        self.body = body
-        self.length = length
-        self.answered = answered
-        self.arrived = time.monotonic()
+    key: str
+    scope: Scope
+    body: Body
+    answered: asyncio.Future[Answer | None]
+    arrived: float = field(default_factory=time.monotonic)
 
 
 type _Told = tuple[_Request, Answer | Exception | None]
@@ -99,13 +91,14 @@ class Gathering:
 
     def __init__(self, lane: ExpressLane, *, threads: int) -> None:
         self._lane = lane
-        self._pool = ThreadPoolExecutor(min(_THREADS, threads), thread_name_prefix="lane")
+        self._threads = min(_THREADS, threads)
+        self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="lane")
         # For what would wait while those wait.
         self._spares = max(1, threads - _THREADS)
         self._spare = ThreadPoolExecutor(self._spares, thread_name_prefix="spare")
         # Of two parts of an organization one writes, and one waits with the next batch.
         self._pacing = Pacing[UUID, tuple[_Turn, Part]](
-            of_one_max=2, of_slow_one_max=1, slow_max=(min(_THREADS, threads) + self._spares) // 2
+            of_one_max=2, of_slow_one_max=1, slow_max=(self._threads + self._spares) // 2
         )
         # What was kept back and is begun by now, for the next thread that asks.
         self._ready: deque[tuple[_Turn, Part]] = deque()
@@ -122,18 +115,24 @@ class Gathering:
         # The loop's alone.
         self._watch: asyncio.TimerHandle | None = None
 
-    async def answer(self, scope: Scope, body: BinaryIO, length: int) -> Answer | None:
+    @property
+    def is_busy(self) -> bool:
+        """Say whether what is asked now will wait for a thread."""
+        return len(self._turns) >= self._threads
+
+    async def answer(self, scope: Scope, body: Body) -> Answer | None:
         """
         Have the lane answer a request; None if it is Django's.
 
         :raises ApiProblem: `rate_limited` (429), if as many wait as its key may have at once
+        :raises NotHere: if its body was not here when its turn was
         :raises Crowded: if it was not begun
         :raises Failed: if the lane failed in the middle
         """
         loop = asyncio.get_running_loop()
         # Without the scheme, which may be written in many ways.
         key = (scope.headers.get("authorization") or "").rpartition(" ")[2]
-        request = _Request(key, scope, body, length, loop.create_future())
+        request = _Request(key, scope, body, loop.create_future())
         with self._lock:
             waiting = self._waiting.get(key)
             if waiting is None:
@@ -212,27 +211,34 @@ class Gathering:
 
     def _admit(self, turn: _Turn) -> None:
         """Have the requests of a turn admitted; what is left to do are its parts."""
-        since = time.monotonic() - _WAIT_SECONDS_MAX
-        late = [one for one in turn.requests if one.arrived < since]
-        if late:
-            turn.requests = [one for one in turn.requests if one.arrived >= since]
-            self._note(turn, [(one, Crowded()) for one in late])
+        self._leave_out(turn)
         # What is logged here is of none of them.
         context.begin()
         try:
-            turn.parts.extend(
-                self._lane.admit(
-                    [
-                        make_environ(one.scope, one.body, one.length, arrived=one.arrived)
-                        for one in turn.requests
-                    ]
-                )
-            )
+            environs = [
+                make_environ(one.scope, body, one.body.length, arrived=one.arrived)
+                for one in turn.requests
+                if (body := one.body.find()) is not None
+            ]
+            turn.parts.extend(self._lane.admit(environs))
         # The boundary: views answer their own faults, so this one is of the lane itself. Even what
         # ends a thread must not end it: its keys would never be served again.
         except BaseException:
             log.exception("lane_failed", size=len(turn.requests))
             self._note(turn, [(one, Failed()) for one in turn.requests])
+
+    def _leave_out(self, turn: _Turn) -> None:
+        """Leave out of a turn what is not to be begun: it waited too long, or is not here whole."""
+        since, begun, told = time.monotonic() - _WAIT_SECONDS_MAX, list[_Request](), list[_Told]()
+        for one in turn.requests:
+            if one.arrived < since:
+                told.append((one, Crowded()))
+            elif one.body.find() is None:
+                told.append((one, NotHere()))
+            else:
+                begun.append(one)
+        turn.requests = begun
+        self._note(turn, told)
 
     def _work(self, turn: _Turn) -> None:
         """Answer the parts of a turn that no other thread has begun."""

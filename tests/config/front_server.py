@@ -72,12 +72,12 @@ def make_front() -> Any:
     django.setup()
     from django.conf import settings  # noqa: PLC0415
 
-    from config import front  # noqa: PLC0415
+    from config import bodies, front  # noqa: PLC0415
     from config.express import ExpressLane  # noqa: PLC0415
 
     settings.API_IN_FLIGHT_MAX, settings.WEB_PROCESSES = 12, 2
-    front._BODY_SECONDS_MAX = 1.0
-    front._BYTES_MAX = 3 * 2**20
+    bodies._SECONDS_MAX = 1.0
+    bodies.BYTES_MAX = 3 * 2**20
     return front.Front(small_application, ExpressLane(), threads=6, lane_threads=2)
 
 

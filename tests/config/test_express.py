@@ -474,7 +474,7 @@ class TestMany:
         def fail(*_):
             raise RuntimeError("No header can be made.")
 
-        monkeypatch.setattr("config.express.add_headers", fail)
+        monkeypatch.setattr("config.express.list_headers", fail)
         assert answers_of(both.lane, [both.environ(key="unprinted")]) == [None]
         answer = both.by_django(both.environ(key="unprinted"))
 

@@ -16,7 +16,7 @@ from django.urls import resolve
 from apps.banking.api.uploads import FORM_BYTES_MAX
 from apps.banking.api.views import BankFileCollection
 from apps.banking.formats.secure_xml import FILE_BYTES_MAX as BANK_FILE_BYTES_MAX
-from config import front
+from config import bodies
 from tests.config.test_server import free_port
 from tests.support import running, wait_until
 
@@ -101,8 +101,8 @@ class TestBodies:
         assert server.ask(get(b"/taken"))[::2] == (200, b"/taken 0 - ")
 
     def test_a_banks_file_may_be_longer_than_other_bodies_of_the_api(self, server):
-        assert resolve(front._FILES).func.view_class is BankFileCollection
-        assert front._BYTES_MAX > BANK_FILE_BYTES_MAX + FORM_BYTES_MAX
+        assert resolve(bodies.FILES).func.view_class is BankFileCollection
+        assert bodies.BYTES_MAX > BANK_FILE_BYTES_MAX + FORM_BYTES_MAX
 
     @pytest.mark.parametrize(
         ("path", "length"),

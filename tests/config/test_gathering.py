@@ -1,7 +1,6 @@
 """What gathers by key: every request is told its answer, whatever befalls the thread it was on."""
 
 import asyncio
-import io
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ import pytest
 from apps.core.api.problems import ApiProblem
 from apps.core.ids import new_id
 from config import gathering, pacing
+from config.bodies import Body
 from config.express import Answer, ExpressLane, Part
 from config.gathering import Crowded, Failed, Gathering
 
@@ -104,7 +104,8 @@ def patient(monkeypatch):
 
 
 async def ask(gathered: Gathering, key: str, name: str):
-    answer = await gathered.answer(Asked(key, name), io.BytesIO(), 0)
+    asked = Asked(key, name)
+    answer = await gathered.answer(asked, Body(asked, None, is_for_lane=True))
     return answer and answer.body.decode()
 
 

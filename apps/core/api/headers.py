@@ -1,6 +1,7 @@
 """The headers of every answer of the API."""
 
 import math
+from functools import lru_cache
 
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
@@ -10,14 +11,28 @@ from apps.core.versions import NEWEST
 
 
 def add_headers(request: HttpRequest, response: HttpResponse) -> None:
+    """Give an answer what `list_headers` says of it."""
+    for name, value in list_headers(request):
+        response[name] = value
+
+
+def list_headers(request: HttpRequest) -> list[tuple[str, str]]:
     """Say which version answered and whether this is a replay; nothing on the way keeps a copy."""
     caller = getattr(request, "caller", None)
-    response["Kassa-Version"] = caller.kassa_version if caller else NEWEST
-    response["Cache-Control"] = "no-store"
+    headers = [
+        ("Kassa-Version", caller.kassa_version if caller else NEWEST),
+        ("Cache-Control", "no-store"),
+    ]
     if context.current().replayed:
-        response["Idempotent-Replayed"] = "true"
+        headers.append(("Idempotent-Replayed", "true"))
     rate = getattr(request, "rate", None)
     if rate is not None:
-        window = max(1, round(settings.API_RATE_BURST / settings.API_RATE_PER_SECOND))
-        response["RateLimit-Policy"] = f'"key";q={settings.API_RATE_BURST};w={window}'
-        response["RateLimit"] = f'"key";r={rate.remaining};t={math.ceil(rate.full_seconds)}'
+        policy = _policy(settings.API_RATE_BURST, settings.API_RATE_PER_SECOND)
+        left = f'"key";r={rate.remaining};t={math.ceil(rate.full_seconds)}'
+        headers += [("RateLimit-Policy", policy), ("RateLimit", left)]
+    return headers
+
+
+@lru_cache(maxsize=1)
+def _policy(burst: int, per_second: float) -> str:
+    return f'"key";q={burst};w={max(1, round(burst / per_second))}'
