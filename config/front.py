@@ -25,7 +25,7 @@ from django.http import HttpRequest
 from apps.core.api import places, problems
 from apps.core.api.headers import add_headers
 from apps.core.api.problems import ApiProblem
-from config.bodies import IN_MEMORY_BYTES_MAX, Body, Gone, NotHere, Source
+from config.bodies import CROWDED, IN_MEMORY_BYTES_MAX, Body, Gone, NotHere, Room, Source
 from config.environ import Environ, Scope, make_environ
 from config.express import Answer, ExpressLane
 from config.gathering import Crowded, Gathering
@@ -40,7 +40,6 @@ type Application = Callable[[Environ, Any], Iterable[bytes]]
 # So much is held for requests that are not answered yet. The server's own bound is of connections;
 # who hangs up makes room there for another one, while we still owe the work.
 _HELD_MAX: Final = 1_024
-_HELD_BYTES_MAX: Final = 128 * 2**20
 
 # Of one API key so many requests are Django's at once, or so many where they take long, and so many
 # of all keys whose requests do: with what the lane leaves to its own slow ones these are less than
@@ -91,7 +90,7 @@ class Front:
         )
         # Both are the loop's alone.
         self._held = 0
-        self._held_bytes = 0
+        self._room = Room()
 
     def __rsgi_init__(self, loop: asyncio.AbstractEventLoop) -> None:
         # A request goes its first steps at once, and not in the loop's next round: between two
@@ -128,32 +127,32 @@ class Front:
         is_for_lane = self._lane.takes(
             method=scope.method, path=scope.path, query=scope.query_string
         )
-        body = Body(scope, wire, is_for_lane=is_for_lane)
-        if is_for_lane and body.is_short and self._gathering.is_busy:
-            # It waits for a thread now, and its body comes meanwhile.
-            with suppress(NotHere):
-                return await self._hold(scope, body, is_for_lane=True)
-        await body.wait()
-        return await self._hold(scope, body, is_for_lane=is_for_lane)
+        body = Body(scope, wire, self._room, is_for_lane=is_for_lane)
+        try:
+            if is_for_lane and body.is_short and self._gathering.is_busy:
+                # It waits for a thread now, and its body comes meanwhile.
+                with suppress(NotHere):
+                    return await self._hold(scope, body, is_for_lane=True)
+            await body.wait()
+            return await self._hold(scope, body, is_for_lane=is_for_lane)
+        finally:
+            body.give_back()
 
     async def _hold(self, scope: Scope, body: Body, *, is_for_lane: bool) -> Answer | _LongAnswer:
-        in_memory = min(body.length, IN_MEMORY_BYTES_MAX)
-        if self._held >= _HELD_MAX or self._held_bytes + in_memory > _HELD_BYTES_MAX:
-            raise problems.unavailable(_CROWDED)
+        if self._held >= _HELD_MAX:
+            raise problems.unavailable(CROWDED)
         self._held += 1
-        self._held_bytes += in_memory
         try:
             return await self._answer(scope, body, is_for_lane=is_for_lane)
         finally:
             self._held -= 1
-            self._held_bytes -= in_memory
 
     async def _answer(self, scope: Scope, body: Body, *, is_for_lane: bool) -> Answer | _LongAnswer:
         if is_for_lane:
             try:
                 answer = await self._gathering.answer(scope, body)
             except Crowded:
-                raise problems.unavailable(_CROWDED) from None
+                raise problems.unavailable(CROWDED) from None
             if answer is not None:
                 return answer
         file = body.find()
@@ -236,9 +235,6 @@ def _leave() -> None:
     sentry_sdk.flush()
     logging.shutdown()
     os._exit(0)
-
-
-_CROWDED: Final = "We are busy just now; try again with the same idempotency key."
 
 
 def _fault() -> ApiProblem:

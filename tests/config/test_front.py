@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from django.conf import settings
 from django.urls import resolve
 
+from apps.accounts import rules
 from apps.banking.api.uploads import FORM_BYTES_MAX
 from apps.banking.api.views import BankFileCollection
 from apps.banking.formats.secure_xml import FILE_BYTES_MAX as BANK_FILE_BYTES_MAX
@@ -86,16 +88,24 @@ def is_there(server: Server) -> bool:
     return False
 
 
+# A key that could be one, and a session that could be: neither is.
+TOKEN = rules.print_token(
+    rules.make_token(mode="live", key_id_entropy=bytes(8), secret_entropy=bytes(32))
+)
+KEY = b"Authorization: Bearer " + TOKEN.encode()
+SIGNED_IN = b"Cookie: " + settings.SESSION_COOKIE_NAME.encode() + b"=made-up"
+
+
 class TestBodies:
     def test_a_short_one_a_long_one_and_one_in_chunks_arrive_whole(self, server):
         for length in (0, 1, 2**20, 2**20 + 1, 3 * 2**20):
             declared = b"Content-Length: %d" % length
-            answer = server.ask(post(b"/taken", declared, body=b"b" * length))
+            answer = server.ask(post(b"/taken", declared, SIGNED_IN, body=b"b" * length))
             assert answer[::2] == (200, b"/taken %d %d " % (length, length))
 
         chunked = b"3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n"
-        answer = server.ask(post(b"/taken", b"Transfer-Encoding: chunked", body=chunked))
-        assert answer[::2] == (200, b"/taken 5 5 ")
+        answer = server.ask(post(b"/hooks/a", b"Transfer-Encoding: chunked", body=chunked))
+        assert answer[::2] == (200, b"/hooks/a 5 5 ")
 
     def test_none_is_none(self, server):
         assert server.ask(get(b"/taken"))[::2] == (200, b"/taken 0 - ")
@@ -124,17 +134,56 @@ class TestBodies:
         assert b"request-id: longer-than-1" in head
 
     def test_one_that_grows_too_long_in_chunks_is_413(self, server):
+        begin = post(bodies.FILES.encode(), b"Transfer-Encoding: chunked", KEY)
         part = b"100000\r\n" + b"c" * 2**20 + b"\r\n"
         with server.connect() as wire, contextlib.suppress(ConnectionError):
-            wire.sendall(post(b"/taken", b"Transfer-Encoding: chunked"))
+            wire.sendall(begin)
             for _ in range(4):
                 wire.sendall(part)
         with server.connect() as wire:
-            wire.sendall(post(b"/taken", b"Transfer-Encoding: chunked"))
+            wire.sendall(begin)
             for _ in range(3):
                 wire.sendall(part)
             wire.sendall(b"1\r\nc\r\n")
             assert read(wire)[0] == 413
+
+    @pytest.mark.parametrize("path", [b"/taken", b"/v1/transfers", b"/v1/transfers/batch"])
+    @pytest.mark.parametrize("ends", [b"", b"0\r\n\r\n"])
+    def test_one_without_a_length_is_411_since_nobody_could_tell_that_it_broke_off(
+        self, server, path, ends
+    ):
+        with server.connect() as wire:
+            wire.sendall(post(path, b"Transfer-Encoding: chunked", KEY, body=b"2\r\n{}\r\n" + ends))
+            if not ends:
+                wire.shutdown(socket.SHUT_WR)
+            status, _head, body = read(wire)
+
+        assert (status, json.loads(body)["code"]) == (411, "length_required")
+
+    @pytest.mark.parametrize(
+        ("path", "headers"),
+        [
+            (b"/v1/transfers/batch", ()),
+            (b"/v1/transfers/batch", (b"Authorization: Bearer kassa_live_made_up",)),
+            (b"/v1/bank_files", ()),
+            (b"/taken", (b"Cookie: other=1",)),
+        ],
+    )
+    def test_a_long_one_of_a_stranger_is_401_before_it_is_read(self, server, path, headers):
+        small, long = bodies._SMALL_BYTES_MAX, bodies._SMALL_BYTES_MAX + 1
+
+        status, _head, body = server.ask(post(path, b"Content-Length: %d" % long, *headers))
+        read_through = server.ask(
+            post(path, b"Content-Length: %d" % small, *headers, body=b"b" * small)
+        )
+
+        assert (status, json.loads(body)["code"]) == (401, "unauthenticated")
+        assert read_through[0] == 200
+
+    def test_in_chunks_of_a_stranger_is_401_and_of_a_provider_is_read(self, server):
+        answer = server.ask(post(b"/v1/bank_files", b"Transfer-Encoding: chunked"))
+
+        assert answer[0] == 401
 
     @pytest.mark.parametrize("path", [b"/taken", b"/v1/transfers"])
     def test_one_that_breaks_off_is_answered_by_nobody(self, server, path):

@@ -102,8 +102,8 @@ class TestOneReading:
     def test_a_length_beside_chunks_is_not_used_and_ends_there(self, server):
         raw = post(b"Content-Length: 40", b"Transfer-Encoding: chunked", body=CHUNKS)
 
-        # The one answer is the API's to a request without a key.
-        assert talk(server[1], raw + post(b"Content-Length: 0")) == ([401], True)
+        # What is left is a body without a length.
+        assert talk(server[1], raw + post(b"Content-Length: 0")) == ([411], True)
 
     def test_a_body_nobody_read_is_not_the_next_request(self, server):
         hidden = b"GET /livez HTTP/1.1\r\n" + HOST + b"\r\n"

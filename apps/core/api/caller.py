@@ -138,9 +138,15 @@ def client_address(request: HttpRequest) -> str:
 
     With no proxy of ours the header is a stranger's and is not read.
     """
+    meta = request.META
+    return address_behind(meta.get("HTTP_X_FORWARDED_FOR", ""), str(meta.get("REMOTE_ADDR", "")))
+
+
+def address_behind(forwarded: str, remote: str) -> str:
+    """Return the client's address, of the header's lines in one and of who is connected to us."""
     proxies: int = settings.OWN_PROXIES
-    if proxies:
-        hops = [hop.strip() for hop in request.META.get("HTTP_X_FORWARDED_FOR", "").split(",")]
-        # With fewer it did not come by way of all of them, or not whole: that is nobody's address.
-        return hops[-proxies] if len(hops) >= proxies else ""
-    return str(request.META.get("REMOTE_ADDR", ""))
+    if not proxies:
+        return remote
+    hops = [hop.strip() for hop in forwarded.split(",")]
+    # With fewer it did not come by way of all of them, or not whole: that is nobody's address.
+    return hops[-proxies] if len(hops) >= proxies else ""

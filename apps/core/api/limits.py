@@ -68,12 +68,12 @@ def admit_stranger(request: HttpRequest, *, subject: UUID) -> None:
 
     :raises ApiProblem: `rate_limited` (429) with Retry-After
     """
-    sender = _sender(client_address(request))
+    sender = sender_of(client_address(request))
     tag = f"kassa:rate:{{{sender}}}:hook"
     _take(request, _reserves.of(subject, sender, lambda: _names(tag, subject)))
 
 
-def _sender(address: str) -> str:
+def sender_of(address: str) -> str:
     """Return who an address stands for; of IPv6 anybody has a whole /64."""
     try:
         parsed = ipaddress.ip_address(address)

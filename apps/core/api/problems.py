@@ -53,6 +53,7 @@ STATUS_OF_CODE: Final[Mapping[str, int]] = {
     "route_not_found": 404,
     "method_not_allowed": 405,
     "request_timeout": 408,
+    "length_required": 411,
     "body_too_large": 413,
     "unsupported_media_type": 415,
     "rate_limited": 429,

@@ -47,6 +47,7 @@ _ERRORS: Final[Mapping[int, str]] = {
     403: "The API key lacks the scope, or may not be used from this address.",
     404: "There is no such resource, or it is not yours.",
     409: "The resource is not in a state for this, or the first request is still running.",
+    411: "The body declares no length.",
     413: "The body is too large.",
     415: "The body is not JSON in UTF-8.",
     422: "Well formed, and a rule says no.",
@@ -54,7 +55,7 @@ _ERRORS: Final[Mapping[int, str]] = {
     503: "We cannot answer just now.",
 }
 _WRITE_ERRORS: Final = (409, 422)
-_BODY_ERRORS: Final = (413, 415)
+_BODY_ERRORS: Final = (411, 413, 415)
 _VERBS: Final[Mapping[str, str]] = {"GET": "get", "PATCH": "change", "DELETE": "delete"}
 _DRY_RUN: Final = "dry_run"
 _DRY_STATUS: Final = 200
