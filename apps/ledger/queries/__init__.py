@@ -105,8 +105,8 @@ from apps.ledger.queries._monitors import (
 )
 from apps.ledger.queries._period_balances import (
     movements_of,
-    period_movements,
     stored_movements,
+    totals_of,
 )
 from apps.ledger.queries._periods import (
     CLOSES_AFTER,
@@ -166,6 +166,14 @@ from apps.ledger.queries._trial_balance import (
     balance_sheets,
     movement_totals,
     movements_between,
+    movements_from,
+    totals_between,
+)
+from apps.ledger.queries._trial_balance_pages import (
+    MovementPage,
+    PageAsked,
+    page_of_period,
+    page_until,
 )
 
 __all__ = [
@@ -194,6 +202,8 @@ __all__ = [
     "HoldView",
     "Level",
     "MetadataVersion",
+    "MovementPage",
+    "PageAsked",
     "PendingBalances",
     "PeriodView",
     "Place",
@@ -277,14 +287,16 @@ __all__ = [
     "months_to_close",
     "movement_totals",
     "movements_between",
+    "movements_from",
     "movements_of",
     "next_to_close",
     "oldest_transaction",
     "organizations_with_expired_holds",
     "own_transaction",
+    "page_of_period",
+    "page_until",
     "period_blockers",
     "period_bounds",
-    "period_movements",
     "periods",
     "read_balances",
     "read_expired_holds",
@@ -296,6 +308,8 @@ __all__ = [
     "stream_chain_by_id",
     "stream_entries",
     "stream_journal",
+    "totals_between",
+    "totals_of",
     "trial_balance",
     "trial_balance_totals",
     "view_balances",
