@@ -166,8 +166,6 @@ from apps.ledger.queries._trial_balance import (
     balance_sheets,
     movement_totals,
     movements_between,
-    movements_from,
-    totals_between,
 )
 from apps.ledger.queries._trial_balance_pages import (
     MovementPage,
@@ -287,7 +285,6 @@ __all__ = [
     "months_to_close",
     "movement_totals",
     "movements_between",
-    "movements_from",
     "movements_of",
     "next_to_close",
     "oldest_transaction",
@@ -308,7 +305,6 @@ __all__ = [
     "stream_chain_by_id",
     "stream_entries",
     "stream_journal",
-    "totals_between",
     "totals_of",
     "trial_balance",
     "trial_balance_totals",
