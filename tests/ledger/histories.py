@@ -81,7 +81,7 @@ def write_history(organization_id: UUID, moves: Sequence[Move]) -> History:
     history = History(organization_id, list(moves), new_ids(len(moves)))
     versions: dict[UUID, int] = {}
     nets: dict[UUID, int] = {}
-    credit_normal = _credit_normal(organization_id)
+    sides = _sides(organization_id)
     postings = []
     for id_, move in zip(history.entry_ids, moves, strict=True):
         for number, (account, amount) in enumerate(
@@ -89,9 +89,10 @@ def write_history(organization_id: UUID, moves: Sequence[Move]) -> History:
         ):
             versions[account] = versions.get(account, 0) + 1
             nets[account] = nets.get(account, 0) + amount
-            after = -nets[account] if credit_normal[account] else nets[account]
+            credit_normal, currency = sides[account]
+            after = -nets[account] if credit_normal else nets[account]
             postings.append(
-                (organization_id, id_, number, account, amount, "EUR", versions[account], after,
+                (organization_id, id_, number, account, amount, currency, versions[account], after,
                  move.effective_at, move.recorded_at)
             )  # fmt: skip
     with connection.cursor() as cursor:
@@ -119,13 +120,14 @@ def write_totals(organization_id: UUID, entry_ids: Iterable[UUID]) -> None:
         cursor.execute(_SEAL, [organization_id, list(entry_ids)])
 
 
-def _credit_normal(organization_id: UUID) -> dict[UUID, bool]:
+def _sides(organization_id: UUID) -> dict[UUID, tuple[bool, str]]:
+    """Say of each account whether credits are its normal side, and its currency."""
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT id, credit_normal FROM ledger_balance WHERE organization_id = %s",
+            "SELECT id, credit_normal, currency FROM ledger_balance WHERE organization_id = %s",
             [organization_id],
         )
-        return dict(cursor.fetchall())
+        return {id_: (credit_normal, currency) for id_, credit_normal, currency in cursor}
 
 
 def seal(organization_id: UUID) -> None:

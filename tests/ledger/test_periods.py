@@ -211,7 +211,7 @@ class TestClosing:
         for month in (date(1969, 12, 1), date(2000, 2, 1), MAY):
             view = queries.view_period(organization_id=books.id, month=month)
             assert (view.state, view.is_stored) == ("closed", False)
-            assert queries.period_movements(organization_id=books.id, month=month)
+            assert queries.movements_of(view)
             with pytest.raises(errors.PeriodClosedAlready):
                 books.begin(month)
         for n, at in enumerate((begun, may)):

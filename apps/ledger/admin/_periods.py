@@ -327,7 +327,7 @@ def _blockers(period: Period) -> list[Fact]:
 
 
 def _totals(period: Period) -> Table:
-    lines = queries.period_movements(organization_id=period.organization_id, month=period.month)
+    view = queries.view_period(organization_id=period.organization_id, month=period.month)
     is_stored = period.state == PeriodState.CLOSED
     query = urlencode({"organization": str(period.organization_id), "period": str(period)})
     return Table(
@@ -343,7 +343,7 @@ def _totals(period: Period) -> Table:
                 if total.is_balanced
                 else cells.state("off", label="the books are off", tone="bad"),
             ]
-            for total in queries.movement_totals(lines)
+            for total in queries.totals_of(view)
         ],
         empty="Nothing was posted up to the end of this month.",
         note=f"As it was stored at closing {period.closings}."

@@ -31,6 +31,7 @@ PAGING_TOLD: Final = {
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _TICK: Final = timedelta(microseconds=1)
+_ID_BYTES: Final = 16
 _PLACE: Final = struct.Struct(">qq8s")
 
 
@@ -72,6 +73,21 @@ def read_month(text: str) -> date:
     if month is None:
         raise ApiProblem("invalid_request", "A period is a month such as 2026-06.")
     return month
+
+
+def account_after(request: Request) -> UUID | None:
+    """
+    Return the account that a page of accounts goes on behind, if a cursor is given.
+
+    :raises ApiProblem: `invalid_cursor` (400)
+    """
+    after = request.query_params.get("after")
+    if not after:
+        return None
+    place = read_place(request, after)
+    if len(place) != _ID_BYTES:
+        raise invalid_cursor()
+    return UUID(bytes=place)
 
 
 @dataclass(frozen=True, slots=True)

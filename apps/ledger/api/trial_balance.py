@@ -1,6 +1,7 @@
 """Trial balance and balance sheet over the API. Amounts are minor units."""
 
-from typing import ClassVar, Final
+from typing import Any, ClassVar, Final
+from uuid import UUID
 
 from rest_framework import serializers
 from rest_framework.request import Request
@@ -8,6 +9,7 @@ from rest_framework.response import Response
 
 from apps.core import clock
 from apps.core.api.fields import CurrencyField, IdField, InstantField, TextField
+from apps.core.api.pagination import invalid_cursor, page_limit, sign_place
 from apps.core.api.problems import ApiProblem
 from apps.core.api.shapes import StrictSerializer
 from apps.core.api.views import ApiView, Shape, get_caller
@@ -16,8 +18,8 @@ from apps.ledger.api import examples
 from apps.ledger.api.asked import (
     PAGING,
     PAGING_TOLD,
+    account_after,
     instant_of,
-    page_of_accounts,
     read_month,
     read_query,
 )
@@ -91,32 +93,37 @@ class TrialBalanceResource(ApiView):
         asked = read_query(request, AskTrialBalance, more=PAGING)
         if "period" in asked and "at" in asked:
             raise ApiProblem("invalid_request", "Give a period or at, not both.")
-        organization_id = get_caller(request).organization_id
-        narrowed = {
-            "currency": asked.get("currency", ""),
-            "code_prefix": asked.get("code_prefix", ""),
-        }
-        shown: dict[str, object] = {"period": None, "state": None, "at": None}
-        if "period" in asked:
-            month = read_month(asked["period"])
-            view = queries.view_period(organization_id=organization_id, month=month)
-            shown |= {"period": view.name, "state": view.state}
-            lines = queries.period_movements(
-                organization_id=organization_id, month=month, **narrowed
-            )
-        else:
-            shown["at"] = at = asked.get("at") or clock.now()
-            lines = queries.movements_between(
-                organization_id=organization_id, since=None, until=at + TICK, **narrowed
-            )
-        page = page_of_accounts(request, lines)
-        shown |= {
-            "data": page.rows,
-            "totals": queries.movement_totals(lines),
-            "has_more": page.next is not None,
-            "next": page.next,
+        ask = queries.PageAsked(
+            limit=page_limit(request),
+            after=account_after(request),
+            code_prefix=asked.get("code_prefix", ""),
+            currency=asked.get("currency", ""),
+        )
+        page, of = _read(get_caller(request).organization_id, asked, ask)
+        if page is None:
+            raise invalid_cursor()
+        shown = {
+            **of,
+            "data": page.lines,
+            "totals": page.totals,
+            "has_more": page.has_more,
+            "next": sign_place(request, page.lines[-1].account_id.bytes) if page.has_more else None,
         }
         return Response(TrialBalance(shown).data)
+
+
+def _read(
+    organization_id: UUID, asked: dict[str, Any], ask: queries.PageAsked
+) -> tuple[queries.MovementPage | None, dict[str, object]]:
+    """Return the page, and what it is of."""
+    if "period" in asked:
+        view, page = queries.page_of_period(
+            organization_id=organization_id, month=read_month(asked["period"]), ask=ask
+        )
+        return page, {"period": view.name, "state": view.state, "at": None}
+    at = asked.get("at") or clock.now()
+    page = queries.page_until(organization_id=organization_id, until=at + TICK, ask=ask)
+    return page, {"period": None, "state": None, "at": at}
 
 
 class AskBalanceSheet(StrictSerializer):

@@ -107,8 +107,8 @@ from apps.ledger.queries._monitors import (
 )
 from apps.ledger.queries._period_balances import (
     movements_of,
-    period_movements,
     stored_movements,
+    totals_of,
 )
 from apps.ledger.queries._periods import (
     CLOSES_AFTER,
@@ -169,6 +169,12 @@ from apps.ledger.queries._trial_balance import (
     movement_totals,
     movements_between,
 )
+from apps.ledger.queries._trial_balance_pages import (
+    MovementPage,
+    PageAsked,
+    page_of_period,
+    page_until,
+)
 
 __all__ = [
     "CLOSES_AFTER",
@@ -197,6 +203,8 @@ __all__ = [
     "HoldView",
     "Level",
     "MetadataVersion",
+    "MovementPage",
+    "PageAsked",
     "PendingBalances",
     "PeriodView",
     "Place",
@@ -286,9 +294,10 @@ __all__ = [
     "oldest_transaction",
     "organizations_with_expired_holds",
     "own_transaction",
+    "page_of_period",
+    "page_until",
     "period_blockers",
     "period_bounds",
-    "period_movements",
     "periods",
     "read_balances",
     "read_expired_holds",
@@ -300,6 +309,7 @@ __all__ = [
     "stream_chain_by_id",
     "stream_entries",
     "stream_journal",
+    "totals_of",
     "trial_balance",
     "trial_balance_totals",
     "view_balances",

@@ -23,10 +23,10 @@ from typing import Any, Final, Literal, Self
 from uuid import UUID
 
 from django.db import connection
-from django.db.models import Max, Min, Q
+from django.db.models import Exists, Max, Min, OuterRef, Q, QuerySet
 
 from apps.ledger import errors
-from apps.ledger.models import LedgerAccount, MonthlyTotal
+from apps.ledger.models import Balance, LedgerAccount, MonthlyTotal
 from apps.ledger.queries import _history_sql as sql
 from apps.ledger.rules import CREDIT_NORMAL
 from apps.ledger.rules.months import nearest_boundary
@@ -83,17 +83,41 @@ def choose_accounts(
     A branch is the account of this code and all below it: `customers` and `customers:` both mean
     `customers:cus_1:EUR`, and neither means `customers_old`.
     """
-    rows = LedgerAccount.objects.filter(organization_id=organization_id).order_by("code")
     branch = code_prefix.rstrip(":")
-    if currency:
-        rows = rows.filter(currency=currency)
-    if branch:
-        rows = rows.filter(Q(code=branch) | Q(code__startswith=f"{branch}:"))
+    rows = _in_order(organization_id, branch, currency)
     if account_id is not None:
         rows = rows.filter(id=account_id)
     found = list(rows.values_list("id", "code", "type", "currency")[: FEW_ACCOUNTS + 1])
     are_few = account_id is not None or len(found) <= FEW_ACCOUNTS
     return LedgerAccounts(organization_id, found, are_few, branch, currency)
+
+
+def next_accounts(
+    *, organization_id: UUID, start: str, count: int, code_prefix: str = "", currency: str = ""
+) -> tuple[LedgerAccounts, str | None]:
+    """
+    Return the first `count` of a branch, or of all, from this code on, and the code after them.
+
+    Those that nothing was ever posted to are passed over.
+    """
+    branch = code_prefix.rstrip(":")
+    own = Balance.objects.filter(organization_id=organization_id, id=OuterRef("id"), version__gt=0)
+    rows = _in_order(organization_id, branch, currency).filter(Exists(own), code__gte=start)
+    found = list(rows.values_list("id", "code", "type", "currency")[: count + 1])
+    following = found[count][1] if len(found) > count else None
+    chosen = LedgerAccounts(
+        organization_id, found[:count], are_few=True, branch=branch, currency=currency
+    )
+    return chosen, following
+
+
+def _in_order(organization_id: UUID, branch: str, currency: str) -> QuerySet[LedgerAccount]:
+    rows = LedgerAccount.objects.filter(organization_id=organization_id).order_by("code")
+    if currency:
+        rows = rows.filter(currency=currency)
+    if branch:
+        rows = rows.filter(Q(code=branch) | Q(code__startswith=f"{branch}:"))
+    return rows
 
 
 def cumulate(
@@ -105,6 +129,40 @@ def cumulate(
     A row is an account's id, code, type and currency, and then for each instant its debits and its
     credits, both positive. All is read in one snapshot.
     """
+    return _answer(accounts, sql.EACH, instants=instants, clock=clock)
+
+
+def cumulate_next(
+    accounts: LedgerAccounts, *, instants: Sequence[datetime], start: str, count: int
+) -> list[Cumulated]:
+    """Return the first rows from this code on of accounts that moved before the last instant."""
+    return _answer(
+        accounts, sql.NEXT_MOVED, instants=instants, clock="effective", start=start, count=count
+    )
+
+
+def cumulate_by_type(
+    accounts: LedgerAccounts, *, instants: Sequence[datetime], clock: Clock = "effective"
+) -> list[tuple[str, str, list[int]]]:
+    """
+    Return the sums of the accounts' rows per currency and type, in this order.
+
+    Postgres adds them up, however many accounts there are.
+    """
+    return [
+        (currency, type_, [int(part) for part in sums])
+        for currency, type_, *sums in _answer(accounts, sql.BY_TYPE, instants=instants, clock=clock)
+    ]
+
+
+def _answer(
+    accounts: LedgerAccounts,
+    answer: str,
+    *,
+    instants: Sequence[datetime],
+    clock: Clock,
+    **more: object,
+) -> list[Cumulated]:
     if not accounts.rows:
         return []
     middle = None if accounts.are_few else _middle_of_history(accounts.organization_id)
@@ -114,6 +172,7 @@ def cumulate(
     values: dict[str, Any] = {
         "org": accounts.organization_id,
         "outermost": max(months) if from_start else min(months),
+        **more,
     }
     if accounts.are_few:
         values |= {
@@ -129,7 +188,7 @@ def cumulate(
         }
     for n, span in enumerate(spans):
         values |= {f"{name}_{n}": value for name, value in span.values().items()}
-    statement = _cumulated(accounts, spans, clock=clock, from_start=from_start)
+    statement = _cumulated(accounts, spans, answer, clock=clock, from_start=from_start)
     with connection.cursor() as cursor:
         cursor.execute(statement, values)
         rows: list[Cumulated] = cursor.fetchall()
@@ -186,7 +245,12 @@ class _Span:
 
 
 def _cumulated(
-    accounts: LedgerAccounts, spans: Sequence[_Span], *, clock: Clock, from_start: bool
+    accounts: LedgerAccounts,
+    spans: Sequence[_Span],
+    answer: str,
+    *,
+    clock: Clock,
+    from_start: bool,
 ) -> str:
     """
     Return the statement: constants of this module alone, with columns for each instant.
@@ -213,7 +277,7 @@ def _cumulated(
             tables.append(sql.filled(sql.DISPLACED, n=n))
             wanted = sql.PARTS_OF_FEW if is_few else sql.PARTS_OF_MANY
         parts += [sql.part_of(n, part, count, of_asked=of_asked) for part in wanted]
-    return sql.cumulated(tables, parts, count)
+    return sql.cumulated(tables, parts, count, answer=answer)
 
 
 @dataclass(frozen=True, slots=True)

@@ -160,10 +160,29 @@ RECORDED: Final = """
 CUMULATED: Final = """
     WITH RECURSIVE {tables}, part(account_id, {columns}) AS ({parts}),
     moved AS (SELECT account_id, {sums} FROM part GROUP BY account_id)
+    {answer}
+"""
+# What is answered of it: every account, the next ones that had moved, or sums over all of them.
+EACH: Final = """
     SELECT s.id, s.code, s.type, s.currency, {cumulated}
       FROM asked s
       LEFT JOIN moved ON moved.account_id = s.id
      ORDER BY s.code
+"""
+NEXT_MOVED: Final = """
+    SELECT s.id, s.code, s.type, s.currency, {cumulated}
+      FROM asked s
+      JOIN moved ON moved.account_id = s.id
+     WHERE s.code >= %(start)s AND (debits_{last} > 0 OR credits_{last} > 0)
+     ORDER BY s.code
+     LIMIT %(count)s
+"""
+BY_TYPE: Final = """
+    SELECT s.currency, s.type, {summed}
+      FROM asked s
+      LEFT JOIN moved ON moved.account_id = s.id
+     GROUP BY s.currency, s.type
+     ORDER BY s.currency, s.type
 """
 
 
@@ -204,13 +223,18 @@ def part_of(n: int, part: str, count: int, *, of_asked: str) -> str:
     return filled(part, n=n, sides=", ".join(sides), of_asked=of_asked)
 
 
-def cumulated(tables: Sequence[str], parts: Sequence[str], count: int) -> str:
-    """Return the statement: a row per account, with two columns for each instant."""
+def cumulated(tables: Sequence[str], parts: Sequence[str], count: int, *, answer: str) -> str:
+    """Return the statement: rows of accounts, or sums of them, two columns for each instant."""
     columns = [f"{name}_{n}" for n in range(count) for name in ("debits", "credits")]
     return CUMULATED.format(
         tables=", ".join(tables),
         parts=" UNION ALL ".join(parts),
         columns=", ".join(columns),
         sums=", ".join(f"SUM({column})::bigint AS {column}" for column in columns),
-        cumulated=", ".join(f"COALESCE({column}, 0)" for column in columns),
+        answer=answer.format(
+            cumulated=", ".join(f"COALESCE({column}, 0)" for column in columns),
+            # Together they may be more than a bigint holds.
+            summed=", ".join(f"COALESCE(SUM({column}), 0)" for column in columns),
+            last=count - 1,
+        ),
     )

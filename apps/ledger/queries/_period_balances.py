@@ -1,35 +1,82 @@
 """The trial balance of a month: the one stored with its close, or as it stands by now."""
 
-from datetime import date
-from uuid import UUID
+from collections.abc import Sequence
+from typing import Any, Final
 
-from apps.ledger.models import LedgerAccount, Period, PeriodBalance
-from apps.ledger.queries._periods import PeriodView, view_period
-from apps.ledger.queries._trial_balance import AccountMovement, movements_between
+from django.db import connection
 
+from apps.ledger.models import Period
+from apps.ledger.queries._periods import PeriodView
+from apps.ledger.queries._trial_balance import (
+    AccountMovement,
+    CurrencyTotal,
+    movements_between,
+    movements_from,
+    total_of,
+    totals_between,
+)
 
-def period_movements(
-    *, organization_id: UUID, month: date, code_prefix: str = "", currency: str = ""
-) -> list[AccountMovement]:
-    """Return a month's trial balance: the one stored with its close, or as it stands by now."""
-    view = view_period(organization_id=organization_id, month=month)
-    return movements_of(view, code_prefix=code_prefix, currency=currency)
+_STORED: Final = """
+      FROM ledger_account a
+      JOIN ledger_period_balance b
+        ON b.organization_id = a.organization_id AND b.account_id = a.id
+       AND b.month = %(month)s AND b.closing = %(closing)s
+     WHERE a.organization_id = %(org)s AND a.code >= %(start)s
+       AND (%(branch)s = '' OR a.code = %(branch)s OR starts_with(a.code, %(below)s))
+       AND (%(currency)s = '' OR a.currency = %(currency)s)
+"""
+_LINES: Final = f"""
+    SELECT a.id, a.code, a.type, a.currency, b.opening_minor, b.debits_minor, b.credits_minor
+    {_STORED} ORDER BY a.code LIMIT %(count)s
+"""
+_TOTALS: Final = f"""
+    SELECT a.currency, SUM(b.opening_minor), SUM(b.debits_minor), SUM(b.credits_minor)
+    {_STORED} GROUP BY a.currency ORDER BY a.currency
+"""
 
 
 def movements_of(
     view: PeriodView, *, code_prefix: str = "", currency: str = ""
 ) -> list[AccountMovement]:
-    """Return the same of a month that was read before."""
+    """Return a month's trial balance, all lines: the one stored with its close, or as of now."""
     if view.row is not None and view.is_stored:
-        lines = stored_movements(view.row)
-        branch = code_prefix.rstrip(":")
-        return [
-            line
-            for line in lines
-            if (not currency or line.currency == currency)
-            and (not branch or line.code == branch or line.code.startswith(f"{branch}:"))
-        ]
+        return _stored_lines(view.row, code_prefix=code_prefix, currency=currency)
     return movements_between(
+        organization_id=view.organization_id,
+        since=view.starts_at,
+        until=view.ends_at,
+        code_prefix=code_prefix,
+        currency=currency,
+    )
+
+
+def movements_of_from(
+    view: PeriodView, *, start: str, count: int, code_prefix: str = "", currency: str = ""
+) -> list[AccountMovement]:
+    """Return the first `count` of the same lines from the code `start` on."""
+    if view.row is not None and view.is_stored:
+        return _stored_lines(
+            view.row, start=start, count=count, code_prefix=code_prefix, currency=currency
+        )
+    return movements_from(
+        organization_id=view.organization_id,
+        since=view.starts_at,
+        until=view.ends_at,
+        start=start,
+        count=count,
+        code_prefix=code_prefix,
+        currency=currency,
+    )
+
+
+def totals_of(
+    view: PeriodView, *, code_prefix: str = "", currency: str = ""
+) -> list[CurrencyTotal]:
+    """Return the sums of the same lines per currency, in the order of currencies."""
+    if view.row is not None and view.is_stored:
+        rows = _read(_TOTALS, view.row, code_prefix=code_prefix, currency=currency)
+        return [total_of(of, *map(int, sums)) for of, *sums in rows]
+    return totals_between(
         organization_id=view.organization_id,
         since=view.starts_at,
         until=view.ends_at,
@@ -40,24 +87,35 @@ def movements_of(
 
 def stored_movements(period: Period, *, closing: int | None = None) -> list[AccountMovement]:
     """Return the trial balance stored at one closing of a period, by default the last."""
-    stored = PeriodBalance.objects.filter(
-        organization_id=period.organization_id,
-        month=period.month,
-        closing=period.closings if closing is None else closing,
-    )
-    rows = {row.account_id: row for row in stored}
-    named = LedgerAccount.objects.filter(
-        organization_id=period.organization_id, id__in=list(rows)
-    ).order_by("code")
-    return [
-        AccountMovement(
-            account.id,
-            account.code,
-            account.type,
-            account.currency,
-            rows[account.id].opening_minor,
-            rows[account.id].debits_minor,
-            rows[account.id].credits_minor,
-        )
-        for account in named
-    ]
+    return _stored_lines(period, closing=closing)
+
+
+def _stored_lines(period: Period, **asked: Any) -> list[AccountMovement]:  # noqa: ANN401
+    return [AccountMovement(*row) for row in _read(_LINES, period, **asked)]
+
+
+def _read(
+    statement: str,
+    period: Period,
+    *,
+    closing: int | None = None,
+    start: str = "",
+    count: int | None = None,
+    code_prefix: str = "",
+    currency: str = "",
+) -> Sequence[tuple[Any, ...]]:
+    branch = code_prefix.rstrip(":")
+    values: dict[str, Any] = {
+        "org": period.organization_id,
+        "month": period.month,
+        "closing": period.closings if closing is None else closing,
+        "start": start,
+        "count": count,
+        "branch": branch,
+        "below": f"{branch}:",
+        "currency": currency,
+    }
+    with connection.cursor() as cursor:
+        cursor.execute(statement, values)
+        rows: Sequence[tuple[Any, ...]] = cursor.fetchall()
+    return rows

@@ -3,10 +3,24 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 from uuid import UUID
 
-from apps.ledger.queries._history import TICK, choose_accounts, cumulate, on_normal_side
+from apps.ledger.queries._history import (
+    FEW_ACCOUNTS,
+    TICK,
+    Cumulated,
+    choose_accounts,
+    cumulate,
+    cumulate_by_type,
+    cumulate_next,
+    next_accounts,
+    on_normal_side,
+)
 from apps.ledger.rules import AccountType
+
+# A page's accounts are read in so many portions: the first of its own length.
+PORTIONS: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,25 +71,96 @@ def movements_between(
     """
     Return a line per account that ever moved before `until` (exclusive), in the order of codes.
 
-    By the effective clock. Without `since` (inclusive) everything counts as moved.
+    By the effective clock. Without `since` (inclusive) everything counts as moved. These are all
+    lines, as many as accounts: an answer takes `movements_from` and `totals_between`.
     """
     accounts = choose_accounts(
         organization_id=organization_id, code_prefix=code_prefix, currency=currency
     )
-    # No posting is of 0: an account that has neither debits nor credits never moved.
-    if since is None:
-        return [
-            AccountMovement(id_, code, type_, of, 0, debits, credits_)
-            for id_, code, type_, of, debits, credits_ in cumulate(accounts, instants=[until])
-            if debits or credits_
-        ]
-    return [
-        AccountMovement(id_, code, type_, of, before - less, debits - before, credits_ - less)
-        for id_, code, type_, of, before, less, debits, credits_ in cumulate(
-            accounts, instants=[since, until]
+    return _lines(cumulate(accounts, instants=_ends(since, until)))
+
+
+def movements_from(
+    *,
+    organization_id: UUID,
+    since: datetime | None,
+    until: datetime,
+    start: str,
+    count: int,
+    code_prefix: str = "",
+    currency: str = "",
+) -> list[AccountMovement]:
+    """
+    Return the first `count` of the same lines from the code `start` on.
+
+    Accounts that moved at some time are read in portions, no others. They may have moved later
+    only: after `PORTIONS` Postgres looks for the next lines among all accounts.
+    """
+    ends = _ends(since, until)
+    found: list[AccountMovement] = []
+    for portion in range(PORTIONS):
+        size = FEW_ACCOUNTS if portion else count
+        accounts, following = next_accounts(
+            organization_id=organization_id,
+            start=start,
+            count=size,
+            code_prefix=code_prefix,
+            currency=currency,
         )
-        if debits or credits_
+        found += _lines(cumulate(accounts, instants=ends))
+        if len(found) >= count or following is None:
+            return found[:count]
+        start = following
+    every = choose_accounts(
+        organization_id=organization_id, code_prefix=code_prefix, currency=currency
+    )
+    return found + _lines(
+        cumulate_next(every, instants=ends, start=start, count=count - len(found))
+    )
+
+
+def _ends(since: datetime | None, until: datetime) -> list[datetime]:
+    return [until] if since is None else [since, until]
+
+
+def _lines(rows: Iterable[Cumulated]) -> list[AccountMovement]:
+    # No posting is of 0: an account that has neither debits nor credits never moved.
+    return [
+        AccountMovement(id_, code, type_, of, *_moved(sums))
+        for id_, code, type_, of, *sums in rows
+        if sums[-2] or sums[-1]
     ]
+
+
+def _moved(sums: Sequence[int]) -> tuple[int, int, int]:
+    """Return the opening balance, and the debits and credits after it."""
+    *opened, debits, credits_ = sums
+    before, less = opened or (0, 0)
+    return (before - less, debits - before, credits_ - less)
+
+
+def totals_between(
+    *,
+    organization_id: UUID,
+    since: datetime | None,
+    until: datetime,
+    code_prefix: str = "",
+    currency: str = "",
+) -> list[CurrencyTotal]:
+    """Return the sums of the same lines per currency, in the order of currencies."""
+    accounts = choose_accounts(
+        organization_id=organization_id, code_prefix=code_prefix, currency=currency
+    )
+    by_currency: dict[str, list[int]] = {}
+    for of, _, sums in cumulate_by_type(accounts, instants=_ends(since, until)):
+        total = by_currency.setdefault(of, [0] * len(sums))
+        by_currency[of] = [one + part for one, part in zip(total, sums, strict=True)]
+    return [total_of(of, *_moved(sums)) for of, sums in by_currency.items() if sums[-2] or sums[-1]]
+
+
+def total_of(currency: str, opening: int, debits: int, credits_: int) -> CurrencyTotal:
+    """Return a currency's total of what stood before and what moved."""
+    return CurrencyTotal(currency, opening, debits, credits_, opening + debits - credits_)
 
 
 def movement_totals(lines: Iterable[AccountMovement]) -> list[CurrencyTotal]:
@@ -102,7 +187,6 @@ class BalanceSheet:
     equity: int
     income: int
     expenses: int
-    lines: Sequence[tuple[AccountMovement, int]]
 
     @property
     def result(self) -> int:
@@ -116,31 +200,20 @@ class BalanceSheet:
 def balance_sheets(
     *, organization_id: UUID, at: datetime, currency: str = ""
 ) -> list[BalanceSheet]:
-    """
-    Return the balance sheet of each currency as of `at` (inclusive), by the effective clock.
-
-    Lines are the accounts that do not stand at 0, with their balance on the normal side.
-    """
-    moved = movements_between(
-        organization_id=organization_id, since=None, until=at + TICK, currency=currency
-    )
-    by_currency: dict[str, list[AccountMovement]] = {}
-    for line in moved:
-        by_currency.setdefault(line.currency, []).append(line)
-    return [_sheet(of, by_currency[of]) for of in sorted(by_currency)]
-
-
-def _sheet(currency: str, moved: Sequence[AccountMovement]) -> BalanceSheet:
-    lines = [(line, on_normal_side(line.type, line.closing)) for line in moved if line.closing]
-    sums: dict[str, int] = dict.fromkeys(AccountType, 0)
-    for line, posted in lines:
-        sums[line.type] += posted
-    return BalanceSheet(
-        currency,
-        assets=sums[AccountType.ASSET],
-        liabilities=sums[AccountType.LIABILITY],
-        equity=sums[AccountType.EQUITY],
-        income=sums[AccountType.INCOME],
-        expenses=sums[AccountType.EXPENSE],
-        lines=lines,
-    )
+    """Return the balance sheet of each currency as of `at` (inclusive), by the effective clock."""
+    accounts = choose_accounts(organization_id=organization_id, currency=currency)
+    sections: dict[str, dict[str, int]] = {}
+    for of, type_, (debits, credits_) in cumulate_by_type(accounts, instants=[at + TICK]):
+        if debits or credits_:
+            sections.setdefault(of, {})[type_] = on_normal_side(type_, debits - credits_)
+    return [
+        BalanceSheet(
+            of,
+            assets=sums.get(AccountType.ASSET, 0),
+            liabilities=sums.get(AccountType.LIABILITY, 0),
+            equity=sums.get(AccountType.EQUITY, 0),
+            income=sums.get(AccountType.INCOME, 0),
+            expenses=sums.get(AccountType.EXPENSE, 0),
+        )
+        for of, sums in sections.items()
+    ]
