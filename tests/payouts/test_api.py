@@ -108,6 +108,15 @@ class TestDestinations:
 
         assert disabled.json()["state"] == "disabled"
 
+    def test_are_named_to_who_reuses_the_key_they_were_disabled_under(self, api, destination_body):
+        made = api.post("/v1/destinations", destination_body).json()
+        api.post(f"/v1/destinations/{made['id']}/disable", {"reason": "lost"}, key="k")
+
+        other = api.post(f"/v1/destinations/{made['id']}/disable", {"reason": "found"}, key="k")
+
+        assert (other.status_code, other.json()["code"]) == (422, "idempotency_key_reused")
+        assert other.json()["resource"] == made["id"]
+
 
 class TestPayouts:
     def test_are_asked_for_and_read(self, api, body):
@@ -186,6 +195,15 @@ class TestPayouts:
 
         assert first.json()["state"] == "canceled"
         assert (second.status_code, second.json()["code"]) == (409, "not_cancelable")
+
+    def test_are_named_to_who_reuses_the_key_they_were_canceled_under(self, api, body):
+        made = api.post("/v1/payouts", body).json()
+        api.post(f"/v1/payouts/{made['id']}/cancel", {"reason": "x"}, key="k")
+
+        other = api.post("/v1/payouts", body, key="k")
+
+        assert (other.status_code, other.json()["code"]) == (422, "idempotency_key_reused")
+        assert other.json()["resource"] == made["id"]
 
     def test_are_nobody_elses(self, api, body):
         made = api.post("/v1/payouts", body).json()
