@@ -74,7 +74,7 @@ class Claim:
     What a key stands for.
 
     `resource_id` is a fresh UUIDv7 for what the operation is about to make; in a replay it is the
-    id of what the first call made.
+    id of what the first call made. For an act on what is there already it is the id of that.
     """
 
     resource_id: UUID
@@ -91,18 +91,27 @@ class Asked(NamedTuple):
     resource_id: UUID
 
 
-def asked(key: str, operation: str, *parts: object, prefix: str = "") -> Asked:
+def asked(
+    key: str, operation: str, *parts: object, prefix: str = "", acts_on: UUID | None = None
+) -> Asked:
     """Return the claim of this operation and these parts, with a fresh id for what it makes."""
-    return Asked(key, operation, quick_digest([operation, *parts]), prefix, new_id())
+    return Asked(key, operation, quick_digest([operation, *parts]), prefix, acts_on or new_id())
 
 
 def claim(
-    organization_id: UUID, key: str, operation: str, *parts: object, prefix: str = ""
+    organization_id: UUID,
+    key: str,
+    operation: str,
+    *parts: object,
+    prefix: str = "",
+    acts_on: UUID | None = None,
 ) -> Claim:
     """
     Claim the key for this operation and these parts, or find what it already stands for.
 
-    `prefix` is how ids of what it makes are printed, for a caller that reuses the key.
+    A caller that reuses the key is told what it stands for: what the operation makes under the
+    claim's id, or, where it makes nothing of its own, what it `acts_on`. `prefix` is how that one's
+    id is printed; without one nothing is named.
     Waits for a running request with the same key as long as the session's `lock_timeout`.
 
     :raises IdempotencyKeyReused: if the key stands for another request
@@ -112,7 +121,7 @@ def claim(
     unit = transactions.current()
     # What an earlier run of this operation found says nothing about this one.
     context.current().replayed = False
-    row = asked(key, operation, *parts, prefix=prefix)
+    row = asked(key, operation, *parts, prefix=prefix, acts_on=acts_on)
     [found] = claim_many(organization_id, [row])
     if isinstance(found, Claim) and not found.replayed:
         unit.on_refusal.append(partial(_store_refusal, organization_id, row))
@@ -178,14 +187,20 @@ def refuse_many(organization_id: UUID, refused: Sequence[tuple[str, Refusal]]) -
     )
 
 
-def answer_with(organization_id: UUID, key: str, resource_id: UUID) -> None:
-    """Let the key stand for what was there already, as the work it was claimed for found out."""
+def answer_with(
+    organization_id: UUID, key: str, resource_id: UUID, *, prefix: str | None = None
+) -> None:
+    """
+    Let the key stand for what was there already, as the work it was claimed for found out.
+
+    With `prefix` that is something of another kind than the key was claimed for.
+    """
     transactions.current()
     with connection.cursor() as cursor:
         cursor.execute(
-            "UPDATE core_idempotency_key SET resource_id = %s"
+            "UPDATE core_idempotency_key SET resource_id = %s, prefix = coalesce(%s, prefix)"
             " WHERE organization_id = %s AND key = %s",
-            [resource_id, organization_id, key],
+            [resource_id, prefix, organization_id, key],
         )
 
 

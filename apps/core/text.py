@@ -10,6 +10,8 @@ import unicodedata
 from collections.abc import Iterator
 from typing import Final
 
+from apps.core.ibans import blank_ibans
+
 MARKS_MAX: Final = 4
 
 # Control, format (bidi, zero-width, byte order mark), surrogate, private, unassigned, and the
@@ -52,17 +54,27 @@ def clean(text: str) -> str:
     """
     Return the text in normal form C.
 
+    :raises TextRefused: as `in_normal_form` does
+    :raises CardNumberRefused: if it seems to hold a card number
+    """
+    text = in_normal_form(text)
+    if holds_card_number(text):
+        raise CardNumberRefused("Card numbers are not allowed here.")
+    return text
+
+
+def in_normal_form(text: str) -> str:
+    """
+    Return the text in normal form C, whatever its numbers are: for what is no free text.
+
     :raises TextRefused: if it holds a control, bidi, zero-width, private or unassigned character,
         or more than four combining marks in a row
-    :raises CardNumberRefused: if it seems to hold a card number
     """
     if not text.isascii():
         text = unicodedata.normalize("NFC", text)
         _refuse_characters(text)
     elif not text.isprintable():
         raise TextRefused("Control characters are not allowed.")
-    if holds_card_number(text):
-        raise CardNumberRefused("Card numbers are not allowed here.")
     return text
 
 
@@ -103,9 +115,9 @@ def _card_spans(text: str) -> Iterator[tuple[int, int]]:
     folded = text if text.isascii() else "".join(_fold(character) for character in text)
     if not _DIGIT_RUN.search(folded):
         return
-    # A structured creditor reference (ISO 11649) proves itself by its check digits, and the
-    # hexadecimal of a UUID is nobody's card.
-    spared = _UUID.sub(_blank, _RF.sub(_blank_if_valid, folded))
+    # A structured creditor reference (ISO 11649) and an IBAN prove themselves by their check
+    # digits, and the hexadecimal of a UUID is nobody's card.
+    spared = blank_ibans(_UUID.sub(_blank, _RF.sub(_blank_if_valid, folded)))
     for run in _DIGIT_RUN.finditer(spared):
         yield from _cards_in_run(run)
 

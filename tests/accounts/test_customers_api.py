@@ -261,8 +261,10 @@ class TestFreeze:
         first = api.post(path, {"reason": "phone stolen"}, key="k")
         again = api.post(path, {"reason": "phone stolen"}, key="k")
         another = api.post(path, {"reason": "still"})
+        reused = api.post(path, {"reason": "still"}, key="k")
 
         assert first.status_code == 200
+        assert (reused.status_code, reused.json()["resource"]) == (422, first.json()["id"])
         assert first.json()["state"] == "frozen"
         assert again.json() == another.json() == first.json()
         assert OutboxEvent.objects.filter(name="accounts.customer.frozen").count() == 1

@@ -108,11 +108,14 @@ class TestHandingIn:
         assert BankFile.objects.count() == 1
 
     def test_other_bytes_with_the_same_key_is_refused(self, api, account):
-        upload(api, GOOD, key="one")
+        first = upload(api, GOOD, key="one").json()
+        upload(api, GOOD, key="two")
 
-        answer = upload(api, GOOD + b" ", key="one")
+        for key in ("one", "two"):
+            answer = upload(api, GOOD + b" ", key=key)
 
-        assert (answer.status_code, answer.json()["code"]) == (422, "idempotency_key_reused")
+            assert (answer.status_code, answer.json()["code"]) == (422, "idempotency_key_reused")
+            assert answer.json()["resource"] == first["id"]
         assert BankFile.objects.count() == 1
 
     def test_for_an_account_refuses_statements_of_another(self, api, organization, account):

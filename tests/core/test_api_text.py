@@ -1,13 +1,58 @@
 """Text from outside: normalised, or refused."""
 
+import re
 import unicodedata
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from apps.core import text
+from apps.core.ibans import blank_ibans
 from apps.core.text import CardNumberRefused, TextRefused, clean
+
+# What stands behind the check digits, by country (the IBAN registry): n digits, a letters, c both.
+BBANS = {
+    "AT": "16n", "CH": "5n12c", "DE": "18n", "DK": "14n", "ES": "20n", "FI": "14n",
+    "FR": "10n11c2n", "GB": "4a14n", "IT": "1a10n12c", "NL": "4a10n", "NO": "11n", "PL": "24n",
+}  # fmt: skip
+ALPHABETS = {"n": "0123456789", "a": "ABCDEFGHIJKLMNOPQRSTUVWXYZ", "c": "0123456789ABCXYZ"}
+
+
+@st.composite
+def ibans(draw: st.DrawFn) -> str:
+    country = draw(st.sampled_from(sorted(BBANS)))
+    parts = re.findall(r"(\d+)([nac])", BBANS[country])
+    bban = "".join(
+        draw(st.text(ALPHABETS[kind], min_size=int(n), max_size=int(n))) for n, kind in parts
+    )
+    return f"{country}{check_digits(country, bban)}{bban}"
+
+
+def check_digits(country: str, bban: str) -> str:
+    number = int("".join(str(int(c, 36)) for c in f"{bban}{country}00"))
+    return f"{98 - number % 97:02}"
+
+
+@st.composite
+def cards(draw: st.DrawFn) -> str:
+    prefix, length = draw(
+        st.sampled_from(
+            [
+                ("4", 13), ("4", 16), ("4", 19), ("51", 16), ("55", 16), ("2221", 16), ("2720", 16),
+                ("34", 15), ("37", 15), ("300", 14), ("36", 14), ("6011", 16), ("62", 19),
+                ("3528", 16), ("5018", 13), ("6759", 19),
+            ]
+        )
+    )  # fmt: skip
+    middle = length - len(prefix) - 1
+    body = prefix + draw(st.text("0123456789", min_size=middle, max_size=middle))
+    doubled = [int(d) * (1 + (i % 2 == 0)) for i, d in enumerate(reversed(body))]
+    return body + str(-sum(n - 9 * (n > 9) for n in doubled) % 10)
+
+
+def in_fours(value: str) -> str:
+    return " ".join(value[at : at + 4] for at in range(0, len(value), 4))
 
 
 class TestClean:
@@ -114,3 +159,71 @@ class TestCardNumbers:
             == "KORT •••• •••• •••• 1111 och ••••••••••••0004"
         )
         assert text.mask_card_numbers("REF 12345") == "REF 12345"
+
+
+class TestIbans:
+    @given(ibans())
+    @example("FI4080232341216913")
+    @example("DK2299624192168592")
+    @example("CH6225290092003016782")
+    @example("NO4850008063608")
+    def test_are_let_through_plain_and_grouped_alone_and_in_prose(self, iban: str) -> None:
+        for written in (iban, iban.lower(), in_fours(iban), in_fours(iban).lower()):
+            for value in (
+                written,
+                f"IBAN:{written}",
+                f"Lohn 11/2026 an {written} 2026 vom Konto {written}, danke",
+            ):
+                assert clean(value) == value
+                assert text.mask_card_numbers(value) == value
+
+    @given(cards(), st.sampled_from(["FI", "DE", "DK", "AT", "ZZ"]), st.sampled_from(["", " "]))
+    def test_spare_no_card_that_is_none_of_their_digits(
+        self, card: str, country: str, space: str
+    ) -> None:
+        spoilt = "00"  # never an IBAN's
+        for value in (
+            card,
+            in_fours(card),
+            f"FI4080232341216913 {card}",
+            f"FI40 8023 2341 2169 13 {in_fours(card)}",
+            f"{card} FI40 8023 2341 2169 13",
+            f"{country}{spoilt} {card}",
+            f"{country}{spoilt} {in_fours(card)}",
+            f"card{space}{in_fours(card)}",
+        ):
+            with pytest.raises(CardNumberRefused):
+                clean(value)
+
+    @given(cards(), st.sampled_from(["FI", "DK", "NO", "ZZ"]))
+    def test_are_not_what_only_looks_like_one(self, card: str, country: str) -> None:
+        # The card's first two digits stand where the check digits would: most are wrong.
+        country = "ZZ" if check_digits(country, card[2:]) == card[:2] else country
+
+        with pytest.raises(CardNumberRefused):
+            clean(f"{country}{card}")
+
+    @pytest.mark.parametrize(
+        "value",
+        [
+            "FI4180232341216913",  # other check digits, and the card's too
+            "FI40802323412169130000",
+            "xFI40 8023 2341 2169 13",
+            "FI40 8023 2341 2169 13x",
+            "ZZ40 8023 2341 2169 13",
+            "FI 4080232341216913 4111111111111111",
+        ],
+    )
+    def test_are_of_one_length_and_form(self, value: str) -> None:
+        assert blank_ibans(value) == value
+
+    def test_keep_the_length_of_the_text_they_are_blanked_in(self) -> None:
+        value = "a FI40 8023 2341 2169 13, NO4850008063608"
+
+        assert blank_ibans(value) == f"a {'#' * 22}, {'#' * 15}"
+
+    @pytest.mark.parametrize("piece", ["AA11 ", "FI11 ", "LC11", "LC11 ", "NO4850008063608 ", "F"])
+    def test_are_looked_for_in_hostile_text_once_at_each_place(self, piece: str) -> None:
+        value = (piece * 32_768)[:32_768]
+
+        assert len(blank_ibans(value)) == len(value)

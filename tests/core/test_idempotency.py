@@ -82,6 +82,31 @@ class TestClaim:
         assert not context.current().replayed
         assert brew().resource_id == first.resource_id
 
+    def test_of_an_act_stands_for_what_it_is_done_to(self):
+        cup = new_id()
+
+        @transactions.outermost
+        def warm(degrees):
+            return idempotency.claim(ORGANIZATION, "k", "warm", degrees, prefix="cup", acts_on=cup)
+
+        first, again = warm(60), warm(60)
+
+        assert (first.resource_id, first.replayed) == (cup, False)
+        assert (again.resource_id, again.replayed) == (cup, True)
+        with pytest.raises(IdempotencyKeyReused) as refused:
+            warm(90)
+        assert refused.value.details == {"resource": encode_id("cup", cup)}
+
+    def test_may_come_to_stand_for_something_of_another_kind(self):
+        pot = new_id()
+
+        brew(then=lambda: idempotency.answer_with(ORGANIZATION, "k", pot, prefix="pot"))
+
+        assert brew().resource_id == pot
+        with pytest.raises(IdempotencyKeyReused) as refused:
+            brew(cups=2)
+        assert refused.value.details == {"resource": encode_id("pot", pot)}
+
     def test_refuses_another_operation(self):
         brew()
 

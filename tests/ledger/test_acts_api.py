@@ -153,6 +153,34 @@ class TestKeys:
         assert JournalEntry.objects.count() == entries
         assert breaches() == []
 
+    @pytest.mark.parametrize("act", ["account", "annotate", "void"])
+    def test_of_an_act_on_something_name_that_to_another_request(self, api, act):
+        done_to = {"account": printed(api.ann), "annotate": api.entry, "void": api.hold}[act]
+        first = api.post(api.path(act), api.body(act), key="k")
+
+        other = api.post("/v1/transfers", api.moved(7), key="k")
+
+        assert first.status_code < 300
+        assert (code_of(other), other.json()["resource"]) == (
+            (422, "idempotency_key_reused"),
+            done_to,
+        )
+
+    def test_of_a_capture_name_the_entry_or_the_hold_that_it_only_ended(self, api):
+        whole = api.post("/v1/holds", api.moved(1), key="h").json()["hold"]["id"]
+        first = api.post(f"/v1/holds/{whole}/capture", {}, key="all")
+        api.post(api.path("capture"), {"amount": 0}, key="none")
+
+        named = [
+            api.post("/v1/transfers", api.moved(7), key=key).json()["resource"]
+            for key in ("all", "none")
+        ]
+
+        assert first.json()["journal_entry"] is not None
+        assert named == [first.json()["journal_entry"], api.hold]
+        again = api.post(api.path("capture"), {"amount": 0}, key="none")
+        assert (again.status_code, again.json()["journal_entry"]) == (200, None)
+
 
 class TestLinkedTransfers:
     def batch(self, api, mode, *transfers):

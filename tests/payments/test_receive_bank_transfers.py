@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from apps.banking.formats.references import make_reference
-from apps.core.ids import new_id
+from apps.core.idempotency import IdempotencyKeyReused
+from apps.core.ids import encode_id, new_id
 from apps.payments import errors, operations
 from apps.payments.models import VirtualReference
 from apps.payments.rules import IncomingTransfer, KnownReference, decide_owner
@@ -115,6 +116,16 @@ class TestCreateVirtualReference:
         made = race(*[partial(self.make, customer)] * 4)
 
         assert len({one.reference for one in made}) == 1
+        assert VirtualReference.objects.count() == 1
+
+    def test_names_the_first_ones_to_another_request_with_its_key(self):
+        customer = create_customer(create_organization())
+        first = self.make(customer)
+
+        with pytest.raises(IdempotencyKeyReused) as refused:
+            self.make(customer, label="another")
+
+        assert refused.value.details == {"resource": encode_id("vref", first.id)}
         assert VirtualReference.objects.count() == 1
 
     def test_opens_an_account_in_a_new_currency(self):

@@ -65,6 +65,11 @@ class TestDestinations:
         ("change", "status", "code", "pointer"),
         [
             ({"iban": "DE00"}, 400, "invalid_iban", "/iban"),
+            # Its country's own check digit is wrong, and no card is what it was meant to be.
+            ({"iban": "FI4080232341216913"}, 400, "invalid_iban", "/iban"),
+            ({"iban": "4111 1111 1111 1111"}, 400, "invalid_iban", "/iban"),
+            ({"iban": "FI40\u200b80232341216913"}, 400, "invalid_request", "/iban"),
+            ({"holder_name": "Ada 4111 1111 1111 1111"}, 400, "pan_not_allowed", "/holder_name"),
             ({"bic": "DEUTDEFF"}, 400, "bic_mismatch", "/bic"),
             ({"address": {"lines": ["x"]}}, 400, "unstructured_address", "/address"),
             ({"currency": "SEK"}, 422, "unsupported_currency", None),
@@ -79,12 +84,38 @@ class TestDestinations:
         pointers = [one["pointer"] for one in problem.get("errors", [])]
         assert pointers == ([pointer] if pointer else [])
 
+    @pytest.mark.parametrize(
+        "iban",
+        [
+            "FI6779494252516589",
+            "FI67 7949 4252 5165 89",
+            "DE60 5206 1591 8045 1119 38",
+            "DK2299624192168592",
+            "CH6225290092003016782",
+            "NO6718876131419",
+        ],
+    )
+    def test_are_made_of_an_iban_whose_digits_could_be_a_cards(self, api, destination_body, iban):
+        made = api.post("/v1/destinations", {**destination_body, "iban": iban})
+
+        assert made.status_code == 201, made.json()
+        assert made.json()["iban_tail"] == iban.replace(" ", "")[-4:]
+
     def test_are_disabled(self, api, destination_body):
         made = api.post("/v1/destinations", destination_body).json()
 
         disabled = api.post(f"/v1/destinations/{made['id']}/disable", {"reason": "lost"})
 
         assert disabled.json()["state"] == "disabled"
+
+    def test_are_named_to_who_reuses_the_key_they_were_disabled_under(self, api, destination_body):
+        made = api.post("/v1/destinations", destination_body).json()
+        api.post(f"/v1/destinations/{made['id']}/disable", {"reason": "lost"}, key="k")
+
+        other = api.post(f"/v1/destinations/{made['id']}/disable", {"reason": "found"}, key="k")
+
+        assert (other.status_code, other.json()["code"]) == (422, "idempotency_key_reused")
+        assert other.json()["resource"] == made["id"]
 
 
 class TestPayouts:
@@ -105,6 +136,14 @@ class TestPayouts:
         assert api.get(f"/v1/payouts/{answer['id']}").json() == answer
         assert api.get("/v1/payouts?state=scheduled").json()["data"] == [answer]
         assert api.get("/v1/payouts?state=settled").json()["data"] == []
+
+    def test_may_name_an_iban_in_their_texts(self, api, body):
+        texts = {"remittance": "For FI40 8023 2341 2169 13", "metadata": {"to": "NO4850008063608"}}
+
+        made = api.post("/v1/payouts", {**body, **texts})
+
+        assert made.status_code == 201, made.json()
+        assert {name: made.json()[name] for name in texts} == texts
 
     def test_show_how_many_people_are_missing(self, api, body):
         made = api.post("/v1/payouts", {**body, "amount": 2_000_00}).json()
@@ -156,6 +195,15 @@ class TestPayouts:
 
         assert first.json()["state"] == "canceled"
         assert (second.status_code, second.json()["code"]) == (409, "not_cancelable")
+
+    def test_are_named_to_who_reuses_the_key_they_were_canceled_under(self, api, body):
+        made = api.post("/v1/payouts", body).json()
+        api.post(f"/v1/payouts/{made['id']}/cancel", {"reason": "x"}, key="k")
+
+        other = api.post("/v1/payouts", body, key="k")
+
+        assert (other.status_code, other.json()["code"]) == (422, "idempotency_key_reused")
+        assert other.json()["resource"] == made["id"]
 
     def test_are_nobody_elses(self, api, body):
         made = api.post("/v1/payouts", body).json()

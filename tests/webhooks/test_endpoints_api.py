@@ -111,6 +111,7 @@ class TestCreate:
         assert second.json() == first.json() | {"secret": None}
         assert WebhookEndpoint.objects.count() == 1
         assert (other.status_code, other.json()["code"]) == (422, "idempotency_key_reused")
+        assert other.json()["resource"] == first.json()["id"]
 
     def test_in_parallel_with_one_key_makes_one(self, organization, far):
         call = partial(
@@ -287,6 +288,53 @@ class TestChange:
         assert (refused.status_code, refused.json()["code"]) == (422, "webhook_url_refused")
         assert refused.json()["reason"] == reason
         assert api.get(f"{PATH}/{endpoint['id']}").json()["url"] == endpoint["url"]
+
+
+class TestKeys:
+    @pytest.mark.parametrize(
+        ("act", "body"),
+        [
+            ("rotate_secret", {}),
+            ("ping", {}),
+            ("disable", {}),
+            ("enable", {"paused": "discard"}),
+        ],
+    )
+    def test_of_an_act_name_its_endpoint_to_another_request(self, api, endpoint, act, body):
+        if act == "enable":
+            api.post(f"{PATH}/{endpoint['id']}/disable", {})
+        first = api.post(f"{PATH}/{endpoint['id']}/{act}", body, key="k")
+
+        other = api.post(PATH, {"url": endpoint["url"], "event_types": ["*"]}, key="k")
+        again = api.post(f"{PATH}/{endpoint['id']}/{act}", body, key="k")
+
+        assert (other.status_code, other.json()["code"]) == (422, "idempotency_key_reused")
+        assert other.json()["resource"] == endpoint["id"]
+        assert again.status_code == first.status_code < 300
+        assert again.headers["Idempotent-Replayed"] == "true"
+
+    def test_of_two_rotations_of_one_endpoint_are_two_secrets(self, api, endpoint):
+        for key in "ab":
+            made = api.post(f"{PATH}/{endpoint['id']}/rotate_secret", {}, key=key)
+            assert made.json()["secret"].startswith("whsec_")
+
+        assert WebhookSecret.objects.count() == 3
+
+    def test_of_replays_name_the_delivery_or_the_replay(self, api, organization, endpoint):
+        owe(organization, "thing_1")
+        WebhookDelivery.objects.update(status="failed", closed_at=clock.now(), attempts=3)
+        [delivery] = deliveries(organization)
+        one = encode_id("whd", delivery.id)
+        since = (clock.now() - timedelta(hours=1)).isoformat()
+        api.post(f"/v1/webhook_deliveries/{one}/replay", {}, key="one")
+        all_ = api.post(f"{PATH}/{endpoint['id']}/replay", {"since": since}, key="all")
+
+        named = [
+            api.post(f"{PATH}/{endpoint['id']}/ping", {}, key=key).json()["resource"]
+            for key in ("one", "all")
+        ]
+
+        assert named == [one, all_.json()["id"]]
 
 
 class TestDelete:

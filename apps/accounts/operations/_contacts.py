@@ -49,7 +49,7 @@ def add_contact(
     # Keyed digests: the key table holds nothing from which a name could be guessed.
     named = encryption.blind_index(organization_id, "contact.name", data.name)
     claim = idempotency.claim(
-        organization_id, idempotency_key, "add_contact", named, index, wanted, reason
+        organization_id, idempotency_key, "add_contact", named, index, wanted, reason, prefix="con"
     )
     queries.require_capability(actor=actor, capability=EDIT, organization_id=organization_id)
     if claim.replayed:
@@ -126,7 +126,13 @@ def remove_contact(
     :raises ContactNotFound: if the organization has no such contact
     """
     claim = idempotency.claim(
-        organization_id, idempotency_key, "remove_contact", contact_id, reason
+        organization_id,
+        idempotency_key,
+        "remove_contact",
+        contact_id,
+        reason,
+        prefix="con",
+        acts_on=contact_id,
     )
     queries.require_capability(actor=actor, capability=EDIT, organization_id=organization_id)
     if claim.replayed:

@@ -145,7 +145,13 @@ def freeze_customer(
     :raises CapabilityMissing: if the actor is staff without `accounts.freeze_customer`
     """
     claim = idempotency.claim(
-        organization_id, idempotency_key, "freeze_customer", customer_id, reason
+        organization_id,
+        idempotency_key,
+        "freeze_customer",
+        customer_id,
+        reason,
+        prefix="cus",
+        acts_on=customer_id,
     )
     queries.require_capability(
         actor=actor, capability="accounts.freeze_customer", organization_id=organization_id

@@ -51,7 +51,14 @@ def decide_approval(
     :raises ApprovalStale: if the subject is not what was asked about; a new request is open
     """
     claim = idempotency.claim(
-        organization_id, idempotency_key, "decide_approval", request_id, verdict, reason
+        organization_id,
+        idempotency_key,
+        "decide_approval",
+        request_id,
+        verdict,
+        reason,
+        prefix="apr",
+        acts_on=request_id,
     )
     request, act = lock_with_subject(organization_id=organization_id, request_id=request_id)
     if claim.replayed:

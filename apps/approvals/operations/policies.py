@@ -49,7 +49,7 @@ def propose_policy(
     """
     terms = policy_to_json(policy)
     claim = idempotency.claim(
-        organization_id, idempotency_key, "propose_policy", act, terms, reason
+        organization_id, idempotency_key, "propose_policy", act, terms, reason, prefix="apl"
     )
     if claim.replayed:
         return ApprovalPolicy.objects.get(organization_id=organization_id, id=claim.resource_id)

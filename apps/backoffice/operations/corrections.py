@@ -156,7 +156,13 @@ def withdraw_correction(
     :raises CorrectionClosed: if it was posted or dropped before
     """
     claim = idempotency.claim(
-        organization_id, idempotency_key, "withdraw_correction", correction_id, reason
+        organization_id,
+        idempotency_key,
+        "withdraw_correction",
+        correction_id,
+        reason,
+        prefix="cor",
+        acts_on=correction_id,
     )
     correction = queries.get_correction_for_update(
         organization_id=organization_id, correction_id=correction_id

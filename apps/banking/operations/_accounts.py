@@ -116,7 +116,14 @@ def add_bank_account(  # noqa: PLR0913  (an account is what it is, and who adds 
     compact = "".join(identification.split()).upper()
     index = queries.identification_index(organization_id=organization_id, identification=compact)
     claim = idempotency.claim(
-        organization_id, idempotency_key, "add_bank_account", connection_id, index, currency, name
+        organization_id,
+        idempotency_key,
+        "add_bank_account",
+        connection_id,
+        index,
+        currency,
+        name,
+        prefix="ba",
     )
     if claim.replayed:
         return queries.get_bank_account(

@@ -39,34 +39,46 @@ def receive_bank_file(
     :raises BankAccountNotFound: if the organization has no such account
     """
     digest = sha256(content).digest()
+    claim = None
     if idempotency_key is not None:
-        idempotency.claim(
-            organization_id, idempotency_key, "receive_bank_file", digest, bank_account_id
+        parts = (digest, bank_account_id)
+        claim = idempotency.claim(
+            organization_id, idempotency_key, "receive_bank_file", *parts, prefix="bf"
         )
-    known = queries.find_file_by_hash(
+    file = queries.find_file_by_hash(
         organization_id=organization_id, direction=Direction.IN, sha256=digest
     )
-    if known is not None:
-        return known
-    if bank_account_id is not None:
-        queries.get_bank_account(organization_id=organization_id, bank_account_id=bank_account_id)
-    file = _row(organization_id, content, name=name, digest=digest, actor=actor, now=now)
-    file.bank_account_id, file.connection_id = bank_account_id, connection_id
+    if file is None:
+        if bank_account_id is not None:
+            queries.get_bank_account(
+                organization_id=organization_id, bank_account_id=bank_account_id
+            )
+        made = _row(organization_id, content, name=name, digest=digest, actor=actor, now=now)
+        made.bank_account_id, made.connection_id = bank_account_id, connection_id
+        file = _take_in(made, actor=actor)
+    if claim is not None and not claim.replayed:
+        # Whoever brought them, of these bytes there is one file.
+        idempotency.answer_with(organization_id, str(idempotency_key), file.id)
+    return file
+
+
+def _take_in(file: BankFile, *, actor: Actor) -> BankFile:
+    """Store a file for a worker to read; return the one that is stored of its bytes."""
     file.direction, file.state = Direction.IN, FileState.RECEIVED
     # Two callers may bring one file at once: the first insert wins and both read it back.
     BankFile.objects.bulk_create([file], ignore_conflicts=True)
     stored = queries.find_file_by_hash(
-        organization_id=organization_id, direction=Direction.IN, sha256=digest
+        organization_id=file.organization_id, direction=Direction.IN, sha256=bytes(file.sha256)
     )
     assert stored is not None  # noqa: S101  (one of the two inserts stands)
     if stored.id == file.id:
         BankFileWork.objects.create(
             id=new_id(),
-            organization_id=organization_id,
+            organization_id=file.organization_id,
             bank_file_id=file.id,
             traceparent=context.current().traceparent,
         )
-        audit.record("banking.receive_bank_file", stored, actor=actor, after={"name": name})
+        audit.record("banking.receive_bank_file", stored, actor=actor, after={"name": file.name})
         work.nudge(FILES_KIND)
     return stored
 

@@ -239,7 +239,12 @@ def change_client_account(
         # Left out otherwise: keys of requests that did not know it still fit.
         parts.append(dict(change.metadata))
     claim = idempotency.claim(
-        organization_id, idempotency_key, "change_client_account", parts, prefix="la"
+        organization_id,
+        idempotency_key,
+        "change_client_account",
+        parts,
+        prefix="la",
+        acts_on=account_id,
     )
     if claim.replayed:
         return

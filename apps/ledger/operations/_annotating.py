@@ -33,11 +33,16 @@ def annotate_entry(
     :raises JournalEntryNotFound: if the organisation has no such entry
     """
     claim = idempotency.claim(
-        organization_id, idempotency_key, "annotate_entry", entry_id, dict(metadata), prefix="je"
+        organization_id,
+        idempotency_key,
+        "annotate_entry",
+        entry_id,
+        dict(metadata),
+        prefix="je",
+        acts_on=entry_id,
     )
     if claim.replayed:
         return entry_id
-    idempotency.answer_with(organization_id, idempotency_key, entry_id)
     # No lock: a second annotation that takes the same number meets the primary key, and runs again.
     [last] = queries.list_entry_metadata(
         organization_id=organization_id, entry_id=entry_id, limit=1

@@ -125,12 +125,14 @@ def capture_hold(
     claim = idempotency.claim(organization_id, idempotency_key, "capture_hold", parts, prefix="je")
     if claim.replayed:
         posted = queries.hold_entries(organization_id=organization_id, hold_id=hold_id)
-        # A capture of 0 posted nothing, and its key stands for no entry.
+        # A capture of 0 posted nothing, and its key stands for the hold.
         return _replayed(
             organization_id, hold_id, claim.resource_id if claim.resource_id in posted else None
         )
     command = _captured(claim.resource_id, hold_id, capture)
     outcome = _run(organization_id, command, actor=actor, now=now)
+    if outcome.entry_id is None:
+        idempotency.answer_with(organization_id, idempotency_key, hold_id, prefix="ho")
     return HoldResult(hold_id, outcome.entry_id, outcome.balances)
 
 
@@ -146,7 +148,9 @@ def void_hold(
     :raises HoldNotFound: if the organisation has no such hold
     :raises HoldAlreadyCaptured, HoldAlreadyVoided, HoldExpired: if it has ended
     """
-    claim = idempotency.claim(organization_id, idempotency_key, "void_hold", hold_id, prefix="ho")
+    claim = idempotency.claim(
+        organization_id, idempotency_key, "void_hold", hold_id, prefix="ho", acts_on=hold_id
+    )
     if claim.replayed:
         return _replayed(organization_id, hold_id)
     outcome = _run(organization_id, VoidHold(hold_id=hold_id), actor=actor, now=now)

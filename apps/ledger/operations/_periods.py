@@ -197,7 +197,13 @@ def call_off_closing(
     :raises PeriodOutOfOrder: if a later month is closing too, as after an import, or closed
     """
     claim = idempotency.claim(
-        organization_id, idempotency_key, "call_off_closing", period_id, reason
+        organization_id,
+        idempotency_key,
+        "call_off_closing",
+        period_id,
+        reason,
+        prefix="per",
+        acts_on=period_id,
     )
     accounts.require_capability(actor=actor, capability=CLOSE, organization_id=organization_id)
     period = _locked(organization_id, period_id)

@@ -40,7 +40,13 @@ def create_virtual_reference(
     :raises CustomerCannotReceive: if the customer is frozen or closed
     """
     claim = idempotency.claim(
-        organization_id, idempotency_key, "create_virtual_reference", customer_id, currency, label
+        organization_id,
+        idempotency_key,
+        "create_virtual_reference",
+        customer_id,
+        currency,
+        label,
+        prefix="vref",
     )
     if claim.replayed:
         return queries.get_virtual_reference(

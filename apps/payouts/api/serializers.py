@@ -9,6 +9,7 @@ from apps.core.api.fields import (
     CodeField,
     CurrencyField,
     DayField,
+    IbanField,
     IdField,
     InstantField,
     IntegerField,
@@ -48,7 +49,7 @@ class CreateDestination(StrictSerializer):
     """A bank account to which this customer may be paid."""
 
     customer = IdField("cus")
-    iban = TextField(64)
+    iban = IbanField()
     bic = TextField(11, required=False, default="", pattern="[A-Z0-9]{8}(?:[A-Z0-9]{3})?")
     holder_name = TextField(200)
     currency = CurrencyField()

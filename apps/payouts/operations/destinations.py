@@ -226,7 +226,13 @@ def disable_destination(
     :raises CapabilityMissing: if the actor is staff without `payouts.freeze_destination`
     """
     claim = idempotency.claim(
-        organization_id, idempotency_key, "disable_destination", destination_id, reason
+        organization_id,
+        idempotency_key,
+        "disable_destination",
+        destination_id,
+        reason,
+        prefix="dst",
+        acts_on=destination_id,
     )
     accounts.require_capability(
         actor=actor, capability="payouts.freeze_destination", organization_id=organization_id

@@ -32,7 +32,15 @@ def cancel_payout(
     :raises PayoutNotCancelable: if it was frozen into a batch, or is closed
     :raises CapabilityMissing: if the actor is staff without `payouts.cancel_payout`
     """
-    claim = idempotency.claim(organization_id, idempotency_key, "cancel_payout", payout_id, reason)
+    claim = idempotency.claim(
+        organization_id,
+        idempotency_key,
+        "cancel_payout",
+        payout_id,
+        reason,
+        prefix="po",
+        acts_on=payout_id,
+    )
     accounts.require_capability(
         actor=actor, capability="payouts.cancel_payout", organization_id=organization_id
     )
@@ -71,7 +79,14 @@ def release_payout(
     :raises CapabilityMissing: if the actor is staff without `payouts.release_risk_hold`
     """
     claim = idempotency.claim(
-        organization_id, idempotency_key, "release_payout", payout_id, hold_reason, reason
+        organization_id,
+        idempotency_key,
+        "release_payout",
+        payout_id,
+        hold_reason,
+        reason,
+        prefix="po",
+        acts_on=payout_id,
     )
     accounts.require_capability(
         actor=actor, capability="payouts.release_risk_hold", organization_id=organization_id

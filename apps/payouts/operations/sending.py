@@ -116,7 +116,15 @@ def mark_batch_sent(
     :raises BatchNotReady: if there is no file to have been sent
     :raises CapabilityMissing: if the actor is staff without `payouts.mark_batch_sent`
     """
-    claim = idempotency.claim(organization_id, idempotency_key, "mark_batch_sent", batch_id, reason)
+    claim = idempotency.claim(
+        organization_id,
+        idempotency_key,
+        "mark_batch_sent",
+        batch_id,
+        reason,
+        prefix="pb",
+        acts_on=batch_id,
+    )
     accounts.require_capability(
         actor=actor, capability="payouts.mark_batch_sent", organization_id=organization_id
     )
@@ -206,7 +214,15 @@ def void_batch(
     :raises BatchMayHaveBeenSent: once a file exists: somebody may have downloaded or sent it
     :raises CapabilityMissing: if the actor is staff who may not decide `payouts.void_batch`
     """
-    claim = idempotency.claim(organization_id, idempotency_key, "void_batch", batch_id, reason)
+    claim = idempotency.claim(
+        organization_id,
+        idempotency_key,
+        "void_batch",
+        batch_id,
+        reason,
+        prefix="pb",
+        acts_on=batch_id,
+    )
     accounts.require_capability(
         actor=actor,
         capability="payouts.void_batch",

@@ -127,7 +127,13 @@ def request_opening(
     :raises BankAccountNotFound: if the organization has no such account
     """
     claim = idempotency.claim(
-        organization_id, idempotency_key, "request_opening", bank_account_id, reason
+        organization_id,
+        idempotency_key,
+        "request_opening",
+        bank_account_id,
+        reason,
+        prefix="ba",
+        acts_on=bank_account_id,
     )
     banking.get_bank_account(organization_id=organization_id, bank_account_id=bank_account_id)
     opening = queries.find_opening_for_update(

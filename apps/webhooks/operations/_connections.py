@@ -46,7 +46,7 @@ def add_provider_connection(
     :raises SecretMalformed: if the secret is none
     """
     claim = idempotency.claim(
-        organization_id, idempotency_key, "add_provider_connection", provider, name
+        organization_id, idempotency_key, "add_provider_connection", provider, name, prefix="pvc"
     )
     if claim.replayed:
         return queries.get_connection_for_update(
@@ -98,6 +98,8 @@ def replace_provider_secret(
         "replace_provider_secret",
         connection_id,
         overlap_seconds,
+        prefix="pvc",
+        acts_on=connection_id,
     )
     found = queries.get_connection_for_update(
         organization_id=organization_id, connection_id=connection_id
@@ -113,7 +115,7 @@ def replace_provider_secret(
     ProviderSecret.objects.filter(
         organization_id=organization_id, connection=found, expires_at=None
     ).update(expires_at=now + timedelta(seconds=overlap_seconds))
-    _add_secret(found, secret, id_=claim.resource_id, now=now)
+    _add_secret(found, secret, id_=new_id(), now=now)
     audit.record(
         "webhooks.replace_provider_secret",
         found,

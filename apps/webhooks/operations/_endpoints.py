@@ -72,6 +72,7 @@ def create_endpoint(
         "create_endpoint",
         *(terms.url, list(terms.event_types), terms.api_version, terms.description),
         *(str(terms.ordering), terms.max_in_flight),
+        prefix="whe",
     )
     if claim.replayed:
         found = queries.get_endpoint(organization_id=organization_id, endpoint_id=claim.resource_id)
@@ -203,7 +204,13 @@ def rotate_secret(
     :raises SecretLimitReached: if more than three would sign at once
     """
     claim = idempotency.claim(
-        organization_id, idempotency_key, "rotate_secret", endpoint_id, overlap_seconds
+        organization_id,
+        idempotency_key,
+        "rotate_secret",
+        endpoint_id,
+        overlap_seconds,
+        prefix="whe",
+        acts_on=endpoint_id,
     )
     endpoint = queries.get_endpoint_for_update(
         organization_id=organization_id, endpoint_id=endpoint_id
@@ -222,7 +229,7 @@ def rotate_secret(
         if secret.expires_at is None:
             secret.expires_at = ending
             secret.save(update_fields=["expires_at"])
-    text = _add_secret(endpoint, id_=claim.resource_id, now=now)
+    text = _add_secret(endpoint, id_=new_id(), now=now)
     endpoint.revision += 1
     endpoint.save(update_fields=["revision"])
     audit.record(
@@ -252,7 +259,13 @@ def ping_endpoint(
     :raises EndpointDisabled: if the endpoint is off
     """
     claim = idempotency.claim(
-        organization_id, idempotency_key, "ping_endpoint", endpoint_id, reason
+        organization_id,
+        idempotency_key,
+        "ping_endpoint",
+        endpoint_id,
+        reason,
+        prefix="whe",
+        acts_on=endpoint_id,
     )
     accounts.require_capability(
         actor=actor, capability=_shared.EDIT, organization_id=organization_id

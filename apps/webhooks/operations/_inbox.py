@@ -167,7 +167,14 @@ def link_event(
     :raises InboundObjectNotFound: if its handler finds nothing by this key
     """
     claim = idempotency.claim(
-        organization_id, idempotency_key, "link_event", inbound_event_id, object_key, reason
+        organization_id,
+        idempotency_key,
+        "link_event",
+        inbound_event_id,
+        object_key,
+        reason,
+        prefix="ine",
+        acts_on=inbound_event_id,
     )
     accounts.require_capability(actor=actor, capability=LINK, organization_id=organization_id)
     event = queries.get_inbound_event_for_update(

@@ -13,7 +13,7 @@ from apps.accounts import queries as accounts
 from apps.core import audit, idempotency, transactions
 from apps.core import queries as core_queries
 from apps.core.actors import Actor
-from apps.core.ids import encode_id
+from apps.core.ids import encode_id, new_id
 from apps.webhooks import queries
 from apps.webhooks.errors import (
     DeliveryNotFound,
@@ -60,7 +60,13 @@ def replay_delivery(
         this member of staff within the hour
     """
     claim = idempotency.claim(
-        organization_id, idempotency_key, "replay_delivery", delivery_id, reason
+        organization_id,
+        idempotency_key,
+        "replay_delivery",
+        delivery_id,
+        reason,
+        prefix="whd",
+        acts_on=delivery_id,
     )
     accounts.require_capability(actor=actor, capability=REPLAY, organization_id=organization_id)
     found = queries.get_delivery(organization_id=organization_id, delivery_id=delivery_id)
@@ -82,7 +88,7 @@ def replay_delivery(
         _shared.wake(
             organization_id=organization_id, lanes=[each for each in lanes if each.lane == lane]
         )
-        _keep(claim.resource_id, endpoint, scope, 1, reason=reason, actor=actor, now=now)
+        _keep(new_id(), endpoint, scope, 1, reason=reason, actor=actor, now=now)
     return queries.get_delivery(organization_id=organization_id, delivery_id=delivery_id)
 
 
@@ -111,7 +117,7 @@ def replay_failed(
         this member of staff within the hour
     """
     claim = idempotency.claim(
-        organization_id, idempotency_key, "replay_failed", endpoint_id, since, reason
+        organization_id, idempotency_key, "replay_failed", endpoint_id, since, reason, prefix="whr"
     )
     accounts.require_capability(actor=actor, capability=REPLAY, organization_id=organization_id)
     if claim.replayed:

@@ -47,7 +47,13 @@ def disable_endpoint(
     :raises EndpointDisabled: if it is off already
     """
     claim = idempotency.claim(
-        organization_id, idempotency_key, "disable_endpoint", endpoint_id, reason
+        organization_id,
+        idempotency_key,
+        "disable_endpoint",
+        endpoint_id,
+        reason,
+        prefix="whe",
+        acts_on=endpoint_id,
     )
     accounts.require_capability(actor=actor, capability=PAUSE, organization_id=organization_id)
     endpoint = queries.get_endpoint_for_update(
@@ -120,7 +126,15 @@ def enable_endpoint(
     :raises SubscriptionNotPermitted: if the key may not read what it is then sent
     """
     claim = idempotency.claim(
-        organization_id, idempotency_key, "enable_endpoint", endpoint_id, paused, since, reason
+        organization_id,
+        idempotency_key,
+        "enable_endpoint",
+        endpoint_id,
+        paused,
+        since,
+        reason,
+        prefix="whe",
+        acts_on=endpoint_id,
     )
     accounts.require_capability(
         actor=actor, capability=_shared.EDIT, organization_id=organization_id
