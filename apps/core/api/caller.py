@@ -5,6 +5,7 @@ The keys themselves belong to `apps.accounts`, which registers how one is looked
 functions, so that a lean view of a hot route uses the same ones as `ApiView`.
 """
 
+import ipaddress
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -144,3 +145,14 @@ def client_address(request: HttpRequest) -> str:
         # With fewer it did not come by way of all of them, or not whole: that is nobody's address.
         return hops[-proxies] if len(hops) >= proxies else ""
     return str(request.META.get("REMOTE_ADDR", ""))
+
+
+def sender_of(request: HttpRequest) -> str:
+    """Return whom a request's address stands for; of IPv6 anybody has a whole /64."""
+    try:
+        parsed = ipaddress.ip_address(client_address(request))
+    except ValueError:
+        return "nobody"
+    if not isinstance(parsed, ipaddress.IPv6Address):
+        return str(parsed)
+    return str(parsed.ipv4_mapped or ipaddress.ip_network((parsed, 64), strict=False))
