@@ -21,8 +21,7 @@ from django.conf import settings
 from apps.accounts.rules import parse_token
 from apps.core import strict_json
 from apps.core.api import places, problems
-from apps.core.api.caller import address_behind
-from apps.core.api.limits import sender_of
+from apps.core.api.caller import address_behind, sender_of
 from apps.core.api.problems import ApiProblem
 from config.environ import Scope
 

@@ -50,6 +50,8 @@ _SLOW_MAX: Final = 3
 
 # For so long a file may take to be opened by the server, once it was told of it.
 _OPENING_SECONDS_MAX: Final = 60.0
+# Hashing a password costs as much as a hundred requests of a key, and anybody may ask for it.
+_SIGN_IN: Final = "/admin/login/"
 _BODILESS: Final = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED})
 
 
@@ -158,8 +160,9 @@ class Front:
         file = body.find()
         assert file is not None  # noqa: S101  (it was waited for, or the lane had it)
         environ = make_environ(scope, file, body.length, arrived=time.monotonic())
-        # Who sends no key is staff, or asks for little.
-        key = (scope.headers.get("authorization") or "").rpartition(" ")[2]
+        # Who sends no key is staff, or asks for little. All who sign in are one caller.
+        token = (scope.headers.get("authorization") or "").rpartition(" ")[2]
+        key = _SIGN_IN if (scope.method, scope.path) == ("POST", _SIGN_IN) else token
         turn = await self._take_turn(key) if key else None
         try:
             loop = asyncio.get_running_loop()

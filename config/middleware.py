@@ -3,11 +3,15 @@
 import os
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any, Final, override
 
+from django.contrib.sessions.middleware import SessionMiddleware
+from django.db import DatabaseError, InterfaceError
 from django.http import HttpRequest, HttpResponse
+from django.template.loader import render_to_string
 
 from apps.core import context
+from apps.core.api import problems
 from apps.core.api.headers import add_headers
 from config.logging import log_request
 
@@ -18,6 +22,7 @@ _REQUEST_ID: Final = re.compile(r"[0-9A-Za-z_-]{8,64}")
 _TRACEPARENT: Final = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 API_CONTENT_POLICY: Final = "default-src 'none'; frame-ancestors 'none'"
 _DATA: Final = ("/v1/", "/hooks/")
+_PAGES: Final = "/admin/"
 # Asked every few seconds by whatever watches: a line for each would bury the others.
 _QUIET: Final = frozenset({"/livez", "/readyz"})
 
@@ -66,9 +71,36 @@ class ApiHeadersMiddleware:
         if request.path.startswith(_DATA):
             response["Content-Security-Policy"] = API_CONTENT_POLICY
             add_headers(request, response)
-        elif request.path.startswith("/admin/"):
+        elif request.path.startswith(_PAGES):
             response["Cache-Control"] = "no-store"
         return response
+
+
+class StaffSessionMiddleware(SessionMiddleware):
+    """Sessions of staff; where the database is away, their pages say so, and that it passes."""
+
+    def process_exception(self, request: HttpRequest, fault: Exception) -> HttpResponse | None:
+        """Answer what a page raised, if that passes."""
+        return _say_away(request, fault)
+
+    @override
+    def process_response(self, request: HttpRequest, response: HttpResponse) -> HttpResponse:
+        try:
+            return super().process_response(request, response)
+        except (DatabaseError, InterfaceError) as fault:
+            away = _say_away(request, fault)
+            if away is None:
+                raise
+            return away
+
+
+def _say_away(request: HttpRequest, fault: Exception) -> HttpResponse | None:
+    problem = problems.passing(fault) if request.path.startswith(_PAGES) else None
+    if problem is None:
+        return None
+    # Made without the request: who it is from would be looked up in the database.
+    page = render_to_string("kassa/away.html")
+    return HttpResponse(page, status=problem.status, headers=dict(problem.headers))
 
 
 def _accept(shape: re.Pattern[str], value: str | None) -> str:

@@ -109,6 +109,7 @@ class KassaSite(ThemeSite):
     index_title = "Home"
     enable_nav_sidebar = True
     final_catch_all_view = True
+    login_form = views.sign_in.SignInForm
 
     @override
     def register(self, model_or_iterable: Any, admin_class: Any = None, **options: Any) -> None:
@@ -158,6 +159,12 @@ class KassaSite(ThemeSite):
                 return self._say_missing(request)
 
         return cast("View", super().admin_view(answered, cacheable=cacheable))
+
+    @override
+    def login(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        return views.sign_in.finish(request, super().login(request, extra_context))
 
     @override
     def index(

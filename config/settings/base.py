@@ -60,7 +60,7 @@ MIDDLEWARE = [
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "config.middleware.RequestContextMiddleware",
     "config.middleware.ApiHeadersMiddleware",
-    "django.contrib.sessions.middleware.SessionMiddleware",
+    "config.middleware.StaffSessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
@@ -102,7 +102,7 @@ AUTH_USER_MODEL = "accounts.Staff"
 LOGIN_URL = "/admin/login/"
 LOGOUT_REDIRECT_URL = "/admin/login/"
 PASSWORD_HASHERS = [
-    "django.contrib.auth.hashers.Argon2PasswordHasher",
+    "apps.core.passwords.PacedArgon2PasswordHasher",
     "django.contrib.auth.hashers.PBKDF2PasswordHasher",
 ]
 PASSWORD_LENGTH_MIN = 15
@@ -114,6 +114,10 @@ AUTH_PASSWORD_VALIDATORS = [
     },
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
 ]
+
+# Tries to sign in within an hour, of one name and from one address (ADR 0143).
+SIGN_INS_OF_NAME_MAX = 20
+SIGN_INS_OF_ADDRESS_MAX = 100
 
 # Without a verified second factor nobody does more than look; a developer's machine has no phones.
 STAFF_REQUIRES_SECOND_FACTOR = True

@@ -56,6 +56,7 @@ WHITENOISE_AUTOREFRESH = True
 # Tests of races send more at once than a client may; the limiter's own tests set its limits.
 API_IN_FLIGHT_MAX = 1_000
 API_RATE_PER_SECOND = API_RATE_BURST = 10_000
+SIGN_INS_OF_NAME_MAX = SIGN_INS_OF_ADDRESS_MAX = 10_000
 
 WEBHOOK_ALLOW_NETWORKS = ["127.0.0.0/8"]
 LOGGING = make_logging(level="WARNING", form="json")

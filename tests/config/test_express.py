@@ -620,7 +620,7 @@ def test_the_tests_middleware_is_what_the_lane_knows():
         "whitenoise.middleware.WhiteNoiseMiddleware",
         "config.middleware.RequestContextMiddleware",
         "config.middleware.ApiHeadersMiddleware",
-        "django.contrib.sessions.middleware.SessionMiddleware",
+        "config.middleware.StaffSessionMiddleware",
         "django.middleware.common.CommonMiddleware",
         "django.middleware.csrf.CsrfViewMiddleware",
         "django.contrib.auth.middleware.AuthenticationMiddleware",

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 from django.conf import settings
-from django.urls import resolve
+from django.urls import resolve, reverse
 
 from apps.accounts import rules
 from apps.banking.api.uploads import FORM_BYTES_MAX
 from apps.banking.api.views import BankFileCollection
 from apps.banking.formats.secure_xml import FILE_BYTES_MAX as BANK_FILE_BYTES_MAX
-from config import bodies
+from config import bodies, front
 from tests.config.test_server import free_port
 from tests.support import running, wait_until
 
@@ -307,6 +307,30 @@ class TestAKeyWhoseRequestsWait:
         refused = next(answer for answer in answered if answer[0] == 429)
         assert json.loads(refused[2])["code"] == "rate_limited"
         assert b"retry-after: 1" in refused[1].lower()
+        for wire in waiting:
+            wire.close()
+
+
+class TestSigningIn:
+    def test_is_one_callers_whoever_asks_and_under_whatever_key(self, server):
+        """Four are begun and six wait; threads are left to all others."""
+        assert reverse("admin:login") == front._SIGN_IN
+        server.said.with_name("go").unlink(missing_ok=True)
+        waiting = [server.connect() for _ in range(14)]
+        for place, wire in enumerate(waiting):
+            key = [b"Authorization: Bearer %d" % place] if place % 2 else []
+            wire.sendall(post(b"/admin/%6Cogin/", *key))
+        wait_until(lambda: len(select.select(waiting, [], [], 0)[0]) == 4)
+
+        others = [
+            server.ask(get(b"/there")),
+            server.ask(get(b"/there", b"Authorization: Bearer 1")),
+        ]
+        server.said.with_name("go").touch()
+        answered = [read(wire) for wire in waiting]
+
+        assert [status for status, _head, _body in others] == [200] * 2
+        assert sorted(status for status, _head, _body in answered) == [200] * 10 + [429] * 4
         for wire in waiting:
             wire.close()
 

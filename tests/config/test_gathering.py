@@ -12,7 +12,7 @@ import pytest
 from apps.core.api.problems import ApiProblem
 from apps.core.ids import new_id
 from config import gathering, pacing
-from config.bodies import Body
+from config.bodies import Body, Room
 from config.express import Answer, ExpressLane, Part
 from config.gathering import Crowded, Failed, Gathering
 
@@ -105,7 +105,7 @@ def patient(monkeypatch):
 
 async def ask(gathered: Gathering, key: str, name: str):
     asked = Asked(key, name)
-    answer = await gathered.answer(asked, Body(asked, None, is_for_lane=True))
+    answer = await gathered.answer(asked, Body(asked, None, Room(), is_for_lane=True))
     return answer and answer.body.decode()
 
 

@@ -5,6 +5,7 @@ The keys themselves belong to `apps.accounts`, which registers how one is looked
 functions, so that a lean view of a hot route uses the same ones as `ApiView`.
 """
 
+import ipaddress
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -150,3 +151,14 @@ def address_behind(forwarded: str, remote: str) -> str:
     hops = [hop.strip() for hop in forwarded.split(",")]
     # With fewer it did not come by way of all of them, or not whole: that is nobody's address.
     return hops[-proxies] if len(hops) >= proxies else ""
+
+
+def sender_of(address: str) -> str:
+    """Return whom a client's address stands for; of IPv6 anybody has a whole /64."""
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return "nobody"
+    if not isinstance(parsed, ipaddress.IPv6Address):
+        return str(parsed)
+    return str(parsed.ipv4_mapped or ipaddress.ip_network((parsed, 64), strict=False))

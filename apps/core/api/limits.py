@@ -6,7 +6,6 @@ requests at once (`reserves`). Who has no key, as providers that sign what they 
 the address it calls from.
 """
 
-import ipaddress
 from collections import Counter
 from collections.abc import Collection, Sequence
 from typing import Final
@@ -16,7 +15,7 @@ from django.conf import settings
 from django.http import HttpRequest
 
 from apps.core.api import places, problems, reserves
-from apps.core.api.caller import Caller, client_address
+from apps.core.api.caller import Caller, client_address, sender_of
 from apps.core.api.rates import Limit
 from apps.core.api.reserves import Reserve, Reserves
 
@@ -71,17 +70,6 @@ def admit_stranger(request: HttpRequest, *, subject: UUID) -> None:
     sender = sender_of(client_address(request))
     tag = f"kassa:rate:{{{sender}}}:hook"
     _take(request, _reserves.of(subject, sender, lambda: _names(tag, subject)))
-
-
-def sender_of(address: str) -> str:
-    """Return who an address stands for; of IPv6 anybody has a whole /64."""
-    try:
-        parsed = ipaddress.ip_address(address)
-    except ValueError:
-        return "nobody"
-    if isinstance(parsed, ipaddress.IPv6Address) and not parsed.ipv4_mapped:
-        return str(ipaddress.ip_network((parsed, 64), strict=False))
-    return str(getattr(parsed, "ipv4_mapped", None) or parsed)
 
 
 def _take(request: HttpRequest, found: Reserve) -> None:

@@ -111,6 +111,13 @@ def respond(fault: Exception, request: HttpRequest) -> HttpResponse:
     return _render(problem)
 
 
+def passing(fault: Exception) -> ApiProblem | None:
+    """Return the 503 for what passes by itself, a database that is away or busy, or nothing."""
+    if problem := _given_up(fault):
+        return problem
+    return _from_database(fault) if isinstance(fault, DatabaseError | InterfaceError) else None
+
+
 def _given_up(fault: Exception) -> ApiProblem | None:
     if not has_given_up(fault):
         return None
