@@ -6,8 +6,10 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from django.http import HttpRequest, HttpResponse
+from django.views import defaults
 
 from apps.core import context
+from apps.core.api import problems
 from apps.core.api.headers import add_headers
 from config.logging import log_request
 
@@ -69,6 +71,14 @@ class ApiHeadersMiddleware:
         elif request.path.startswith("/admin/"):
             response["Cache-Control"] = "no-store"
         return response
+
+
+def answer_malformed(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """Answer 400 to what came to no view, as a strange Host: the API as a problem document."""
+    if not request.path.startswith(_DATA):
+        return defaults.bad_request(request, exception)
+    problem = problems.ApiProblem("invalid_request", "The request, or its Host, is malformed.")
+    return problems.respond(problem, request)
 
 
 def _accept(shape: re.Pattern[str], value: str | None) -> str:

@@ -1,6 +1,7 @@
 """The HTTP server on the wire: which requests it reads in one way only, and how it ends."""
 
 import contextlib
+import http.client
 import json
 import re
 import socket
@@ -63,6 +64,16 @@ def talk(port: int, raw: bytes, *, seconds: float = 5) -> tuple[list[int], bool]
     return statuses(came), False
 
 
+def ask(port: int, raw: bytes) -> tuple[http.client.HTTPResponse, bytes]:
+    """Return the answer to one request, and its body."""
+    with socket.create_connection(("127.0.0.1", port)) as wire:
+        wire.settimeout(10)
+        wire.sendall(raw)
+        answer = http.client.HTTPResponse(wire)
+        answer.begin()
+        return answer, answer.read()
+
+
 def statuses(came: bytes) -> list[int]:
     return [int(status) for status in re.findall(rb"HTTP/1\.[01] (\d{3})", came)]
 
@@ -114,10 +125,25 @@ class TestOneReading:
         assert 200 not in came[:1]
         assert len(came) <= 2
 
-    def test_two_hosts_are_refused(self, server):
-        came, _ended = talk(server[1], b"GET /v1/me HTTP/1.1\r\nHost: a\r\n" + HOST + b"\r\n")
+    @pytest.mark.parametrize("path", [b"/v1/me", b"/v1/transfers", b"/hooks/sandbox/pvc_1"])
+    @pytest.mark.parametrize(
+        "hosts", [b"Host: a\r\n" + HOST, b"Host: a.example\r\n", b"Host: a b\r\n", b"Host: [\r\n"]
+    )
+    def test_two_hosts_or_a_strange_one_are_refused(self, server, path, hosts):
+        answer, body = ask(server[1], b"POST " + path + b" HTTP/1.1\r\n" + hosts + b"\r\n")
 
-        assert came == [400]
+        assert answer.status == 400
+        assert answer.headers["Content-Type"] == "application/problem+json"
+        said = json.loads(body)
+        assert said["code"] == "invalid_request"
+        assert said["request_id"] == answer.headers["Request-Id"]
+
+    def test_a_strange_host_of_the_back_office_gets_a_page(self, server):
+        asked = b"GET /admin/login/ HTTP/1.1\r\nHost: a.example\r\n\r\n"
+        answer, _body = ask(server[1], asked)
+
+        assert answer.status == 400
+        assert answer.headers.get_content_type() == "text/html"
 
     def test_only_http_1_is_spoken(self, server):
         assert talk(server[1], b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")[0] in ([], [400])

@@ -54,6 +54,7 @@ STATUS_OF_CODE: Final[Mapping[str, int]] = {
     "method_not_allowed": 405,
     "request_timeout": 408,
     "body_too_large": 413,
+    "address_too_long": 414,
     "unsupported_media_type": 415,
     "rate_limited": 429,
     "internal_error": 500,
