@@ -3,16 +3,21 @@
 import contextlib
 import http.client
 import json
+import os
 import re
+import signal
 import socket
+import subprocess
 import time
 import urllib.request
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from django.db import transaction
 
 from apps.ledger.models import Balance, JournalEntry
+from config.server import STEADY_SECONDS
 from tests.config.test_express import Both
 from tests.support import running, wait_until
 
@@ -214,3 +219,71 @@ class TestEnd:
             assert [answer.split(b"\r\n", 1)[0] for answer in came] == [b"HTTP/1.1 201 Created"] * 2
             assert process.wait(timeout=20) == 0
         assert JournalEntry.objects.filter(organization=both.organization).count() == 3
+
+
+@pytest.fixture(scope="module")
+def steady() -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """Run two processes that have lived for long enough to be taken for sound."""
+    port = free_port()
+    with running(
+        "-m", "config.server",
+        KASSA_ROLE="web", KASSA_BIND=f"127.0.0.1:{port}", WEB_CONCURRENCY="2",
+    ) as process:  # fmt: skip
+        wait_until(lambda: len(workers(process)) == 2 and answers(port), seconds=60)
+        since = time.monotonic()
+        wait_until(lambda: time.monotonic() - since > STEADY_SECONDS)
+        yield process, port
+
+
+class TestDeaths:
+    def test_of_one_process_twice_take_no_other_along(self, steady):
+        process, port = steady
+        healthy, victim = sorted(workers(process))
+
+        for _ in range(3):
+            killed = workers(process)
+            os.kill(victim, signal.SIGKILL)
+            victim = wait_for_new(process, killed)
+        wait_until(lambda: answers(port), seconds=60)
+
+        assert workers(process) == {healthy, victim}
+
+    def test_of_all_twice_are_got_over(self, steady):
+        process, port = steady
+
+        for _ in range(2):
+            killed = workers(process)
+            for worker in killed:
+                os.kill(worker, signal.SIGKILL)
+            wait_for_new(process, killed)
+        wait_until(lambda: answers(port), seconds=60)
+
+        process.terminate()
+        assert process.wait(timeout=60) == 0
+
+    def test_of_a_release_that_cannot_start_end_it(self):
+        with running(
+            "-m", "config.server",
+            KASSA_ROLE="web", KASSA_BIND=f"127.0.0.1:{free_port()}", WEB_CONCURRENCY="2",
+            DJANGO_SETTINGS_MODULE="config.settings.missing",
+        ) as process:  # fmt: skip
+            assert process.wait(timeout=60) == 1
+
+
+def wait_for_new(server: subprocess.Popen[str], before: set[int]) -> int:
+    """Return a process of this server that was not there before."""
+    wait_until(lambda: bool(workers(server) - before), seconds=60)
+    return min(workers(server) - before)
+
+
+def workers(server: subprocess.Popen[str]) -> set[int]:
+    """Return the processes that answer requests for this server now."""
+    children = Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text().split()
+    return {int(child) for child in children if b"spawn_main" in _command(child)}
+
+
+def _command(process: str) -> bytes:
+    # A killed one that nobody has waited for has no command any more.
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{process}/cmdline").read_bytes()
+    return b""
