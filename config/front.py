@@ -37,6 +37,9 @@ log = structlog.stdlib.get_logger("kassa.front")
 
 type Application = Callable[[Environ, Any], Iterable[bytes]]
 
+# Of an address, in characters: no route of ours takes a tenth of it, and it is read, kept and
+# logged before anybody knows who asks (docs/adr/0142).
+_ADDRESS_MAX: Final = 8 * 1024
 # So much is held for requests that are not answered yet. The server's own bound is of connections;
 # who hangs up makes room there for another one, while we still owe the work.
 _HELD_MAX: Final = 1_024
@@ -123,6 +126,8 @@ class Front:
             wire.response_bytes(*answer)
 
     async def _serve(self, scope: Scope, wire: Wire) -> Answer | _LongAnswer:
+        if len(scope.path) + len(scope.query_string) > _ADDRESS_MAX:
+            raise ApiProblem("address_too_long", f"It has more than {_ADDRESS_MAX} characters.")
         if "*" in (scope.headers.get("content-type") or ""):
             # RFC 2231's way to write a parameter, over which Django falls where it is malformed.
             raise ApiProblem("unsupported_media_type", "Send a plain Content-Type.")

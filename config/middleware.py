@@ -9,6 +9,7 @@ from django.contrib.sessions.middleware import SessionMiddleware
 from django.db import DatabaseError, InterfaceError
 from django.http import HttpRequest, HttpResponse
 from django.template.loader import render_to_string
+from django.views import defaults
 
 from apps.core import context
 from apps.core.api import problems
@@ -101,6 +102,14 @@ def _say_away(request: HttpRequest, fault: Exception) -> HttpResponse | None:
     # Made without the request: who it is from would be looked up in the database.
     page = render_to_string("kassa/away.html")
     return HttpResponse(page, status=problem.status, headers=dict(problem.headers))
+
+
+def answer_malformed(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """Answer 400 to what came to no view, as a strange Host: the API as a problem document."""
+    if not request.path.startswith(_DATA):
+        return defaults.bad_request(request, exception)
+    problem = problems.ApiProblem("invalid_request", "The request, or its Host, is malformed.")
+    return problems.respond(problem, request)
 
 
 def _accept(shape: re.Pattern[str], value: str | None) -> str:

@@ -1,12 +1,19 @@
-"""Mask what must not leave the process in a log line or an error report, by its shape."""
+"""
+Mask what must not leave the process in a log line or an error report, by its shape.
+
+Strangers choose much of what is logged: a path that does not exist is a line. So no pattern may
+read a text again from each of its characters, and what is longer than a bound is cut (ADR 0142).
+"""
 
 import re
 from collections.abc import Mapping
+from itertools import islice
 from typing import Final
 
 from stdnum import iban, luhn
 
-_EMAIL: Final = re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+")
+# Takes every word, address or not: what goes on behind the word reads no character a third time.
+_EMAIL: Final = re.compile(r"[\w.+-]++(@[\w-]+(?:\.[\w-]+)+)?")
 _KEY: Final = re.compile(
     r"kassa_(?:live|test)_[0-9A-Za-z]+(?:_[0-9A-Za-z]+)?|whsec_[0-9A-Za-z+/=]+"
 )
@@ -23,13 +30,37 @@ SECRET_NAMES: Final = re.compile(
 )
 MASK: Final = "[masked]"
 
+CUT: Final = "[cut]"
+# In characters; a traceback has more to say than any value.
+_TEXT_MAX: Final = 2_048
+_TRACEBACK: Final = "exception"
+_TRACEBACK_MAX: Final = 16_384
+_ITEMS_MAX: Final = 256
+# No bank account and no card number is longer, blanks between its characters included.
+_SPACED_MAX: Final = 80
 
-def redact_text(text: str) -> str:
-    """Return the text with bank accounts, card numbers, addresses, keys and passwords masked."""
+
+def redact_text(text: str, *, length_max: int = _TEXT_MAX) -> str:
+    """
+    Return the text with bank accounts, card numbers, addresses, keys and passwords masked.
+
+    One that is longer loses its end. What stands at the cut may be the half of something that only
+    the whole would show to be secret, so it is dropped too, back to where a word ends.
+    """
+    if len(text) <= length_max:
+        return _mask(text)
+    kept = _mask(text[:length_max])[:-_SPACED_MAX]
+    # Whatever is longer than that has no blank in it.
+    *before, _half = kept.rsplit(maxsplit=1) or [""]
+    return " ".join([*before, CUT])
+
+
+def _mask(text: str) -> str:
     text = _URL_PASSWORD.sub(rf"\1:{MASK}@", text)
     text = _KEY.sub("[key]", text)
     text = _BEARER.sub(rf"\1 {MASK}", text)
-    text = _EMAIL.sub("[email]", text)
+    if "@" in text:
+        text = _EMAIL.sub(lambda found: "[email]" if found[1] else found[0], text)
     text = _IBAN.sub(_mask_iban, text)
     return _PAN.sub(_mask_pan, text)
 
@@ -38,17 +69,21 @@ def redact(value: object, *, name: str = "") -> object:
     """
     Return the value fit for a log: numbers as they are, containers walked, all else as masked text.
 
-    Whatever stands under a telling name is masked whole, whatever its shape.
+    Whatever stands under a telling name is masked whole, whatever its shape. Texts are cut, and so
+    is what holds very many.
     """
     if value is None or isinstance(value, bool | int | float):
         return value
     if name and SECRET_NAMES.search(name):
         return MASK
     if isinstance(value, Mapping):
-        return {str(key): redact(item, name=str(key)) for key, item in value.items()}
+        items = islice(value.items(), _ITEMS_MAX)
+        return {redact_text(str(key)): redact(item, name=str(key)) for key, item in items}
     if isinstance(value, list | tuple | set | frozenset):
-        return [redact(item) for item in value]
-    return redact_text(str(value))
+        kept = [redact(item) for item in islice(value, _ITEMS_MAX)]
+        return kept if len(value) <= _ITEMS_MAX else [*kept, CUT]
+    length_max = _TRACEBACK_MAX if name == _TRACEBACK else _TEXT_MAX
+    return redact_text(str(value), length_max=length_max)
 
 
 def _mask_iban(match: re.Match[str]) -> str:

@@ -7,6 +7,9 @@ It is started before Django has any settings, so the environment is read here to
 import logging
 import multiprocessing
 import os
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Final, override
 
 from granian.constants import HTTPModes, Interfaces, Loops
 from granian.http import HTTP1Settings
@@ -21,12 +24,61 @@ _RSS_MIB_MAX = 1024
 _HEADERS_BYTES_MAX = 32 * 1024
 # Also how long a connection may be idle between two requests.
 _HEADERS_MS_MAX = 10_000
+# A process that has lived for so long did start: what kills the next one is not the release.
+STEADY_SECONDS: Final = 10.0
+# So many may die before any is steady; then it is the release.
+_DEATHS_MAX: Final = 3
+# Before one that died young is replaced: one that dies at each start takes no core from others.
+_PAUSE_SECONDS: Final = 1.0
+
+log = logging.getLogger("kassa.server")
 
 
-def make_server() -> MPServer:
+class Server(MPServer):
+    """
+    granian's server, which goes on when a process dies again and again (docs/adr/0142).
+
+    Its own ends once one has died twice within 5.5 s, and ends those that answer with it. Ours ends
+    only if it has never come so far that a process was steady.
+    """
+
+    _is_steady = False
+    _deaths = 0
+
+    @override
+    def _respawn_workers(
+        self,
+        workers: Sequence[int],
+        spawn_target: Callable[..., None],
+        target_loader: Callable[..., Any],
+        delay: float = 0,
+    ) -> None:
+        # Those that are replaced while they live, as one that is too large, have a delay.
+        if not delay and not self._goes_on(workers):
+            return
+        super()._respawn_workers(workers, spawn_target, target_loader, delay=delay)
+        # When each was started last: what granian compares with the next death.
+        self.respawned_wrks.clear()
+
+    def _goes_on(self, died: Sequence[int]) -> bool:
+        now = time.monotonic()
+        self._is_steady |= any(now - worker.birth >= STEADY_SECONDS for worker in self.wrks)
+        self._deaths += len(died)
+        if not self._is_steady and self._deaths > _DEATHS_MAX:
+            log.error("server_cannot_start")
+            # As granian ends by itself: with those that died on the list its status is 1.
+            self.interrupt_children.extend(died)
+            self.interrupt_signal = True
+            self.main_loop_interrupt.set()
+        elif any(now - self.wrks[place].birth < STEADY_SECONDS for place in died):
+            self.main_loop_interrupt.wait(_PAUSE_SECONDS)
+        return not self.interrupt_signal
+
+
+def make_server() -> Server:
     """Return the server as the environment wants it: KASSA_BIND and WEB_CONCURRENCY."""
     host, _, port = os.environ.get("KASSA_BIND", "127.0.0.1:8000").rpartition(":")
-    return MPServer(
+    return Server(
         "config.rsgi:application",
         address=host.strip("[]"),
         port=int(port),

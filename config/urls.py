@@ -20,3 +20,5 @@ urlpatterns = [
     # Last: what none of them answers is a problem document too.
     path("v1/", include("apps.core.api.urls")),
 ]
+
+handler400 = "config.middleware.answer_malformed"

@@ -102,10 +102,12 @@ def holds_card_number(text: str) -> bool:
 
 def mask_card_numbers(text: str) -> str:
     """Return the text with all but the last four digits of each card number masked."""
-    for start, end in list(_card_spans(text)):
-        masked = re.sub(r"\d", "•", text[start : end - 4])
-        text = text[:start] + masked + text[end - 4 :]
-    return text
+    parts: list[str] = []
+    at = 0
+    for start, end in _card_spans(text):
+        parts += text[at:start], re.sub(r"\d", "•", text[start : end - 4])
+        at = end - 4
+    return "".join([*parts, text[at:]])
 
 
 def _card_spans(text: str) -> Iterator[tuple[int, int]]:

@@ -211,6 +211,22 @@ class TestBodies:
             wire.close()
 
 
+class TestAddress:
+    def test_one_that_is_too_long_is_414_before_anything_else(self, server):
+        """Whatever the longest part of it, and whatever else is wrong with the request."""
+        for path in (b"/", b"/v1/transfers/", b"/admin/?q=", b"/v1/events?"):
+            longest = path + b"1" * (front._ADDRESS_MAX - len(path) + path.count(b"?"))
+            assert server.ask(get(longest))[0] == 200
+
+            status, head, body = server.ask(
+                post(longest + b"1", b"Content-Length: 900000000", b"Content-Type: a/b; c*=d")
+            )
+
+            assert status == 414
+            assert json.loads(body)["code"] == "address_too_long"
+            assert b"content-type: application/problem+json" in head
+
+
 class TestAnswers:
     def test_in_parts_arrives_whole_and_is_closed(self, server):
         closed = server.said.read_text().count("closed")

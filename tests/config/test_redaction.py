@@ -1,3 +1,7 @@
+import re
+import subprocess
+import sys
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -42,6 +46,110 @@ class TestRedactText:
         assert "DE89370400440532013000" not in redact_text(
             f"{before} DE89370400440532013000 {after}"
         )
+
+    # As it was read before one pass was enough (ADR 0142): from every character anew.
+    SLOW_EMAIL = re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+")
+
+    @given(st.text("ab1é.+-_@ ", max_size=60))
+    def test_finds_the_addresses_that_are_there(self, text):
+        assert redact_text(text) == self.SLOW_EMAIL.sub("[email]", text)
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "from a.b+c@mail.example.com, and <d@e.example>;f@g.example",
+            "a@b.c+d@e.f and a@b.c..x@y.z",
+            "anna@localhost and @ and @b.c and a@.c",
+            "1.5 + 2.5 - x_y",
+        ],
+    )
+    def test_finds_addresses_in_prose(self, text):
+        assert redact_text(text) == self.SLOW_EMAIL.sub("[email]", text)
+
+
+class TestHostileText:
+    """A thread that reads a pattern holds the interpreter, so nobody else's request is answered."""
+
+    UNITS = (
+        "1", "a", "a.", "a@", "a@b", "a@b.", "@", "AA11 ", "AA11", "1 ", "4111111111111111 ",
+        "://", "://a:", "bearer ", "bearer\t", "kassa_live_", "whsec_", "RF11", " ",
+    )  # fmt: skip
+    PROGRAM = """
+import resource, sys
+from apps.core.text import mask_card_numbers
+from apps.banking.formats.references import places
+from config.redaction import redact, redact_text
+
+for unit in sys.argv[1:]:
+    # In steps that grow with the square of its length each of these takes minutes.
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    seconds = int(used.ru_utime + used.ru_stime) + 10
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, resource.RLIM_INFINITY))
+    hostile = unit * (2**19 // len(unit))
+    redact_text(hostile[:65_536], length_max=65_536)
+    redact({"event": hostile, hostile: hostile, "exception": hostile}, name=hostile)
+    mask_card_numbers(hostile)
+    list(places([], [hostile[:262_144]]))
+    print(repr(unit), flush=True)
+"""
+
+    def test_is_read_in_one_pass(self):
+        done = subprocess.run(
+            [sys.executable, "-c", self.PROGRAM, *self.UNITS],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+        assert done.stdout.splitlines() == [repr(unit) for unit in self.UNITS], done.stderr
+        assert done.returncode == 0
+
+
+class TestLongText:
+    SECRETS = (
+        "DE89370400440532013000",
+        "DE89 3704 0044 0532 0130 00",
+        "4111 1111 1111 1111",
+        "4111-1111-1111-1111",
+        "anna.meier@mail.example.com",
+        "Bearer abcdefgh12345",
+        "kassa_live_AbCdEf123456_" + "x" * 49,
+        "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD",
+        "redis://:hunter2@127.0.0.1:6379/0",
+    )
+
+    def test_is_cut_where_a_word_ends(self):
+        said = redact_text("word " * 10_000)
+
+        assert said.endswith("word [cut]")
+        assert 1_900 < len(said) < 2_048
+        assert redact_text("x" * 31_000) == "[cut]"
+        assert redact_text("Not Found: /" + "1" * 31_000) == "Not Found: [cut]"
+        assert redact_text("x" * 2_048) == "x" * 2_048
+
+    @pytest.mark.parametrize("secret", SECRETS)
+    def test_keeps_no_half_of_a_secret_wherever_it_is_cut(self, secret):
+        # Of no secret so much is left that it can be told from another one.
+        halves = [secret[start : start + 8] for start in range(5, len(secret) - 7)]
+        for before in range(2_048 - 200, 2_048 + 1):
+            text = ("word " * 500)[:before] + " " + secret + " word" * 50
+            said = redact_text(text)
+            assert not [half for half in halves if half in said and half not in redact_text(secret)]
+
+    def test_of_a_traceback_more_is_kept(self):
+        said = redact({"exception": "line\n" * 100_000, "event": "line\n" * 100_000})
+
+        assert len(said["event"]) < 2_048
+        assert 16_000 < len(said["exception"]) < 16_384
+
+    def test_nothing_else_is_unbounded(self):
+        said = redact(
+            {"ids": list(range(10_000)), "k" * 10_000: 1, "many": dict.fromkeys(range(10_000))}
+        )
+
+        assert said["ids"] == [*range(256), "[cut]"]
+        assert len(said["many"]) == 256
+        assert all(len(key) < 2_048 for key in said)
 
 
 class TestRedact:

@@ -1,17 +1,23 @@
 """The HTTP server on the wire: which requests it reads in one way only, and how it ends."""
 
 import contextlib
+import http.client
 import json
+import os
 import re
+import signal
 import socket
+import subprocess
 import time
 import urllib.request
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from django.db import transaction
 
 from apps.ledger.models import Balance, JournalEntry
+from config.server import STEADY_SECONDS
 from tests.config.test_express import Both
 from tests.support import running, wait_until
 
@@ -61,6 +67,16 @@ def talk(port: int, raw: bytes, *, seconds: float = 5) -> tuple[list[int], bool]
                 return statuses(came), True
             came += data
     return statuses(came), False
+
+
+def ask(port: int, raw: bytes) -> tuple[http.client.HTTPResponse, bytes]:
+    """Return the answer to one request, and its body."""
+    with socket.create_connection(("127.0.0.1", port)) as wire:
+        wire.settimeout(10)
+        wire.sendall(raw)
+        answer = http.client.HTTPResponse(wire)
+        answer.begin()
+        return answer, answer.read()
 
 
 def statuses(came: bytes) -> list[int]:
@@ -114,10 +130,25 @@ class TestOneReading:
         assert 200 not in came[:1]
         assert len(came) <= 2
 
-    def test_two_hosts_are_refused(self, server):
-        came, _ended = talk(server[1], b"GET /v1/me HTTP/1.1\r\nHost: a\r\n" + HOST + b"\r\n")
+    @pytest.mark.parametrize("path", [b"/v1/me", b"/v1/transfers", b"/hooks/sandbox/pvc_1"])
+    @pytest.mark.parametrize(
+        "hosts", [b"Host: a\r\n" + HOST, b"Host: a.example\r\n", b"Host: a b\r\n", b"Host: [\r\n"]
+    )
+    def test_two_hosts_or_a_strange_one_are_refused(self, server, path, hosts):
+        answer, body = ask(server[1], b"POST " + path + b" HTTP/1.1\r\n" + hosts + b"\r\n")
 
-        assert came == [400]
+        assert answer.status == 400
+        assert answer.headers["Content-Type"] == "application/problem+json"
+        said = json.loads(body)
+        assert said["code"] == "invalid_request"
+        assert said["request_id"] == answer.headers["Request-Id"]
+
+    def test_a_strange_host_of_the_back_office_gets_a_page(self, server):
+        asked = b"GET /admin/login/ HTTP/1.1\r\nHost: a.example\r\n\r\n"
+        answer, _body = ask(server[1], asked)
+
+        assert answer.status == 400
+        assert answer.headers.get_content_type() == "text/html"
 
     def test_only_http_1_is_spoken(self, server):
         assert talk(server[1], b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")[0] in ([], [400])
@@ -188,3 +219,71 @@ class TestEnd:
             assert [answer.split(b"\r\n", 1)[0] for answer in came] == [b"HTTP/1.1 201 Created"] * 2
             assert process.wait(timeout=20) == 0
         assert JournalEntry.objects.filter(organization=both.organization).count() == 3
+
+
+@pytest.fixture(scope="module")
+def steady() -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """Run two processes that have lived for long enough to be taken for sound."""
+    port = free_port()
+    with running(
+        "-m", "config.server",
+        KASSA_ROLE="web", KASSA_BIND=f"127.0.0.1:{port}", WEB_CONCURRENCY="2",
+    ) as process:  # fmt: skip
+        wait_until(lambda: len(workers(process)) == 2 and answers(port), seconds=60)
+        since = time.monotonic()
+        wait_until(lambda: time.monotonic() - since > STEADY_SECONDS)
+        yield process, port
+
+
+class TestDeaths:
+    def test_of_one_process_twice_take_no_other_along(self, steady):
+        process, port = steady
+        healthy, victim = sorted(workers(process))
+
+        for _ in range(3):
+            killed = workers(process)
+            os.kill(victim, signal.SIGKILL)
+            victim = wait_for_new(process, killed)
+        wait_until(lambda: answers(port), seconds=60)
+
+        assert workers(process) == {healthy, victim}
+
+    def test_of_all_twice_are_got_over(self, steady):
+        process, port = steady
+
+        for _ in range(2):
+            killed = workers(process)
+            for worker in killed:
+                os.kill(worker, signal.SIGKILL)
+            wait_for_new(process, killed)
+        wait_until(lambda: answers(port), seconds=60)
+
+        process.terminate()
+        assert process.wait(timeout=60) == 0
+
+    def test_of_a_release_that_cannot_start_end_it(self):
+        with running(
+            "-m", "config.server",
+            KASSA_ROLE="web", KASSA_BIND=f"127.0.0.1:{free_port()}", WEB_CONCURRENCY="2",
+            DJANGO_SETTINGS_MODULE="config.settings.missing",
+        ) as process:  # fmt: skip
+            assert process.wait(timeout=60) == 1
+
+
+def wait_for_new(server: subprocess.Popen[str], before: set[int]) -> int:
+    """Return a process of this server that was not there before."""
+    wait_until(lambda: bool(workers(server) - before), seconds=60)
+    return min(workers(server) - before)
+
+
+def workers(server: subprocess.Popen[str]) -> set[int]:
+    """Return the processes that answer requests for this server now."""
+    children = Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text().split()
+    return {int(child) for child in children if b"spawn_main" in _command(child)}
+
+
+def _command(process: str) -> bytes:
+    # A killed one that nobody has waited for has no command any more.
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{process}/cmdline").read_bytes()
+    return b""

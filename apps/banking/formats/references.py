@@ -20,7 +20,8 @@ BODY_DIGITS: Final = 13
 
 _SHAPE: Final = re.compile(r"\ARF\d{2}[0-9A-Z]{1,21}\Z", re.ASCII)
 _START: Final = re.compile(r"RF(?=\d{2})", re.ASCII)
-_PIECE: Final = re.compile(r"[0-9A-Z]+", re.ASCII)
+# One more than a reference has says that this is none; the rest of a longer one is not looked at.
+_PIECE: Final = re.compile(rf"[0-9A-Z]{{1,{LENGTH_MAX + 1}}}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

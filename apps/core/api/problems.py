@@ -55,6 +55,7 @@ STATUS_OF_CODE: Final[Mapping[str, int]] = {
     "request_timeout": 408,
     "length_required": 411,
     "body_too_large": 413,
+    "address_too_long": 414,
     "unsupported_media_type": 415,
     "rate_limited": 429,
     "internal_error": 500,
