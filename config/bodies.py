@@ -20,7 +20,7 @@ from django.conf import settings
 
 from apps.accounts.rules import parse_token
 from apps.core import strict_json
-from apps.core.api import places, problems
+from apps.core.api import problems
 from apps.core.api.caller import address_behind, sender_of
 from apps.core.api.problems import ApiProblem
 from config.environ import Scope
@@ -33,6 +33,7 @@ _HOOK_BYTES_MAX: Final = _MIB
 _API_BYTES_MAX: Final = 16 * _MIB
 BYTES_MAX: Final = 64 * _MIB
 FILES: Final = "/v1/bank_files"
+_HOOKS: Final = "/hooks/"
 IN_MEMORY_BYTES_MAX: Final = _MIB
 _SECONDS_MAX: Final = 60.0
 # So much of each connection is not worth counting, and is all that a stranger has read.
@@ -98,7 +99,7 @@ class _Space:
         if self._taken + count > self._most:
             raise problems.unavailable(CROWDED)
         if self._by[sender] + count > self._most // _OF_ONE_SENDER:
-            raise places.too_many("sender")
+            raise problems.limited("Too much is being received from this sender.", 1)
         self._taken += count
         self._by[sender] += count
 
@@ -138,20 +139,20 @@ class Body:
             raise self._too_large()
         # Chunks that break off look like chunks that ended. A provider's event is signed, and a
         # bank's file has an end of its own.
-        if is_chunked and not (scope.path.startswith("/hooks/") or scope.path == FILES):
+        if is_chunked and not (scope.path.startswith(_HOOKS) or scope.path == FILES):
             raise ApiProblem("length_required", "Send the body with its Content-Length.")
         self._space: _Space | None = None
         self._taken = 0
         if is_chunked or (declared or 0) > _SMALL_BYTES_MAX:
             _refuse_stranger(scope)
-            self._sender = _sender_of(scope)
+            # At hooks nobody shows anything before it is read: all there have one part together.
+            self._sender = _HOOKS if scope.path.startswith(_HOOKS) else _sender_of(scope)
             is_in_memory = declared is not None and declared <= IN_MEMORY_BYTES_MAX
             self._space = room.memory if is_in_memory else room.files
             if is_in_memory:
                 # The server has it, as it comes, before we do.
                 self._take(declared or 0)
         self._declared = declared
-        # None while it is not known.
         self.length = declared or 0
         self._source = source
         self._reading: Reading | None = None
@@ -168,7 +169,7 @@ class Body:
             self._taken = 0
 
     def _take(self, count: int) -> None:
-        if self._space is not None:
+        if self._space is not None and count:
             self._space.take(self._sender, count)
             self._taken += count
 
@@ -244,7 +245,7 @@ def _refuse_stranger(scope: Scope) -> None:
 
     What is shown may be false; that costs whoever makes it up the room of one sender.
     """
-    if scope.path.startswith("/hooks/"):
+    if scope.path.startswith(_HOOKS):
         # It is signed as a whole.
         return
     if scope.path.startswith("/v1/"):
@@ -265,7 +266,7 @@ def _sender_of(scope: Scope) -> str:
 def _bytes_max(scope: Scope, *, is_for_lane: bool) -> int:
     if is_for_lane:
         return _LANE_BYTES_MAX
-    if scope.path.startswith("/hooks/"):
+    if scope.path.startswith(_HOOKS):
         return _HOOK_BYTES_MAX
     is_short = scope.path.startswith("/v1/") and scope.path != FILES
     return _API_BYTES_MAX if is_short else BYTES_MAX

@@ -167,7 +167,8 @@ class Front:
         environ = make_environ(scope, file, body.length, arrived=time.monotonic())
         # Who sends no key is staff, or asks for little. All who sign in are one caller.
         token = (scope.headers.get("authorization") or "").rpartition(" ")[2]
-        key = _SIGN_IN if (scope.method, scope.path) == ("POST", _SIGN_IN) else token
+        # A name that no token has: there is a space in it.
+        key = f"POST {_SIGN_IN}" if (scope.method, scope.path) == ("POST", _SIGN_IN) else token
         turn = await self._take_turn(key) if key else None
         try:
             loop = asyncio.get_running_loop()
@@ -183,7 +184,7 @@ class Front:
         :raises ApiProblem: `rate_limited` (429), if as many wait as it may have at once
         """
         if self._pacing.count_waiting(key) >= places.at_once_max():
-            raise places.too_many()
+            raise places.too_many("caller")
         turn = asyncio.get_running_loop().create_future()
         self._pacing.look()
         if self._pacing.begin(key, (key, turn)):
@@ -212,6 +213,8 @@ class Front:
 
     def _ask_django(self, environ: Environ) -> Answer | _LongAnswer:
         """Return Django's answer, on a thread of its own."""
+        # What is refused before a middleware begins one is not of the request before it.
+        begin_request(environ)
         said: list[Any] = []
 
         def start_response(

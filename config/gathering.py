@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Final
+from typing import BinaryIO, Final
 from uuid import UUID
 
 import structlog
@@ -104,6 +104,8 @@ class Gathering:
         self._ready: deque[tuple[_Turn, Part]] = deque()
         # How many of those are asked for and have not begun.
         self._awaited = 0
+        # How many threads take what is in line.
+        self._serving = 0
         # By key, what no thread has taken yet; a key is here while it waits for a thread, in line,
         # or is at one: so it is at one thread at a time.
         self._waiting: dict[str, deque[_Request]] = {}
@@ -118,7 +120,7 @@ class Gathering:
     @property
     def is_busy(self) -> bool:
         """Say whether what is asked now will wait for a thread."""
-        return len(self._turns) >= self._threads
+        return self._serving >= self._threads
 
     async def answer(self, scope: Scope, body: Body) -> Answer | None:
         """
@@ -172,6 +174,8 @@ class Gathering:
     def _serve(self) -> None:
         """Answer what is in line, for a turn, on a thread of the lane."""
         until = time.monotonic() + _TURN_SECONDS
+        with self._lock:
+            self._serving += 1
         try:
             while (turn := self._take()) is not None:
                 self._admit(turn)
@@ -181,6 +185,8 @@ class Gathering:
                     self._call()
                     return
         finally:
+            with self._lock:
+                self._serving -= 1
             close_old_connections()
 
     def _take(self) -> _Turn | None:
@@ -211,14 +217,13 @@ class Gathering:
 
     def _admit(self, turn: _Turn) -> None:
         """Have the requests of a turn admitted; what is left to do are its parts."""
-        self._leave_out(turn)
         # What is logged here is of none of them.
         context.begin()
         try:
+            bodies = self._leave_out(turn)
             environs = [
                 make_environ(one.scope, body, one.body.length, arrived=one.arrived)
-                for one in turn.requests
-                if (body := one.body.find()) is not None
+                for one, body in zip(turn.requests, bodies, strict=True)
             ]
             turn.parts.extend(self._lane.admit(environs))
         # The boundary: views answer their own faults, so this one is of the lane itself. Even what
@@ -227,18 +232,25 @@ class Gathering:
             log.exception("lane_failed", size=len(turn.requests))
             self._note(turn, [(one, Failed()) for one in turn.requests])
 
-    def _leave_out(self, turn: _Turn) -> None:
-        """Leave out of a turn what is not to be begun: it waited too long, or is not here whole."""
+    def _leave_out(self, turn: _Turn) -> list[BinaryIO]:
+        """
+        Leave out of a turn what is not to be begun: it waited too long, or is not here whole.
+
+        Return the bodies of the others, in their order.
+        """
         since, begun, told = time.monotonic() - _WAIT_SECONDS_MAX, list[_Request](), list[_Told]()
+        bodies: list[BinaryIO] = []
         for one in turn.requests:
             if one.arrived < since:
                 told.append((one, Crowded()))
-            elif one.body.find() is None:
+            elif (body := one.body.find()) is None:
                 told.append((one, NotHere()))
             else:
                 begun.append(one)
+                bodies.append(body)
         turn.requests = begun
         self._note(turn, told)
+        return bodies
 
     def _work(self, turn: _Turn) -> None:
         """Answer the parts of a turn that no other thread has begun."""

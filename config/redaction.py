@@ -35,6 +35,8 @@ CUT: Final = "[cut]"
 _TEXT_MAX: Final = 2_048
 _TRACEBACK: Final = "exception"
 _TRACEBACK_MAX: Final = 16_384
+_TRACEBACK_HEAD: Final = 4_096
+_TRACEBACK_READ_MAX: Final = 262_144
 _ITEMS_MAX: Final = 256
 # No bank account and no card number is longer, blanks between its characters included.
 _SPACED_MAX: Final = 80
@@ -82,8 +84,18 @@ def redact(value: object, *, name: str = "") -> object:
     if isinstance(value, list | tuple | set | frozenset):
         kept = [redact(item) for item in islice(value, _ITEMS_MAX)]
         return kept if len(value) <= _ITEMS_MAX else [*kept, CUT]
-    length_max = _TRACEBACK_MAX if name == _TRACEBACK else _TEXT_MAX
-    return redact_text(str(value), length_max=length_max)
+    return _redact_traceback(str(value)) if name == _TRACEBACK else redact_text(str(value))
+
+
+def _redact_traceback(text: str) -> str:
+    """Return it without its middle, if it is long: what went wrong is said at its end."""
+    if len(text) > _TRACEBACK_READ_MAX:
+        return redact_text(text, length_max=_TRACEBACK_MAX)
+    # Masked whole before it is cut, so nothing secret is cut in half.
+    masked = _mask(text)
+    if len(masked) <= _TRACEBACK_MAX:
+        return masked
+    return f"{masked[:_TRACEBACK_HEAD]} {CUT} {masked[_TRACEBACK_HEAD - _TRACEBACK_MAX :]}"
 
 
 def _mask_iban(match: re.Match[str]) -> str:

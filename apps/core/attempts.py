@@ -43,6 +43,14 @@ return 0
 """
 
 
+# KEYS: the counts. One that is over meanwhile stays over.
+_GIVE_BACK: Final = """
+for _, key in ipairs(KEYS) do
+  if tonumber(redis.call('GET', key) or 0) > 0 then redis.call('DECR', key) end
+end
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class Count:
     """What is counted under a name, and how far."""
@@ -53,7 +61,7 @@ class Count:
 
 def take(counts: Sequence[Count]) -> float:
     """Count a try in each of these; return 0, or the seconds to wait if one of them is full."""
-    script = _script(settings.CACHE_URL)
+    script = _script(settings.CACHE_URL, _TAKE)
     limits = [count.most for count in counts]
     try:
         wait = script(keys=_keys(counts), args=[*limits, HOUR_SECONDS * 1_000])
@@ -63,13 +71,22 @@ def take(counts: Sequence[Count]) -> float:
     return float(wait) / 1_000
 
 
+def give_back(counts: Sequence[Count]) -> None:
+    """Take a try out of these counts again: it was not looked at after all."""
+    try:
+        _script(settings.CACHE_URL, _GIVE_BACK)(keys=_keys(counts))
+    except RedisError as fault:
+        log.warning("attempts_local", fault=type(fault).__name__)
+        _local.give_back(counts)
+
+
 def _keys(counts: Sequence[Count]) -> list[str]:
     # One hash tag, so that a cluster keeps them all on one node.
     return [f"kassa:{{attempts}}:{count.name}" for count in counts]
 
 
-@lru_cache(maxsize=1)
-def _script(url: str) -> Any:  # noqa: ANN401 - redis' own callable
+@lru_cache(maxsize=2)
+def _script(url: str, text: str) -> Any:  # noqa: ANN401 - redis' own callable
     client = redis.Redis.from_url(
         url,
         socket_timeout=_REDIS_SECONDS_MAX,
@@ -77,7 +94,7 @@ def _script(url: str) -> Any:  # noqa: ANN401 - redis' own callable
         # Who was counted and not told of it would be counted twice.
         retry=Retry(NoBackoff(), 0),
     )
-    return client.register_script(_TAKE)
+    return client.register_script(text)
 
 
 class LocalCounts:
@@ -105,6 +122,14 @@ class LocalCounts:
                     taken, until = self._counts.get(count.name, (0, now + HOUR_SECONDS))
                     self._counts[count.name] = (taken + 1, until)
             return wait
+
+    def give_back(self, counts: Sequence[Count]) -> None:
+        """Take a try out of these counts again."""
+        with self._lock:
+            for count in counts:
+                taken, until = self._counts.get(count.name, (0, 0.0))
+                if taken:
+                    self._counts[count.name] = (taken - 1, until)
 
     def _forget(self, now: float) -> None:
         """Drop what is over, and the oldest of the rest where there is no room for more."""

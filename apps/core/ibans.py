@@ -9,6 +9,8 @@ from schwifty.domain import IBANSpec
 from schwifty.exceptions import InvalidCountryCode
 
 _HEAD: Final = re.compile(r"(?<![0-9A-Za-z])[A-Za-z]{2}[0-9]{2}")
+# A card number that is written with dashes may begin in what looks like an IBAN's last group.
+_GOES_ON: Final = re.compile(r"-?[0-9A-Za-z]")
 _GROUP: Final = 4
 
 
@@ -35,7 +37,7 @@ def _end(text: str, start: int) -> int | None:
         if (
             len(compact) == length
             and written in {compact, _grouped(compact)}
-            and not _is_of_a_word(text[end : end + 1])
+            and not _GOES_ON.match(text, end)
             and _is_valid(compact.upper(), spec)
         ):
             return end
@@ -45,17 +47,15 @@ def _end(text: str, start: int) -> int | None:
 @cache
 def _spec(country: str) -> IBANSpec | None:
     try:
-        return registry.get_iban_spec(country)
+        spec = registry.get_iban_spec(country)
     except InvalidCountryCode:
         return None
+    # The library knows forms too that countries outside the registry are said to use.
+    return None if spec.aspirational else spec
 
 
 def _grouped(compact: str) -> str:
     return " ".join(compact[at : at + _GROUP] for at in range(0, len(compact), _GROUP))
-
-
-def _is_of_a_word(character: str) -> bool:
-    return character.isascii() and character.isalnum()
 
 
 def _is_valid(compact: str, spec: IBANSpec) -> bool:

@@ -45,6 +45,12 @@ def make_database(env: environ.Env, *, role: str, var: Path) -> dict[str, Any]:
     )
     options = database.setdefault("OPTIONS", {})
     options.setdefault("connect_timeout", 2)
+    # A server that vanished, with its machine or its network, says nothing: whoever waits for it
+    # would for hours, and hold up those behind (ADR 0140). Longer than any transaction may take.
+    options.setdefault("tcp_user_timeout", 20_000)
+    options.setdefault("keepalives_idle", 5)
+    options.setdefault("keepalives_interval", 5)
+    options.setdefault("keepalives_count", 3)
     options.setdefault("application_name", f"kassa-{role}")
     # Django's cursor never prepares; `apps.core.statements` does, each of its own. Behind
     # a pooler that shares connections nothing is: there, set DATABASE_PREPARES to false.

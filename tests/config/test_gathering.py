@@ -109,6 +109,13 @@ async def ask(gathered: Gathering, key: str, name: str):
     return answer and answer.body.decode()
 
 
+class Broken(Body):
+    """A body that the server cannot give, for whatever reason."""
+
+    def find(self):
+        raise MemoryError
+
+
 async def settled():
     for _ in range(20):
         await asyncio.sleep(0.005)
@@ -535,3 +542,15 @@ def test_what_no_thread_could_be_had_for_is_answered_once(lane, monkeypatch):
 
     assert run(lane, scenario, threads=6) == (keys, "later")
     assert sorted(lane.batches) == [["its0"], ["its1"], ["its2"], ["its3"], ["later"]]
+
+
+def test_a_body_that_cannot_be_looked_at_fails_its_turn_and_not_its_key(lane):
+    async def scenario(gathered):
+        asked = Asked("one", "broken")
+        with pytest.raises(Failed):
+            await gathered.answer(asked, Broken(asked, None, Room(), is_for_lane=True))
+        assert await ask(gathered, "one", "next") == "next"
+        await until(lambda: not gathered._turns)
+        assert not gathered.is_busy
+
+    run(lane, scenario)

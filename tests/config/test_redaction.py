@@ -138,6 +138,12 @@ class TestLongText:
 
     def test_of_a_traceback_more_is_kept(self):
         said = redact({"exception": "line\n" * 100_000, "event": "line\n" * 100_000})
+        secret = "kassa_live_abc_def "
+        deep = f"Traceback\n{secret * 3_000}\nValueError: what went wrong"
+        kept = str(redact({"exception": deep}))
+        assert (kept.count("Traceback"), "ValueError: what went wrong" in kept) == (1, True)
+        assert "[cut]" in kept
+        assert "kassa_" not in kept
 
         assert len(said["event"]) < 2_048
         assert 16_000 < len(said["exception"]) < 16_384

@@ -1,10 +1,12 @@
 """Where longer bodies lie until their requests are answered: bounded, and for each sender."""
 
 import asyncio
+import io
 from types import SimpleNamespace
 
 import pytest
 
+from apps.core import context
 from apps.core.api.problems import ApiProblem
 from config import bodies
 from config.bodies import Body, Room
@@ -109,6 +111,8 @@ def test_many_senders_together_have_no_more_than_there_is(room):
 def test_a_file_takes_what_has_come_of_it_and_not_what_it_declares(room):
     body = take(room, length=1_500 * KIB, parts=[b"a" * 500 * KIB] * 3)
     assert room.files._taken == 1_500 * KIB
+    with body.find() as file:
+        assert len(file.read()) == 1_500 * KIB
 
     def more():
         take(room, length=None, parts=[b"a" * 400 * KIB] * 2)
@@ -117,6 +121,39 @@ def test_a_file_takes_what_has_come_of_it_and_not_what_it_declares(room):
     body.give_back()
     # What the refused one had taken goes with its request, as the front does in any case.
     assert room.files._taken == 400 * KIB
+
+
+def test_at_hooks_all_senders_together_have_one_part_and_leave_others_theirs(room):
+    begin(room, length=400 * KIB, path="/hooks/sandbox/pvc_1", sender="192.0.2.1")
+
+    again = {"length": 400 * KIB, "path": "/hooks/sandbox/pvc_1", "sender": "192.0.2.2"}
+    assert code_of(lambda: begin(room, **again)) == "rate_limited"
+    begin(room, length=400 * KIB, sender="192.0.2.2")
+
+
+def test_a_body_of_which_nothing_comes_leaves_no_name_behind(room):
+    for number in range(10):
+        body = take(room, length=None, parts=[b""], sender=f"192.0.2.{number}")
+        body.give_back()
+        body.find().close()
+
+    assert not room.files._by
+
+
+def test_what_django_answers_is_of_no_request_before_it():
+    def application(_environ, start_response):
+        said = context.current().request_id.encode()
+        start_response("400 Bad Request", [("Content-Length", str(len(said)))])
+        return [said]
+
+    front = Front(application, _NoLane(), threads=1, lane_threads=1)
+    context.begin(request_id="of-another-client")
+    answer = front._ask_django({"wsgi.input": io.BytesIO()})
+    front._pool.shutdown()
+    front._gathering.close()
+
+    assert answer.body
+    assert answer.body != b"of-another-client"
 
 
 def test_all_of_an_ipv6_network_are_one_sender(room):

@@ -212,6 +212,9 @@ class TestIbans:
             "FI40 8023 2341 2169 13x",
             "ZZ40 8023 2341 2169 13",
             "FI 4080232341216913 4111111111111111",
+            # Valid by check digits: of a country that no registry has, and with a card behind.
+            "AO57 4111 1111 1111 1111 0000 0",
+            "AT09 3982 5979 1907 4111-1111-1111-1111",
         ],
     )
     def test_are_of_one_length_and_form(self, value: str) -> None:

@@ -68,7 +68,30 @@ def test_when_the_hour_is_over_it_begins_anew(server):
     assert attempts.take([count]) == 0
 
 
+def test_a_try_that_was_not_looked_at_is_given_back():
+    narrow, wide, never = fresh(most=1), fresh(most=3), fresh(most=1)
+    attempts.take([narrow, wide])
+
+    attempts.give_back([narrow, wide])
+    attempts.give_back([never])
+
+    assert attempts.take([narrow, wide]) == 0
+    assert attempts.take([never]) == 0
+    assert attempts.take([never]) > 0
+
+
 class TestWithoutRedis:
+    def test_a_try_that_was_not_looked_at_is_given_back(self, settings):
+        settings.CACHE_URL, settings.WEB_PROCESSES = "redis://127.0.0.1:1/1", 1
+        count = fresh(most=1)
+        attempts.take([count])
+
+        attempts.give_back([count])
+        attempts.give_back([fresh()])
+
+        assert attempts.take([count]) == 0
+        assert attempts.take([count]) > 0
+
     def test_each_process_has_its_share(self, settings):
         settings.CACHE_URL, settings.WEB_PROCESSES = "redis://127.0.0.1:1/1", 2
         count = fresh(most=4)

@@ -3,15 +3,17 @@
 from functools import partial
 
 import pytest
+from django.db import OperationalError
 
 from apps.core import transactions
 from apps.core.invariants import breaches
+from apps.core.models import IdempotencyKey
 from apps.ledger import operations
 from apps.ledger.errors import InsufficientFunds
-from apps.ledger.operations import TransferRequest, _turns
+from apps.ledger.operations import TransferRequest, _posting, _turns
 from tests.ledger.factories import ACTOR, NOW, balance, create_organization, fund, open_account
 from tests.ledger.test_grouping import Asking, held, is_waiting, sql
-from tests.support import wait_until
+from tests.support import race, wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -68,6 +70,61 @@ def test_one_writes_and_the_other_waits_without_a_connection_at_work(books):
     assert balance(organization, bob).posted == 2 * _turns.LONG
     assert wanted(organization) == 0
     assert breaches() == []
+
+
+def test_of_two_over_different_accounts_one_is_at_work(books, monkeypatch):
+    organization, *_ = books
+    ann, bob = (open_account(organization, f"wallets:{name}:EUR") for name in ("eve", "dan"))
+    fund(organization, ann, 10_000)
+    at_work, most, post = [], [], _posting._post_batch
+
+    def counted(**asked):
+        at_work.append(asked["idempotency_key"])
+        most.append(len(at_work))
+        try:
+            # Until the other one is at the door, so that it would come in if it could.
+            wait_until(lambda: wanted(organization) == 2 or len(most) == 2)
+            return post(**asked)
+        finally:
+            at_work.remove(asked["idempotency_key"])
+
+    monkeypatch.setattr(_posting, "_post_batch", counted)
+    race(
+        partial(batch, books, "first"),
+        partial(batch, (organization, ann, bob), "second"),
+    )
+
+    assert most == [1, 1]
+
+
+def test_who_waits_holds_no_connection_of_the_pool(books, monkeypatch):
+    _, ann, _ = books
+    released = []
+    monkeypatch.setattr(transactions, "release_connection", lambda: released.append(1))
+    with held(ann):
+        first = Asking(partial(batch, books, "first"))
+        wait_until(is_waiting)
+        assert released == []
+        second = Asking(partial(batch, books, "second"))
+        wait_until(lambda: released == [1])
+    for asked in (first, second):
+        assert asked.ended().fault is None
+
+
+def test_a_turn_that_does_not_come_is_given_up_and_nothing_was_begun(books, monkeypatch):
+    organization, ann, bob = books
+    monkeypatch.setattr(_turns, "_WAIT_SECONDS_MAX", 0.01)
+    with held(ann):
+        first = Asking(partial(batch, books, "first"))
+        wait_until(is_waiting)
+        second = Asking(partial(batch, books, "second")).ended()
+
+        assert isinstance(second.fault, OperationalError)
+        assert not IdempotencyKey.objects.filter(key="second").exists()
+    assert first.ended().fault is None
+    assert wanted(organization) == 0
+    assert len(batch(books, "second").entry_ids) == _turns.LONG
+    assert balance(organization, bob).posted == 2 * _turns.LONG
 
 
 def test_a_refused_one_lets_the_next_one_write(books):

@@ -16,6 +16,7 @@ from typing import Any, Final, NoReturn, override
 from django.conf import settings
 from django.contrib.admin.forms import AdminAuthenticationForm
 from django.core.exceptions import ValidationError
+from django.db import DatabaseError, InterfaceError
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.utils.crypto import salted_hmac
@@ -57,13 +58,19 @@ class SignInForm(AdminAuthenticationForm):
         if not (name and password):
             return super().clean()
         # Django has stripped and normalized it; people are found by it in lower case.
-        wait = attempts.take(_counts(self.request, name.lower()))
+        counts = _counts(self.request, name.lower())
+        wait = attempts.take(counts)
         if wait:
             self._refuse("limited", _limited(wait))
         try:
             cleaned = super().clean()
         except passwords.HashersBusy:
+            attempts.give_back(counts)
             self._refuse("busy", _BUSY)
+        except (DatabaseError, InterfaceError):
+            # Postgres is away, and whoever tries again as the page says is to be let in then.
+            attempts.give_back(counts)
+            raise
         except ValidationError:
             _SIGN_INS.add(outcome="failed")
             raise

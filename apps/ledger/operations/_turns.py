@@ -13,10 +13,14 @@ from contextlib import contextmanager
 from typing import Final
 from uuid import UUID
 
+from django.db import OperationalError
+
 from apps.core import transactions
 
 # From so many transfers on a batch is long: a shorter one waits for none.
 LONG: Final = 250
+# Longer than a batch may take (`transaction_timeout`): what does not end by then has lost Postgres.
+_WAIT_SECONDS_MAX: Final = 20.0
 
 
 class _Turn:
@@ -34,7 +38,11 @@ _lock: Final = threading.Lock()
 
 @contextmanager
 def take(organization_id: UUID) -> Iterator[None]:
-    """Wait for the organisation's turn in this process, in no transaction, and have it."""
+    """
+    Wait for the organisation's turn in this process, in no transaction, and have it.
+
+    :raises OperationalError: if it does not come, and nothing was begun (503 over the API)
+    """
     transactions.refuse_inside()
     with _lock:
         turn = _turns.setdefault(organization_id, _Turn())
@@ -43,7 +51,10 @@ def take(organization_id: UUID) -> Iterator[None]:
         if not turn.lock.acquire(blocking=False):
             # Whoever has the turn may need a connection, which this thread must not keep from it.
             transactions.release_connection()
-            turn.lock.acquire()
+            if not turn.lock.acquire(timeout=_WAIT_SECONDS_MAX):
+                raise OperationalError(
+                    "The batch of this organisation that is posted does not end."
+                )
         try:
             yield
         finally:

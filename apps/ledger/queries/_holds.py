@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
 
-from django.db.models import Q, QuerySet
+from django.db.models import Case, IntegerField, Q, QuerySet, When
 
 from apps.core import transactions
 from apps.ledger import errors
@@ -16,6 +16,7 @@ from apps.ledger.rules import CREDIT_NORMAL, HoldStatus
 
 OPEN_HOLDS_MAX = 1000
 HOLD_EVENTS_MAX = 1000
+_BEGINS_FIRST = Case(When(kind="placed", then=0), default=1, output_field=IntegerField())
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +143,8 @@ def hold_with_events(
         rows = HoldEvent.objects.filter(organization_id=organization_id, hold_id=hold_id)
         found = [
             HoldEventView(row.kind, row.amount_minor, row.entry_id, row.recorded_at)
-            for row in rows.order_by("id")[: HOLD_EVENTS_MAX + 1]
+            # Ids are made by hosts whose clocks may differ; what comes first and last is certain.
+            for row in rows.order_by(_BEGINS_FIRST, "terminal", "id")[: HOLD_EVENTS_MAX + 1]
         ]
     return view, found[:HOLD_EVENTS_MAX], len(found) > HOLD_EVENTS_MAX
 
