@@ -303,27 +303,15 @@ def find_address(mail: Mail) -> str | None:
 # --- Staff --------------------------------------------------------------------------------------
 
 
-def get_staff_for_update(*, staff_id: UUID) -> Staff:
+def get_staff_for_update(*, staff_id: UUID, beside: Actor | None = None) -> Staff:
     """
-    Return the person, locked.
-
-    :raises StaffNotFound: if there is no such person
-    """
-    found = Staff.objects.select_for_update(no_key=True).filter(id=staff_id).first()
-    if found is None:
-        raise errors.StaffNotFound("There is no such member of staff.")
-    return found
-
-
-def get_staff_for_update_beside(*, staff_id: UUID, actor: Actor) -> Staff:
-    """
-    Return the person, locked, and whoever acts as well: that one stays as it is meanwhile.
+    Return the person, locked; and whoever acts `beside`, who stays as they are meanwhile.
 
     :raises StaffNotFound: if there is no such person
     """
     # Of two people who shut each other out, the later one waits here and then finds itself out;
     # in the order of their ids, so that neither waits for the other.
-    ids = {staff_id} | ({UUID(actor.id)} if actor.kind == "staff" else set())
+    ids = {staff_id} | ({UUID(beside.id)} if beside and beside.kind == "staff" else set())
     rows = Staff.objects.select_for_update(no_key=True).filter(id__in=ids).order_by("id")
     found = next((one for one in list(rows) if one.id == staff_id), None)
     if found is None:

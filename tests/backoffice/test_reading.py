@@ -18,7 +18,7 @@ BUDGETS = {
     "trial_balance": 10,
     "stuck_work": 11,
     "list": 11,
-    "row": 16,
+    "row": 15,
     "act": 14,
 }
 

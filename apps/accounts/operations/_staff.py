@@ -189,7 +189,7 @@ def deactivate_staff(*, staff_id: UUID, reason: str, actor: Actor) -> None:
     queries.require_capability(actor=actor, capability="accounts.manage_staff")
     if actor.principal == f"staff:{staff_id}":
         raise errors.OwnRole("Nobody shuts themselves out.")
-    staff = queries.get_staff_for_update_beside(staff_id=staff_id, actor=actor)
+    staff = queries.get_staff_for_update(staff_id=staff_id, beside=actor)
     # Again under the locks: whoever shut the actor out meanwhile came first.
     queries.require_capability(actor=actor, capability="accounts.manage_staff")
     if not staff.is_active:

@@ -19,7 +19,7 @@ from apps.core.errors import Refusal
 from apps.core.ids import decode_id
 from apps.core.money import format_minor, minor_from_decimal
 from apps.ledger import operations, queries, registry
-from apps.ledger.admin._links import account_link, exchange_of
+from apps.ledger.admin._links import account_link, exchange_of, waiting_reversal
 from apps.ledger.models import JournalEntry, LedgerAccount
 from apps.ledger.operations import EntryRequest, ReversalTime
 from apps.ledger.queries import BalanceView, EntryView, PostingView
@@ -338,18 +338,6 @@ def _reverse_is_off(entry: JournalEntry, _user: Any) -> str:  # noqa: ANN401  (t
     if refusal is not None:
         return refusal.message
     return "It waits for a second person already." if waiting_reversal(entry) else ""
-
-
-def waiting_reversal(entry: JournalEntry) -> UUID | None:
-    """Return the approval that waits for an entry to be undone, or for its exchange; read once."""
-    if "waiting" not in entry.__dict__:
-        fx = exchange_of(entry)
-        entry.waiting = registry.find_waiting_reversal()(  # type: ignore[attr-defined]  # kept for the page
-            organization_id=entry.organization_id,
-            entry_ids=[entry.id] if fx is None else [fx.sold_entry_id, fx.bought_entry_id],
-        )
-    found: UUID | None = entry.__dict__["waiting"]
-    return found
 
 
 def _adjust_is_off(row: Any, _user: Any) -> str:  # noqa: ANN401  (an entry or an account)

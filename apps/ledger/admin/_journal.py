@@ -32,10 +32,15 @@ from apps.ledger.admin._corrections import (
     ADJUST_ANYWHERE,
     REVERSE,
     debits,
-    waiting_reversal,
 )
 from apps.ledger.admin._finding import Asked
-from apps.ledger.admin._links import account_link, branch_of, entry_link, exchange_of
+from apps.ledger.admin._links import (
+    account_link,
+    branch_of,
+    entry_link,
+    exchange_of,
+    waiting_reversal,
+)
 from apps.ledger.models import JournalEntry
 from apps.ledger.queries import Ask, EntryView, MetadataVersion
 
@@ -241,7 +246,11 @@ def _metadata(obj: JournalEntry) -> Table:
         found = queries.list_entry_metadata(
             organization_id=obj.organization_id, entry_id=obj.id, limit=VERSIONS_SHOWN + 1
         )
-    names, zone = people([one.actor for one in found]), zone_of(obj)
+    given = [one for one in found[:VERSIONS_SHOWN] if one.number or one.metadata]
+    # Who posted the entry was looked up with it.
+    names = people([one.actor for one in given if one.actor != obj.actor])
+    names |= {obj.actor: getattr(obj, "person", "")}
+    zone = zone_of(obj)
     return Table(
         "Metadata",
         (">Version", "Given", "By", "Keys and values"),
@@ -252,8 +261,7 @@ def _metadata(obj: JournalEntry) -> Table:
                 cells.text(names.get(one.actor) or _kind_of(one.actor)),
                 _pairs(one.metadata),
             ]
-            for one in found[:VERSIONS_SHOWN]
-            if one.number or one.metadata
+            for one in given
         ],
         empty="Nothing was said of it.",
         note="The highest version counts; 0 is what the entry was posted with, and stays."

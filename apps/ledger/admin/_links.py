@@ -1,4 +1,4 @@
-"""Codes as people read them, and links from one screen of the books to another."""
+"""Codes as people read them, and what one screen of the books links to on others."""
 
 from uuid import UUID
 
@@ -7,7 +7,7 @@ from django.utils.safestring import SafeString
 
 from apps.core.admin_base import cells
 from apps.core.ids import encode_id
-from apps.ledger import queries
+from apps.ledger import queries, registry
 from apps.ledger.models import FxTransfer, JournalEntry
 from apps.ledger.rules import FX_KIND
 
@@ -42,6 +42,18 @@ def exchange_of(entry: JournalEntry) -> FxTransfer | None:
         known = queries.fx_transfers_of(organization_id=entry.organization_id, entry_ids=[entry.id])
         entry.exchanges = known  # type: ignore[attr-defined]  # kept for the page
     return known.get(entry.id)
+
+
+def waiting_reversal(entry: JournalEntry) -> UUID | None:
+    """Return the approval that waits for an entry to be undone, or for its exchange; read once."""
+    if "waiting" not in entry.__dict__:
+        fx = exchange_of(entry)
+        entry.waiting = registry.find_waiting_reversal()(  # type: ignore[attr-defined]  # kept for the page
+            organization_id=entry.organization_id,
+            entry_ids=[entry.id] if fx is None else [fx.sold_entry_id, fx.bought_entry_id],
+        )
+    found: UUID | None = entry.__dict__["waiting"]
+    return found
 
 
 def branch_of(code: str) -> str:
