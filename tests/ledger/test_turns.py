@@ -10,7 +10,7 @@ from apps.core.invariants import breaches
 from apps.core.models import IdempotencyKey
 from apps.ledger import operations
 from apps.ledger.errors import InsufficientFunds
-from apps.ledger.operations import TransferRequest, _posting, _turns
+from apps.ledger.operations import TransferRequest, _engine, _turns
 from tests.ledger.factories import ACTOR, NOW, balance, create_organization, fund, open_account
 from tests.ledger.test_grouping import Asking, held, is_waiting, sql
 from tests.support import race, wait_until
@@ -76,19 +76,19 @@ def test_of_two_over_different_accounts_one_is_at_work(books, monkeypatch):
     organization, *_ = books
     ann, bob = (open_account(organization, f"wallets:{name}:EUR") for name in ("eve", "dan"))
     fund(organization, ann, 10_000)
-    at_work, most, post = [], [], _posting._post_batch
+    at_work, most, run = [], [], _engine.run
 
     def counted(**asked):
-        at_work.append(asked["idempotency_key"])
+        at_work.append(asked)
         most.append(len(at_work))
         try:
             # Until the other one is at the door, so that it would come in if it could.
             wait_until(lambda: wanted(organization) == 2 or len(most) == 2)
-            return post(**asked)
+            return run(**asked)
         finally:
-            at_work.remove(asked["idempotency_key"])
+            at_work.pop()
 
-    monkeypatch.setattr(_posting, "_post_batch", counted)
+    monkeypatch.setattr(_engine, "run", counted)
     race(
         partial(batch, books, "first"),
         partial(batch, (organization, ann, bob), "second"),

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Literal
@@ -167,6 +167,8 @@ def preview_batch(
     return _batch_result(organization_id, _NOBODY, entry_ids, outcomes)
 
 
+@_turns.in_turn
+@transactions.outermost
 def post_transfers(
     *,
     organization_id: UUID,
@@ -185,29 +187,6 @@ def post_transfers(
 
     :raises Refusal: in `atomic` mode, the first refused transfer's own
     """
-    is_long = len(transfers) >= _turns.LONG
-    with _turns.take(organization_id) if is_long else nullcontext():
-        return _post_batch(
-            organization_id=organization_id,
-            transfers=transfers,
-            mode=mode,
-            idempotency_key=idempotency_key,
-            actor=actor,
-            now=now,
-        )
-
-
-@transactions.outermost
-def _post_batch(
-    *,
-    organization_id: UUID,
-    transfers: Sequence[TransferRequest],
-    mode: Literal["atomic", "independent"],
-    idempotency_key: str,
-    actor: Actor,
-    now: datetime,
-) -> BatchResult:
-    """Post a batch in one transaction."""
     parts = [_parts(transfer) for transfer in transfers]
     claim = idempotency.claim(
         organization_id, idempotency_key, "post_transfers", mode, parts, prefix="tb"

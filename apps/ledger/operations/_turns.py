@@ -8,9 +8,10 @@ printing its answer is no part of a turn. Between processes the row locks decide
 """
 
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Final
+from collections.abc import Callable, Iterator, Sized
+from contextlib import contextmanager, nullcontext
+from functools import wraps
+from typing import Final, cast
 from uuid import UUID
 
 from django.db import OperationalError
@@ -36,13 +37,25 @@ _turns: dict[UUID, _Turn] = {}
 _lock: Final = threading.Lock()
 
 
-@contextmanager
-def take(organization_id: UUID) -> Iterator[None]:
+def in_turn[**P, R](operation: Callable[P, R]) -> Callable[P, R]:
     """
-    Wait for the organisation's turn in this process, in no transaction, and have it.
+    Have an outermost operation over an organisation's `transfers` wait for its turn, if it is long.
 
-    :raises OperationalError: if it does not come, and nothing was begun (503 over the API)
+    :raises OperationalError: if its turn does not come, and nothing was begun (503 over the API)
     """
+
+    @wraps(operation)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        is_long = len(cast("Sized", kwargs["transfers"])) >= LONG
+        with _take(cast("UUID", kwargs["organization_id"])) if is_long else nullcontext():
+            return operation(*args, **kwargs)
+
+    return run
+
+
+@contextmanager
+def _take(organization_id: UUID) -> Iterator[None]:
+    """Wait for the organisation's turn in this process, in no transaction, and have it."""
     transactions.refuse_inside()
     with _lock:
         turn = _turns.setdefault(organization_id, _Turn())

@@ -1,7 +1,9 @@
 """The trial balance of a month: the one stored with its close, or as it stands by now."""
 
 from collections.abc import Sequence
-from typing import Any, Final
+from datetime import datetime
+from typing import Any, Final, TypedDict, Unpack
+from uuid import UUID
 
 from django.db import connection
 
@@ -10,6 +12,7 @@ from apps.ledger.queries._periods import PeriodView
 from apps.ledger.queries._trial_balance import (
     AccountMovement,
     CurrencyTotal,
+    Narrowed,
     movements_between,
     movements_from,
     total_of,
@@ -35,59 +38,52 @@ _TOTALS: Final = f"""
 """
 
 
-def movements_of(
-    view: PeriodView, *, code_prefix: str = "", currency: str = ""
-) -> list[AccountMovement]:
+class _Span(TypedDict):
+    organization_id: UUID
+    since: datetime
+    until: datetime
+
+
+def movements_of(view: PeriodView, **narrowed: Unpack[Narrowed]) -> list[AccountMovement]:
     """Return a month's trial balance, all lines: the one stored with its close, or as of now."""
-    if view.row is not None and view.is_stored:
-        return _stored_lines(view.row, code_prefix=code_prefix, currency=currency)
-    return movements_between(
-        organization_id=view.organization_id,
-        since=view.starts_at,
-        until=view.ends_at,
-        code_prefix=code_prefix,
-        currency=currency,
-    )
+    if (stored := _stored(view)) is not None:
+        return _stored_lines(stored, **narrowed)
+    return movements_between(**_span(view), **narrowed)
 
 
 def movements_of_from(
-    view: PeriodView, *, start: str, count: int, code_prefix: str = "", currency: str = ""
+    view: PeriodView, *, start: str, count: int, **narrowed: Unpack[Narrowed]
 ) -> list[AccountMovement]:
     """Return the first `count` of the same lines from the code `start` on."""
-    if view.row is not None and view.is_stored:
-        return _stored_lines(
-            view.row, start=start, count=count, code_prefix=code_prefix, currency=currency
-        )
-    return movements_from(
-        organization_id=view.organization_id,
-        since=view.starts_at,
-        until=view.ends_at,
-        start=start,
-        count=count,
-        code_prefix=code_prefix,
-        currency=currency,
-    )
+    if (stored := _stored(view)) is not None:
+        return _stored_lines(stored, start=start, count=count, **narrowed)
+    return movements_from(**_span(view), start=start, count=count, **narrowed)
 
 
-def totals_of(
-    view: PeriodView, *, code_prefix: str = "", currency: str = ""
-) -> list[CurrencyTotal]:
+def totals_of(view: PeriodView, **narrowed: Unpack[Narrowed]) -> list[CurrencyTotal]:
     """Return the sums of the same lines per currency, in the order of currencies."""
-    if view.row is not None and view.is_stored:
-        rows = _read(_TOTALS, view.row, code_prefix=code_prefix, currency=currency)
+    if (stored := _stored(view)) is not None:
+        rows = _read(_TOTALS, stored, **narrowed)
         return [total_of(of, *map(int, sums)) for of, *sums in rows]
-    return totals_between(
-        organization_id=view.organization_id,
-        since=view.starts_at,
-        until=view.ends_at,
-        code_prefix=code_prefix,
-        currency=currency,
-    )
+    return totals_between(**_span(view), **narrowed)
 
 
 def stored_movements(period: Period, *, closing: int | None = None) -> list[AccountMovement]:
     """Return the trial balance stored at one closing of a period, by default the last."""
     return _stored_lines(period, closing=closing)
+
+
+def _stored(view: PeriodView) -> Period | None:
+    """Return the month's row, if its trial balance was stored with its close."""
+    return view.row if view.is_stored else None
+
+
+def _span(view: PeriodView) -> _Span:
+    return {
+        "organization_id": view.organization_id,
+        "since": view.starts_at,
+        "until": view.ends_at,
+    }
 
 
 def _stored_lines(period: Period, **asked: Any) -> list[AccountMovement]:  # noqa: ANN401

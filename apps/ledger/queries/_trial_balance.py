@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Final, TypedDict, Unpack
 from uuid import UUID
 
 from apps.ledger.queries._history import (
@@ -21,6 +21,13 @@ from apps.ledger.rules import AccountType
 
 # A page's accounts are read in so many portions: the first of its own length.
 PORTIONS: Final = 3
+
+
+class Narrowed(TypedDict, total=False):
+    """Which lines: those of a branch, and of a currency, if these are named."""
+
+    code_prefix: str
+    currency: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +72,7 @@ def movements_between(
     organization_id: UUID,
     since: datetime | None,
     until: datetime,
-    code_prefix: str = "",
-    currency: str = "",
+    **narrowed: Unpack[Narrowed],
 ) -> list[AccountMovement]:
     """
     Return a line per account that ever moved before `until` (exclusive), in the order of codes.
@@ -74,9 +80,7 @@ def movements_between(
     By the effective clock. Without `since` (inclusive) everything counts as moved. These are all
     lines, as many as accounts: an answer takes `movements_from` and `totals_between`.
     """
-    accounts = choose_accounts(
-        organization_id=organization_id, code_prefix=code_prefix, currency=currency
-    )
+    accounts = choose_accounts(organization_id=organization_id, **narrowed)
     return _lines(cumulate(accounts, instants=_ends(since, until)))
 
 
@@ -87,8 +91,7 @@ def movements_from(
     until: datetime,
     start: str,
     count: int,
-    code_prefix: str = "",
-    currency: str = "",
+    **narrowed: Unpack[Narrowed],
 ) -> list[AccountMovement]:
     """
     Return the first `count` of the same lines from the code `start` on.
@@ -101,19 +104,13 @@ def movements_from(
     for portion in range(PORTIONS):
         size = FEW_ACCOUNTS if portion else count
         accounts, following = next_accounts(
-            organization_id=organization_id,
-            start=start,
-            count=size,
-            code_prefix=code_prefix,
-            currency=currency,
+            organization_id=organization_id, start=start, count=size, **narrowed
         )
         found += _lines(cumulate(accounts, instants=ends))
         if len(found) >= count or following is None:
             return found[:count]
         start = following
-    every = choose_accounts(
-        organization_id=organization_id, code_prefix=code_prefix, currency=currency
-    )
+    every = choose_accounts(organization_id=organization_id, **narrowed)
     return found + _lines(
         cumulate_next(every, instants=ends, start=start, count=count - len(found))
     )
@@ -144,13 +141,10 @@ def totals_between(
     organization_id: UUID,
     since: datetime | None,
     until: datetime,
-    code_prefix: str = "",
-    currency: str = "",
+    **narrowed: Unpack[Narrowed],
 ) -> list[CurrencyTotal]:
     """Return the sums of the same lines per currency, in the order of currencies."""
-    accounts = choose_accounts(
-        organization_id=organization_id, code_prefix=code_prefix, currency=currency
-    )
+    accounts = choose_accounts(organization_id=organization_id, **narrowed)
     by_currency: dict[str, list[int]] = {}
     for of, _, sums in cumulate_by_type(accounts, instants=_ends(since, until)):
         total = by_currency.setdefault(of, [0] * len(sums))

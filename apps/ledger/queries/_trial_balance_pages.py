@@ -12,6 +12,7 @@ from apps.ledger.queries._periods import PeriodView, view_period
 from apps.ledger.queries._trial_balance import (
     AccountMovement,
     CurrencyTotal,
+    Narrowed,
     movements_from,
     totals_between,
 )
@@ -27,7 +28,7 @@ class PageAsked:
     currency: str = ""
 
     @property
-    def narrowed(self) -> dict[str, str]:
+    def narrowed(self) -> Narrowed:
         return {"code_prefix": self.code_prefix, "currency": self.currency}
 
 
