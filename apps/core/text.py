@@ -10,7 +10,7 @@ import unicodedata
 from collections.abc import Iterator
 from typing import Final
 
-from apps.core.ibans import blank_ibans
+from apps.core.proven import blank_proven
 
 MARKS_MAX: Final = 4
 
@@ -22,7 +22,6 @@ _MARK_CATEGORIES: Final = frozenset({"Mn", "Me", "Mc"})
 _DIGITS_MIN, _DIGITS_MAX = 13, 19
 _DIGIT_RUN: Final = re.compile(r"\d(?:[ -]?\d){12,}", re.ASCII)
 _UUID: Final = re.compile(r"\b[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\b")
-_RF: Final = re.compile(r"\bRF\d{2}(?: ?[0-9A-Za-z]){1,21}\b", re.ASCII)
 _CARD: Final = re.compile(
     r"""
       4\d{12} | 4\d{15} | 4\d{18}                                      # Visa
@@ -117,9 +116,8 @@ def _card_spans(text: str) -> Iterator[tuple[int, int]]:
     folded = text if text.isascii() else "".join(_fold(character) for character in text)
     if not _DIGIT_RUN.search(folded):
         return
-    # A structured creditor reference (ISO 11649) and an IBAN prove themselves by their check
-    # digits, and the hexadecimal of a UUID is nobody's card.
-    spared = blank_ibans(_UUID.sub(_blank, _RF.sub(_blank_if_valid, folded)))
+    # The hexadecimal of a UUID is nobody's card, nor is what proves itself something else.
+    spared = blank_proven(_UUID.sub(_blank, folded))
     for run in _DIGIT_RUN.finditer(spared):
         yield from _cards_in_run(run)
 
@@ -134,18 +132,6 @@ def _fold(character: str) -> str:
 
 def _blank(match: re.Match[str]) -> str:
     return "#" * len(match.group())
-
-
-def _blank_if_valid(match: re.Match[str]) -> str:
-    return _blank(match) if is_creditor_reference(match.group()) else match.group()
-
-
-def is_creditor_reference(text: str) -> bool:
-    """Say whether the text is a valid ISO 11649 reference (`RF`, two check digits, body)."""
-    compact = text.replace(" ", "").upper()
-    if not re.fullmatch(r"RF\d{2}[0-9A-Z]{1,21}", compact, re.ASCII):
-        return False
-    return int("".join(str(int(c, 36)) for c in compact[4:] + compact[:4])) % 97 == 1
 
 
 def _cards_in_run(run: re.Match[str]) -> Iterator[tuple[int, int]]:

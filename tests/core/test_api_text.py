@@ -8,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from apps.core import text
-from apps.core.ibans import blank_ibans
+from apps.core.proven import blank_proven
 from apps.core.text import CardNumberRefused, TextRefused, clean
 
 # What stands behind the check digits, by country (the IBAN registry): n digits, a letters, c both.
@@ -149,16 +149,65 @@ class TestCardNumbers:
     def test_other_numbers_are_let_through(self, value: str) -> None:
         assert clean(value) == value
 
-    def test_an_invalid_creditor_reference_spares_nothing(self) -> None:
-        with pytest.raises(CardNumberRefused):
-            clean("RF00 4111 1111 1111 1111")
-
     def test_in_a_bank_text_all_but_the_last_four_digits_are_masked(self) -> None:
         assert (
             text.mask_card_numbers("KORT 4111 1111 1111 1111 och 5500000000000004")
             == "KORT •••• •••• •••• 1111 och ••••••••••••0004"
         )
         assert text.mask_card_numbers("REF 12345") == "REF 12345"
+
+
+class TestReferences:
+    """Structured creditor references, here of digits that are a card's."""
+
+    @given(cards())
+    def test_are_let_through_alone_and_in_prose(self, card: str) -> None:
+        reference = f"RF{check_digits('RF', card)}{card}"
+
+        for value in (
+            reference,
+            f"{reference} thank you",
+            f"Invoice {reference}, 11/2026",
+            f"RF18 5390 0754 7034 {reference}",
+        ):
+            assert clean(value) == value
+            assert text.mask_card_numbers(value) == value
+
+    @pytest.mark.parametrize(
+        "value",
+        [
+            "RF88 4222 2222 2200 8",
+            "RF88 4222 2222 2200 8 thank you",
+            "RF88 4222222222008 thank you",
+            "RF88 422222 2222008 2026",
+            # What begins like another one, and is none, hides nothing of it.
+            "RF11 RF88 4222 2222 2200 8",
+        ],
+    )
+    def test_are_let_through_however_spaces_break_them(self, value: str) -> None:
+        assert clean(value) == value
+
+    @given(cards())
+    # With its first eight digits the reference before it would be a longer one.
+    @example("4111003900000003")
+    def test_spare_no_card_behind_them(self, card: str) -> None:
+        for reference in ("RF18539007547034", "RF18 5390 0754 7034"):
+            for written in (card, in_fours(card)):
+                with pytest.raises(CardNumberRefused):
+                    clean(f"{reference} {written}")
+
+    @pytest.mark.parametrize(
+        "value",
+        [
+            "RF00 4111 1111 1111 1111",  # check digits that none has
+            "RF11 4222 2222 2200 8",
+            "xRF88 4222 2222 2200 8",
+            "RF884222222222008x",
+            "RF18539007547034-4111-1111-1111-1111",
+        ],
+    )
+    def test_are_whole_words_with_the_right_check_digits(self, value: str) -> None:
+        assert blank_proven(value) == value
 
 
 class TestIbans:
@@ -218,15 +267,17 @@ class TestIbans:
         ],
     )
     def test_are_of_one_length_and_form(self, value: str) -> None:
-        assert blank_ibans(value) == value
+        assert blank_proven(value) == value
 
     def test_keep_the_length_of_the_text_they_are_blanked_in(self) -> None:
         value = "a FI40 8023 2341 2169 13, NO4850008063608"
 
-        assert blank_ibans(value) == f"a {'#' * 22}, {'#' * 15}"
+        assert blank_proven(value) == f"a {'#' * 22}, {'#' * 15}"
 
-    @pytest.mark.parametrize("piece", ["AA11 ", "FI11 ", "LC11", "LC11 ", "NO4850008063608 ", "F"])
+    @pytest.mark.parametrize(
+        "piece", ["AA11 ", "FI11 ", "LC11", "LC11 ", "RF11 ", "RF11 A ", "NO4850008063608 ", "F"]
+    )
     def test_are_looked_for_in_hostile_text_once_at_each_place(self, piece: str) -> None:
         value = (piece * 32_768)[:32_768]
 
-        assert len(blank_ibans(value)) == len(value)
+        assert len(blank_proven(value)) == len(value)
