@@ -28,10 +28,11 @@ from apps.core.api.problems import ApiProblem
 from config.bodies import CROWDED, IN_MEMORY_BYTES_MAX, Body, Gone, NotHere, Room, Source
 from config.environ import Environ, Scope, make_environ
 from config.express import Answer, ExpressLane
-from config.gathering import Crowded, Gathering
+from config.gathering import Gathering
 from config.logging import log_request
 from config.middleware import API_CONTENT_POLICY, begin_request
 from config.pacing import Pacing
+from config.turns import Crowded
 
 log = structlog.stdlib.get_logger("kassa.front")
 

@@ -13,24 +13,20 @@ import asyncio
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field
-from typing import BinaryIO, Final
+from typing import Final
 from uuid import UUID
 
-import structlog
 from django.db import close_old_connections
 
-from apps.core import context
 from apps.core.api import places
-from config.bodies import Body, NotHere
-from config.environ import Scope, make_environ
+from config.bodies import Body
+from config.environ import Scope
 from config.express import Answer, ExpressLane, Part
 from config.pacing import Pacing
-
-log = structlog.stdlib.get_logger("kassa.lane")
+from config.turns import Crowded, Request, Told, Turn, tell
 
 # So many requests, of so many keys, are admitted before the first of them is answered.
 _BATCH_MAX: Final = 128
@@ -44,46 +40,6 @@ _TURN_SECONDS: Final = 0.05
 _SLOW_SECONDS: Final = 0.02
 # More threads at work make each batch smaller and take the interpreter from each other.
 _THREADS: Final = 2
-# Whoever asked so long ago has given up by now, and asks again: what was not begun is not done.
-_WAIT_SECONDS_MAX: Final = 15.0
-
-
-class Crowded(Exception):
-    """The request was not begun: it waited too long, or its process is ending."""
-
-
-class Failed(Exception):
-    """The lane itself has failed; whether the request was carried out is not known."""
-
-
-@dataclass(slots=True, eq=False)
-class _Request:
-    key: str
-    scope: Scope
-    body: Body
-    answered: asyncio.Future[Answer | None]
-    arrived: float = field(default_factory=time.monotonic)
-
-
-type _Told = tuple[_Request, Answer | Exception | None]
-
-
-class _Turn:
-    """Requests that were taken together, the parts that are left of them, and what is answered."""
-
-    __slots__ = ("answered", "begun", "left", "parts", "requests")
-
-    def __init__(self, requests: list[_Request]) -> None:
-        self.requests = requests
-        self.parts: deque[Part] = deque()
-        # When the last of its parts was begun.
-        self.begun = time.monotonic()
-        # What nobody was told yet.
-        self.answered: list[_Told] = []
-        # How many requests of each key are not answered yet.
-        self.left: dict[str, int] = {}
-        for request in requests:
-            self.left[request.key] = self.left.get(request.key, 0) + 1
 
 
 class Gathering:
@@ -97,20 +53,20 @@ class Gathering:
         self._spares = max(1, threads - _THREADS)
         self._spare = ThreadPoolExecutor(self._spares, thread_name_prefix="spare")
         # Of two parts of an organization one writes, and one waits with the next batch.
-        self._pacing = Pacing[UUID, tuple[_Turn, Part]](
+        self._pacing = Pacing[UUID, tuple[Turn, Part]](
             of_one_max=2, of_slow_one_max=1, slow_max=(self._threads + self._spares) // 2
         )
         # What was kept back and is begun by now, for the next thread that asks.
-        self._ready: deque[tuple[_Turn, Part]] = deque()
+        self._ready: deque[tuple[Turn, Part]] = deque()
         # How many of those are asked for and have not begun.
         self._awaited = 0
         # How many threads take what is in line.
         self._serving = 0
         # By key, what no thread has taken yet; a key is here while it waits for a thread, in line,
         # or is at one: so it is at one thread at a time.
-        self._waiting: dict[str, deque[_Request]] = {}
+        self._waiting: dict[str, deque[Request]] = {}
         self._line: deque[str] = deque()
-        self._turns: set[_Turn] = set()
+        self._turns: set[Turn] = set()
         # Whether a thread is on its way that will take what is in line.
         self._is_called = False
         self._lock = threading.Lock()
@@ -134,7 +90,7 @@ class Gathering:
         loop = asyncio.get_running_loop()
         # Without the scheme, which may be written in many ways.
         key = (scope.headers.get("authorization") or "").rpartition(" ")[2]
-        request = _Request(key, scope, body, loop.create_future())
+        request = Request(key, scope, body, loop.create_future())
         with self._lock:
             waiting = self._waiting.get(key)
             if waiting is None:
@@ -169,7 +125,7 @@ class Gathering:
                 self._is_called = False
                 abandoned = [one for key in self._line for one in self._waiting.pop(key)]
                 self._line.clear()
-            _tell([(request, Crowded()) for request in abandoned])
+            tell([(request, Crowded()) for request in abandoned])
 
     def _serve(self) -> None:
         """Answer what is in line, for a turn, on a thread of the lane."""
@@ -178,7 +134,7 @@ class Gathering:
             self._serving += 1
         try:
             while (turn := self._take()) is not None:
-                self._admit(turn)
+                self._note(turn, turn.admit(self._lane))
                 self._work(turn)
                 if time.monotonic() >= until:
                     # Behind whatever else a thread is wanted for; the connection is looked at then.
@@ -189,9 +145,9 @@ class Gathering:
                 self._serving -= 1
             close_old_connections()
 
-    def _take(self) -> _Turn | None:
+    def _take(self) -> Turn | None:
         """Return what waits under the first keys in line, as a turn; None if nothing does."""
-        taken: list[_Request] = []
+        taken: list[Request] = []
         with self._lock:
             self._is_called = False
             keys = 0
@@ -208,51 +164,14 @@ class Gathering:
                     break
             if not taken:
                 return None
-            turn = _Turn(taken)
+            turn = Turn(taken)
             self._turns.add(turn)
             is_more = bool(self._line)
         if is_more:
             self._call()
         return turn
 
-    def _admit(self, turn: _Turn) -> None:
-        """Have the requests of a turn admitted; what is left to do are its parts."""
-        # What is logged here is of none of them.
-        context.begin()
-        try:
-            bodies = self._leave_out(turn)
-            environs = [
-                make_environ(one.scope, body, one.body.length, arrived=one.arrived)
-                for one, body in zip(turn.requests, bodies, strict=True)
-            ]
-            turn.parts.extend(self._lane.admit(environs))
-        # The boundary: views answer their own faults, so this one is of the lane itself. Even what
-        # ends a thread must not end it: its keys would never be served again.
-        except BaseException:
-            log.exception("lane_failed", size=len(turn.requests))
-            self._note(turn, [(one, Failed()) for one in turn.requests])
-
-    def _leave_out(self, turn: _Turn) -> list[BinaryIO]:
-        """
-        Leave out of a turn what is not to be begun: it waited too long, or is not here whole.
-
-        Return the bodies of the others, in their order.
-        """
-        since, begun, told = time.monotonic() - _WAIT_SECONDS_MAX, list[_Request](), list[_Told]()
-        bodies: list[BinaryIO] = []
-        for one in turn.requests:
-            if one.arrived < since:
-                told.append((one, Crowded()))
-            elif (body := one.body.find()) is None:
-                told.append((one, NotHere()))
-            else:
-                begun.append(one)
-                bodies.append(body)
-        turn.requests = begun
-        self._note(turn, told)
-        return bodies
-
-    def _work(self, turn: _Turn) -> None:
+    def _work(self, turn: Turn) -> None:
         """Answer the parts of a turn that no other thread has begun."""
         while turn.parts:
             try:
@@ -262,7 +181,7 @@ class Gathering:
                 break
             turn.begun = time.monotonic()
             if part.organization_id is None:
-                self._note(turn, self._answer(turn, part))
+                self._note(turn, turn.answer(part))
                 continue
             if self._pacing.begin(part.organization_id, (turn, part)):
                 self._carry_out(turn, part, part.organization_id)
@@ -270,10 +189,10 @@ class Gathering:
                 self._go_on()
         self._tell(turn)
 
-    def _carry_out(self, turn: _Turn, part: Part, organization_id: UUID) -> None:
+    def _carry_out(self, turn: Turn, part: Part, organization_id: UUID) -> None:
         """Answer a part that was begun; the caller sees to what may be begun after it."""
         try:
-            self._note(turn, self._answer(turn, part))
+            self._note(turn, turn.answer(part))
         finally:
             self._pacing.end(organization_id, (turn, part))
 
@@ -308,27 +227,11 @@ class Gathering:
                 close_old_connections()
             self._call()
 
-    @staticmethod
-    def _answer(turn: _Turn, part: Part) -> list[_Told]:
-        requests = [turn.requests[place] for place in part.places]
-        since = time.monotonic() - _WAIT_SECONDS_MAX
-        try:
-            if part.organization_id is not None and all(one.arrived < since for one in requests):
-                # It was kept back for too long.
-                part.give_up()
-                return [(one, Crowded()) for one in requests]
-            return list(zip(requests, part.answer(), strict=True))
-        # The boundary, as above.
-        except BaseException:
-            context.begin()
-            log.exception("lane_failed", size=len(requests))
-            return [(one, Failed()) for one in requests]
-
-    def _note(self, turn: _Turn, answered: list[_Told]) -> None:
+    def _note(self, turn: Turn, answered: list[Told]) -> None:
         with self._lock:
             turn.answered += answered
 
-    def _tell(self, turn: _Turn) -> None:
+    def _tell(self, turn: Turn) -> None:
         """Have each request told its answer, and let keys that have all of theirs line up anew."""
         with self._lock:
             told, turn.answered = turn.answered, []
@@ -340,7 +243,7 @@ class Gathering:
             is_over = not turn.left
             if is_over:
                 self._turns.discard(turn)
-        _tell(told)
+        tell(told)
         # At its end the thread looks for more by itself.
         if not is_over:
             self._call()
@@ -369,7 +272,7 @@ class Gathering:
         if slow and are_all_slow and self._line:
             self._ask_spare(self._serve)
 
-    def _ask_spare(self, work: Callable[..., None], *args: _Turn) -> None:
+    def _ask_spare(self, work: Callable[..., None], *args: Turn) -> None:
         with self._lock:
             if self._awaited >= self._spares:
                 return
@@ -378,32 +281,15 @@ class Gathering:
         with suppress(RuntimeError):
             self._spare.submit(self._begin, work, *args)
 
-    def _begin(self, work: Callable[..., None], *args: _Turn) -> None:
+    def _begin(self, work: Callable[..., None], *args: Turn) -> None:
         with self._lock:
             self._awaited -= 1
         work(*args)
 
-    def _help(self, turn: _Turn) -> None:
+    def _help(self, turn: Turn) -> None:
         """Go on with a turn whose thread waits for something."""
         try:
             self._work(turn)
         finally:
             close_old_connections()
         self._call()
-
-
-def _tell(told: Sequence[_Told]) -> None:
-    """Have each request told its answer, on the loop; one loop serves all of a process."""
-    if told:
-        told[0][0].answered.get_loop().call_soon_threadsafe(_hand_out, told)
-
-
-def _hand_out(told: Sequence[_Told]) -> None:
-    for request, answer in told:
-        # Nobody waits any more for one that was cancelled.
-        if request.answered.done():
-            continue
-        if isinstance(answer, Exception):
-            request.answered.set_exception(answer)
-        else:
-            request.answered.set_result(answer)

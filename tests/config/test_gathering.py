@@ -11,10 +11,11 @@ import pytest
 
 from apps.core.api.problems import ApiProblem
 from apps.core.ids import new_id
-from config import gathering, pacing
+from config import gathering, pacing, turns
 from config.bodies import Body, Room
 from config.express import Answer, ExpressLane, Part
-from config.gathering import Crowded, Failed, Gathering
+from config.gathering import Gathering
+from config.turns import Crowded, Failed
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -423,7 +424,7 @@ def test_a_thread_that_is_ended_fails_its_batch_and_the_key_goes_on(lane):
 
 
 def test_what_has_waited_too_long_is_not_begun(lane, monkeypatch):
-    monkeypatch.setattr(gathering, "_WAIT_SECONDS_MAX", 0.5)
+    monkeypatch.setattr(turns, "_WAIT_SECONDS_MAX", 0.5)
 
     async def scenario(gathered):
         lane.may_go_on.clear()
@@ -482,11 +483,11 @@ def test_what_was_kept_back_too_long_is_not_begun(lane, monkeypatch):
 
     async def scenario(gathered):
         tasks = await kept_back(gathered, lane, its, keys)
-        monkeypatch.setattr(gathering, "_WAIT_SECONDS_MAX", -1)
+        monkeypatch.setattr(turns, "_WAIT_SECONDS_MAX", -1)
         for let_go in lane.stuck.values():
             let_go.set()
         answered = await asyncio.gather(*tasks, return_exceptions=True)
-        monkeypatch.setattr(gathering, "_WAIT_SECONDS_MAX", 15)
+        monkeypatch.setattr(turns, "_WAIT_SECONDS_MAX", 15)
         return answered, await ask(gathered, keys[3], "again")
 
     answered, again = run(lane, scenario, threads=6)
