@@ -437,6 +437,25 @@ class TestCircuit:
         assert (well.circuit_open_until, well.unreached_in_a_row) == (None, 0)
         assert {each.status for each in deliveries(organization, endpoint=well)} == {"succeeded"}
 
+    def test_stays_open_where_the_probe_asked_nobody(self, organization, far, settings):
+        endpoint, _ = create_endpoint(organization, far.url, max_in_flight=1)
+        owe(organization, *(f"thing_{number}" for number in range(3)))
+        WebhookEndpoint.objects.filter(id=endpoint.id).update(
+            circuit_open_until=clock.now() - timedelta(seconds=1),
+            circuit_openings=3,
+            unreached_in_a_row=7,
+        )
+        settings.WEBHOOK_ALLOW_NETWORKS = []
+
+        assert deliver() == 1
+
+        assert far.connections == 0
+        assert WebhookAttempt.objects.get().outcome == "blocked_address"
+        endpoint.refresh_from_db()
+        assert endpoint.circuit_open_until > endpoint.first_failure_at
+        assert (endpoint.circuit_openings, endpoint.unreached_in_a_row) == (3, 7)
+        assert len(deliveries(organization, attempts=0)) == 2
+
     def test_closes_when_the_probe_is_answered_and_wakes_the_others(self, organization, far):
         far.answers = [receiver.ok()]
         endpoint, _ = create_endpoint(organization, far.url, max_in_flight=4)

@@ -157,6 +157,16 @@ class TestCircuit:
         assert answered == Health(first_failure_at=NOW)
         assert after_attempt(opened, outcome=Outcome.SUCCEEDED) == Health()
 
+    @pytest.mark.parametrize("outcome", [Outcome.DNS_ERROR, Outcome.BLOCKED_ADDRESS])
+    def test_is_left_as_it_is_where_nobody_was_asked(self, outcome):
+        opened = self.failed(Health(), 7)
+
+        assert self.failed(opened, 3, outcome) == opened
+        four = self.failed(self.failed(Health(), 4), 3, outcome)
+        assert four == self.failed(Health(), 4)
+        assert self.failed(four, 1).circuit_open_until is not None
+        assert self.failed(Health(), 50, outcome) == Health(first_failure_at=NOW)
+
     def test_is_not_opened_by_answers(self):
         assert self.failed(Health(), 50, Outcome.SERVER_ERROR).circuit_open_until is None
 

@@ -56,6 +56,8 @@ class Outcome(StrEnum):
 
 # The other side was not reached, or did not answer in time: what opens the circuit.
 UNREACHED: Final = frozenset({Outcome.TIMEOUT, Outcome.CONNECT_ERROR})
+# Nobody was asked: it shows neither that the receiver is there nor that it is not.
+_UNASKED: Final = frozenset({Outcome.DNS_ERROR, Outcome.BLOCKED_ADDRESS})
 # Our own faults, which say nothing about the receiver.
 OURS: Final = frozenset({Outcome.NO_BODY, Outcome.INTERNAL_ERROR})
 _BUSY: Final = frozenset({Outcome.TIMEOUT, Outcome.RATE_LIMITED})
@@ -160,8 +162,9 @@ def after_attempt(
 
     Any success makes it whole. Five attempts in a row that did not reach the receiver open the
     circuit for 30 seconds; each failed probe doubles that, to at most 15 minutes. An answer of
-    any status shows that the receiver is there, and closes it. A fault of ours says nothing about
-    the receiver, and changes nothing.
+    any status shows that the receiver is there, and closes it. A name that is not found, or leads
+    to an address that is refused, is a failure that leaves the circuit as it is. A fault of ours
+    says nothing about the receiver, and changes nothing.
 
     `circuit_openings` is what it was when the attempt was decided on. One from before the circuit
     last opened met the outage that opened it, and leaves the circuit alone: many lanes that time
@@ -182,6 +185,8 @@ def after_attempt(
 
 
 def _after_failure(failing: Health, outcome: Outcome, database_now: datetime) -> Health:
+    if outcome in _UNASKED:
+        return failing
     if outcome not in UNREACHED:
         return replace(failing, unreached_in_a_row=0, circuit_openings=0, circuit_open_until=None)
     in_a_row = failing.unreached_in_a_row + 1
