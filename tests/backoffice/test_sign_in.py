@@ -12,7 +12,7 @@ from django.test import Client
 
 from apps.accounts.models import Staff
 from apps.backoffice import views
-from apps.core import attempts, counters, passwords
+from apps.core import counters, passwords
 from apps.core.ids import new_id
 from tests.accounts.factories import PASSWORD, create_staff
 from tests.support import wait_until
@@ -33,16 +33,11 @@ class Counting(MD5PasswordHasher):
 
 
 @pytest.fixture(autouse=True)
-def limits(settings, monkeypatch):
-    # Long enough for Redis on a busy machine.
-    monkeypatch.setattr(attempts, "_REDIS_SECONDS_MAX", 10)
-    attempts._script.cache_clear()
+def limits(settings):
     settings.SIGN_INS_OF_NAME_MAX, settings.SIGN_INS_OF_ADDRESS_MAX = 20, 100
     settings.WEB_PROCESSES = 1
     settings.PASSWORD_HASHERS = [f"{__name__}.Counting"]
     Counting.calls = 0
-    yield
-    attempts._script.cache_clear()
 
 
 @pytest.fixture

@@ -21,15 +21,6 @@ def server(settings):
         yield client
 
 
-@pytest.fixture(autouse=True)
-def patient(monkeypatch):
-    """Wait for Redis on a busy machine."""
-    monkeypatch.setattr(attempts, "_REDIS_SECONDS_MAX", 10)
-    attempts._script.cache_clear()
-    yield
-    attempts._script.cache_clear()
-
-
 def test_one_more_than_may_be_is_told_how_long_to_wait():
     count = fresh()
 
