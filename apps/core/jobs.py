@@ -208,11 +208,6 @@ def _missing(job: Job, until: datetime) -> list[Period]:
     return list(islice(job.schedule.following(after=last.due_at, until=until), PERIODS_A_PASS_MAX))
 
 
-def run_due() -> int:
-    """Run the period that is due first; return how many were tried, one or none."""
-    return working.work_due(RUNNING)
-
-
 def _run(row: JobRun) -> Record[JobRun]:
     job = _jobs.get(row.kind)
     if job is None:

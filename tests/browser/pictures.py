@@ -9,7 +9,7 @@ from playwright.sync_api import Browser, sync_playwright
 from pytest_django.live_server_helper import LiveServer
 
 from apps.backoffice import operations
-from apps.core import clock, jobs
+from apps.core import clock, jobs, working
 from tests.backoffice import world
 from tests.browser.desk import ARGUMENTS, Desk, find_chromium
 
@@ -66,7 +66,7 @@ def run_jobs() -> None:
     """Run what is due by now of every job but one, whose period was set aside."""
     world.set_aside_a_period()
     jobs.plan_due(now=clock.now())
-    while jobs.run_due():
+    while working.work_due(jobs.RUNNING):
         pass
     # Beside Playwright's loop the ORM has a connection of its own, which would keep the database.
     connection.close()

@@ -114,7 +114,7 @@ class TestKeys:
             kind="core.purge_idempotency_keys", period="2026-11-02T06:00Z", due_at=NOW
         )
 
-        while jobs.run_due():
+        while working.work_due(jobs.RUNNING):
             pass
 
         row.refresh_from_db()
