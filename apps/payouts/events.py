@@ -88,6 +88,10 @@ class PayoutEvent(Event):
         )
 
 
+# Of one that leaves, or has left, on its day.
+_DATED: Final = PayoutEvent.example | {"execution_date": "2026-11-03"}
+
+
 @dataclass(frozen=True, kw_only=True)
 class PayoutRequested(PayoutEvent):
     """A payout was asked for; its money is reserved."""
@@ -112,9 +116,7 @@ class PayoutApprovalRequired(PayoutEvent):
     """A payout waits for a second person's word."""
 
     name: ClassVar[str] = "payouts.payout.approval_required"
-    example: ClassVar[dict[str, object]] = PayoutEvent.example | {
-        "state": "pending_approval",
-    }
+    example: ClassVar[dict[str, object]] = PayoutEvent.example | {"state": "pending_approval"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,9 +124,7 @@ class PayoutApproved(PayoutEvent):
     """A payout may leave."""
 
     name: ClassVar[str] = "payouts.payout.approved"
-    example: ClassVar[dict[str, object]] = PayoutEvent.example | {
-        "state": "approved",
-    }
+    example: ClassVar[dict[str, object]] = PayoutEvent.example | {"state": "approved"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,10 +132,7 @@ class PayoutScheduled(PayoutEvent):
     """A payout has the day on which it leaves."""
 
     name: ClassVar[str] = "payouts.payout.scheduled"
-    example: ClassVar[dict[str, object]] = PayoutEvent.example | {
-        "state": "scheduled",
-        "execution_date": "2026-11-03",
-    }
+    example: ClassVar[dict[str, object]] = _DATED | {"state": "scheduled"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,10 +140,7 @@ class PayoutBatched(PayoutEvent):
     """A payout is in a file for the bank, and can no longer be stopped."""
 
     name: ClassVar[str] = "payouts.payout.batched"
-    example: ClassVar[dict[str, object]] = PayoutEvent.example | {
-        "state": "batched",
-        "execution_date": "2026-11-03",
-    }
+    example: ClassVar[dict[str, object]] = _DATED | {"state": "batched"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,10 +148,7 @@ class PayoutSubmitted(PayoutEvent):
     """The bank has the file."""
 
     name: ClassVar[str] = "payouts.payout.submitted"
-    example: ClassVar[dict[str, object]] = PayoutEvent.example | {
-        "state": "submitted",
-        "execution_date": "2026-11-03",
-    }
+    example: ClassVar[dict[str, object]] = _DATED | {"state": "submitted"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,10 +156,7 @@ class PayoutMarkedUnknown(PayoutEvent):
     """Whether the bank has the file is not known; it is not sent again."""
 
     name: ClassVar[str] = "payouts.payout.marked_unknown"
-    example: ClassVar[dict[str, object]] = PayoutEvent.example | {
-        "state": "unknown",
-        "execution_date": "2026-11-03",
-    }
+    example: ClassVar[dict[str, object]] = _DATED | {"state": "unknown"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,10 +164,7 @@ class PayoutSettled(PayoutEvent):
     """A line of the bank statement shows that the money left."""
 
     name: ClassVar[str] = "payouts.payout.settled"
-    example: ClassVar[dict[str, object]] = PayoutEvent.example | {
-        "state": "settled",
-        "execution_date": "2026-11-03",
-    }
+    example: ClassVar[dict[str, object]] = _DATED | {"state": "settled"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,10 +172,7 @@ class PayoutPartlySettled(PayoutEvent):
     """A part of it left; what did not is neither sent again nor given back yet."""
 
     name: ClassVar[str] = "payouts.payout.partly_settled"
-    example: ClassVar[dict[str, object]] = PayoutEvent.example | {
-        "state": "partly_settled",
-        "execution_date": "2026-11-03",
-    }
+    example: ClassVar[dict[str, object]] = _DATED | {"state": "partly_settled"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -198,9 +180,8 @@ class PayoutRejected(PayoutEvent):
     """The bank refused it before money moved."""
 
     name: ClassVar[str] = "payouts.payout.rejected"
-    example: ClassVar[dict[str, object]] = PayoutEvent.example | {
+    example: ClassVar[dict[str, object]] = _DATED | {
         "state": "rejected",
-        "execution_date": "2026-11-03",
         "failure_code": "bank_rejected",
         "bank_code": "AC01",
     }
@@ -211,9 +192,8 @@ class PayoutReturned(PayoutEvent):
     """The money was sent back after it had left."""
 
     name: ClassVar[str] = "payouts.payout.returned"
-    example: ClassVar[dict[str, object]] = PayoutEvent.example | {
+    example: ClassVar[dict[str, object]] = _DATED | {
         "state": "returned",
-        "execution_date": "2026-11-03",
         "returned_amount": 100_00,
         "failure_code": "bank_returned",
         "bank_code": "AC04",
@@ -247,9 +227,7 @@ class PayoutCanceled(PayoutEvent):
     """It was called off in time, and its money is available again."""
 
     name: ClassVar[str] = "payouts.payout.canceled"
-    example: ClassVar[dict[str, object]] = PayoutEvent.example | {
-        "state": "canceled",
-    }
+    example: ClassVar[dict[str, object]] = PayoutEvent.example | {"state": "canceled"}
 
 
 # The event of entering each state; every move of a payout publishes exactly one.
@@ -346,9 +324,7 @@ class DestinationSuspended(DestinationEvent):
     """Nothing is paid to a destination until staff say otherwise."""
 
     name: ClassVar[str] = "payouts.destination.suspended"
-    example: ClassVar[dict[str, object]] = DestinationEvent.example | {
-        "state": "suspended",
-    }
+    example: ClassVar[dict[str, object]] = DestinationEvent.example | {"state": "suspended"}
 
 
 @dataclass(frozen=True, kw_only=True)
