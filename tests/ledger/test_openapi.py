@@ -254,13 +254,14 @@ class TestExamples:
                 assert documents.faults(media["schema"], example["value"]) == [], operation
 
     def test_of_entries_and_transfers_balance(self):
-        found = examples.POST_ENTRY.request["postings"]
+        example = examples.entries.POST_ENTRY
+        found = example.request["postings"]
 
         assert sum(posting["amount"] for posting in found) == 0
-        assert examples.POST_ENTRY.response["postings"] == [
+        assert example.response["postings"] == [
             posting | {"code": shown["code"], "version": shown["version"]}
             | {"balance_after": shown["balance_after"]}
-            for posting, shown in zip(found, examples.POST_ENTRY.response["postings"], strict=True)
+            for posting, shown in zip(found, example.response["postings"], strict=True)
         ]  # fmt: skip
 
 

@@ -72,7 +72,7 @@ class BalanceCollection(ApiView):
                 "at": "The instant, inclusive; now by default.",
                 **PAGING_TOLD,
             },
-            example=examples.BALANCES,
+            example=examples.history.BALANCES,
         )
     }
 

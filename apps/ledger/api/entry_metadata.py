@@ -48,13 +48,13 @@ class EntryMetadataCollection(ApiView):
             response=JournalEntry,
             status=201,
             summary="Give a journal entry other metadata; the entry itself stays",
-            example=examples.ANNOTATE_ENTRY,
+            example=examples.entries.ANNOTATE_ENTRY,
         ),
         "GET": Shape(
             response=EntryMetadata,
             page=True,
             summary="List what an entry's metadata was, and is",
-            example=examples.LIST_METADATA,
+            example=examples.entries.LIST_METADATA,
         ),
     }
 

@@ -129,7 +129,7 @@ class FxTransferCollection(ApiView):
             response=PostedFxTransfer,
             status=201,
             summary="Change money at a quoted rate, through your own liquidity",
-            example=examples.EXCHANGE,
+            example=examples.entries.EXCHANGE,
         ),
         "GET": Shape(
             response=FxTransfer,
@@ -142,7 +142,7 @@ class FxTransferCollection(ApiView):
                 **EFFECTIVE_TOLD,
                 **CREATED_TOLD,
             },
-            example=examples.LIST_EXCHANGES,
+            example=examples.entries.LIST_EXCHANGES,
         ),
     }
 
@@ -190,7 +190,7 @@ class FxTransferResource(ApiView):
             response=StandingFxTransfer,
             summary="Read an FX transfer",
             etag=True,
-            example=examples.READ_EXCHANGE,
+            example=examples.entries.READ_EXCHANGE,
         )
     }
 
@@ -217,7 +217,7 @@ class FxReversal(ApiView):
             response=Reversal,
             status=201,
             summary="Undo an FX transfer: both of its journal entries, at the rate it had",
-            example=examples.REVERSE_EXCHANGE,
+            example=examples.entries.REVERSE_EXCHANGE,
         )
     }
 

@@ -118,7 +118,7 @@ class HoldCollection(ApiView):
             response=HoldAct,
             status=201,
             summary="Reserve money of an account",
-            example=examples.PLACE_HOLD,
+            example=examples.accounts.PLACE_HOLD,
         ),
         "GET": Shape(
             response=Hold,
@@ -131,7 +131,7 @@ class HoldCollection(ApiView):
                 **METADATA_TOLD,
                 **CREATED_TOLD,
             },
-            example=examples.LIST_HOLDS,
+            example=examples.accounts.LIST_HOLDS,
         ),
     }
 
@@ -199,7 +199,7 @@ class HoldResource(ApiView):
             summary="Read a hold, and with it what happened to it",
             query={"expand[]": "events: its placing, captures and end, of the same instant."},
             etag=True,
-            example=examples.READ_HOLD,
+            example=examples.accounts.READ_HOLD,
         )
     }
 
@@ -230,7 +230,7 @@ class HoldCapture(ApiView):
             request=CaptureHold,
             response=HoldAct,
             summary="Post what a hold reserved, in whole or in part",
-            example=examples.CAPTURE_HOLD,
+            example=examples.accounts.CAPTURE_HOLD,
         )
     }
 
@@ -269,7 +269,7 @@ class HoldVoid(ApiView):
             request=VoidHold,
             response=HoldAct,
             summary="Give up what a hold still reserves",
-            example=examples.VOID_HOLD,
+            example=examples.accounts.VOID_HOLD,
         )
     }
 

@@ -126,14 +126,14 @@ class JournalEntryCollection(ApiView):
             response=PostedJournalEntry,
             status=201,
             summary="Post a journal entry over several ledger accounts",
-            example=examples.POST_ENTRY,
+            example=examples.entries.POST_ENTRY,
         ),
         "GET": Shape(
             response=JournalEntry,
             page=True,
             summary="Find journal entries, with their postings",
             query=QUERY,
-            example=examples.LIST_ENTRIES,
+            example=examples.entries.LIST_ENTRIES,
         ),
     }
 
@@ -225,7 +225,7 @@ class JournalEntryResource(ApiView):
             response=JournalEntry,
             summary="Read a journal entry",
             etag=True,
-            example=examples.READ_ENTRY,
+            example=examples.entries.READ_ENTRY,
         )
     }
 
@@ -248,7 +248,7 @@ class PostingCollection(ApiView):
             page=True,
             summary="Find postings",
             query=QUERY,
-            example=examples.LIST_POSTINGS,
+            example=examples.entries.LIST_POSTINGS,
         )
     }
 

@@ -62,7 +62,7 @@ class BalanceMonitorCollection(ApiView):
             response=BalanceMonitor,
             status=201,
             summary="Be told when an account's balance crosses a threshold",
-            example=examples.CREATE_MONITOR,
+            example=examples.accounts.CREATE_MONITOR,
         ),
         "GET": Shape(
             response=BalanceMonitor,
@@ -72,7 +72,7 @@ class BalanceMonitorCollection(ApiView):
                 "ledger_account": "Only monitors of this account.",
                 "active": "true or false: only those that watch, or that were called off.",
             },
-            example=examples.LIST_MONITORS,
+            example=examples.accounts.LIST_MONITORS,
         ),
     }
 
@@ -122,12 +122,12 @@ class BalanceMonitorResource(ApiView):
             response=BalanceMonitor,
             summary="Read a balance monitor",
             etag=True,
-            example=examples.READ_MONITOR,
+            example=examples.accounts.READ_MONITOR,
         ),
         "DELETE": Shape(
             response=BalanceMonitor,
             summary="Call a monitor off for good; its record stays",
-            example=examples.DELETE_MONITOR,
+            example=examples.accounts.DELETE_MONITOR,
         ),
     }
 

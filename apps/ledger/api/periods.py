@@ -82,7 +82,7 @@ class PeriodCollection(ApiView):
             response=PeriodList,
             summary="List the months from the first entry on, newest first, on one page: those of"
             " five years, and all that somebody asked to close",
-            example=examples.LIST_PERIODS,
+            example=examples.history.LIST_PERIODS,
         )
     }
 
@@ -109,7 +109,7 @@ class PeriodResource(ApiView):
             response=PeriodWithBlockers,
             summary="Read a month, and what keeps it from being closed",
             etag=True,
-            example=examples.READ_PERIOD,
+            example=examples.history.READ_PERIOD,
         )
     }
 
@@ -153,7 +153,7 @@ class PeriodClose(ApiView):
             response=PeriodAskedFor,
             status=202,
             summary="Ask for a month to be closed; it is once a second person agrees",
-            example=examples.CLOSE_PERIOD,
+            example=examples.history.CLOSE_PERIOD,
         )
     }
 
@@ -171,7 +171,7 @@ class PeriodReopen(ApiView):
             response=PeriodAskedFor,
             status=202,
             summary="Ask for the last closed month to be opened again; a second person decides",
-            example=examples.REOPEN_PERIOD,
+            example=examples.history.REOPEN_PERIOD,
         )
     }
 

@@ -70,13 +70,13 @@ class EntryReversal(ApiView):
             response=Reversal,
             status=201,
             summary="Undo a journal entry by a new one",
-            example=examples.REVERSE_ENTRY,
+            example=examples.entries.REVERSE_ENTRY,
         ),
         "GET": Shape(
             response=Reversibility,
             summary="Say whether a journal entry can be undone, and why not",
             query={"at": "now (default) or original: the business time it would have."},
-            example=examples.CAN_REVERSE,
+            example=examples.entries.CAN_REVERSE,
         ),
     }
 
@@ -115,7 +115,7 @@ class EntryReversals(ApiView):
             response=Reversal,
             status=201,
             summary="Undo up to 100 journal entries, all or none",
-            example=examples.REVERSE_ENTRIES,
+            example=examples.entries.REVERSE_ENTRIES,
         )
     }
 

@@ -88,7 +88,7 @@ class StatementResource(ApiView):
                 " short and still have a next one.",
                 **PAGING_TOLD,
             },
-            example=examples.STATEMENT,
+            example=examples.accounts.STATEMENT,
         )
     }
 

@@ -33,7 +33,7 @@ class TransferResource(ApiView):
             response=Transfer,
             summary="Read a transfer, with the balances that stand now",
             etag=True,
-            example=examples.READ_TRANSFER,
+            example=examples.entries.READ_TRANSFER,
         )
     }
 

@@ -85,7 +85,7 @@ class TrialBalanceResource(ApiView):
                 "code_prefix": "Only the account of this code and those below it.",
                 **PAGING_TOLD,
             },
-            example=examples.TRIAL_BALANCE,
+            example=examples.history.TRIAL_BALANCE,
         )
     }
 
@@ -163,7 +163,7 @@ class BalanceSheetResource(ApiView):
                 "at": "The instant, inclusive; now by default.",
                 "currency": "Only this currency.",
             },
-            example=examples.BALANCE_SHEET,
+            example=examples.history.BALANCE_SHEET,
         )
     }
 

@@ -48,7 +48,7 @@ class LedgerAccountCollection(ApiView):
             response=serializers.LedgerAccount,
             status=201,
             summary="Open a ledger account",
-            example=examples.OPEN_ACCOUNT,
+            example=examples.accounts.OPEN_ACCOUNT,
         ),
         "GET": Shape(
             response=serializers.LedgerAccount,
@@ -62,7 +62,7 @@ class LedgerAccountCollection(ApiView):
                 "status": "open, frozen or closed.",
                 **METADATA_TOLD,
             },
-            example=examples.LIST_ACCOUNTS,
+            example=examples.accounts.LIST_ACCOUNTS,
         ),
     }
 
@@ -126,13 +126,13 @@ class LedgerAccountResource(ApiView):
             summary="Read an account's balance, and with it what is reserved",
             query={"expand[]": "holds: the open holds on its money, of the same instant."},
             etag=True,
-            example=examples.READ_ACCOUNT,
+            example=examples.accounts.READ_ACCOUNT,
         ),
         "POST": Shape(
             request=serializers.ChangeLedgerAccount,
             response=serializers.LedgerAccount,
             summary="Change an account's floor or metadata, freeze, open or close it",
-            example=examples.CHANGE_ACCOUNT,
+            example=examples.accounts.CHANGE_ACCOUNT,
         ),
     }
 
@@ -203,14 +203,14 @@ class TransferCollection(GatheringApiView[AskedTransfer]):
             response=serializers.Transfer,
             status=201,
             summary="Move money from one ledger account to another",
-            example=examples.POST_TRANSFER,
+            example=examples.entries.POST_TRANSFER,
         ),
         "GET": Shape(
             response=serializers.Transfer,
             page=True,
             summary="Find transfers, with the balances that stand now",
             query=transfer_reads.QUERY,
-            example=examples.LIST_TRANSFERS,
+            example=examples.entries.LIST_TRANSFERS,
         ),
     }
 
@@ -297,7 +297,7 @@ class TransferBatchCollection(LeanApiView):
             response=serializers.TransferBatch,
             status=201,
             summary="Move money by up to 10,000 transfers, all or none, or each for itself",
-            example=examples.POST_BATCH,
+            example=examples.entries.POST_BATCH,
         )
     }
     body_bytes_max: ClassVar = 16 * 2**20
