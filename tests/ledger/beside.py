@@ -5,7 +5,8 @@ from uuid import UUID
 from apps.ledger import rules
 from apps.ledger.rules import CREDIT_NORMAL
 from tests.ledger import wishes
-from tests.ledger.naive import Account, Books, Result, differences
+from tests.ledger.naive import Books, Result
+from tests.ledger.standing import Account, differences
 from tests.ledger.wishes import START, Wish
 
 IDS = [UUID(int=0x0192 << 112 | 7 << 76 | 1 << 63 | place) for place in range(len(wishes.SPECS))]

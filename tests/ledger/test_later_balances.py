@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from apps.ledger import queries
 from tests.ledger.factories import create_organization, open_account
 from tests.ledger.histories import Move, write_history
-from tests.ledger.naive import later_balances
+from tests.ledger.standing import later_balances
 from tests.support import examples
 
 pytestmark = pytest.mark.django_db

@@ -26,8 +26,9 @@ from tests.ledger.factories import (
     open_account,
     post_transfer,
 )
-from tests.ledger.naive import Account, Books
+from tests.ledger.naive import Books
 from tests.ledger.rows import fingerprints
+from tests.ledger.standing import Account
 from tests.ledger.test_monitors import told
 from tests.support import race
 
