@@ -10,10 +10,11 @@ from django.urls import resolve
 from apps.backoffice import operations
 from apps.core import clock
 from tests.backoffice import world
+from tests.backoffice.house import House
 from tests.support import empty_tables
 
 # The one that stands, if one does, and what lets the database be used between tests.
-_standing: list[tuple[world.House, Any]] = []
+_standing: list[tuple[House, Any]] = []
 
 
 @pytest.fixture(scope="module")

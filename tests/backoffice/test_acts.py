@@ -11,7 +11,7 @@ from apps.banking.models import BankFile
 from apps.core.models import AuditEvent
 from apps.payouts.models import Payout, PayoutBatch
 from apps.webhooks.models import WebhookDelivery
-from tests.backoffice import world
+from tests.backoffice.house import OUR_IBAN
 from tests.banking.statements import Entry, Made, camt053
 
 REASON = "Checked against the invoice."
@@ -274,7 +274,7 @@ class TestTheRest:
             entries=(Entry(amount=10_00),),
             opening=house.closing,
             closing=house.closing,
-            iban=world.OUR_IBAN,
+            iban=OUR_IBAN,
             statement_id="odd",
             sequence="99",
         )

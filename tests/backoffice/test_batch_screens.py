@@ -7,12 +7,13 @@ import pytest
 from django.contrib import admin
 
 from apps.core import clock
+from apps.core.money import Money
 from apps.payouts import operations
 from apps.payouts.admin import _batches, _open_batches
 from apps.payouts.models import PayoutBatch
 from apps.payouts.operations import DestinationDetails
 from tests.accounts import factories as accounts
-from tests.backoffice import world
+from tests.backoffice.house import IBANS, JOB, NAMES
 from tests.backoffice.test_acts import REASON, open_form, perform, url_of
 from tests.payouts import factories as payouts
 
@@ -24,7 +25,7 @@ LIST = "/admin/payouts/payoutbatch/"
 def batch(house, db):
     """Return a batch of the one scheduled payout, frozen now."""
     frozen = operations.freeze_batch(
-        key=payouts.key_of(house.payouts["scheduled"]), actor=world.JOB, now=clock.now()
+        key=payouts.key_of(house.payouts["scheduled"]), actor=JOB, now=clock.now()
     )
     assert frozen is not None
     return frozen
@@ -87,8 +88,8 @@ class TestReleasing:
             organization_id=house.id,
             details=DestinationDetails(
                 customer_id=customer.id,
-                iban=world.IBANS[1],
-                holder_name=world.NAMES[0],
+                iban=IBANS[1],
+                holder_name=NAMES[0],
                 currency="EUR",
             ),
             idempotency_key="new-destination",
@@ -96,7 +97,7 @@ class TestReleasing:
             now=clock.now(),
         )
         ask = operations.PayoutDetails(
-            customer_id=customer.id, destination_id=target.id, money=world.Money(10_00, "EUR")
+            customer_id=customer.id, destination_id=target.id, money=Money(10_00, "EUR")
         )
         return [
             operations.request_payout(

@@ -9,8 +9,8 @@ from apps.core.models import AuditEvent
 from apps.webhooks import operations as webhooks
 from apps.webhooks.models import WebhookEndpoint
 from tests.accounts import factories
+from tests.backoffice.house import CONTACT_EMAIL, CONTACT_NAME, JOB
 from tests.backoffice.test_acts import REASON, perform, url_of
-from tests.backoffice.world import CONTACT_EMAIL, CONTACT_NAME, JOB
 
 NEW = {"name": "Ola Nord", "email": "ola@demo-markets.example", "purposes": ["finance"]}
 CLEAR = (CONTACT_NAME, "Petra", "Holm", CONTACT_EMAIL, "demo-markets")

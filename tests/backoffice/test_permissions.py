@@ -9,8 +9,8 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import get_resolver
 
 from apps.accounts import roles
+from tests.backoffice.house import PEOPLE
 from tests.backoffice.screens import WRITES, pages
-from tests.backoffice.world import PEOPLE
 
 LOGINS = sorted(PEOPLE)
 # What the site answers beside its screens; an address that is in neither fails the test.

@@ -9,7 +9,7 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from apps.accounts import queries as accounts
-from tests.backoffice import world
+from tests.backoffice.house import CONTACT_EMAIL, CONTACT_NAME, IBANS, OUR_IBAN
 from tests.backoffice.screens import WRITES, pages
 
 # Queries a page may make, the session, the person and their roles among them.
@@ -63,13 +63,13 @@ class TestWhatIsLookedFor:
 def clear_texts(house):
     """Return what must stand in clear on no page."""
     customer = house.customers[0]
-    numbers = [world.OUR_IBAN, "FI2112345600000785", *world.IBANS]
+    numbers = [OUR_IBAN, "FI2112345600000785", *IBANS]
     return [
         accounts.unseal_email(customer),
         accounts.unseal_name(customer),
         *numbers,
-        world.CONTACT_NAME,
-        world.CONTACT_EMAIL,
+        CONTACT_NAME,
+        CONTACT_EMAIL,
         *(f"{one[:4]} {one[4:8]} {one[8:12]}" for one in numbers),
     ]
 

@@ -1,31 +1,26 @@
-"""A house in full use, made by the operations alone: what the staff screens are tried on."""
+"""The house in full use, by the operations alone."""
 
 import random
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import date, datetime, timedelta
 from typing import Any
 
 from apps.accounts import operations as accounts
-from apps.accounts.models import Customer, Organization, Staff
-from apps.accounts.rules import CustomerDetails
 from apps.approvals import operations as approvals
 from apps.backoffice import operations as backoffice
 from apps.banking import operations as banking
-from apps.banking.models import BankAccount, LineQueue
-from apps.banking.operations import Holder
+from apps.banking.models import LineQueue
 from apps.core import clock, outbox, transactions, work
-from apps.core.actors import Actor
 from apps.core.ids import encode_id, new_id
 from apps.core.models import JobRun
 from apps.core.money import Money
 from apps.ledger import queries as books
 from apps.ledger.operations import EntryRequest
 from apps.ledger.rules import Leg
-from apps.payments import operations as payments
 from apps.payouts import operations as payouts
 from apps.payouts import queries as payout_queries
-from apps.payouts.operations import DestinationDetails, PayoutDetails
+from apps.payouts.operations import PayoutDetails
 from apps.payouts.queries import BatchKey
 from apps.reconciliation import operations as reconciliation
 from apps.webhooks import operations as webhooks
@@ -34,77 +29,28 @@ from apps.webhooks.operations import EndpointTerms
 from apps.webhooks.rules import signing
 from apps.webhooks.rules.inbound import Reading
 from apps.webhooks.rules.retries import Attempt, Outcome
+from tests.backoffice.house import (
+    CONTACT_EMAIL,
+    CONTACT_NAME,
+    JOB,
+    NAMES,
+    OUR_IBAN,
+    House,
+    add_customer,
+    make_house,
+)
 from tests.banking.statements import Entry, Made, camt053
-
-PASSWORD = "kassa-demo-password"
-OUR_IBAN = "DE89370400440532013000"
-IBANS = (
-    "DE75512108001245126199",
-    "FR1420041010050500013M02606",
-    "NL91ABNA0417164300",
-    "ES9121000418450200051332",
-    "AT611904300234573201",
-    "BE68539007547034",
-)
-NAMES = (
-    "Lena Fischer",
-    "Jonas Berg",
-    "Nordwind Handel GmbH",
-    "Marta Kowalska",
-    "Atelier Dupont SARL",
-    "Sanna Virtanen",
-)
-PEOPLE = {
-    "mara": ("Mara Lind", ("finance_maker",)),
-    "anton": ("Anton Weiss", ("finance_approver",)),
-    "noor": ("Noor Haddad", ("finance_maker", "finance_approver")),
-    "sofia": ("Sofia Rey", ("support",)),
-    "rosa": ("Rosa Vidal", ("support_readonly",)),
-    "liam": ("Liam Okafor", ("support_lead",)),
-    "iris": ("Iris Chen", ("risk_analyst",)),
-    "milo": ("Milo Brandt", ("risk_manager",)),
-    "cora": ("Cora Lenz", ("compliance",)),
-    "ada": ("Ada Quist", ("auditor",)),
-    "bo": ("Bo Eriksen", ("admin",)),
-    "nell": ("Nell Ahrens", ()),
-}
-CONTACT_NAME = "Petra Holm"
-CONTACT_EMAIL = "petra.holm@demo-markets.example"
-JOB = Actor.job("demo")
-
-
-@dataclass
-class House:
-    """Everything a test asks for by name."""
-
-    organization: Organization
-    people: dict[str, Staff]
-    bank_account: BankAccount
-    key: Actor
-    customers: list[Customer] = field(default_factory=list)
-    references: list[str] = field(default_factory=list)
-    destinations: list[Any] = field(default_factory=list)
-    payouts: dict[str, Any] = field(default_factory=dict)
-    closing: int = 0
-    statements: int = 0
-
-    @property
-    def id(self):
-        return self.organization.id
-
-    def actor(self, name):
-        return Actor.staff(self.people[name].pk)
 
 
 def build_lively(*, days: int = 30, seed: int = 7) -> House:
     """Make the house with payouts at each step of their life, and webhooks about them."""
     chance = random.Random(seed)
     now = clock.now()
-    house = _found(now - timedelta(days=days + 3))
+    house = make_house(now - timedelta(days=days + 3))
     contacts(house, now)
     endpoints(house)
     for number in range(len(NAMES)):
-        _add_customer(house, number, now - timedelta(days=days + 3))
+        add_customer(house, number, now - timedelta(days=days + 3))
     import_day(
         house,
         (now - timedelta(days=days + 1)).replace(hour=6, minute=30),
@@ -119,95 +65,6 @@ def build_lively(*, days: int = 30, seed: int = 7) -> House:
     deliver(chance)
     hear_from_a_provider(house, now)
     return house
-
-
-# --- The house --------------------------------------------------------------------------------
-
-
-def _found(now: datetime) -> House:
-    organization = accounts.create_organization(
-        name="Demo Markets", time_zone="Europe/Berlin", actor=JOB, now=now
-    )
-    people = {
-        login: accounts.create_staff(
-            email=f"{login}@kassa.test",
-            name=name,
-            password=PASSWORD,
-            role_names=roles,
-            organization_ids=[],
-            sees_all_organizations=True,
-            actor=JOB,
-            now=now,
-        )
-        for login, (name, roles) in PEOPLE.items()
-    }
-    issued = accounts.create_api_key(
-        organization_id=organization.id,
-        name="Storefront",
-        scopes=["payouts:write", "payouts:read", "customers:write", "customers:read"],
-        issued_by=people["mara"].id,
-        actor=JOB,
-        now=clock.now(),
-    )
-    banking.seed_calendar(now=clock.now())
-    connection = banking.add_bank_connection(
-        organization_id=organization.id,
-        name="Handelsbank",
-        channel="manual",
-        idempotency_key="demo-connection",
-        actor=JOB,
-        now=now,
-    )
-    account = banking.add_bank_account(
-        organization_id=organization.id,
-        connection_id=connection.id,
-        name="Main account",
-        identification=OUR_IBAN,
-        currency="EUR",
-        holder=Holder(name="Demo Markets GmbH", town="Berlin", country="DE"),
-        bic="COBADEFFXXX",
-        idempotency_key="demo-account",
-        actor=JOB,
-        now=now,
-    )
-    key = Actor("api_key", str(issued.key.id), f"staff:{people['mara'].pk}")
-    return House(organization, people, account, key)
-
-
-def _add_customer(house: House, number: int, now: datetime) -> None:
-    name = NAMES[number]
-    customer = accounts.create_customer(
-        organization_id=house.id,
-        details=CustomerDetails(
-            name=name,
-            email=f"{name.split()[0].lower()}@example.com",
-            external_id=f"merchant-{1001 + number}",
-            currencies=["EUR"],
-        ),
-        idempotency_key=f"demo-customer-{number}",
-        actor=house.key,
-        now=now,
-    )
-    reference = payments.create_virtual_reference(
-        organization_id=house.id,
-        customer_id=customer.id,
-        currency="EUR",
-        idempotency_key=f"demo-reference-{number}",
-        actor=house.key,
-        now=now,
-    )
-    destination = payouts.create_destination(
-        organization_id=house.id,
-        details=DestinationDetails(
-            customer_id=customer.id, iban=IBANS[number], holder_name=name, currency="EUR"
-        ),
-        idempotency_key=f"demo-destination-{number}",
-        actor=house.key,
-        now=now,
-    )
-    house.customers.append(customer)
-    house.references.append(reference.reference)
-    house.destinations.append(destination)
 
 
 # --- Money in ---------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from playwright.sync_api import Browser, sync_playwright
 from apps.backoffice import operations
 from apps.core import clock
 from tests.backoffice import world
+from tests.backoffice.house import House
 from tests.browser.desk import ARGUMENTS, Desk
 
 # Playwright's own loop runs in this thread; Django would refuse the ORM beside it.
@@ -26,7 +27,7 @@ def browser(chromium: str) -> Iterator[Browser]:
 
 
 @pytest.fixture
-def house(transactional_db: None) -> world.House:
+def house(transactional_db: None) -> House:
     """Return the house in full use, committed: the server answers from threads of its own."""
     made = world.build_lively(days=2)
     operations.roll_up(organization_id=made.id, now=clock.now())
@@ -35,7 +36,7 @@ def house(transactional_db: None) -> world.House:
 
 
 @pytest.fixture
-def sit_down(browser: Browser, live_server: Any, house: world.House) -> Iterator[Any]:
+def sit_down(browser: Browser, live_server: Any, house: House) -> Iterator[Any]:
     """Return who opens a window of its own: each person has cookies of their own."""
     desks: list[Desk] = []
 

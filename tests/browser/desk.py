@@ -7,7 +7,7 @@ from typing import Any
 
 from playwright.sync_api import Page
 
-from tests.backoffice import world
+from tests.backoffice.house import PASSWORD
 from tests.support import BROWSERS
 
 SHOTS = Path(__file__).resolve().parents[2] / "var" / "screenshots"
@@ -61,7 +61,7 @@ class Desk:
         """Sign in by the form, as a person does."""
         self.go("/admin/login/")
         self.page.get_by_label("E-mail").fill(f"{login}@kassa.test")
-        self.page.get_by_label("Password").fill(world.PASSWORD)
+        self.page.get_by_label("Password").fill(PASSWORD)
         self.page.get_by_role("button", name="Sign in").click()
         self.page.wait_for_url("**/admin/")
         return self
