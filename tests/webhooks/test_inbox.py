@@ -33,9 +33,10 @@ from tests.webhooks.things import (
     NotNow,
     Things,
     appear,
-    ranks_of,
+    are_final,
     standing,
     tell_each,
+    tell_of,
 )
 
 pytestmark = pytest.mark.usefixtures("known_things")
@@ -109,10 +110,7 @@ class TestRanks:
         race(*[work_all] * 4)
         work_all()
 
-        for number in range(6):
-            rank, ranks = ranks_of(organization, number)
-            assert rank == things.FINAL
-            assert ranks == sorted(set(ranks))
+        assert are_final(6, organization)
         assert InboundEvent.objects.filter(state="done").count() == 24
         assert broken() == []
 
@@ -241,9 +239,7 @@ class TestFaults:
 
     def test_of_one_hold_up_no_other(self, organization, connection):
         registry.register_inbound(provider="sandbox", type="thing.funded", handler=Failing())
-        for number in range(30):
-            appear(organization, f"thing_{number}")
-            say(connection, "thing.funded" if number == 7 else "thing.paid", f"thing_{number}")
+        tell_of(30, organization, connection, but=7)
 
         work_all()
 

@@ -34,9 +34,10 @@ from tests.webhooks.things import (
     NotNow,
     Things,
     appear,
-    ranks_of,
+    are_final,
     standing,
     tell_each,
+    tell_of,
 )
 
 
@@ -45,15 +46,9 @@ def _together(known_things):
     things.register(Things(), together=True)
 
 
-def told_of(count, organization, connection, type_="thing.paid"):
-    for number in range(count):
-        appear(organization, f"thing_{number}")
-        say(connection, type_, f"thing_{number}", message_id=f"msg_{number}")
-
-
 class TestTogether:
     def test_are_one_transaction_and_one_batch_of_ours(self, organization, connection):
-        told_of(30, organization, connection)
+        tell_of(30, organization, connection)
 
         with CaptureQueriesContext(database) as queries:
             work_all()
@@ -75,9 +70,7 @@ class TestTogether:
 
         work_all()
 
-        for number in range(24):
-            rank, ranks = ranks_of(organization, number)
-            assert (rank, ranks) == (things.FINAL, sorted(set(ranks)))
+        assert are_final(24, organization)
         assert set(outcomes()) == {"applied", "superseded"}
         assert broken() == []
 
@@ -88,16 +81,14 @@ class TestTogether:
         race(*[work_all] * 4)
         work_all()
 
-        for number in range(20):
-            rank, ranks = ranks_of(organization, number)
-            assert (rank, ranks) == (things.FINAL, sorted(set(ranks)))
+        assert are_final(20, organization)
         assert InboundEvent.objects.filter(state="done").count() == 80
         assert broken() == []
 
     def test_are_of_one_organization(self, organization, connection):
         other = create_organization()
-        told_of(3, organization, connection)
-        told_of(3, other, connect(other))
+        tell_of(3, organization, connection)
+        tell_of(3, other, connect(other))
 
         work_all()
 
@@ -106,7 +97,7 @@ class TestTogether:
         assert standing(organization, "thing_0") == standing(other, "thing_0") == (3, ["msg_0"])
 
     def test_leave_out_what_is_about_nobody(self, organization, connection):
-        told_of(3, organization, connection)
+        tell_of(3, organization, connection)
         say(connection, "thing.paid", "thing_unknown")
 
         work_all()
@@ -118,7 +109,7 @@ class TestTogether:
         assert outcomes() == ["applied"] * 4
 
     def test_may_be_ignored_beside_others(self, organization, connection):
-        told_of(2, organization, connection)
+        tell_of(2, organization, connection)
         say(connection, "thing.renamed")
         tell(connection, b"not json")
 
@@ -130,7 +121,7 @@ class TestTogether:
     def test_wait_where_this_release_knows_no_such_provider(
         self, organization, connection, monkeypatch
     ):
-        told_of(2, organization, connection)
+        tell_of(2, organization, connection)
         monkeypatch.setattr(registry, "_providers", {})
 
         work_all()
@@ -140,7 +131,7 @@ class TestTogether:
 
     def test_that_take_too_long_are_worked_one_by_one(self, organization, connection, monkeypatch):
         monkeypatch.setattr(operations._inbox, "_SHARED_SECONDS_MAX", 0.0)
-        told_of(3, organization, connection)
+        tell_of(3, organization, connection)
 
         work_all()
 
@@ -149,7 +140,7 @@ class TestTogether:
 
     def test_are_not_those_whose_handler_was_not_said_to_share(self, organization, connection):
         things.register(Things())
-        told_of(3, organization, connection)
+        tell_of(3, organization, connection)
 
         work_all()
 
@@ -157,7 +148,7 @@ class TestTogether:
         assert OutboxBatch.objects.filter(event_count=3).count() == 0
 
     def test_are_short(self, organization, connection):
-        told_of(2, organization, connection)
+        tell_of(2, organization, connection)
         for number in range(2):
             appear(organization, f"long_{number}")
             tell(connection, message("thing.paid", f"long_{number}", more="x" * 70_000))
@@ -173,9 +164,7 @@ class TestFaults:
         registry.register_inbound(
             provider="sandbox", type="thing.funded", handler=Failing(), together=True
         )
-        for number in range(30):
-            appear(organization, f"thing_{number}")
-            say(connection, "thing.funded" if number == 7 else "thing.paid", f"thing_{number}")
+        tell_of(30, organization, connection, but=7)
 
         work_all()
 
@@ -197,7 +186,7 @@ class TestFaults:
                 return told
 
         things.register(Breaking(), together=True)
-        told_of(4, organization, connection)
+        tell_of(4, organization, connection)
 
         work_all()
 
@@ -219,7 +208,7 @@ class TestFaults:
     ):
         things.register(Failing(), together=True)
         with caplog.at_level("DEBUG"):
-            told_of(2, organization, connection)
+            tell_of(2, organization, connection)
             work_all()
 
         said = caplog.text + "".join(capfd.readouterr())
@@ -229,7 +218,7 @@ class TestFaults:
         assert PRIVATE not in said
 
     def test_tried_before_are_worked_alone(self, organization, connection):
-        told_of(2, organization, connection)
+        tell_of(2, organization, connection)
         claimed = work.claim_due(InboundEvent, limit=2, lease_seconds=60)
 
         assert {tasks._alike(event) for event in claimed} == {organization.id}
@@ -238,7 +227,7 @@ class TestFaults:
         assert {tasks._alike(event) for event in again} == {None}
 
     def test_who_lost_a_lease_changes_nothing_of_that_one(self, organization, connection):
-        told_of(3, organization, connection)
+        tell_of(3, organization, connection)
         slow = work.claim_due(InboundEvent, limit=3, lease_seconds=60)
         InboundEvent.objects.filter(id=slow[0].id).update(next_attempt_at=clock.now())
         work_all()
@@ -251,7 +240,7 @@ class TestFaults:
         assert {len(standing(organization, f"thing_{n}")[1]) for n in range(3)} == {1}
 
     def test_crashed_between_claim_and_record_lose_nothing(self, organization, connection):
-        told_of(5, organization, connection)
+        tell_of(5, organization, connection)
         work.claim_due(InboundEvent, limit=5, lease_seconds=60)
         work_all()
         assert set(outcomes()) == {"received"}

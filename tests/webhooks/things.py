@@ -123,7 +123,19 @@ def tell_each(organization, connection, number, types=tuple(RANKS)):
         say(connection, type_, f"thing_{number}", message_id=f"{number}-{RANKS[type_]}")
 
 
-def ranks_of(organization, number):
-    """Return the rank of a thing of `tell_each`, and those that took it there."""
-    rank, effects = standing(organization, f"thing_{number}")
-    return rank, [int(each.partition("-")[2]) for each in effects]
+def tell_of(count, organization, connection, *, but=None):
+    """Have so many things appear, and the provider tell that each was paid; one, funded."""
+    for number in range(count):
+        appear(organization, f"thing_{number}")
+        type_ = "thing.funded" if number == but else "thing.paid"
+        say(connection, type_, f"thing_{number}", message_id=f"msg_{number}")
+
+
+def are_final(count, organization):
+    """Say whether so many things of `tell_each` are at their end, and got there rank by rank."""
+    for number in range(count):
+        rank, effects = standing(organization, f"thing_{number}")
+        ranks = [int(each.partition("-")[2]) for each in effects]
+        if rank != FINAL or ranks != sorted(set(ranks)):
+            return False
+    return True
