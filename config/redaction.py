@@ -12,6 +12,8 @@ from typing import Final
 
 from stdnum import iban, luhn
 
+from apps.core.cards import find_cards
+
 # Takes every word, address or not: what goes on behind the word reads no character a third time.
 _EMAIL: Final = re.compile(r"[\w.+-]++(@[\w-]+(?:\.[\w-]+)+)?")
 _KEY: Final = re.compile(
@@ -64,7 +66,7 @@ def _mask(text: str) -> str:
     if "@" in text:
         text = _EMAIL.sub(lambda found: "[email]" if found[1] else found[0], text)
     text = _IBAN.sub(_mask_iban, text)
-    return _PAN.sub(_mask_pan, text)
+    return _mask_cards(_PAN.sub(_mask_pan, text))
 
 
 def redact(value: object, *, name: str = "") -> object:
@@ -110,3 +112,14 @@ def _mask_iban(match: re.Match[str]) -> str:
 def _mask_pan(match: re.Match[str]) -> str:
     digits = re.sub(r"\D", "", match.group())
     return "[pan]" if luhn.is_valid(digits) else match.group()
+
+
+def _mask_cards(text: str) -> str:
+    # With other numbers beside it a card is not all of what stands together. What is part of a
+    # word is left: ids and traces are hexadecimal.
+    kept, at = [], 0
+    for start, end in find_cards(text):
+        if not (text[max(start - 1, 0) : start].isalnum() or text[end : end + 1].isalnum()):
+            kept += [text[at:start], "[pan]"]
+            at = end
+    return "".join([*kept, text[at:]])

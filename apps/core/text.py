@@ -10,6 +10,7 @@ import unicodedata
 from collections.abc import Iterator
 from typing import Final
 
+from apps.core.cards import DIGIT_RUN, DIGITS_MIN, find_cards
 from apps.core.proven import blank_proven
 
 MARKS_MAX: Final = 4
@@ -19,22 +20,7 @@ MARKS_MAX: Final = 4
 _REFUSED_CATEGORIES: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 _MARK_CATEGORIES: Final = frozenset({"Mn", "Me", "Mc"})
 
-_DIGITS_MIN, _DIGITS_MAX = 13, 19
-_DIGIT_RUN: Final = re.compile(r"\d(?:[ -]?\d){12,}", re.ASCII)
 _UUID: Final = re.compile(r"\b[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\b")
-_CARD: Final = re.compile(
-    r"""
-      4\d{12} | 4\d{15} | 4\d{18}                                      # Visa
-    | 5[1-5]\d{14}                                                      # Mastercard
-    | (?:222[1-9]|22[3-9]\d|2[3-6]\d\d|27[01]\d|2720)\d{12}             # Mastercard
-    | 3[47]\d{13}                                                       # American Express
-    | (?:30[0-5]|36\d|3[89]\d)\d{11,16}                                 # Diners Club
-    | (?:6011|64[4-9]\d|65\d\d|62\d\d)\d{12,15}                         # Discover, UnionPay
-    | 35(?:2[89]|[3-8]\d)\d{12,15}                                      # JCB
-    | (?:50\d\d|5[6-8]\d\d|6304|6390|67\d\d)\d{9,15}                    # Maestro
-    """,
-    re.VERBOSE | re.ASCII,
-)
 
 
 class TextRefused(ValueError):
@@ -94,7 +80,7 @@ def _refuse_characters(text: str) -> None:
 def holds_card_number(text: str) -> bool:
     """Say whether the text seems to hold a card number, in any script's digits."""
     # Most texts are shorter than any card number, or hold no such run of digits.
-    if len(text) < _DIGITS_MIN or (text.isascii() and not _DIGIT_RUN.search(text)):
+    if len(text) < DIGITS_MIN or (text.isascii() and not DIGIT_RUN.search(text)):
         return False
     return any(True for _span in _card_spans(text))
 
@@ -111,15 +97,14 @@ def mask_card_numbers(text: str) -> str:
 
 def _card_spans(text: str) -> Iterator[tuple[int, int]]:
     """Yield where card numbers stand; the text is folded one character for one."""
-    if len(text) < _DIGITS_MIN:
+    if len(text) < DIGITS_MIN:
         return
     folded = text if text.isascii() else "".join(_fold(character) for character in text)
-    if not _DIGIT_RUN.search(folded):
+    if not DIGIT_RUN.search(folded):
         return
     # The hexadecimal of a UUID is nobody's card, nor is what proves itself something else.
     spared = blank_proven(_UUID.sub(_blank, folded))
-    for run in _DIGIT_RUN.finditer(spared):
-        yield from _cards_in_run(run)
+    yield from find_cards(spared)
 
 
 def _fold(character: str) -> str:
@@ -132,31 +117,3 @@ def _fold(character: str) -> str:
 
 def _blank(match: re.Match[str]) -> str:
     return "#" * len(match.group())
-
-
-def _cards_in_run(run: re.Match[str]) -> Iterator[tuple[int, int]]:
-    """
-    Yield the cards among the whole groups of a run.
-
-    Groups are kept whole: a card is written in groups of its own, and looking inside every long
-    number would find one in each tenth.
-    """
-    groups = [(found.start(), found.group()) for found in re.finditer(r"\d+", run.group())]
-    first = 0
-    while first < len(groups):
-        digits, taken = "", first
-        for position in range(first, len(groups)):
-            digits += groups[position][1]
-            if len(digits) > _DIGITS_MAX:
-                break
-            if _CARD.fullmatch(digits) and _luhn(digits):
-                start, group = groups[position]
-                yield run.start() + groups[first][0], run.start() + start + len(group)
-                taken = position
-                break
-        first = taken + 1
-
-
-def _luhn(digits: str) -> bool:
-    total = sum(int(d) for d in digits[-1::-2])
-    return (total + sum(int(d) * 2 - 9 * (d > "4") for d in digits[-2::-2])) % 10 == 0
