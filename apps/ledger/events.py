@@ -105,10 +105,7 @@ class HoldCaptured(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
-class HoldVoided(Event):
-    """A hold was given up, and what it still reserved is available again."""
-
-    name: ClassVar[str] = "ledger.hold.voided"
+class _HoldEnded(Event):
     aggregate_type: ClassVar[str] = "hold"
     read_scope: ClassVar[str] = "ledger:read"
     example: ClassVar[dict[str, object]] = {
@@ -122,20 +119,17 @@ class HoldVoided(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
-class HoldExpired(Event):
+class HoldVoided(_HoldEnded):
+    """A hold was given up, and what it still reserved is available again."""
+
+    name: ClassVar[str] = "ledger.hold.voided"
+
+
+@dataclass(frozen=True, kw_only=True)
+class HoldExpired(_HoldEnded):
     """A hold's time was over, and what it still reserved is available again."""
 
     name: ClassVar[str] = "ledger.hold.expired"
-    aggregate_type: ClassVar[str] = "hold"
-    read_scope: ClassVar[str] = "ledger:read"
-    example: ClassVar[dict[str, object]] = {
-        "released": 40_00,
-        "currency": "EUR",
-    }
-
-    released: int
-    "What is available again."
-    currency: str
 
 
 @dataclass(frozen=True, kw_only=True)
