@@ -1,7 +1,6 @@
 """Corrections by hand: an entry undone, or one posted, as two people want it (ADR 0072)."""
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from typing import Any, Final, cast, override
 from uuid import UUID
 
@@ -12,7 +11,6 @@ from django.utils.safestring import SafeString
 
 from apps.accounts.models import Organization
 from apps.core import clock
-from apps.core.actors import Actor
 from apps.core.admin_base import Act, PreviewForm, Table, cells, for_staff, lists, zone_of
 from apps.core.admin_base.wall_time import WallTimeField, instant_at
 from apps.core.errors import Refusal
@@ -21,7 +19,7 @@ from apps.core.money import format_minor, minor_from_decimal
 from apps.ledger import operations, queries, registry
 from apps.ledger.admin._links import account_link, exchange_of, waiting_reversal
 from apps.ledger.models import JournalEntry, LedgerAccount
-from apps.ledger.operations import EntryRequest, ReversalTime
+from apps.ledger.operations import EntryRequest
 from apps.ledger.queries import BalanceView, EntryView, PostingView
 from apps.ledger.registry import AskedFor
 from apps.ledger.rules import BalanceAfter, Leg
@@ -30,48 +28,6 @@ POSTINGS_SHOWN: Final = 5
 ORGANIZATIONS_MAX: Final = 20
 
 type _Row = tuple[str, str, str]
-
-
-def request_reversal(
-    *,
-    organization_id: UUID,
-    entry_id: UUID,
-    at: ReversalTime,
-    reason: str,
-    idempotency_key: str,
-    actor: Actor,
-    now: datetime,
-) -> AskedFor:
-    """Ask two people, through whoever registered to do so."""
-    return registry.request_reversal()(
-        organization_id=organization_id,
-        entry_id=entry_id,
-        at=at,
-        reason=reason,
-        idempotency_key=idempotency_key,
-        actor=actor,
-        now=now,
-    )
-
-
-def request_adjustment(
-    *,
-    organization_id: UUID,
-    entry: EntryRequest,
-    reason: str,
-    idempotency_key: str,
-    actor: Actor,
-    now: datetime,
-) -> AskedFor:
-    """Ask two people, through whoever registered to do so."""
-    return registry.request_adjustment()(
-        organization_id=organization_id,
-        entry=entry,
-        reason=reason,
-        idempotency_key=idempotency_key,
-        actor=actor,
-        now=now,
-    )
 
 
 # --- Forms --------------------------------------------------------------------------------------
@@ -353,7 +309,7 @@ _PRESETS: Final = ("Posted twice.", "Posted to the wrong account.", "The amount 
 REVERSE: Final = Act(
     name="reverse",
     capability="ledger.reverse_entry",
-    operation=request_reversal,
+    operation=registry.request_reversal,
     subject="entry_id",
     form=ReverseForm,
     label=_reverse_words,
@@ -371,7 +327,7 @@ REVERSE: Final = Act(
 ADJUST: Final = Act(
     name="adjust",
     capability="ledger.adjust",
-    operation=request_adjustment,
+    operation=registry.request_adjustment,
     form=AdjustForm,
     label=lambda row: f"Adjust {'this account' if isinstance(row, LedgerAccount) else 'by hand'}",
     off=_adjust_is_off,
@@ -383,7 +339,7 @@ ADJUST: Final = Act(
 ADJUST_ANYWHERE: Final = Act(
     name="adjust",
     capability="ledger.adjust",
-    operation=request_adjustment,
+    operation=registry.request_adjustment,
     form=AdjustAnywhereForm,
     label=lambda _none: "Adjust the books",
     done=_asked,

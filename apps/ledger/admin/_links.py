@@ -48,7 +48,7 @@ def waiting_reversal(entry: JournalEntry) -> UUID | None:
     """Return the approval that waits for an entry to be undone, or for its exchange; read once."""
     if "waiting" not in entry.__dict__:
         fx = exchange_of(entry)
-        entry.waiting = registry.find_waiting_reversal()(  # type: ignore[attr-defined]  # kept for the page
+        entry.waiting = registry.find_waiting_reversal(  # type: ignore[attr-defined]  # kept for the page
             organization_id=entry.organization_id,
             entry_ids=[entry.id] if fx is None else [fx.sold_entry_id, fx.bought_entry_id],
         )

@@ -1,7 +1,7 @@
 """Months of the books: what stands in the way of a close, and asking two people for one."""
 
 from collections.abc import Mapping, Sequence
-from datetime import date, datetime
+from datetime import date
 from typing import Any, override
 from uuid import UUID
 
@@ -15,7 +15,6 @@ from django.utils.safestring import SafeString
 
 from apps.accounts.models import Organization
 from apps.core import clock
-from apps.core.actors import Actor
 from apps.core.admin_base import (
     Act,
     ActForm,
@@ -74,46 +73,6 @@ def _of_row(period: Period | None, _cleaned: Mapping[str, Any]) -> Mapping[str, 
     return {"month": period.month} if period is not None else {}
 
 
-def request_close(
-    *,
-    organization_id: UUID,
-    month: date,
-    reason: str,
-    idempotency_key: str,
-    actor: Actor,
-    now: datetime,
-) -> AskedFor:
-    """Ask two people, through whoever registered to do so."""
-    return registry.request_close()(
-        organization_id=organization_id,
-        month=month,
-        reason=reason,
-        idempotency_key=idempotency_key,
-        actor=actor,
-        now=now,
-    )
-
-
-def request_reopen(
-    *,
-    organization_id: UUID,
-    month: date,
-    reason: str,
-    idempotency_key: str,
-    actor: Actor,
-    now: datetime,
-) -> AskedFor:
-    """Ask two people, through whoever registered to do so."""
-    return registry.request_reopen()(
-        organization_id=organization_id,
-        month=month,
-        reason=reason,
-        idempotency_key=idempotency_key,
-        actor=actor,
-        now=now,
-    )
-
-
 class CloseForm(ActForm):
     """Which organization's next month is to be closed."""
 
@@ -166,7 +125,7 @@ class PeriodAdmin(RecordAdmin[Period]):
         Act(
             name="ask",
             capability="ledger.close_period",
-            operation=request_close,
+            operation=registry.request_close,
             form=CloseForm,
             label=lambda _none: "Close a month",
             done=_asked,
@@ -177,7 +136,7 @@ class PeriodAdmin(RecordAdmin[Period]):
         Act(
             name="close",
             capability="ledger.close_period",
-            operation=request_close,
+            operation=registry.request_close,
             label=lambda period: _month_words("Close", period),
             off=_close_is_off,
             done=_asked,
@@ -196,7 +155,7 @@ class PeriodAdmin(RecordAdmin[Period]):
         Act(
             name="reopen",
             capability="ledger.reopen_period",
-            operation=request_reopen,
+            operation=registry.request_reopen,
             label=lambda period: _month_words("Open again", period),
             off=_reopen_is_off,
             done=_asked,

@@ -158,7 +158,7 @@ class PeriodClose(ApiView):
     }
 
     def post(self, request: Request, month: str) -> Response:
-        return _ask(request, month, registry.request_close())
+        return _ask(request, month, registry.request_close)
 
 
 class PeriodReopen(ApiView):
@@ -176,4 +176,4 @@ class PeriodReopen(ApiView):
     }
 
     def post(self, request: Request, month: str) -> Response:
-        return _ask(request, month, registry.request_reopen())
+        return _ask(request, month, registry.request_reopen)
