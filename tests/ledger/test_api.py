@@ -114,6 +114,25 @@ class TestPostTransfer:
 
         assert second.json()["id"] == first.json()["id"] == reused.json()["resource"]
 
+    def test_dry_under_a_reference_that_stands_answers_what_stands_and_uses_no_key(self, api):
+        asked = api.transfer(reference="r-1", description="Rent")
+        stands = api.post("/v1/transfers", asked).json()
+        api.post("/v1/transfers", api.transfer(5_00), key="between")
+
+        again, other = (
+            api.post("/v1/transfers", body | {"dry_run": True}, key="dry")
+            for body in (asked, asked | {"amount": 1})
+        )
+
+        now = [api.balance(api.ann, 3, 65_00), api.balance(api.bob, 2, 35_00)]
+        assert again.status_code == 200
+        assert again.json() == stands | {"balances": now, "dry_run": True}
+        assert (other.status_code, other.json()["code"]) == (422, "reference_reused")
+        assert other.json()["journal_entry"] == stands["id"]
+        fresh = api.post("/v1/transfers", api.transfer(1_00), key="dry")
+        assert fresh.status_code == 201
+        assert "Idempotent-Replayed" not in fresh
+
     @pytest.mark.parametrize(
         "amount", [-1, 0, 2**63, True, "10", 10.0, None, [], 10**13 + 1, "1_000"]
     )
