@@ -354,11 +354,18 @@ class TestWhatIsShown:
         organization, *_ = books
         till = open_account(organization, "wallets:till:EUR", type_="asset", floor=None)
         vault = open_account(organization, "wallets:vault:EUR", type_="asset", floor=None)
-        hold_over(organization, vault, till, 5)
-        asked = {"organization_id": organization, "account_id": till}
+        hold = hold_over(organization, vault, till, 5)
 
-        assert queries.get_balance(**asked, now=NOW - HOUR).pending_out == 5
-        assert queries.get_balance(**asked, now=NOW).pending_out == 0
+        def read(account, now) -> tuple[int, int, list]:
+            asked = {"organization_id": organization, "account_id": account, "now": now}
+            view, holds, _ = queries.balance_with_holds(**asked)
+            assert queries.get_balance(**asked) == view
+            return view.pending_out, view.pending_in, [one.id for one in holds]
+
+        # It reserves the till's money, and promises it to the vault.
+        assert read(till, NOW - HOUR) == (5, 0, [hold])
+        assert read(vault, NOW - HOUR) == (0, 5, [])
+        assert read(till, NOW) == read(vault, NOW) == (0, 0, [])
 
     def test_stands_at_its_floor_no_more(self, books):
         organization, ann, bob = books

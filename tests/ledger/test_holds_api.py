@@ -226,11 +226,20 @@ class TestHolds:
         api, _, ann, bob = books
 
         first = api.post("holds", moved(ann, bob, 10, reference="order-1"))
-        second = api.post("holds", moved(ann, bob, 10, reference="order-1"))
+        second, replay = (
+            api.post("holds", moved(ann, bob, 10, reference="order-1"), key="second")
+            for _ in range(2)
+        )
+        reused = api.post("holds", moved(ann, bob, 12), key="second")
         dry = api.post("holds", moved(ann, bob, 10, reference="order-1", dry_run=True))
         other = api.post("holds", moved(ann, bob, 11, reference="order-1"))
 
-        assert second.json() == first.json()
+        # From then on its own key stands for the hold that was there.
+        assert first.json() == second.json() == replay.json()
+        assert replay["Idempotent-Replayed"] == "true"
+        assert (reused.json()["code"], reused.json()["resource"]) == (
+            "idempotency_key_reused", first.json()["hold"]["id"],
+        )  # fmt: skip
         assert dry.json() == first.json() | {"dry_run": True}
         assert (other.status_code, other.json()["code"]) == (422, "reference_reused")
 

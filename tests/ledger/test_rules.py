@@ -1,6 +1,7 @@
 """The pure core: worked examples, and properties that hold for any commands."""
 
 from copy import deepcopy
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -235,6 +236,39 @@ class TestReference:
         )
 
         assert codes(outcomes) == ["posted", "reference_reused"]
+
+    def test_another_transfer_under_it_is_refused_whichever_of_its_terms_differs(self):
+        asked = move(A, B, 10, reference="r-1")
+        begun = state(a=100, b=100, c=100)
+        others = [
+            replace(asked, **terms)
+            for terms in (
+                {"amount_minor": 9}, {"debit_account_id": C}, {"credit_account_id": C},
+                {"debit_account_id": B, "credit_account_id": A}, {"currency": "USD"},
+            )
+        ]  # fmt: skip
+
+        after, outcomes = apply(begun, [asked, asked, *others])
+
+        assert codes(outcomes) == ["posted", "replayed", *["reference_reused"] * len(others)]
+        assert [after.balances[id_].available for id_ in (A, B, C)] == [90, 110, 100]
+
+    def test_another_hold_under_it_is_refused_whichever_of_its_terms_differs(self):
+        asked = hold(10, reference="h-1")
+        begun, _ = apply(state(a=100, c=100), [asked])
+        others = [
+            replace(asked, **terms)
+            for terms in (
+                {"amount_minor": 9}, {"amount_minor": 11}, {"debit_account_id": C},
+                {"credit_account_id": C}, {"currency": "USD"}, {"multi_capture": True},
+                {"expires_at": NOW + timedelta(days=1)},
+            )
+        ]  # fmt: skip
+
+        after, outcomes = apply(begun, [asked, *others])
+
+        assert codes(outcomes) == ["replayed", *["reference_reused"] * len(others)]
+        assert after.balances == begun.balances
 
 
 class TestLinked:
