@@ -145,6 +145,18 @@ class TestItsMoney:
         assert set(Hold.objects.values_list("status", flat=True)) == {"expired"}
         assert breaches() == []
 
+    def test_is_free_however_many_holds_have_it(self, books, monkeypatch):
+        """More of them than an act runs again for, if each run released one portion."""
+        monkeypatch.setattr(_engine, "_PORTION", 2)
+        organization, ann, bob = books
+        holds = [hold_over(organization, ann, bob, 5) for _ in range(20)]
+
+        done = post_transfer(organization, ann, bob, 100, key="k").outcome
+
+        assert done.lines[0].amount_minor == 100
+        assert Hold.objects.filter(id__in=holds, status="expired").count() == 20
+        assert breaches() == []
+
     def test_stays_reserved_where_it_is_not_needed(self, books):
         organization, ann, bob = books
         hold = hold_over(organization, ann, bob)

@@ -532,13 +532,14 @@ class TestForce:
 
         plain = api.post("transfers", moved(ann, bob, 10, effective_at=early))
         forced = api.post("transfers", moved(ann, bob, 10, effective_at=early, force=True))
-        without = Api(Organization.objects.get(id=organization)).post(
-            "transfers", moved(ann, bob, 10, effective_at=early, force=True)
-        )
+        lesser = Api(Organization.objects.get(id=organization))
+        asked = moved(ann, bob, 10, effective_at=early, force=True)
+        without, dry = (lesser.post("transfers", asked | {"dry_run": dry}) for dry in (False, True))
 
         assert (plain.status_code, plain.json()["code"]) == (422, "later_balance_below_floor")
         assert forced.status_code == 201
-        assert (without.status_code, without.json()["code"]) == (403, "insufficient_scope")
+        for refused in (without, dry):
+            assert (refused.status_code, refused.json()["code"]) == (403, "insufficient_scope")
         assert AuditEvent.objects.filter(act="ledger.force_transfer").count() == 1
 
     def test_of_a_batch_is_audited_for_each_that_it_moved(self, books):

@@ -20,7 +20,7 @@ from apps.core.invariants import breaches
 from apps.ledger import operations, queries
 from apps.ledger.errors import AlreadyReversed
 from apps.ledger.models import Hold, HoldEvent, JournalEntry
-from apps.ledger.operations import AccountChange, CaptureRequest, HoldRequest
+from apps.ledger.operations import AccountChange, CaptureRequest, HoldRequest, TransferRequest
 from apps.ledger.rules import AccountStatus, PlaceHold
 from tests.ledger.factories import (
     ACTOR,
@@ -132,6 +132,35 @@ class TestHolds:
             assert (captured.code, swept, ends) == ("hold_expired", 1, ["expired"])
         assert balance(organization, bob).posted == (1_000 if captured == "captured" else 0)
         assert balance(organization, ann).pending_out == 0
+        assert breaches() == []
+
+
+@pytest.mark.parametrize("turn", range(TURNS))
+class TestSweepers:
+    def test_and_who_needs_the_money_release_each_hold_once(self, books, turn):
+        organization, ann, bob = books
+        fund(organization, ann, 100)
+        over = NOW + timedelta(minutes=1)
+        for _ in range(5):
+            place(organization, ann, bob, 20, expires_at=over)
+        sweep = partial(operations.expire_holds, organization_id=organization, now=over)
+        request = TransferRequest(
+            debit_account_id=ann, credit_account_id=bob, amount_minor=100, currency="EUR"
+        )
+
+        *swept, moved = race(
+            *[sweep] * 3,
+            partial(operations.post_transfer, **asked(organization, now=over), transfer=request),
+        )
+
+        # What the transfer released for itself was swept by none.
+        assert sum(swept) <= 5
+        assert moved.outcome.lines[0].amount_minor == 100
+        assert HoldEvent.objects.filter(kind="expired", terminal=True).count() == 5
+        assert (balance(organization, ann).available, balance(organization, bob).pending_in) == (
+            0,
+            0,
+        )
         assert breaches() == []
 
 
