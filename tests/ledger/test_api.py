@@ -105,6 +105,9 @@ class TestPostTransfer:
         assert reused.status_code == 422
         assert reused.json()["code"] == "idempotency_key_reused"
         assert reused.json()["resource"] == first.json()["id"]
+        # It is no answer that stood there before, and moved nothing.
+        assert "Idempotent-Replayed" not in reused
+        assert balance(api.organization.id, api.bob).available == 30_00
 
     def test_under_a_reference_that_stands_its_key_names_what_stands(self, api):
         first = api.post("/v1/transfers", api.transfer(reference="r-1"), key="a")

@@ -557,6 +557,25 @@ class TestCase13:
         assert balance(organization, ann).available == 0
         assert breaches() == []
 
+    def test_what_came_at_the_very_instant_is_there_and_a_tick_before_it_is_not(self, books):
+        organization, ann, bob = books
+        came = self.T[2]
+        fund(organization, ann, 100, at=came)
+        post(organization, move(ann, bob, 40, effective_at=came + timedelta(hours=1)))
+        fund(organization, ann, 500, at=came + timedelta(hours=2))
+
+        with pytest.raises(LaterBalanceBelowFloor) as early:
+            post_transfer(
+                organization, ann, bob, 1, key="a", effective_at=came - timedelta(microseconds=1)
+            )
+        with pytest.raises(LaterBalanceBelowFloor) as much:
+            post_transfer(organization, ann, bob, 61, key="b", effective_at=came)
+        post_transfer(organization, ann, bob, 60, key="c", effective_at=came)
+
+        assert [told.value.details["balance"] for told in (early, much)] == [-1, -1]
+        assert balance(organization, ann).available == 500
+        assert breaches() == []
+
 
 class TestCase14:
     """A reversal over an empty account works; of an entry whose money is spent it is refused."""
