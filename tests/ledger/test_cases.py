@@ -33,6 +33,7 @@ from tests.ledger.factories import (
     post_transfer,
 )
 from tests.ledger.rows import fingerprints
+from tests.ledger.test_acts_api import Client
 from tests.support import race, running
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -643,6 +644,25 @@ class TestCase15:
         assert pointers(answer) == [field]
         assert fingerprints("ledger_", "core_") == before
         assert not IdempotencyKey.objects.filter(key="k-1").exists()
+
+    @pytest.mark.parametrize(
+        "amount", ["NaN", "1e3", "9223372036854775808", "true", '"10"', "10.0"]
+    )
+    @pytest.mark.parametrize("act", ["capture", "journal-entries", "fx-transfers"])
+    def test_of_another_act_is_400_naming_the_field_and_leaves_no_row(self, act, amount):
+        api = Client()
+        api.begin()
+        asked, field = api.body(act), "/amount"
+        if act == "journal-entries":
+            asked["postings"][1]["amount"], field = "?", "/postings/1/amount"
+        else:
+            asked["amount"] = "?"
+        before = fingerprints("ledger_", "core_")
+
+        answer = api.post(api.path(act), json.dumps(asked).replace('"?"', amount))
+
+        assert (answer.status_code, pointers(answer)) == (400, [field])
+        assert fingerprints("ledger_", "core_") == before
 
 
 class TestCase16:
