@@ -93,6 +93,12 @@ class LinkedCommandFailed(RuleViolation):
     code = "linked_command_failed"
 
 
+class LinkedChainOpen(RuleViolation):
+    """The last command is linked to a next one, which the batch does not have."""
+
+    code = "linked_chain_open"
+
+
 class ReferenceReused(RuleViolation):
     """The reference stands for another entry; `journal_entry` names it."""
 

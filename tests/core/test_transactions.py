@@ -36,9 +36,12 @@ class TestOutermost:
         assert FeedHead.objects.get() == made
         assert not connection.in_atomic_block
 
-    def test_rolls_everything_back_when_refused(self):
+    def test_rolls_everything_back_when_refused_and_does_not_ask_again(self):
+        runs = []
+
         @transactions.outermost
         def refused():
+            runs.append(1)
             add_head()
             raise RuleViolation("No.")
 
@@ -46,6 +49,7 @@ class TestOutermost:
             refused()
 
         assert not FeedHead.objects.exists()
+        assert runs == [1]
 
     def test_does_not_start_inside_another(self):
         @transactions.outermost

@@ -64,18 +64,25 @@ class Books(Standing):
         return results + self._chain(chain)
 
     def _chain(self, chain: Sequence[Command]) -> list[Result]:
-        before = self.copy() if len(chain) > 1 else None
+        before = self.copy() if chain and chain[0].linked else None
         results = []
-        for place, command in enumerate(chain):
+        for place, command in enumerate(chain, 1):
             try:
                 results.append(self._one(command))
+                if place == len(chain):
+                    self._refuse_open(command)
             except No as no:
                 if before is not None:
                     self.__dict__.update(before.__dict__)
                 results = [Result("refused", "linked_command_failed") for _ in chain]
-                results[place] = Result("refused", str(no))
+                results[place - 1] = Result("refused", str(no))
                 return results
         return results
+
+    @staticmethod
+    def _refuse_open(last: Command) -> None:
+        if last.linked:
+            raise No("linked_chain_open")
 
     def _one(self, command: Command) -> Result:
         match command:
@@ -161,7 +168,7 @@ class Books(Standing):
         balances = self._usable(self._legs(command, amount))
         at = self._effective(command.effective_at, balances)
         if command.up_to:
-            amount = self._most(command, balances, at) or amount
+            amount = self._most(command, balances, at)
         legs = self._legs(command, amount)
         # Both accounts are asked for funds before either is for its past.
         self._check(legs, None)
@@ -175,14 +182,17 @@ class Books(Standing):
         )
 
     def _most(self, command: Transfer, balances: Sequence[Account], at: datetime) -> int:
-        most = command.amount_minor
+        today = most = command.amount_minor
         for account, sign in zip(balances, (1, -1), strict=True):
             if account.floor is not None and account.side(sign) < 0:
-                most = min(most, self.available(account) - account.floor)
+                today = min(today, self.available(account) - account.floor)
                 since = self._since(at, force=command.force)
                 low = self.lowest(account, since, pending=self.pending_out(account))
                 most = min(most, low - account.floor)
-        return max(most, 0)
+        if today <= 0:
+            return command.amount_minor
+        # All that today's balance lets go is what a later one refuses, if that leaves nothing.
+        return min(today, most) if most > 0 else today
 
     def _entry(self, command: PostEntry) -> Result:
         legs = tuple(

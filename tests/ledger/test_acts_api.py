@@ -238,6 +238,31 @@ class TestLinkedTransfers:
         assert (JournalEntry.objects.count(), Posting.objects.count()) == before
         assert balance(api.organization, api.bob).posted == 5_00
 
+    @pytest.mark.parametrize("mode", ["atomic", "independent"])
+    def test_that_a_batch_ends_within_are_refused_dry_or_real_and_move_nothing(self, api, mode):
+        """Whoever cut the list too early hears of it: the rest of the chain is not here."""
+        cut = [api.moved(2_00, linked=True), api.moved(3_00, linked=True)]
+        body = {"mode": mode, "transfers": cut}
+        before = fingerprints("ledger_", "core_outbox", locks=False)
+
+        dry = api.post("/v1/transfers/batch", body | {"dry_run": True}, key=None)
+        assert fingerprints("ledger_", "core_outbox", locks=False) == before
+        real, replay = (api.post("/v1/transfers/batch", body) for _ in range(2))
+
+        for answer in (dry, real, replay):
+            if mode == "atomic":
+                assert code_of(answer) == (422, "linked_chain_open")
+                assert answer.json()["index"] == 1
+                continue
+            assert [one["code"] for one in answer.json()["outcomes"]] == [
+                "linked_command_failed", "linked_chain_open",
+            ]  # fmt: skip
+        assert replay["Idempotent-Replayed"] == "true"
+        assert fingerprints("ledger_posting", "ledger_journal", "ledger_balance", "core_outbox",
+                            locks=False).items() <= before.items()  # fmt: skip
+        assert balance(api.organization, api.bob).posted == 5_00
+        assert breaches() == []
+
     def test_of_an_atomic_batch_of_one_has_its_place_too(self, api):
         body = {"mode": "atomic", "transfers": [api.moved(1_000_00)]}
 

@@ -39,6 +39,12 @@ class Api:
     def get(self, path: str, **query: str):
         return Client(headers={"Authorization": f"Bearer {self.token}"}).get(path, query)
 
+    @staticmethod
+    def balance(account, version: int, posted: int) -> dict:
+        """Return an account on which nothing is reserved, as an answer prints it."""
+        shown = {"ledger_account": encode_id("la", account), "version": version}
+        return shown | {"posted": posted, "available": posted}
+
     def transfer(self, amount: object = 30_00, **more: object) -> dict:
         return {
             "debit_account": encode_id("la", self.ann),
@@ -63,7 +69,9 @@ class TestPostTransfer:
         assert response.status_code == 201, response.content
         answer = response.json()
         assert answer["id"].startswith("je_")
-        assert [b["available"] for b in answer["balances"]] == [70_00, 30_00]
+        assert answer["balances"] == [
+            api.balance(api.ann, 2, 70_00), api.balance(api.bob, 1, 30_00),
+        ]  # fmt: skip
         assert answer["metadata"] == {"a": "b"}
         entry = api.get(f"/v1/journal-entries/{answer['id']}").json()
         assert [p["amount"] for p in entry["postings"]] == [30_00, -30_00]
@@ -97,6 +105,9 @@ class TestPostTransfer:
         assert reused.status_code == 422
         assert reused.json()["code"] == "idempotency_key_reused"
         assert reused.json()["resource"] == first.json()["id"]
+        # It is no answer that stood there before, and moved nothing.
+        assert "Idempotent-Replayed" not in reused
+        assert balance(api.organization.id, api.bob).available == 30_00
 
     def test_under_a_reference_that_stands_its_key_names_what_stands(self, api):
         first = api.post("/v1/transfers", api.transfer(reference="r-1"), key="a")
@@ -105,6 +116,25 @@ class TestPostTransfer:
         reused = api.post("/v1/transfers", api.transfer(31_00), key="b")
 
         assert second.json()["id"] == first.json()["id"] == reused.json()["resource"]
+
+    def test_dry_under_a_reference_that_stands_answers_what_stands_and_uses_no_key(self, api):
+        asked = api.transfer(reference="r-1", description="Rent")
+        stands = api.post("/v1/transfers", asked).json()
+        api.post("/v1/transfers", api.transfer(5_00), key="between")
+
+        again, other = (
+            api.post("/v1/transfers", body | {"dry_run": True}, key="dry")
+            for body in (asked, asked | {"amount": 1})
+        )
+
+        now = [api.balance(api.ann, 3, 65_00), api.balance(api.bob, 2, 35_00)]
+        assert again.status_code == 200
+        assert again.json() == stands | {"balances": now, "dry_run": True}
+        assert (other.status_code, other.json()["code"]) == (422, "reference_reused")
+        assert other.json()["journal_entry"] == stands["id"]
+        fresh = api.post("/v1/transfers", api.transfer(1_00), key="dry")
+        assert fresh.status_code == 201
+        assert "Idempotent-Replayed" not in fresh
 
     @pytest.mark.parametrize(
         "amount", [-1, 0, 2**63, True, "10", 10.0, None, [], 10**13 + 1, "1_000"]
@@ -127,6 +157,28 @@ class TestPostTransfer:
 
         assert response.status_code == 400
         assert response.json()["errors"][0]["pointer"] == "/effective_at"
+
+    @pytest.mark.parametrize("currency", ["JPY", "KWD"])
+    def test_in_a_currency_of_no_or_three_decimals_moves_units_all_the_same(self, api, currency):
+        opened = {
+            name: api.post(
+                "/v1/ledger-accounts",
+                {"code": f"wallets:{name}:{currency}", "type": "liability", "currency": currency,
+                 "min_available": -100},
+                key=name,
+            ).json()["id"]
+            for name in ("debit", "credit")
+        }  # fmt: skip
+        moved = {f"{name}_account": id_ for name, id_ in opened.items()} | {"currency": currency}
+
+        made = [
+            api.post("/v1/transfers", api.transfer(amount) | moved, key=f"k-{amount}")
+            for amount in (100, 1, 0.5)
+        ]
+
+        assert [one.status_code for one in made] == [201, 422, 400]
+        assert [b["posted"] for b in made[0].json()["balances"]] == [-100, 100]
+        assert made[1].json()["code"] == "insufficient_funds"
 
     def test_without_a_key_is_400(self, api):
         response = api.post("/v1/transfers", api.transfer(), key=None)
@@ -161,6 +213,9 @@ class TestPostTransfers:
         assert first.status_code == 201, first.content
         assert [o["status"] for o in first.json()["outcomes"]] == ["posted", "refused"]
         assert first.json()["outcomes"][1]["code"] == "insufficient_funds"
+        assert first.json()["balances"] == [
+            api.balance(api.ann, 2, 40_00), api.balance(api.bob, 1, 60_00),
+        ]  # fmt: skip
         assert second.json() == first.json()
 
     def test_atomic_is_refused_with_the_index(self, api):

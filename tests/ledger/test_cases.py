@@ -33,6 +33,7 @@ from tests.ledger.factories import (
     post_transfer,
 )
 from tests.ledger.rows import fingerprints
+from tests.ledger.test_acts_api import Client
 from tests.support import race, running
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -557,6 +558,25 @@ class TestCase13:
         assert balance(organization, ann).available == 0
         assert breaches() == []
 
+    def test_what_came_at_the_very_instant_is_there_and_a_tick_before_it_is_not(self, books):
+        organization, ann, bob = books
+        came = self.T[2]
+        fund(organization, ann, 100, at=came)
+        post(organization, move(ann, bob, 40, effective_at=came + timedelta(hours=1)))
+        fund(organization, ann, 500, at=came + timedelta(hours=2))
+
+        with pytest.raises(LaterBalanceBelowFloor) as early:
+            post_transfer(
+                organization, ann, bob, 1, key="a", effective_at=came - timedelta(microseconds=1)
+            )
+        with pytest.raises(LaterBalanceBelowFloor) as much:
+            post_transfer(organization, ann, bob, 61, key="b", effective_at=came)
+        post_transfer(organization, ann, bob, 60, key="c", effective_at=came)
+
+        assert [told.value.details["balance"] for told in (early, much)] == [-1, -1]
+        assert balance(organization, ann).available == 500
+        assert breaches() == []
+
 
 class TestCase14:
     """A reversal over an empty account works; of an entry whose money is spent it is refused."""
@@ -624,6 +644,25 @@ class TestCase15:
         assert pointers(answer) == [field]
         assert fingerprints("ledger_", "core_") == before
         assert not IdempotencyKey.objects.filter(key="k-1").exists()
+
+    @pytest.mark.parametrize(
+        "amount", ["NaN", "1e3", "9223372036854775808", "true", '"10"', "10.0"]
+    )
+    @pytest.mark.parametrize("act", ["capture", "journal-entries", "fx-transfers"])
+    def test_of_another_act_is_400_naming_the_field_and_leaves_no_row(self, act, amount):
+        api = Client()
+        api.begin()
+        asked, field = api.body(act), "/amount"
+        if act == "journal-entries":
+            asked["postings"][1]["amount"], field = "?", "/postings/1/amount"
+        else:
+            asked["amount"] = "?"
+        before = fingerprints("ledger_", "core_")
+
+        answer = api.post(api.path(act), json.dumps(asked).replace('"?"', amount))
+
+        assert (answer.status_code, pointers(answer)) == (400, [field])
+        assert fingerprints("ledger_", "core_") == before
 
 
 class TestCase16:

@@ -1,17 +1,18 @@
 """An account is changed by what stands on it from now on, and what is reserved at this moment."""
 
 from datetime import timedelta
+from itertools import count
 
 import pytest
 
 from apps.core.errors import Refusal
-from apps.core.ids import new_id
+from apps.core.ids import encode_id, new_id
 from apps.core.invariants import breaches
 from apps.core.models import AuditEvent, OutboxEvent
 from apps.ledger import operations, queries
 from apps.ledger.models import Hold
-from apps.ledger.operations import AccountChange
-from apps.ledger.rules import AccountStatus, PlaceHold
+from apps.ledger.operations import AccountChange, EntryRequest, HoldRequest, TransferRequest
+from apps.ledger.rules import AccountStatus, Leg, PlaceHold, VoidHold
 from tests.ledger.factories import (
     ACTOR,
     NOW,
@@ -21,6 +22,7 @@ from tests.ledger.factories import (
     move,
     open_account,
     post,
+    post_transfer,
 )
 from tests.ledger.rows import fingerprints
 
@@ -28,6 +30,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 DAY = timedelta(days=1)
 CLOSED = AccountChange(reason="left", status=AccountStatus.CLOSED)
+keys = count()
 
 
 @pytest.fixture
@@ -130,6 +133,84 @@ class TestClosing:
         # Once that time has come nothing is left that could come.
         assert change(organization, ann, CLOSED, key="then", now=NOW + 30 * DAY) is None
         assert balance(organization, ann).status == "closed"
+
+    @pytest.mark.parametrize("place", [0, 1], ids=["from", "to"])
+    def test_while_something_is_reserved_on_either_account_is_refused(self, books, place):
+        organization, *accounts = books
+        lasting = hold(organization, *accounts, 30, expires_at=None)
+        before = fingerprints("ledger_", "core_outbox", "core_audit", locks=False)
+
+        refused = change(organization, accounts[place], CLOSED)
+
+        assert refused.code == "ledger_account_not_empty"
+        reserved = [refused.details[name] for name in ("posted", "pending_out", "pending_in")]
+        assert reserved == [0, *((30, 0), (0, 30))[place]]
+        assert fingerprints("ledger_", "core_outbox", "core_audit", locks=False) == before
+        post(organization, VoidHold(hold_id=lasting))
+        assert change(organization, accounts[place], CLOSED, key="then") is None
+        assert breaches() == []
+
+
+def transfer(organization, debit, credit, _) -> None:
+    operations.post_transfer(**asked(organization), transfer=requested(debit, credit))
+
+
+def batch(organization, debit, credit, _) -> None:
+    transfers = [requested(debit, credit)]
+    operations.post_transfers(**asked(organization), transfers=transfers, mode="atomic")
+
+
+def entry(organization, debit, credit, _) -> None:
+    legs = (Leg(debit, 1, "EUR"), Leg(credit, -1, "EUR"))
+    operations.post_entry(**asked(organization), entry=EntryRequest(legs=legs))
+
+
+def placing(organization, debit, credit, _) -> None:
+    request = HoldRequest(
+        debit_account_id=debit, credit_account_id=credit, amount_minor=1, currency="EUR"
+    )
+    operations.place_hold(**asked(organization), hold=request)
+
+
+def reversal(organization, debit, credit, earlier) -> None:
+    operations.reverse_entries(**asked(organization), entry_ids=[earlier], at="now", reason="")
+
+
+def asked(organization) -> dict:
+    return {
+        "organization_id": organization, "idempotency_key": f"act-{next(keys)}", "actor": ACTOR,
+        "now": NOW,
+    }  # fmt: skip
+
+
+def requested(debit, credit) -> TransferRequest:
+    return TransferRequest(
+        debit_account_id=debit, credit_account_id=credit, amount_minor=1, currency="EUR"
+    )
+
+
+@pytest.mark.parametrize("act", [transfer, batch, entry, placing, reversal])
+@pytest.mark.parametrize("status", ["frozen", "closed"])
+class TestAnAccountThatIsNotOpen:
+    def test_takes_nothing_on_either_side_until_it_is_opened_again(self, books, act, status):
+        organization, ann, bob = books
+        earlier = post_transfer(organization, ann, bob, 10, key="there").entry_id
+        post_transfer(organization, bob, ann, 10, key="back")
+        shut = AccountChange(reason="left", status=AccountStatus(status))
+        assert change(organization, bob, shut, key="shut") is None
+        before = fingerprints("ledger_", "core_outbox", "core_audit", locks=False)
+
+        for pair in ((ann, bob), (bob, ann)):
+            with pytest.raises(Refusal) as refused:
+                act(organization, *pair, earlier)
+            assert refused.value.code == f"ledger_account_{status}"
+            assert refused.value.details["ledger_account"] == encode_id("la", bob)
+
+        assert fingerprints("ledger_", "core_outbox", "core_audit", locks=False) == before
+        opened = AccountChange(reason="is back", status=AccountStatus.OPEN)
+        assert change(organization, bob, opened, key="open") is None
+        act(organization, ann, bob, earlier)
+        assert breaches() == []
 
 
 class TestAHoldThatIsOver:

@@ -77,12 +77,19 @@ class TestAClosedMonth:
         assert IdempotencyKey.objects.get(key=f"{act}@{june}").refusal_code == "period_closed"
         assert breaches() == []
 
+    @pytest.mark.parametrize(
+        ("last", "first"),
+        [
+            ("2026-06-30T23:59:59.999999Z", JULY),
+            # The same two instants, where it is July already and where it is June still.
+            ("2026-07-01T13:59:59.999999+14:00", "2026-07-01T14:00:00+14:00"),
+            ("2026-06-30T11:59:59.999999-12:00", "2026-06-30T12:00:00-12:00"),
+        ],
+    )
     @pytest.mark.parametrize("act", ["transfers", "transfers/batch", "journal-entries", "capture"])
-    def test_leaves_the_next_one_open_from_its_first_instant(self, api, act):
-        last = "2026-06-30T23:59:59.999999Z"
-
+    def test_leaves_the_next_one_open_from_its_first_instant(self, api, act, last, first):
         assert code_of(api.ask(act, last)) == (422, "period_closed")
-        assert api.ask(act, JULY).status_code in {200, 201}
+        assert api.ask(act, first).status_code in {200, 201}
         assert breaches() == []
 
     def test_refuses_one_of_an_independent_batch_and_the_others_are_posted(self, api):

@@ -145,6 +145,18 @@ class TestItsMoney:
         assert set(Hold.objects.values_list("status", flat=True)) == {"expired"}
         assert breaches() == []
 
+    def test_is_free_however_many_holds_have_it(self, books, monkeypatch):
+        """More of them than an act runs again for, if each run released one portion."""
+        monkeypatch.setattr(_engine, "_PORTION", 2)
+        organization, ann, bob = books
+        holds = [hold_over(organization, ann, bob, 5) for _ in range(20)]
+
+        done = post_transfer(organization, ann, bob, 100, key="k").outcome
+
+        assert done.lines[0].amount_minor == 100
+        assert Hold.objects.filter(id__in=holds, status="expired").count() == 20
+        assert breaches() == []
+
     def test_stays_reserved_where_it_is_not_needed(self, books):
         organization, ann, bob = books
         hold = hold_over(organization, ann, bob)
@@ -354,11 +366,18 @@ class TestWhatIsShown:
         organization, *_ = books
         till = open_account(organization, "wallets:till:EUR", type_="asset", floor=None)
         vault = open_account(organization, "wallets:vault:EUR", type_="asset", floor=None)
-        hold_over(organization, vault, till, 5)
-        asked = {"organization_id": organization, "account_id": till}
+        hold = hold_over(organization, vault, till, 5)
 
-        assert queries.get_balance(**asked, now=NOW - HOUR).pending_out == 5
-        assert queries.get_balance(**asked, now=NOW).pending_out == 0
+        def read(account, now) -> tuple[int, int, list]:
+            asked = {"organization_id": organization, "account_id": account, "now": now}
+            view, holds, _ = queries.balance_with_holds(**asked)
+            assert queries.get_balance(**asked) == view
+            return view.pending_out, view.pending_in, [one.id for one in holds]
+
+        # It reserves the till's money, and promises it to the vault.
+        assert read(till, NOW - HOUR) == (5, 0, [hold])
+        assert read(vault, NOW - HOUR) == (0, 5, [])
+        assert read(till, NOW) == read(vault, NOW) == (0, 0, [])
 
     def test_stands_at_its_floor_no_more(self, books):
         organization, ann, bob = books

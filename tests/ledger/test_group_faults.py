@@ -3,7 +3,7 @@
 from functools import partial
 
 import pytest
-from django.db import DataError, InterfaceError, OperationalError
+from django.db import DataError, IntegrityError, InterfaceError, OperationalError
 
 from apps.core import transactions
 from apps.core.invariants import breaches
@@ -11,7 +11,7 @@ from apps.core.models import IdempotencyKey
 from apps.ledger.models import JournalEntry
 from apps.ledger.operations import _grouping
 from tests.ledger.factories import balance, create_organization, fund, open_account, post_transfer
-from tests.ledger.test_grouping import Asking, gather
+from tests.ledger.test_grouping import Asking, gather, sql
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -60,6 +60,42 @@ class TestAValueThatNoStatementCarries:
         assert [one.fault for one in asked if one is not asked[3]] == [None] * 6
         assert balance(organization, bob).available == 7
         assert not IdempotencyKey.objects.filter(key="odd").exists()
+        assert breaches() == []
+
+
+# Postgres itself refuses, at the COMMIT and not before, an entry that says so.
+REFUSE = """
+    CREATE FUNCTION refuse_of_tests() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        RAISE EXCEPTION 'refused at the commit' USING ERRCODE = 'check_violation';
+    END $$;
+    CREATE CONSTRAINT TRIGGER refuse_of_tests AFTER INSERT ON ledger_journal_entry
+        DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (NEW.description = 'odd')
+        EXECUTE FUNCTION refuse_of_tests();
+"""
+MEND = "DROP TRIGGER refuse_of_tests ON ledger_journal_entry; DROP FUNCTION refuse_of_tests;"
+
+
+class TestACommitThatFails:
+    def test_has_answered_nobody_and_fails_the_one_that_is_to_blame(self, books):
+        """Had one of the group been told before, its entry would not be there."""
+        organization, _, bob, cat = books
+        odd = partial(post_transfer, organization, cat, bob, 1, key="odd", description="odd")
+
+        sql(REFUSE)
+        try:
+            asked = ask(books, odd)
+        finally:
+            sql(MEND)
+
+        assert [type(one.fault) for one in asked if one.fault] == [IntegrityError]
+        assert isinstance(asked[3].fault, IntegrityError)
+        told = {one.answer.entry_id for one in asked if one is not asked[3]}
+        assert len(told) == 6
+        assert JournalEntry.objects.filter(id__in=told).count() == 6
+        assert balance(organization, bob).available == 7
+        assert not IdempotencyKey.objects.filter(key="odd").exists()
+        assert odd().outcome.status == "posted"
         assert breaches() == []
 
 

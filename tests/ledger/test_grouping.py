@@ -74,12 +74,12 @@ def sql(statement: str, *values: object) -> list:
 
 
 @contextmanager
-def held(account):
+def held(id_, *, table: str = "ledger_balance"):
     """Another connection holds the account's balance, as a long act of another process does."""
     other = connection.copy()
     other.set_autocommit(False)
     with other.cursor() as cursor:
-        cursor.execute("SELECT FROM ledger_balance WHERE id = %s FOR NO KEY UPDATE", [account])
+        cursor.execute(f"SELECT FROM {table} WHERE id = %s FOR NO KEY UPDATE", [id_])
     try:
         yield other.rollback
     finally:

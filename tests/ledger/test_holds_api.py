@@ -226,11 +226,20 @@ class TestHolds:
         api, _, ann, bob = books
 
         first = api.post("holds", moved(ann, bob, 10, reference="order-1"))
-        second = api.post("holds", moved(ann, bob, 10, reference="order-1"))
+        second, replay = (
+            api.post("holds", moved(ann, bob, 10, reference="order-1"), key="second")
+            for _ in range(2)
+        )
+        reused = api.post("holds", moved(ann, bob, 12), key="second")
         dry = api.post("holds", moved(ann, bob, 10, reference="order-1", dry_run=True))
         other = api.post("holds", moved(ann, bob, 11, reference="order-1"))
 
-        assert second.json() == first.json()
+        # From then on its own key stands for the hold that was there.
+        assert first.json() == second.json() == replay.json()
+        assert replay["Idempotent-Replayed"] == "true"
+        assert (reused.json()["code"], reused.json()["resource"]) == (
+            "idempotency_key_reused", first.json()["hold"]["id"],
+        )  # fmt: skip
         assert dry.json() == first.json() | {"dry_run": True}
         assert (other.status_code, other.json()["code"]) == (422, "reference_reused")
 
@@ -523,13 +532,14 @@ class TestForce:
 
         plain = api.post("transfers", moved(ann, bob, 10, effective_at=early))
         forced = api.post("transfers", moved(ann, bob, 10, effective_at=early, force=True))
-        without = Api(Organization.objects.get(id=organization)).post(
-            "transfers", moved(ann, bob, 10, effective_at=early, force=True)
-        )
+        lesser = Api(Organization.objects.get(id=organization))
+        asked = moved(ann, bob, 10, effective_at=early, force=True)
+        without, dry = (lesser.post("transfers", asked | {"dry_run": dry}) for dry in (False, True))
 
         assert (plain.status_code, plain.json()["code"]) == (422, "later_balance_below_floor")
         assert forced.status_code == 201
-        assert (without.status_code, without.json()["code"]) == (403, "insufficient_scope")
+        for refused in (without, dry):
+            assert (refused.status_code, refused.json()["code"]) == (403, "insufficient_scope")
         assert AuditEvent.objects.filter(act="ledger.force_transfer").count() == 1
 
     def test_of_a_batch_is_audited_for_each_that_it_moved(self, books):

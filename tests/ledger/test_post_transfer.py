@@ -353,11 +353,12 @@ class TestPostTransfers:
         with pytest.raises(InsufficientFunds) as refused:
             self.batch(
                 organization,
-                [self.request(ann, bob, 60_00), self.request(ann, bob, 60_00)],
+                [self.request(ann, bob, amount) for amount in (60_00, 60_00, 40_00, 90_00)],
                 mode="atomic",
             )
 
         assert refused.value.details["index"] == 1
+        assert refused.value.details["requested"] == 60_00
         assert rows() == before
         assert balance(organization, ann).available == 100_00
 

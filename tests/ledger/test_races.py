@@ -6,23 +6,27 @@ What is raced for is made by hand, so that whoever comes first is the only one w
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
 from itertools import count
+from threading import Event
 
 import pytest
 
 from apps.core.errors import Refusal
+from apps.core.ids import encode_id, new_id
 from apps.core.invariants import breaches
 from apps.ledger import operations, queries
 from apps.ledger.errors import AlreadyReversed
-from apps.ledger.models import HoldEvent, JournalEntry
-from apps.ledger.operations import AccountChange, CaptureRequest, HoldRequest
-from apps.ledger.rules import AccountStatus
+from apps.ledger.models import Hold, HoldEvent, JournalEntry
+from apps.ledger.operations import AccountChange, CaptureRequest, HoldRequest, TransferRequest
+from apps.ledger.rules import AccountStatus, PlaceHold
 from tests.ledger.factories import (
     ACTOR,
     NOW,
     balance,
+    committed,
     create_organization,
     fund,
     move,
@@ -30,7 +34,8 @@ from tests.ledger.factories import (
     post,
     post_transfer,
 )
-from tests.support import race, running
+from tests.ledger.test_grouping import Asking, is_waiting
+from tests.support import race, running, wait_until
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(300)]
 
@@ -130,6 +135,35 @@ class TestHolds:
         assert breaches() == []
 
 
+@pytest.mark.parametrize("turn", range(TURNS))
+class TestSweepers:
+    def test_and_who_needs_the_money_release_each_hold_once(self, books, turn):
+        organization, ann, bob = books
+        fund(organization, ann, 100)
+        over = NOW + timedelta(minutes=1)
+        for _ in range(5):
+            place(organization, ann, bob, 20, expires_at=over)
+        sweep = partial(operations.expire_holds, organization_id=organization, now=over)
+        request = TransferRequest(
+            debit_account_id=ann, credit_account_id=bob, amount_minor=100, currency="EUR"
+        )
+
+        *swept, moved = race(
+            *[sweep] * 3,
+            partial(operations.post_transfer, **asked(organization, now=over), transfer=request),
+        )
+
+        # What the transfer released for itself was swept by none.
+        assert sum(swept) <= 5
+        assert moved.outcome.lines[0].amount_minor == 100
+        assert HoldEvent.objects.filter(kind="expired", terminal=True).count() == 5
+        assert (balance(organization, ann).available, balance(organization, bob).pending_in) == (
+            0,
+            0,
+        )
+        assert breaches() == []
+
+
 class TestABalanceWithItsHolds:
     def test_is_one_read_whatever_is_placed_and_ended_meanwhile(self, books):
         organization, ann, bob = books
@@ -154,6 +188,86 @@ class TestABalanceWithItsHolds:
 
         # They did look while something happened.
         assert first + second > 4
+        assert breaches() == []
+
+
+@contextmanager
+def uncommitted(organization, command, model):
+    """Have it written under the reference `r` by a transaction that commits as the block ends."""
+    written, go_on = Event(), Event()
+
+    @committed
+    def act() -> None:
+        operations.post(organization_id=organization, commands=[command], actor=ACTOR, now=NOW)
+        # What the engine writes goes out with the next look at the database, or with COMMIT.
+        assert model.objects.filter(reference="r").exists()
+        written.set()
+        assert go_on.wait(60)
+
+    first = Asking(act)
+    wait_until(lambda: written.is_set() or not first.is_alive())
+    try:
+        yield
+    finally:
+        go_on.set()
+        assert first.ended().fault is None
+
+
+class TestReferences:
+    """Of accounts that have nothing in common: no lock of theirs keeps one from the other."""
+
+    @pytest.fixture
+    def apart(self, books):
+        organization, ann, bob = books
+        cat, dan = (open_account(organization, f"wallets:{name}:EUR") for name in ("cat", "dan"))
+        fund(organization, ann, 100)
+        fund(organization, cat, 100)
+        return organization, ann, bob, cat, dan
+
+    def test_of_an_entry_that_is_not_committed_yet_are_waited_for_and_refused(self, apart):
+        organization, ann, bob, cat, dan = apart
+
+        with uncommitted(organization, move(ann, bob, 7, reference="r"), JournalEntry):
+            second = Asking(partial(post, organization, move(cat, dan, 7, reference="r")))
+            wait_until(is_waiting)
+
+        fault = second.ended().fault
+        stands = JournalEntry.objects.get(reference="r")
+        assert (fault.code, fault.details["journal_entry"]) == (
+            "reference_reused", encode_id("je", stands.id),
+        )  # fmt: skip
+        assert (balance(organization, bob).posted, balance(organization, dan).posted) == (7, 0)
+        assert breaches() == []
+
+    def test_of_a_hold_that_is_not_committed_yet_are_waited_for_and_refused(self, apart):
+        organization, ann, bob, cat, dan = apart
+        one, other = (
+            PlaceHold(
+                id=new_id(), debit_account_id=debit, credit_account_id=credit, amount_minor=7,
+                currency="EUR", reference="r",
+            )
+            for debit, credit in ((ann, bob), (cat, dan))
+        )  # fmt: skip
+
+        with uncommitted(organization, one, Hold):
+            second = Asking(partial(post, organization, other))
+            wait_until(is_waiting)
+
+        fault = second.ended().fault
+        assert (fault.code, fault.details["hold"]) == ("reference_reused", encode_id("ho", one.id))
+        assert [hold.id for hold in Hold.objects.all()] == [one.id]
+        assert [balance(organization, id_).pending_out for id_ in (ann, cat)] == [7, 0]
+        assert breaches() == []
+
+    @pytest.mark.parametrize("turn", range(TURNS))
+    def test_of_one_hold_asked_for_by_many_place_one_and_answer_it_to_all(self, apart, turn):
+        organization, ann, bob, *_ = apart
+
+        answers = race(*[partial(place, organization, ann, bob, 60, reference="r")] * 6)
+
+        assert set(answers) == {Hold.objects.get().id}
+        assert balance(organization, ann).available == 40
+        assert HoldEvent.objects.count() == 1
         assert breaches() == []
 
 

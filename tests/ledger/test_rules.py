@@ -1,6 +1,7 @@
 """The pure core: worked examples, and properties that hold for any commands."""
 
 from copy import deepcopy
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -11,12 +12,14 @@ from hypothesis import strategies as st
 from apps.ledger.rules import (
     BalanceState,
     CaptureHold,
+    ExpireHold,
     HoldStatus,
     LaterBalances,
     Leg,
     PlaceHold,
     PostEntry,
     State,
+    Transfer,
     VoidHold,
     apply,
     transfer,
@@ -205,6 +208,17 @@ class TestBackDated:
         assert codes(outcomes) == ["posted", "later_balance_below_floor"]
         assert after.balances[A].available == 100
 
+    def test_up_to_an_amount_moves_what_the_lowest_from_then_on_allows(self):
+        commands = [up_to(A, B, 500, effective_at=self.DAYS[2]) for _ in range(2)]
+
+        after, outcomes = apply(self.begun(), commands)
+
+        assert outcomes[0].lines[0].amount_minor == 20
+        assert after.balances[A].available == 100
+        # Today's balance would have let a hundred go: it is the later one that allows nothing.
+        told = outcomes[1].refusal
+        assert (told.code, told.details["requested"]) == ("later_balance_below_floor", 100)
+
 
 class TestReference:
     def test_the_same_command_twice_in_one_batch_is_a_replay(self):
@@ -222,6 +236,39 @@ class TestReference:
         )
 
         assert codes(outcomes) == ["posted", "reference_reused"]
+
+    def test_another_transfer_under_it_is_refused_whichever_of_its_terms_differs(self):
+        asked = move(A, B, 10, reference="r-1")
+        begun = state(a=100, b=100, c=100)
+        others = [
+            replace(asked, **terms)
+            for terms in (
+                {"amount_minor": 9}, {"debit_account_id": C}, {"credit_account_id": C},
+                {"debit_account_id": B, "credit_account_id": A}, {"currency": "USD"},
+            )
+        ]  # fmt: skip
+
+        after, outcomes = apply(begun, [asked, asked, *others])
+
+        assert codes(outcomes) == ["posted", "replayed", *["reference_reused"] * len(others)]
+        assert [after.balances[id_].available for id_ in (A, B, C)] == [90, 110, 100]
+
+    def test_another_hold_under_it_is_refused_whichever_of_its_terms_differs(self):
+        asked = hold(10, reference="h-1")
+        begun, _ = apply(state(a=100, c=100), [asked])
+        others = [
+            replace(asked, **terms)
+            for terms in (
+                {"amount_minor": 9}, {"amount_minor": 11}, {"debit_account_id": C},
+                {"credit_account_id": C}, {"currency": "USD"}, {"multi_capture": True},
+                {"expires_at": NOW + timedelta(days=1)},
+            )
+        ]  # fmt: skip
+
+        after, outcomes = apply(begun, [asked, *others])
+
+        assert codes(outcomes) == ["replayed", *["reference_reused"] * len(others)]
+        assert after.balances == begun.balances
 
 
 class TestLinked:
@@ -242,6 +289,68 @@ class TestLinked:
         _, outcomes = apply(state(a=100), [*chain, move(A, B, 60, reference="r")])
 
         assert codes(outcomes) == ["linked_command_failed", "insufficient_funds", "posted"]
+
+    @pytest.mark.parametrize(
+        ("amounts", "told"),
+        [
+            ([10], ["linked_chain_open"]),
+            ([60, 40], ["linked_command_failed", "linked_chain_open"]),
+            # What was refused before its end is what is wrong with it.
+            ([60, 41, 1], ["linked_command_failed", "insufficient_funds", "linked_command_failed"]),
+        ],
+    )
+    def test_a_chain_that_the_batch_ends_within_is_refused_and_leaves_the_others(
+        self, amounts, told
+    ):
+        chain = [move(A, C, amount, linked=True) for amount in amounts]
+
+        after, outcomes = apply(state(a=101), [move(A, B, 1), *chain])
+
+        assert codes(outcomes) == ["posted", *told]
+        assert [after.balances[id_].available for id_ in (A, B, C)] == [100, 1, 0]
+        assert (after.balances[A].version, after.balances[C].version) == (1, 0)
+
+
+class TestUpTo:
+    def most(self, start: State, amount: int, debit=A, credit=B, **more: object) -> int | str:
+        """Return how much is moved, or with which code nothing is."""
+        _, [outcome] = apply(start, [up_to(debit, credit, amount, **more)])
+        return outcome.refusal.code if outcome.refusal else outcome.lines[0].amount_minor
+
+    def test_moves_all_or_what_there_is_and_never_nothing(self):
+        told = [self.most(state(a=held), 40) for held in (41, 40, 39, 1, 0)]
+
+        assert told == [40, 40, 39, 1, "insufficient_funds"]
+
+    def test_reaches_to_the_end_of_a_credit_line(self):
+        start = state(a=5)
+        start.balances[A].min_available_minor = -1000
+
+        assert self.most(start, 2000) == 1005
+
+    def test_leaves_what_is_reserved_and_what_comes_in_pending(self):
+        start, _ = apply(state(a=100, b=7), [hold(60)])
+
+        assert self.most(start, 500) == 40
+        assert self.most(start, 500, debit=B, credit=C) == 7
+
+    def test_is_bounded_by_both_accounts_where_both_pay(self):
+        """A debit takes from a customer, and a credit from a till."""
+        for customer, till in ((100, 30), (30, 100)):
+            start = state(a=customer)
+            start.balances[BANK].min_available_minor = start.balances[BANK].posted_debits - till
+
+            assert self.most(start, 500, credit=BANK) == 30
+
+    def test_sees_what_those_before_it_left(self):
+        after, outcomes = apply(state(a=100), [up_to(A, B, 70), up_to(A, B, 70), up_to(A, B, 70)])
+
+        assert codes(outcomes) == ["posted", "posted", "insufficient_funds"]
+        assert (after.balances[A].available, after.balances[B].available) == (0, 100)
+
+
+def up_to(debit: UUID, credit: UUID, amount: int, **more: object) -> Transfer:
+    return move(debit, credit, amount, up_to=True, **more)
 
 
 def hold(amount: int, **more: object) -> PlaceHold:
@@ -320,6 +429,26 @@ class TestHold:
         _, outcomes = apply(start, [VoidHold(hold_id=placed.id), capture(placed.id)])
 
         assert codes(outcomes) == ["hold_expired", "hold_expired"]
+
+    @pytest.mark.parametrize("frozen", [A, B])
+    def test_is_captured_and_given_up_though_an_account_was_frozen_since(self, frozen):
+        """Its money was promised before; nothing is promised anew."""
+        captured, voided = hold(30), hold(20)
+        over = hold(10, expires_at=NOW)
+        start, _ = apply(state(a=100), [captured, voided, over])
+        start.balances[frozen].status = "frozen"
+
+        after, outcomes = apply(
+            start,
+            [hold(1), move(A, B, 1), capture(captured.id), VoidHold(hold_id=voided.id),
+             ExpireHold(hold_id=over.id)],
+        )  # fmt: skip
+
+        assert codes(outcomes) == [
+            "ledger_account_frozen", "ledger_account_frozen", "posted", "voided", "expired",
+        ]  # fmt: skip
+        assert (after.balances[A].available, after.balances[B].available) == (70, 30)
+        assert (after.balances[A].pending_out, after.balances[B].pending_in) == (0, 0)
 
     def test_no_capture_is_negative(self):
         with pytest.raises(ValueError, match="A capture posts"):

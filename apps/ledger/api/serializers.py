@@ -152,7 +152,9 @@ class PostTransfer(_Transfer):
 
 
 class BatchedTransfer(_Transfer):
-    linked = TruthField(required=False, help_text="Succeeds or fails with the next one.")
+    linked = TruthField(
+        required=False, help_text="Succeeds or fails with the next one: the last one has none."
+    )
 
 
 class PostTransfers(StrictSerializer):

@@ -14,25 +14,25 @@ from apps.ledger.queries._expired_sql import EXPIRED
 SEGMENTS_MAX: Final = 100
 
 # The segments of each asked level by their rank; of a level with too many only the first, and the
-# one that is opened further.
+# one that is opened further. Accounts together may have more than a bigint holds.
 _LEVELS_AT: Final = """
     WITH {expired}, level AS (
         SELECT * FROM unnest(%(prefixes)s::text[], %(opened)s::text[], %(depths)s::int[],
                              %(after)s::text[]) AS l(prefix, opened, depth, after)
     ), segment AS (
         SELECT l.prefix, l.opened, split_part(a.code, ':', l.depth + 1) AS name, a.currency,
-               COUNT(*) AS accounts, SUM(b.posted_debits - b.posted_credits)::bigint AS net,
+               COUNT(*) AS accounts, SUM(b.posted_debits - b.posted_credits) AS net,
                SUM(CASE WHEN b.credit_normal THEN b.pending_debits - COALESCE(x.debits, 0)
                         ELSE b.pending_credits - COALESCE(x.credits, 0) END
-                   )::bigint AS pending_out,
+                   ) AS pending_out,
                SUM(CASE WHEN b.credit_normal THEN b.pending_credits - COALESCE(x.credits, 0)
                         ELSE b.pending_debits - COALESCE(x.debits, 0) END
-                   )::bigint AS pending_in,
+                   ) AS pending_in,
                SUM(CASE WHEN b.credit_normal THEN b.posted_credits - b.posted_debits
                              - b.pending_debits + COALESCE(x.debits, 0)
                         ELSE b.posted_debits - b.posted_credits
                              - b.pending_credits + COALESCE(x.credits, 0) END
-                   )::bigint AS available,
+                   ) AS available,
                COUNT(*) FILTER (WHERE split_part(a.code, ':', l.depth + 2) <> '') AS below,
                MIN(a.id::text) FILTER (WHERE split_part(a.code, ':', l.depth + 2) = '') AS leaf,
                string_agg(DISTINCT a.type, ' ' ORDER BY a.type) AS types
@@ -130,9 +130,10 @@ def list_levels(
         branch.accounts += accounts
         branch.types |= frozenset(types.split())
         # A row for each currency of a branch.
-        branch.sums[currency] = net
-        branch.pending_out[currency], branch.pending_in[currency] = reserved[:2]
-        branch.available[currency] = reserved[2]
+        branch.sums[currency] = int(net)
+        branch.pending_out[currency], branch.pending_in[currency], branch.available[currency] = map(
+            int, reserved
+        )
         branch.has_branches |= below > 0
         branch.account_id = UUID(leaf) if leaf else branch.account_id
     _keep_opened(levels, prefixes, steps)

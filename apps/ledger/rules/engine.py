@@ -29,7 +29,8 @@ def apply(state: State, commands: Sequence[Command]) -> tuple[State, list[Outcom
     Apply commands in order; return the state after, and one outcome per command.
 
     A refused command changes nothing and the next still runs. A linked chain succeeds or fails as
-    one: the guilty command carries its own refusal, the rest `linked_command_failed`.
+    one: the guilty command carries its own refusal, the rest `linked_command_failed`. One that the
+    batch ends within is refused: what it was to be linked to is not here.
     """
     draft = Draft(state)
     outcomes: list[Outcome] = []
@@ -90,6 +91,8 @@ def _apply_chain(draft: Draft, chain: Sequence[Command]) -> list[Outcome]:
     outcomes: list[Outcome] = []
     for command in chain:
         outcome = _apply_one(draft, command)
+        if outcome.refusal is None and command is chain[-1] and command.linked:
+            outcome = _refused(command, errors.LinkedChainOpen("No command follows this one."))
         if outcome.refusal is not None:
             undo()
             forget_unmade([*outcomes, outcome])

@@ -79,20 +79,20 @@ def _affordable(
     draft: Draft, command: Transfer, at: datetime | None, debit: BalanceState, credit: BalanceState
 ) -> int:
     """Return how much of the asked amount both floors allow; at least 1, or it is refused."""
-    amount, since = command.amount_minor, _checked_from(draft, at, force=command.force)
+    today = most = command.amount_minor
+    since = _checked_from(draft, at, force=command.force)
     for balance, leaves in ((debit, debit.credit_normal), (credit, not credit.credit_normal)):
         floor = balance.min_available_minor
         if not leaves or floor is None:
             continue
-        allowed = balance.available - floor
+        today = min(today, max(balance.available - floor, 0))
         later = draft.later.get(balance.id)
         if later is not None and since is not None:
-            allowed = min(allowed, checks.lowest(later, balance, since, now=draft.now)[0] - floor)
-        amount = min(amount, max(allowed, 0))
-    if amount == 0:
-        # Nothing may leave: the ordinary check says which account lacks it, and how much.
-        return command.amount_minor
-    return amount
+            low, _ = checks.lowest(later, balance, since, now=draft.now)
+            most = min(most, max(low - floor, 0))
+    # Where nothing may leave the ordinary checks say why: nothing is available today, and then what
+    # is asked is not covered; or a later balance forbids all that is.
+    return min(today, most) or today or command.amount_minor
 
 
 def post_entry(
