@@ -1,6 +1,7 @@
 """Pages of balances as of an instant, held against the whole list of them."""
 
 from datetime import timedelta
+from functools import partial
 
 import pytest
 from hypothesis import given
@@ -8,9 +9,23 @@ from hypothesis import strategies as st
 
 from apps.ledger import queries
 from apps.ledger.operations import AccountSpec, open_accounts
-from apps.ledger.queries import BalanceTotal, PageAsked, _history
-from tests.ledger.factories import NOW, committed, create_organization, open_account
+from apps.ledger.queries import (
+    BalanceTotal,
+    PageAsked,
+    _balance_pages,
+    _history,
+    _trial_balance_pages,
+)
+from tests.ledger.factories import (
+    NOW,
+    balance,
+    committed,
+    create_organization,
+    open_account,
+    post_transfer,
+)
 from tests.ledger.histories import Move, write_history
+from tests.ledger.test_grouping import Asking
 from tests.ledger.test_trial_balance_pages import (
     EXAMPLES,
     INSTANTS,
@@ -97,6 +112,51 @@ def wallets() -> tuple:
     )
     write_history(organization, [Move(ann, bob, 7, START, START)])
     return organization, ann, bob
+
+
+class TestOneInstant:
+    """What is posted between a page's lines and its totals is in neither."""
+
+    def interrupt(self, monkeypatch, module, name: str, organization, ann, bob) -> None:
+        """Have somebody post as the module begins to add up."""
+        add_up = getattr(module, name)
+
+        def interrupted(*args, **asked):
+            posting = Asking(partial(post_transfer, organization, ann, bob, 30, key="late"))
+            assert posting.ended().answer.entry_id
+            return add_up(*args, **asked)
+
+        monkeypatch.setattr(module, name, interrupted)
+
+    @pytest.mark.parametrize("clock", ["effective", "recorded"])
+    def test_of_balances(self, monkeypatch, clock):
+        organization, ann, bob = wallets()
+        monkeypatch.setattr(_history, "FEW_ACCOUNTS", 0)
+        self.interrupt(monkeypatch, _balance_pages, "_sums_of_many", organization, ann, bob)
+
+        page = queries.page_of_balances_at(
+            organization_id=organization, at=NOW + timedelta(days=9_000), clock=clock,
+            ask=PageAsked(limit=9, code_prefix="wallets:bob"),
+        )  # fmt: skip
+
+        assert [line.posted for line in page.lines] == [7]
+        assert page.totals == [BalanceTotal("liability", "EUR", 7)]
+        assert balance(organization, bob).posted == 37
+
+    @pytest.mark.parametrize("few", [200, 0])
+    def test_of_the_trial_balance(self, monkeypatch, few):
+        organization, ann, bob = wallets()
+        monkeypatch.setattr(_history, "FEW_ACCOUNTS", few)
+        self.interrupt(monkeypatch, _trial_balance_pages, "totals_between", organization, ann, bob)
+
+        page = queries.page_until(
+            organization_id=organization, until=NOW + timedelta(days=9_000),
+            ask=PageAsked(limit=9, code_prefix="wallets:bob"),
+        )  # fmt: skip
+
+        assert [line.credits for line in page.lines] == [7]
+        assert [total.credits for total in page.totals] == [7]
+        assert balance(organization, bob).posted == 37
 
 
 @pytest.mark.parametrize("clock", ["effective", "recorded"])
