@@ -628,7 +628,8 @@ class TestCase15:
     """Amounts that are none: 400 naming the field, and no row."""
 
     @pytest.mark.parametrize(
-        "amount", ["-1", "0", "NaN", "1e3", "9223372036854775808", "true", '"10"', "10.0"]
+        "amount",
+        ["-1", "0", "NaN", "1e3", "10000000000001", "9223372036854775808", "true", '"10"', "10.0"],
     )
     @pytest.mark.parametrize("route", ["transfers", "transfers/batch", "holds"])
     def test_is_400_naming_the_field_and_leaves_no_row(self, api, route, amount):
@@ -663,6 +664,16 @@ class TestCase15:
 
         assert (answer.status_code, pointers(answer)) == (400, [field])
         assert fingerprints("ledger_", "core_") == before
+
+    @pytest.mark.parametrize("route", ["transfers", "transfers/batch", "holds"])
+    def test_the_largest_is_one(self, api, route):
+        asked = body(api, 10**13)
+
+        answer = api.post(
+            f"/v1/{route}", {"transfers": [asked]} if route.endswith("batch") else asked
+        )
+
+        assert code_of(answer) == (422, "insufficient_funds")
 
 
 class TestCase16:

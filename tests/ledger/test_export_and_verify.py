@@ -7,8 +7,10 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import partial
 
 import pytest
 from beancount import loader
@@ -37,6 +39,7 @@ from tests.ledger.factories import (
     post_transfer,
 )
 from tests.ledger.test_fx import exchange
+from tests.ledger.test_grouping import Asking
 from tests.ledger.test_verify_ledger import corrupt
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -150,6 +153,37 @@ class TestExportJournal:
         nets = {view.code.partition(":")[0]: view.posted
                 for view in queries.list_balances(organization_id=organization)}  # fmt: skip
         assert all(nets[name] for name in ("tills", "capital", "earnings", "spendings"))
+
+    @pytest.mark.parametrize("format_", ["beancount", "jsonl"])
+    def test_is_of_one_instant_whatever_is_posted_while_it_is_written(
+        self, books, tmp_path, monkeypatch, format_
+    ):
+        before = export(books, format_, tmp_path)
+        ids = queries.account_ids(
+            organization_id=books,
+            codes=["customers:cus_ann:available:EUR", "customers:cus_bob:available:EUR"],
+        )
+
+        class Interrupted(io.StringIO):
+            """A file at whose first line somebody posts."""
+
+            def write(self, text: str) -> int:
+                if not self.tell():
+                    posting = Asking(partial(post_transfer, books, *ids.values(), 5, key="late"))
+                    assert posting.ended().answer.entry_id
+                return super().write(text)
+
+        file = Interrupted()
+        monkeypatch.setattr(sys, "stdout", file)
+        call_command("export_journal", organization=encode_id("org", books), format=format_)
+        monkeypatch.undo()
+
+        assert file.getvalue() == before
+        assert JournalEntry.objects.count() == 7
+        after = export(books, format_, tmp_path)
+        assert after != before
+        if format_ == "beancount":
+            assert_beancount_agrees(books, after)
 
     def test_beancount_sees_an_amount_that_was_altered(self, books, tmp_path):
         text = export(books, "beancount", tmp_path).replace("33.50 EUR", "33.51 EUR", 1)

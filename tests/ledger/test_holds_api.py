@@ -412,6 +412,9 @@ class TestReversals:
         assert why["details"] == {"reversal": reversal}
         never = api.get(f"journal-entries/{reversal}/reversal").json()
         assert (never["code"], never["details"]) == ("not_reversible", {"reverses": entry})
+        undone = api.post(f"journal-entries/{reversal}/reversal", {}, key="undo-it")
+        assert (undone.status_code, undone.json()["code"]) == (422, "not_reversible")
+        assert undone.json()["reverses"] == entry
         assert balance(organization, ann).available == 100_00
         assert breaches() == []
 

@@ -400,6 +400,15 @@ class TestRefusals:
 
         refused(file, f"The file: {ANN} ends at -3501 available, below its floor 0")
 
+    def test_an_exchange_that_was_left_out(self, file):
+        lines = [json.loads(line) for line in file.read_bytes().splitlines()]
+        [sold] = [line["sold_entry"] for line in lines if line["type"] == "fx_transfer"]
+        lines = [line for line in lines if line["type"] != "fx_transfer"]
+        lines[0]["fx_transfers"] = 0
+        file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+        refused(file, f"The file: position {sold} is of an FX transfer that it does not have")
+
     def test_a_text_that_postgres_has_not_anywhere(self, file):
         names = {"description", "reference", "actor", "source", "kind"}
         tried = set()

@@ -59,7 +59,7 @@ def origin():
     fx = {c: open_account(organization, f"trading:{c}", type_="equity", floor=None)
           for c in ("EUR", "JPY")}  # fmt: skip
     exchange = PostEntry(
-        id=new_id(), currency="EUR", kind="fx", metadata={"rate": 162.5, "big": 10**20},
+        id=new_id(), currency="EUR", kind="swap", metadata={"rate": 162.5, "big": 10**20},
         legs=(Leg(accounts["ann", "EUR"], 10_00), Leg(fx["EUR"], -10_00),
               Leg(fx["JPY"], 1_625, "JPY"), Leg(accounts["ann", "JPY"], -1_625, "JPY")),
     )  # fmt: skip

@@ -10,11 +10,14 @@ from apps.core.ids import encode_id, new_id
 from apps.core.invariants import breaches
 from apps.ledger import operations, rules
 from apps.ledger.errors import (
+    AlreadyReversed,
     InsufficientFunds,
     LaterBalanceBelowFloor,
     LedgerAccountFrozen,
     LinkedCommandFailed,
+    NotReversible,
 )
+from apps.ledger.models import JournalEntry
 from apps.ledger.operations import AccountChange, MonitorTerms
 from apps.ledger.rules import AccountStatus, Leg, MonitorDirection, MonitorMeasure, PostEntry
 from tests.ledger.factories import (
@@ -206,6 +209,59 @@ class TestASet:
         assert {refusal.code for refusal in refused} == {"already_reversed"}
         assert len(refused) == 5
         assert balance(organization, ann).available == 0
+        assert breaches() == []
+
+
+class TestAPartOfASet:
+    @pytest.fixture
+    def moved(self, books):
+        """Three transfers of 10 out of ann's, to three wallets."""
+        organization, ann, *others = books
+        fund(organization, ann, 30)
+        return [
+            post_transfer(organization, ann, other, 10, key=f"t{n}").entry_id
+            for n, other in enumerate(others)
+        ]
+
+    def test_that_was_undone_before_refuses_the_set_and_is_named(self, books, moved):
+        organization, ann, bob, cleo, dan = books
+        [reversal] = undo(organization, moved[1:2], key="part").entry_ids
+        before = fingerprints("ledger_", "core_outbox", "core_audit", locks=False)
+
+        for entries, index in ((moved, 1), ([*moved[:1], reversal], 1)):
+            with pytest.raises((AlreadyReversed, NotReversible)) as refused:
+                undo(organization, entries, key=f"set-{len(entries)}")
+            with pytest.raises(type(refused.value)) as dry:
+                preview(organization, entries)
+            assert refused.value.details == dry.value.details
+            assert refused.value.details["index"] == index
+        assert refused.type is NotReversible
+
+        assert fingerprints("ledger_", "core_outbox", "core_audit", locks=False) == before
+        undo(organization, [moved[0], moved[2]], key="rest")
+        assert [balance(organization, id_).available for id_ in (ann, bob, cleo, dan)] == [
+            30, 0, 0, 0,
+        ]  # fmt: skip
+        assert breaches() == []
+
+    @pytest.mark.parametrize("turn", range(8))
+    def test_that_two_sets_share_is_undone_by_one_of_them_with_all_of_its_own(
+        self, books, moved, turn
+    ):
+        organization, ann, bob, cleo, dan = books
+        first, second = moved[:2], moved[:0:-1]
+
+        outcomes = race(
+            partial(undo, organization, first, key="first"),
+            partial(undo, organization, second, key="second"),
+        )
+
+        [refused] = [outcome for outcome in outcomes if isinstance(outcome, Refusal)]
+        assert refused.code == "already_reversed"
+        left = {bob: 0, cleo: 0, dan: 10} if outcomes[1] is refused else {bob: 10, cleo: 0, dan: 0}
+        assert {id_: balance(organization, id_).available for id_ in left} == left
+        assert balance(organization, ann).available == 20
+        assert JournalEntry.objects.filter(kind="reversal").count() == 2
         assert breaches() == []
 
 

@@ -2,7 +2,6 @@
 
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from hashlib import sha256
 from typing import Any, Final
@@ -13,7 +12,6 @@ from rest_framework.request import Request
 from apps.core.api.pagination import (
     check_query,
     invalid_cursor,
-    page_limit,
     read_place,
     sign_place,
 )
@@ -88,37 +86,6 @@ def account_after(request: Request) -> UUID | None:
     if len(place) != _ID_BYTES:
         raise invalid_cursor()
     return UUID(bytes=place)
-
-
-@dataclass(frozen=True, slots=True)
-class AccountPage[Row]:
-    """A part of a list that has one row per account, in the order of codes."""
-
-    rows: Sequence[Row]
-    next: str | None
-
-
-def page_of_accounts[Row](
-    request: Request, rows: Sequence[Row], *, id_of: str = "account_id"
-) -> AccountPage[Row]:
-    """
-    Return the rows after the cursor's account; all rows are given, since totals are over all.
-
-    :raises ApiProblem: `invalid_request` or `invalid_cursor` (400)
-    """
-    limit = page_limit(request)
-    start = 0
-    if after := request.query_params.get("after"):
-        place = read_place(request, after)
-        ids = [getattr(row, id_of).bytes for row in rows]
-        if place not in ids:
-            raise ApiProblem("invalid_cursor", "This cursor was not made for this list.")
-        start = ids.index(place) + 1
-    page = rows[start : start + limit]
-    has_more = start + limit < len(rows)
-    return AccountPage(
-        page, sign_place(request, getattr(page[-1], id_of).bytes) if has_more else None
-    )
 
 
 def read_position(request: Request, *, mark: bytes) -> Position | None:

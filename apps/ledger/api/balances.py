@@ -8,6 +8,7 @@ from rest_framework.response import Response
 
 from apps.core import clock
 from apps.core.api.fields import CodeField, IdField, InstantField, TextField
+from apps.core.api.pagination import invalid_cursor, page_limit, sign_place
 from apps.core.api.problems import ApiProblem
 from apps.core.api.shapes import StrictSerializer
 from apps.core.api.views import ApiView, Shape, get_caller
@@ -16,8 +17,8 @@ from apps.ledger.api import examples
 from apps.ledger.api.asked import (
     PAGING,
     PAGING_TOLD,
+    account_after,
     find_account,
-    page_of_accounts,
     read_query,
 )
 from apps.ledger.api.serializers import EffectiveField
@@ -82,31 +83,25 @@ class BalanceCollection(ApiView):
             raise ApiProblem("invalid_request", "Give ledger_account or code_prefix, not both.")
         at = asked.get("at") or clock.now()
         organization_id = get_caller(request).organization_id
-        found = queries.list_balances_at(
+        page = queries.page_of_balances_at(
             organization_id=organization_id,
             at=at,
             clock=asked["clock"],
+            ask=queries.PageAsked(
+                limit=page_limit(request),
+                after=account_after(request),
+                code_prefix=asked.get("code_prefix", ""),
+            ),
             account_id=find_account(organization_id, asked.get("ledger_account")),
-            code_prefix=asked.get("code_prefix", ""),
         )
-        page = page_of_accounts(request, found)
+        if page is None:
+            raise invalid_cursor()
         shown = {
             "at": at,
             "clock": asked["clock"],
-            "data": page.rows,
-            "totals": _totals(found),
-            "has_more": page.next is not None,
-            "next": page.next,
+            "data": page.lines,
+            "totals": page.totals,
+            "has_more": page.has_more,
+            "next": sign_place(request, page.lines[-1].account_id.bytes) if page.has_more else None,
         }
         return Response(Balances(shown).data)
-
-
-def _totals(found: list[queries.BalanceAt]) -> list[dict[str, object]]:
-    sums: dict[tuple[str, str], int] = {}
-    for one in found:
-        key = (one.currency, one.type)
-        sums[key] = sums.get(key, 0) + one.posted
-    return [
-        {"currency": currency, "type": type_, "posted": posted}
-        for (currency, type_), posted in sorted(sums.items())
-    ]

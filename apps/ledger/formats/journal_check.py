@@ -114,6 +114,11 @@ class JournalCheck:
                 )
         if self.previous.hex() != header.hash:
             raise WrongLine(f"its last hash is not {header.hash}, which the header promises")
+        if lonely := self._changed.keys() - self.exchanged:
+            raise WrongLine(f"position {min(lonely)} is of an FX transfer that it does not have")
+        self._check_floors()
+
+    def _check_floors(self) -> None:
         for code, account in self._accounts.items():
             floor = account.line.min_available
             available = account.balance - account.pending_out

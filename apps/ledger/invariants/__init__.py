@@ -109,16 +109,17 @@ INVARIANTS: Final[dict[str, Invariant]] = {
                b.pending_debits, COALESCE(h.debits, 0) AS held_debits,
                b.pending_credits, COALESCE(h.credits, 0) AS held_credits
           FROM ledger_balance b
-          LEFT JOIN (SELECT o.organization_id, side.account_id, SUM(side.debits) AS debits,
-                            SUM(side.credits) AS credits
+          LEFT JOIN (SELECT o.organization_id, side.account_id, o.currency,
+                            SUM(side.debits) AS debits, SUM(side.credits) AS credits
                        FROM ledger_hold o
                       CROSS JOIN LATERAL (VALUES
                             (o.debit_account_id, o.amount_minor - o.captured_minor, 0),
                             (o.credit_account_id, 0, o.amount_minor - o.captured_minor))
                             AS side(account_id, debits, credits)
                       WHERE o.status = 'open'
-                      GROUP BY o.organization_id, side.account_id) h
+                      GROUP BY o.organization_id, side.account_id, o.currency) h
             ON h.organization_id = b.organization_id AND h.account_id = b.id
+           AND h.currency = b.currency
          WHERE b.pending_debits <> COALESCE(h.debits, 0)
             OR b.pending_credits <> COALESCE(h.credits, 0)
          ORDER BY b.id
@@ -143,13 +144,19 @@ INVARIANTS: Final[dict[str, Invariant]] = {
     """,
     "ledger_capture_is_posted": """
         SELECT v.organization_id, kassa_public_id('ho', v.hold_id) AS hold,
-               kassa_public_id('je', v.entry_id) AS entry, v.amount_minor, p.amount_minor AS posted
+               kassa_public_id('je', v.entry_id) AS entry, v.amount_minor,
+               debit.amount_minor AS debited, -credit.amount_minor AS credited
           FROM ledger_hold_event v
-          JOIN ledger_hold h ON h.organization_id = v.organization_id AND h.id = v.hold_id
-          LEFT JOIN ledger_posting p
-            ON p.organization_id = v.organization_id AND p.entry_id = v.entry_id
-           AND p.account_id = h.debit_account_id
-         WHERE (v.kind = 'captured' AND v.amount_minor <> COALESCE(p.amount_minor, 0))
+          LEFT JOIN ledger_hold h ON h.organization_id = v.organization_id AND h.id = v.hold_id
+          LEFT JOIN ledger_posting debit
+            ON debit.organization_id = v.organization_id AND debit.entry_id = v.entry_id
+           AND debit.account_id = h.debit_account_id AND debit.currency = h.currency
+          LEFT JOIN ledger_posting credit
+            ON credit.organization_id = v.organization_id AND credit.entry_id = v.entry_id
+           AND credit.account_id = h.credit_account_id AND credit.currency = h.currency
+         WHERE h.id IS NULL
+            OR (v.kind = 'captured' AND (v.amount_minor <> COALESCE(debit.amount_minor, 0)
+                                         OR v.amount_minor <> -COALESCE(credit.amount_minor, 0)))
             OR (v.kind <> 'captured' AND v.entry_id IS NOT NULL)
          ORDER BY v.id
     """,
@@ -217,13 +224,16 @@ INVARIANTS: Final[dict[str, Invariant]] = {
     """,
     "ledger_chain_has_no_gap": """
         SELECT COALESCE(h.organization_id, l.organization_id) AS organization_id,
-               h.position AS head, l.last AS last_link, l.links
+               h.position AS head, l.last AS last_link, l.links, h.feed_position, f.last_position
           FROM ledger_chain_head h
           FULL JOIN (SELECT organization_id, COUNT(*) AS links, MAX(position) AS last
                        FROM ledger_chain_link GROUP BY organization_id) l
             ON l.organization_id = h.organization_id
+          LEFT JOIN core_feed_head f ON f.organization_id = h.organization_id
          WHERE COALESCE(h.position, 0) <> COALESCE(l.links, 0)
             OR COALESCE(l.last, 0) <> COALESCE(l.links, 0)
+            -- Ahead of the feed it would pass over what comes there.
+            OR h.feed_position > COALESCE(f.last_position, 0)
     """,
     "ledger_link_has_its_entry": """
         SELECT l.organization_id, l.position, kassa_public_id('je', l.entry_id) AS entry

@@ -3,7 +3,7 @@
 from typing import Final
 
 from apps.core.invariants import Invariant
-from apps.ledger.invariants._walks import by_accounts
+from apps.ledger.invariants._walks import by_accounts, by_entries
 
 RECOUNTS: Final[dict[str, Invariant]] = {
     "ledger_month_is_what_was_sealed": by_accounts("""
@@ -97,5 +97,34 @@ RECOUNTS: Final[dict[str, Invariant]] = {
             OR COALESCE(s.debits_minor, 0) <> COALESCE(n.debits, 0)
             OR COALESCE(s.credits_minor, 0) <> COALESCE(n.credits, 0)
          ORDER BY COALESCE(n.month, s.month), COALESCE(n.account_id, s.account_id)
+    """),
+    # Without its row a month would be open again, and nothing of it compared with what was stored.
+    "ledger_stored_month_has_its_period": """
+        SELECT s.organization_id, to_char(s.month, 'YYYY-MM') AS period, s.closing, p.closings
+          FROM (SELECT DISTINCT organization_id, month, closing FROM ledger_period_balance) s
+          LEFT JOIN ledger_period p
+            ON p.organization_id = s.organization_id AND p.month = s.month
+         WHERE p.month IS NULL OR p.closings < s.closing
+         ORDER BY s.organization_id, s.month, s.closing
+    """,
+    # Only an exchange posts entries of this kind; where its row is gone, nobody could undo it.
+    # While a journal is imported, exchanges come after entries, and no account is a client's yet.
+    "ledger_entry_of_an_exchange_has_it": by_entries("""
+        SELECT e.organization_id, kassa_public_id('je', e.id) AS entry
+          FROM ledger_journal_entry e
+         WHERE e.organization_id = %(org)s AND e.id > %(after)s AND e.id <= %(upto)s
+           AND e.kind = 'fx'
+           AND NOT EXISTS (SELECT FROM ledger_fx_transfer f
+                            WHERE f.organization_id = e.organization_id
+                              AND f.sold_entry_id = e.id)
+           AND NOT EXISTS (SELECT FROM ledger_fx_transfer f
+                            WHERE f.organization_id = e.organization_id
+                              AND f.bought_entry_id = e.id)
+           AND EXISTS (SELECT FROM ledger_posting p
+                         JOIN ledger_balance b
+                           ON b.organization_id = p.organization_id AND b.id = p.account_id
+                        WHERE p.organization_id = e.organization_id AND p.entry_id = e.id
+                          AND NOT b.internal)
+         ORDER BY e.id
     """),
 }

@@ -1,6 +1,11 @@
 """Reads of the books, and the only place that locks them (`_locks`)."""
 
 from apps.ledger.queries._accounts import AccountSearch, accounts, require_account
+from apps.ledger.queries._balance_pages import (
+    BalancePage,
+    BalanceTotal,
+    page_of_balances_at,
+)
 from apps.ledger.queries._balances import (
     BalanceView,
     TrialBalanceLine,
@@ -185,7 +190,9 @@ __all__ = [
     "AccountSide",
     "Ask",
     "BalanceAt",
+    "BalancePage",
     "BalanceSheet",
+    "BalanceTotal",
     "BalanceView",
     "Blocker",
     "Branch",
@@ -294,6 +301,7 @@ __all__ = [
     "oldest_transaction",
     "organizations_with_expired_holds",
     "own_transaction",
+    "page_of_balances_at",
     "page_of_period",
     "page_until",
     "period_blockers",

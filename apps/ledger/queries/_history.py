@@ -93,16 +93,26 @@ def choose_accounts(
 
 
 def next_accounts(
-    *, organization_id: UUID, start: str, count: int, code_prefix: str = "", currency: str = ""
+    *,
+    organization_id: UUID,
+    start: str,
+    count: int,
+    code_prefix: str = "",
+    currency: str = "",
+    moved: bool = True,
 ) -> tuple[LedgerAccounts, str | None]:
     """
     Return the first `count` of a branch, or of all, from this code on, and the code after them.
 
-    Those that nothing was ever posted to are passed over.
+    Where `moved` is asked, those that nothing was ever posted to are passed over.
     """
     branch = code_prefix.rstrip(":")
-    own = Balance.objects.filter(organization_id=organization_id, id=OuterRef("id"), version__gt=0)
-    rows = _in_order(organization_id, branch, currency).filter(Exists(own), code__gte=start)
+    rows = _in_order(organization_id, branch, currency).filter(code__gte=start)
+    if moved:
+        own = Balance.objects.filter(
+            organization_id=organization_id, id=OuterRef("id"), version__gt=0
+        )
+        rows = rows.filter(Exists(own))
     found = list(rows.values_list("id", "code", "type", "currency")[: count + 1])
     following = found[count][1] if len(found) > count else None
     chosen = LedgerAccounts(
@@ -312,6 +322,11 @@ def list_balances_at(
     )
     if account_id is not None and not accounts.rows:
         raise errors.LedgerAccountNotFound("There is no such ledger account.")
+    return balances_of(accounts, at=at, clock=clock)
+
+
+def balances_of(accounts: LedgerAccounts, *, at: datetime, clock: Clock) -> list[BalanceAt]:
+    """Return the balances of these accounts as of `at` (inclusive), in the order of codes."""
     if clock == "recorded" and accounts.are_few:
         [marks] = recorded_marks(accounts, instants=[at + TICK])
         return [BalanceAt(*row, marks.get(row[0], (0, 0))[1]) for row in accounts.rows]

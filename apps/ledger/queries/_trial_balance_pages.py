@@ -7,6 +7,7 @@ from uuid import UUID
 
 from apps.core import transactions
 from apps.ledger.models import LedgerAccount
+from apps.ledger.queries._history import BalanceAt
 from apps.ledger.queries._period_balances import movements_of_from, totals_of
 from apps.ledger.queries._periods import PeriodView, view_period
 from apps.ledger.queries._trial_balance import (
@@ -59,7 +60,7 @@ def page_until(*, organization_id: UUID, until: datetime, ask: PageAsked) -> Mov
         )
 
     with transactions.snapshot():
-        found = _behind(organization_id, ask, lines_from)
+        found = lines_behind(organization_id, ask, lines_from)
         if found is None:
             return None
         totals = totals_between(
@@ -78,19 +79,21 @@ def page_of_period(
         def lines_from(start: str, count: int) -> list[AccountMovement]:
             return movements_of_from(view, start=start, count=count, **ask.narrowed)
 
-        found = _behind(organization_id, ask, lines_from)
+        found = lines_behind(organization_id, ask, lines_from)
         if found is None:
             return view, None
         totals = totals_of(view, **ask.narrowed)
     return view, _page(found, ask, totals)
 
 
-def _behind(
-    organization_id: UUID,
-    ask: PageAsked,
-    lines_from: Callable[[str, int], list[AccountMovement]],
-) -> list[AccountMovement] | None:
-    """Return the page's lines and one more, if there is one."""
+def lines_behind[Line: (AccountMovement, BalanceAt)](
+    organization_id: UUID, ask: PageAsked, lines_from: Callable[[str, int], list[Line]]
+) -> list[Line] | None:
+    """
+    Return the page's lines and one more, if there is one; None if `ask.after` has no line there.
+
+    `lines_from` returns the first lines from a code on, so many.
+    """
     if ask.after is None:
         return lines_from("", ask.limit + 1)
     rows = LedgerAccount.objects.filter(organization_id=organization_id, id=ask.after)
