@@ -13,10 +13,11 @@ from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 import structlog
+from celery.signals import worker_init
 from django.db import connection
 
 from apps.core import clock, context, failpoints, jobs, partitions, work, working
@@ -32,6 +33,7 @@ from apps.webhooks.operations import LaneWork, Owed, Recorded, Seen
 from apps.webhooks.rules import retries, signing, targets
 from apps.webhooks.rules.retries import UNREACHED, Attempt, Outcome
 from apps.webhooks.rules.targets import Policy, Target
+from apps.webhooks.rules.threads import Threads
 from apps.webhooks.states import InboundOutcome
 
 log = structlog.stdlib.get_logger("kassa.webhooks")
@@ -50,6 +52,12 @@ _LANES_LOOKED_AT: Final = 64
 _LANES_HELD_SECONDS: Final = 1
 # By pool, the organization whose lane this process had last; the next one follows it.
 _served: Final = {False: UUID(int=0), True: UUID(int=0)}
+_threads: Final = Threads()
+
+
+@worker_init.connect
+def _count_threads(sender: Any, **_: object) -> None:  # noqa: ANN401  Celery's signals are untyped
+    _threads.number = sender.concurrency
 
 
 def register() -> None:
@@ -78,7 +86,10 @@ def _lanes(*, kind: str, task: str, queue: str, is_slow: bool) -> Worker[Webhook
         return [lane]
 
     def perform(lane: WebhookLane) -> Record[WebhookLane]:
-        work_lane(lane, policy=queries.get_policy())
+        try:
+            work_lane(lane, policy=queries.get_policy())
+        finally:
+            _threads.leave()
         return working.recorded
 
     # However often: set aside for a fault that passes, a lane would keep all that it owes.
@@ -120,16 +131,27 @@ def claim_lane(*, is_slow: bool) -> WebhookLane | None:
     Lease one due lane, or return None.
 
     Organizations take turns, so that whoever has a hundred lanes holds up nobody else's; of one
-    organization the lane that has waited longest comes first.
+    organization the lane that has waited longest comes first. Who has as many of this process's
+    threads as it may is passed over.
     """
-    due = queries.list_due_lanes(is_slow=is_slow, after=_served[is_slow], limit=_LANES_LOOKED_AT)
+    _threads.leave()
+    due = queries.list_due_lanes(
+        is_slow=is_slow,
+        after=_served[is_slow],
+        without=_threads.list_full(),
+        limit=_LANES_LOOKED_AT,
+    )
     lease_seconds = work.lease_of(HARD_SECONDS)
     for organization_id, ids in due.items():
+        # Another thread may have begun for it by now.
+        if not _threads.take(organization_id):
+            continue
         claimed = work.claim_due(WebhookLane, limit=1, lease_seconds=lease_seconds, only_ids=ids)
         if claimed:
             _served[is_slow] = organization_id
             return claimed[0]
         # Others have them all at this instant.
+        _threads.leave()
     return None
 
 

@@ -869,6 +869,41 @@ class TestOrdered:
         assert recorder.batches == [["a"]]
         assert not [query for query in queries if "nearest" in query["sql"]]
 
+    def test_goes_on_at_once_with_all_that_waited_for_one_that_was_held_up(self, recorder):
+        self.relayed(opened("1", sequence=1, about="x"))
+        first = self.hold()
+        for sequence in range(2, 7):
+            self.relayed(opened(str(sequence), sequence=sequence, about="x"))
+        # All wait as long as they may, each until a time of its own, the last ones first.
+        outbox.consume()
+        waits = EventWork.objects.exclude(id=first.id)
+        for place, row in enumerate(waits.order_by("-id"), 1):
+            row.next_attempt_at = clock.now() + timedelta(seconds=5 * place)
+            row.save()
+
+        working.work_row(outbox.CONSUMING, first)
+        outbox.consume()
+
+        assert recorder.batches == [["1"], ["2", "3", "4", "5", "6"]]
+        assert set(states()) == {"done"}
+
+    def test_goes_on_with_nothing_that_waits_for_another(self, recorder):
+        self.relayed(opened("a1", sequence=1, about="x"))
+        first = self.hold()
+        self.relayed(opened("b1", sequence=1, about="y"))
+        self.hold()
+        self.relayed(opened("a2", sequence=2, about="x"))
+        self.relayed(opened("b2", sequence=2, about="y"))
+        outbox.consume()
+        later = clock.now() + timedelta(seconds=30)
+        EventWork.objects.filter(state="pending").update(next_attempt_at=later)
+
+        working.work_row(outbox.CONSUMING, first)
+        outbox.consume()
+
+        assert recorder.batches == [["a1"], ["a2"]]
+        assert EventWork.objects.get(state="pending").next_attempt_at == later
+
     @pytest.mark.parametrize("count", [20, pytest.param(50, marks=pytest.mark.soak)])
     def test_holds_for_four_workers_at_once(self, recorder, count):
         for sequence in range(1, count + 1):

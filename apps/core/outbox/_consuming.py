@@ -11,6 +11,7 @@ from apps.core import clock, context, failpoints, queries, transactions, work, w
 from apps.core.failpoints import Failpoint
 from apps.core.ids import made_at
 from apps.core.models import EventWork, OutboxEvent
+from apps.core.outbox._following import WAITS, wake_followers
 from apps.core.working import Worker
 
 CONSUME_KIND: Final = "core.consume"
@@ -20,8 +21,9 @@ HARD_SECONDS: Final = 30
 # What a consumer is given in one transaction. That is over in a second or two, also where each
 # event is owed to the sixteen endpoints of an organisation.
 _EVENTS_MAX: Final = 250
-# An ordered consumer's row looks again after this, later after as long as it has waited, so that
-# each time doubles it, up to half a minute.
+# An ordered consumer's row is looked at again once what it waits for was worked; where that cannot
+# be, after this, later after as long as it has waited, so that each time doubles it, up to half a
+# minute.
 _WAIT_SECONDS: Final = 0.2
 _WAIT_SECONDS_MAX: Final = 30.0
 
@@ -79,9 +81,9 @@ def _consume_row(row: EventWork) -> None:
     if waiting and portion.is_last and len(waiting) == len(portion.events):
         waited = (clock.now() - made_at(row.id)).total_seconds()
         delay = min(max(waited, _WAIT_SECONDS), _WAIT_SECONDS_MAX)
-        work.mark_waiting(row, error_code="waits_for_earlier", delay_seconds=delay)
+        work.mark_waiting(row, error_code=WAITS, delay_seconds=delay)
         return
-    _work(row, consumer, portion, waiting)
+    _work(row, portion, waiting)
 
 
 def _alike(row: EventWork) -> Hashable:
@@ -111,7 +113,7 @@ def _consume_together(claimed: list[EventWork]) -> list[EventWork]:
         batches = _free(rows, batches)
     if batches:
         events = [event for batch in batches.values() for event in batch]
-        _hand_over(consumer, events)
+        _hand_over(claimed[0].consumer, events)
         work.mark_all_done(EventWork, [rows.pop(batch_id) for batch_id in batches])
     return list(rows.values())
 
@@ -136,25 +138,26 @@ def _free(
     return free
 
 
-def _work(
-    row: EventWork, consumer: Consumer, portion: "_Portion", waiting: Sequence[OutboxEvent]
-) -> None:
+def _work(row: EventWork, portion: "_Portion", waiting: Sequence[OutboxEvent]) -> None:
     """Hand over what need not wait; the rest gets rows of its own, and holds up nothing else."""
     apart = {event.ordinal for event in waiting}
     ready = [event for event in portion.events if event.ordinal not in apart]
     if waiting:
         _set_apart(row, waiting)
     if ready:
-        _hand_over(consumer, ready)
+        _hand_over(row.consumer, ready)
     _move_on(row, portion)
 
 
-def _hand_over(consumer: Consumer, events: Sequence[OutboxEvent]) -> None:
-    """Have the consumer work events of one organization; they lead to what it publishes."""
+def _hand_over(name: str, events: Sequence[OutboxEvent]) -> None:
+    """Have a consumer work events of one organization; they lead to what it publishes."""
+    consumer = _consumers[name]
     causes = [context.Cause(event.id, event.traceparent) for event in events]
     with context.because_of(*causes):
         consumer.handler(events[0].organization_id, events)
         failpoints.reach(Failpoint.OUTBOX_CONSUMED)
+    if consumer.ordered:
+        wake_followers(consumer=name, events=events, kind=CONSUME_KIND)
 
 
 def _waiting(row: EventWork, portion: "_Portion") -> list[OutboxEvent]:

@@ -1,6 +1,6 @@
 """Lanes: those that are due, and those that are locked for what they are owed."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from functools import reduce
 from operator import or_
@@ -23,6 +23,7 @@ _DUE: Final = f"""
                        AS place
               FROM (SELECT organization_id, id, next_attempt_at FROM webhooks_webhooklane
                      WHERE {claiming.DUE} AND is_slow = %(slow)s
+                       AND organization_id <> ALL (%(without)s)
                      ORDER BY next_attempt_at LIMIT %(reach)s) AS oldest) AS due
      ORDER BY place, organization_id <= %(after)s, organization_id
      LIMIT %(limit)s
@@ -59,16 +60,24 @@ def get_database_time() -> datetime:
     return time
 
 
-def list_due_lanes(*, is_slow: bool, after: UUID, limit: int) -> dict[UUID, list[UUID]]:
+def list_due_lanes(
+    *, is_slow: bool, after: UUID, limit: int, without: Sequence[UUID] = ()
+) -> dict[UUID, list[UUID]]:
     """
-    Return lanes that are due and belong to these workers, by organization.
+    Return lanes that are due and belong to these workers, by organization, `without` some.
 
     Organizations come in the order of their ids, from the one that follows `after` on; the lanes of
     each in the order of their due times. Of all of them at most `limit`, the first of each
     organization before the second of any.
     """
     due: dict[UUID, list[UUID]] = {}
-    values = {"slow": is_slow, "after": after, "limit": limit, "reach": _REACH}
+    values = {
+        "slow": is_slow,
+        "after": after,
+        "without": statements.uuids(without),
+        "limit": limit,
+        "reach": _REACH,
+    }
     for organization_id, lane_id in statements.run(_DUE, values):
         due.setdefault(organization_id, []).append(lane_id)
     return due

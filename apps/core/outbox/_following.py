@@ -1,0 +1,79 @@
+"""What waited for an earlier event of its aggregate is looked at once that was worked."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from django.db import connection
+
+from apps.core import work
+from apps.core.models import OutboxEvent
+
+WAITS: Final = "waits_for_earlier"
+# As many as one claim may bring: they are worked together, and wake those that follow them.
+_FOLLOWERS_MAX: Final = 100
+# Mostly nothing waits. Only what does, and what somebody is at, is open and due later than now, so
+# that is seen without a look at the events. The condition on journal entries is their index's.
+_WAKE: Final = """
+    WITH following AS MATERIALIZED (
+        SELECT later.batch_id, later.ordinal
+          FROM unnest(%(types)s::text[], %(ids)s::text[], %(sequences)s::bigint[])
+               AS worked(aggregate_type, aggregate_id, sequence)
+         CROSS JOIN LATERAL (
+               SELECT event.batch_id, event.ordinal
+                 FROM core_outbox_event AS event
+                WHERE event.organization_id = %(org)s
+                  AND event.aggregate_type = worked.aggregate_type
+                  AND event.aggregate_id = worked.aggregate_id
+                  AND event.sequence > worked.sequence
+                  AND event.public AND event.aggregate_type <> 'journal_entry'
+                ORDER BY event.sequence LIMIT %(limit)s) AS later
+         WHERE EXISTS (
+               SELECT FROM core_event_work
+                WHERE organization_id = %(org)s AND next_attempt_at > statement_timestamp()
+                  AND state = 'pending' AND consumer = %(consumer)s AND last_error_code = %(waits)s)
+    ), waiting AS (
+        SELECT work.id
+          FROM following JOIN core_event_work AS work
+            ON work.organization_id = %(org)s AND work.batch_id = following.batch_id
+           AND work.consumer = %(consumer)s
+           AND (work.ordinal IS NULL OR work.ordinal = following.ordinal)
+         WHERE work.state = 'pending' AND work.last_error_code = %(waits)s
+           AND work.next_attempt_at > statement_timestamp()
+         ORDER BY work.id
+           FOR NO KEY UPDATE OF work SKIP LOCKED
+    )
+    UPDATE core_event_work AS work SET next_attempt_at = statement_timestamp()
+      FROM waiting
+     WHERE work.organization_id = %(org)s AND work.id = waiting.id
+"""
+
+
+def wake_followers(*, consumer: str, events: Sequence[OutboxEvent], kind: str) -> None:
+    """
+    Have looked at what waits for these events, in the transaction in which they are worked.
+
+    Else each would come at a time of its own, up to half a minute later, and mostly before the one
+    that it waits for. Whoever is looking at one just now leaves it to that time.
+    """
+    last = {
+        (event.aggregate_type, event.aggregate_id): event.sequence
+        for event in sorted(events, key=lambda event: event.sequence)
+        if event.aggregate_type != "journal_entry"
+    }
+    if not last:
+        return
+    with connection.cursor() as cursor:
+        cursor.execute(
+            _WAKE,
+            {
+                "org": events[0].organization_id,
+                "consumer": consumer,
+                "waits": WAITS,
+                "types": [type_ for type_, _ in last],
+                "ids": [id_ for _, id_ in last],
+                "sequences": list(last.values()),
+                "limit": _FOLLOWERS_MAX,
+            },
+        )
+        if cursor.rowcount:
+            work.nudge(kind)
