@@ -12,6 +12,8 @@ from typing import Final
 
 from stdnum import iban, luhn
 
+from apps.core.text import mask_card_numbers
+
 # Takes every word, address or not: what goes on behind the word reads no character a third time.
 _EMAIL: Final = re.compile(r"[\w.+-]++(@[\w-]+(?:\.[\w-]+)+)?")
 _KEY: Final = re.compile(
@@ -21,8 +23,10 @@ _BEARER: Final = re.compile(r"(?i)\b(bearer|basic|token)\s+[\w.~+/=-]{8,}")
 _URL_PASSWORD: Final = re.compile(r"(?<=://)([^\s:/@]*):[^\s@/]+@")
 # Candidates only: whether one is a bank account or a card number, its check digits say, so that
 # ids and references of other kinds stay readable.
-_IBAN: Final = re.compile(r"\b[A-Za-z]{2}\d{2}(?: ?[0-9A-Za-z]){11,30}\b")
-_PAN: Final = re.compile(r"\b\d(?:[ -]?\d){12,18}\b")
+# What stands behind an underscore is a word of its own.
+_IBAN: Final = re.compile(r"(?<![^\W_])[A-Za-z]{2}\d{2}(?: ?[0-9A-Za-z]){11,30}(?![^\W_])")
+_PAN: Final = re.compile(r"(?<![^\W_])\d(?:[ -]?\d){12,}+")
+_PAN_LENGTH_MAX: Final = 19
 _IBAN_LENGTH_MIN: Final = 15
 
 SECRET_NAMES: Final = re.compile(
@@ -108,5 +112,12 @@ def _mask_iban(match: re.Match[str]) -> str:
 
 
 def _mask_pan(match: re.Match[str]) -> str:
-    digits = re.sub(r"\D", "", match.group())
-    return "[pan]" if luhn.is_valid(digits) else match.group()
+    found = match.group()
+    if match.string[match.end() : match.end() + 1].isalnum():
+        # The beginning of an id.
+        return found
+    digits = re.sub(r"\D", "", found)
+    if len(digits) <= _PAN_LENGTH_MAX and luhn.is_valid(digits):
+        return "[pan]"
+    # Other numbers may stand before it or behind it.
+    return mask_card_numbers(found)

@@ -19,6 +19,9 @@ class TestRedactText:
             ("to ch9300762011623852957", "to [iban]"),
             ("from anna.meier@example.com.", "from [email]."),
             ("card 4111 1111 1111 1111", "card [pan]"),
+            ("order 12 4111 1111 1111 1111 99", "order 12 •••• •••• •••• 1111 99"),
+            ("/pan_4111111111111111_x", "/pan_[pan]_x"),
+            ("/account_DE89370400440532013000", "/account_[iban]"),
             ("Authorization: Bearer abcdefgh12345", "Authorization: Bearer [masked]"),
             ("kassa_live_AbCdEf123456_" + "x" * 49, "[key]"),
             ("whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD", "[key]"),
@@ -36,6 +39,7 @@ class TestRedactText:
             "DE89370400440532013001 has wrong check digits",
             "amount 1234567890123 minor",
             "2026-11-23T07:02:39Z",
+            "request 4111111111111111ab0f",
         ],
     )
     def test_leaves(self, text):
