@@ -146,7 +146,7 @@ class Body:
         if is_chunked or (declared or 0) > _SMALL_BYTES_MAX:
             _refuse_stranger(scope)
             # At hooks nobody shows anything before it is read: all there have one part together.
-            self._sender = _HOOKS if scope.path.startswith(_HOOKS) else _sender_of(scope)
+            self._sender = _HOOKS if scope.path.startswith(_HOOKS) else find_sender(scope)
             is_in_memory = declared is not None and declared <= IN_MEMORY_BYTES_MAX
             self._space = room.memory if is_in_memory else room.files
             if is_in_memory:
@@ -256,8 +256,8 @@ def _refuse_stranger(scope: Scope) -> None:
         raise ApiProblem("unauthenticated", "Sign in first.")
 
 
-def _sender_of(scope: Scope) -> str:
-    """Return who an address stands for, as the limits of requests count them."""
+def find_sender(scope: Scope) -> str:
+    """Return who the address of a request stands for, as the limits of requests count them."""
     lines = [value for name, value in scope.headers.items() if name == "x-forwarded-for"]
     remote = scope.client.rpartition(":")[0].strip("[]")
     return sender_of(address_behind(",".join(lines), remote))

@@ -12,25 +12,41 @@ import logging
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from http import HTTPStatus
 from typing import Any, Final, NamedTuple, Protocol
 
 import sentry_sdk
 import structlog
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 
 from apps.core.api import places, problems
 from apps.core.api.headers import add_headers
 from apps.core.api.problems import ApiProblem
-from config.bodies import CROWDED, IN_MEMORY_BYTES_MAX, Body, Gone, NotHere, Room, Source
+from config.bodies import (
+    CROWDED,
+    IN_MEMORY_BYTES_MAX,
+    Body,
+    Gone,
+    NotHere,
+    Room,
+    Source,
+    find_sender,
+)
 from config.environ import Environ, Scope, make_environ
 from config.express import Answer, ExpressLane
 from config.gathering import Gathering
 from config.logging import log_request
-from config.middleware import API_CONTENT_POLICY, begin_request
+from config.middleware import (
+    API_CONTENT_POLICY,
+    PAGE_CONTENT_POLICY,
+    PAGES,
+    begin_request,
+    say,
+)
 from config.pacing import Pacing
 from config.turns import Crowded
 
@@ -56,6 +72,8 @@ _SLOW_MAX: Final = 3
 _OPENING_SECONDS_MAX: Final = 60.0
 # Hashing a password costs as much as a hundred requests of a key, and anybody may ask for it.
 _SIGN_IN: Final = "/admin/login/"
+# Fewer than may wait together: who asks without end from one address keeps no other one out.
+_SIGN_INS_OF_ONE_MAX: Final = 4
 _BODILESS: Final = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED})
 
 
@@ -94,8 +112,9 @@ class Front:
         self._pacing = Pacing[str, tuple[str, _Turn]](
             of_one_max=_OF_ONE_MAX, of_slow_one_max=_OF_SLOW_ONE_MAX, slow_max=_SLOW_MAX
         )
-        # Both are the loop's alone.
+        # All three are the loop's alone.
         self._held = 0
+        self._signing_in = Counter[str]()
         self._room = Room()
 
     def __rsgi_init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -166,10 +185,27 @@ class Front:
         file = body.find()
         assert file is not None  # noqa: S101  (it was waited for, or the lane had it)
         environ = make_environ(scope, file, body.length, arrived=time.monotonic())
-        # Who sends no key is staff, or asks for little. All who sign in are one caller.
+        if (scope.method, scope.path) == ("POST", _SIGN_IN):
+            with self._signing_in_of(find_sender(scope)):
+                # One caller, with a name that no token has: there is a space in it.
+                return await self._ask_in_turn(f"POST {_SIGN_IN}", environ)
+        # Who sends no key is staff, or asks for little.
         token = (scope.headers.get("authorization") or "").rpartition(" ")[2]
-        # A name that no token has: there is a space in it.
-        key = f"POST {_SIGN_IN}" if (scope.method, scope.path) == ("POST", _SIGN_IN) else token
+        return await self._ask_in_turn(token, environ)
+
+    @contextmanager
+    def _signing_in_of(self, sender: str) -> Iterator[None]:
+        if self._signing_in[sender] >= _SIGN_INS_OF_ONE_MAX:
+            raise places.too_many("sender")
+        self._signing_in[sender] += 1
+        try:
+            yield
+        finally:
+            self._signing_in[sender] -= 1
+            if not self._signing_in[sender]:
+                del self._signing_in[sender]
+
+    async def _ask_in_turn(self, key: str, environ: Environ) -> Answer | _LongAnswer:
         turn = await self._take_turn(key) if key else None
         try:
             loop = asyncio.get_running_loop()
@@ -283,14 +319,25 @@ def _whole(
 def _refuse(scope: Scope, problem: ApiProblem) -> Answer:
     """Return the answer to a request that never came to Django, and write its line."""
     begun = begin_request({"HTTP_REQUEST_ID": scope.headers.get("request-id")})
-    request = HttpRequest()
-    response = problems.respond(problem, request)
-    add_headers(request, response)
+    response, policy = _word(scope, problem)
     log_request(begun, method=scope.method, route=None, status=response.status_code)
     headers = [
         *response.items(),
-        ("Content-Security-Policy", API_CONTENT_POLICY),
+        ("Content-Security-Policy", policy),
         ("Content-Length", str(len(response.content))),
         ("Request-Id", begun.request_id),
     ]
     return Answer(response.status_code, headers, response.content)
+
+
+def _word(scope: Scope, problem: ApiProblem) -> tuple[HttpResponse, str]:
+    """Return the words for whoever asked, people or programs, and what they may load."""
+    if scope.path.startswith(PAGES):
+        response = say(problem)
+        response["Cache-Control"] = "no-store"
+        response["X-Content-Type-Options"] = "nosniff"
+        return response, PAGE_CONTENT_POLICY
+    request = HttpRequest()
+    response = problems.respond(problem, request)
+    add_headers(request, response)
+    return response, API_CONTENT_POLICY

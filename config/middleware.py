@@ -3,6 +3,8 @@
 import os
 import re
 from collections.abc import Callable, Mapping
+from functools import lru_cache
+from http import HTTPStatus
 from typing import Any, Final, override
 
 from django.contrib.sessions.middleware import SessionMiddleware
@@ -23,7 +25,13 @@ _REQUEST_ID: Final = re.compile(r"[0-9A-Za-z_-]{8,64}")
 _TRACEPARENT: Final = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 API_CONTENT_POLICY: Final = "default-src 'none'; frame-ancestors 'none'"
 _DATA: Final = ("/v1/", "/hooks/")
-_PAGES: Final = "/admin/"
+PAGES: Final = "/admin/"
+# Of a page that is made without Django's middleware.
+PAGE_CONTENT_POLICY: Final = (
+    "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+_BUSY: Final = "Too much is asked of us at once. Try again in a moment."
+_PASSING: Final = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE})
 # Asked every few seconds by whatever watches: a line for each would bury the others.
 _QUIET: Final = frozenset({"/livez", "/readyz"})
 
@@ -72,7 +80,7 @@ class ApiHeadersMiddleware:
         if request.path.startswith(_DATA):
             response["Content-Security-Policy"] = API_CONTENT_POLICY
             add_headers(request, response)
-        elif request.path.startswith(_PAGES):
+        elif request.path.startswith(PAGES):
             response["Cache-Control"] = "no-store"
         return response
 
@@ -96,12 +104,28 @@ class StaffSessionMiddleware(SessionMiddleware):
 
 
 def _say_away(request: HttpRequest, fault: Exception) -> HttpResponse | None:
-    problem = problems.passing(fault) if request.path.startswith(_PAGES) else None
+    problem = problems.passing(fault) if request.path.startswith(PAGES) else None
     if problem is None:
         return None
-    # Made without the request: who it is from would be looked up in the database.
-    page = render_to_string("kassa/away.html")
+    return say(problem, "We cannot reach the books, or they are busy. Try again in a moment.")
+
+
+def say(problem: problems.ApiProblem, words: str = "") -> HttpResponse:
+    """Return a page that says to people what a problem document says to programs."""
+    passes = problem.status in _PASSING
+    if not words:
+        words = (
+            "Too much is asked of us at once. Try again in a moment." if passes else problem.detail
+        )
+    page = _print_page(words, passes=passes)
     return HttpResponse(page, status=problem.status, headers=dict(problem.headers))
+
+
+@lru_cache(maxsize=32)
+def _print_page(words: str, *, passes: bool) -> str:
+    # Made without the request: who it is from would be looked up in the database.
+    title = "Not just now" if passes else "That did not work"
+    return render_to_string("kassa/away.html", {"title": title, "words": words, "passes": passes})
 
 
 def answer_malformed(request: HttpRequest, exception: Exception) -> HttpResponse:

@@ -23,8 +23,10 @@ _BEARER: Final = re.compile(r"(?i)\b(bearer|basic|token)\s+[\w.~+/=-]{8,}")
 _URL_PASSWORD: Final = re.compile(r"(?<=://)([^\s:/@]*):[^\s@/]+@")
 # Candidates only: whether one is a bank account or a card number, its check digits say, so that
 # ids and references of other kinds stay readable.
-_IBAN: Final = re.compile(r"\b[A-Za-z]{2}\d{2}(?: ?[0-9A-Za-z]){11,30}\b")
-_PAN: Final = re.compile(r"\b\d(?:[ -]?\d){12,18}\b")
+# What stands behind an underscore is a word of its own.
+_IBAN: Final = re.compile(r"(?<![^\W_])[A-Za-z]{2}\d{2}(?: ?[0-9A-Za-z]){11,30}(?![^\W_])")
+_PAN: Final = re.compile(r"(?<![^\W_])\d(?:[ -]?\d){12,}+")
+_PAN_LENGTH_MAX: Final = 19
 _IBAN_LENGTH_MIN: Final = 15
 
 SECRET_NAMES: Final = re.compile(
@@ -66,7 +68,7 @@ def _mask(text: str) -> str:
     if "@" in text:
         text = _EMAIL.sub(lambda found: "[email]" if found[1] else found[0], text)
     text = _IBAN.sub(_mask_iban, text)
-    return _mask_cards(_PAN.sub(_mask_pan, text))
+    return _PAN.sub(_mask_pan, text)
 
 
 def redact(value: object, *, name: str = "") -> object:
@@ -110,16 +112,16 @@ def _mask_iban(match: re.Match[str]) -> str:
 
 
 def _mask_pan(match: re.Match[str]) -> str:
-    digits = re.sub(r"\D", "", match.group())
-    return "[pan]" if luhn.is_valid(digits) else match.group()
-
-
-def _mask_cards(text: str) -> str:
-    # With other numbers beside it a card is not all of what stands together. What is part of a
-    # word is left: ids and traces are hexadecimal.
+    found = match.group()
+    if match.string[match.end() : match.end() + 1].isalnum():
+        # The beginning of an id.
+        return found
+    digits = re.sub(r"\D", "", found)
+    if len(digits) <= _PAN_LENGTH_MAX and luhn.is_valid(digits):
+        return "[pan]"
+    # Other numbers may stand before it or behind it.
     kept, at = [], 0
-    for start, end in find_cards(text):
-        if not (text[max(start - 1, 0) : start].isalnum() or text[end : end + 1].isalnum()):
-            kept += [text[at:start], "[pan]"]
-            at = end
-    return "".join([*kept, text[at:]])
+    for start, end in find_cards(found):
+        kept += [found[at:start], "[pan]"]
+        at = end
+    return "".join([*kept, found[at:]])

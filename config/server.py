@@ -7,6 +7,7 @@ It is started before Django has any settings, so the environment is read here to
 import logging
 import multiprocessing
 import os
+import resource
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final, override
@@ -24,6 +25,8 @@ _RSS_MIB_MAX = 1024
 _HEADERS_BYTES_MAX = 32 * 1024
 # Also how long a connection may be idle between two requests.
 _HEADERS_MS_MAX = 10_000
+# Of a process. One that says nothing costs little, and whoever holds all of them is all there is.
+_CONNECTIONS_MAX: Final = 4_096
 # A process that has lived for so long did start: what kills the next one is not the release.
 STEADY_SECONDS: Final = 10.0
 # So many may die before any is steady; then it is the release.
@@ -91,7 +94,7 @@ def make_server() -> Server:
         websockets=False,
         workers=int(os.environ.get("WEB_CONCURRENCY", str(os.cpu_count() or 1))),
         backlog=512,
-        backpressure=512,
+        backpressure=_make_room_for_connections(),
         http1_settings=HTTP1Settings(
             header_read_timeout=_HEADERS_MS_MAX, max_buffer_size=_HEADERS_BYTES_MAX
         ),
@@ -106,6 +109,17 @@ def make_server() -> Server:
             form=os.environ.get("KASSA_LOG_FORMAT", "json"),
         ),
     )
+
+
+def _make_room_for_connections() -> int:
+    """Have each process open as many files as it needs; return how many connections that allows."""
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    # The other half is for bodies, answers and what we connect to.
+    files = 2 * _CONNECTIONS_MAX
+    if hard != resource.RLIM_INFINITY:
+        files = min(files, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (files, hard))
+    return files // 2
 
 
 def _is_news(record: logging.LogRecord) -> bool:

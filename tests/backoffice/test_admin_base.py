@@ -100,8 +100,8 @@ class TestCells:
     def test_cut_a_free_text_after_masking_it_and_say_that_there_is_more(self):
         text = "refund to DE89370400440532013000 as we agreed on the telephone"
 
-        assert cells.free_text(text, at_most=24) == "refund to DE•• •••• 3000…"
-        assert cells.free_text(text, at_most=100).endswith("on the telephone")
+        assert ">refund to DE•• •••• 3000…<" in cells.free_text(text, at_most=24)
+        assert "on the telephone<" in cells.free_text(text, at_most=100)
 
     def test_say_of_an_instant_in_utc_that_it_is(self):
         at = datetime(2026, 6, 30, 22, 30, tzinfo=UTC)

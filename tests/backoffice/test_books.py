@@ -510,8 +510,13 @@ class TestAJournalEntry:
         owner = create_organization()
         ann, bob = (open_account(owner, f"wallets:{who}:EUR", floor=None) for who in "ab")
         post(
-            owner, move(ann, bob, 10_00, metadata={"order": "7", "from": "DE89370400440532013000"})
-        )
+            owner,
+            move(
+                ann, bob, 10_00,
+                description="For DE89370400440532013000",
+                metadata={"order": "7", "from": "DE89370400440532013000"},
+            ),
+        )  # fmt: skip
         [entry] = JournalEntry.objects.filter(organization_id=owner)
         url = f"ledger/journalentry/{encode_id('je', entry.id)}/"
         mara = Actor(kind="staff", id=str(house.maker.pk), principal=f"staff:{house.maker.pk}")
@@ -521,7 +526,7 @@ class TestAJournalEntry:
             assert "DE89370400440532013000" not in text
             return [[row[0], *row[2:]] for row in house.rows(text[text.index(">Metadata<") :])]
 
-        first = ["0", "job", "from DE•• •••• 3000, order 7"]
+        first = ["0", "job", "from DE•• •••• 3000 , order 7"]
         assert said() == [first]
         for key, metadata in (("1", {"order": "8"}), ("2", {})):
             operations.annotate_entry(

@@ -223,8 +223,12 @@ class TestAddress:
             )
 
             assert status == 414
-            assert json.loads(body)["code"] == "address_too_long"
-            assert b"content-type: application/problem+json" in head
+            if path.startswith(b"/admin/"):
+                assert b"<h1>That did not work</h1>" in body
+                assert b"8192 characters" in body
+            else:
+                assert json.loads(body)["code"] == "address_too_long"
+                assert b"content-type: application/problem+json" in head
 
 
 class TestAnswers:
@@ -335,7 +339,8 @@ class TestSigningIn:
         waiting = [server.connect() for _ in range(14)]
         for place, wire in enumerate(waiting):
             key = [b"Authorization: Bearer %d" % place] if place % 2 else []
-            wire.sendall(post(b"/admin/%6Cogin/", *key))
+            sender = b"X-Forwarded-For: 10.0.0.%d" % place
+            wire.sendall(post(b"/admin/%6Cogin/", sender, *key))
         wait_until(lambda: len(select.select(waiting, [], [], 0)[0]) == 4)
 
         others = [
@@ -347,7 +352,30 @@ class TestSigningIn:
 
         assert [status for status, _head, _body in others] == [200] * 2
         assert sorted(status for status, _head, _body in answered) == [200] * 10 + [429] * 4
+        # It is people who sign in.
+        _status, head, page = next(answer for answer in answered if answer[0] == 429)
+        assert b"<h1>Not just now</h1>" in page
+        for line in (b"text/html", b"retry-after: 1", b"no-store", b"style-src 'self'"):
+            assert line in head.lower()
         for wire in waiting:
+            wire.close()
+
+    def test_of_one_address_leaves_a_turn_to_all_others(self, server):
+        """Four are begun, and all others of that address refused at once."""
+        server.said.with_name("go").unlink(missing_ok=True)
+        waiting = [server.connect() for _ in range(14)]
+        for wire in waiting:
+            wire.sendall(post(b"/admin/login/", b"X-Forwarded-For: 10.0.0.1"))
+        wait_until(lambda: len(select.select(waiting, [], [], 0)[0]) == 10)
+        other = server.connect()
+        other.sendall(post(b"/admin/login/", b"X-Forwarded-For: 10.0.0.2"))
+
+        server.said.with_name("go").touch()
+        answered = [read(wire)[0] for wire in waiting]
+
+        assert sorted(answered) == [200] * 4 + [429] * 10
+        assert read(other)[0] == 200
+        for wire in [*waiting, other]:
             wire.close()
 
 

@@ -21,6 +21,9 @@ class TestRedactText:
             ("card 4111 1111 1111 1111", "card [pan]"),
             ("order 12 4111 1111 1111 1111", "order 12 [pan]"),
             ("4111-1111-1111-1111 123", "[pan] 123"),
+            ("order 12 4111 1111 1111 1111 99", "order 12 [pan] 99"),
+            ("/pan_4111111111111111_x", "/pan_[pan]_x"),
+            ("/account_DE89370400440532013000", "/account_[iban]"),
             ("Authorization: Bearer abcdefgh12345", "Authorization: Bearer [masked]"),
             ("kassa_live_AbCdEf123456_" + "x" * 49, "[key]"),
             ("whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD", "[key]"),
@@ -39,6 +42,7 @@ class TestRedactText:
             "trace 0af7651916cd4111111111111111ab9c of 4111 1111 1111 1112",
             "amount 1234567890123 minor",
             "2026-11-23T07:02:39Z",
+            "request 4111111111111111ab0f",
         ],
     )
     def test_leaves(self, text):

@@ -162,6 +162,17 @@ class TestOneReading:
         assert talk(server[1], post(*headers)) == ([431], True)
 
 
+class TestConnections:
+    def test_that_say_nothing_keep_nobody_out(self, server):
+        """More of them than a process once took; they would be closed after ten seconds."""
+        _process, port = server
+        with contextlib.ExitStack() as held:
+            for _ in range(600):
+                held.enter_context(socket.create_connection(("127.0.0.1", port)))
+
+            assert answers(port)
+
+
 class TestEnd:
     def test_a_request_under_way_is_answered_and_the_process_ends(self):
         port = free_port()

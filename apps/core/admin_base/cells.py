@@ -239,6 +239,11 @@ def text(value: object) -> SafeString:
     return NONE if value is None or value == "" else format_html("{}", value)
 
 
+def host(name: str) -> SafeString:
+    """Show the name of a host, over several lines where the table has no room for one."""
+    return format_html('<span class="k-host">{}</span>', name)
+
+
 def free_text(value: str, *, at_most: int = 0) -> SafeString:
     """
     Show what a stranger wrote, such as a bank's text, with account numbers in it masked.
@@ -249,7 +254,8 @@ def free_text(value: str, *, at_most: int = 0) -> SafeString:
     shown = _IBAN_SHAPE.sub(_mask, value).strip()
     if at_most and len(shown) > at_most:
         shown = f"{shown[:at_most].rstrip()}…"
-    return text(shown)
+    # It may be one long word, which breaks where the room ends.
+    return format_html('<span class="k-free">{}</span>', shown) if shown else NONE
 
 
 def _mask(match: re.Match[str]) -> str:

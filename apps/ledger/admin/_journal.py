@@ -66,7 +66,6 @@ class JournalEntryAdmin(RecordAdmin[JournalEntry]):
         "id",
         "what",
         "reference_cell",
-        "description",
         "effective_at",
         "recorded_at",
         "who",
@@ -182,7 +181,7 @@ class JournalEntryAdmin(RecordAdmin[JournalEntry]):
 
     @shown("Reference")
     def reference_cell(self, obj: JournalEntry) -> SafeString:
-        return cells.cut(obj.reference or "", head=14, tail=8)
+        return cells.cut(obj.reference or "", head=9, tail=6)
 
     @shown("Accounts")
     def from_to(self, obj: JournalEntry) -> SafeString:
@@ -190,7 +189,9 @@ class JournalEntryAdmin(RecordAdmin[JournalEntry]):
         first = postings[0]
         more = f" and {len(postings) - 2} more" if len(postings) > 2 else ""  # noqa: PLR2004
         other = next((p for p in postings if p is not first), first)
-        return cells.text(f"{branch_of(first.code)} / {branch_of(other.code)}{more}")
+        return cells.text(
+            f"{branch_of(first.code)}\N{NO-BREAK SPACE}/ {branch_of(other.code)}{more}"
+        )
 
     @shown("Amount", align="end")
     def moved(self, obj: JournalEntry) -> SafeString:
@@ -214,6 +215,7 @@ class JournalEntryAdmin(RecordAdmin[JournalEntry]):
             *_exchange(obj),
             *_waiting(obj),
             Fact("Seal", _seal(obj), wide=True),
+            Fact("Description", cells.free_text(obj.description or ""), wide=True),
         ]
 
     @override

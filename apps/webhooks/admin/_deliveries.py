@@ -39,7 +39,7 @@ class WebhookDeliveryAdmin(RecordAdmin[WebhookDelivery]):
     empty = "Nothing has been owed to anybody yet."
     search_hint = "whd_…, evt_… or the id an event is about"
     related: ClassVar[Sequence[str]] = ("organization", "endpoint")
-    list_display = ("id", "event", "about", "to", "status", "attempts_made", "answer", "created_at")
+    list_display = ("id", "event", "about", "to", "status", "attempts", "answer", "created_at")
     facts = (
         "id",
         "event",
@@ -47,7 +47,7 @@ class WebhookDeliveryAdmin(RecordAdmin[WebhookDelivery]):
         "about",
         "to",
         "status",
-        "attempts_made",
+        "attempts",
         "answer",
         "next_attempt_at",
         "created_at",
@@ -110,7 +110,11 @@ class WebhookDeliveryAdmin(RecordAdmin[WebhookDelivery]):
         return self.admin_site.autolink(obj.aggregate_id)  # type: ignore[attr-defined, no-any-return]  # our site's
 
     def to(self, obj: WebhookDelivery) -> SafeString:
-        return cells.text(host_of(obj.endpoint))
+        return cells.host(host_of(obj.endpoint))
+
+    @shown("Attempts", align="end")
+    def attempts(self, obj: WebhookDelivery) -> SafeString:
+        return cells.number(obj.attempts_made)
 
     def answer(self, obj: WebhookDelivery) -> SafeString:
         return answer_cell(obj.last_status_code, obj.last_outcome)
