@@ -18,7 +18,7 @@ from apps.core.ids import new_id
 from apps.core.models import AuditEvent, OutboxEvent
 from apps.ledger import errors, operations, queries, tasks
 from apps.ledger.models import Period, PeriodBalance
-from apps.ledger.queries import Dating
+from apps.ledger.queries import Dating, _history
 from tests.ledger.factories import committed, create_organization, open_account, post_transfer
 from tests.ledger.histories import Move, seal, write_history
 from tests.ledger.test_grouping import Asking, is_waiting
@@ -149,6 +149,38 @@ class TestClosing:
         trail = AuditEvent.objects.filter(act="ledger.close_period").order_by("id")
         assert [row.after["state"] for row in trail] == ["closing", "closed"]
         assert trail[0].reason == "June is done"
+
+    @pytest.mark.parametrize("few", [200, 0], ids=["few accounts", "many"])
+    def test_stores_what_the_postings_come_to(self, monkeypatch, few):
+        books = Books(first=datetime(2026, 5, 15, tzinfo=UTC))
+        quiet = open_account(books.id, "wallets:quiet:EUR", floor=None)
+        books.post(30_00, IN_JUNE, key="june")
+        post_transfer(
+            books.id, books.bob, books.bank, 7_00, key="displaced", effective_at=IN_JUNE, force=True
+        )
+        post_transfer(books.id, books.ann, quiet, 1_00, key="july", effective_at=JUNE_ENDS)
+        seal(books.id)
+        monkeypatch.setattr(_history, "FEW_ACCOUNTS", few)
+
+        books.close()
+
+        assert books.stored() == {
+            books.bank: (100_00, 0, 7_00),
+            books.ann: (-100_00, 30_00, 0),
+            books.bob: (0, 7_00, 30_00),
+        }
+        since, until = queries.period_bounds(organization_id=books.id, month=JUNE)
+        assert queries.stored_movements(books.period()) == queries.movements_between(
+            organization_id=books.id, since=since, until=until
+        )
+
+    def test_of_an_organization_without_an_account_stores_nothing(self):
+        books = Books.__new__(Books)
+        books.id = create_organization()
+
+        assert books.close().state == "closed"
+
+        assert books.stored() == {}
 
     def test_carries_balances_into_the_next_month(self, books):
         books.close()

@@ -1,6 +1,7 @@
 """What stands beside the entries is recounted too: stored months, exchanges, monitors, metadata."""
 
 from datetime import UTC, datetime
+from decimal import Decimal
 from functools import partial
 from uuid import UUID
 
@@ -159,6 +160,39 @@ class TestAnExchange:
 
     def test_that_stands_is_what_was_posted(self, made):
         assert invariants.breaches() == []
+
+    @pytest.mark.parametrize(
+        ("sold", "bought", "rate"),
+        [
+            ("EUR", "JPY", "163.451234567891"), ("JPY", "EUR", "0.006118123457"),
+            ("KWD", "JPY", "481.7"), ("JPY", "KWD", "0.002077"),
+            ("CLF", "JPY", "5912.000000000001"), ("JPY", "CLF", "0.000169147123"),
+            ("EUR", "USD", "9999999999.999999999999"),
+        ],
+    )  # fmt: skip
+    def test_is_of_its_rate_whatever_the_decimals_of_its_currencies(self, sold, bought, rate):
+        organization = create_organization()
+        source, target = (
+            open_account(organization, f"wise:{currency}", type_="asset", floor=None)
+            for currency in (sold, bought)
+        )
+        fx = exchange(
+            organization, source, target, 98_765, rate=Decimal(rate), sold_currency=sold,
+            bought_currency=bought,
+        )  # fmt: skip
+        assert broken(POSTED) == []
+
+        stood = FxTransfer.objects.get(id=fx)
+        for change in ("rate = rate + 1e-12", "rate = rate * 10", "rate = rate / 10",
+                       "remainder_minor = remainder_minor + 1e-20"):  # fmt: skip
+            corrupt(f"UPDATE ledger_fx_transfer SET {change}")
+
+            [row] = broken(POSTED)
+
+            assert row["fx_transfer"] == encode_id("fx", fx)
+            corrupt("UPDATE ledger_fx_transfer SET rate = %s, remainder_minor = %s",
+                    stood.rate, stood.remainder_minor)  # fmt: skip
+            assert broken(POSTED) == []
 
     @pytest.mark.parametrize("which", [0, 1])
     @pytest.mark.parametrize(

@@ -35,8 +35,8 @@ SAID_ONCE = {
     },
     "ledger_hold_event": {"id", "recorded_at"},
     "ledger_fx_transfer": {
-        "created_at", "description", "effective_at", "id", "metadata", "quoted_at", "rate",
-        "reference", "remainder_minor", "source",
+        "created_at", "description", "effective_at", "id", "metadata", "quoted_at", "reference",
+        "source",
     },
 }  # fmt: skip
 # A value that differs from the one that stands, whatever that is, by the column's type.

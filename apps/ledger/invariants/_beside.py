@@ -3,7 +3,17 @@
 from typing import Final
 
 from apps.core.invariants import Invariant, by_organization
+from apps.core.money import EXPONENTS
 from apps.ledger.invariants._walks import by_entries
+
+_USUAL: Final = 2
+
+
+def _decimals(column: str) -> str:
+    """Return, in SQL, how many decimals a currency has: a rate is of major units."""
+    other = "".join(f" WHEN '{code}' THEN {n}" for code, n in EXPONENTS.items() if n != _USUAL)
+    return f"(CASE {column}{other} ELSE {_USUAL} END)"
+
 
 INVARIANTS: Final[dict[str, Invariant]] = {
     # Half an exchange undone is money made of nothing: the client has both currencies, or neither.
@@ -20,13 +30,14 @@ INVARIANTS: Final[dict[str, Invariant]] = {
          ORDER BY f.id
     """,
     # It tells what its two entries did: what was sold left the one account of the client's, and
-    # what was bought came to the other.
+    # what was bought came to the other, at its rate and with what rounding left.
     "ledger_exchange_is_what_was_posted": by_organization(
         "ledger_fx_transfer",
         """
         SELECT f.organization_id, kassa_public_id('fx', f.id) AS fx_transfer,
                f.sold_minor, f.sold_currency, sold.amount_minor AS sold_posted,
-               f.bought_minor, f.bought_currency, bought.amount_minor AS bought_posted
+               f.bought_minor, f.bought_currency, bought.amount_minor AS bought_posted,
+               f.rate, f.remainder_minor
           FROM {rows} f
           LEFT JOIN ledger_balance source
             ON source.organization_id = f.organization_id AND source.id = f.from_account_id
@@ -42,8 +53,12 @@ INVARIANTS: Final[dict[str, Invariant]] = {
                CASE WHEN source.credit_normal THEN f.sold_minor ELSE -f.sold_minor END
             OR bought.amount_minor IS DISTINCT FROM
                CASE WHEN target.credit_normal THEN -f.bought_minor ELSE f.bought_minor END
+            OR f.rate * f.sold_minor * 10::numeric ^ ({of_bought} - {of_sold})
+               <> f.bought_minor + f.remainder_minor
          ORDER BY f.id
-        """,
+        """.replace("{of_sold}", _decimals("f.sold_currency")).replace(
+            "{of_bought}", _decimals("f.bought_currency")
+        ),
     ),
     # A posting moves both under one lock. One that stood on the wrong side would be told late, or
     # twice, and one whose account is not marked never.

@@ -8,20 +8,30 @@ trial balance. No posting waits for either.
 """
 
 from datetime import date, datetime
+from typing import Final
 from uuid import UUID
+
+from django.db import connection
 
 from apps.accounts import queries as accounts
 from apps.core import audit, idempotency, outbox, transactions
 from apps.core.actors import Actor
 from apps.core.ids import encode_id, new_id
 from apps.ledger import errors, events, queries
-from apps.ledger.models import Period, PeriodBalance
+from apps.ledger.models import Period
 from apps.ledger.operations._by_hand import refuse_one_person
 from apps.ledger.queries import CLOSES_AFTER
 from apps.ledger.states import PeriodState
 
 CLOSE = "ledger.close_period"
 REOPEN = "ledger.reopen_period"
+
+_STORE: Final = """
+    INSERT INTO ledger_period_balance
+        (organization_id, month, closing, account_id, opening_minor, debits_minor, credits_minor)
+    SELECT %(org)s, %(month)s, %(closing)s, line.account_id, line.opening, line.debits, line.credits
+      FROM ({lines}) AS line
+"""
 
 # A transaction that read the months before one began to close posts after: run again, it finds the
 # month closing, and refuses.
@@ -156,24 +166,15 @@ def finish_closing(*, organization_id: UUID, period_id: UUID, now: datetime) -> 
 
 
 def _store_trial_balance(period: Period) -> None:
-    lines = queries.movements_between(
+    # Added up and stored by one statement: there may be as many lines as there are accounts.
+    lines, values = queries.movements_statement(
         organization_id=period.organization_id, since=period.starts_at, until=period.ends_at
     )
-    PeriodBalance.objects.bulk_create(
-        [
-            PeriodBalance(
-                organization_id=period.organization_id,
-                month=period.month,
-                closing=period.closings,
-                account_id=line.account_id,
-                opening_minor=line.opening,
-                debits_minor=line.debits,
-                credits_minor=line.credits,
-            )
-            for line in lines
-        ],
-        batch_size=5_000,
-    )
+    with connection.cursor() as cursor:
+        cursor.execute(
+            _STORE.format(lines=lines),
+            values | {"month": period.month, "closing": period.closings},
+        )
 
 
 @transactions.outermost

@@ -173,6 +173,7 @@ from apps.ledger.queries._trial_balance import (
     balance_sheets,
     movement_totals,
     movements_between,
+    movements_statement,
 )
 from apps.ledger.queries._trial_balance_pages import (
     MovementPage,
@@ -297,6 +298,7 @@ __all__ = [
     "movement_totals",
     "movements_between",
     "movements_of",
+    "movements_statement",
     "next_to_close",
     "oldest_transaction",
     "organizations_with_expired_holds",

@@ -175,6 +175,28 @@ def _answer(
 ) -> list[Cumulated]:
     if not accounts.rows:
         return []
+    statement, values = _written(accounts, answer, instants=instants, clock=clock)
+    with connection.cursor() as cursor:
+        cursor.execute(statement, values | more)
+        rows: list[Cumulated] = cursor.fetchall()
+    return rows
+
+
+def moved_statement(
+    accounts: LedgerAccounts, *, instants: Sequence[datetime]
+) -> tuple[str, dict[str, Any]]:
+    """
+    Return a SELECT and its values: of each account that moved before the second of two instants.
+
+    Its id, what stood before the first (debits less credits), and the debits and credits between.
+    """
+    return _written(accounts, sql.MOVED_BETWEEN, instants=instants, clock="effective")
+
+
+def _written(
+    accounts: LedgerAccounts, answer: str, *, instants: Sequence[datetime], clock: Clock
+) -> tuple[str, dict[str, Any]]:
+    """Return the statement and its values, but for those that the answer itself names."""
     middle = None if accounts.are_few else _middle_of_history(accounts.organization_id)
     spans = [_Span.to(before) for before in instants]
     months = [span.month for span in spans]
@@ -182,7 +204,6 @@ def _answer(
     values: dict[str, Any] = {
         "org": accounts.organization_id,
         "outermost": max(months) if from_start else min(months),
-        **more,
     }
     if accounts.are_few:
         values |= {
@@ -198,11 +219,7 @@ def _answer(
         }
     for n, span in enumerate(spans):
         values |= {f"{name}_{n}": value for name, value in span.values().items()}
-    statement = _cumulated(accounts, spans, answer, clock=clock, from_start=from_start)
-    with connection.cursor() as cursor:
-        cursor.execute(statement, values)
-        rows: list[Cumulated] = cursor.fetchall()
-    return rows
+    return _cumulated(accounts, spans, answer, clock=clock, from_start=from_start), values
 
 
 def nets_of(accounts: LedgerAccounts, *, instants: Sequence[datetime]) -> list[int]:

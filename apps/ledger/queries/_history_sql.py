@@ -162,7 +162,8 @@ CUMULATED: Final = """
     moved AS (SELECT account_id, {sums} FROM part GROUP BY account_id)
     {answer}
 """
-# What is answered of it: every account, the next ones that had moved, or sums over all of them.
+# What is answered of it: every account, the next ones that had moved, sums over all of them, or
+# what moved on each between two instants.
 EACH: Final = """
     SELECT s.id, s.code, s.type, s.currency, {cumulated}
       FROM asked s
@@ -183,6 +184,12 @@ BY_TYPE: Final = """
       LEFT JOIN moved ON moved.account_id = s.id
      GROUP BY s.currency, s.type
      ORDER BY s.currency, s.type
+"""
+MOVED_BETWEEN: Final = """
+    SELECT account_id, COALESCE(debits_0, 0) - COALESCE(credits_0, 0) AS opening,
+           COALESCE(debits_1, 0) - COALESCE(debits_0, 0) AS debits,
+           COALESCE(credits_1, 0) - COALESCE(credits_0, 0) AS credits
+      FROM moved WHERE debits_1 > 0 OR credits_1 > 0
 """
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final, TypedDict, Unpack
+from typing import Any, Final, TypedDict, Unpack
 from uuid import UUID
 
 from apps.ledger.queries._history import (
@@ -14,6 +14,7 @@ from apps.ledger.queries._history import (
     cumulate,
     cumulate_by_type,
     cumulate_next,
+    moved_statement,
     next_accounts,
     on_normal_side,
 )
@@ -82,6 +83,18 @@ def movements_between(
     """
     accounts = choose_accounts(organization_id=organization_id, **narrowed)
     return _lines(cumulate(accounts, instants=_ends(since, until)))
+
+
+def movements_statement(
+    *, organization_id: UUID, since: datetime, until: datetime
+) -> tuple[str, dict[str, Any]]:
+    """
+    Return a SELECT of the same lines and its values, for what is stored of them by Postgres itself.
+
+    Its columns are the account's id, opening, debits and credits.
+    """
+    accounts = choose_accounts(organization_id=organization_id)
+    return moved_statement(accounts, instants=[since, until])
 
 
 def movements_from(
