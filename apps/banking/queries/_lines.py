@@ -15,14 +15,18 @@ DETAIL_COLUMN: Final = "banking_line_detail.counterparty"
 COUNTERPARTY_PURPOSE: Final = "iban"
 
 
-def list_lines(
+def list_lines_with_status(
     *,
     organization_id: UUID,
     bank_account_id: UUID | None = None,
     statement_id: UUID | None = None,
     state: str | None = None,
 ) -> QuerySet[BankLine]:
-    """Return lines, newest first, narrowed where asked."""
+    """
+    Return lines, newest first, narrowed where asked.
+
+    Each has `status_state` and `status_reason`.
+    """
     rows = BankLine.objects.filter(organization_id=organization_id)
     if bank_account_id is not None:
         rows = rows.filter(bank_account_id=bank_account_id)
@@ -31,26 +35,10 @@ def list_lines(
     if state is not None:
         statuses = BankLineStatus.objects.filter(organization_id=organization_id, state=state)
         rows = rows.filter(id__in=statuses.values("line_id"))
-    return rows.order_by("-id")
-
-
-def list_lines_with_status(
-    *,
-    organization_id: UUID,
-    bank_account_id: UUID | None = None,
-    statement_id: UUID | None = None,
-    state: str | None = None,
-) -> QuerySet[BankLine]:
-    """Return lines as `list_lines`, each with `status_state` and `status_reason`."""
     status = BankLineStatus.objects.filter(
         organization_id=OuterRef("organization_id"), line_id=OuterRef("id")
     )
-    return list_lines(
-        organization_id=organization_id,
-        bank_account_id=bank_account_id,
-        statement_id=statement_id,
-        state=state,
-    ).annotate(
+    return rows.order_by("-id").annotate(
         status_state=Subquery(status.values("state")[:1]),
         status_reason=Subquery(status.values("reason")[:1]),
     )

@@ -13,7 +13,6 @@ from apps.payouts.operations.exporting import (
     export_batch,
     register_release_act,
     release_batch,
-    store_export,
     write_file,
 )
 from apps.payouts.operations.freezing import freeze_batch
@@ -66,7 +65,6 @@ __all__ = [
     "return_from_bank_line",
     "set_price",
     "settle_from_bank_line",
-    "store_export",
     "void_batch",
     "write_file",
 ]

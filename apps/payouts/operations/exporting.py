@@ -102,7 +102,7 @@ def export_batch(
     if batch.state != BatchState.RELEASED:
         return batch
     content = write_file(batch)
-    return store_export(
+    return _store_export(
         organization_id=organization_id, batch_id=batch_id, content=content, actor=actor, now=now
     )
 
@@ -191,7 +191,7 @@ def _transfer(
 
 
 @transactions.outermost
-def store_export(
+def _store_export(
     *, organization_id: UUID, batch_id: UUID, content: bytes, actor: Actor, now: datetime
 ) -> PayoutBatch:
     """
