@@ -11,7 +11,6 @@ from django.contrib.sessions.middleware import SessionMiddleware
 from django.db import DatabaseError, InterfaceError
 from django.http import HttpRequest, HttpResponse
 from django.template.loader import render_to_string
-from django.views import defaults
 
 from apps.core import context
 from apps.core.api import problems
@@ -128,12 +127,14 @@ def _print_page(words: str, *, passes: bool) -> str:
     return render_to_string("kassa/away.html", {"title": title, "words": words, "passes": passes})
 
 
-def answer_malformed(request: HttpRequest, exception: Exception) -> HttpResponse:
+def answer_malformed(
+    request: HttpRequest,
+    exception: Exception,  # noqa: ARG001  (Django's name for it)
+) -> HttpResponse:
     """Answer 400 to what came to no view, as a strange Host: the API as a problem document."""
-    if not request.path.startswith(_DATA):
-        return defaults.bad_request(request, exception)
     problem = problems.ApiProblem("invalid_request", "The request, or its Host, is malformed.")
-    return problems.respond(problem, request)
+    # Not Django's page: that one asks for the form's token, and falls over the same form again.
+    return problems.respond(problem, request) if request.path.startswith(_DATA) else say(problem)
 
 
 def _accept(shape: re.Pattern[str], value: str | None) -> str:

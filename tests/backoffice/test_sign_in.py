@@ -93,6 +93,17 @@ class TestSigningIn:
         assert "do not fit" in answers[0].content.decode()
         assert hashes == [1, 1]
 
+    @pytest.mark.parametrize("charset", ["utf-7", "bz2_codec"])
+    def test_by_a_form_in_another_charset_is_refused_on_a_page(self, charset, settings):
+        client = Client(enforce_csrf_checks=True)
+        client.cookies[settings.CSRF_COOKIE_NAME] = "a" * 32
+
+        form = f"application/x-www-form-urlencoded; charset={charset}"
+        answer = client.generic("POST", URL, b"username=a", content_type=form)
+
+        assert answer.status_code == 400
+        assert "<h1>That did not work</h1>" in answer.content.decode()
+
     def test_is_counted(self, person, metrics_folder):
         sign_in(person.email)
         guess(person.email, 20)
