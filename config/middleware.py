@@ -113,9 +113,7 @@ def say(problem: problems.ApiProblem, words: str = "") -> HttpResponse:
     """Return a page that says to people what a problem document says to programs."""
     passes = problem.status in _PASSING
     if not words:
-        words = (
-            "Too much is asked of us at once. Try again in a moment." if passes else problem.detail
-        )
+        words = _BUSY if passes else problem.detail
     page = _print_page(words, passes=passes)
     return HttpResponse(page, status=problem.status, headers=dict(problem.headers))
 
