@@ -3,8 +3,10 @@
 import pytest
 
 from apps.accounts import queries
-from apps.accounts.models import Contact, Mail
-from apps.core import clock
+from apps.accounts.models import Contact, Mail, Staff
+from apps.core import audit, clock, transactions
+from apps.core.actors import Actor
+from apps.core.ids import new_id
 from apps.core.models import AuditEvent
 from apps.webhooks import operations as webhooks
 from apps.webhooks.models import WebhookEndpoint
@@ -129,3 +131,17 @@ class TestActs:
 
         assert known(contact).email == CONTACT_EMAIL
         assert Contact.objects.filter(organization_id=house.id).count() == 1
+
+
+def test_what_a_key_did_is_not_said_to_be_done_by_whoever_it_was_issued_to(browse, house, contact):
+    rosa = Staff.objects.get(email="rosa@kassa.test")
+    key = Actor(kind="api_key", id=str(new_id()), principal=f"staff:{rosa.pk}")
+    endpoint = WebhookEndpoint.objects.get(organization_id=house.id, description="Old accounting")
+
+    @transactions.outermost
+    def act():
+        audit.record("webhooks.ping", endpoint, organization_id=house.id, actor=key)
+
+    act()
+
+    assert f"an API key of {rosa}" in shown(browse, endpoint)

@@ -262,7 +262,10 @@ class TestExportJournal:
         assert len(rows) == Posting.objects.count()
         assert sum(int(row["amount_minor"]) for row in rows) == 0
         assert escape_formula("=1+1") == "'=1+1"
-        assert escape_formula("Rent") == "Rent"
+        for text in ("@SUM", ' "+1', "\u00a0=1", "\t1", "\uff1d1", '"\u2003-1'):
+            assert escape_formula(text) == f"'{text}"
+        for text in ("Rent", "1=1", " a-b", ""):
+            assert escape_formula(text) == text
 
     def test_json_lines_hold_every_entry_in_the_order_of_the_chain(self, books, tmp_path):
         lines = [json.loads(line) for line in export(books, "jsonl", tmp_path).splitlines()]

@@ -60,7 +60,7 @@ def of(obj: Model, *, aggregate_type: str, key: str) -> list[Happening]:
         Happening(
             at=act.recorded_at,
             what=said(act.act),
-            who=names.get(act.principal) or actor_words(act.principal),
+            who=_by(act, names.get(act.principal) or actor_words(act.principal)),
             why=act.reason,
             is_event=False,
             zone=zone,
@@ -78,6 +78,11 @@ def of(obj: Model, *, aggregate_type: str, key: str) -> list[Happening]:
         for event in events
     ]
     return sorted(lines, key=lambda line: line.at, reverse=True)
+
+
+def _by(act: AuditEvent, principal: str) -> str:
+    # Who answers for a key did not do what it does.
+    return f"an API key of {principal}" if act.actor_kind == "api_key" else principal
 
 
 def said(name: str) -> str:

@@ -383,7 +383,8 @@ def _statement_table(statement: Statement, *, zone: str) -> Table:
                 cells.instant(line.recorded_at, zone=zone),
                 cells.code(line.kind),
                 cells.cut(line.reference or "", head=9, tail=6),
-                cells.free_text(line.description or ""),
+                # The whole stands on the entry's page.
+                cells.free_text(line.description or "", at_most=60),
                 entry_link(line.entry_id),
                 cells.amount(side * line.amount_minor, currency, colored=True),
                 cells.amount(line.balance_after_minor, currency),

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from collections.abc import Iterable, Iterator
 from datetime import UTC
 from typing import Final
@@ -13,12 +14,13 @@ _HEADER: Final = (
     "entry", "kind", "reference", "description", "effective_at", "recorded_at",
     "account", "amount_minor", "amount", "currency",
 )  # fmt: skip
-_FORMULA_STARTS: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")  # noqa: RUF001  (full-width forms are formulas too)
+# Behind whatever blank or quote; full-width forms are formulas too.
+_FORMULA: Final = re.compile("[\\s\"']*(?:[=+@＝＋－＠-]|[\t\r\n])")  # noqa: RUF001
 
 
 def escape_formula(text: str) -> str:
     """Return the text with an apostrophe in front where a spreadsheet would run it."""
-    return f"'{text}" if text.lstrip(" \"'").startswith(_FORMULA_STARTS) else text
+    return f"'{text}" if _FORMULA.match(text) else text
 
 
 def write_csv(_accounts: Iterable[AccountRecord], entries: Iterable[EntryRecord]) -> Iterator[str]:

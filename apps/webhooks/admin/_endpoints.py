@@ -114,7 +114,8 @@ class WebhookEndpointAdmin(RecordAdmin[WebhookEndpoint]):
             return cells.state("unreachable", tone="bad")
         if obj.first_failure_at is not None:
             return cells.state("failing", tone="warn")
-        return cells.state("answering", tone="good")
+        # Which is also true of one that nothing was sent to yet.
+        return cells.state("no failures", tone="good")
 
     @shown(align="end")
     def owed(self, obj: WebhookEndpoint) -> SafeString:
