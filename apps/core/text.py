@@ -20,6 +20,7 @@ MARKS_MAX: Final = 4
 _REFUSED_CATEGORIES: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 _MARK_CATEGORIES: Final = frozenset({"Mn", "Me", "Mc"})
 
+_IBAN_SHAPE: Final = re.compile(r"\b[A-Z]{2}[0-9]{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,4})?\b")
 _UUID: Final = re.compile(r"\b[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\b")
 
 
@@ -93,6 +94,17 @@ def mask_card_numbers(text: str) -> str:
         parts += text[at:start], re.sub(r"\d", "•", text[start : end - 4])
         at = end - 4
     return "".join([*parts, text[at:]])
+
+
+def mask_account_numbers(text: str) -> str:
+    """Return the text with what looks like an IBAN masked but for its country and last four."""
+    return _IBAN_SHAPE.sub(_mask_account, text)
+
+
+def _mask_account(match: re.Match[str]) -> str:
+    found = match[0]
+    # A creditor reference looks alike, and is what one is paid under: not a secret.
+    return found if found.startswith("RF") else f"{found[:2]}•• •••• {found.replace(' ', '')[-4:]}"
 
 
 def _card_spans(text: str) -> Iterator[tuple[int, int]]:

@@ -1,5 +1,5 @@
 """
-The work of this app's workers: what is owed, endpoints that change, what providers told.
+The work of this app's workers: what is owed, and endpoints that change (`inbox_work` has the rest).
 
 Sending: claim a lane, ask what it owes, POST with no transaction open, record.
 
@@ -8,8 +8,6 @@ instant: a lane whose holder died falls due again when its lease ends, and sends
 """
 
 import time
-import traceback
-from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -21,20 +19,18 @@ from celery.signals import worker_init
 from django.db import connection
 
 from apps.core import clock, context, failpoints, jobs, partitions, work, working
-from apps.core.actors import Actor
-from apps.core.errors import Refusal
 from apps.core.failpoints import Failpoint
 from apps.core.working import Record, Worker
-from apps.webhooks import operations, queries, registry
+from apps.webhooks import operations, queries
 from apps.webhooks.adapters.sender import ATTEMPT_SECONDS_MAX, Message, Sender
 from apps.webhooks.errors import UrlRefused
-from apps.webhooks.models import InboundEvent, WebhookChange, WebhookLane
+from apps.webhooks.inbox_work import purge_inbox
+from apps.webhooks.models import WebhookChange, WebhookLane
 from apps.webhooks.operations import LaneWork, Owed, Recorded, Seen
 from apps.webhooks.rules import retries, signing, targets
 from apps.webhooks.rules.retries import UNREACHED, Attempt, Outcome
 from apps.webhooks.rules.targets import Policy, Target
 from apps.webhooks.rules.threads import Threads
-from apps.webhooks.states import InboundOutcome
 
 log = structlog.stdlib.get_logger("kassa.webhooks")
 
@@ -346,73 +342,3 @@ CHANGES: Final = Worker(
     perform=_carry_out,
 )
 carry_out_changes: Final = working.register(CHANGES)
-
-
-# --- The inbox --------------------------------------------------------------------------------
-
-INBOX: Final = Actor.job("webhooks.inbox")
-# Longer messages are worked by themselves, one in memory at a time.
-_SHARED_BYTES_MAX: Final = 64 * 1024
-
-
-class HandlerFailed(Exception):
-    """What a handler met, and where, without its words: they may repeat what a provider wrote."""
-
-    def __init__(self, fault: Exception) -> None:
-        self.code = fault.code if isinstance(fault, Refusal) else type(fault).__name__
-        where = "".join(traceback.format_tb(fault.__traceback__)[-3:])
-        super().__init__(f"{self.code}, met at\n{where}")
-
-
-def _work_event(event: InboundEvent) -> Record[InboundEvent]:
-    try:
-        operations.work_event(claimed=event, actor=INBOX, now=clock.now())
-    except Exception as fault:  # noqa: BLE001 - raised again, without its words
-        raise HandlerFailed(fault) from None
-    return working.recorded
-
-
-def _alike(event: InboundEvent) -> Hashable:
-    """Return what events have in common that may share a transaction: none was looked at yet."""
-    is_new = event.outcome == InboundOutcome.RECEIVED and event.attempts == 1 and not event.lapses
-    is_short = len(event.sealed_body or b"") <= _SHARED_BYTES_MAX
-    may_share = registry.is_worked_together(provider=event.provider, type=event.type)
-    return event.organization_id if is_new and is_short and may_share else None
-
-
-def _work_events(events: list[InboundEvent]) -> list[InboundEvent]:
-    try:
-        return operations.work_events(claimed=events, actor=INBOX, now=clock.now())
-    except Exception as fault:  # noqa: BLE001 - raised again, without its words
-        raise HandlerFailed(fault) from None
-
-
-def _put_event_off(event: InboundEvent, fault: Exception) -> None:
-    code = fault.code if isinstance(fault, HandlerFailed) else type(fault).__name__
-    work.mark_retry(event, error_code=code[:64])
-
-
-INBOUND: Final = Worker(
-    kind=operations.INBOUND_KIND,
-    model=InboundEvent,
-    task="webhooks.work_inbound",
-    queue="events",
-    # A body may be a mebibyte, and all that are claimed are in memory.
-    batch=40,
-    perform=_work_event,
-    put_off=_put_event_off,
-    alike=_alike,
-    together=_work_events,
-)
-work_inbound: Final = working.register(INBOUND)
-
-
-def purge_inbox(_period: str, now: datetime, _place: str = "") -> Iterator[str]:
-    """Let go of what providers told once it was kept long enough, portion by portion."""
-    for look in (
-        operations.purge_inbound_bodies,
-        partial(operations.purge_inbound_events, now=now),
-    ):
-        while look() == operations.PURGED_AT_ONCE:
-            # What is gone is not looked at again, so it begins anywhere.
-            yield ""

@@ -256,6 +256,18 @@ class TestAStatementAsAFile:
         assert [line["balance"] for line in lines] == ["-1.00", "-2.01", "-3.03"]
         assert rows[-1] == ["rows", "3"]
 
+    def test_has_no_account_number_of_a_bank_in_full(self, books):
+        owner, ann = books
+        bob = open_account(owner, "wallets:bill:EUR", floor=None)
+        text = "Rent DE89 3704 0044 0532 0130 00, RF18 5390 0754 7034"
+        post(owner, move(ann, bob, 1_00, description=text, effective_at=JUNE))
+
+        answer = self.export(House.signed_in(accounts.create_staff("auditor")), ann)
+
+        file = b"".join(answer.streaming_content).decode()
+        assert "Rent DE•• •••• 3000, RF18 5390 0754 7034" in file
+        assert "0532" not in file
+
     def test_is_noted_before_its_first_byte_and_after_its_last(self, books):
         _, ann = books
         answer = self.export(House.signed_in(accounts.create_staff("auditor")), ann)

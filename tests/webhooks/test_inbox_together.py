@@ -11,7 +11,7 @@ from django.test.utils import CaptureQueriesContext
 
 from apps.core import clock, work
 from apps.core.models import OutboxBatch, OutboxEvent
-from apps.webhooks import operations, registry, tasks
+from apps.webhooks import inbox_work, operations, registry
 from apps.webhooks.models import InboundEvent
 from tests.accounts.factories import create_organization
 from tests.support import race
@@ -221,10 +221,10 @@ class TestFaults:
         tell_of(2, organization, connection)
         claimed = work.claim_due(InboundEvent, limit=2, lease_seconds=60)
 
-        assert {tasks._alike(event) for event in claimed} == {organization.id}
+        assert {inbox_work._alike(event) for event in claimed} == {organization.id}
         make_due()
         again = work.claim_due(InboundEvent, limit=2, lease_seconds=60)
-        assert {tasks._alike(event) for event in again} == {None}
+        assert {inbox_work._alike(event) for event in again} == {None}
 
     def test_who_lost_a_lease_changes_nothing_of_that_one(self, organization, connection):
         tell_of(3, organization, connection)

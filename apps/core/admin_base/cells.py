@@ -5,7 +5,6 @@ Amounts carry their currency and line up by digits; a state is told by a word an
 color alone; ids are cut in the middle and copied whole; instants show a zone and, on hover, UTC.
 """
 
-import re
 from collections.abc import Mapping
 from datetime import UTC, date, datetime
 from typing import Final
@@ -18,12 +17,12 @@ from django.utils.safestring import SafeString, mark_safe
 
 from apps.core.ids import encode_id
 from apps.core.money import format_minor
+from apps.core.text import mask_account_numbers
 
 NONE: Final = mark_safe('<span class="k-none">—</span>')
 
 EMPTY: Final = mark_safe("")
 
-_IBAN_SHAPE: Final = re.compile(r"\b[A-Z]{2}[0-9]{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,4})?\b")
 
 # By what a person should feel about it: done well, on its way, needs a look, over and neutral.
 _TONES: Final[dict[str, str]] = {
@@ -251,17 +250,11 @@ def free_text(value: str, *, at_most: int = 0) -> SafeString:
     With `at_most`, so many characters of it, and that there is more. Masked first: half a number
     is none to the mask.
     """
-    shown = _IBAN_SHAPE.sub(_mask, value).strip()
+    shown = mask_account_numbers(value).strip()
     if at_most and len(shown) > at_most:
         shown = f"{shown[:at_most].rstrip()}…"
     # It may be one long word, which breaks where the room ends.
     return format_html('<span class="k-free">{}</span>', shown) if shown else NONE
-
-
-def _mask(match: re.Match[str]) -> str:
-    found = match[0]
-    # A creditor reference looks alike, and is what one is paid under: not a secret.
-    return found if found.startswith("RF") else f"{found[:2]}•• •••• {found.replace(' ', '')[-4:]}"
 
 
 def number(value: int) -> SafeString:
