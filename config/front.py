@@ -74,6 +74,8 @@ _OPENING_SECONDS_MAX: Final = 60.0
 _SIGN_IN: Final = "/admin/login/"
 # Fewer than may wait together: who asks without end from one address keeps no other one out.
 _SIGN_INS_OF_ONE_MAX: Final = 4
+# However few a key may have in each of many processes.
+_SIGN_INS_WAITING_MAX: Final = 2 * _SIGN_INS_OF_ONE_MAX
 _BODILESS: Final = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED})
 
 
@@ -188,7 +190,9 @@ class Front:
         if (scope.method, scope.path) == ("POST", _SIGN_IN):
             with self._signing_in_of(find_sender(scope)):
                 # One caller, with a name that no token has: there is a space in it.
-                return await self._ask_in_turn(f"POST {_SIGN_IN}", environ)
+                return await self._ask_in_turn(
+                    f"POST {_SIGN_IN}", environ, waiting_max=_SIGN_INS_WAITING_MAX
+                )
         # Who sends no key is staff, or asks for little.
         token = (scope.headers.get("authorization") or "").rpartition(" ")[2]
         return await self._ask_in_turn(token, environ)
@@ -205,8 +209,11 @@ class Front:
             if not self._signing_in[sender]:
                 del self._signing_in[sender]
 
-    async def _ask_in_turn(self, key: str, environ: Environ) -> Answer | _LongAnswer:
-        turn = await self._take_turn(key) if key else None
+    async def _ask_in_turn(
+        self, key: str, environ: Environ, *, waiting_max: int = 0
+    ) -> Answer | _LongAnswer:
+        waiting_max = max(waiting_max, places.at_once_max())
+        turn = await self._take_turn(key, waiting_max) if key else None
         try:
             loop = asyncio.get_running_loop()
             return await loop.run_in_executor(self._pool, self._ask_django, environ)
@@ -214,13 +221,13 @@ class Front:
             if turn is not None:
                 self._end_turn(key, turn)
 
-    async def _take_turn(self, key: str) -> _Turn:
+    async def _take_turn(self, key: str, waiting_max: int) -> _Turn:
         """
         Wait until a request under this key may be begun; `_end_turn` lets the next one.
 
         :raises ApiProblem: `rate_limited` (429), if as many wait as it may have at once
         """
-        if self._pacing.count_waiting(key) >= places.at_once_max():
+        if self._pacing.count_waiting(key) >= waiting_max:
             raise places.too_many("caller")
         turn = asyncio.get_running_loop().create_future()
         self._pacing.look()

@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from typing import Final
 from uuid import UUID
 
@@ -134,7 +135,7 @@ class Gathering:
             self._serving += 1
         try:
             while (turn := self._take()) is not None:
-                self._note(turn, turn.admit(self._lane))
+                turn.admit(self._lane, partial(self._note, turn))
                 self._work(turn)
                 if time.monotonic() >= until:
                     # Behind whatever else a thread is wanted for; the connection is looked at then.

@@ -12,7 +12,7 @@ from typing import Final
 
 from stdnum import iban, luhn
 
-from apps.core.cards import find_cards
+from apps.core.cards import DIGITS_MAX, DIGITS_MIN, find_cards
 
 # Takes every word, address or not: what goes on behind the word reads no character a third time.
 _EMAIL: Final = re.compile(r"[\w.+-]++(@[\w-]+(?:\.[\w-]+)+)?")
@@ -26,7 +26,6 @@ _URL_PASSWORD: Final = re.compile(r"(?<=://)([^\s:/@]*):[^\s@/]+@")
 # What stands behind an underscore is a word of its own.
 _IBAN: Final = re.compile(r"(?<![^\W_])[A-Za-z]{2}\d{2}(?: ?[0-9A-Za-z]){11,30}(?![^\W_])")
 _PAN: Final = re.compile(r"(?<![^\W_])\d(?:[ -]?\d){12,}+")
-_PAN_LENGTH_MAX: Final = 19
 _IBAN_LENGTH_MIN: Final = 15
 
 SECRET_NAMES: Final = re.compile(
@@ -112,16 +111,22 @@ def _mask_iban(match: re.Match[str]) -> str:
 
 
 def _mask_pan(match: re.Match[str]) -> str:
-    found = match.group()
-    if match.string[match.end() : match.end() + 1].isalnum():
-        # The beginning of an id.
-        return found
+    found, end = match.group(), match.end()
+    if not match.string[end : end + 1].isalnum():
+        return _mask_cards(found)
+    # The last of its groups begins a word: a time, or an id.
+    last = max(found.rfind(" "), found.rfind("-"), 0)
+    return _mask_cards(found[:last]) + found[last:]
+
+
+def _mask_cards(found: str) -> str:
     digits = re.sub(r"\D", "", found)
-    if len(digits) <= _PAN_LENGTH_MAX and luhn.is_valid(digits):
+    if DIGITS_MIN <= len(digits) <= DIGITS_MAX and luhn.is_valid(digits):
         return "[pan]"
-    # Other numbers may stand before it or behind it.
+    # Other numbers may stand before it or behind it. In any script's digits.
+    folded = re.sub(r"\d", lambda digit: str(int(digit[0])), found)
     kept, at = [], 0
-    for start, end in find_cards(found):
+    for start, end in find_cards(folded):
         kept += [found[at:start], "[pan]"]
         at = end
     return "".join([*kept, found[at:]])

@@ -112,14 +112,15 @@ def make_server() -> Server:
 
 
 def _make_room_for_connections() -> int:
-    """Have each process open as many files as it needs; return how many connections that allows."""
-    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    """Let each process open as many files as it needs; return how many connections that allows."""
+    files, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     # The other half is for bodies, answers and what we connect to.
-    files = 2 * _CONNECTIONS_MAX
-    if hard != resource.RLIM_INFINITY:
-        files = min(files, hard)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (files, hard))
-    return files // 2
+    wanted = 2 * _CONNECTIONS_MAX
+    if most != resource.RLIM_INFINITY:
+        wanted = min(wanted, most)
+    if files != resource.RLIM_INFINITY and files < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
+    return wanted // 2
 
 
 def _is_news(record: logging.LogRecord) -> bool:

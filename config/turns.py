@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import BinaryIO, Final
 
@@ -59,13 +59,14 @@ class Turn:
         for request in requests:
             self.left[request.key] = self.left.get(request.key, 0) + 1
 
-    def admit(self, lane: ExpressLane) -> list[Told]:
-        """Have the requests admitted: what is left to do are its parts. Return what is decided."""
+    def admit(self, lane: ExpressLane, note: Callable[[list[Told]], None]) -> None:
+        """Have the requests admitted: what is left are its parts, and what is decided is noted."""
         # What is logged here is of none of them.
         context.begin()
-        told: list[Told] = []
         try:
             bodies, told = self._leave_out()
+            # Before the lane waits for anything.
+            note(told)
             environs = [
                 make_environ(one.scope, body, one.body.length, arrived=one.arrived)
                 for one, body in zip(self.requests, bodies, strict=True)
@@ -75,8 +76,7 @@ class Turn:
         # ends a thread must not end it: its keys would never be served again.
         except BaseException:
             log.exception("lane_failed", size=len(self.requests))
-            told += [(one, Failed()) for one in self.requests]
-        return told
+            note([(one, Failed()) for one in self.requests])
 
     def _leave_out(self) -> tuple[list[BinaryIO], list[Told]]:
         """

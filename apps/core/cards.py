@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-DIGITS_MIN, _DIGITS_MAX = 13, 19
+DIGITS_MIN, DIGITS_MAX = 13, 19
 DIGIT_RUN: Final = re.compile(r"\d(?:[ -]?\d){12,}", re.ASCII)
 _CARD: Final = re.compile(
     r"""
@@ -40,7 +40,7 @@ def _cards_in_run(run: re.Match[str]) -> Iterator[tuple[int, int]]:
         digits, taken = "", first
         for position in range(first, len(groups)):
             digits += groups[position][1]
-            if len(digits) > _DIGITS_MAX:
+            if len(digits) > DIGITS_MAX:
                 break
             if len(digits) >= DIGITS_MIN and _CARD.fullmatch(digits) and _luhn(digits):
                 start, group = groups[position]

@@ -6,6 +6,7 @@ reference (ISO 11649) with spaces wherever its payer put them.
 """
 
 import re
+from collections.abc import Iterator
 from functools import cache
 from typing import Final
 
@@ -34,6 +35,17 @@ def blank_proven(text: str) -> str:
             kept += [text[at:start], "#" * (end - start)]
             at = end
     return "".join([*kept, text[at:]])
+
+
+def find_references(text: str) -> Iterator[tuple[int, int]]:
+    """Yield where creditor references stand that prove themselves, from the first on."""
+    at = 0
+    for head in _HEAD.finditer(text):
+        start = head.start()
+        is_one = start >= at and text.startswith(_REFERENCE, start)
+        if is_one and (end := _reference_end(text, start)) is not None:
+            yield start, end
+            at = end
 
 
 def _reference_end(text: str, start: int) -> int | None:

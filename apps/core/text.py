@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from apps.core.cards import DIGIT_RUN, DIGITS_MIN, find_cards
-from apps.core.proven import blank_proven
+from apps.core.proven import blank_proven, find_references
 
 MARKS_MAX: Final = 4
 
@@ -98,13 +98,18 @@ def mask_card_numbers(text: str) -> str:
 
 def mask_account_numbers(text: str) -> str:
     """Return the text with what looks like an IBAN masked but for its country and last four."""
-    return _IBAN_SHAPE.sub(_mask_account, text)
+    parts: list[str] = []
+    at = 0
+    # A creditor reference looks alike, and is what one is paid under: not a secret.
+    for start, end in find_references(text):
+        parts += _IBAN_SHAPE.sub(_mask_account, text[at:start]), text[start:end]
+        at = end
+    return "".join([*parts, _IBAN_SHAPE.sub(_mask_account, text[at:])])
 
 
 def _mask_account(match: re.Match[str]) -> str:
     found = match[0]
-    # A creditor reference looks alike, and is what one is paid under: not a secret.
-    return found if found.startswith("RF") else f"{found[:2]}•• •••• {found.replace(' ', '')[-4:]}"
+    return f"{found[:2]}•• •••• {found.replace(' ', '')[-4:]}"
 
 
 def _card_spans(text: str) -> Iterator[tuple[int, int]]:

@@ -97,6 +97,13 @@ class TestCells:
         assert "0044 0532" not in shown
         assert "RF18539007547034" in shown
 
+    @pytest.mark.parametrize("before", ["RF18 5390 0754 7034", "RF18", "INV RF18"])
+    def test_keep_an_account_number_out_that_stands_behind_a_reference(self, before):
+        shown = cells.free_text(f"{before} DE89 3704 0044 0532 0130 00")
+
+        assert "0044 0532" not in shown
+        assert ("5390 0754 7034" in shown) == ("5390" in before)
+
     def test_cut_a_free_text_after_masking_it_and_say_that_there_is_more(self):
         text = "refund to DE89370400440532013000 as we agreed on the telephone"
 

@@ -23,7 +23,6 @@ from apps.payouts import queries as payout_queries
 from apps.payouts.operations import PayoutDetails
 from apps.payouts.queries import BatchKey
 from apps.reconciliation import operations as reconciliation
-from apps.webhooks import inbox_work
 from apps.webhooks import operations as webhooks
 from apps.webhooks import tasks as webhook_tasks
 from apps.webhooks.operations import EndpointTerms
@@ -328,7 +327,7 @@ def hear_from_a_provider(house: House, now: datetime) -> None:
         body=b"{}",
         now=now,
     )
-    inbox_work.work_inbound()
+    webhook_tasks.work_inbound()
 
 
 # --- Work -------------------------------------------------------------------------------------

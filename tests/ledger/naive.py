@@ -70,7 +70,7 @@ class Books(Standing):
             try:
                 results.append(self._one(command))
                 if place == len(chain):
-                    self._refuse_open(command)
+                    self._refuse_open(command, results)
             except No as no:
                 if before is not None:
                     self.__dict__.update(before.__dict__)
@@ -80,8 +80,8 @@ class Books(Standing):
         return results
 
     @staticmethod
-    def _refuse_open(last: Command) -> None:
-        if last.linked:
+    def _refuse_open(last: Command, results: Sequence[Result]) -> None:
+        if last.linked and any(result.status != "replayed" for result in results):
             raise No("linked_chain_open")
 
     def _one(self, command: Command) -> Result:

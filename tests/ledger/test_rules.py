@@ -310,6 +310,18 @@ class TestLinked:
         assert [after.balances[id_].available for id_ in (A, B, C)] == [100, 1, 0]
         assert (after.balances[A].version, after.balances[C].version) == (1, 0)
 
+    def test_a_chain_without_its_end_that_stands_already_is_told_as_it_stands(self):
+        chain = [move(A, B, 60, reference=name, linked=True) for name in ("r", "s")]
+        whole = [*chain, move(A, B, 1)]
+        stands, _ = apply(state(a=200), whole)
+
+        after, outcomes = apply(stands, chain)
+        _, half_new = apply(stands, [chain[0], move(A, B, 60, reference="t", linked=True)])
+
+        assert codes(outcomes) == ["replayed", "replayed"]
+        assert after.balances == stands.balances
+        assert codes(half_new) == ["linked_command_failed", "linked_chain_open"]
+
 
 class TestUpTo:
     def most(self, start: State, amount: int, debit=A, credit=B, **more: object) -> int | str:

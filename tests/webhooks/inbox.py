@@ -11,7 +11,7 @@ from standardwebhooks import Webhook
 
 from apps.core import clock, invariants, work
 from apps.core.ids import encode_id
-from apps.webhooks import inbox_work, operations
+from apps.webhooks import operations, tasks
 from apps.webhooks.models import InboundEvent, RefusedCall
 from apps.webhooks.rules import signing
 from tests.support import past_the_guards
@@ -110,7 +110,7 @@ def say(connection, type_, key="thing_1", **more):
 
 def work_all():
     """What the workers of the queue do until nothing is due."""
-    inbox_work.work_inbound()
+    tasks.work_inbound()
 
 
 def make_due():

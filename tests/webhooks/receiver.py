@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ class Received:
     request_line: str
     headers: dict
     body: bytes
+    at: float = field(default_factory=time.monotonic)
 
 
 @dataclass

@@ -11,8 +11,9 @@ from django.test.utils import CaptureQueriesContext
 
 from apps.core import clock, work
 from apps.core.models import OutboxBatch, OutboxEvent
-from apps.webhooks import inbox_work, operations, registry
+from apps.webhooks import operations, registry
 from apps.webhooks.models import InboundEvent
+from apps.webhooks.tasks import _inbox
 from tests.accounts.factories import create_organization
 from tests.support import race
 from tests.webhooks import things
@@ -221,10 +222,10 @@ class TestFaults:
         tell_of(2, organization, connection)
         claimed = work.claim_due(InboundEvent, limit=2, lease_seconds=60)
 
-        assert {inbox_work._alike(event) for event in claimed} == {organization.id}
+        assert {_inbox._alike(event) for event in claimed} == {organization.id}
         make_due()
         again = work.claim_due(InboundEvent, limit=2, lease_seconds=60)
-        assert {inbox_work._alike(event) for event in again} == {None}
+        assert {_inbox._alike(event) for event in again} == {None}
 
     def test_who_lost_a_lease_changes_nothing_of_that_one(self, organization, connection):
         tell_of(3, organization, connection)

@@ -14,7 +14,7 @@ from apps.core.actors import Actor
 from apps.core.errors import Refusal
 from apps.core.ids import new_id
 from apps.core.models import AuditEvent, OutboxEvent
-from apps.webhooks import inbox_work, operations, registry
+from apps.webhooks import operations, registry, tasks
 from apps.webhooks.errors import (
     InboundBodyGone,
     InboundEventNotFound,
@@ -38,7 +38,7 @@ def unmatched(connection):
     """An event whose object was not known for three days."""
     tell(connection, message("thing.paid", "thing_unknown"), message_id="msg_1")
     age(hours=72)
-    inbox_work.work_inbound()
+    tasks.work_inbound()
     [event] = kept()
     assert event.outcome == "unmatched"
     return event
@@ -90,7 +90,7 @@ class TestLinking:
 
     def test_need_not_wait_for_three_days(self, organization, connection):
         tell(connection, message("thing.paid", "thing_unknown"))
-        inbox_work.work_inbound()
+        tasks.work_inbound()
         appear(organization, "thing_1")
 
         assert link(kept()[0]).outcome == "applied"
@@ -176,7 +176,7 @@ class TestRefusing:
 def test_what_has_its_outcome_is_not_linked(organization, connection, type_):
     appear(organization, "thing_1")
     tell(connection, message(type_, "thing_1"))
-    inbox_work.work_inbound()
+    tasks.work_inbound()
 
     with pytest.raises(InboundEventSettled):
         link(kept()[0])
@@ -198,7 +198,7 @@ class TestKeeping:
         )
 
     def purge(self):
-        list(inbox_work.purge_inbox("", clock.now()))
+        list(tasks.purge_inbox("", clock.now()))
 
     def test_bodies_go_after_ninety_days_and_what_came_stays(self, connection):
         young, old = self.event(connection, days=89.9), self.event(connection, days=90.1)

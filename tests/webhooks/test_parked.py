@@ -12,7 +12,7 @@ from django.db import connection as database
 from apps.core import clock, transactions, work, working
 from apps.core import operations as core
 from apps.core.errors import InvariantBroken
-from apps.webhooks import inbox_work, operations
+from apps.webhooks import operations, tasks
 from tests.accounts.factories import create_organization
 from tests.support import past_the_guards, race, wait_until
 from tests.webhooks import things
@@ -92,7 +92,7 @@ class TestParked:
             wait_until(is_anybody_waiting)
             go_on.set()
 
-        race(make_known, let_go, partial(working.work_due, inbox_work.INBOUND))
+        race(make_known, let_go, partial(working.work_due, tasks.INBOUND))
 
         [event] = kept()
         assert (event.outcome, event.state) == ("parked", "pending")

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from apps.core import invariants
-from apps.webhooks import inbox_work, operations
+from apps.webhooks import operations, tasks
 from apps.webhooks.rules.inbound import Reading
 from tests.config.test_server import answers, free_port
 from tests.sandbox.conftest import Bank
@@ -53,13 +53,13 @@ def test_a_misbehaving_provider_has_each_effect_once_and_in_rank(organization, c
     assert make(psp, "thing.opened", "pspe_1") == []
     assert make(psp, "thing.funded", "pspe_2") == [200] * 11
     assert make(psp, "thing.closed", "pspe_4") == []
-    inbox_work.work_inbound()
+    tasks.work_inbound()
     assert [event.outcome for event in kept()] == ["parked", "parked"]
 
     appear(organization, "thing_1")
-    inbox_work.work_inbound()
+    tasks.work_inbound()
     assert make(psp, "thing.paid", "pspe_3") == [200]
-    inbox_work.work_inbound()
+    tasks.work_inbound()
     # What was dropped is fetched, into the same inbox.
     for listed in psp.get("/psp/events?after=0")["events"]:
         event = listed["event"]
@@ -71,7 +71,7 @@ def test_a_misbehaving_provider_has_each_effect_once_and_in_rank(organization, c
             body=json.dumps(event).encode(),
             now=kept()[0].received_at,
         )
-    inbox_work.work_inbound()
+    tasks.work_inbound()
 
     rank, effects = standing(organization, "thing_1")
     assert rank == things.FINAL
@@ -89,7 +89,7 @@ def test_a_provider_that_cannot_prove_it_is_refused_with_the_reason(organization
     psp.misbehave("old_timestamp", match={"event_id": "pspe_3"}, seconds=-600)
 
     statuses = [make(psp, "thing.paid", f"pspe_{number}") for number in (1, 2, 3)]
-    inbox_work.work_inbound()
+    tasks.work_inbound()
 
     assert statuses == [[401], [401], [401]]
     assert kept() == []
@@ -105,7 +105,7 @@ def test_a_provider_may_sign_with_two_secrets_while_one_replaces_the_other(
     psp.misbehave("two_secrets", match={"event_id": "pspe_2"})
 
     statuses = [make(psp, "thing.paid", id_) for id_ in ("pspe_1", "pspe_2")]
-    inbox_work.work_inbound()
+    tasks.work_inbound()
 
     assert statuses == [[401], [200]]
     assert standing(organization, "thing_1") == (3, ["pspe_2"])

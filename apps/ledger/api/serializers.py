@@ -143,7 +143,11 @@ class _Transfer(StrictSerializer):
     description = TextField(500, required=False, allow_blank=True)
     effective_at = EffectiveField(required=False, help_text="Business time; now without it.")
     metadata = MetadataField()
-    up_to = TruthField(required=False, help_text="As much of the amount as the floors allow.")
+    up_to = TruthField(
+        required=False,
+        help_text="As much of the amount as the floors allow. Where a later balance allows nothing,"
+        " the refusal names as `requested` what today's would have let go.",
+    )
     force = TruthField(required=False, help_text=FORCED)
 
 

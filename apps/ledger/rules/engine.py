@@ -91,7 +91,7 @@ def _apply_chain(draft: Draft, chain: Sequence[Command]) -> list[Outcome]:
     outcomes: list[Outcome] = []
     for command in chain:
         outcome = _apply_one(draft, command)
-        if outcome.refusal is None and command is chain[-1] and command.linked:
+        if command is chain[-1] and _is_open([*outcomes, outcome]):
             outcome = _refused(command, errors.LinkedChainOpen("No command follows this one."))
         if outcome.refusal is not None:
             undo()
@@ -102,6 +102,14 @@ def _apply_chain(draft: Draft, chain: Sequence[Command]) -> list[Outcome]:
             ]
         outcomes.append(outcome)
     return outcomes
+
+
+def _is_open(chain: Sequence[Outcome]) -> bool:
+    """Say whether what would be posted is linked to a command that is not there."""
+    last = chain[-1]
+    # What all stands is told as it stands, whoever cut the list.
+    is_new = any(outcome.status != "replayed" for outcome in chain)
+    return last.command.linked and last.refusal is None and is_new
 
 
 def forget_unmade(outcomes: Sequence[Outcome]) -> None:

@@ -1,5 +1,5 @@
 """
-The work of this app's workers: what is owed, and endpoints that change (`inbox_work` has the rest).
+The work of this app's workers: what is owed, and endpoints that change; `_inbox` has the rest.
 
 Sending: claim a lane, ask what it owes, POST with no transaction open, record.
 
@@ -8,6 +8,7 @@ instant: a lane whose holder died falls due again when its lease ends, and sends
 """
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -24,13 +25,26 @@ from apps.core.working import Record, Worker
 from apps.webhooks import operations, queries
 from apps.webhooks.adapters.sender import ATTEMPT_SECONDS_MAX, Message, Sender
 from apps.webhooks.errors import UrlRefused
-from apps.webhooks.inbox_work import purge_inbox
 from apps.webhooks.models import WebhookChange, WebhookLane
 from apps.webhooks.operations import LaneWork, Owed, Recorded, Seen
 from apps.webhooks.rules import retries, signing, targets
 from apps.webhooks.rules.retries import UNREACHED, Attempt, Outcome
 from apps.webhooks.rules.targets import Policy, Target
 from apps.webhooks.rules.threads import Threads
+from apps.webhooks.tasks._inbox import INBOUND, purge_inbox, work_inbound
+
+__all__ = [
+    "INBOUND",
+    "carry_out_changes",
+    "claim_lane",
+    "purge_deliveries",
+    "purge_inbox",
+    "register",
+    "send_due",
+    "send_slow_due",
+    "work_inbound",
+    "work_lane",
+]
 
 log = structlog.stdlib.get_logger("kassa.webhooks")
 
@@ -53,7 +67,8 @@ _threads: Final = Threads()
 
 @worker_init.connect
 def _count_threads(sender: Any, **_: object) -> None:  # noqa: ANN401  Celery's signals are untyped
-    _threads.number = sender.concurrency
+    # It may be a word still, which the pool makes a number of: of that none is kept.
+    _threads.number = sender.concurrency if isinstance(sender.concurrency, int) else 0
 
 
 def register() -> None:
@@ -137,18 +152,26 @@ def claim_lane(*, is_slow: bool) -> WebhookLane | None:
         without=_threads.list_full(),
         limit=_LANES_LOOKED_AT,
     )
-    lease_seconds = work.lease_of(HARD_SECONDS)
     for organization_id, ids in due.items():
         # Another thread may have begun for it by now.
-        if not _threads.take(organization_id):
-            continue
-        claimed = work.claim_due(WebhookLane, limit=1, lease_seconds=lease_seconds, only_ids=ids)
-        if claimed:
+        if _threads.take(organization_id) and (lane := _claim_one(ids)) is not None:
             _served[is_slow] = organization_id
-            return claimed[0]
-        # Others have them all at this instant.
-        _threads.leave()
+            return lane
     return None
+
+
+def _claim_one(ids: list[UUID]) -> WebhookLane | None:
+    """Lease one of an organization's lanes; without one the thread is at work for nobody."""
+    claimed: Sequence[WebhookLane] = ()
+    try:
+        claimed = work.claim_due(
+            WebhookLane, limit=1, lease_seconds=work.lease_of(HARD_SECONDS), only_ids=ids
+        )
+    finally:
+        if not claimed:
+            # Others have them all at this instant, or they cannot be asked for.
+            _threads.leave()
+    return claimed[0] if claimed else None
 
 
 def work_lane(lane: WebhookLane, *, policy: Policy) -> int:
