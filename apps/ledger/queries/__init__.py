@@ -110,6 +110,7 @@ from apps.ledger.queries._monitors import (
     get_monitor,
     monitors,
 )
+from apps.ledger.queries._pages import PageAsked
 from apps.ledger.queries._period_balances import (
     movements_of,
     stored_movements,
@@ -177,7 +178,6 @@ from apps.ledger.queries._trial_balance import (
 )
 from apps.ledger.queries._trial_balance_pages import (
     MovementPage,
-    PageAsked,
     page_of_period,
     page_until,
 )

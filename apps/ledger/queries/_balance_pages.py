@@ -18,7 +18,7 @@ from apps.ledger.queries._history import (
     next_accounts,
     on_normal_side,
 )
-from apps.ledger.queries._trial_balance_pages import PageAsked, lines_behind
+from apps.ledger.queries._pages import PageAsked, lines_behind
 
 
 @dataclass(frozen=True, slots=True)
