@@ -9,6 +9,8 @@ from uuid import UUID
 from django.db import connection
 
 from apps.core.ids import new_ids
+from apps.ledger.queries import BalanceAt, Clock
+from apps.ledger.queries._history import balances_of, choose_accounts
 
 _POSTINGS = """
     WITH written AS (
@@ -73,6 +75,21 @@ class History:
         return sum(move.amount for move in told if move.debit == account_id) - sum(
             move.amount for move in told if move.credit == account_id
         )
+
+
+def balances_at(
+    organization_id: UUID,
+    at: datetime,
+    *,
+    clock: Clock = "effective",
+    account_id: UUID | None = None,
+    code_prefix: str = "",
+) -> list[BalanceAt]:
+    """Return every balance as of an instant, of which a page shows some."""
+    accounts = choose_accounts(
+        organization_id=organization_id, account_id=account_id, code_prefix=code_prefix
+    )
+    return balances_of(accounts, at=at, clock=clock)
 
 
 def write_history(organization_id: UUID, moves: Sequence[Move]) -> History:

@@ -24,7 +24,7 @@ from tests.ledger.factories import (
     open_account,
     post_transfer,
 )
-from tests.ledger.histories import Move, write_history
+from tests.ledger.histories import Move, balances_at, write_history
 from tests.ledger.test_grouping import Asking
 from tests.ledger.test_trial_balance_pages import (
     EXAMPLES,
@@ -64,9 +64,7 @@ class TestPages:
             limit=limit, code_prefix=prefix,
         )  # fmt: skip
 
-        whole = queries.list_balances_at(
-            organization_id=organization, at=at, clock=clock, code_prefix=prefix
-        )
+        whole = balances_at(organization, at, clock=clock, code_prefix=prefix)
         assert lines == whole
         assert totals == [
             BalanceTotal(type_, currency, sum(line.posted for line in whole if key(line) == of))

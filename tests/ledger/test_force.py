@@ -7,7 +7,7 @@ import pytest
 from apps.core.errors import Refusal
 from apps.core.invariants import breaches
 from apps.core.models import AuditEvent
-from apps.ledger import operations, queries
+from apps.ledger import operations
 from apps.ledger.operations import EntryRequest, TransferRequest
 from apps.ledger.rules import Leg
 from tests.ledger.factories import (
@@ -19,6 +19,7 @@ from tests.ledger.factories import (
     open_account,
     post_transfer,
 )
+from tests.ledger.histories import balances_at
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -38,7 +39,7 @@ def books():
 
 
 def stands_at(organization, account, at) -> int:
-    [found] = queries.list_balances_at(organization_id=organization, at=at, account_id=account)
+    [found] = balances_at(organization, at, account_id=account)
     return found.posted
 
 

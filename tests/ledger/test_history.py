@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from apps.ledger import errors, queries
 from apps.ledger.queries import Position, _history, _statement
 from tests.ledger.factories import create_organization, open_account
-from tests.ledger.histories import Move, write_history, write_totals
+from tests.ledger.histories import Move, balances_at, write_history, write_totals
 from tests.support import examples
 
 pytestmark = pytest.mark.django_db
@@ -72,7 +72,7 @@ def few_accounts(request, monkeypatch) -> None:
 
 
 @pytest.mark.usefixtures("few_accounts")
-class TestListBalancesAt:
+class TestBalancesAt:
     @EXAMPLES
     @given(drawn=drawn_moves(), sealed=st.integers(0, 25), instants=INSTANTS)
     def test_is_the_sum_of_every_posting_whatever_is_sealed(self, drawn, sealed, instants):
@@ -83,7 +83,7 @@ class TestListBalancesAt:
 
         for at in told:
             for clock in ("effective", "recorded"):
-                found = queries.list_balances_at(organization_id=organization, at=at, clock=clock)
+                found = balances_at(organization, at, clock=clock)
                 expected = {id_: history.balance(id_, at, clock) for id_ in accounts}
                 assert {
                     one.account_id: one.posted if one.type == "asset" else -one.posted
@@ -99,9 +99,7 @@ class TestListBalancesAt:
         )
 
         def codes(prefix: str) -> list[str]:
-            found = queries.list_balances_at(
-                organization_id=organization, at=START, code_prefix=prefix
-            )
+            found = balances_at(organization, START, code_prefix=prefix)
             return [one.code for one in found if one.posted == 100]
 
         assert codes("wallets:") == codes("wallets") == [CODES[0], CODES[1]]
@@ -113,9 +111,7 @@ class TestListBalancesAt:
         write_history(organization, [Move(bank, ann, 100, START, START)])
 
         def at(instant: datetime, clock: str) -> int:
-            [found] = queries.list_balances_at(
-                organization_id=organization, at=instant, clock=clock, account_id=ann
-            )
+            [found] = balances_at(organization, instant, clock=clock, account_id=ann)
             return found.posted
 
         for clock in ("effective", "recorded"):
@@ -128,9 +124,7 @@ class TestListBalancesAt:
         write_history(organization, [Move(bank, ann, 100, june, july)])
 
         def on_30_june(clock: str) -> int:
-            [found] = queries.list_balances_at(
-                organization_id=organization, at=june, clock=clock, account_id=ann
-            )
+            [found] = balances_at(organization, june, clock=clock, account_id=ann)
             return found.posted
 
         assert on_30_june("effective") == 100

@@ -17,7 +17,14 @@ from apps.core.invariants import breaches
 from apps.core.models import OutboxEvent
 from apps.ledger import errors, operations, queries
 from apps.ledger.formats import journal
-from apps.ledger.models import BalanceMonitor, FxTransfer, Hold, LedgerAccount, Period
+from apps.ledger.models import (
+    BalanceMonitor,
+    FxTransfer,
+    Hold,
+    LedgerAccount,
+    Period,
+    PeriodBalance,
+)
 from apps.ledger.operations import (
     CaptureRequest,
     FxRequest,
@@ -151,8 +158,12 @@ def beside(organization) -> dict:
         ],
         "months": [(m.month, m.state, m.closings, m.requested_by, m.approved_by) for m in months],
         "stored": [
-            [(line.code, line.opening, line.debits, line.credits)
-             for line in queries.stored_movements(month)]
+            sorted(
+                (codes[line.account_id], line.opening_minor, line.debits_minor, line.credits_minor)
+                for line in PeriodBalance.objects.filter(
+                    organization_id=organization, month=month.month, closing=month.closings
+                )
+            )
             for month in months
         ],
     }  # fmt: skip

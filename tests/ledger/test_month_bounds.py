@@ -81,7 +81,8 @@ class TestAMonth:
         post_transfer(organization, ann, bob, 4, key="next", effective_at=begins)
         assert balance(organization, bob).posted == 1 + 4
         # What was stored has the last tick in it and nothing of the month behind.
-        period = queries.find_period(organization_id=organization, month=before)
-        stored = {line.account_id: line for line in queries.stored_movements(period)}
+        view = queries.view_period(organization_id=organization, month=before)
+        assert view.is_stored
+        stored = {line.account_id: line for line in queries.movements_of(view)}
         assert (stored[bob].debits, stored[bob].credits) == (0, 1)
         assert breaches() == []

@@ -80,8 +80,14 @@ class Books:
         return queries.find_period(organization_id=self.id, month=month)
 
     def stored(self, month: date = JUNE, closing: int | None = None) -> dict:
-        lines = queries.stored_movements(self.period(month), closing=closing)
-        return {line.account_id: (line.opening, line.debits, line.credits) for line in lines}
+        """Return what was stored at one closing, by default the last: three amounts by account."""
+        lines = PeriodBalance.objects.filter(
+            organization_id=self.id, month=month, closing=closing or self.period(month).closings
+        )
+        return {
+            line.account_id: (line.opening_minor, line.debits_minor, line.credits_minor)
+            for line in lines
+        }
 
     def events(self) -> list[str]:
         rows = OutboxEvent.objects.filter(organization_id=self.id, aggregate_type="period")
@@ -170,7 +176,8 @@ class TestClosing:
             books.bob: (0, 7_00, 30_00),
         }
         since, until = queries.period_bounds(organization_id=books.id, month=JUNE)
-        assert queries.stored_movements(books.period()) == queries.movements_between(
+        view = queries.view_period(organization_id=books.id, month=JUNE)
+        assert queries.movements_of(view) == queries.movements_between(
             organization_id=books.id, since=since, until=until
         )
 

@@ -29,6 +29,9 @@ IN_AUGUST = datetime(2026, 8, 1, 12, tzinfo=UTC)
 STORED = "ledger_closed_month_is_what_was_stored"
 POSTED = "ledger_exchange_is_what_was_posted"
 NUMBERED = "ledger_entry_metadata_has_no_gap"
+KEPT = "ledger_stored_month_has_its_period"
+HELD = "ledger_hold_agrees_with_its_history"
+CAPTURED = "ledger_capture_is_posted"
 WATCHED = "ledger_monitor_stands_where_its_balance_does"
 
 
@@ -139,6 +142,43 @@ class TestAClosedMonth:
         seal(books.id)
 
         assert broken(STORED) == []
+
+
+class TestMonthsThatWereStored:
+    """Two organizations closed June once, and July twice."""
+
+    @pytest.fixture
+    def books(self) -> Books:
+        for _ in range(2):
+            books = Books()
+            books.post(30_00, IN_JUNE, key="june")
+            seal(books.id)
+            books.close()
+            books.close(JULY)
+            books.reopen(JULY)
+            assert books.close(JULY).closings == 2
+        return books
+
+    @pytest.mark.usefixtures("books")
+    def test_have_their_periods(self):
+        assert broken(KEPT) == []
+
+    def test_are_named_one_by_one_where_these_are_gone(self, books):
+        corrupt("DELETE FROM ledger_period WHERE organization_id = %s", books.id)
+
+        rows = broken(KEPT)
+
+        assert {row["organization_id"] for row in rows} == {books.id}
+        assert [(row["period"], row["closing"]) for row in rows] == [
+            ("2026-06", 1), ("2026-07", 1), ("2026-07", 2),
+        ]  # fmt: skip
+
+    def test_are_named_where_it_says_that_it_was_closed_less_often(self, books):
+        corrupt("UPDATE ledger_period SET closings = 1 WHERE organization_id = %s", books.id)
+
+        [row] = broken(KEPT)
+
+        assert (row["period"], row["closing"], row["closings"]) == ("2026-07", 2, 1)
 
 
 class TestAnExchange:
@@ -311,3 +351,72 @@ class TestAMonitor:
         corrupt("UPDATE ledger_balance_monitor SET is_active = FALSE, is_beyond = NOT is_beyond")
 
         assert broken(WATCHED) == []
+
+
+@pytest.mark.parametrize("portion", [1, 2, 4, 100])
+class TestAHold:
+    """Walked by holds, each with its whole history."""
+
+    @pytest.fixture
+    def books(self):
+        """Two organizations with three holds each: captured in two parts, in one, and voided."""
+        return [self.held() for _ in range(2)]
+
+    def held(self) -> tuple[UUID, list[UUID]]:
+        organization = create_organization()
+        ann, bob = (open_account(organization, f"wallets:{who}:EUR") for who in ("ann", "bob"))
+        fund(organization, ann, 100_00)
+        holds = [
+            PlaceHold(id=new_id(), debit_account_id=ann, credit_account_id=bob,
+                      amount_minor=5_00, currency="EUR", multi_capture=True)
+            for _ in range(3)
+        ]  # fmt: skip
+        captures = [
+            CaptureHold(hold_id=holds[place].id, entry_id=new_id(), kind="x", amount_minor=amount)
+            for place, amount in ((0, 2_00), (1, 5_00), (0, 3_00))
+        ]
+        post(organization, *holds, *captures, VoidHold(hold_id=holds[2].id))
+        return organization, [hold.id for hold in holds]
+
+    @pytest.mark.usefixtures("books")
+    def test_is_sound(self, portion):
+        assert broken(HELD, portion=portion) == broken(CAPTURED, portion=portion) == []
+
+    @pytest.mark.parametrize("place", range(3))
+    def test_that_is_otherwise_than_its_history_is_named(self, books, place, portion):
+        hold = books[1][1][place]
+        corrupt("UPDATE ledger_hold SET amount_minor = 6_00 WHERE id = %s", hold)
+
+        [row] = broken(HELD, portion=portion)
+
+        assert row["hold"] == encode_id("ho", hold)
+
+    def test_whose_history_is_gone_with_all_of_its_organization_is_named(self, books, portion):
+        organization, holds = books[1]
+        corrupt("DELETE FROM ledger_hold_event WHERE organization_id = %s", organization)
+
+        named = {row["hold"] for row in broken(HELD, portion=portion)}
+
+        assert named == {encode_id("ho", hold) for hold in holds[: len(named)]} != set()
+
+    @pytest.mark.parametrize(("place", "captures"), [(0, 2), (1, 1)])
+    def test_whose_captures_went_elsewhere_is_named(self, books, place, captures, portion):
+        hold = books[1][1][place]
+        corrupt(
+            "UPDATE ledger_hold SET debit_account_id = gen_random_uuid() WHERE id = %s",
+            hold,
+        )
+
+        rows = broken(CAPTURED, portion=portion)
+
+        assert [(row["hold"], row["debited"], row["credited"] == row["amount_minor"])
+                for row in rows] == [(encode_id("ho", hold), 0, True)] * captures  # fmt: skip
+
+    def test_that_is_gone_with_all_of_its_organization_is_named(self, books, portion):
+        organization, holds = books[1]
+        corrupt("DELETE FROM ledger_hold WHERE organization_id = %s", organization)
+
+        named = {row["hold"] for row in broken(CAPTURED, portion=portion)}
+
+        assert named <= {encode_id("ho", hold) for hold in holds}
+        assert named

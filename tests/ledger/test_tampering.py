@@ -1,5 +1,8 @@
 """Every column of the books is proved: altered in any row, past the guards, it is found."""
 
+from contextlib import contextmanager, suppress
+from io import StringIO
+
 import pytest
 from django.core.management import call_command
 from django.db import IntegrityError, connection
@@ -38,6 +41,17 @@ SAID_ONCE = {
         "created_at", "description", "effective_at", "id", "metadata", "quoted_at", "reference",
         "source",
     },
+}  # fmt: skip
+# The checks that are of a table itself: what is wrong there is named by one of them, and not only
+# by what else it makes look wrong. Of the other tables any check will do.
+OWN = {
+    "ledger_chain_head": {"ledger_chain_has_no_gap", "ledger_chain_is_what_was_sealed"},
+    "ledger_hold": {
+        "ledger_hold_agrees_with_its_history", "ledger_capture_is_posted",
+        "ledger_pending_equals_open_holds",
+    },
+    "ledger_hold_event": {"ledger_hold_agrees_with_its_history", "ledger_capture_is_posted"},
+    "ledger_fx_transfer": {"ledger_exchange_is_what_was_posted"},
 }  # fmt: skip
 # A value that differs from the one that stands, whatever that is, by the column's type.
 OTHER = {
@@ -108,55 +122,80 @@ def columns_of(table: str) -> list[tuple[str, str]]:
         return cursor.fetchall()
 
 
-def faults_are_found() -> bool:
-    try:
-        call_command("verify_ledger", quiet=True)
-    except SystemExit as ended:
-        return ended.code == 1
-    return False
+def keys_of(table: str) -> list[dict]:
+    """Return each row's primary key, in its order: a row is found by it wherever it was moved."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT a.attname FROM pg_index i JOIN pg_attribute a"
+            " ON a.attrelid = i.indrelid AND a.attnum = ANY(i.indkey)"
+            " WHERE i.indrelid = %s::regclass AND i.indisprimary",
+            [table],
+        )
+        names = [name for (name,) in cursor]
+        cursor.execute(f"SELECT {', '.join(names)} FROM {table} ORDER BY {', '.join(names)}")
+        return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
 
-def is_proved(table: str, column: str, other: str, place: int) -> bool:
-    """Alter a row's column, look for faults, and put it back; a constraint that refuses is one."""
+def faults_found() -> set[str]:
+    """Return the names of the checks that fail."""
+    told = StringIO()
+    with suppress(SystemExit):
+        call_command("verify_ledger", quiet=True, stdout=told)
+    lines = told.getvalue().splitlines()
+    return {line.removeprefix("FAULT ") for line in lines if line.startswith("FAULT ")}
+
+
+@contextmanager
+def past_the_guards():
     with connection.cursor() as cursor:
         cursor.execute("SET session_replication_role = replica")
-        cursor.execute(f"SELECT ctid::text, {column} FROM {table} ORDER BY ctid OFFSET {place}")
-        at, was = cursor.fetchone()
+        try:
+            yield cursor
+        finally:
+            cursor.execute("SET session_replication_role = DEFAULT")
+
+
+def is_proved(table: str, column: str, other: str, key: dict) -> bool:
+    """Alter a row's column, look for faults, and put it back; a constraint that refuses is one."""
+    row = " AND ".join(f"{name} = %s" for name in key)
+    with past_the_guards() as cursor:
+        cursor.execute(f"SELECT {column} FROM {table} WHERE {row}", [*key.values()])
+        [was] = cursor.fetchone()
         try:
             cursor.execute(
-                f"UPDATE {table} SET {column} = {other.format(column)} WHERE ctid = '{at}'::tid"
-                f" RETURNING ctid::text, {column}"
+                f"UPDATE {table} SET {column} = {other.format(column)} WHERE {row}"
+                f" RETURNING ctid::text, {column}",
+                [*key.values()],
             )
         except IntegrityError:
             return True
-        altered_at, altered = cursor.fetchone()
-        assert altered != was
-        try:
-            return faults_are_found()
-        finally:
-            cursor.execute(
-                f"UPDATE {table} SET {column} = %s WHERE ctid = '{altered_at}'::tid", [was]
-            )
+        [(at, altered)] = cursor.fetchall()
+    assert altered != was
+    try:
+        found = faults_found()
+    finally:
+        with past_the_guards() as cursor:
+            cursor.execute(f"UPDATE {table} SET {column} = %s WHERE ctid = %s::tid", [was, at])
+            assert cursor.rowcount == 1
+    return bool(found & OWN.get(table, found))
 
 
 @pytest.mark.parametrize("table", SAID_ONCE)
-def test_each_column_of_each_row(books, table, capsys):
-    with connection.cursor() as cursor:
-        cursor.execute(f"SELECT COUNT(*) FROM {table}")
-        [count] = cursor.fetchone()
-    assert not faults_are_found(), capsys.readouterr().out
+def test_each_column_of_each_row(books, table):
+    keys = keys_of(table)
+    assert faults_found() == set()
 
     missed = [
         (column, place)
         for column, type_ in columns_of(table)
         if column not in SAID_ONCE[table]
         # The first row, the last, and those between where there are few.
-        for place in {*range(min(count, 3)), count - 1}
-        if not is_proved(table, column, WORDS.get(column, OTHER[type_]), place)
+        for place in {*range(min(len(keys), 3)), len(keys) - 1}
+        if not is_proved(table, column, WORDS.get(column, OTHER[type_]), keys[place])
     ]
 
     assert missed == []
-    assert not faults_are_found(), "all was put back"
+    assert faults_found() == set(), "all was put back"
 
 
 class TestWhatIsGone:

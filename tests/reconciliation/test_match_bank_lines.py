@@ -232,7 +232,9 @@ class TestALineWhoseMonthClosesMeanwhile:
             reasons = BankLineStatus.objects.filter(organization_id=organization_id)
             assert set(reasons.values_list("reason", flat=True)) == {"no_reference"}
             [month] = ledger.periods(organization_id=organization_id)
-            stored = ledger.stored_movements(month)
+            view = ledger.view_period(organization_id=organization_id, month=month.month)
+            assert view.is_stored
+            stored = ledger.movements_of(view)
             in_march = sum(range(1, 30)) if march in dated else 0
             assert sum(line.debits for line in stored) == in_march
         assert_books_hold()

@@ -88,6 +88,11 @@ def account_after(request: Request) -> UUID | None:
     return UUID(bytes=place)
 
 
+def sign_next(request: Request, page: queries.BalancePage | queries.MovementPage) -> str | None:
+    """Return the cursor of the page behind this one of accounts, if there is one."""
+    return sign_place(request, page.lines[-1].account_id.bytes) if page.has_more else None
+
+
 def read_position(request: Request, *, mark: bytes) -> Position | None:
     """
     Return where a page of the statement with this mark goes on.

@@ -9,7 +9,7 @@ from rest_framework.response import Response
 
 from apps.core import clock
 from apps.core.api.fields import CurrencyField, IdField, InstantField, TextField
-from apps.core.api.pagination import invalid_cursor, page_limit, sign_place
+from apps.core.api.pagination import invalid_cursor, page_limit
 from apps.core.api.problems import ApiProblem
 from apps.core.api.shapes import StrictSerializer
 from apps.core.api.views import ApiView, Shape, get_caller
@@ -22,6 +22,7 @@ from apps.ledger.api.asked import (
     instant_of,
     read_month,
     read_query,
+    sign_next,
 )
 from apps.ledger.api.serializers import EffectiveField
 from apps.ledger.queries import TICK
@@ -107,7 +108,7 @@ class TrialBalanceResource(ApiView):
             "data": page.lines,
             "totals": page.totals,
             "has_more": page.has_more,
-            "next": sign_place(request, page.lines[-1].account_id.bytes) if page.has_more else None,
+            "next": sign_next(request, page),
         }
         return Response(TrialBalance(shown).data)
 

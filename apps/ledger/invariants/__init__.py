@@ -3,7 +3,8 @@ What must always hold in the books: SQL that returns no row. Each row names what
 
 `INVARIANTS` run on a schedule; `RECOUNTS` are run by `verify_ledger` besides, which also recomputes
 the chains (`queries.find_chain_fault`). What reads every posting is walked: by the entries' ids, or
-by the accounts', of which one is never split, however many postings it has.
+by the accounts', of which one is never split, however many postings it has. So is what reads every
+hold, with what happened to it.
 """
 
 from typing import Final
@@ -11,7 +12,7 @@ from typing import Final
 from apps.core.invariants import Invariant
 from apps.ledger.invariants import _beside
 from apps.ledger.invariants._recounts import RECOUNTS
-from apps.ledger.invariants._walks import by_accounts, by_entries
+from apps.ledger.invariants._walks import by_accounts, by_entries, by_holds
 
 __all__ = ["INVARIANTS", "RECOUNTS"]
 
@@ -124,42 +125,54 @@ INVARIANTS: Final[dict[str, Invariant]] = {
             OR b.pending_credits <> COALESCE(h.credits, 0)
          ORDER BY b.id
     """,
-    "ledger_hold_agrees_with_its_history": """
+    "ledger_hold_agrees_with_its_history": by_holds("""
         SELECT h.organization_id, kassa_public_id('ho', h.id) AS hold, h.status, v.ended,
                h.captured_minor, v.captured, v.released
-          FROM ledger_hold h
+          FROM (SELECT * FROM ledger_hold
+                 WHERE organization_id = %(org)s AND id > %(after)s AND id <= %(upto)s) h
           LEFT JOIN (SELECT organization_id, hold_id, MAX(kind) FILTER (WHERE terminal) AS ended,
                             COALESCE(SUM(amount_minor) FILTER (WHERE kind = 'placed'), 0) AS placed,
                             COALESCE(SUM(amount_minor) FILTER (WHERE kind = 'captured'), 0)
                                 AS captured,
                             SUM(amount_minor) FILTER (WHERE kind IN ('voided', 'expired'))
                                 AS released
-                       FROM ledger_hold_event GROUP BY organization_id, hold_id) v
+                       FROM ledger_hold_event
+                      WHERE organization_id = %(org)s
+                        AND hold_id > %(after)s AND hold_id <= %(upto)s
+                      GROUP BY organization_id, hold_id) v
             ON v.organization_id = h.organization_id AND v.hold_id = h.id
          WHERE h.status <> COALESCE(v.ended, 'open')
             OR h.amount_minor IS DISTINCT FROM v.placed
             OR h.captured_minor <> v.captured
             OR v.released <> h.amount_minor - h.captured_minor
          ORDER BY h.id
-    """,
-    "ledger_capture_is_posted": """
+    """),
+    # The postings of an entry are summed for each capture, so they are found by the entry's key,
+    # and never all read to be joined.
+    "ledger_capture_is_posted": by_holds("""
         SELECT v.organization_id, kassa_public_id('ho', v.hold_id) AS hold,
                kassa_public_id('je', v.entry_id) AS entry, v.amount_minor,
-               debit.amount_minor AS debited, -credit.amount_minor AS credited
-          FROM ledger_hold_event v
-          LEFT JOIN ledger_hold h ON h.organization_id = v.organization_id AND h.id = v.hold_id
-          LEFT JOIN ledger_posting debit
-            ON debit.organization_id = v.organization_id AND debit.entry_id = v.entry_id
-           AND debit.account_id = h.debit_account_id AND debit.currency = h.currency
-          LEFT JOIN ledger_posting credit
-            ON credit.organization_id = v.organization_id AND credit.entry_id = v.entry_id
-           AND credit.account_id = h.credit_account_id AND credit.currency = h.currency
+               posted.debited, posted.credited
+          FROM (SELECT * FROM ledger_hold_event
+                 WHERE organization_id = %(org)s
+                   AND hold_id > %(after)s AND hold_id <= %(upto)s) v
+          LEFT JOIN (SELECT * FROM ledger_hold
+                      WHERE organization_id = %(org)s AND id > %(after)s AND id <= %(upto)s) h
+            ON h.organization_id = v.organization_id AND h.id = v.hold_id
+         CROSS JOIN LATERAL (
+               SELECT COALESCE(SUM(p.amount_minor)
+                          FILTER (WHERE p.account_id = h.debit_account_id), 0) AS debited,
+                      COALESCE(-SUM(p.amount_minor)
+                          FILTER (WHERE p.account_id = h.credit_account_id), 0) AS credited
+                 FROM ledger_posting p
+                WHERE p.organization_id = v.organization_id AND p.entry_id = v.entry_id
+                  AND p.currency = h.currency) AS posted
          WHERE h.id IS NULL
-            OR (v.kind = 'captured' AND (v.amount_minor <> COALESCE(debit.amount_minor, 0)
-                                         OR v.amount_minor <> -COALESCE(credit.amount_minor, 0)))
+            OR (v.kind = 'captured' AND (v.amount_minor <> posted.debited
+                                         OR v.amount_minor <> posted.credited))
             OR (v.kind <> 'captured' AND v.entry_id IS NOT NULL)
-         ORDER BY v.id
-    """,
+         ORDER BY v.hold_id, v.id
+    """),
     "ledger_account_has_its_balance": """
         SELECT COALESCE(a.organization_id, b.organization_id) AS organization_id,
                kassa_public_id('la', COALESCE(a.id, b.id)) AS account

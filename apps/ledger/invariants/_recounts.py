@@ -99,9 +99,23 @@ RECOUNTS: Final[dict[str, Invariant]] = {
          ORDER BY COALESCE(n.month, s.month), COALESCE(n.account_id, s.account_id)
     """),
     # Without its row a month would be open again, and nothing of it compared with what was stored.
+    # The stored lines of a month are many, and one is enough: each step finds the next month or
+    # closing in the primary key, and none reads those between.
     "ledger_stored_month_has_its_period": """
+        WITH RECURSIVE stored AS (
+            (SELECT organization_id, month, closing FROM ledger_period_balance
+              ORDER BY organization_id, month, closing LIMIT 1)
+            UNION ALL
+            SELECT next.organization_id, next.month, next.closing
+              FROM stored s
+             CROSS JOIN LATERAL (
+                   SELECT b.organization_id, b.month, b.closing FROM ledger_period_balance b
+                    WHERE (b.organization_id, b.month, b.closing)
+                        > (s.organization_id, s.month, s.closing)
+                    ORDER BY b.organization_id, b.month, b.closing LIMIT 1) AS next
+        )
         SELECT s.organization_id, to_char(s.month, 'YYYY-MM') AS period, s.closing, p.closings
-          FROM (SELECT DISTINCT organization_id, month, closing FROM ledger_period_balance) s
+          FROM stored s
           LEFT JOIN ledger_period p
             ON p.organization_id = s.organization_id AND p.month = s.month
          WHERE p.month IS NULL OR p.closings < s.closing

@@ -55,7 +55,6 @@ from apps.ledger.queries._history import (
     TICK,
     BalanceAt,
     Clock,
-    list_balances_at,
 )
 from apps.ledger.queries._holds import (
     HoldEventView,
@@ -110,9 +109,9 @@ from apps.ledger.queries._monitors import (
     get_monitor,
     monitors,
 )
+from apps.ledger.queries._pages import PageAsked
 from apps.ledger.queries._period_balances import (
     movements_of,
-    stored_movements,
     totals_of,
 )
 from apps.ledger.queries._periods import (
@@ -177,7 +176,6 @@ from apps.ledger.queries._trial_balance import (
 )
 from apps.ledger.queries._trial_balance_pages import (
     MovementPage,
-    PageAsked,
     page_of_period,
     page_until,
 )
@@ -273,7 +271,6 @@ __all__ = [
     "later_balances",
     "latest_business_time",
     "list_balances",
-    "list_balances_at",
     "list_chained_organizations",
     "list_closing",
     "list_contents",
@@ -315,7 +312,6 @@ __all__ = [
     "require_account",
     "reversals_of",
     "stands_at_floor",
-    "stored_movements",
     "stream_chain_by_id",
     "stream_entries",
     "stream_journal",

@@ -18,7 +18,7 @@ from apps.ledger.queries._history import (
     next_accounts,
     on_normal_side,
 )
-from apps.ledger.queries._trial_balance_pages import PageAsked, lines_behind
+from apps.ledger.queries._pages import PageAsked, lines_behind
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +48,9 @@ def page_of_balances_at(
     account_id: UUID | None = None,
 ) -> BalancePage | None:
     """
-    Return a page of what `list_balances_at` lists, all of it as of one instant of the database.
+    Return a page of the balances of one account or a branch, as `balances_of` counts them.
 
-    None if `ask.after` has no line there.
+    All of it is as of one instant of the database. None if `ask.after` has no line there.
     """
     with transactions.snapshot():
         accounts = choose_accounts(

@@ -25,7 +25,6 @@ from uuid import UUID
 from django.db import connection
 from django.db.models import Exists, Max, Min, OuterRef, Q, QuerySet
 
-from apps.ledger import errors
 from apps.ledger.models import Balance, LedgerAccount, MonthlyTotal
 from apps.ledger.queries import _history_sql as sql
 from apps.ledger.rules import CREDIT_NORMAL
@@ -318,32 +317,13 @@ class BalanceAt:
     posted: int
 
 
-def list_balances_at(
-    *,
-    organization_id: UUID,
-    at: datetime,
-    clock: Clock = "effective",
-    account_id: UUID | None = None,
-    code_prefix: str = "",
-) -> list[BalanceAt]:
+def balances_of(accounts: LedgerAccounts, *, at: datetime, clock: Clock) -> list[BalanceAt]:
     """
-    Return balances as of `at` (inclusive), in the order of codes: one account's, or a branch's.
+    Return the balances of these accounts as of `at` (inclusive), in the order of codes.
 
     By `effective` it is what had happened by then, as far as is known now; by `recorded` what the
     books said then. Accounts that had not moved have 0.
-
-    :raises LedgerAccountNotFound: if the organisation has no account of this id
     """
-    accounts = choose_accounts(
-        organization_id=organization_id, account_id=account_id, code_prefix=code_prefix
-    )
-    if account_id is not None and not accounts.rows:
-        raise errors.LedgerAccountNotFound("There is no such ledger account.")
-    return balances_of(accounts, at=at, clock=clock)
-
-
-def balances_of(accounts: LedgerAccounts, *, at: datetime, clock: Clock) -> list[BalanceAt]:
-    """Return the balances of these accounts as of `at` (inclusive), in the order of codes."""
     if clock == "recorded" and accounts.are_few:
         [marks] = recorded_marks(accounts, instants=[at + TICK])
         return [BalanceAt(*row, marks.get(row[0], (0, 0))[1]) for row in accounts.rows]

@@ -68,11 +68,6 @@ def totals_of(view: PeriodView, **narrowed: Unpack[Narrowed]) -> list[CurrencyTo
     return totals_between(**_span(view), **narrowed)
 
 
-def stored_movements(period: Period, *, closing: int | None = None) -> list[AccountMovement]:
-    """Return the trial balance stored at one closing of a period, by default the last."""
-    return _stored_lines(period, closing=closing)
-
-
 def _stored(view: PeriodView) -> Period | None:
     """Return the month's row, if its trial balance was stored with its close."""
     return view.row if view.is_stored else None
@@ -94,7 +89,6 @@ def _read(
     statement: str,
     period: Period,
     *,
-    closing: int | None = None,
     start: str = "",
     count: int | None = None,
     code_prefix: str = "",
@@ -104,7 +98,7 @@ def _read(
     values: dict[str, Any] = {
         "org": period.organization_id,
         "month": period.month,
-        "closing": period.closings if closing is None else closing,
+        "closing": period.closings,
         "start": start,
         "count": count,
         "branch": branch,

@@ -1,36 +1,20 @@
 """A page of the trial balance with its totals: the page's own lines, and sums Postgres made."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from uuid import UUID
 
 from apps.core import transactions
-from apps.ledger.models import LedgerAccount
-from apps.ledger.queries._history import BalanceAt
+from apps.ledger.queries._pages import PageAsked, lines_behind
 from apps.ledger.queries._period_balances import movements_of_from, totals_of
 from apps.ledger.queries._periods import PeriodView, view_period
 from apps.ledger.queries._trial_balance import (
     AccountMovement,
     CurrencyTotal,
-    Narrowed,
     movements_from,
     totals_between,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class PageAsked:
-    """Which lines: of a branch and a currency if these are named, behind an account's line."""
-
-    limit: int
-    after: UUID | None = None
-    code_prefix: str = ""
-    currency: str = ""
-
-    @property
-    def narrowed(self) -> Narrowed:
-        return {"code_prefix": self.code_prefix, "currency": self.currency}
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,25 +68,6 @@ def page_of_period(
             return view, None
         totals = totals_of(view, **ask.narrowed)
     return view, _page(found, ask, totals)
-
-
-def lines_behind[Line: (AccountMovement, BalanceAt)](
-    organization_id: UUID, ask: PageAsked, lines_from: Callable[[str, int], list[Line]]
-) -> list[Line] | None:
-    """
-    Return the page's lines and one more, if there is one; None if `ask.after` has no line there.
-
-    `lines_from` returns the first lines from a code on, so many.
-    """
-    if ask.after is None:
-        return lines_from("", ask.limit + 1)
-    rows = LedgerAccount.objects.filter(organization_id=organization_id, id=ask.after)
-    code = rows.values_list("code", flat=True).first()
-    if code is None:
-        return None
-    # From its own line on: it has to be one of this list.
-    found = lines_from(code, ask.limit + 2)
-    return found[1:] if found and found[0].account_id == ask.after else None
 
 
 def _page(
