@@ -8,7 +8,6 @@ instant: a lane whose holder died falls due again when its lease ends, and sends
 """
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -162,7 +161,7 @@ def claim_lane(*, is_slow: bool) -> WebhookLane | None:
 
 def _claim_one(ids: list[UUID]) -> WebhookLane | None:
     """Lease one of an organization's lanes; without one the thread is at work for nobody."""
-    claimed: Sequence[WebhookLane] = ()
+    claimed: list[WebhookLane] = []
     try:
         claimed = work.claim_due(
             WebhookLane, limit=1, lease_seconds=work.lease_of(HARD_SECONDS), only_ids=ids
