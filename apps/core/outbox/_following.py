@@ -1,7 +1,7 @@
 """What waited for an earlier event of its aggregate is looked at once that was worked."""
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 from django.db import connection
 
@@ -66,7 +66,7 @@ def wake_followers(*, consumer: str, events: Sequence[OutboxEvent], kind: str) -
     }
     if not last:
         return
-    whose: dict[str, object] = {
+    whose: dict[str, Any] = {
         "org": events[0].organization_id,
         "consumer": consumer,
         "waits": WAITS,
