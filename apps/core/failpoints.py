@@ -32,6 +32,8 @@ class Failpoint(StrEnum):
     OUTBOX_CONSUMED = "outbox.consumed"
     # A job has done what it does, and its row does not say so.
     JOBS_RAN = "jobs.ran"
+    # What a provider's event asks for is done, in a transaction that is not committed.
+    INBOX_DECIDED = "inbox.decided"
     # The receiver has the request, and nothing about it is stored.
     WEBHOOKS_SENT = "webhooks.sent"
     # Attempts are stored and deliveries are not moved, in a transaction that is not committed.

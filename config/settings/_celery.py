@@ -1,4 +1,4 @@
-"""Celery's settings. ADR 0006 says what they are for."""
+"""Celery's settings, each with its reason; ADR 0006 says what all of them are for."""
 
 from typing import Any, Final
 
@@ -43,8 +43,10 @@ _TRANSPORT_WEB: Final[dict[str, object]] = {
 }
 _TRANSPORT: Final[dict[str, object]] = {
     "visibility_timeout": VISIBILITY_TIMEOUT,
+    # By default what a dead worker held is looked for once in some hundred seconds.
     "unacked_restore_interval": 5,
     "unacked_restore_throttle": 1,
+    # A connection whose other end is gone without a word is noticed: by default it is waited on.
     "socket_keepalive": True,
     "health_check_interval": 10,
 }
@@ -64,19 +66,25 @@ def make_celery(*, broker_url: str, role: str, key_prefix: str = "") -> dict[str
         "visibility_timeout": VISIBILITY_TIMEOUT,
         "broker_pool_limit": 10 if is_worker else 4,
         "broker_pool_acquire_timeout": None if is_worker else 0.3,
+        # However long the broker is away: by default a worker gives up after a hundred tries.
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
+        # A child that is killed gives its message back; a task that failed does not, since what is
+        # to be tried again is a row, and says when.
         "task_acks_late": True,
         "task_reject_on_worker_lost": True,
         "task_acks_on_failure": True,
         "task_acks_on_timeout": True,
+        # Outcomes are rows; without a result there is no backend that could be full or away.
         "task_ignore_result": True,
+        # No pickle: whoever can write to the broker would run code here.
         "task_serializer": "json",
         "accept_content": ["json"],
         "result_accept_content": ["json"],
         # Of tasks that hold no row. Those that do have limits of their kind, under its lease.
         "task_soft_time_limit": 90,
         "task_time_limit": 120,
+        # A queue that is misspelled fails at once: it would be made, and nobody would read it.
         "task_create_missing_queues": False,
         # Each with its own exchange and key: by default they share one, and all get every message.
         "task_queues": [Queue(name, Exchange(name), routing_key=name) for name in QUEUES],
@@ -88,18 +96,25 @@ def make_celery(*, broker_url: str, role: str, key_prefix: str = "") -> dict[str
             "interval_step": 0.1,
             "interval_max": 0.3,
         },
+        # A worker that dies holds no other's messages hostage.
         "worker_prefetch_multiplier": 1,
+        # The broker gives the message to another one: no old copy goes on beside that.
         "worker_cancel_long_running_tasks_on_connection_loss": True,
+        # Told to end, a worker lets what it is at finish for so long, and gives back the rest.
         "worker_soft_shutdown_timeout": 30,
         "worker_enable_soft_shutdown_on_idle": True,
+        # What leaks is bounded: a child is replaced after so many tasks, or beyond 400 MB.
         "worker_max_tasks_per_child": 1000,
         "worker_max_memory_per_child": 400_000,
-        "worker_lost_wait": 10,
+        # A child that starts slowly on a busy machine is not taken for dead: by default after 4 s.
         "worker_proc_alive_timeout": 30,
+        # Our own logging stays (config/logging.py), and nobody listens to Celery's own events or
+        # sends it commands: rows and heartbeats say what is going on.
         "worker_hijack_root_logger": False,
         "worker_redirect_stdouts": False,
         "worker_send_task_events": False,
         "worker_enable_remote_control": False,
+        # Beat never sleeps for longer than its shortest entry; by default it may for five minutes.
         "beat_max_loop_interval": 1,
         "beat_schedule": {
             "core.sweep": {

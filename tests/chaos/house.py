@@ -131,11 +131,11 @@ class House:
             *program, "-q", "-A", "config", *arguments, role=role, PYTHONPATH=str(ROOT), **more,
         )  # fmt: skip
 
-    def web(self) -> "Web":
+    def web(self, **more: str) -> "Web":
         port = free_port()
         running = self.start(
             "web", "-m", "config.server", role="web",
-            KASSA_BIND=f"127.0.0.1:{port}", WEB_CONCURRENCY="1",
+            KASSA_BIND=f"127.0.0.1:{port}", WEB_CONCURRENCY="1", **more,
         )  # fmt: skip
         web = Web(running, port)
         wait_until(web.is_ready, seconds=PATIENCE_SECONDS)

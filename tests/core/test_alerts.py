@@ -15,6 +15,15 @@ from apps.core.management.commands.alert_rules import FOLDER, RULES, RULES_TEST
 from tests.support import ROOT
 
 PARTS = ("## Symptom", "## Look", "## Act", "## Verify")
+RUNBOOKS = sorted(Path(ROOT, "docs", "runbooks").glob("*.md"))
+# What Postgres, Redis and the database's own functions call it.
+THEIRS = {
+    "core_outbox_event_before",
+    "n_dead_tup",
+    "pg_monitor",
+    "pg_stat_user_tables",
+    "used_memory",
+}
 
 
 @pytest.fixture
@@ -61,6 +70,16 @@ def test_lead_to_a_page_that_says_what_next(path):
     text = Path(ROOT, path).read_text()
 
     assert [part for part in PARTS if f"\n{part}\n" not in text] == []
+
+
+@pytest.mark.parametrize("path", RUNBOOKS, ids=lambda path: path.stem)
+def test_whose_pages_name_what_there_is(path):
+    """Lines of the log, metrics, columns and settings: who is woken looks for these words."""
+    named = set(re.findall(r"`([a-z]+(?:_[a-z]+)+)`", path.read_text())) - THEIRS
+    sources = [each for part in ("apps", "config") for each in Path(ROOT, part).rglob("*.py")]
+    words = set(re.findall(r"\w+", " ".join(each.read_text() for each in sources)))
+
+    assert named - words == set()
 
 
 def test_fire_and_stay_silent(promtool):

@@ -11,7 +11,7 @@ from celery import Celery, current_app
 from django.conf import settings
 from django.utils import timezone
 
-from apps.core import nudging, transactions, work
+from apps.core import nudging, outbox, transactions, work
 from apps.core.models import EventWork, OutboxBatch
 from apps.core.work import Kind
 from config.settings._celery import make_celery
@@ -178,6 +178,14 @@ class TestNudge:
         publish(opened(), then=lambda: seen.append(sent()))
 
         assert (seen, sent()) == ([0], 1)
+
+    def test_is_sent_to_consumers_once_a_batch_has_its_position(self, sent):
+        publish(opened())
+        empty_broker()
+
+        outbox.relay()
+
+        assert sent() == 1
 
     def test_is_not_sent_for_what_was_rolled_back(self, sent):
         with pytest.raises(ZeroDivisionError):

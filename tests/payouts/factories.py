@@ -54,8 +54,8 @@ class World:
         return self.organization.id
 
 
-def world(channel: str = "manual") -> World:
-    owner = people.organization()
+def world(channel: str = "manual", owner: Organization | None = None) -> World:
+    owner = owner or people.organization()
     connected = banking.add_bank_connection(
         organization_id=owner.id,
         name="Our bank",

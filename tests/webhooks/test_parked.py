@@ -7,14 +7,15 @@ from datetime import timedelta
 from functools import partial
 
 import pytest
+from celery import current_app
 from django.db import connection as database
 
-from apps.core import clock, transactions, work, working
+from apps.core import clock, nudging, transactions, work, working
 from apps.core import operations as core
 from apps.core.errors import InvariantBroken
 from apps.webhooks import operations, tasks
 from tests.accounts.factories import create_organization
-from tests.support import past_the_guards, race, wait_until
+from tests.support import empty_broker, past_the_guards, race, wait_until
 from tests.webhooks import things
 from tests.webhooks.factories import TESTS
 from tests.webhooks.inbox import age, broken, connect, kept, make_due, outcomes, say, work_all
@@ -41,15 +42,21 @@ class TestParked:
         for waited, wanted in zip(waits, (1, 1800, 3600, 3600), strict=True):
             assert wanted - 60 < waited < wanted + 60
 
-    def test_is_worked_at_once_when_its_object_appears(self, organization, connection):
+    def test_is_worked_at_once_when_its_object_appears(self, organization, connection, monkeypatch):
         say(connection, "thing.paid", message_id="msg_1")
         age(hours=10)
         work_all()
         assert work.due_kinds() == []
+        empty_broker()
+        monkeypatch.setattr(nudging, "_nudger", nudging.Nudger())
 
         appear(organization, "thing_1")
 
+        # It is due, and a worker is told.
         assert [kind.name for kind in work.due_kinds()] == ["webhooks.inbound"]
+        with current_app.connection_for_read() as broker:
+            hint = broker.default_channel.basic_get("events", no_ack=True)
+        assert hint.headers["task"] == "webhooks.work_inbound"
         work_all()
         assert standing(organization, "thing_1") == (3, ["msg_1"])
 

@@ -8,7 +8,7 @@ import pytest
 from celery import current_app
 
 from apps.core import clock, nudging
-from apps.webhooks import operations, tasks
+from apps.webhooks import operations, queries, tasks
 from apps.webhooks.models import WebhookDelivery, WebhookEndpoint, WebhookLane, WebhookSecret
 from tests.support import empty_broker
 from tests.webhooks import receiver
@@ -101,6 +101,31 @@ class TestProbe:
         operations.wake_endpoint(organization_id=organization.id, endpoint_id=endpoint.id)
 
         assert told() == {"webhooks_slow"}
+
+    def test_that_is_answered_ends_the_rest_of_the_lane_that_waited_for_it(self, organization, far):
+        endpoint, _ = create_endpoint(
+            organization, far.url, event_types=["thing.*"], max_in_flight=2
+        )
+        owe(organization, *(f"thing_{number}" for number in range(8)))
+        WebhookEndpoint.objects.filter(id=endpoint.id).update(
+            circuit_open_until=clock.now() - timedelta(seconds=1),
+            circuit_openings=1,
+            unreached_in_a_row=5,
+        )
+        probing, waiting = (tasks.claim_lane(is_slow=False) for _ in range(2))
+        looked = []
+
+        def let_the_other_look(connected, _closing):
+            looked.append(tasks.work_lane(waiting, policy=queries.get_policy()))
+            connected.sendall(receiver.ok())
+
+        far.answers = [let_the_other_look, receiver.ok()]
+
+        tasks.work_lane(probing, policy=queries.get_policy())
+
+        assert looked == [0]
+        deliver()
+        assert {each.status for each in deliveries(organization)} == {"succeeded"}
 
 
 class TestRest:

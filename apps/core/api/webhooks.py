@@ -14,8 +14,14 @@ from apps.core.events import Event, public_type
 _ENVELOPE: Final = {"$ref": "#/components/schemas/Event"}
 _HEADERS: Final = {
     "webhook-id": "The event's id, the same on every retry and replay: drop one seen before.",
-    "webhook-timestamp": "When this attempt was made, in unix seconds: accept five minutes.",
-    "webhook-signature": "`v1,` and the HMAC, one for each secret that has not expired.",
+    "webhook-timestamp": (
+        "When this attempt was made, in unix seconds: accept five minutes to either side."
+    ),
+    "webhook-signature": (
+        "Standard Webhooks 1.0.0: `v1,` and the base64 of HMAC-SHA256 over"
+        " `{webhook-id}.{webhook-timestamp}.{body}`, the body's bytes as they came; one for each"
+        " secret that has not expired, with a space between. Compare in constant time."
+    ),
 }
 _ANSWERS: Final = {
     "2XX": "It was taken, whatever the body says.",

@@ -21,6 +21,7 @@ from apps.core import (
     context,
     counters,
     encryption,
+    failpoints,
     idempotency,
     statements,
     transactions,
@@ -28,6 +29,7 @@ from apps.core import (
 )
 from apps.core.actors import Actor
 from apps.core.events import Event
+from apps.core.failpoints import Failpoint
 from apps.core.ids import new_id
 from apps.webhooks import queries, registry
 from apps.webhooks.errors import InboundBodyGone, InboundEventSettled, InboundObjectNotFound
@@ -300,6 +302,7 @@ def _finish(organization_id: UUID, decided: Sequence[_Decided], *, now: datetime
             ),
         },
     )
+    failpoints.reach(Failpoint.INBOX_DECIDED)
 
 
 def _wait(event: InboundEvent, *, now: datetime) -> None:

@@ -17,7 +17,8 @@ INTRODUCTION: Final = """# Events
 
 Written by `manage.py event_catalogue` from the event classes; `make check` fails on a drift.
 
-Each event reaches an endpoint, and `GET /v1/events`, in this envelope:
+Each event reaches an endpoint (see [webhooks.md](webhooks.md)), and `GET /v1/events`, in this
+envelope:
 
 | Field | Meaning |
 |---|---|
