@@ -132,9 +132,11 @@ class TestOneReading:
 
     @pytest.mark.parametrize("path", [b"/v1/me", b"/v1/transfers", b"/hooks/sandbox/pvc_1"])
     @pytest.mark.parametrize(
-        "hosts", [b"Host: a\r\n" + HOST, b"Host: a.example\r\n", b"Host: a b\r\n", b"Host: [\r\n"]
-    )
-    def test_two_hosts_or_a_strange_one_are_refused(self, server, path, hosts):
+        "hosts",
+        [b"", b"Host:\r\n", b"Host: a\r\n" + HOST, b"Host: a.example\r\n", b"Host: a b\r\n",
+         b"Host: [\r\n"],
+    )  # fmt: skip
+    def test_two_hosts_or_a_strange_one_or_none_are_refused(self, server, path, hosts):
         answer, body = ask(server[1], b"POST " + path + b" HTTP/1.1\r\n" + hosts + b"\r\n")
 
         assert answer.status == 400
@@ -143,9 +145,12 @@ class TestOneReading:
         assert said["code"] == "invalid_request"
         assert said["request_id"] == answer.headers["Request-Id"]
 
-    def test_a_strange_host_of_the_back_office_gets_a_page(self, server):
-        asked = b"GET /admin/login/ HTTP/1.1\r\nHost: a.example\r\n\r\n"
-        answer, _body = ask(server[1], asked)
+    def test_before_hosts_there_were_none(self, server):
+        assert ask(server[1], b"GET /livez HTTP/1.0\r\n\r\n")[0].status == 200
+
+    @pytest.mark.parametrize("host", [b"", b"Host: a.example\r\n"])
+    def test_a_strange_host_of_the_back_office_gets_a_page(self, server, host):
+        answer, _body = ask(server[1], b"GET /admin/login/ HTTP/1.1\r\n" + host + b"\r\n")
 
         assert answer.status == 400
         assert answer.headers.get_content_type() == "text/html"
