@@ -190,15 +190,34 @@ class TestEnd:
                 wire.settimeout(20)
                 # A body on its way is a request under way.
                 wire.sendall(b"POST /admin/login/ HTTP/1.1\r\n" + HOST)
-                wire.sendall(b"Content-Type: application/json\r\nContent-Length: 2\r\n\r\n")
+                form = b"Content-Type: application/x-www-form-urlencoded\r\n"
+                wire.sendall(form + b"Content-Length: 2\r\n\r\n")
                 time.sleep(0.5)
                 process.terminate()
                 time.sleep(0.5)
-                wire.sendall(b"{}")
+                wire.sendall(b"a=")
                 answer = wire.recv(65536)
 
             assert answer.startswith(b"HTTP/1.1 403")
             assert process.wait(timeout=20) == 0
+
+    def test_who_sends_half_a_body_holds_it_up_no_longer_than_half_a_head(self):
+        port = free_port()
+        with running(
+            "-m", "config.server",
+            KASSA_ROLE="web", KASSA_BIND=f"127.0.0.1:{port}", WEB_CONCURRENCY="1",
+        ) as process:  # fmt: skip
+            wait_until(lambda: answers(port), seconds=60)
+            with contextlib.ExitStack() as wires:
+                for _ in range(3):
+                    wire = wires.enter_context(socket.create_connection(("127.0.0.1", port)))
+                    wire.sendall(post(b"Content-Length: 60000", body=b"{"))
+                # They are under way: the last of them was read before this one was answered.
+                assert answers(port)
+                process.terminate()
+
+                # What is killed with requests under way has had thirty seconds.
+                assert process.wait(timeout=20) == 0
 
     def test_a_transfer_that_waits_for_another_one_is_answered_too(self):
         both, port = Both(), free_port()
