@@ -6,6 +6,7 @@ them, it is found by its check digits; so ids and times stay readable. Each step
 """
 
 import re
+import string
 from collections.abc import Iterator
 from typing import Final
 
@@ -28,13 +29,12 @@ _FOREIGN: Final = re.compile(
 _ESCAPED: Final = re.compile(
     r"""
       %(?:[012][0-9A-F]|3[A-F]|40|5[B-F]|60|7[B-F]|C2%A0|E2%80%[0-9A-F]{2}|E3%80%80)
-    | \\+(?:u[0-9A-F]{4}|x[0-9A-F]{2}|[bfnrtv])
+    | (?<!\\)\\++(?:u[0-9A-F]{4}|x[0-9A-F]{2}|[bfnrtv])
     """,
     re.VERBOSE | re.IGNORECASE,
 )
 # Of no scheme that we know, but written as a card number is and right: unless it may be a time.
 _PLAIN: Final = re.compile(rf"(?!1|20)[0-9](?:[ -]?[0-9]){{12,{DIGITS_MAX - 1}}}")
-_LAST_GROUP: Final = re.compile(r"[^0-9]*[0-9]+\Z")
 
 
 def mask_numbers(text: str) -> str:
@@ -66,7 +66,7 @@ def _cards(run: re.Match[str]) -> Iterator[tuple[int, int]]:
     written = run[0]
     if run.string[run.end() : run.end() + 1].isalnum():
         # The last of its groups begins a word: a time, or an id.
-        written = _LAST_GROUP.sub("", written)
+        written = written.rstrip(string.digits).rstrip(" -")
     if _PLAIN.fullmatch(written) and is_right(re.sub(r"[ -]", "", written)):
         yield run.start(), run.start() + len(written)
     else:
