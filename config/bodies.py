@@ -36,8 +36,10 @@ FILES: Final = "/v1/bank_files"
 _HOOKS: Final = "/hooks/"
 IN_MEMORY_BYTES_MAX: Final = _MIB
 _SECONDS_MAX: Final = 60.0
-# So much of each connection is not worth counting, and is all that a stranger has read.
+# So much of each connection is not worth counting, and is all that a stranger has read: in no more
+# time than headers may take, since a process that is to end waits for it (docs/adr/0153).
 _SMALL_BYTES_MAX: Final = 64 * 2**10
+_SMALL_SECONDS_MAX: Final = 10.0
 # What longer ones take up in a process, and the part of it that one sender may have.
 _MEMORY_BYTES_MAX: Final = 128 * _MIB
 _FILES_BYTES_MAX: Final = 1024 * _MIB
@@ -200,7 +202,8 @@ class Body:
         if self._file is not None:
             return
         try:
-            async with asyncio.timeout(_SECONDS_MAX):
+            is_small = self._space is None
+            async with asyncio.timeout(_SMALL_SECONDS_MAX if is_small else _SECONDS_MAX):
                 if self._reading is not None:
                     raw = await self._reading
                     self.length = len(raw)

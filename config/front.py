@@ -23,6 +23,7 @@ import sentry_sdk
 import structlog
 from django.http import HttpRequest, HttpResponse
 
+from apps.backoffice.views.browsers import find_browser
 from apps.core.api import places, problems
 from apps.core.api.headers import add_headers
 from apps.core.api.problems import ApiProblem
@@ -72,7 +73,8 @@ _SLOW_MAX: Final = 3
 _OPENING_SECONDS_MAX: Final = 60.0
 # Hashing a password costs as much as a hundred requests of a key, and anybody may ask for it.
 _SIGN_IN: Final = "/admin/login/"
-# Fewer than may wait together: who asks without end from one address keeps no other one out.
+# Fewer than may wait together: who asks without end from one address keeps no other one out. Nor
+# do strangers, from however many, whoever has signed in from that browser before (docs/adr/0153).
 _SIGN_INS_OF_ONE_MAX: Final = 4
 # However few a key may have in each of many processes.
 _SIGN_INS_WAITING_MAX: Final = 2 * _SIGN_INS_OF_ONE_MAX
@@ -150,6 +152,9 @@ class Front:
     async def _serve(self, scope: Scope, wire: Wire) -> Answer | _LongAnswer:
         if len(scope.path) + len(scope.query_string) > _ADDRESS_MAX:
             raise ApiProblem("address_too_long", f"It has more than {_ADDRESS_MAX} characters.")
+        if scope.http_version == "1.1" and scope.headers.get("host") is None:
+            # RFC 9112, section 3.2. Two are refused where the first would be believed.
+            raise ApiProblem("invalid_request", "Send a Host header.")
         if "*" in (scope.headers.get("content-type") or ""):
             # RFC 2231's way to write a parameter, over which Django falls where it is malformed.
             raise ApiProblem("unsupported_media_type", "Send a plain Content-Type.")
@@ -188,11 +193,11 @@ class Front:
         assert file is not None  # noqa: S101  (it was waited for, or the lane had it)
         environ = make_environ(scope, file, body.length, arrived=time.monotonic())
         if (scope.method, scope.path) == ("POST", _SIGN_IN):
-            with self._signing_in_of(find_sender(scope)):
-                # One caller, with a name that no token has: there is a space in it.
-                return await self._ask_in_turn(
-                    f"POST {_SIGN_IN}", environ, waiting_max=_SIGN_INS_WAITING_MAX
-                )
+            browser = find_browser(environ.get("HTTP_COOKIE", ""))
+            # All are one caller, or two, with a name that no token has: there is a space in it.
+            caller = f"POST {_SIGN_IN} known" if browser else f"POST {_SIGN_IN}"
+            with self._signing_in_of(browser or find_sender(scope)):
+                return await self._ask_in_turn(caller, environ, waiting_max=_SIGN_INS_WAITING_MAX)
         # Who sends no key is staff, or asks for little.
         token = (scope.headers.get("authorization") or "").rpartition(" ")[2]
         return await self._ask_in_turn(token, environ)

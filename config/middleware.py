@@ -25,6 +25,8 @@ _TRACEPARENT: Final = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 API_CONTENT_POLICY: Final = "default-src 'none'; frame-ancestors 'none'"
 _DATA: Final = ("/v1/", "/hooks/")
 PAGES: Final = "/admin/"
+_READING: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+_FORMS: Final = frozenset({"application/x-www-form-urlencoded", "multipart/form-data"})
 # Of a page that is made without Django's middleware.
 PAGE_CONTENT_POLICY: Final = (
     "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; frame-ancestors 'none'"
@@ -82,6 +84,19 @@ class ApiHeadersMiddleware:
         elif request.path.startswith(PAGES):
             response["Cache-Control"] = "no-store"
         return response
+
+
+class StaffFormsMiddleware:
+    """Staff send forms as their browsers do, and nothing else: no script of a stranger's site."""
+
+    def __init__(self, get_response: GetResponse) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        is_form = request.method in _READING or request.content_type in _FORMS
+        if request.path.startswith(PAGES) and not is_form:
+            return say(problems.ApiProblem("unsupported_media_type", "Send a form."))
+        return self.get_response(request)
 
 
 class StaffSessionMiddleware(SessionMiddleware):

@@ -7,12 +7,9 @@ reference (ISO 11649) with spaces wherever its payer put them.
 
 import re
 from collections.abc import Iterator
-from functools import cache
 from typing import Final
 
-from schwifty import registry
-from schwifty.domain import IBANSpec
-from schwifty.exceptions import InvalidCountryCode
+from apps.core.ibans import is_valid, spec_of
 
 _HEAD: Final = re.compile(r"(?<![0-9A-Za-z])[A-Za-z]{2}[0-9]{2}")
 # A card number that is written with dashes may begin in what looks like an IBAN's last group.
@@ -74,8 +71,9 @@ def _reference_end(text: str, start: int) -> int | None:
 
 def _iban_end(text: str, start: int) -> int | None:
     """Return where the IBAN ends that starts there, or None: its country says how long it is."""
-    spec = _spec(text[start : start + 2].upper())
-    if spec is None:
+    spec = spec_of(text[start : start + 2].upper())
+    # The library knows forms too that countries outside the registry are said to use.
+    if spec is None or spec.aspirational:
         return None
     length = spec.iban_length
     for end in (start + length, start + length + (length - 1) // _GROUP):
@@ -85,28 +83,12 @@ def _iban_end(text: str, start: int) -> int | None:
             len(compact) == length
             and written in {compact, _grouped(compact)}
             and not _GOES_ON.match(text, end)
-            and _is_valid(compact.upper(), spec)
+            and int(compact[2:4]) in _CHECK_DIGITS
+            and is_valid(compact.upper(), spec)
         ):
             return end
     return None
 
 
-@cache
-def _spec(country: str) -> IBANSpec | None:
-    try:
-        spec = registry.get_iban_spec(country)
-    except InvalidCountryCode:
-        return None
-    # The library knows forms too that countries outside the registry are said to use.
-    return None if spec.aspirational else spec
-
-
 def _grouped(compact: str) -> str:
     return " ".join(compact[at : at + _GROUP] for at in range(0, len(compact), _GROUP))
-
-
-def _is_valid(compact: str, spec: IBANSpec) -> bool:
-    if not compact.isascii() or not spec.regex.fullmatch(compact[4:]):
-        return False
-    number = int("".join(str(int(c, 36)) for c in compact[4:] + compact[:4]))
-    return number % 97 == 1 and int(compact[2:4]) in _CHECK_DIGITS

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from apps.core.cards import DIGIT_RUN, DIGITS_MIN, find_cards
+from apps.core.ibans import find_ibans
 from apps.core.proven import blank_proven, find_references
 
 MARKS_MAX: Final = 4
@@ -96,20 +97,35 @@ def mask_card_numbers(text: str) -> str:
     return "".join([*parts, text[at:]])
 
 
+def mask_ibans(text: str) -> str:
+    """Return the text with the IBANs in it, however written, masked but for country and end."""
+    parts: list[str] = []
+    at = 0
+    folded = text if text.isascii() else "".join(_fold(character) for character in text)
+    for start, end in find_ibans(folded):
+        parts += text[at:start], _mask_account(folded[start:end])
+        at = end
+    return "".join([*parts, text[at:]]) if parts else text
+
+
 def mask_account_numbers(text: str) -> str:
-    """Return the text with what looks like an IBAN masked but for its country and last four."""
+    """Return the text with IBANs masked as `mask_ibans` does, and what only looks like one too."""
     parts: list[str] = []
     at = 0
     # A creditor reference looks alike, and is what one is paid under: not a secret.
     for start, end in find_references(text):
-        parts += _IBAN_SHAPE.sub(_mask_account, text[at:start]), text[start:end]
+        parts += _mask_accounts(text[at:start]), text[start:end]
         at = end
-    return "".join([*parts, _IBAN_SHAPE.sub(_mask_account, text[at:])])
+    return "".join([*parts, _mask_accounts(text[at:])])
 
 
-def _mask_account(match: re.Match[str]) -> str:
-    found = match[0]
-    return f"{found[:2]}•• •••• {found.replace(' ', '')[-4:]}"
+def _mask_accounts(text: str) -> str:
+    return _IBAN_SHAPE.sub(lambda match: _mask_account(match[0]), mask_ibans(text))
+
+
+def _mask_account(found: str) -> str:
+    bare = "".join(character for character in found if character.isalnum())
+    return f"{bare[:2].upper()}•• •••• {bare[-4:].upper()}"
 
 
 def _card_spans(text: str) -> Iterator[tuple[int, int]]:

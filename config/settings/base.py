@@ -60,6 +60,7 @@ MIDDLEWARE = [
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "config.middleware.RequestContextMiddleware",
     "config.middleware.ApiHeadersMiddleware",
+    "config.middleware.StaffFormsMiddleware",
     "config.middleware.StaffSessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
@@ -100,6 +101,7 @@ USE_I18N = True
 
 AUTH_USER_MODEL = "accounts.Staff"
 LOGIN_URL = "/admin/login/"
+LOGIN_REDIRECT_URL = "/admin/"
 LOGOUT_REDIRECT_URL = "/admin/login/"
 PASSWORD_HASHERS = [
     "apps.core.passwords.PacedArgon2PasswordHasher",

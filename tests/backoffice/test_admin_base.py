@@ -104,6 +104,27 @@ class TestCells:
         assert "0044 0532" not in shown
         assert ("5390 0754 7034" in shown) == ("5390" in before)
 
+    @pytest.mark.parametrize(
+        "written",
+        ["DE89370400440532013000", "de89 3704 0044 0532 0130 00", "x-DE89.3704.0044.0532.0130.00"],
+    )
+    def test_keep_account_numbers_out_of_whatever_else_they_show(self, written):
+        shown = [
+            cells.text(written),
+            cells.code(written),
+            cells.cut(written),
+            cells.words([written]),
+        ]
+
+        for one in shown:
+            assert "3000" in one
+            assert "0532" not in one
+            assert "0440532" not in one
+
+    @pytest.mark.parametrize("text", ["PO20261127000123", "RF18539007547034", "AB12CDEF34567890"])
+    def test_leave_references_that_only_look_like_one(self, text):
+        assert text in cells.text(text)
+
     def test_cut_a_free_text_after_masking_it_and_say_that_there_is_more(self):
         text = "refund to DE89370400440532013000 as we agreed on the telephone"
 

@@ -260,12 +260,15 @@ class TestAStatementAsAFile:
         owner, ann = books
         bob = open_account(owner, "wallets:bill:EUR", floor=None)
         text = "Rent DE89 3704 0044 0532 0130 00, RF18 5390 0754 7034"
-        post(owner, move(ann, bob, 1_00, description=text, effective_at=JUNE))
+        reference = "DE89370400440532013000"
+        move_named = move(ann, bob, 1_00, description=text, reference=reference, effective_at=JUNE)
+        post(owner, move_named)
 
         answer = self.export(House.signed_in(accounts.create_staff("auditor")), ann)
 
         file = b"".join(answer.streaming_content).decode()
         assert "Rent DE•• •••• 3000, RF18 5390 0754 7034" in file
+        assert '"DE•• •••• 3000"' in file
         assert "0532" not in file
 
     def test_is_noted_before_its_first_byte_and_after_its_last(self, books):
@@ -551,6 +554,29 @@ class TestAJournalEntry:
             ["1", str(house.maker), "order 8"],
             first,
         ]
+
+    @pytest.mark.parametrize(
+        "reference",
+        ["DE89370400440532013000", "de89-3704-0044-0532-0130-00", "rent:DE89 3704 00440532013000"],
+    )
+    def test_under_an_account_number_shows_it_nowhere_and_is_found_by_it(self, house, reference):
+        owner = create_organization()
+        ann, bob = (open_account(owner, f"wallets:{who}:EUR", floor=None) for who in "ab")
+        post(owner, move(ann, bob, 10_00, reference=reference, effective_at=JUNE))
+        [entry] = JournalEntry.objects.filter(organization_id=owner)
+        printed = encode_id("je", entry.id)
+
+        pages = [
+            house.page(f"ledger/journalentry/{printed}/"),
+            house.page("ledger/journalentry/", organization=str(owner)),
+            house.page(f"ledger/ledgeraccount/{encode_id('la', ann)}/", period="2026-06"),
+        ]
+
+        for page in pages:
+            assert "DE•• •••• 3000" in page
+            assert "0532" not in page
+        found = house.page("ledger/journalentry/", organization=str(owner), reference=reference)
+        assert f"/admin/ledger/journalentry/{printed}/" in found
 
     def test_of_which_nothing_was_said_says_so(self, house):
         [entry] = JournalEntry.objects.filter(organization_id=house.id, kind="fee")

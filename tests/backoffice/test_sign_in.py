@@ -7,11 +7,13 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from django.contrib.auth.hashers import MD5PasswordHasher
 from django.contrib.sessions.backends.db import SessionStore
+from django.core.signing import get_cookie_signer
 from django.db import OperationalError, connection
 from django.test import Client
 
 from apps.accounts.models import Staff
 from apps.backoffice import views
+from apps.backoffice.views.browsers import find_browser
 from apps.core import counters, passwords
 from apps.core.ids import new_id
 from tests.accounts.factories import PASSWORD, create_staff
@@ -185,6 +187,32 @@ class TestGuessing:
 
         assert sign_in(person.email).status_code == 429
         assert sign_in(person.email, client=known).status_code == 302
+
+    def test_from_the_same_address_does_not_shut_it_out_either(self, settings, person):
+        settings.SIGN_INS_OF_ADDRESS_MAX = 3
+        office, known = somewhere(), Client()
+        sign_in(person.email, client=known, address=office)
+        known.post("/admin/logout/")
+        guess(f"{new_id()}@kassa.test", 3, address=office)
+
+        assert sign_in(person.email, address=office).status_code == 429
+        assert sign_in(person.email, client=known, address=office).status_code == 302
+
+    def test_is_of_the_same_browser_with_the_cookie_it_had_before(self, person):
+        """Before a browser was known by its cookie without the name, it had no seal inside."""
+        known = Client()
+        sign_in(person.email, client=known)
+        new = known.cookies["sessionid-device"].value
+        known.cookies["sessionid-device"] = get_cookie_signer(
+            salt=f"sessionid-devicekassa.sign_in.device:{person.email}"
+        ).sign("0123456789abcdef")
+        assert find_browser(f"sessionid-device={known.cookies['sessionid-device'].value}") == ""
+        guess(person.email, 20)
+
+        assert sign_in(person.email, client=known).status_code == 302
+        header = known.cookies["sessionid-device"].OutputString()
+        assert find_browser(header) == "0123456789abcdef"
+        assert find_browser(f"a=b; sessionid-device={new}") not in {"", "0123456789abcdef"}
 
     def test_in_a_browser_that_is_known_ends_too_and_it_is_known_for_one_person(self, person):
         known, victim = Client(), f"{new_id()}@kassa.test"

@@ -60,7 +60,7 @@ def during(lane, scenario):
 
         def begin(name, *, length=4):
             asked, wire = Asked(name, name), Wire()
-            asked.headers["content-length"] = str(length)
+            asked.headers |= {"content-length": str(length), "host": "localhost"}
             return wire, asyncio.create_task(front.__rsgi__(asked, wire))
 
         busy = []
@@ -131,7 +131,7 @@ def test_that_comes_later_is_waited_for_and_harms_nobody(lane):
 
 
 def test_that_never_comes_is_408(lane, monkeypatch):
-    monkeypatch.setattr(bodies, "_SECONDS_MAX", 0.01)
+    monkeypatch.setattr(bodies, "_SMALL_SECONDS_MAX", 0.01)
 
     async def scenario(begin):
         wire, task = begin("three")

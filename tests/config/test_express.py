@@ -620,6 +620,7 @@ def test_the_tests_middleware_is_what_the_lane_knows():
         "whitenoise.middleware.WhiteNoiseMiddleware",
         "config.middleware.RequestContextMiddleware",
         "config.middleware.ApiHeadersMiddleware",
+        "config.middleware.StaffFormsMiddleware",
         "config.middleware.StaffSessionMiddleware",
         "django.middleware.common.CommonMiddleware",
         "django.middleware.csrf.CsrfViewMiddleware",

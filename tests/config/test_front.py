@@ -12,9 +12,12 @@ from pathlib import Path
 
 import pytest
 from django.conf import settings
+from django.http import HttpRequest, HttpResponse
 from django.urls import resolve, reverse
 
 from apps.accounts import rules
+from apps.accounts.models import Staff
+from apps.backoffice.views.browsers import remember_browser
 from apps.banking.api.uploads import FORM_BYTES_MAX
 from apps.banking.api.views import BankFileCollection
 from apps.banking.formats.secure_xml import FILE_BYTES_MAX as BANK_FILE_BYTES_MAX
@@ -60,6 +63,15 @@ def read(wire: socket.socket, *, bodiless: bool = False) -> tuple[int, bytes, by
     ):
         body += wire.recv(65536)
     return int(head.split()[1]), head.lower(), body
+
+
+def cookie_of_a_browser() -> bytes:
+    """Return the header of a browser from which somebody of ours has signed in."""
+    request, response = HttpRequest(), HttpResponse()
+    request.user = Staff(email="ada@kassa.test")
+    remember_browser(request, response)
+    (cookie,) = response.cookies.values()
+    return f"Cookie: a=b; {cookie.key}={cookie.coded_value}".encode()
 
 
 def post(path: bytes, *headers: bytes, body: bytes = b"") -> bytes:
@@ -357,6 +369,42 @@ class TestSigningIn:
         assert b"<h1>Not just now</h1>" in page
         for line in (b"text/html", b"retry-after: 1", b"no-store", b"style-src 'self'"):
             assert line in head.lower()
+        for wire in waiting:
+            wire.close()
+
+    def test_in_a_browser_that_is_known_has_turns_of_its_own(self, server):
+        """Strangers have all theirs, also from its address; one who made up a cookie is one."""
+        server.said.with_name("go").unlink(missing_ok=True)
+        waiting = [server.connect() for _ in range(16)]
+        for place, wire in enumerate(waiting):
+            sender = b"X-Forwarded-For: 10.0.1.%d" % (place // 4)
+            wire.sendall(post(b"/admin/login/", sender, b"Cookie: sessionid-device=a:b:c:d:e"))
+        # Of slow ones fewer are begun, and more refused.
+        wait_until(lambda: len(select.select(waiting, [], [], 0)[0]) >= 4)
+        known, sender = [server.connect() for _ in range(3)], b"X-Forwarded-For: 10.0.1.1"
+        for wire in known:
+            wire.sendall(post(b"/admin/login/", sender, cookie_of_a_browser()))
+
+        server.said.with_name("go").touch()
+        answered = [[read(wire)[0] for wire in wires] for wires in (waiting, known)]
+
+        assert set(answered[0]) == {200, 429}
+        assert answered[1] == [200] * 3
+        for wire in [*waiting, *known]:
+            wire.close()
+
+    def test_in_a_browser_that_is_known_is_bounded_for_each(self, server):
+        server.said.with_name("go").unlink(missing_ok=True)
+        cookie = cookie_of_a_browser()
+        waiting = [server.connect() for _ in range(6)]
+        for place, wire in enumerate(waiting):
+            wire.sendall(post(b"/admin/login/", b"X-Forwarded-For: 10.0.2.%d" % place, cookie))
+        wait_until(lambda: len(select.select(waiting, [], [], 0)[0]) == 2)
+
+        server.said.with_name("go").touch()
+        answered = [read(wire)[0] for wire in waiting]
+
+        assert sorted(answered) == [200] * 4 + [429] * 2
         for wire in waiting:
             wire.close()
 

@@ -85,6 +85,8 @@ class TestHostileText:
     UNITS = (
         "1", "a", "a.", "a@", "a@b", "a@b.", "@", "AA11 ", "AA11", "1 ", "4111111111111111 ",
         "://", "://a:", "bearer ", "bearer\t", "kassa_live_", "whsec_", "RF11", " ",
+        "DE12 ", "DE89 3704 0044 0532 0130 0", "A ", "A-1", "1111.", "\\", "\\n", "%20", "%40",
+        "1" * 4_096 + " 1", "é1", "٤ ",
     )  # fmt: skip
     PROGRAM = """
 import resource, sys

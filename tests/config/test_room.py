@@ -178,7 +178,7 @@ def test_the_room_of_a_refused_request_is_given_back_by_the_front(room):
         front = Front(lambda *_: [], _NoLane(), threads=1, lane_threads=1)
         front._room = room
         scope = asked(length=None)
-        scope.method, scope.query_string = "POST", ""
+        scope.method, scope.query_string, scope.http_version = "POST", "", "1.0"
         with pytest.raises(ApiProblem):
             await front._serve(scope, Parts(*[b"a" * 900 * KIB] * 3))
         front._pool.shutdown()

@@ -132,9 +132,11 @@ class TestOneReading:
 
     @pytest.mark.parametrize("path", [b"/v1/me", b"/v1/transfers", b"/hooks/sandbox/pvc_1"])
     @pytest.mark.parametrize(
-        "hosts", [b"Host: a\r\n" + HOST, b"Host: a.example\r\n", b"Host: a b\r\n", b"Host: [\r\n"]
-    )
-    def test_two_hosts_or_a_strange_one_are_refused(self, server, path, hosts):
+        "hosts",
+        [b"", b"Host:\r\n", b"Host: a\r\n" + HOST, b"Host: a.example\r\n", b"Host: a b\r\n",
+         b"Host: [\r\n"],
+    )  # fmt: skip
+    def test_two_hosts_or_a_strange_one_or_none_are_refused(self, server, path, hosts):
         answer, body = ask(server[1], b"POST " + path + b" HTTP/1.1\r\n" + hosts + b"\r\n")
 
         assert answer.status == 400
@@ -143,9 +145,12 @@ class TestOneReading:
         assert said["code"] == "invalid_request"
         assert said["request_id"] == answer.headers["Request-Id"]
 
-    def test_a_strange_host_of_the_back_office_gets_a_page(self, server):
-        asked = b"GET /admin/login/ HTTP/1.1\r\nHost: a.example\r\n\r\n"
-        answer, _body = ask(server[1], asked)
+    def test_before_hosts_there_were_none(self, server):
+        assert ask(server[1], b"GET /livez HTTP/1.0\r\n\r\n")[0].status == 200
+
+    @pytest.mark.parametrize("host", [b"", b"Host: a.example\r\n"])
+    def test_a_strange_host_of_the_back_office_gets_a_page(self, server, host):
+        answer, _body = ask(server[1], b"GET /admin/login/ HTTP/1.1\r\n" + host + b"\r\n")
 
         assert answer.status == 400
         assert answer.headers.get_content_type() == "text/html"
@@ -185,15 +190,34 @@ class TestEnd:
                 wire.settimeout(20)
                 # A body on its way is a request under way.
                 wire.sendall(b"POST /admin/login/ HTTP/1.1\r\n" + HOST)
-                wire.sendall(b"Content-Type: application/json\r\nContent-Length: 2\r\n\r\n")
+                form = b"Content-Type: application/x-www-form-urlencoded\r\n"
+                wire.sendall(form + b"Content-Length: 2\r\n\r\n")
                 time.sleep(0.5)
                 process.terminate()
                 time.sleep(0.5)
-                wire.sendall(b"{}")
+                wire.sendall(b"a=")
                 answer = wire.recv(65536)
 
             assert answer.startswith(b"HTTP/1.1 403")
             assert process.wait(timeout=20) == 0
+
+    def test_who_sends_half_a_body_holds_it_up_no_longer_than_half_a_head(self):
+        port = free_port()
+        with running(
+            "-m", "config.server",
+            KASSA_ROLE="web", KASSA_BIND=f"127.0.0.1:{port}", WEB_CONCURRENCY="1",
+        ) as process:  # fmt: skip
+            wait_until(lambda: answers(port), seconds=60)
+            with contextlib.ExitStack() as wires:
+                for _ in range(3):
+                    wire = wires.enter_context(socket.create_connection(("127.0.0.1", port)))
+                    wire.sendall(post(b"Content-Length: 60000", body=b"{"))
+                # They are under way: the last of them was read before this one was answered.
+                assert answers(port)
+                process.terminate()
+
+                # What is killed with requests under way has had thirty seconds.
+                assert process.wait(timeout=20) == 0
 
     def test_a_transfer_that_waits_for_another_one_is_answered_too(self):
         both, port = Both(), free_port()

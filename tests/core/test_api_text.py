@@ -121,6 +121,8 @@ class TestCardNumbers:
             "3530111333300000",
             "2223003122003222",
             "order 12 4111 1111 1111 1111",
+            "2200 1234 5678 9019",  # Mir
+            "order 12 9792 0303 9444 0796",  # Troy
             "card4222222222222",
             "٤١١١١١١١١١١١١١١١",
             "４１１１　１１１１　１１１１　１１１１",
@@ -155,6 +157,10 @@ class TestCardNumbers:
             == "KORT •••• •••• •••• 1111 och ••••••••••••0004"
         )
         assert text.mask_card_numbers("REF 12345") == "REF 12345"
+
+    def test_masks_all_of_several_readings_that_share_a_group(self) -> None:
+        # With the 4 in front thirteen digits are right too, and its last four would stand.
+        assert text.mask_card_numbers("KORT 4 4000 7577 1046 5631") == "KORT • •••• •••• •••• 5631"
 
 
 class TestReferences:

@@ -1,15 +1,14 @@
 """
 Signing in: what a try costs, and how often one may (ADR 0143).
 
-A try is counted before anything is hashed: by the address it comes from, and by the name, or, in a
-browser that this person has signed in from, by that browser: whoever guesses elsewhere does not
-shut them out. Nothing that is said tells whether there is such a person.
+A try is counted before anything is hashed: by the address it comes from and by the name, or, in a
+browser that this person has signed in from, by that browser alone: whoever guesses elsewhere, or
+from the same address, does not shut them out. Nothing that is said tells whether there is such a
+person.
 """
 
 import math
-import secrets
 from dataclasses import dataclass
-from datetime import timedelta
 from http import HTTPStatus
 from typing import Any, Final, NoReturn, override
 
@@ -22,11 +21,11 @@ from django.template.response import TemplateResponse
 from django.utils.crypto import salted_hmac
 from django.views.decorators.debug import sensitive_variables
 
+from apps.backoffice.views import browsers
 from apps.core import attempts, counters, passwords
 from apps.core.api.caller import client_address, sender_of
 from apps.core.attempts import Count
 
-_DEVICE_AGE_MAX: Final = timedelta(days=90)
 _BUSY_SECONDS: Final = 2
 
 _SIGN_INS: Final = counters.Counter(
@@ -101,10 +100,11 @@ def _limited(seconds: float) -> Refused:
 
 
 def _counts(request: HttpRequest, name: str) -> list[Count]:
-    device = _device(request, name)
-    who = f"device:{device}" if device else f"name:{_digest(name)}"
+    browser = browsers.browser_of(request, name)
+    if browser:
+        return [Count(f"sign_in:device:{browser}", settings.SIGN_INS_OF_NAME_MAX)]
     return [
-        Count(f"sign_in:{who}", settings.SIGN_INS_OF_NAME_MAX),
+        Count(f"sign_in:name:{_digest(name)}", settings.SIGN_INS_OF_NAME_MAX),
         Count(
             f"sign_in:address:{sender_of(client_address(request))}",
             settings.SIGN_INS_OF_ADDRESS_MAX,
@@ -125,39 +125,5 @@ def finish(request: HttpRequest, response: HttpResponse) -> HttpResponse:
         response.status_code = form.refused.status
         response["Retry-After"] = str(form.refused.retry_after)
     elif request.method == "POST" and response.status_code == HTTPStatus.FOUND:
-        _remember_device(request, response)
+        browsers.remember_browser(request, response)
     return response
-
-
-# --- The browsers of a person -------------------------------------------------------------------
-
-
-def _device(request: HttpRequest, name: str) -> str:
-    """Return which of this person's browsers it is; nothing if it is none."""
-    found = request.get_signed_cookie(
-        _cookie(), default="", salt=_salt(name), max_age=_DEVICE_AGE_MAX
-    )
-    return found or ""
-
-
-def _remember_device(request: HttpRequest, response: HttpResponse) -> None:
-    name = request.user.get_username()
-    response.set_signed_cookie(
-        _cookie(),
-        _device(request, name) or secrets.token_hex(16),
-        salt=_salt(name),
-        max_age=_DEVICE_AGE_MAX,
-        secure=settings.SESSION_COOKIE_SECURE,
-        httponly=True,
-        samesite="Strict",
-    )
-
-
-def _cookie() -> str:
-    # With the prefix of the session's, which has a browser take it from this host alone.
-    return f"{settings.SESSION_COOKIE_NAME}-device"
-
-
-def _salt(name: str) -> str:
-    """Bind the cookie to the person: it says nothing for another one, nor who it is."""
-    return f"kassa.sign_in.device:{name}"

@@ -3,6 +3,7 @@ How a value looks on a staff screen: one function per kind, each returning escap
 
 Amounts carry their currency and line up by digits; a state is told by a word and a shape, not by
 color alone; ids are cut in the middle and copied whole; instants show a zone and, on hover, UTC.
+An IBAN stands in none of them, whatever it was given as: a reference, or the key of a customer.
 """
 
 from collections.abc import Mapping
@@ -17,7 +18,7 @@ from django.utils.safestring import SafeString, mark_safe
 
 from apps.core.ids import encode_id
 from apps.core.money import format_minor
-from apps.core.text import mask_account_numbers
+from apps.core.text import mask_account_numbers, mask_ibans
 
 NONE: Final = mark_safe('<span class="k-none">—</span>')
 
@@ -180,6 +181,7 @@ def cut(text: str, *, url: str = "", head: int = 6, tail: int = 5) -> SafeString
     """Show a long technical text cut in the middle and copyable; a short one as it is."""
     if not text:
         return NONE
+    text = mask_ibans(text)
     if "_" in text[:6]:
         head += text.index("_") + 1 - 3
     shown = text if len(text) <= head + tail + 1 else f"{text[:head]}…{text[-tail:]}"
@@ -235,7 +237,7 @@ def age(since: datetime | None, *, now: datetime) -> SafeString:
 
 def text(value: object) -> SafeString:
     """Show plain text, or that there is none."""
-    return NONE if value is None or value == "" else format_html("{}", value)
+    return NONE if value is None or value == "" else format_html("{}", mask_ibans(str(value)))
 
 
 def host(name: str) -> SafeString:
@@ -269,13 +271,14 @@ def link(url: str, label: object) -> SafeString:
 
 def code(value: object) -> SafeString:
     """Show a technical word as it is."""
-    is_empty = value is None or value == ""
-    return NONE if is_empty else format_html('<code class="k-code">{}</code>', value)
+    if value is None or value == "":
+        return NONE
+    return format_html('<code class="k-code">{}</code>', mask_ibans(str(value)))
 
 
 def words(values: object) -> SafeString:
     """Show several short words, such as the scopes of a key."""
-    items = [(str(value),) for value in values] if isinstance(values, list | tuple) else []
+    items = [(mask_ibans(str(one)),) for one in values] if isinstance(values, list | tuple) else []
     return format_html_join(" ", '<span class="k-word">{}</span>', items) if items else NONE
 
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from apps.core.money import decimal_text
-from apps.core.text import mask_account_numbers
+from apps.core.text import mask_account_numbers, mask_ibans
 from apps.ledger.formats.tables import escape_formula
 
 _COLUMNS: Final = (
@@ -51,8 +51,8 @@ def write_statement(head: StatementHead, rows: Iterable[StatementRow]) -> Iterat
     Yield a statement as CSV (RFC 4180), every field in quotes.
 
     Texts that a spreadsheet would run get an apostrophe in front; numbers stay numbers. Account
-    numbers in a description are masked, as on the screen (backoffice.md, section 8). The last line
-    counts the rows: a file without it broke off.
+    numbers in a reference or description are masked, as on the screen (backoffice.md, section 8).
+    The last line counts the rows: a file without it broke off.
     """
     yield _line("statement", head.code, "clock", head.clock, "kind", escape_formula(head.kind))
     yield _line("from", _at(head.since), "until", _at(head.until), "as of", _at(head.as_of))
@@ -65,7 +65,7 @@ def write_statement(head: StatementHead, rows: Iterable[StatementRow]) -> Iterat
             _at(row.effective_at),
             _at(row.recorded_at),
             escape_formula(row.kind),
-            escape_formula(row.reference),
+            escape_formula(mask_ibans(row.reference)),
             escape_formula(mask_account_numbers(row.description)),
             row.entry,
             decimal_text(row.amount_minor, head.currency),

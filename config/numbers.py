@@ -1,0 +1,99 @@
+"""
+Mask bank accounts and card numbers in text, however they are written (docs/adr/0144).
+
+Whatever stands between the characters of one, blanks or dashes, also as an address or JSON spells
+them, it is found by its check digits; so ids and times stay readable. Each step reads once.
+"""
+
+import re
+import string
+from collections.abc import Iterator
+from typing import Final
+
+from apps.core.cards import DIGITS_MAX, find_cards_of_run, is_right
+from apps.core.ibans import GAP, find_ibans
+
+_DIGIT: Final = re.compile(r"[0-9]|[^\x00-\x7f]")
+# One that begins in the middle of a word is a part of an id.
+_RUN: Final = re.compile(rf"(?<![0-9A-Za-z])[0-9](?:{GAP}[0-9]){{12,}}+")
+_UUID: Final = re.compile(
+    r"(?<![0-9A-Za-z])[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}(?![0-9A-Za-z])", re.IGNORECASE
+)
+_WIDE: Final = "\uff0e" + "".join(map(chr, [*range(0xFF21, 0xFF3B), *range(0xFF41, 0xFF5B)]))
+# Digits and blanks of other scripts, dashes, and what takes no room.
+_FOREIGN: Final = re.compile(
+    rf"(?![\x00-\x7f])[\d\s{_WIDE}\u00ad\u058a\u05be\u1806\u200b-\u200f\u2010-\u2015\u202a-\u202e"
+    r"\u2060-\u2064\u2212\u2e3a\u2e3b\u3030\ufe58\ufe63\ufeff\uff0d]"
+)
+# What is no letter and no digit, as addresses (RFC 3986) and JSON or Python spell it.
+_ESCAPED: Final = re.compile(
+    r"""
+      %(?:[012][0-9A-F]|3[A-F]|40|5[B-F]|60|7[B-F]|C2%A0|E2%80%[0-9A-F]{2}|E3%80%80)
+    | (?<!\\)\\++(?:u[0-9A-F]{4}|x[0-9A-F]{2}|[bfnrtv])
+    """,
+    re.VERBOSE | re.IGNORECASE,
+)
+# Of no scheme that we know, but written as a card number is and right: unless it may be a time.
+_PLAIN: Final = re.compile(rf"(?!1|20)[0-9](?:[ -]?[0-9]){{12,{DIGITS_MAX - 1}}}")
+
+
+def mask_numbers(text: str) -> str:
+    """Return the text with `[iban]` and `[pan]` for the bank accounts and card numbers in it."""
+    if not _DIGIT.search(text):
+        return text
+    folded = _fold(text)
+    if not _RUN.search(folded) and next(find_ibans(folded), None) is None:
+        return text
+    # An id's digits are nobody's.
+    folded = _UUID.sub(_cross_out, folded)
+    ibans = list(find_ibans(folded))
+    # What is in one is in no card number.
+    folded = _replace(folded, [(start, end, "#" * (end - start)) for start, end in ibans])
+    cards = [span for run in _RUN.finditer(folded) for span in _cards(run)]
+    masks = {"[iban]": ibans, "[pan]": cards}
+    return _replace(text, sorted((*span, mask) for mask, spans in masks.items() for span in spans))
+
+
+def _replace(text: str, found: list[tuple[int, int, str]]) -> str:
+    kept, at = [], 0
+    for start, end, mask in found:
+        kept += [text[at:start], mask]
+        at = end
+    return "".join([*kept, text[at:]])
+
+
+def _cards(run: re.Match[str]) -> Iterator[tuple[int, int]]:
+    written = run[0]
+    if run.string[run.end() : run.end() + 1].isalnum():
+        # The last of its groups begins a word: a time, or an id.
+        written = written.rstrip(string.digits).rstrip(" -")
+    if _PLAIN.fullmatch(written) and is_right(re.sub(r"[ -]", "", written)):
+        yield run.start(), run.start() + len(written)
+    else:
+        yield from find_cards_of_run(written, run.start())
+
+
+def _fold(text: str) -> str:
+    """Return the text, as long as it was, in ASCII as far as numbers go and without escapes."""
+    if not text.isascii():
+        text = _FOREIGN.sub(_fold_character, text)
+    if "%" in text or "\\" in text:
+        text = _ESCAPED.sub(_blank, text)
+    return text
+
+
+def _fold_character(match: re.Match[str]) -> str:
+    character = match[0]
+    if character.isdecimal():
+        return str(int(character))
+    if character in _WIDE:
+        return chr(ord(character) - 0xFEE0)
+    return " "
+
+
+def _blank(match: re.Match[str]) -> str:
+    return " " * len(match[0])
+
+
+def _cross_out(match: re.Match[str]) -> str:
+    return "#" * len(match[0])
