@@ -120,6 +120,14 @@ class TestPromptness:
         assert not threads.is_prompt(ENDPOINT, at=69)
         assert threads.is_prompt(ENDPOINT, at=70)
 
+    def test_comes_back_with_an_answer_and_not_with_time(self):
+        threads = Threads(8)
+        threads.saw(ENDPOINT, seconds=15, is_slow=False, at=0)
+
+        assert not threads.is_prompt(ENDPOINT, at=3600)
+        threads.saw(ENDPOINT, seconds=0.1, is_slow=False, at=3600)
+        assert threads.is_prompt(ENDPOINT, at=3600)
+
     def test_is_another_thing_among_those_that_are_slow(self):
         threads = Threads(8)
 

@@ -12,7 +12,7 @@ _PROMPT_OF: Final = 2
 PROMPT_SECONDS: Final = 1.0
 # Among the slow endpoints, who all take longer: well within the time of an attempt.
 PROMPT_AMONG_SLOW_SECONDS: Final = 10.0
-# How long an endpoint that took longer, once, is not prompt.
+# How long an endpoint that took longer, once, is not prompt, whatever it does meanwhile.
 DOUBT_SECONDS: Final = 60.0
 # So many are remembered, those that were sent to last: an id each, and once more in a statement.
 _REMEMBERED_MAX: Final = 4_096
@@ -23,18 +23,19 @@ class Threads:
     The threads that send webhooks in one process, by the organization each is at work for.
 
     A thread is taken until a receiver has answered, or did not within its time. So one half is for
-    endpoints that answered this process promptly, by its own steady clock: those that hang, or that
-    it has not sent to yet, have no more than the other half, however many they are. And the last
-    quarter is for organizations that have none: however many lanes another has, it takes none of
-    these.
+    endpoints that were prompt: those that hang, and those that this process has not sent to yet,
+    have no more than the other half, however many they are. And the last quarter is for
+    organizations that have none: however many lanes another has, it takes none of these.
+
+    Instants, `at`, are seconds by a steady clock of the process's own.
     """
 
     def __init__(self, number: int = 0) -> None:
         # Of a number that nobody has said none is kept.
         self.number = number
         self._at_work: dict[int, tuple[UUID, bool]] = {}
-        # Since when each endpoint is prompt, or until when it is not.
-        self._prompt_from: dict[UUID, float] = {}
+        # Of each endpoint whether its last attempt was prompt, and until when that is not enough.
+        self._seen: dict[UUID, tuple[bool, float]] = {}
         self._lock = threading.Lock()
 
     def list_full(self) -> list[UUID]:
@@ -47,22 +48,21 @@ class Threads:
         with self._lock:
             if not self._is_half_used():
                 return None
-            return [id_ for id_, since in self._prompt_from.items() if since <= at]
+            return [id_ for id_ in self._seen if self._is_prompt(id_, at=at)]
 
     def is_prompt(self, endpoint_id: UUID, *, at: float) -> bool:
-        """Say whether the endpoint was sent to, and nothing there took long within a minute."""
+        """Say whether the endpoint's last attempt was prompt, as all within a minute were."""
         with self._lock:
-            since = self._prompt_from.get(endpoint_id)
-            return since is not None and since <= at
+            return self._is_prompt(endpoint_id, at=at)
 
     def saw(self, endpoint_id: UUID, *, seconds: float, is_slow: bool, at: float) -> None:
         """Remember how long an endpoint kept a thread for one attempt, which ended at `at`."""
         is_long = seconds > (PROMPT_AMONG_SLOW_SECONDS if is_slow else PROMPT_SECONDS)
         with self._lock:
-            since = self._prompt_from.pop(endpoint_id, at)
-            self._prompt_from[endpoint_id] = at + DOUBT_SECONDS if is_long else since
-            if len(self._prompt_from) > _REMEMBERED_MAX:
-                del self._prompt_from[next(iter(self._prompt_from))]
+            _, doubted_until = self._seen.pop(endpoint_id, (False, at))
+            self._seen[endpoint_id] = not is_long, at + DOUBT_SECONDS if is_long else doubted_until
+            if len(self._seen) > _REMEMBERED_MAX:
+                del self._seen[next(iter(self._seen))]
 
     def is_crowded(self) -> bool:
         """Say whether no thread is free but those that are kept."""
@@ -85,6 +85,10 @@ class Threads:
         """Have the calling thread be at work for nobody."""
         with self._lock:
             self._at_work.pop(threading.get_ident(), None)
+
+    def _is_prompt(self, endpoint_id: UUID, *, at: float) -> bool:
+        was_prompt, doubted_until = self._seen.get(endpoint_id, (False, at))
+        return was_prompt and doubted_until <= at
 
     def _organizations(self) -> set[UUID]:
         return {organization_id for organization_id, _ in self._at_work.values()}
