@@ -211,6 +211,7 @@ class TestLimits:
     def test_are_those_that_receivers_are_told(self):
         assert addresses.RESOLVE_SECONDS_MAX == 2
         assert (sender.CONNECT_SECONDS_MAX, sender.ATTEMPT_SECONDS_MAX) == (3, 15)
+        assert sender.BODY_SECONDS_MAX == 1
 
     @pytest.mark.parametrize(
         ("behavior", "outcome"),
@@ -248,6 +249,14 @@ class TestLimits:
 
         assert attempt.outcome is outcome
         assert 0.35 < time.monotonic() - begun < 1.5
+
+    def test_ends_soon_after_the_answer_is_known_however_the_body_drips(self, monkeypatch):
+        monkeypatch.setattr(sender, "BODY_SECONDS_MAX", 0.1)
+
+        attempt, _ = send_to(receiver.drip)
+
+        assert attempt.outcome is Outcome.SUCCEEDED
+        assert attempt.duration_ms < 1000 * sender.ATTEMPT_SECONDS_MAX
 
     def test_end_a_handshake_that_nobody_answers(self, monkeypatch):
         monkeypatch.setattr(sender, "CONNECT_SECONDS_MAX", 0.2)
@@ -360,6 +369,18 @@ class TestAddresses:
 
             assert (attempt.outcome, attempt.address) == (Outcome.CONNECT_ERROR, "127.0.0.3")
             assert far.connections == 0
+
+    @pytest.mark.allow_hosts(["127.0.0.1", "::1", "::2"])
+    def test_tries_one_of_each_family(self):
+        policy = Policy(allow_networks=targets.parse_networks(["127.0.0.1/32", "::/126"]))
+        with Receiver() as far:
+            target = Target(scheme="http", host="hooks.example", port=far.port, path="/hook")
+            # In this order where a process has no route outside; here nobody listens on IPv6.
+            one = Sender(policy=policy, resolver=lambda *_: ["::1", "::2", "127.0.0.1"])
+            attempt = one.send(message(target))
+            one.close()
+
+        assert (attempt.outcome, attempt.address) == (Outcome.SUCCEEDED, "127.0.0.1")
 
     @pytest.mark.allow_hosts(["127.0.0.1", ANYWHERE])
     def test_sends_not_a_byte_to_another_peer_than_the_one_checked(self):

@@ -1,10 +1,11 @@
-"""Some threads of a worker are kept for organizations that have none of them (ADR 0146)."""
+"""Who may have the threads of a worker: all, who was prompt, who has none (ADR 0146, 0150)."""
 
 from __future__ import annotations
 
 import math
 import threading
 from contextlib import contextmanager
+from datetime import timedelta
 from types import SimpleNamespace
 from unittest.mock import Mock
 from uuid import uuid4
@@ -12,25 +13,27 @@ from uuid import uuid4
 import pytest
 from django.db import OperationalError
 
+from apps.core import clock
 from apps.core import tasks as core_tasks
-from apps.webhooks import tasks
+from apps.webhooks import queries, tasks
+from apps.webhooks.models import WebhookLane
 from apps.webhooks.rules.threads import Threads
 from tests.accounts.factories import create_organization
 from tests.support import empty_broker, running_worker, wait_until
 from tests.webhooks import receiver
-from tests.webhooks.factories import create_endpoint, deliveries, owe
+from tests.webhooks.factories import create_endpoint, deliver, deliveries, owe
 from tests.webhooks.receiver import Receiver
 
-ONE, OTHER, THIRD = (uuid4() for _ in range(3))
+ONE, OTHER, THIRD, ENDPOINT = (uuid4() for _ in range(4))
 
 
 @contextmanager
-def at_work(threads, *organization_ids):
+def at_work(threads, *organization_ids, is_prompt=True):
     """Have a thread each ask to be at work for these, in turn; yield what they were told."""
     told, over, started = [], threading.Event(), []
 
     def ask(organization_id, has_asked):
-        told.append(threads.take(organization_id))
+        told.append(threads.take(organization_id, is_prompt=is_prompt))
         has_asked.set()
         over.wait(60)
         threads.leave()
@@ -62,26 +65,87 @@ class TestThreads:
             assert threads.list_full() == []
             with at_work(threads, OTHER):
                 assert set(threads.list_full()) == {ONE, OTHER}
-                assert threads.take(THIRD)
+                assert threads.take(THIRD, is_prompt=True)
 
     def test_are_free_again_when_left_and_when_they_ask_for_more(self):
         threads = Threads(4)
 
         with at_work(threads, OTHER, THIRD):
-            assert threads.take(ONE)
+            assert threads.take(ONE, is_prompt=True)
             # A thread that asks has ended what it was at.
-            assert threads.take(ONE)
+            assert threads.take(ONE, is_prompt=True)
             assert set(threads.list_full()) == {ONE, OTHER, THIRD}
             threads.leave()
             assert threads.list_full() == []
 
+    @pytest.mark.parametrize("is_prompt", [True, False])
     @pytest.mark.parametrize("number", [0, 1, 3])
-    def test_keep_none_where_they_are_few_or_nobody_knows_how_many(self, number):
+    def test_keep_none_where_they_are_few_or_nobody_knows_how_many(self, number, is_prompt):
         threads = Threads(number)
+        asking = [ONE] * max(number, 1)
 
-        with at_work(threads, *[ONE] * number, *[ONE] * (not number)) as told:
+        with at_work(threads, *asking, is_prompt=is_prompt) as told:
             assert all(told)
             assert threads.list_full() == []
+            assert threads.list_prompt(at=0) is None
+
+    def test_are_half_of_them_for_who_is_known_to_be_prompt(self):
+        threads = Threads(8)
+        threads.saw(ENDPOINT, seconds=0.1, is_slow=False, at=0)
+
+        with at_work(threads, *[uuid4() for _ in range(5)], is_prompt=False) as told:
+            assert told == [True] * 4 + [False]
+            assert threads.list_prompt(at=0) == [ENDPOINT]
+            with at_work(threads, *[uuid4() for _ in range(4)]) as prompt_told:
+                assert prompt_told == [True] * 4
+        assert threads.list_prompt(at=0) is None
+
+
+class TestPromptness:
+    def test_is_of_who_was_sent_to(self):
+        threads = Threads(8)
+
+        assert not threads.is_prompt(ENDPOINT, at=0)
+        threads.saw(ENDPOINT, seconds=1, is_slow=False, at=0)
+        assert threads.is_prompt(ENDPOINT, at=0)
+
+    def test_is_lost_for_a_minute_by_one_attempt_that_took_long(self):
+        threads = Threads(8)
+        threads.saw(ENDPOINT, seconds=0.1, is_slow=False, at=0)
+
+        threads.saw(ENDPOINT, seconds=1.1, is_slow=False, at=10)
+        # Whoever hangs every other time is not prompt in between.
+        threads.saw(ENDPOINT, seconds=0.1, is_slow=False, at=11)
+
+        assert not threads.is_prompt(ENDPOINT, at=69)
+        assert threads.is_prompt(ENDPOINT, at=70)
+
+    def test_comes_back_with_an_answer_and_not_with_time(self):
+        threads = Threads(8)
+        threads.saw(ENDPOINT, seconds=15, is_slow=False, at=0)
+
+        assert not threads.is_prompt(ENDPOINT, at=3600)
+        threads.saw(ENDPOINT, seconds=0.1, is_slow=False, at=3600)
+        assert threads.is_prompt(ENDPOINT, at=3600)
+
+    def test_is_another_thing_among_those_that_are_slow(self):
+        threads = Threads(8)
+
+        threads.saw(ONE, seconds=10, is_slow=True, at=0)
+        threads.saw(OTHER, seconds=10.1, is_slow=True, at=0)
+
+        assert [threads.is_prompt(each, at=0) for each in (ONE, OTHER)] == [True, False]
+
+    def test_is_remembered_of_those_that_were_sent_to_last(self, monkeypatch):
+        monkeypatch.setattr("apps.webhooks.rules.threads._REMEMBERED_MAX", 2)
+        threads = Threads(8)
+        first, second, third = (uuid4() for _ in range(3))
+
+        for endpoint_id in (first, second, first, third):
+            threads.saw(endpoint_id, seconds=0.1, is_slow=False, at=0)
+
+        known = [threads.is_prompt(each, at=0) for each in (first, second, third)]
+        assert known == [True, False, True]
 
 
 class TestClaimLane:
@@ -102,6 +166,26 @@ class TestClaimLane:
             assert tasks.claim_lane(is_slow=False) is None
         assert tasks.claim_lane(is_slow=False) is not None
 
+    def test_finds_who_is_prompt_behind_any_number_of_others(self, organization, far, monkeypatch):
+        endpoint, _ = create_endpoint(organization, far.url, max_in_flight=1)
+        others = [create_organization() for _ in range(3)]
+        for each in others:
+            for _ in range(16):
+                create_endpoint(each, far.url, max_in_flight=8)
+        lanes = WebhookLane.objects.filter(organization_id__in=[each.id for each in others])
+        assert lanes.update(state="pending", next_attempt_at=clock.now() - timedelta(1)) == 384
+        owe(organization, "thing_1")
+        threads = Threads(8)
+        threads.saw(endpoint.id, seconds=0.1, is_slow=False, at=0)
+        monkeypatch.setattr(tasks, "_threads", threads)
+
+        with at_work(threads, *[uuid4() for _ in range(4)], is_prompt=False):
+            assert tasks.claim_lane(is_slow=False).endpoint_id == endpoint.id
+            threads.leave()
+            assert tasks.claim_lane(is_slow=False) is None
+        # No longer, once others have left what they may have.
+        assert tasks.claim_lane(is_slow=False).organization_id in {each.id for each in others}
+
     def test_is_at_work_for_nobody_where_lanes_cannot_be_asked_for(
         self, organization, far, monkeypatch
     ):
@@ -118,6 +202,25 @@ class TestClaimLane:
         assert threads._at_work == {}
 
 
+class TestTurn:
+    @pytest.mark.parametrize(("others", "made"), [(2, 1), (1, 3)])
+    def test_is_short_while_others_wait_for_a_thread(
+        self, organization, far, monkeypatch, others, made
+    ):
+        monkeypatch.setattr(tasks, "LANE_SECONDS_AWAITED", 0)
+        threads = Threads(4)
+        monkeypatch.setattr(tasks, "_threads", threads)
+        create_endpoint(organization, far.url, max_in_flight=1)
+        owe(organization, "thing_1", "thing_2", "thing_3")
+
+        with at_work(threads, *[uuid4() for _ in range(others)]):
+            lane = tasks.claim_lane(is_slow=False)
+            assert tasks.work_lane(lane, policy=queries.get_policy()) == made
+
+        # What is left has another turn.
+        assert deliver() == 3 - made
+
+
 class TestNumber:
     @pytest.mark.parametrize(("said", "number"), [(16, 16), ("auto", 0)])
     def test_is_what_celery_says_unless_that_is_a_word(self, monkeypatch, said, number):
@@ -127,6 +230,12 @@ class TestNumber:
         tasks._count_threads(sender=SimpleNamespace(concurrency=said))
 
         assert threads.number == number
+
+
+def swept():
+    """Hint at what is due once more, as the sweeper does."""
+    core_tasks.sweep()
+    return True
 
 
 @pytest.fixture
@@ -139,17 +248,18 @@ def _own_broker():
 @pytest.mark.usefixtures("_own_broker")
 class TestWorker:
     def test_sends_to_another_beside_one_all_of_whose_receivers_hang(self, organization, far):
-        far.answers = [receiver.hang]
         create_endpoint(organization, far.url, max_in_flight=8)
-        owe(organization, *(f"thing_{number}" for number in range(32)))
-
-        def at_work_on(count):
-            # A hint more each time, as the sweeper's.
-            core_tasks.sweep()
-            return len(far.requests) == count
+        owe(organization, "thing_0")
 
         with Receiver() as near, running_worker("webhooks", pool="threads", concurrency=4):
-            wait_until(lambda: at_work_on(3))
+            wait_until(
+                lambda: (
+                    swept() and [each.status for each in deliveries(organization)] == ["succeeded"]
+                )
+            )
+            far.answers = [receiver.hang]
+            owe(organization, *(f"thing_{number}" for number in range(1, 32)))
+            wait_until(lambda: swept() and len(far.requests) == 4)
             other = create_organization()
             create_endpoint(other, near.url)
             owe(other, "thing_1")
@@ -158,6 +268,26 @@ class TestWorker:
 
             # The first three ended meanwhile, or none did: no fourth came before it.
             assert near.requests[0].at < min(
-                [each.at for each in far.requests[3:]], default=math.inf
+                [each.at for each in far.requests[4:]], default=math.inf
             )
             wait_until(lambda: [each.status for each in deliveries(other)] == ["succeeded"])
+
+    def test_sends_to_who_is_prompt_beside_any_number_whose_receivers_hang(self, organization, far):
+        far.answers = [receiver.hang]
+        with Receiver() as near, running_worker("webhooks", pool="threads", concurrency=4):
+            create_endpoint(organization, near.url)
+            owe(organization, "thing_1")
+            wait_until(lambda: swept() and near.requests)
+            for _ in range(6):
+                other = create_organization()
+                create_endpoint(other, far.url)
+                owe(other, "thing_1")
+            wait_until(lambda: swept() and len(far.requests) >= 2)
+            owe(organization, "thing_2")
+
+            wait_until(lambda: swept() and len(near.requests) == 2)
+
+            # The two that hang ended meanwhile, or none did: no third came before it.
+            assert near.requests[1].at < min(
+                [each.at for each in far.requests[2:]], default=math.inf
+            )

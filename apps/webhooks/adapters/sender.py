@@ -30,7 +30,8 @@ log = structlog.stdlib.get_logger("kassa.webhooks")
 
 ATTEMPT_SECONDS_MAX: Final = 15.0
 CONNECT_SECONDS_MAX: Final = 3.0
-ADDRESSES_TRIED_MAX: Final = 2
+# Once the answer is known: of what follows a beginning is kept, for people to look at.
+BODY_SECONDS_MAX: Final = 1.0
 HEAD_BYTES_MAX: Final = 2048
 
 
@@ -144,7 +145,7 @@ class Sender:
         return addresses
 
     def _connect(self, target: Target, addresses: list[str], *, deadline: float) -> _Connection:
-        tried = addresses[:ADDRESSES_TRIED_MAX]
+        tried = _first_of(addresses)
         end = min(deadline, time.monotonic() + CONNECT_SECONDS_MAX)
         failure = _Failed(Outcome.CONNECT_ERROR)
         for place, address in enumerate(tried):
@@ -198,6 +199,17 @@ class Sender:
 
 class _Stale(Exception):
     """The connection ended before a single byte of an answer."""
+
+
+def _first_of(addresses: list[str]) -> list[str]:
+    """
+    Return the two addresses that are tried: of both families one, if the name has both.
+
+    A worker without a route outside is given those of IPv6 first, whatever its proxy can reach.
+    """
+    first, *others = addresses
+    of_another_family = [each for each in others if (":" in each) != (":" in first)]
+    return [first, *(of_another_family or others)[:1]]
 
 
 @cache
@@ -272,6 +284,7 @@ def _request(connection: _Connection, message: Message) -> tuple[_Answer, bool]:
     response = _Response(wire, method="POST")  # type: ignore[arg-type]  # of a socket it uses makefile only
     try:
         response.begin()
+        wire.deadline = min(wire.deadline, time.monotonic() + BODY_SECONDS_MAX)
         head, is_whole = _head_of(response, wire)
         is_kept = is_whole and not response.will_close
     finally:

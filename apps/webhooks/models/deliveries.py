@@ -99,6 +99,12 @@ class WebhookDelivery(OrganizationOwned):
                 fields=["organization", "endpoint", "id"],
                 condition=Q(status="paused"),
             ),
+            # So that sending again what failed reads no more than that.
+            models.Index(
+                name="webhook_delivery_failed",
+                fields=["organization", "endpoint", "id"],
+                condition=Q(status="failed"),
+            ),
             models.Index(
                 name="webhook_delivery_of_endpoint", fields=["organization", "endpoint", "-id"]
             ),

@@ -89,6 +89,7 @@ def disable_unreachable_endpoint(
             organization_id=organization_id,
             endpoint_id=endpoint_id,
             since=health.first_failure_at or now,
+            at_most=retries.DISABLE_EVENTS_MIN,
         )
         if not retries.is_failing_for_good(health, failed_events=failed, now=now):
             return False

@@ -47,6 +47,7 @@ from apps.webhooks.queries._inbox import (
     lock_waiting_events,
 )
 from apps.webhooks.queries._lanes import (
+    DueLane,
     get_database_time,
     is_among_slow,
     list_due_lanes,
@@ -71,6 +72,7 @@ __all__ = [
     "Counted",
     "DeliveryFilter",
     "Due",
+    "DueLane",
     "FeedPage",
     "FeedPlace",
     "Opening",

@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from datetime import datetime
 from functools import reduce
 from operator import or_
-from typing import Final
+from typing import Final, NamedTuple
 from uuid import UUID
 
 from django.db import connection
@@ -17,17 +17,26 @@ from apps.webhooks.models import WebhookLane
 # endpoints at most.
 _REACH: Final = 256
 _DUE: Final = f"""
-    SELECT organization_id, id
-      FROM (SELECT organization_id, id,
+    SELECT organization_id, id, endpoint_id
+      FROM (SELECT organization_id, id, endpoint_id,
                    row_number() OVER (PARTITION BY organization_id ORDER BY next_attempt_at)
                        AS place
-              FROM (SELECT organization_id, id, next_attempt_at FROM webhooks_webhooklane
+              FROM (SELECT organization_id, id, endpoint_id, next_attempt_at
+                      FROM webhooks_webhooklane
                      WHERE {claiming.DUE} AND is_slow = %(slow)s
                        AND organization_id <> ALL (%(without)s)
+                       AND (%(all)s OR endpoint_id = ANY (%(only)s))
                      ORDER BY next_attempt_at LIMIT %(reach)s) AS oldest) AS due
      ORDER BY place, organization_id <= %(after)s, organization_id
      LIMIT %(limit)s
 """  # noqa: S608  (of constants)
+
+
+class DueLane(NamedTuple):
+    """A lane that is due, and the endpoint whose it is."""
+
+    id: UUID
+    endpoint_id: UUID
 
 
 def lock_lanes(*, organization_id: UUID, endpoint_ids: Collection[UUID]) -> list[WebhookLane]:
@@ -61,25 +70,34 @@ def get_database_time() -> datetime:
 
 
 def list_due_lanes(
-    *, is_slow: bool, after: UUID, limit: int, without: Sequence[UUID] = ()
-) -> dict[UUID, list[UUID]]:
+    *,
+    is_slow: bool,
+    after: UUID,
+    limit: int,
+    without: Sequence[UUID] = (),
+    only: Sequence[UUID] | None = None,
+) -> dict[UUID, list[DueLane]]:
     """
     Return lanes that are due and belong to these workers, by organization, `without` some.
+
+    Where `only` some endpoints are asked for, those of others are passed over.
 
     Organizations come in the order of their ids, from the one that follows `after` on; the lanes of
     each in the order of their due times. Of all of them at most `limit`, the first of each
     organization before the second of any.
     """
-    due: dict[UUID, list[UUID]] = {}
+    due: dict[UUID, list[DueLane]] = {}
     values = {
         "slow": is_slow,
         "after": after,
         "without": statements.uuids(without),
+        "all": only is None,
+        "only": statements.uuids(only or ()),
         "limit": limit,
         "reach": _REACH,
     }
-    for organization_id, lane_id in statements.run(_DUE, values):
-        due.setdefault(organization_id, []).append(lane_id)
+    for organization_id, *lane in statements.run(_DUE, values):
+        due.setdefault(organization_id, []).append(DueLane(*lane))
     return due
 
 

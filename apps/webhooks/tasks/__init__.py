@@ -26,6 +26,7 @@ from apps.webhooks.adapters.sender import ATTEMPT_SECONDS_MAX, Message, Sender
 from apps.webhooks.errors import UrlRefused
 from apps.webhooks.models import WebhookChange, WebhookLane
 from apps.webhooks.operations import LaneWork, Owed, Recorded, Seen
+from apps.webhooks.queries import DueLane
 from apps.webhooks.rules import retries, signing, targets
 from apps.webhooks.rules.retries import UNREACHED, Attempt, Outcome
 from apps.webhooks.rules.targets import Policy, Target
@@ -49,6 +50,8 @@ log = structlog.stdlib.get_logger("kassa.webhooks")
 
 # How long one holder works a lane before it lets the next one have a turn.
 LANE_SECONDS_MAX: Final = 10.0
+# And where all threads are at work that one organization may have: others wait for them.
+LANE_SECONDS_AWAITED: Final = 2.0
 LANE_DELIVERIES_MAX: Final = 50
 RECORD_EVERY: Final = 20
 RECORD_SECONDS: Final = 1.0
@@ -149,14 +152,27 @@ def claim_lane(*, is_slow: bool) -> WebhookLane | None:
         is_slow=is_slow,
         after=_served[is_slow],
         without=_threads.list_full(),
+        only=_threads.list_prompt(at=time.monotonic()),
         limit=_LANES_LOOKED_AT,
     )
-    for organization_id, ids in due.items():
-        # Another thread may have begun for it by now.
-        if _threads.take(organization_id) and (lane := _claim_one(ids)) is not None:
-            _served[is_slow] = organization_id
-            return lane
+    for organization_id, lanes in due.items():
+        for is_prompt, ids in _by_promptness(lanes).items():
+            # Another thread may have begun for it by now.
+            is_taken = _threads.take(organization_id, is_prompt=is_prompt)
+            if is_taken and (lane := _claim_one(ids)) is not None:
+                _served[is_slow] = organization_id
+                return lane
     return None
+
+
+def _by_promptness(lanes: list[DueLane]) -> dict[bool, list[UUID]]:
+    """Return the lanes of prompt endpoints and of others, first those whose first comes first."""
+    parted: dict[bool, list[UUID]] = {}
+    now = time.monotonic()
+    for lane in lanes:
+        is_prompt = _threads.is_prompt(lane.endpoint_id, at=now)
+        parted.setdefault(is_prompt, []).append(lane.id)
+    return parted
 
 
 def _claim_one(ids: list[UUID]) -> WebhookLane | None:
@@ -217,7 +233,11 @@ class _Turn:
         return time.monotonic() - self.begun >= LANE_SECONDS_MAX
 
     def is_over(self) -> bool:
-        return self.is_late() or self.made >= LANE_DELIVERIES_MAX
+        return self.is_late() or self.made >= LANE_DELIVERIES_MAX or self.is_awaited()
+
+    def is_awaited(self) -> bool:
+        is_long = time.monotonic() - self.begun >= LANE_SECONDS_AWAITED
+        return is_long and _threads.is_crowded()
 
     def send(self, owed: LaneWork, *, sender: Sender, policy: Policy) -> bool:
         """Send these one by one; false when the lane was let go, or is another's by now."""
@@ -233,6 +253,12 @@ class _Turn:
             begun_at = owed.now()
             with context.in_trace(item.traceparent):
                 made = attempt(item, owed=owed, sender=sender, policy=policy)
+            _threads.saw(
+                self.lane.endpoint_id,
+                seconds=made.duration_ms / 1000,
+                is_slow=self.lane.is_slow,
+                at=time.monotonic(),
+            )
             operations.count_first_attempt(item, begun_at=begun_at, outcome=made.outcome)
             failpoints.reach(Failpoint.WEBHOOKS_SENT)
             self.unrecorded.append(made)
