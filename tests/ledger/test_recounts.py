@@ -13,13 +13,13 @@ from apps.core.ids import encode_id, new_id
 from apps.ledger.invariants import INVARIANTS, RECOUNTS
 from apps.ledger.models import BalanceMonitor, FxTransfer, JournalEntry, PeriodBalance
 from apps.ledger.rules import CaptureHold, PlaceHold, VoidHold
+from tests.ledger.exchanges import exchange
 from tests.ledger.factories import create_organization, fund, move, open_account, post
 from tests.ledger.histories import seal
+from tests.ledger.tampering import corrupt, faults
 from tests.ledger.test_annotate_entry import annotate
-from tests.ledger.test_fx import exchange
 from tests.ledger.test_monitors import watch
 from tests.ledger.test_periods import IN_JUNE, JULY, JUNE_ENDS, Books, insert_entry
-from tests.ledger.test_verify_ledger import corrupt, faults
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

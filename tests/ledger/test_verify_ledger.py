@@ -4,7 +4,6 @@ from uuid import UUID
 
 import pytest
 from django.core.management import call_command
-from django.db import connection
 
 from apps.core import invariants, outbox
 from apps.core.ids import encode_id, new_id
@@ -23,6 +22,7 @@ from tests.ledger.factories import (
     post,
     post_transfer,
 )
+from tests.ledger.tampering import corrupt, faults
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -58,21 +58,6 @@ def seal(organization) -> None:
 
 def entry_at(organization, position):
     return ChainLink.objects.get(organization_id=organization, position=position).entry_id
-
-
-def corrupt(statement: str, *values: object) -> None:
-    """Change the books as only a superuser can, past the guards."""
-    with connection.cursor() as cursor:
-        cursor.execute("SET session_replication_role = replica")
-        cursor.execute(statement, list(values))
-        cursor.execute("SET session_replication_role = DEFAULT")
-
-
-def faults(capsys, **options) -> str:
-    with pytest.raises(SystemExit) as ended:
-        call_command("verify_ledger", quiet=True, **options)
-    assert ended.value.code == 1
-    return capsys.readouterr().out
 
 
 def remove_entry(entry) -> None:
