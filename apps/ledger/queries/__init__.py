@@ -22,6 +22,11 @@ from apps.ledger.queries._balances import (
     trial_balance_totals,
     view_balances,
 )
+from apps.ledger.queries._batches import (
+    BatchResult,
+    get_transfer_batch,
+    standing_after,
+)
 from apps.ledger.queries._chain import (
     VERIFIED,
     ChainStatus,
@@ -193,6 +198,7 @@ __all__ = [
     "BalanceSheet",
     "BalanceTotal",
     "BalanceView",
+    "BatchResult",
     "Blocker",
     "Branch",
     "ChainFault",
@@ -260,6 +266,7 @@ __all__ = [
     "get_period",
     "get_statement",
     "get_transfer",
+    "get_transfer_batch",
     "has_events_to_seal_before",
     "has_expired_holds",
     "has_status",
@@ -311,6 +318,7 @@ __all__ = [
     "read_holds",
     "require_account",
     "reversals_of",
+    "standing_after",
     "stands_at_floor",
     "stream_chain_by_id",
     "stream_entries",
