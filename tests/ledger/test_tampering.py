@@ -26,6 +26,7 @@ SAID_ONCE = {
     "ledger_chain_link": set(),
     "ledger_chain_head": {"id", "sealed_at"},
     "ledger_monthly_total": set(),
+    "ledger_type_total": set(),
     "ledger_period_balance": set(),
     "ledger_period": {
         "approved_by", "closed_at", "closing_after", "ends_at", "event_sequence", "id",

@@ -171,6 +171,10 @@ class TestChangedEntries:
             corrupt(f"UPDATE ledger_monthly_total t SET {column} = {column} + 1"
                     " FROM ledger_posting p WHERE p.account_id = t.account_id"
                     f" AND p.entry_id = %s AND p.amount_minor {side} 0", entry)  # fmt: skip
+            corrupt(f"UPDATE ledger_type_total t SET {column} = {column} + 1"
+                    " FROM ledger_posting p JOIN ledger_account a ON a.id = p.account_id"
+                    " WHERE a.type = t.type AND a.currency = t.currency"
+                    f" AND p.entry_id = %s AND p.amount_minor {side} 0", entry)  # fmt: skip
 
         out = faults(capsys)
 
@@ -271,8 +275,9 @@ class TestChangedChain:
 
         out = faults(capsys)
 
-        assert out.count("FAULT") == 1
+        assert out.count("FAULT") == 2
         assert "FAULT ledger_month_is_what_was_sealed" in out
+        assert "FAULT ledger_type_total_is_what_its_months_come_to" in out
 
     def test_entries_that_wait_too_long(self, sealed, capsys):
         ids = queries.account_ids(

@@ -84,6 +84,14 @@ from apps.ledger.queries._journal import (
     reversals_of,
     view_entries,
 )
+from apps.ledger.queries._lines import (
+    MORE,
+    CurrencyLines,
+    Shown,
+    TrialLine,
+    lines_now,
+    lines_of,
+)
 from apps.ledger.queries._listing import (
     FoundPosting,
     list_entries,
@@ -187,6 +195,7 @@ from apps.ledger.queries._trial_balance_pages import (
 
 __all__ = [
     "CLOSES_AFTER",
+    "MORE",
     "TICK",
     "VERIFIED",
     "AccountMovement",
@@ -204,6 +213,7 @@ __all__ = [
     "ChainFault",
     "ChainStatus",
     "Clock",
+    "CurrencyLines",
     "CurrencyTotal",
     "Dating",
     "EntryView",
@@ -223,9 +233,11 @@ __all__ = [
     "Position",
     "PostingView",
     "Search",
+    "Shown",
     "Statement",
     "StatementLine",
     "TrialBalanceLine",
+    "TrialLine",
     "WaitingPortion",
     "Window",
     "account_ids",
@@ -277,6 +289,8 @@ __all__ = [
     "last_closed",
     "later_balances",
     "latest_business_time",
+    "lines_now",
+    "lines_of",
     "list_balances",
     "list_chained_organizations",
     "list_closing",
