@@ -266,7 +266,8 @@ class TestWhatIsNotSealed:
         assert self.unsealed(organization) == 1
         totals = queries.page_until(
             organization_id=organization,
-            until=START + timedelta(hours=1),
+            # The start of a month: nothing is read between it and the instant.
+            until=datetime(2026, 6, 1, tzinfo=UTC),
             ask=queries.PageAsked(limit=1),
         ).totals
         assert [(one.debits, one.credits) for one in totals] == [(18, 18)]

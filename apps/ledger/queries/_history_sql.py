@@ -11,16 +11,16 @@ IS_DISPLACED: Final = (
 # The last version that any total counts stands in the newest month by `recorded`; or in the one
 # before, if the clock stepped back over the month's end.
 _SEALED: Final = """
-    COALESCE((SELECT MAX(newest.last_version)
-                FROM (SELECT t.last_version FROM ledger_monthly_total t
-                       WHERE t.organization_id = {row}.organization_id
-                         AND t.account_id = {row}.{account} AND t.clock = 'recorded'
-                       ORDER BY t.month DESC LIMIT 2) AS newest), 0)
+    SELECT MAX(newest.last_version) AS version
+      FROM (SELECT t.last_version FROM ledger_monthly_total t
+             WHERE t.organization_id = {row}.organization_id
+               AND t.account_id = {row}.{account} AND t.clock = 'recorded'
+             ORDER BY t.month DESC LIMIT 2) AS newest
 """
 ASKED_OF_FEW: Final = """
     asked AS MATERIALIZED (
         SELECT b.id, a.code, a.type, a.currency, b.version, b.posted_debits, b.posted_credits,
-               {sealed} AS sealed
+               COALESCE(({sealed}), 0) AS sealed
           FROM ledger_balance b
           JOIN ledger_account a ON a.organization_id = b.organization_id AND a.id = b.id
          WHERE b.organization_id = %(org)s AND b.id = ANY(%(accounts)s)
@@ -38,12 +38,16 @@ ASKED_OF_MANY: Final = """
 """
 # What no total counts yet, of all accounts. How many postings that are is known: those there were
 # less those that were sealed. They are among the newest, so reading from there ends with the last
-# of them, and no account need be asked how far it is sealed.
+# of them, and no account need be asked how far it is sealed. OFFSET 0 keeps the comparison out of
+# what is looked up, so that Postgres remembers the answer by account.
 UNSEALED: Final = """
     unsealed AS MATERIALIZED (
         SELECT p.account_id, p.entry_id, p.amount_minor, p.effective_at, p.recorded_at
-          FROM ledger_posting p
-         WHERE p.organization_id = %(org)s AND p.account_version > {sealed_before}
+          FROM (SELECT p.*, sealed.version AS sealed
+                  FROM ledger_posting p CROSS JOIN LATERAL ({sealed_of_posting}) AS sealed
+                 WHERE p.organization_id = %(org)s
+                 ORDER BY p.entry_id DESC OFFSET 0) AS p
+         WHERE p.account_version > COALESCE(p.sealed, 0)
          ORDER BY p.entry_id DESC
          LIMIT GREATEST((SELECT SUM(b.version) FROM ledger_balance b
                           WHERE b.organization_id = %(org)s)
@@ -172,7 +176,7 @@ CUMULATED: Final = """
     {answer}
 """
 # Sums over all accounts, or those of a currency: of their types' totals up to a month, and of what
-# lies beyond. A type of which nothing was ever sealed is there too.
+# lies beyond.
 CUMULATED_BY_TYPE: Final = """
     WITH {tables}, part(account_id, {columns}) AS ({parts}),
     moved AS (SELECT account_id, {sums} FROM part GROUP BY account_id),
@@ -186,9 +190,6 @@ CUMULATED_BY_TYPE: Final = """
           FROM moved
           JOIN ledger_account a ON a.organization_id = %(org)s AND a.id = moved.account_id
          GROUP BY a.currency, a.type
-         UNION ALL
-        SELECT DISTINCT a.currency, a.type, {nothing}
-          FROM ledger_account a WHERE a.organization_id = %(org)s
     )
     SELECT currency, type, {summed}
       FROM added
@@ -236,7 +237,7 @@ def filled(template: str, **more: object) -> str:
         is_near=IS_NEAR,
         is_displaced=IS_DISPLACED,
         sealed=_SEALED.format(row="b", account="id"),
-        sealed_before=_SEALED.format(row="p", account="account_id"),
+        sealed_of_posting=_SEALED.format(row="p", account="account_id"),
         **more,
     )
 
@@ -306,7 +307,6 @@ def cumulated_by_type(
         sums=_added(columns),
         stored=", ".join(stored),
         parted=_summed(columns),
-        nothing=", ".join("0::numeric" for _ in columns),
         summed=_summed(columns),
         clock=clock,
     )

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Unpack
 from uuid import UUID
 
 from django.db import connection
@@ -10,6 +10,7 @@ from django.db import connection
 from apps.ledger.queries._history import choose_accounts, moved_statement
 from apps.ledger.queries._period_balances import stored_statement
 from apps.ledger.queries._periods import PeriodView
+from apps.ledger.queries._trial_balance import Narrowed
 
 # As many letters as no name of a segment has, and every id.
 _ID_LENGTH_MIN: Final = 20
@@ -20,9 +21,10 @@ _GROUPED: Final = f"""
     SELECT * FROM (
         WITH line AS (
             SELECT currency, type, COUNT(*) AS accounts,
-                   CASE WHEN length(code) < {_ID_LENGTH_MIN} THEN code
-                        ELSE regexp_replace(code, '[^:]{{{{{_ID_LENGTH_MIN},}}}}', '*', 'g')
-                    END AS code,
+                   array_to_string(ARRAY(
+                       SELECT CASE WHEN length(part) < {_ID_LENGTH_MIN} THEN part ELSE '*' END
+                         FROM unnest(string_to_array(code, ':')) AS part), ':')
+                       COLLATE "C" AS code,
                    SUM(opening) AS opening, SUM(debits) AS debits, SUM(credits) AS credits,
                    any_value(id) AS one_id, any_value(code) AS one_code
               FROM ({{source}}) AS account
@@ -114,11 +116,8 @@ def lines_now(
     return _grouped(_NOW, values, show)
 
 
-def lines_of(
-    view: PeriodView, *, show: Shown, code_prefix: str = "", currency: str = ""
-) -> list[CurrencyLines]:
+def lines_of(view: PeriodView, *, show: Shown, **narrowed: Unpack[Narrowed]) -> list[CurrencyLines]:
     """Return a month's trial balance: of one that was closed, as it was stored with its close."""
-    narrowed = {"code_prefix": code_prefix, "currency": currency}
     if view.is_stored and view.row is not None:
         return _grouped(*stored_statement(view.row, **narrowed), show)
     accounts = choose_accounts(organization_id=view.organization_id, **narrowed)
@@ -140,7 +139,8 @@ def _grouped(source: str, values: Mapping[str, Any], show: Shown) -> list[Curren
 
 
 def _of_currency(currency: str, rows: Sequence[tuple[Any, ...]], show: Shown) -> CurrencyLines:
-    total = TrialLine("", "", *map(int, rows[0][8:12]))
+    accounts, opening, debits, credits_ = map(int, rows[0][8:12])
+    total = TrialLine("", "", accounts, opening, debits, credits_)
     lines = [_line(row) for row in rows]
     if len(lines) > show.lines:
         # All of a root or none: it has a sum of its own.
