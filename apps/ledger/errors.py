@@ -153,6 +153,10 @@ class TransferNotFound(NotFound):
     code = "transfer_not_found"
 
 
+class TransferBatchNotFound(NotFound):
+    code = "transfer_batch_not_found"
+
+
 class AlreadyReversed(StateConflict):
     code = "already_reversed"
 

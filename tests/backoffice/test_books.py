@@ -28,7 +28,7 @@ from apps.ledger.rules import AccountStatus
 from tests.accounts import factories as accounts
 from tests.ledger.factories import committed, create_organization, move, open_account, post
 from tests.ledger.histories import Move, seal, write_history
-from tests.ledger.test_verify_ledger import corrupt
+from tests.ledger.tampering import corrupt
 from tests.support import wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)

@@ -29,6 +29,7 @@ from apps.ledger.models import FxTransfer, JournalEntry
 from apps.ledger.operations import EntryRequest
 from apps.ledger.rules import Leg
 from tests.accounts import factories as accounts
+from tests.ledger.exchanges import exchange
 from tests.ledger.factories import (
     NOW,
     balance,
@@ -37,7 +38,6 @@ from tests.ledger.factories import (
     open_account,
     post_transfer,
 )
-from tests.ledger.test_fx import exchange
 from tests.ledger.test_reverse_fx_transfer import undo_alone
 from tests.payouts import people
 from tests.support import race

@@ -21,7 +21,7 @@ from apps.ledger import operations, queries
 from config.express import ROUTE, VIEW, ExpressLane
 from tests.accounts.factories import create_customer, create_organization, issue_key
 from tests.ledger.factories import fund
-from tests.ledger.test_verify_ledger import corrupt
+from tests.ledger.tampering import corrupt
 from tests.support import running
 
 pytestmark = pytest.mark.django_db(transaction=True)

@@ -52,6 +52,7 @@ TENANT = {
     "ledger_period_balance",
     "ledger_posting",
     "ledger_transfer_batch",
+    "ledger_type_total",
     "payments_payment",
     "payments_unmatched_money",
     "payments_virtual_reference",
@@ -280,5 +281,6 @@ class TestForeignKeys:
             "ledger_monthly_total",
             "ledger_period_balance",
             "ledger_posting",
+            "ledger_type_total",
             "payouts_batch_work",
         }

@@ -154,7 +154,6 @@ def seal(organization_id: UUID) -> None:
             "SELECT id FROM ledger_journal_entry WHERE organization_id = %s", [organization_id]
         )
         entry_ids = [row[0] for row in cursor.fetchall()]
-        cursor.execute(
-            "DELETE FROM ledger_monthly_total WHERE organization_id = %s", [organization_id]
-        )
+        for table in ("ledger_monthly_total", "ledger_type_total"):
+            cursor.execute(f"DELETE FROM {table} WHERE organization_id = %s", [organization_id])
     write_totals(organization_id, entry_ids)

@@ -25,7 +25,6 @@ from tests.ledger.factories import (
     post_transfer,
 )
 from tests.ledger.histories import Move, balances_at, write_history
-from tests.ledger.test_grouping import Asking
 from tests.ledger.test_trial_balance_pages import (
     EXAMPLES,
     INSTANTS,
@@ -35,6 +34,7 @@ from tests.ledger.test_trial_balance_pages import (
     pages,
     write_books,
 )
+from tests.ledger.threads import Asking
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -20,6 +20,7 @@ from apps.ledger.errors import InsufficientFunds, LaterBalanceBelowFloor
 from apps.ledger.models import HoldEvent, JournalEntry, Posting
 from apps.ledger.operations import CaptureRequest, FxRequest, HoldRequest, TransferRequest
 from apps.ledger.rules import Leg, PostEntry
+from tests.ledger.acting import Client
 from tests.ledger.clients import ApiClient, code_of, pointers, printed
 from tests.ledger.factories import (
     ACTOR,
@@ -33,7 +34,6 @@ from tests.ledger.factories import (
     post_transfer,
 )
 from tests.ledger.rows import fingerprints
-from tests.ledger.test_acts_api import Client
 from tests.support import race, running
 
 pytestmark = pytest.mark.django_db(transaction=True)

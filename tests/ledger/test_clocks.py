@@ -12,6 +12,7 @@ from apps.ledger import operations
 from apps.ledger.models import HoldEvent, JournalEntry, Posting
 from apps.ledger.operations import EntryRequest
 from apps.ledger.rules import CaptureHold, Leg, PlaceHold, VoidHold
+from tests.ledger.acting import Client
 from tests.ledger.clients import pointers
 from tests.ledger.factories import (
     ACTOR,
@@ -23,8 +24,7 @@ from tests.ledger.factories import (
     post_transfer,
 )
 from tests.ledger.rows import fingerprints
-from tests.ledger.test_acts_api import Client
-from tests.ledger.test_grouping import Asking, held, is_waiting
+from tests.ledger.threads import Asking, held, is_waiting
 from tests.support import wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)

@@ -10,10 +10,10 @@ from apps.core.ids import encode_id
 from apps.core.invariants import breaches
 from apps.core.models import IdempotencyKey
 from apps.ledger.models import JournalEntry
+from tests.ledger.acting import Client
 from tests.ledger.clients import code_of
 from tests.ledger.factories import balance, close_month, fund, post_transfer
 from tests.ledger.rows import fingerprints
-from tests.ledger.test_acts_api import Client
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -31,7 +31,7 @@ from tests.ledger.factories import (
     post_transfer,
 )
 from tests.ledger.rows import fingerprints
-from tests.ledger.test_grouping import Asking, is_waiting, sql
+from tests.ledger.threads import Asking, is_waiting, sql
 from tests.support import wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)

@@ -27,6 +27,7 @@ from apps.ledger.formats.tables import escape_formula
 from apps.ledger.management.commands import export_journal
 from apps.ledger.models import ChainLink, JournalEntry, Posting
 from apps.ledger.rules import CaptureHold, Leg, PlaceHold, PostEntry
+from tests.ledger.exchanges import exchange
 from tests.ledger.factories import (
     ACTOR,
     NOW,
@@ -38,9 +39,8 @@ from tests.ledger.factories import (
     post,
     post_transfer,
 )
-from tests.ledger.test_fx import exchange
-from tests.ledger.test_grouping import Asking
-from tests.ledger.test_verify_ledger import corrupt
+from tests.ledger.tampering import corrupt
+from tests.ledger.threads import Asking
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

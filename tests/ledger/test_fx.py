@@ -30,6 +30,7 @@ from apps.ledger.errors import (
 from apps.ledger.models import FxTransfer, JournalEntry, LedgerAccount
 from apps.ledger.operations import AccountSpec, FxRequest
 from tests.ledger.clients import ApiClient, code_of, pointers, printed
+from tests.ledger.exchanges import exchange, position
 from tests.ledger.factories import (
     ACTOR,
     NOW,
@@ -51,28 +52,6 @@ def books():
     dollars = open_account(organization, "wallets:ann:USD")
     fund(organization, euros, 1000_00)
     return organization, euros, dollars
-
-
-def exchange(organization, source, target, amount=100_00, /, *, key="k-1", **more):
-    asked = {
-        "from_account_id": source, "to_account_id": target, "sold_minor": amount,
-        "sold_currency": "EUR", "bought_currency": "USD", "rate": Decimal("1.08456"),
-        "source": "ecb", "quoted_at": NOW,
-    }  # fmt: skip
-    result = operations.exchange(
-        organization_id=organization,
-        fx=FxRequest(**(asked | more)),
-        idempotency_key=key,
-        actor=ACTOR,
-        now=NOW,
-    )
-    return result.fx_transfer_id
-
-
-def position(organization, currency) -> int:
-    code = f"liquidity:{currency}"
-    [account] = queries.account_ids(organization_id=organization, codes=[code]).values()
-    return balance(organization, account).posted
 
 
 class TestExchange:

@@ -43,6 +43,7 @@ CHANGING = (
     "ledger_hold",
     "ledger_monthly_total",
     "ledger_period",
+    "ledger_type_total",
 )
 
 

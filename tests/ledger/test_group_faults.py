@@ -11,7 +11,7 @@ from apps.core.models import IdempotencyKey
 from apps.ledger.models import JournalEntry
 from apps.ledger.operations import _grouping
 from tests.ledger.factories import balance, create_organization, fund, open_account, post_transfer
-from tests.ledger.test_grouping import Asking, gather, sql
+from tests.ledger.threads import Asking, gather, sql
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

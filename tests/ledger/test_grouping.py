@@ -1,13 +1,12 @@
 """Group commit: what threads ask for at once is one transaction, and each has its own answer."""
 
-import threading
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from functools import partial
 
 import pytest
-from django.db import IntegrityError, OperationalError, connection
+from django.db import IntegrityError, OperationalError
 
-from apps.core import context, transactions
+from apps.core import transactions
 from apps.core.idempotency import IdempotencyKeyReused
 from apps.core.invariants import breaches
 from apps.core.models import IdempotencyKey, OutboxEvent
@@ -22,7 +21,8 @@ from tests.ledger.factories import (
     open_account,
     post_transfer,
 )
-from tests.ledger.test_verify_ledger import corrupt
+from tests.ledger.tampering import corrupt
+from tests.ledger.threads import Asking, gather, held, is_waiting, sql
 from tests.support import kill_hard, race, running, wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -39,74 +39,6 @@ def books():
     for account in (ann, cy):
         fund(organization, account, 1000)
     return organization, ann, bob, cy
-
-
-class Asking(threading.Thread):
-    """One request in a thread of its own, as a web server has it."""
-
-    def __init__(self, call, *, lock_timeout: str = "60s") -> None:
-        super().__init__(daemon=True)
-        self.call, self.lock_timeout = call, lock_timeout
-        self.answer, self.fault, self.replayed = None, None, False
-        self.start()
-
-    def run(self) -> None:
-        try:
-            if self.lock_timeout:
-                sql(f"SET lock_timeout = '{self.lock_timeout}'")
-            self.answer = self.call()
-        except BaseException as fault:  # noqa: BLE001  the thread of the test looks at it
-            self.fault = fault
-        finally:
-            self.replayed = context.current().replayed
-            connection.close()
-
-    def ended(self) -> "Asking":
-        self.join(60)
-        assert not self.is_alive()
-        return self
-
-
-def sql(statement: str, *values: object) -> list:
-    with connection.cursor() as cursor:
-        cursor.execute(statement, list(values))
-        return cursor.fetchall() if cursor.description else []
-
-
-@contextmanager
-def held(id_, *, table: str = "ledger_balance"):
-    """Another connection holds the account's balance, as a long act of another process does."""
-    other = connection.copy()
-    other.set_autocommit(False)
-    with other.cursor() as cursor:
-        cursor.execute(f"SELECT FROM {table} WHERE id = %s FOR NO KEY UPDATE", [id_])
-    try:
-        yield other.rollback
-    finally:
-        other.rollback()
-        other.close()
-
-
-def is_waiting() -> bool:
-    """Whether anybody on this database waits for a lock."""
-    [[count]] = sql(
-        "SELECT COUNT(*) FROM pg_stat_activity"
-        " WHERE datname = current_database() AND wait_event_type = 'Lock'"
-    )
-    return count > 0
-
-
-def gather(organization, account, first, *calls, lock_timeout: str = "") -> list[Asking]:
-    """Ask all calls while the first one writes, which waits for the account: then let it go on."""
-    with held(account):
-        leader = Asking(first)
-        wait_until(is_waiting)
-        # One after the other, so that the first of them leads.
-        asking = []
-        for number, call in enumerate(calls, 1):
-            asking.append(Asking(call, lock_timeout=lock_timeout))
-            wait_until(lambda number=number: len(_grouping._queues[organization]) == number)
-    return [asked.ended() for asked in (leader, *asking)]
 
 
 def transactions_of(organization) -> int:
@@ -364,7 +296,7 @@ import django
 
 django.setup()
 from tests.ledger.factories import post_transfer
-from tests.ledger.test_grouping import Asking
+from tests.ledger.threads import Asking
 
 organization, debit, credit = map(UUID, sys.argv[1:4])
 asked = [

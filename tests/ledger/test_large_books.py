@@ -10,7 +10,7 @@ from apps.ledger.rules import COUNTER_MAX, CaptureHold, PlaceHold
 from tests.ledger.clients import ApiClient, code_of, printed
 from tests.ledger.factories import NOW, balance, open_account, post
 from tests.ledger.rows import fingerprints
-from tests.ledger.test_verify_ledger import corrupt
+from tests.ledger.tampering import corrupt
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -15,7 +15,8 @@ from apps.core.api.views import render
 from apps.core.errors import Refusal, RuleViolation
 from apps.core.ids import encode_id, new_id
 from apps.ledger.api import lean, serializers
-from apps.ledger.operations import BatchResult, TransferRequest
+from apps.ledger.operations import TransferRequest
+from apps.ledger.queries import BatchResult
 from apps.ledger.rules import BalanceAfter
 
 # The same in every process: each test is named by them.

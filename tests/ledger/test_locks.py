@@ -19,7 +19,7 @@ from tests.ledger.factories import (
     open_account,
     post,
 )
-from tests.ledger.test_grouping import Asking, held, is_waiting, sql
+from tests.ledger.threads import Asking, held, is_waiting, sql
 from tests.support import wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)

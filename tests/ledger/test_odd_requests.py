@@ -17,11 +17,11 @@ from apps.core import clock
 from apps.core.api.fields import print_instant
 from apps.core.invariants import breaches
 from tests.ledger import documents
+from tests.ledger.acting import ACTS, Client
 from tests.ledger.clients import printed
 from tests.ledger.documents import JudgedClient
 from tests.ledger.factories import fund
 from tests.ledger.rows import fingerprints
-from tests.ledger.test_acts_api import ACTS, Client
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -153,7 +153,9 @@ def _transfers(story):
     api.get("/v1/transfers", reference="order-1")
     batch = {"mode": "independent", "transfers": [story.moved(1), story.moved(10**10)]}
     api.post("/v1/transfers/batch", {**batch, "dry_run": True})
-    outcomes = api.post("/v1/transfers/batch", batch).json()["outcomes"]
+    made = api.post("/v1/transfers/batch", batch).json()
+    path, outcomes = f"/v1/transfers/batch/{made['id']}", made["outcomes"]
+    api.get(path, headers={"If-None-Match": api.get(path).headers["ETag"]})
     assert [outcome["status"] for outcome in outcomes] == ["posted", "posted"]
 
 

@@ -21,7 +21,7 @@ from apps.ledger.models import Period, PeriodBalance
 from apps.ledger.queries import Dating, _history
 from tests.ledger.factories import committed, create_organization, open_account, post_transfer
 from tests.ledger.histories import Move, seal, write_history
-from tests.ledger.test_grouping import Asking, is_waiting
+from tests.ledger.threads import Asking, is_waiting
 from tests.support import is_serializable, race, wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)

@@ -34,7 +34,7 @@ from tests.ledger.factories import (
     post,
     post_transfer,
 )
-from tests.ledger.test_grouping import Asking, is_waiting
+from tests.ledger.threads import Asking, is_waiting
 from tests.support import race, running, wait_until
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(300)]

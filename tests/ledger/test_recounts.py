@@ -13,13 +13,13 @@ from apps.core.ids import encode_id, new_id
 from apps.ledger.invariants import INVARIANTS, RECOUNTS
 from apps.ledger.models import BalanceMonitor, FxTransfer, JournalEntry, PeriodBalance
 from apps.ledger.rules import CaptureHold, PlaceHold, VoidHold
+from tests.ledger.exchanges import exchange
 from tests.ledger.factories import create_organization, fund, move, open_account, post
 from tests.ledger.histories import seal
+from tests.ledger.tampering import corrupt, faults
 from tests.ledger.test_annotate_entry import annotate
-from tests.ledger.test_fx import exchange
 from tests.ledger.test_monitors import watch
 from tests.ledger.test_periods import IN_JUNE, JULY, JUNE_ENDS, Books, insert_entry
-from tests.ledger.test_verify_ledger import corrupt, faults
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -32,6 +32,7 @@ NUMBERED = "ledger_entry_metadata_has_no_gap"
 KEPT = "ledger_stored_month_has_its_period"
 HELD = "ledger_hold_agrees_with_its_history"
 CAPTURED = "ledger_capture_is_posted"
+RESERVED = "ledger_pending_equals_open_holds"
 WATCHED = "ledger_monitor_stands_where_its_balance_does"
 
 
@@ -419,4 +420,57 @@ class TestAHold:
         named = {row["hold"] for row in broken(CAPTURED, portion=portion)}
 
         assert named <= {encode_id("ho", hold) for hold in holds}
+        assert named
+
+
+@pytest.mark.parametrize("portion", [1, 2, 100])
+class TestWhatIsReserved:
+    @pytest.fixture
+    def books(self):
+        """Two organizations: what is reserved stands on two accounts, in two holds; one is over."""
+        return [self.reserved() for _ in range(2)]
+
+    def reserved(self) -> tuple[UUID, UUID, UUID]:
+        organization = create_organization()
+        ann, bob = (
+            open_account(organization, f"wallets:{who}:EUR", floor=None) for who in ("ann", "bob")
+        )
+        open_account(organization, "wallets:cat:EUR")
+        fund(organization, ann, 100_00)
+        holds = [
+            PlaceHold(id=new_id(), debit_account_id=ann, credit_account_id=bob,
+                      amount_minor=amount, currency="EUR")
+            for amount in (5_00, 3_00, 1_00)
+        ]  # fmt: skip
+        post(organization, *holds, VoidHold(hold_id=holds[2].id))
+        return organization, ann, bob
+
+    @pytest.mark.usefixtures("books")
+    def test_is_what_open_holds_say_a_portion_of_accounts_at_a_time(self, portion):
+        steps = list(invariants.steps({RESERVED: INVARIANTS[RESERVED]}, portion=portion))
+
+        assert [step.breach for step in steps if step.breach] == []
+        # Four accounts an organization, and its last look beyond them; and the end of all.
+        assert len(steps) == 2 * (4 // portion + 1) + 1
+
+    @pytest.mark.parametrize("side", ["debits", "credits"])
+    @pytest.mark.parametrize("of", [0, 1])
+    @pytest.mark.parametrize("place", [1, 2])
+    def test_that_a_counter_says_otherwise_is_named(self, books, side, of, place, portion):
+        account = books[of][place]
+        corrupt(f"UPDATE ledger_balance SET pending_{side} = pending_{side} + 1 WHERE id = %s",
+                account)  # fmt: skip
+
+        [row] = broken(RESERVED, portion=portion)
+
+        assert row["account"] == encode_id("la", account)
+        assert row[f"pending_{side}"] == row[f"held_{side}"] + 1
+
+    def test_that_no_hold_says_any_more_is_named(self, books, portion):
+        organization, ann, bob = books[1]
+        corrupt("DELETE FROM ledger_hold WHERE organization_id = %s", organization)
+
+        named = {row["account"] for row in broken(RESERVED, portion=portion)}
+
+        assert named <= {encode_id("la", ann), encode_id("la", bob)}
         assert named

@@ -20,6 +20,7 @@ from apps.ledger.errors import (
 from apps.ledger.models import FxTransfer, JournalEntry
 from apps.ledger.rules import Leg, PostEntry
 from tests.ledger.clients import ApiClient, code_of, printed
+from tests.ledger.exchanges import exchange, position
 from tests.ledger.factories import (
     ACTOR,
     NOW,
@@ -32,7 +33,6 @@ from tests.ledger.factories import (
     post_transfer,
 )
 from tests.ledger.rows import fingerprints
-from tests.ledger.test_fx import exchange, position
 from tests.support import race
 
 pytestmark = pytest.mark.django_db(transaction=True)

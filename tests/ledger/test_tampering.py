@@ -11,10 +11,10 @@ from apps.core import outbox
 from apps.core.ids import new_id
 from apps.ledger import operations
 from apps.ledger.rules import CaptureHold, PlaceHold
+from tests.ledger.exchanges import exchange
 from tests.ledger.factories import ACTOR, NOW, create_organization, fund, open_account, post
-from tests.ledger.test_fx import exchange
+from tests.ledger.tampering import corrupt, faults
 from tests.ledger.test_periods import IN_JUNE, Books
-from tests.ledger.test_verify_ledger import corrupt, faults
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -26,6 +26,7 @@ SAID_ONCE = {
     "ledger_chain_link": set(),
     "ledger_chain_head": {"id", "sealed_at"},
     "ledger_monthly_total": set(),
+    "ledger_type_total": set(),
     "ledger_period_balance": set(),
     "ledger_period": {
         "approved_by", "closed_at", "closing_after", "ends_at", "event_sequence", "id",

@@ -12,7 +12,7 @@ from apps.ledger import operations
 from apps.ledger.errors import InsufficientFunds
 from apps.ledger.operations import TransferRequest, _engine, _turns
 from tests.ledger.factories import ACTOR, NOW, balance, create_organization, fund, open_account
-from tests.ledger.test_grouping import Asking, held, is_waiting, sql
+from tests.ledger.threads import Asking, held, is_waiting, sql
 from tests.support import race, wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)

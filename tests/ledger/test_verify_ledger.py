@@ -4,7 +4,6 @@ from uuid import UUID
 
 import pytest
 from django.core.management import call_command
-from django.db import connection
 
 from apps.core import invariants, outbox
 from apps.core.ids import encode_id, new_id
@@ -23,6 +22,7 @@ from tests.ledger.factories import (
     post,
     post_transfer,
 )
+from tests.ledger.tampering import corrupt, faults
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -58,21 +58,6 @@ def seal(organization) -> None:
 
 def entry_at(organization, position):
     return ChainLink.objects.get(organization_id=organization, position=position).entry_id
-
-
-def corrupt(statement: str, *values: object) -> None:
-    """Change the books as only a superuser can, past the guards."""
-    with connection.cursor() as cursor:
-        cursor.execute("SET session_replication_role = replica")
-        cursor.execute(statement, list(values))
-        cursor.execute("SET session_replication_role = DEFAULT")
-
-
-def faults(capsys, **options) -> str:
-    with pytest.raises(SystemExit) as ended:
-        call_command("verify_ledger", quiet=True, **options)
-    assert ended.value.code == 1
-    return capsys.readouterr().out
 
 
 def remove_entry(entry) -> None:
@@ -186,6 +171,10 @@ class TestChangedEntries:
             corrupt(f"UPDATE ledger_monthly_total t SET {column} = {column} + 1"
                     " FROM ledger_posting p WHERE p.account_id = t.account_id"
                     f" AND p.entry_id = %s AND p.amount_minor {side} 0", entry)  # fmt: skip
+            corrupt(f"UPDATE ledger_type_total t SET {column} = {column} + 1"
+                    " FROM ledger_posting p JOIN ledger_account a ON a.id = p.account_id"
+                    " WHERE a.type = t.type AND a.currency = t.currency"
+                    f" AND p.entry_id = %s AND p.amount_minor {side} 0", entry)  # fmt: skip
 
         out = faults(capsys)
 
@@ -286,8 +275,9 @@ class TestChangedChain:
 
         out = faults(capsys)
 
-        assert out.count("FAULT") == 1
+        assert out.count("FAULT") == 2
         assert "FAULT ledger_month_is_what_was_sealed" in out
+        assert "FAULT ledger_type_total_is_what_its_months_come_to" in out
 
     def test_entries_that_wait_too_long(self, sealed, capsys):
         ids = queries.account_ids(

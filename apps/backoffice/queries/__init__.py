@@ -22,22 +22,16 @@ from apps.backoffice.queries._people import organizations_of, scope_of
 from apps.backoffice.queries._stuck_work import find_work
 from apps.backoffice.queries._tiles import Glance, Tile, find_last_check, list_tiles
 from apps.backoffice.queries._trial_balances import (
-    Branch,
-    CurrencyBalance,
-    CurrencyMovement,
-    MovedBranch,
     month_trial_balances,
+    prefix_of,
+    subtotal,
     trial_balances,
 )
 
 __all__ = [
-    "Branch",
-    "CurrencyBalance",
-    "CurrencyMovement",
     "CustomerPage",
     "DayOfMoney",
     "Glance",
-    "MovedBranch",
     "Tile",
     "corrections",
     "count_money",
@@ -56,7 +50,9 @@ __all__ = [
     "list_touched_days",
     "month_trial_balances",
     "organizations_of",
+    "prefix_of",
     "scope_of",
+    "subtotal",
     "sums_moved",
     "trial_balances",
 ]

@@ -218,11 +218,12 @@ def trial_balance(site: Site, request: HttpRequest) -> HttpResponse:
     }
     if month is None and organization is not None:
         context["balances"] = [
-            (balance, balance.residue == 0, _balance_table(balance, organization))
-            for balance in queries.trial_balances(
-                organization_id=organization.id, code_prefix=asked["code"]
+            (one.currency, one.total.closing == 0, _balance_table(one, organization))
+            for one in queries.trial_balances(
+                organization_id=organization.id,
+                code_prefix=asked["code"],
+                currency=asked["currency"],
             )
-            if asked["currency"] in {"", balance.currency}
         ]
     request.current_app = site.name
     return TemplateResponse(request, "kassa/trial_balance.html", context)
@@ -239,35 +240,38 @@ def _month_of(organization: Organization, month: date, asked: Mapping[str, str])
         "state": cells.state(view.state, tone="good" if view.state == "closed" else ""),
         "is_stored": view.is_stored,
         "balances": [
-            (one.total, one.total.is_balanced, _movement_table(one, organization, asked["period"]))
+            (one.currency, _is_balanced(one), _movement_table(one, organization, asked["period"]))
             for one in found
         ],
     }
 
 
-def _movement_table(
-    one: queries.CurrencyMovement, organization: Organization, period: str
-) -> Table:
-    currency = one.total.currency
+def _is_balanced(one: ledger.CurrencyLines) -> bool:
+    return one.total.opening == 0 and one.total.debits == one.total.credits
 
-    def row(branch: queries.MovedBranch) -> list[SafeString | str]:
+
+def _movement_table(one: ledger.CurrencyLines, organization: Organization, period: str) -> Table:
+    currency = one.currency
+
+    def row(line: ledger.TrialLine, label: str = "") -> list[SafeString | str]:
         return [
-            cells.link(_drill(branch, organization, currency, period), branch.code),
-            cells.text(branch.type) if branch.type else "",
-            cells.number(branch.accounts),
-            cells.amount(branch.opening, currency),
-            cells.amount(branch.debits, currency) if branch.debits else "",
-            cells.amount(branch.credits, currency) if branch.credits else "",
-            cells.amount(branch.closing, currency),
+            cells.link(_drill(line, organization, currency, period), label or line.code),
+            cells.text(line.type) if line.type else "",
+            cells.number(line.accounts),
+            cells.amount(line.opening, currency),
+            cells.amount(line.debits, currency) if line.debits else "",
+            cells.amount(line.credits, currency) if line.credits else "",
+            cells.amount(line.closing, currency),
         ]
 
     rows: list[list[SafeString | str]] = []
-    for at, branch in enumerate(one.branches):
-        rows.append(row(branch))
-        is_last = at + 1 == len(one.branches) or one.branches[at + 1].root != branch.root
-        subtotal = one.subtotal(branch.root) if is_last else None
-        if subtotal is not None:
-            rows.append([format_html("<b>{}</b>", cell) if cell else "" for cell in row(subtotal)])
+    for at, line in enumerate(one.lines):
+        rows.append(row(line))
+        is_last = at + 1 == len(one.lines) or one.lines[at + 1].root != line.root
+        whole = queries.subtotal(one.lines, line.root) if is_last else None
+        if whole is not None:
+            summed = row(whole, f"All of {line.root}")
+            rows.append([format_html("<b>{}</b>", cell) if cell else "" for cell in summed])
     total = one.total
     return Table(
         "",
@@ -285,16 +289,12 @@ def _movement_table(
     )
 
 
-def _drill(
-    branch: queries.MovedBranch, organization: Organization, currency: str, period: str
-) -> str:
+def _drill(line: ledger.TrialLine, organization: Organization, currency: str, period: str) -> str:
     """Return where a line comes from: an account's statement of the month, or the accounts."""
-    if branch.account_id is not None:
-        url = reverse(
-            "admin:ledger_ledgeraccount_change", args=[encode_id("la", branch.account_id)]
-        )
+    if line.account_id is not None:
+        url = reverse("admin:ledger_ledgeraccount_change", args=[encode_id("la", line.account_id)])
         return f"{url}?{urlencode({'period': period})}#statement"
-    return _accounts_url(organization, branch.prefix, currency)
+    return _accounts_url(organization, queries.prefix_of(line), currency)
 
 
 def _accounts_url(organization: Organization, prefix: str, currency: str) -> str:
@@ -303,27 +303,29 @@ def _accounts_url(organization: Organization, prefix: str, currency: str) -> str
     return f"{reverse('admin:ledger_ledgeraccount_changelist')}?{query}"
 
 
-def _balance_table(balance: queries.CurrencyBalance, organization: Organization) -> Table:
-    def row(branch: queries.Branch) -> list[SafeString | str]:
-        url = _accounts_url(organization, branch.prefix, balance.currency)
+def _balance_table(one: ledger.CurrencyLines, organization: Organization) -> Table:
+    currency = one.currency
+
+    def row(line: ledger.TrialLine) -> list[SafeString | str]:
+        url = _accounts_url(organization, queries.prefix_of(line), currency)
         return [
-            cells.link(url, branch.code),
-            cells.text(branch.type),
-            cells.number(branch.accounts),
-            cells.amount(branch.debit, balance.currency) if branch.debit else "",
-            cells.amount(branch.credit, balance.currency) if branch.credit else "",
+            cells.link(url, line.code),
+            cells.text(line.type),
+            cells.number(line.accounts),
+            cells.amount(line.debits, currency) if line.debits else "",
+            cells.amount(line.credits, currency) if line.credits else "",
         ]
 
     return Table(
         "",
         ("Account", "Type", ">Accounts", ">Debit", ">Credit"),
-        [row(branch) for branch in balance.branches],
+        [row(line) for line in one.lines],
         totals=[
             "Sum",
             "",
             "",
-            cells.amount(balance.debit, balance.currency),
-            cells.amount(balance.credit, balance.currency),
+            cells.amount(one.total.debits, currency),
+            cells.amount(one.total.credits, currency),
         ],
     )
 

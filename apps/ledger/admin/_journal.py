@@ -10,7 +10,7 @@ from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.html import format_html, format_html_join
 from django.utils.http import urlencode
-from django.utils.safestring import SafeString
+from django.utils.safestring import SafeString, mark_safe
 
 from apps.accounts.models import Organization
 from apps.core import clock
@@ -36,9 +36,9 @@ from apps.ledger.admin._corrections import (
 from apps.ledger.admin._finding import Asked
 from apps.ledger.admin._links import (
     account_link,
-    branch_of,
     entry_link,
     exchange_of,
+    posted_link,
     waiting_reversal,
 )
 from apps.ledger.models import JournalEntry
@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
 VERSIONS_SHOWN = 20
+DESCRIPTION_SHOWN = 60
 
 
 @admin.register(JournalEntry)
@@ -61,7 +62,7 @@ class JournalEntryAdmin(RecordAdmin[JournalEntry]):
     intro = "What moved money. An entry is never changed; a correction is a new one."
     empty = "Nothing was posted yet."
     search_hint = "je_… or the whole reference"
-    list_display = ("id", "effective_at", "what", "from_to", "moved", "reference_cell", "who")
+    list_display = ("id", "effective_at", "what", "from_to", "moved", "said", "who")
     facts = (
         "id",
         "what",
@@ -183,15 +184,21 @@ class JournalEntryAdmin(RecordAdmin[JournalEntry]):
     def reference_cell(self, obj: JournalEntry) -> SafeString:
         return cells.cut(obj.reference or "", head=9, tail=6)
 
+    @shown("Reference, description")
+    def said(self, obj: JournalEntry) -> SafeString:
+        """Show what its maker called it: on a list not much of it, on its own page the whole."""
+        parts = [self.reference_cell(obj)] if obj.reference else []
+        if obj.description:
+            parts.append(cells.free_text(obj.description, at_most=DESCRIPTION_SHOWN))
+        return format_html_join(mark_safe("<br>"), "{}", [(part,) for part in parts]) or cells.NONE
+
     @shown("Accounts")
     def from_to(self, obj: JournalEntry) -> SafeString:
-        postings = _entry(obj).postings
-        first = postings[0]
-        more = f" and {len(postings) - 2} more" if len(postings) > 2 else ""  # noqa: PLR2004
-        other = next((p for p in postings if p is not first), first)
-        return cells.text(
-            f"{branch_of(first.code)}\N{NO-BREAK SPACE}/ {branch_of(other.code)}{more}"
-        )
+        first, *others = _entry(obj).postings
+        lines = [posted_link(first), *map(posted_link, others[:1])]
+        if len(others) > 1:
+            lines.append(cells.text(f"and {len(others) - 1} more"))
+        return format_html_join(mark_safe("<br>"), "{}", [(line,) for line in lines])
 
     @shown("Amount", align="end")
     def moved(self, obj: JournalEntry) -> SafeString:

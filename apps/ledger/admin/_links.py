@@ -9,6 +9,7 @@ from apps.core.admin_base import cells
 from apps.core.ids import encode_id
 from apps.ledger import queries, registry
 from apps.ledger.models import FxTransfer, JournalEntry
+from apps.ledger.queries import PostingView
 from apps.ledger.rules import FX_KIND
 
 ID_LENGTH_MIN = 20
@@ -25,6 +26,11 @@ def account_link(account_id: UUID, code: str) -> SafeString:
     """Link to an account's statement."""
     url = reverse("admin:ledger_ledgeraccount_change", args=[encode_id("la", account_id)])
     return cells.link(url, short_code(code))
+
+
+def posted_link(posting: PostingView) -> SafeString:
+    """Link to a posting's account, by its code without the currency, which its amount names."""
+    return account_link(posting.account_id, posting.code.removesuffix(f":{posting.currency}"))
 
 
 def entry_link(entry_id: UUID) -> SafeString:
@@ -54,8 +60,3 @@ def waiting_reversal(entry: JournalEntry) -> UUID | None:
         )
     found: UUID | None = entry.__dict__["waiting"]
     return found
-
-
-def branch_of(code: str) -> str:
-    """Return a code without the ids in it: whose it is stands on the entry's own page."""
-    return ":".join(part for part in code.split(":") if len(part) < ID_LENGTH_MIN)

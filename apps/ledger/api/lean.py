@@ -29,8 +29,8 @@ from apps.core.api.fields import (
 from apps.core.errors import Refusal
 from apps.core.ids import decode_id, encode_id
 from apps.ledger.api import serializers
-from apps.ledger.operations import BatchResult, TransferRequest
-from apps.ledger.queries import BalanceView
+from apps.ledger.operations import TransferRequest
+from apps.ledger.queries import BalanceView, BatchResult
 from apps.ledger.rules import BalanceAfter
 
 

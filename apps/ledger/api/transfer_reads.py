@@ -1,4 +1,4 @@
-"""Reading transfers back: the journal entries that they made, in a transfer's own shape."""
+"""Reading transfers back: the entries that they made, and batches, in the shapes of their posts."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Final
@@ -13,10 +13,10 @@ from apps.core.api.pagination import check_query
 from apps.core.api.views import ApiView, Shape, get_caller, resource
 from apps.core.ids import decode_id
 from apps.ledger import queries
-from apps.ledger.api import examples
+from apps.ledger.api import examples, lean
 from apps.ledger.api._searching import QUERY as JOURNAL_QUERY
 from apps.ledger.api._searching import answer_found, read_ask, read_search
-from apps.ledger.api.serializers import Transfer
+from apps.ledger.api.serializers import Transfer, TransferBatch
 from apps.ledger.queries import EntryView, Found
 from apps.ledger.rules import BalanceAfter
 
@@ -45,6 +45,29 @@ class TransferResource(ApiView):
         )
         [shown] = _shown(organization_id, [entry])
         return resource(request, Transfer(shown).data)
+
+
+class TransferBatchResource(ApiView):
+    """GET /v1/transfers/batch/{id}"""
+
+    scopes: ClassVar = {"GET": READ}
+    shapes: ClassVar = {
+        "GET": Shape(
+            response=TransferBatch,
+            summary="Read a batch as it was answered, with the balances that stand now",
+            etag=True,
+            example=examples.entries.READ_BATCH,
+        )
+    }
+
+    def get(self, request: Request, batch_id: str) -> Response | HttpResponse:
+        check_query(request, ())
+        batch = queries.get_transfer_batch(
+            organization_id=get_caller(request).organization_id,
+            batch_id=decode_id("tb", batch_id),
+            now=clock.now(),
+        )
+        return resource(request, lean.print_batch(batch))
 
 
 def list_transfers(request: Request, *, organization_id: UUID) -> object:

@@ -28,6 +28,7 @@ urlpatterns = [
     path("periods/<str:month>/reopen", periods.PeriodReopen.as_view()),
     path("transfers", views.TransferCollection.as_view()),
     path("transfers/batch", views.TransferBatchCollection.as_view()),
+    path("transfers/batch/<str:batch_id>", transfer_reads.TransferBatchResource.as_view()),
     path("transfers/<str:transfer_id>", transfer_reads.TransferResource.as_view()),
     path("journal-entries", journal.JournalEntryCollection.as_view()),
     path("journal-entries/reversals", reversals.EntryReversals.as_view()),

@@ -141,4 +141,25 @@ RECOUNTS: Final[dict[str, Invariant]] = {
                           AND NOT b.internal)
          ORDER BY e.id
     """),
+    # Sums over all accounts are made of these, so they are what the months of accounts come to.
+    "ledger_type_total_is_what_its_months_come_to": """
+        SELECT COALESCE(t.organization_id, s.organization_id) AS organization_id,
+               COALESCE(t.clock, s.clock) AS clock, COALESCE(t.month, s.month) AS month,
+               COALESCE(t.currency, s.currency) AS currency, COALESCE(t.type, s.type) AS type,
+               t.debits_minor, s.debits, t.credits_minor, s.credits, t.postings, s.count
+          FROM ledger_type_total t
+          FULL JOIN (SELECT m.organization_id, m.clock, m.month, a.currency, a.type,
+                            SUM(m.debits_minor) AS debits, SUM(m.credits_minor) AS credits,
+                            SUM(m.postings) AS count
+                       FROM ledger_monthly_total m
+                       JOIN ledger_account a
+                         ON a.organization_id = m.organization_id AND a.id = m.account_id
+                      GROUP BY 1, 2, 3, 4, 5) s
+            ON s.organization_id = t.organization_id AND s.clock = t.clock AND s.month = t.month
+           AND s.currency = t.currency AND s.type = t.type
+         WHERE t.debits_minor IS DISTINCT FROM s.debits
+            OR t.credits_minor IS DISTINCT FROM s.credits
+            OR t.postings IS DISTINCT FROM s.count
+         ORDER BY 1, 2, 3, 4, 5
+    """,
 }

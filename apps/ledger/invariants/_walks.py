@@ -4,26 +4,33 @@ from typing import Final
 
 from apps.core.invariants import Walk
 
-# The first organisation of entries or postings after one, without reading those of any.
-_NEXT_OWNER: Final = """
-    SELECT organization_id
-      FROM ((SELECT organization_id FROM ledger_journal_entry
-              WHERE organization_id > %(after)s ORDER BY organization_id LIMIT 1)
-            UNION ALL
-            (SELECT organization_id FROM ledger_posting
-              WHERE organization_id > %(after)s ORDER BY organization_id LIMIT 1)
-            UNION ALL
-            (SELECT organization_id FROM ledger_balance
-              WHERE organization_id > %(after)s ORDER BY organization_id LIMIT 1)) AS owners
-     ORDER BY organization_id LIMIT 1
-"""
-# So many entries as make about as many postings.
-_ENTRIES: Final = """
-    SELECT id FROM (SELECT id FROM ledger_journal_entry
-                     WHERE organization_id = %(org)s AND id > %(after)s
-                     ORDER BY id LIMIT GREATEST(%(limit)s / 2, 1)) AS portion
-     ORDER BY id DESC LIMIT 1
-"""
+
+def _next_owner(*tables: str) -> str:
+    """Return the first organisation of these after one, without reading the rows of any."""
+    firsts = " UNION ALL ".join(
+        f"(SELECT organization_id FROM {table}"  # noqa: S608  (names are ours)
+        " WHERE organization_id > %(after)s ORDER BY organization_id LIMIT 1)"
+        for table in tables
+    )
+    return f"SELECT organization_id FROM ({firsts}) AS owners ORDER BY organization_id LIMIT 1"  # noqa: S608
+
+
+def _in_pairs(table: str) -> str:
+    """Return the portion's last row, of half as many as may be looked at: each has about two."""
+    return f"""
+        SELECT id FROM (SELECT id FROM {table}
+                         WHERE organization_id = %(org)s AND id > %(after)s
+                         ORDER BY id LIMIT GREATEST(%(limit)s / 2, 1)) AS portion
+         ORDER BY id DESC LIMIT 1
+    """  # noqa: S608  (names are ours)
+
+
+_NEXT_OWNER: Final = _next_owner("ledger_journal_entry", "ledger_posting", "ledger_balance")
+# Also of events of holds that may be gone.
+_NEXT_HOLDER: Final = _next_owner("ledger_hold", "ledger_hold_event")
+# Most entries are of two postings, and most holds are placed, and end once.
+_ENTRIES: Final = _in_pairs("ledger_journal_entry")
+_HOLDS: Final = _in_pairs("ledger_hold")
 # Accounts, until they have so many postings together; at least one.
 _ACCOUNTS: Final = """
     SELECT id FROM (SELECT id, SUM(version) OVER (ORDER BY id) - version AS before
@@ -31,23 +38,6 @@ _ACCOUNTS: Final = """
                              WHERE organization_id = %(org)s AND id > %(after)s
                              ORDER BY id LIMIT %(limit)s) AS next) AS portion
      WHERE before < %(limit)s ORDER BY id DESC LIMIT 1
-"""
-# The first organisation of holds, or of events of holds that may be gone.
-_NEXT_HOLDER: Final = """
-    SELECT organization_id
-      FROM ((SELECT organization_id FROM ledger_hold
-              WHERE organization_id > %(after)s ORDER BY organization_id LIMIT 1)
-            UNION ALL
-            (SELECT organization_id FROM ledger_hold_event
-              WHERE organization_id > %(after)s ORDER BY organization_id LIMIT 1)) AS owners
-     ORDER BY organization_id LIMIT 1
-"""
-# So many holds as have about as many events: most are placed, and end once.
-_HOLDS: Final = """
-    SELECT id FROM (SELECT id FROM ledger_hold
-                     WHERE organization_id = %(org)s AND id > %(after)s
-                     ORDER BY id LIMIT GREATEST(%(limit)s / 2, 1)) AS portion
-     ORDER BY id DESC LIMIT 1
 """
 
 

@@ -15,11 +15,21 @@ from apps.ledger.models import (
     LedgerAccount,
     MonthlyTotal,
     Period,
+    TypeTotal,
 )
 
 # What changes by its nature. Everything else is written once: the guards refuse any change, and
 # the role has no right to try.
-CHANGING: Final = (Balance, BalanceMonitor, ChainHead, Hold, LedgerAccount, MonthlyTotal, Period)
+CHANGING: Final = (
+    Balance,
+    BalanceMonitor,
+    ChainHead,
+    Hold,
+    LedgerAccount,
+    MonthlyTotal,
+    Period,
+    TypeTotal,
+)
 
 # An owner, and who may become one, takes any right for itself.
 _EXCESS: Final = """

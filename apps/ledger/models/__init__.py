@@ -6,7 +6,7 @@ from apps.ledger.models.fx import FxTransfer
 from apps.ledger.models.holds import Hold, HoldEvent
 from apps.ledger.models.journal import EntryMetadata, JournalEntry, Posting, TransferBatch
 from apps.ledger.models.monitors import BalanceMonitor
-from apps.ledger.models.periods import MonthlyTotal, Period, PeriodBalance
+from apps.ledger.models.periods import MonthlyTotal, Period, PeriodBalance, TypeTotal
 
 __all__ = [
     "Balance",
@@ -24,4 +24,5 @@ __all__ = [
     "PeriodBalance",
     "Posting",
     "TransferBatch",
+    "TypeTotal",
 ]

@@ -1,14 +1,26 @@
 """Accounting periods, and the totals that make reads of long histories short."""
 
-from typing import ClassVar, override
+from typing import ClassVar, Final, override
 
+import pgtrigger
 from django.db import models
 from django.db.models import F, Q
 
+import apps.ledger
 from apps.core.constraints import OwnedKey
 from apps.core.tenancy import OrganizationOwned
-from apps.core.triggers import append_only, frozen_columns, moves_only, never_deleted
+from apps.core.triggers import Guard, append_only, body, frozen_columns, moves_only, never_deleted
 from apps.ledger.states import PERIOD_MOVES, PeriodState
+
+_ADD_UP: Final = body(apps.ledger.__file__, "months_add_to_their_types")
+# Of months that are written again, what they come to now less what they came to before.
+_DIFFERENCE: Final = """(
+    SELECT organization_id, account_id, clock, month, debits_minor, credits_minor, postings
+      FROM written
+     UNION ALL
+    SELECT organization_id, account_id, clock, month, -debits_minor, -credits_minor, -postings
+      FROM before
+)"""
 
 
 class Period(OrganizationOwned):
@@ -119,3 +131,44 @@ class MonthlyTotal(models.Model):
                 condition=Q(clock__in=["effective", "recorded"]),
             ),
         ]
+        triggers: ClassVar = [
+            Guard(
+                name="months_add_to_their_types",
+                level=pgtrigger.Statement,
+                when=pgtrigger.After,
+                operation=pgtrigger.Insert,
+                referencing=pgtrigger.Referencing(new="written"),
+                func=_ADD_UP.replace("{changed}", "written"),
+            ),
+            Guard(
+                name="months_change_their_types",
+                level=pgtrigger.Statement,
+                when=pgtrigger.After,
+                operation=pgtrigger.Update,
+                referencing=pgtrigger.Referencing(old="before", new="written"),
+                func=_ADD_UP.replace("{changed}", _DIFFERENCE),
+            ),
+        ]
+
+
+class TypeTotal(models.Model):
+    """
+    What the accounts of one type come to in a currency and a UTC month: the sum of their totals.
+
+    Few rows, however many accounts there are, so that sums over all of them need not read each.
+    Triggers of `MonthlyTotal` write it; `verify_ledger` adds it up again.
+    """
+
+    pk = models.CompositePrimaryKey("organization_id", "clock", "month", "currency", "type")
+    organization_id = models.UUIDField()
+    clock = models.CharField(max_length=9, db_comment="effective or recorded.")
+    month = models.DateField()
+    currency = models.CharField(max_length=3)
+    type = models.CharField(max_length=9)
+    # What many accounts come to may be more than a bigint holds.
+    debits_minor = models.DecimalField(max_digits=38, decimal_places=0)
+    credits_minor = models.DecimalField(max_digits=38, decimal_places=0, db_comment="Positive.")
+    postings = models.BigIntegerField()
+
+    class Meta:
+        db_table = "ledger_type_total"

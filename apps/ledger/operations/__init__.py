@@ -66,7 +66,6 @@ from apps.ledger.operations._periods import (
     reopen_period,
 )
 from apps.ledger.operations._posting import (
-    BatchResult,
     TransferRequest,
     TransferResult,
     ask_transfer,
@@ -112,7 +111,6 @@ __all__ = [
     "SEED_ACTOR",
     "AccountChange",
     "AccountSpec",
-    "BatchResult",
     "CaptureRequest",
     "EntryRequest",
     "EntryResult",

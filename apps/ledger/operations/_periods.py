@@ -29,7 +29,7 @@ REOPEN = "ledger.reopen_period"
 _STORE: Final = """
     INSERT INTO ledger_period_balance
         (organization_id, month, closing, account_id, opening_minor, debits_minor, credits_minor)
-    SELECT %(org)s, %(month)s, %(closing)s, line.account_id, line.opening, line.debits, line.credits
+    SELECT %(org)s, %(month)s, %(closing)s, line.id, line.opening, line.debits, line.credits
       FROM ({lines}) AS line
 """
 

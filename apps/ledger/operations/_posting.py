@@ -10,13 +10,13 @@ from uuid import UUID
 
 from apps.core import idempotency, statements, transactions
 from apps.core.actors import Actor
-from apps.core.errors import Refusal, refusal_classes
+from apps.core.errors import Refusal
 from apps.core.ids import new_ids
 from apps.ledger import queries
-from apps.ledger.models import TransferBatch
 from apps.ledger.operations import _engine, _grouping, _turns
 from apps.ledger.operations._grouping import Ticket
 from apps.ledger.operations._origin import Origin
+from apps.ledger.queries import BatchResult
 from apps.ledger.rules import BalanceAfter, Outcome, Transfer
 
 
@@ -48,22 +48,6 @@ class TransferResult:
 
     entry_id: UUID
     outcome: Outcome | None
-
-
-@dataclass(frozen=True, slots=True)
-class BatchResult:
-    """
-    What became of each transfer of a batch, in order: an entry's id, or a refusal.
-
-    `balances` are the accounts that it touched, as they were right after it. Those of a replay, of
-    the batch or of one reference in it, are as they stand.
-    """
-
-    batch_id: UUID
-    entry_ids: tuple[UUID | None, ...]
-    refusals: Mapping[int, Refusal]
-    amounts: tuple[int | None, ...] = ()
-    balances: tuple[BalanceAfter, ...] = ()
 
 
 def post_transfer(
@@ -192,7 +176,9 @@ def post_transfers(
         organization_id, idempotency_key, "post_transfers", mode, parts, prefix="tb"
     )
     if claim.replayed:
-        return _stored(organization_id, claim.resource_id)
+        return queries.get_transfer_batch(
+            organization_id=organization_id, batch_id=claim.resource_id
+        )
     ids = new_ids(len(transfers))
     commands = [_command(id_, request) for id_, request in zip(ids, transfers, strict=True)]
     with _of_a_batch():
@@ -279,7 +265,7 @@ def _asked_again(
     amounts.update(queries.entry_amounts(organization_id=organization_id, entry_ids=before))
     return (
         tuple([amounts.get(o.entry_id) if o.entry_id else None for o in outcomes]),
-        _standing(organization_id, before, but=but),
+        queries.standing_after(organization_id=organization_id, entry_ids=before, but=but),
     )
 
 
@@ -287,37 +273,6 @@ def _last_balances(outcomes: Sequence[Outcome]) -> tuple[BalanceAfter, ...]:
     """Return each account that the batch posted to, as it was after its last posting."""
     last = {line[0].int: line for outcome in outcomes for line in outcome.lines}
     return tuple(BalanceAfter(line[0], line[3], line[4], line[5]) for line in last.values())
-
-
-def _standing(
-    organization_id: UUID, entry_ids: Sequence[UUID], *, but: Collection[UUID] = ()
-) -> tuple[BalanceAfter, ...]:
-    """Return the accounts that these entries post to, as they stand now, but for some."""
-    touched = queries.accounts_of_entries(organization_id=organization_id, entry_ids=entry_ids)
-    views = queries.list_balances(
-        organization_id=organization_id, ids=[id_ for id_ in touched if id_ not in but]
-    )
-    return tuple(
-        BalanceAfter(view.account_id, view.version, view.posted, view.available) for view in views
-    )
-
-
-def _stored(organization_id: UUID, batch_id: UUID) -> BatchResult:
-    """Return a batch as it was answered first, with amounts and balances as they stand."""
-    row = TransferBatch.objects.get(organization_id=organization_id, id=batch_id)
-    kinds = refusal_classes()
-    made = [entry_id for entry_id in row.entry_ids if entry_id is not None]
-    amounts = queries.entry_amounts(organization_id=organization_id, entry_ids=made)
-    return BatchResult(
-        batch_id=row.id,
-        entry_ids=tuple(row.entry_ids),
-        refusals={
-            int(index): kinds[stored["code"]](stored["message"], **stored["details"])
-            for index, stored in row.refusals.items()
-        },
-        amounts=tuple(amounts.get(id_) if id_ else None for id_ in row.entry_ids),
-        balances=_standing(organization_id, made),
-    )
 
 
 def _parts(transfer: TransferRequest) -> list[object]:

@@ -22,6 +22,11 @@ from apps.ledger.queries._balances import (
     trial_balance_totals,
     view_balances,
 )
+from apps.ledger.queries._batches import (
+    BatchResult,
+    get_transfer_batch,
+    standing_after,
+)
 from apps.ledger.queries._chain import (
     VERIFIED,
     ChainStatus,
@@ -78,6 +83,14 @@ from apps.ledger.queries._journal import (
     get_transfer,
     reversals_of,
     view_entries,
+)
+from apps.ledger.queries._lines import (
+    MORE,
+    CurrencyLines,
+    Shown,
+    TrialLine,
+    lines_now,
+    lines_of,
 )
 from apps.ledger.queries._listing import (
     FoundPosting,
@@ -182,6 +195,7 @@ from apps.ledger.queries._trial_balance_pages import (
 
 __all__ = [
     "CLOSES_AFTER",
+    "MORE",
     "TICK",
     "VERIFIED",
     "AccountMovement",
@@ -193,11 +207,13 @@ __all__ = [
     "BalanceSheet",
     "BalanceTotal",
     "BalanceView",
+    "BatchResult",
     "Blocker",
     "Branch",
     "ChainFault",
     "ChainStatus",
     "Clock",
+    "CurrencyLines",
     "CurrencyTotal",
     "Dating",
     "EntryView",
@@ -217,9 +233,11 @@ __all__ = [
     "Position",
     "PostingView",
     "Search",
+    "Shown",
     "Statement",
     "StatementLine",
     "TrialBalanceLine",
+    "TrialLine",
     "WaitingPortion",
     "Window",
     "account_ids",
@@ -260,6 +278,7 @@ __all__ = [
     "get_period",
     "get_statement",
     "get_transfer",
+    "get_transfer_batch",
     "has_events_to_seal_before",
     "has_expired_holds",
     "has_status",
@@ -270,6 +289,8 @@ __all__ = [
     "last_closed",
     "later_balances",
     "latest_business_time",
+    "lines_now",
+    "lines_of",
     "list_balances",
     "list_chained_organizations",
     "list_closing",
@@ -311,6 +332,7 @@ __all__ = [
     "read_holds",
     "require_account",
     "reversals_of",
+    "standing_after",
     "stands_at_floor",
     "stream_chain_by_id",
     "stream_entries",

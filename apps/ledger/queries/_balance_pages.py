@@ -7,6 +7,8 @@ from itertools import dropwhile, islice
 from uuid import UUID
 
 from apps.core import transactions
+from apps.ledger.models import LedgerAccount
+from apps.ledger.queries._accounts import in_branch
 from apps.ledger.queries._history import (
     TICK,
     BalanceAt,
@@ -88,9 +90,19 @@ def _sums(lines: Iterable[BalanceAt]) -> list[BalanceTotal]:
 
 
 def _sums_of_many(accounts: LedgerAccounts, *, at: datetime, clock: Clock) -> list[BalanceTotal]:
-    return [
-        BalanceTotal(type_, of, on_normal_side(type_, debits - credits_))
-        for of, type_, (debits, credits_) in cumulate_by_type(
-            accounts, instants=[at + TICK], clock=clock
-        )
-    ]
+    # Accounts that never moved are lines here, so their types have totals too.
+    sums = dict.fromkeys(_types_of(accounts), 0)
+    for of, type_, (debits, credits_) in cumulate_by_type(
+        accounts, instants=[at + TICK], clock=clock
+    ):
+        sums[of, type_] = on_normal_side(type_, debits - credits_)
+    return [BalanceTotal(type_, of, posted) for (of, type_), posted in sorted(sums.items())]
+
+
+def _types_of(accounts: LedgerAccounts) -> list[tuple[str, str]]:
+    rows = LedgerAccount.objects.filter(organization_id=accounts.organization_id)
+    if accounts.currency:
+        rows = rows.filter(currency=accounts.currency)
+    if accounts.branch:
+        rows = rows.filter(in_branch(accounts.branch))
+    return list(rows.values_list("currency", "type").distinct())

@@ -66,7 +66,12 @@ class LedgerAccounts:
     @property
     def are_all(self) -> bool:
         """Say whether they are many, and all that the organisation has."""
-        return not (self.are_few or self.branch or self.currency)
+        return self.have_totals and not self.currency
+
+    @property
+    def have_totals(self) -> bool:
+        """Say whether they are many, and all of one or every currency: what totals are kept of."""
+        return not (self.are_few or self.branch)
 
 
 def choose_accounts(
@@ -156,7 +161,7 @@ def cumulate_by_type(
     """
     Return the sums of the accounts' rows per currency and type, in this order.
 
-    Postgres adds them up, however many accounts there are.
+    Postgres adds them up: of all accounts from the totals of their types, of a branch one by one.
     """
     return [
         (currency, type_, [int(part) for part in sums])
@@ -187,7 +192,8 @@ def moved_statement(
     """
     Return a SELECT and its values: of each account that moved before the second of two instants.
 
-    Its id, what stood before the first (debits less credits), and the debits and credits between.
+    Its id, code, type, currency, what stood before the first (`opening`, debits less credits), and
+    the `debits` and `credits` between.
     """
     return _written(accounts, sql.MOVED_BETWEEN, instants=instants, clock="effective")
 
@@ -196,10 +202,10 @@ def _written(
     accounts: LedgerAccounts, answer: str, *, instants: Sequence[datetime], clock: Clock
 ) -> tuple[str, dict[str, Any]]:
     """Return the statement and its values, but for those that the answer itself names."""
-    middle = None if accounts.are_few else _middle_of_history(accounts.organization_id)
+    by_totals = answer is sql.BY_TYPE and accounts.have_totals
     spans = [_Span.to(before) for before in instants]
     months = [span.month for span in spans]
-    from_start = middle is not None and max(months) < middle
+    from_start = by_totals or _is_early(accounts, months)
     values: dict[str, Any] = {
         "org": accounts.organization_id,
         "outermost": max(months) if from_start else min(months),
@@ -218,7 +224,15 @@ def _written(
         }
     for n, span in enumerate(spans):
         values |= {f"{name}_{n}": value for name, value in span.values().items()}
+    if by_totals:
+        return _cumulated_by_type(spans, clock=clock), values
     return _cumulated(accounts, spans, answer, clock=clock, from_start=from_start), values
+
+
+def _is_early(accounts: LedgerAccounts, months: Sequence[date]) -> bool:
+    """Say whether fewer months lie before these than after: asked where there are many accounts."""
+    middle = None if accounts.are_few else _middle_of_history(accounts.organization_id)
+    return middle is not None and max(months) < middle
 
 
 def nets_of(accounts: LedgerAccounts, *, instants: Sequence[datetime]) -> list[int]:
@@ -286,15 +300,35 @@ def _cumulated(
     is_few, count = accounts.are_few, len(spans)
     of_asked = "" if accounts.are_all else sql.OF_ASKED
     tables = [sql.filled(sql.ASKED_OF_FEW if is_few else sql.ASKED_OF_MANY)]
-    if is_few and clock == "effective":
+    if not is_few:
+        tables.append(sql.filled(sql.UNSEALED))
+    elif clock == "effective":
         tables.append(sql.SEARCH)
     sign, beyond = (1, "<") if from_start else (-1, ">=")
+    tail = sql.TAIL if is_few else sql.TAIL_OF_MANY
     parts = [
         sql.totals(count, sign=sign, beyond=beyond, clock=clock, of_asked=of_asked),
-        sql.tail(count, sign=sign, beyond=beyond, clock=clock),
+        sql.tail(tail, count, sign=sign, beyond=beyond, clock=clock, of_asked=of_asked),
     ]
     if not from_start:
         parts.append(sql.now(count))
+    more, between = _between(spans, clock=clock, is_few=is_few, of_asked=of_asked)
+    return sql.cumulated([*tables, *more], [*parts, *between], count, answer=answer)
+
+
+def _cumulated_by_type(spans: Sequence[_Span], *, clock: Clock) -> str:
+    """Return the statement that sums all accounts up from the start, by the totals of types."""
+    tail = sql.tail(sql.TAIL_OF_MANY, len(spans), sign=1, beyond="<", clock=clock, of_asked="")
+    more, between = _between(spans, clock=clock, is_few=False, of_asked="")
+    tables = [sql.filled(sql.UNSEALED), *more]
+    return sql.cumulated_by_type(tables, [tail, *between], len(spans), clock=clock)
+
+
+def _between(
+    spans: Sequence[_Span], *, clock: Clock, is_few: bool, of_asked: str
+) -> tuple[list[str], list[str]]:
+    """Return what is read of the postings between each instant and its month: tables, and parts."""
+    tables, parts = [], []
     for n, span in enumerate(spans):
         if span.low == span.high:
             continue
@@ -302,8 +336,8 @@ def _cumulated(
         if clock == "effective":
             tables.append(sql.filled(sql.DISPLACED, n=n))
             wanted = sql.PARTS_OF_FEW if is_few else sql.PARTS_OF_MANY
-        parts += [sql.part_of(n, part, count, of_asked=of_asked) for part in wanted]
-    return sql.cumulated(tables, parts, count, answer=answer)
+        parts += [sql.part_of(n, part, len(spans), of_asked=of_asked) for part in wanted]
+    return tables, parts
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,40 +10,50 @@ IS_DISPLACED: Final = (
 
 # The last version that any total counts stands in the newest month by `recorded`; or in the one
 # before, if the clock stepped back over the month's end.
-SEALED: Final = """
-    COALESCE((SELECT MAX(newest.last_version)
-                FROM (SELECT t.last_version FROM ledger_monthly_total t
-                       WHERE t.organization_id = b.organization_id
-                         AND t.account_id = b.id AND t.clock = 'recorded'
-                       ORDER BY t.month DESC LIMIT 2) AS newest), 0)
+_SEALED: Final = """
+    SELECT MAX(newest.last_version) AS version
+      FROM (SELECT t.last_version FROM ledger_monthly_total t
+             WHERE t.organization_id = {row}.organization_id
+               AND t.account_id = {row}.{account} AND t.clock = 'recorded'
+             ORDER BY t.month DESC LIMIT 2) AS newest
 """
 ASKED_OF_FEW: Final = """
     asked AS MATERIALIZED (
         SELECT b.id, a.code, a.type, a.currency, b.version, b.posted_debits, b.posted_credits,
-               {sealed} AS sealed
+               COALESCE(({sealed}), 0) AS sealed
           FROM ledger_balance b
           JOIN ledger_account a ON a.organization_id = b.organization_id AND a.id = b.id
          WHERE b.organization_id = %(org)s AND b.id = ANY(%(accounts)s)
     )
 """
-# Of thousands, those that moved lately are found in one range; the others one by one.
 ASKED_OF_MANY: Final = """
-    recent AS MATERIALIZED (
-        SELECT t.account_id, MAX(t.last_version) AS last_version
-          FROM ledger_monthly_total t
-         WHERE t.organization_id = %(org)s AND t.clock = 'recorded'
-           AND t.month >= (SELECT MAX(l.month) - INTERVAL '1 month' FROM ledger_monthly_total l
-                            WHERE l.organization_id = %(org)s AND l.clock = 'recorded')
-         GROUP BY t.account_id
-    ), asked AS MATERIALIZED (
-        SELECT b.id, a.code, a.type, a.currency, b.version, b.posted_debits, b.posted_credits,
-               COALESCE(recent.last_version, {sealed}) AS sealed
+    asked AS MATERIALIZED (
+        SELECT b.id, a.code, a.type, a.currency, b.posted_debits, b.posted_credits
           FROM ledger_account a
           JOIN ledger_balance b ON b.organization_id = a.organization_id AND b.id = a.id
-          LEFT JOIN recent ON recent.account_id = b.id
          WHERE a.organization_id = %(org)s
            AND (%(branch)s = '' OR a.code = %(branch)s OR starts_with(a.code, %(below)s))
            AND (%(currency)s = '' OR a.currency = %(currency)s)
+    )
+"""
+# What no total counts yet, of all accounts. How many postings that are is known: those there were
+# less those that were sealed. They are among the newest, so reading from there ends with the last
+# of them, and no account need be asked how far it is sealed. OFFSET 0 keeps the comparison out of
+# what is looked up, so that Postgres remembers the answer by account.
+UNSEALED: Final = """
+    unsealed AS MATERIALIZED (
+        SELECT p.account_id, p.entry_id, p.amount_minor, p.effective_at, p.recorded_at
+          FROM (SELECT p.*, sealed.version AS sealed
+                  FROM ledger_posting p CROSS JOIN LATERAL ({sealed_of_posting}) AS sealed
+                 WHERE p.organization_id = %(org)s
+                 ORDER BY p.entry_id DESC OFFSET 0) AS p
+         WHERE p.account_version > COALESCE(p.sealed, 0)
+         ORDER BY p.entry_id DESC
+         LIMIT GREATEST((SELECT SUM(b.version) FROM ledger_balance b
+                          WHERE b.organization_id = %(org)s)
+                        - COALESCE((SELECT SUM(t.postings) FROM ledger_type_total t
+                                     WHERE t.organization_id = %(org)s
+                                       AND t.clock = 'recorded'), 0), 0)
     )
 """
 
@@ -97,6 +107,9 @@ TAIL: Final = """
        AND p.account_id = s.id AND p.account_version > s.sealed
      WHERE s.version > s.sealed
      GROUP BY p.account_id
+"""
+TAIL_OF_MANY: Final = """
+    SELECT p.account_id, {sides} FROM unsealed p {of_asked} GROUP BY p.account_id
 """
 # Read before it is joined: by account the planner would rather walk a hot account's whole history.
 DISPLACED: Final = """
@@ -162,6 +175,28 @@ CUMULATED: Final = """
     moved AS (SELECT account_id, {sums} FROM part GROUP BY account_id)
     {answer}
 """
+# Sums over all accounts, or those of a currency: of their types' totals up to a month, and of what
+# lies beyond.
+CUMULATED_BY_TYPE: Final = """
+    WITH {tables}, part(account_id, {columns}) AS ({parts}),
+    moved AS (SELECT account_id, {sums} FROM part GROUP BY account_id),
+    added(currency, type, {columns}) AS (
+        SELECT t.currency, t.type, {stored}
+          FROM ledger_type_total t
+         WHERE t.organization_id = %(org)s AND t.clock = '{clock}' AND t.month < %(outermost)s
+         GROUP BY t.currency, t.type
+         UNION ALL
+        SELECT a.currency, a.type, {parted}
+          FROM moved
+          JOIN ledger_account a ON a.organization_id = %(org)s AND a.id = moved.account_id
+         GROUP BY a.currency, a.type
+    )
+    SELECT currency, type, {summed}
+      FROM added
+     WHERE %(currency)s = '' OR currency = %(currency)s
+     GROUP BY currency, type
+     ORDER BY currency, type
+"""
 # What is answered of it: every account, the next ones that had moved, sums over all of them, or
 # what moved on each between two instants.
 EACH: Final = """
@@ -186,16 +221,25 @@ BY_TYPE: Final = """
      ORDER BY s.currency, s.type
 """
 MOVED_BETWEEN: Final = """
-    SELECT account_id, COALESCE(debits_0, 0) - COALESCE(credits_0, 0) AS opening,
+    SELECT s.id, s.code, s.type, s.currency,
+           COALESCE(debits_0, 0) - COALESCE(credits_0, 0) AS opening,
            COALESCE(debits_1, 0) - COALESCE(debits_0, 0) AS debits,
            COALESCE(credits_1, 0) - COALESCE(credits_0, 0) AS credits
-      FROM moved WHERE debits_1 > 0 OR credits_1 > 0
+      FROM asked s
+      JOIN moved ON moved.account_id = s.id
+     WHERE debits_1 > 0 OR credits_1 > 0
 """
 
 
 def filled(template: str, **more: object) -> str:
     """Return a statement's text: constants of this module, and numbers that tell parts apart."""
-    return template.format(is_near=IS_NEAR, is_displaced=IS_DISPLACED, sealed=SEALED, **more)
+    return template.format(
+        is_near=IS_NEAR,
+        is_displaced=IS_DISPLACED,
+        sealed=_SEALED.format(row="b", account="id"),
+        sealed_of_posting=_SEALED.format(row="p", account="account_id"),
+        **more,
+    )
 
 
 def now(count: int) -> str:
@@ -212,7 +256,7 @@ def totals(count: int, *, sign: int, beyond: str, clock: str, of_asked: str) -> 
     return TOTALS.format(sides=", ".join(sides), beyond=beyond, clock=clock, of_asked=of_asked)
 
 
-def tail(count: int, *, sign: int, beyond: str, clock: str) -> str:
+def tail(template: str, count: int, *, sign: int, beyond: str, clock: str, of_asked: str) -> str:
     """Return the part of what no total counts yet, for each instant from its month on."""
     sides = [
         SIDES_OF_POSTINGS.format(
@@ -220,7 +264,7 @@ def tail(count: int, *, sign: int, beyond: str, clock: str) -> str:
         )
         for n in range(count)
     ]
-    return TAIL.format(sides=", ".join(sides))
+    return template.format(sides=", ".join(sides), of_asked=of_asked)
 
 
 def part_of(n: int, part: str, count: int, *, of_asked: str) -> str:
@@ -232,16 +276,50 @@ def part_of(n: int, part: str, count: int, *, of_asked: str) -> str:
 
 def cumulated(tables: Sequence[str], parts: Sequence[str], count: int, *, answer: str) -> str:
     """Return the statement: rows of accounts, or sums of them, two columns for each instant."""
-    columns = [f"{name}_{n}" for n in range(count) for name in ("debits", "credits")]
+    columns = _columns(count)
     return CUMULATED.format(
         tables=", ".join(tables),
         parts=" UNION ALL ".join(parts),
         columns=", ".join(columns),
-        sums=", ".join(f"SUM({column})::bigint AS {column}" for column in columns),
+        sums=_added(columns),
         answer=answer.format(
             cumulated=", ".join(f"COALESCE({column}, 0)" for column in columns),
-            # Together they may be more than a bigint holds.
-            summed=", ".join(f"COALESCE(SUM({column}), 0)" for column in columns),
+            summed=_summed(columns),
             last=count - 1,
         ),
     )
+
+
+def cumulated_by_type(
+    tables: Sequence[str], parts: Sequence[str], count: int, *, clock: str
+) -> str:
+    """Return the statement of sums over all accounts, without a row of each."""
+    columns = _columns(count)
+    stored = [
+        f"SUM(t.{side}_minor) FILTER (WHERE t.month < %(month_{n})s)"
+        for n in range(count)
+        for side in ("debits", "credits")
+    ]
+    return CUMULATED_BY_TYPE.format(
+        tables=", ".join(tables),
+        parts=" UNION ALL ".join(parts),
+        columns=", ".join(columns),
+        sums=_added(columns),
+        stored=", ".join(stored),
+        parted=_summed(columns),
+        summed=_summed(columns),
+        clock=clock,
+    )
+
+
+def _columns(count: int) -> list[str]:
+    return [f"{name}_{n}" for n in range(count) for name in ("debits", "credits")]
+
+
+def _added(columns: Sequence[str]) -> str:
+    return ", ".join(f"SUM({column})::bigint AS {column}" for column in columns)
+
+
+def _summed(columns: Sequence[str]) -> str:
+    # Together they may be more than a bigint holds.
+    return ", ".join(f"COALESCE(SUM({column}), 0)" for column in columns)

@@ -28,10 +28,12 @@ _STORED: Final = """
        AND (%(branch)s = '' OR a.code = %(branch)s OR starts_with(a.code, %(below)s))
        AND (%(currency)s = '' OR a.currency = %(currency)s)
 """
-_LINES: Final = f"""
-    SELECT a.id, a.code, a.type, a.currency, b.opening_minor, b.debits_minor, b.credits_minor
-    {_STORED} ORDER BY a.code LIMIT %(count)s
+_EACH: Final = f"""
+    SELECT a.id, a.code, a.type, a.currency, b.opening_minor AS opening,
+           b.debits_minor AS debits, b.credits_minor AS credits
+    {_STORED}
 """
+_LINES: Final = f"{_EACH} ORDER BY a.code LIMIT %(count)s"
 _TOTALS: Final = f"""
     SELECT a.currency, SUM(b.opening_minor), SUM(b.debits_minor), SUM(b.credits_minor)
     {_STORED} GROUP BY a.currency ORDER BY a.currency
@@ -94,8 +96,23 @@ def _read(
     code_prefix: str = "",
     currency: str = "",
 ) -> Sequence[tuple[Any, ...]]:
+    values = _values(period, start=start, count=count, code_prefix=code_prefix, currency=currency)
+    with connection.cursor() as cursor:
+        cursor.execute(statement, values)
+        rows: Sequence[tuple[Any, ...]] = cursor.fetchall()
+    return rows
+
+
+def stored_statement(period: Period, **narrowed: Unpack[Narrowed]) -> tuple[str, dict[str, Any]]:
+    """Return a SELECT of what was stored of each account with a close, and its values."""
+    return _EACH, _values(period, start="", count=None, **narrowed)
+
+
+def _values(
+    period: Period, *, start: str, count: int | None, code_prefix: str = "", currency: str = ""
+) -> dict[str, Any]:
     branch = code_prefix.rstrip(":")
-    values: dict[str, Any] = {
+    return {
         "org": period.organization_id,
         "month": period.month,
         "closing": period.closings,
@@ -105,7 +122,3 @@ def _read(
         "below": f"{branch}:",
         "currency": currency,
     }
-    with connection.cursor() as cursor:
-        cursor.execute(statement, values)
-        rows: Sequence[tuple[Any, ...]] = cursor.fetchall()
-    return rows

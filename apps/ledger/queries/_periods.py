@@ -23,14 +23,11 @@ CLOSES_AFTER: Final = timedelta(hours=1)
 # decades ago by a slip.
 LISTED_YEARS: Final = 5
 
-# Of the accounts with postings that no total counts: their earliest, and how many entries.
+# Of the postings that no total counts: their earliest, and how many entries.
 _UNSEALED: Final = """
-    WITH {asked}
-    SELECT MIN(p.effective_at), COUNT(DISTINCT p.entry_id) FILTER (WHERE p.effective_at < %(until)s)
-      FROM asked s
-      JOIN ledger_posting p ON p.organization_id = %(org)s
-       AND p.account_id = s.id AND p.account_version > s.sealed
-     WHERE s.version > s.sealed
+    WITH {unsealed}
+    SELECT MIN(effective_at), COUNT(DISTINCT entry_id) FILTER (WHERE effective_at < %(until)s)
+      FROM unsealed
 """
 # A transaction holds a lock on its own number from when it gets one until what it wrote is visible.
 # `pg_snapshot_xmin` would say the same of the whole server, and wait for other databases. Locks
@@ -333,11 +330,10 @@ def count_unsealed(*, organization_id: UUID, until: datetime) -> int:
 
 
 def _unsealed(organization_id: UUID, *, until: datetime) -> tuple[datetime | None, int]:
-    statement = _UNSEALED.format(asked=sql.filled(sql.ASKED_OF_MANY))
     with connection.cursor() as cursor:
         cursor.execute(
-            statement,
-            {"org": organization_id, "branch": "", "below": "", "currency": "", "until": until},
+            _UNSEALED.format(unsealed=sql.filled(sql.UNSEALED)),
+            {"org": organization_id, "until": until},
         )
         earliest, entries = cursor.fetchone() or (None, 0)
         return earliest, entries

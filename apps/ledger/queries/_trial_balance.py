@@ -91,7 +91,7 @@ def movements_statement(
     """
     Return a SELECT of the same lines and its values, for what is stored of them by Postgres itself.
 
-    Its columns are the account's id, opening, debits and credits.
+    Its columns are the account's id, code, type, currency, opening, debits and credits.
     """
     accounts = choose_accounts(organization_id=organization_id)
     return moved_statement(accounts, instants=[since, until])

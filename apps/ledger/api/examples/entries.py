@@ -44,6 +44,36 @@ _transfer: Final = {
 POST_TRANSFER: Final = Example(request=_asked, response=_transfer)
 LIST_TRANSFERS: Final = Example(response=page(_transfer))
 READ_TRANSFER: Final = Example(response=_transfer)
+_batch: Final = {
+    "id": "tb_01kb1n9c6vf2h4k6m8p0r2t4va",
+    "posted": 1,
+    "refused": 1,
+    "outcomes": [
+        {
+            "status": "posted",
+            "transfer": TRANSFER,
+            "amount": 30_00,
+            "code": None,
+            "detail": None,
+            "details": None,
+        },
+        {
+            "status": "refused",
+            "transfer": None,
+            "amount": None,
+            "code": "insufficient_funds",
+            "detail": "The available balance does not cover this.",
+            "details": {
+                "ledger_account": ANN,
+                "available": 70_00,
+                "requested": 90_00,
+                "min_available": 0,
+            },
+        },
+    ],
+    "balances": [after(ANN, 2, 70_00), after(BOB, 1, 30_00)],
+    "dry_run": False,
+}
 POST_BATCH: Final = Example(
     request={
         "mode": "independent",
@@ -52,37 +82,9 @@ POST_BATCH: Final = Example(
             {"debit_account": ANN, "credit_account": BOB, "amount": 90_00, "currency": "EUR"},
         ],
     },
-    response={
-        "id": "tb_01kb1n9c6vf2h4k6m8p0r2t4va",
-        "posted": 1,
-        "refused": 1,
-        "outcomes": [
-            {
-                "status": "posted",
-                "transfer": TRANSFER,
-                "amount": 30_00,
-                "code": None,
-                "detail": None,
-                "details": None,
-            },
-            {
-                "status": "refused",
-                "transfer": None,
-                "amount": None,
-                "code": "insufficient_funds",
-                "detail": "The available balance does not cover this.",
-                "details": {
-                    "ledger_account": ANN,
-                    "available": 70_00,
-                    "requested": 90_00,
-                    "min_available": 0,
-                },
-            },
-        ],
-        "balances": [after(ANN, 2, 70_00), after(BOB, 1, 30_00)],
-        "dry_run": False,
-    },
+    response=_batch,
 )
+READ_BATCH: Final = Example(response=_batch)
 
 # --- Journal entries and postings ---------------------------------------------------------------
 
