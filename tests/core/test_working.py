@@ -10,9 +10,9 @@ from django.db import connection
 from structlog.testing import capture_logs
 
 from apps.core import (
+    clock,
     context,
     counters,
-    heartbeats,
     invariants,
     metrics,
     operations,
@@ -121,7 +121,7 @@ class TestRun:
         seen = []
 
         def perform(errand):
-            seen.append((errand.lease_until - heartbeats.get_time()).total_seconds())
+            seen.append((errand.lease_until - clock.database_now()).total_seconds())
 
         working.run(replace(ERRANDS, perform=perform, hard_seconds=20))
 
