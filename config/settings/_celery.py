@@ -1,7 +1,10 @@
 """Celery's settings. ADR 0006 says what they are for."""
 
+import time
+from datetime import UTC, datetime
 from typing import Any, Final
 
+from celery.schedules import schedule
 from kombu import Exchange, Queue
 
 QUEUES: Final = ("money", "settlement", "events", "risk", "default", "webhooks", "webhooks_slow")
@@ -10,8 +13,8 @@ QUEUES: Final = ("money", "settlement", "events", "risk", "default", "webhooks",
 VISIBILITY_TIMEOUT: Final = 300
 
 # A message that nobody took for so long has nothing left to say. Short of that it is not dropped:
-# how old it is tells the clock of whoever takes it, and those of workers may be minutes apart.
-MESSAGE_SECONDS_MAX: Final = 900
+# how old it is tells the clock of whoever takes it, and those of workers may be hours apart.
+MESSAGE_SECONDS_MAX: Final = 86_400
 
 # The first pattern that fits decides; work of a kind with a queue of its own is sent there by name.
 ROUTES: Final = {
@@ -48,6 +51,15 @@ _TRANSPORT: Final[dict[str, object]] = {
     "socket_keepalive": True,
     "health_check_interval": 10,
 }
+
+
+def _steady_now() -> datetime:
+    """
+    Return a time that nobody sets: it goes on from when the machine was started.
+
+    A beat whose clock is set back would else say nothing until that is where it was.
+    """
+    return datetime.fromtimestamp(time.monotonic(), UTC)
 
 
 def make_celery(*, broker_url: str, role: str, key_prefix: str = "") -> dict[str, Any]:
@@ -101,15 +113,17 @@ def make_celery(*, broker_url: str, role: str, key_prefix: str = "") -> dict[str
         "worker_send_task_events": False,
         "worker_enable_remote_control": False,
         "beat_max_loop_interval": 1,
+        # It remembers nothing: to look once too often costs nothing.
+        "beat_scheduler": "celery.beat:Scheduler",
         "beat_schedule": {
             "core.sweep": {
                 "task": "core.sweep",
-                "schedule": 1.0,
+                "schedule": schedule(1.0, nowfun=_steady_now),
                 "options": {"expires": MESSAGE_SECONDS_MAX},
             },
             "core.plan_jobs": {
                 "task": "core.plan_jobs",
-                "schedule": 15.0,
+                "schedule": schedule(15.0, nowfun=_steady_now),
                 "options": {"expires": MESSAGE_SECONDS_MAX},
             },
         },

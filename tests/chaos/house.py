@@ -121,8 +121,7 @@ class House:
         )  # fmt: skip
 
     def beat(self, *, hours: float = 0) -> Running:
-        file = self.folder / f"beat-{next(_counter)}"
-        return self._celery("beat", "-s", str(file), "--pidfile=", role="beat", hours=hours)
+        return self._celery("beat", "--pidfile=", role="beat", hours=hours)
 
     def _celery(self, *arguments: str, role: str, hours: float, **more: str) -> Running:
         program = ("tests/chaos/off_time.py", str(hours * 3600)) if hours else ("-m", "celery")
