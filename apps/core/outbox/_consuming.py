@@ -7,11 +7,10 @@ from uuid import UUID
 
 from django.db import InterfaceError, OperationalError
 
-from apps.core import clock, context, failpoints, queries, transactions, work, working
+from apps.core import context, failpoints, queries, transactions, work, working
 from apps.core.failpoints import Failpoint
-from apps.core.ids import made_at
 from apps.core.models import EventWork, OutboxEvent
-from apps.core.outbox._following import WAITS, wake_followers
+from apps.core.outbox._following import wait_for, wake_followers
 from apps.core.working import Worker
 
 CONSUME_KIND: Final = "core.consume"
@@ -21,11 +20,6 @@ HARD_SECONDS: Final = 30
 # What a consumer is given in one transaction. That is over in a second or two, also where each
 # event is owed to the sixteen endpoints of an organisation.
 _EVENTS_MAX: Final = 250
-# An ordered consumer's row is looked at again once what it waits for was worked; where that cannot
-# be, after this, later after as long as it has waited, so that each time doubles it, up to half a
-# minute.
-_WAIT_SECONDS: Final = 0.2
-_WAIT_SECONDS_MAX: Final = 30.0
 
 type Handler = Callable[[UUID, Sequence[OutboxEvent]], None]
 
@@ -77,13 +71,16 @@ def _consume_row(row: EventWork) -> None:
         work.mark_undeclared(row, error_code="consumer_unknown")
         return
     portion = _portion(row)
-    waiting = _waiting(row, portion) if consumer.ordered else []
+    # Rows are made in the order of positions and done in the transaction of their effect: what is
+    # not seen as open here was worked before, whoever worked it.
+    earlier = (
+        queries.find_earlier_work(rows=[row], events=portion.events) if consumer.ordered else {}
+    )
+    waiting = [event for event in portion.events if event.id in earlier]
     if waiting and portion.is_last and len(waiting) == len(portion.events):
-        waited = (clock.now() - made_at(row.id)).total_seconds()
-        delay = min(max(waited, _WAIT_SECONDS), _WAIT_SECONDS_MAX)
-        work.mark_waiting(row, error_code=WAITS, delay_seconds=delay)
-        return
-    _work(row, portion, waiting)
+        wait_for(set(earlier.values()), row=row)
+    else:
+        _work(row, portion, waiting)
 
 
 def _alike(row: EventWork) -> Hashable:
@@ -122,7 +119,7 @@ def _free(
     rows: Mapping[UUID, EventWork], batches: Mapping[UUID, Sequence[OutboxEvent]]
 ) -> dict[UUID, Sequence[OutboxEvent]]:
     """Return the batches in which nothing waits for what is earlier, and not in these before it."""
-    waiting = queries.list_waiting(
+    waiting = queries.find_earlier_work(
         rows=[rows[batch_id] for batch_id in batches],
         events=[event for batch in batches.values() for event in batch],
     )
@@ -158,14 +155,6 @@ def _hand_over(name: str, events: Sequence[OutboxEvent]) -> None:
         failpoints.reach(Failpoint.OUTBOX_CONSUMED)
     if consumer.ordered:
         wake_followers(consumer=name, events=events, kind=CONSUME_KIND)
-
-
-def _waiting(row: EventWork, portion: "_Portion") -> list[OutboxEvent]:
-    """Return the events of the portion that wait for an earlier one of their aggregate."""
-    # Rows are made in the order of positions and done in the transaction of their effect: what is
-    # not seen as open here was worked before, whoever worked it.
-    waiting = queries.list_waiting(rows=[row], events=portion.events)
-    return [event for event in portion.events if event.id in waiting]
 
 
 @dataclass(frozen=True, slots=True)
