@@ -71,6 +71,10 @@ def _consume_row(row: EventWork) -> None:
         work.mark_undeclared(row, error_code="consumer_unknown")
         return
     portion = _portion(row)
+    # What killed its workers twice is no more tried as a whole than what failed twice: the row
+    # would be set aside with all that its batch still owes.
+    if row.lapses > 1 and _split(row, portion):
+        return
     # Rows are made in the order of positions and done in the transaction of their effect: what is
     # not seen as open here was worked before, whoever worked it.
     earlier = (
@@ -194,13 +198,18 @@ def _move_on(row: EventWork, portion: _Portion) -> None:
 def _put_off(row: EventWork, fault: Exception) -> None:
     """Put the row off; what failed twice is worked event by event, so that one alone is poison."""
     is_passing = isinstance(fault, OperationalError | InterfaceError)
-    if row.ordinal is None and row.attempts > 1 and not is_passing:
-        portion = _portion(row)
-        if len(portion.events) > 1 or not portion.is_last:
-            _set_apart(row, portion.events)
-            _move_on(row, portion)
-            return
+    if row.attempts > 1 and not is_passing and _split(row, _portion(row)):
+        return
     work.mark_retry(row, error_code="consumer_failed")
+
+
+def _split(row: EventWork, portion: _Portion) -> bool:
+    """Give each event of a portion a row of its own; false if it is the last one anyway."""
+    if portion.is_last and len(portion.events) <= 1:
+        return False
+    _set_apart(row, portion.events)
+    _move_on(row, portion)
+    return True
 
 
 def _set_apart(row: EventWork, events: Sequence[OutboxEvent]) -> None:
