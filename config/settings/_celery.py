@@ -78,6 +78,9 @@ def make_celery(*, broker_url: str, role: str, key_prefix: str = "") -> dict[str
         "broker_pool_acquire_timeout": None if is_worker else 0.3,
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
+        # A broker that answers, and refuses: it is full, may not write to its disk, or follows
+        # another one by now. Else a worker ends at the first such answer.
+        "broker_channel_error_retry": True,
         "task_acks_late": True,
         "task_reject_on_worker_lost": True,
         "task_acks_on_failure": True,

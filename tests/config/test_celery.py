@@ -26,6 +26,7 @@ TABLE = {
     "result_backend_transport_options": {"visibility_timeout": 300},
     "broker_connection_retry_on_startup": True,
     "broker_connection_max_retries": None,
+    "broker_channel_error_retry": True,
     "worker_cancel_long_running_tasks_on_connection_loss": True,
     "worker_soft_shutdown_timeout": 30,
     "worker_enable_soft_shutdown_on_idle": True,
