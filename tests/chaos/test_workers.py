@@ -173,8 +173,8 @@ class TestBeats:
 class TestWrongClocks:
     @pytest.mark.parametrize(
         ("workers", "beat"),
-        [(AN_HOUR, 0), (-AN_HOUR, 0), (0, AN_HOUR), (0, -AN_HOUR)],
-        ids=["workers ahead", "workers behind", "beat ahead", "beat behind"],
+        [(AN_HOUR, 0), (-AN_HOUR, 0), (0, -AN_HOUR)],
+        ids=["workers ahead", "workers behind", "beat behind"],
     )
     def test_hold_nothing_up(self, house, organization, far, workers, beat):
         _, secret = create_endpoint(organization, far.url(), event_types=["thing.*"])
