@@ -22,7 +22,7 @@ from celery import Celery
 from django.conf import settings
 from django.db import connection
 
-from apps.core import tasks as core_tasks
+from apps.core import work
 from config.settings._celery import make_celery
 from config.settings._database import make_timeouts
 from dev import valkey
@@ -284,7 +284,7 @@ def wait_sweeping(condition: Callable[[], bool], *, seconds: float = PATIENCE_SE
     def is_so() -> bool:
         nonlocal swept_at
         if time.monotonic() - swept_at > 1:
-            core_tasks.sweep()
+            work.sweep()
             swept_at = time.monotonic()
         return condition()
 

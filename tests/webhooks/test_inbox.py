@@ -9,7 +9,6 @@ from functools import partial
 import pytest
 
 from apps.core import clock, work
-from apps.core import tasks as core_tasks
 from apps.core.models import OutboxEvent
 from apps.webhooks import operations, registry
 from apps.webhooks.models import InboundEvent
@@ -324,7 +323,7 @@ class TestSweep:
         say(connection, "thing.paid")
 
         assert "webhooks.inbound" in [kind.name for kind in work.due_kinds()]
-        core_tasks.sweep()
+        work.sweep()
 
 
 OF_WHAT_WAS_APPLIED = {

@@ -12,7 +12,7 @@ from uuid import uuid4
 import pytest
 from django.db import OperationalError
 
-from apps.core import tasks as core_tasks
+from apps.core import work
 from apps.webhooks import tasks
 from apps.webhooks.rules.threads import Threads
 from tests.accounts.factories import create_organization
@@ -145,7 +145,7 @@ class TestWorker:
 
         def at_work_on(count):
             # A hint more each time, as the sweeper's.
-            core_tasks.sweep()
+            work.sweep()
             return len(far.requests) == count
 
         with Receiver() as near, running_worker("webhooks", pool="threads", concurrency=4):
