@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from celery import Task
 
 # What beat says each second may have piled up for hours while no worker was there: then one of many
-# says it all, and the rest is taken in no time.
+# says it all, and the rest costs little.
 _LOOK_SECONDS_MIN: Final = 0.5
 _looked_at: dict[str, float] = {}
 

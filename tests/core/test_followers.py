@@ -10,7 +10,7 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from apps.core import clock, outbox, statements, transactions, work, working
+from apps.core import clock, outbox, queries, statements, transactions, work, working
 from apps.core.ids import first_id
 from apps.core.models import EventWork, OutboxEvent
 from apps.core.outbox import _following
@@ -153,6 +153,25 @@ def test_is_looked_at_again_soon_where_the_earlier_one_is_just_being_worked(work
     assert delay <= timedelta(seconds=_following._WAIT_SECONDS)
     wait_until(outbox.consume)
     assert worked == ["a", "b"]
+
+
+def test_is_looked_at_again_soon_where_the_earlier_one_was_worked_since(worked, monkeypatch):
+    """Its row is open still, for what else its batch owes, and whoever has it woke nobody."""
+    monkeypatch.setattr(outbox._consuming, "_EVENTS_MAX", 1)
+    relayed(opened("a", sequence=1, about="x"), opened("c", sequence=1, about="y"))
+    first = lease()
+    relayed(opened("b", sequence=2, about="x"))
+    EventWork.objects.exclude(id=first.id).update(id=first_id(clock.now() - timedelta(hours=1)))
+    second = lease()
+    events = [OutboxEvent.objects.get(sequence=2)]
+    seen = queries.find_earlier_work(rows=[second], events=events)
+    working.work_row(outbox.CONSUMING, first)
+    assert worked == ["a"]
+
+    transactions.outermost(_following.wait_for)(seen, row=second, events=events)
+
+    delay = EventWork.objects.get(id=second.id).next_attempt_at - clock.database_now()
+    assert delay <= timedelta(seconds=_following._WAIT_SECONDS)
 
 
 class TestWhoWorksAnEvent:

@@ -82,7 +82,7 @@ def _consume_row(row: EventWork) -> None:
     )
     waiting = [event for event in portion.events if event.id in earlier]
     if waiting and portion.is_last and len(waiting) == len(portion.events):
-        wait_for(set(earlier.values()), row=row)
+        wait_for(earlier, row=row, events=portion.events)
     else:
         _work(row, portion, waiting)
 

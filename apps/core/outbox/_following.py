@@ -1,6 +1,6 @@
 """What waits for an earlier event of its aggregate is looked at once that was worked."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 from uuid import UUID
 
@@ -58,16 +58,23 @@ _WAKE: Final = """
 """
 
 
-def wait_for(earlier: Collection[UUID], *, row: EventWork) -> None:
+def wait_for(
+    earlier: Mapping[UUID, UUID], *, row: EventWork, events: Sequence[OutboxEvent]
+) -> None:
     """
-    Have a locked row looked at again once one of these earlier ones was worked, or after a while.
+    Have a locked row looked at again once an earlier one was worked, or after a while.
 
-    The earlier ones stay locked until the transaction ends. So whoever works one of them after that
-    finds this row waiting, and wakes it. One that is being worked just now may be over before this
-    row is seen to wait: then it is looked at again at once.
+    `earlier` says for which row each of the row's events waits. Those stay locked until the
+    transaction ends: so whoever works one of them after that finds this row waiting, and wakes it.
+    One that is being worked just now, or was since `earlier` was read, may be over before this row
+    is seen to wait: then it is looked at again at once.
     """
-    still = queries.lock_open_event_work(organization_id=row.organization_id, ids=earlier)
-    waited = (clock.now() - made_at(row.id)).total_seconds() if still == set(earlier) else 0
+    ids = set(earlier.values())
+    locked = queries.lock_open_event_work(organization_id=row.organization_id, ids=ids)
+    will_be_woken = locked == ids and earlier == queries.find_earlier_work(
+        rows=[row], events=events
+    )
+    waited = (clock.now() - made_at(row.id)).total_seconds() if will_be_woken else 0
     delay = min(max(waited, _WAIT_SECONDS), _WAIT_SECONDS_MAX)
     work.mark_waiting(row, error_code=_WAITS, delay_seconds=delay)
 
