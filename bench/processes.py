@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -77,23 +76,18 @@ class _Process:
 @contextmanager
 def _all(names: Sequence[str], environment: Mapping[str, str]) -> Iterator[list[_Process]]:
     with ExitStack() as stack:
-        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="kassa-bench-"))
         yield [
-            stack.enter_context(_running(name, environment, folder, turn=names[:place].count(name)))
+            stack.enter_context(_running(name, environment, turn=names[:place].count(name)))
             for place, name in enumerate(names)
         ]
 
 
 @contextmanager
-def _running(
-    name: str, environment: Mapping[str, str], folder: str, *, turn: int
-) -> Iterator[_Process]:
-    # Beat remembers in a file; the Procfile's is that of `make run`, and of two the last counts.
-    rest = f" -s {folder}/beat" if name == "beat" else ""
+def _running(name: str, environment: Mapping[str, str], *, turn: int) -> Iterator[_Process]:
     path = database.ROOT / "var" / f"bench-{name}{turn or ''}.log"
     with path.open("wb") as log:
         process = subprocess.Popen(
-            ["sh", "-c", f"exec env {command(name)}{rest}"],
+            ["sh", "-c", f"exec env {command(name)}"],
             cwd=database.ROOT,
             env={**environment, "PATH": search_path()},
             stdout=log,

@@ -28,7 +28,7 @@ from django.conf import settings
 from django.db import DatabaseError, InterfaceError, connection
 from django.utils.log import configure_logging
 
-from apps.core import heartbeats
+from apps.core import clock, heartbeats
 from config.celery import app
 
 log = structlog.stdlib.get_logger("kassa.supervisor")
@@ -153,7 +153,7 @@ class Supervisor:
             return []
         self._looks_at = time.monotonic() + self.limits.beat_seconds
         try:
-            at = heartbeats.get_time()
+            at = clock.database_now()
             self._send()
             heartbeats.record_sent(queues=self.queues, at=at, gap_seconds=self._gap_seconds())
             return heartbeats.list_silent(queues=self.queues, seconds=self.limits.silent_seconds)

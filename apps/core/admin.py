@@ -259,7 +259,7 @@ class JobRunAdmin(RecordAdmin[JobRun]):
         # Who narrows the periods, or walks through them, has seen how the jobs stand.
         if request.GET:
             return {}
-        now = clock.now()
+        now = clock.database_now()
         return {"tables_before": [jobs_table(stuck.list_jobs(now=now), now=now)]}
 
     @override

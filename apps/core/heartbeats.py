@@ -49,15 +49,6 @@ _SILENT: Final = """
 """
 
 
-def get_time() -> datetime:
-    """Return the database's time: what a heartbeat that is sent from now on was sent after."""
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT clock_timestamp()")
-        [(now,)] = cursor.fetchall()
-    at: datetime = now
-    return at
-
-
 @transactions.outermost
 def record_sent(*, queues: Sequence[str], at: datetime, gap_seconds: float) -> None:
     """

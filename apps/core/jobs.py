@@ -187,7 +187,7 @@ def plan_due(*, now: datetime | None = None) -> int:
 
     Two planners at once insert each period once. A clock that went back plans nothing anew.
     """
-    until = now or clock.now()
+    until = now or clock.database_now()
     rows = [
         JobRun(kind=job.kind, period=period.name, due_at=period.due_at)
         for job in _jobs.values()
@@ -226,7 +226,7 @@ def _take_turn(row: JobRun, job: Job) -> Record[JobRun]:
     ends = monotonic() + working.TURN_SECONDS
     place = None
     try:
-        for place in job.steps(row.period, clock.now(), row.place):
+        for place in job.steps(row.period, clock.database_now(), row.place):
             if monotonic() > ends:
                 return partial(_stop, place=place)
     except working.OutOfTime:

@@ -97,7 +97,7 @@ def read_gauges() -> list[Gauge]:
 
 def _work() -> Iterator[Gauge]:
     standings = stuck.count_work(organization_ids=None, number_max=WORK_COUNTED_MAX)
-    now = heartbeats.get_time()
+    now = clock.database_now()
 
     def gauge(name: str, told: str, value: Callable[[KindStanding], float]) -> Gauge:
         return Gauge(name, told, [({"kind": each.name}, value(each)) for each in standings])
@@ -134,7 +134,7 @@ def _heartbeats() -> Gauge:
 
 
 def _jobs() -> Iterator[Gauge]:
-    now = clock.now()
+    now = clock.database_now()
     jobs = stuck.list_jobs(now=now)
     yield Gauge(
         "kassa_job_last_success_timestamp_seconds",

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-# How old a hint is tells the clock of whoever takes it. Were it dropped after seconds, a worker
-# whose clock is some minutes ahead, or a beat that is behind, would stop all work and say nothing.
-_HINT_SECONDS_MAX: Final = 900
+# How old a hint is tells the clock of whoever takes it. Were it dropped after minutes, a worker
+# whose clock is an hour ahead, or a beat that is behind, would stop all work and say nothing.
+_HINT_SECONDS_MAX: Final = 86_400
 _NUDGE_SECONDS_MIN: Final = 0.05
 _BREAKER_SECONDS: Final = 5.0
 _PUBLISH_ERRORS: Final = counters.Counter(

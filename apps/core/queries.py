@@ -55,11 +55,11 @@ _FEED_REST: Final = """
 # The nearest earlier event whose work was not set aside answers for all before it: it waited for
 # them itself. An event with a row of its own is no longer its batch's. The condition on journal
 # entries is their index's: they have one event each, and nothing comes before it.
-_WAITING: Final = """
-    SELECT mine.id
+_EARLIER: Final = """
+    SELECT mine.id, nearest.id
       FROM core_outbox_event AS mine
      CROSS JOIN LATERAL (
-           SELECT work.state
+           SELECT work.id, work.state
              FROM core_outbox_event AS earlier
              JOIN core_event_work AS work
                ON work.organization_id = earlier.organization_id
@@ -80,6 +80,11 @@ _WAITING: Final = """
      WHERE mine.organization_id = %(org)s AND mine.aggregate_type <> 'journal_entry'
        AND mine.id = ANY(%(events)s)
        AND nearest.state IN ('pending', 'leased')
+"""
+_OPEN_WORK: Final = """
+    SELECT id FROM core_event_work
+     WHERE organization_id = %(org)s AND id = ANY(%(ids)s) AND state IN ('pending', 'leased')
+     ORDER BY id FOR SHARE SKIP LOCKED
 """
 
 
@@ -151,19 +156,21 @@ def _public_events(organization_id: UUID, batch_ids: Sequence[UUID]) -> QuerySet
     )
 
 
-def list_waiting(*, rows: Sequence[EventWork], events: Sequence[OutboxEvent]) -> set[UUID]:
+def find_earlier_work(
+    *, rows: Sequence[EventWork], events: Sequence[OutboxEvent]
+) -> dict[UUID, UUID]:
     """
-    Return which of these rows' events are to wait, since their consumer has an earlier one still.
+    Return which of these rows' events are to wait, each with the open row of an earlier one.
 
     Earlier is what has a lower sequence of the same aggregate, in a row that is none of these; the
     rows are of one consumer and organisation. What was quarantined holds nothing back.
     """
     later = [event for event in events if event.sequence > 1]
     if not later:
-        return set()
+        return {}
     with connection.cursor() as cursor:
         cursor.execute(
-            _WAITING,
+            _EARLIER,
             {
                 "org": rows[0].organization_id,
                 "consumer": rows[0].consumer,
@@ -171,7 +178,18 @@ def list_waiting(*, rows: Sequence[EventWork], events: Sequence[OutboxEvent]) ->
                 "events": [event.id for event in later],
             },
         )
-        return {event_id for (event_id,) in cursor.fetchall()}
+        return dict(cursor.fetchall())
+
+
+def lock_open_event_work(*, organization_id: UUID, ids: Collection[UUID]) -> set[UUID]:
+    """
+    Return which of these rows are open and in nobody's hands, locked so that none is worked.
+
+    Nobody is waited for, and who claims passes over them. Several may hold them so at once.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(_OPEN_WORK, {"org": organization_id, "ids": sorted(ids)})
+        return {id_ for (id_,) in cursor.fetchall()}
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,10 @@
 """Celery's settings, each with its reason; ADR 0006 says what all of them are for."""
 
+import time
+from datetime import UTC, datetime
 from typing import Any, Final
 
+from celery.schedules import schedule
 from kombu import Exchange, Queue
 
 QUEUES: Final = ("money", "settlement", "events", "risk", "default", "webhooks", "webhooks_slow")
@@ -10,8 +13,8 @@ QUEUES: Final = ("money", "settlement", "events", "risk", "default", "webhooks",
 VISIBILITY_TIMEOUT: Final = 300
 
 # A message that nobody took for so long has nothing left to say. Short of that it is not dropped:
-# how old it is tells the clock of whoever takes it, and those of workers may be minutes apart.
-MESSAGE_SECONDS_MAX: Final = 900
+# how old it is tells the clock of whoever takes it, and those of workers may be hours apart.
+MESSAGE_SECONDS_MAX: Final = 86_400
 
 # The first pattern that fits decides; work of a kind with a queue of its own is sent there by name.
 ROUTES: Final = {
@@ -52,6 +55,15 @@ _TRANSPORT: Final[dict[str, object]] = {
 }
 
 
+def _steady_now() -> datetime:
+    """
+    Return a time that nobody sets: it goes on from when the machine was started.
+
+    A beat whose clock is set back would else say nothing until that is where it was.
+    """
+    return datetime.fromtimestamp(time.monotonic(), UTC)
+
+
 def make_celery(*, broker_url: str, role: str, key_prefix: str = "") -> dict[str, Any]:
     """Return the CELERY_… settings of a process of this role; several may share one broker."""
     is_worker = role in {"worker", "threads", "beat"}
@@ -69,6 +81,9 @@ def make_celery(*, broker_url: str, role: str, key_prefix: str = "") -> dict[str
         # However long the broker is away: by default a worker gives up after a hundred tries.
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
+        # A broker that answers, and refuses: it is full, may not write to its disk, or follows
+        # another one by now. Else a worker ends at the first such answer.
+        "broker_channel_error_retry": True,
         # A child that is killed gives its message back; a task that failed does not, since what is
         # to be tried again is a row, and says when.
         "task_acks_late": True,
@@ -116,15 +131,17 @@ def make_celery(*, broker_url: str, role: str, key_prefix: str = "") -> dict[str
         "worker_enable_remote_control": False,
         # Beat never sleeps for longer than its shortest entry; by default it may for five minutes.
         "beat_max_loop_interval": 1,
+        # It remembers nothing: to look once too often costs nothing.
+        "beat_scheduler": "celery.beat:Scheduler",
         "beat_schedule": {
             "core.sweep": {
                 "task": "core.sweep",
-                "schedule": 1.0,
+                "schedule": schedule(1.0, nowfun=_steady_now),
                 "options": {"expires": MESSAGE_SECONDS_MAX},
             },
             "core.plan_jobs": {
                 "task": "core.plan_jobs",
-                "schedule": 15.0,
+                "schedule": schedule(15.0, nowfun=_steady_now),
                 "options": {"expires": MESSAGE_SECONDS_MAX},
             },
         },

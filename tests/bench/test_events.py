@@ -97,8 +97,8 @@ class TestWithWorkers:
     """Each part once, with real workers and few events."""
 
     @pytest.fixture(autouse=True)
-    def workers(self, tmp_path):
-        beat = ("-m", "celery", "-A", "config", "beat", "-s", str(tmp_path / "beat"), "--pidfile=")
+    def workers(self):
+        beat = ("-m", "celery", "-A", "config", "beat", "--pidfile=")
         with (
             running(*beat, KASSA_ROLE="beat"),
             running_worker("events", "default", concurrency=1),

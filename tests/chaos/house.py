@@ -22,7 +22,7 @@ from celery import Celery
 from django.conf import settings
 from django.db import connection
 
-from apps.core import tasks as core_tasks
+from apps.core import work
 from config.settings._celery import make_celery
 from config.settings._database import make_timeouts
 from dev import valkey
@@ -121,8 +121,7 @@ class House:
         )  # fmt: skip
 
     def beat(self, *, hours: float = 0) -> Running:
-        file = self.folder / f"beat-{next(_counter)}"
-        return self._celery("beat", "-s", str(file), "--pidfile=", role="beat", hours=hours)
+        return self._celery("beat", "--pidfile=", role="beat", hours=hours)
 
     def _celery(self, *arguments: str, role: str, hours: float, **more: str) -> Running:
         program = ("tests/chaos/off_time.py", str(hours * 3600)) if hours else ("-m", "celery")
@@ -285,7 +284,7 @@ def wait_sweeping(condition: Callable[[], bool], *, seconds: float = PATIENCE_SE
     def is_so() -> bool:
         nonlocal swept_at
         if time.monotonic() - swept_at > 1:
-            core_tasks.sweep()
+            work.sweep()
             swept_at = time.monotonic()
         return condition()
 

@@ -1,18 +1,28 @@
 """
 Celery in a process whose clock is wrong: `off_time.py <seconds> <arguments of celery>`.
 
-Postgres, the broker and every other process keep theirs.
+Postgres, the broker and every other process keep theirs. SIGUSR1 sets this one right.
 """
 
+import os
+import signal
 import sys
 import time
 from datetime import datetime, timedelta, tzinfo
 from typing import Self, override
 
-_SECONDS = float(sys.argv.pop(1))
+_off = [float(sys.argv.pop(1))]
 _time = time.time
+
+
+def set_right(*_: object) -> None:
+    _off.append(0.0)
+    os.write(2, b"the clock is set right\n")
+
+
+signal.signal(signal.SIGUSR1, set_right)
 # Before anybody takes a reference to it.
-time.time = lambda: _time() + _SECONDS
+time.time = lambda: _time() + _off[-1]
 
 from celery.app import base  # noqa: E402
 from celery.worker import request  # noqa: E402
@@ -27,10 +37,10 @@ class OffTime(datetime):
     @override
     @classmethod
     def now(cls, tz: tzinfo | None = None) -> Self:
-        return super().now(tz) + timedelta(seconds=_SECONDS)
+        return super().now(tz) + timedelta(seconds=_off[-1])
 
 
-timezone.now = lambda: _now() + timedelta(seconds=_SECONDS)
+timezone.now = lambda: _now() + timedelta(seconds=_off[-1])
 base.datetime = request.datetime = OffTime
 
 from celery.__main__ import main  # noqa: E402

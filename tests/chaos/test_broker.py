@@ -7,7 +7,11 @@ from dataclasses import dataclass
 from functools import partial
 
 import pytest
-from redis.exceptions import ConnectionError, OutOfMemoryError  # noqa: A004  (theirs)
+from redis.exceptions import (
+    ConnectionError,  # noqa: A004  (theirs)
+    OutOfMemoryError,
+    ReadOnlyError,
+)
 
 from apps.core import counters, nudging
 from apps.core.ids import encode_id
@@ -177,6 +181,44 @@ class TestBrokerThatForgets:
         settle(home.organization)
         assert_delivered(home.organization, far)
         assert all(running.is_alive for running in fleet)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(280)
+class TestBrokerThatOnlyAnswers:
+    def test_fails_no_request_and_ends_nobody(self, house, home, far, web, ask, fleet):
+        create_endpoint(home.organization, far.url(), event_types=["payout.*"])
+        settle(home.organization)
+        # As one that follows another: of a server that is not there, so what it holds stays.
+        house.ask_broker("REPLICAOF", "127.0.0.1", "1")
+        with pytest.raises(ReadOnlyError):
+            house.ask_broker("SET", "one", "more")
+
+        answers = [ask(number) for number in range(PAYOUTS)]
+
+        assert set(answers) == {201}
+        assert "nudge_failed" in web.running.text
+        # Each worker has met it by now, as it waits for messages.
+        for worker in fleet[:2]:
+            worker.wait_for("read only replica")
+        house.ask_broker("REPLICAOF", "NO", "ONE")
+        settle(home.organization)
+        assert_delivered(home.organization, far)
+        assert all(running.is_alive for running in fleet)
+
+    def test_is_waited_for_by_those_who_start_meanwhile(self, house, organization, far):
+        create_endpoint(organization, far.url(), event_types=["thing.*"])
+        publish(organization, "thing_1", "thing_2")
+        house.ask_broker("CONFIG", "SET", "maxmemory", "1")
+
+        starting = [house.worker("events", "default"), house.sender(), house.beat()]
+
+        for worker in starting[:2]:
+            worker.wait_for("maxmemory")
+        house.ask_broker("CONFIG", "SET", "maxmemory", "0")
+        settle(organization)
+        assert_delivered(organization, far)
+        assert all(running.is_alive for running in starting)
 
 
 @pytest.mark.soak

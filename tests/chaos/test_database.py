@@ -1,4 +1,4 @@
-"""Postgres is killed and comes back: what was answered stands, what was not may be asked again."""
+"""Postgres ends and comes back: what was answered stands, what was not may be asked again."""
 
 from __future__ import annotations
 
@@ -42,9 +42,10 @@ class _Server:
     def __init__(self, folder, record):
         self.folder, self.record = folder, record
 
-    def kill(self):
+    def end(self, by):
+        """End it by a signal: at once, or, by SIGINT, as for a restart (57P01 for whoever asks)."""
         pid = postgres.find_pid(self.record)
-        os.kill(pid, signal.SIGKILL)
+        os.kill(pid, by)
         wait_until(lambda: postgres.find_pid(self.record) is None)
 
     def come_back(self):
@@ -106,8 +107,9 @@ def _is_settled_by_now(organization):
         return False
 
 
-class TestKilledPostgres:
-    def test_loses_nothing_that_was_answered(self, house, server):
+class TestPostgresThatEnds:
+    @pytest.mark.parametrize("by", [signal.SIGKILL, signal.SIGINT], ids=["killed", "restarted"])
+    def test_loses_nothing_that_was_answered(self, house, server, by):
         organization, far = create_organization(), house.far_side()
         create_endpoint(organization, far.url(), event_types=["customer.created"])
         token = issue_key(organization, "customers:write").token
@@ -135,7 +137,7 @@ class TestKilledPostgres:
             create(number)
             # Who finds no database waits three seconds for one: few are enough.
             if number in {15, 35}:
-                server.kill()
+                server.end(by)
             if number in {18, 38}:
                 server.come_back()
         connection.close()

@@ -1,4 +1,5 @@
 import inspect
+import time
 
 import pytest
 from celery import current_app
@@ -25,6 +26,7 @@ TABLE = {
     "result_backend_transport_options": {"visibility_timeout": 300},
     "broker_connection_retry_on_startup": True,
     "broker_connection_max_retries": None,
+    "broker_channel_error_retry": True,
     "worker_cancel_long_running_tasks_on_connection_loss": True,
     "worker_soft_shutdown_timeout": 30,
     "worker_enable_soft_shutdown_on_idle": True,
@@ -158,13 +160,20 @@ class TestSettings:
         current_app.loader.import_default_modules()
         schedule = make(role)["beat_schedule"].values()
 
-        assert {entry["task"]: entry["schedule"] for entry in schedule} == {
+        assert {entry["task"]: entry["schedule"].seconds for entry in schedule} == {
             "core.sweep": 1.0,
             "core.plan_jobs": 15.0,
         }
         assert {entry["task"] for entry in schedule} <= set(current_app.tasks)
         # Beat looks as often as its shortest entry asks for.
         assert make(role)["beat_max_loop_interval"] == 1
+
+    def test_have_beat_go_by_a_clock_that_nobody_sets(self):
+        # A beat that remembers goes by when it was last there, on a clock that was started since.
+        assert make("beat")["beat_scheduler"] == "celery.beat:Scheduler"
+        for entry in make("beat")["beat_schedule"].values():
+            before = time.monotonic()
+            assert before - 1 < entry["schedule"].now().timestamp() < time.monotonic() + 1
 
     def test_lead_work_that_keeps_to_its_limit_itself_to_threads_and_no_other(self):
         in_threads = {kind.queue for kind in work.kinds() if kind.in_threads}

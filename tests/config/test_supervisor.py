@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from django.db import connection
 
-from apps.core import heartbeats
+from apps.core import clock, heartbeats
 from apps.core.models import QueueHeartbeat
 from bench import processes
 from bench.broker import broker
@@ -57,7 +57,7 @@ class TestWorker:
             os.kill(stopped, signal.SIGSTOP)
 
             wait_until(lambda: worker_of(process) not in {stopped, None}, seconds=60)
-            replaced_at = heartbeats.get_time()
+            replaced_at = clock.database_now()
             wait_until(lambda: has_beaten(since=replaced_at), seconds=60)
 
             # It did not end when it was asked to, and so by force, with its children.
@@ -71,7 +71,7 @@ class TestWorker:
             os.kill(killed, signal.SIGKILL)
 
             wait_until(lambda: worker_of(process) not in {killed, None}, seconds=60)
-            replaced_at = heartbeats.get_time()
+            replaced_at = clock.database_now()
             wait_until(lambda: has_beaten(since=replaced_at), seconds=60)
 
     def test_ends_with_its_supervisor(self):

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from apps.core import heartbeats
+from apps.core import clock, heartbeats
 from apps.core.models import QueueHeartbeat
 from tests.support import race
 
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 @pytest.fixture
 def start():
     """A time long past, so that no beat of a test is taken for an answer to what is sent later."""
-    return heartbeats.get_time() - timedelta(hours=1)
+    return clock.database_now() - timedelta(hours=1)
 
 
 def send(*times, queues=("money",), gap=30):
@@ -73,7 +73,7 @@ class TestSilence:
 
 class TestBeat:
     def test_that_comes_before_its_sending_is_recorded_answers_it(self):
-        at = heartbeats.get_time()
+        at = clock.database_now()
         heartbeats.record_beat(queue="money", worker="worker@here")
 
         send(at)
@@ -82,7 +82,7 @@ class TestBeat:
 
     def test_answers_nothing_that_is_sent_later(self):
         heartbeats.record_beat(queue="money", worker="worker@here")
-        at = heartbeats.get_time()
+        at = clock.database_now()
 
         send(at)
 

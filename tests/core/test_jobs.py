@@ -5,6 +5,7 @@ from functools import partial
 from itertools import pairwise
 
 import pytest
+from django.utils import timezone
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -122,6 +123,17 @@ def declared(monkeypatch):
 
     declare.runs = runs
     return declare
+
+
+@pytest.fixture
+def go_wrong(monkeypatch):
+    """Have this machine's clock go wrong by so much, and not the database's."""
+
+    def set_off(**by):
+        off = timedelta(**by)
+        monkeypatch.setattr(clock, "now", lambda: timezone.now() + off)
+
+    return set_off
 
 
 def planned(kind="tests.job") -> list[str]:
@@ -275,6 +287,16 @@ class TestPlan:
             (kind, period) for kind in ("tests.job", "tests.latest") for period in periods
         )
 
+    def test_by_a_worker_whose_clock_is_off_is_on_the_databases(self, declared, go_wrong):
+        """Else a year ahead, once, would be a year in which nothing is planned any more."""
+        declared(minutes=60)
+        go_wrong(days=365)
+
+        jobs.plan_due()
+
+        due = JobRun.objects.get().due_at
+        assert timedelta(0) <= clock.database_now() - due < timedelta(hours=1, minutes=1)
+
     def test_by_many_at_once_with_clocks_apart_leaves_one_row_each(self, declared):
         declared(minutes=1)
         jobs.plan_due(now=NOW)
@@ -296,6 +318,21 @@ class TestRun:
         row = JobRun.objects.get()
         assert (row.state, row.attempts) == ("done", 1)
         assert row.finished_at is not None
+
+    @pytest.mark.parametrize("days", [60, -60])
+    def test_tells_it_the_time_by_the_databases_clock(self, monkeypatch, go_wrong, days):
+        """Else one that is ahead would drop what is still to be kept, and expire what holds."""
+        told = []
+        monkeypatch.setattr(jobs, "_jobs", {})
+        jobs.declare(kind="tests.job", schedule=Every(10), run=lambda _, now: told.append(now))
+        jobs.plan_due(now=NOW)
+        before = clock.database_now()
+        go_wrong(days=days)
+
+        run_all()
+
+        [now] = told
+        assert before <= now <= clock.database_now()
 
     def test_by_many_at_once_runs_each_once(self, declared):
         for number in range(8):

@@ -53,7 +53,7 @@ class Recorder:
     def __init__(self):
         self.batches: list[list[str]] = []
         self.poison: set[str] = set()
-        self.fault: type[Exception] = ZeroDivisionError
+        self.fault: type[BaseException] = ZeroDivisionError
 
     @property
     def codes(self) -> list[str]:
@@ -555,6 +555,22 @@ class TestConsume:
 
         row = EventWork.objects.get()
         assert (row.state, row.attempts) == ("quarantined", 12)
+
+    def test_sets_of_a_batch_only_the_event_aside_that_kills_its_worker(self, recorder):
+        recorder.poison, recorder.fault = {"bad"}, KeyboardInterrupt
+        publish(*map(opened, ("a", "b", "bad", "c", "d")), opened("bad2", about="la_bad"))
+
+        for _ in range(20):
+            make_due(EventWork)
+            try:
+                relay_and_consume()
+            except KeyboardInterrupt:
+                continue
+
+        assert sorted(recorder.codes) == ["a", "b", "bad2", "c", "d"]
+        row = EventWork.objects.get(state="quarantined")
+        assert (row.ordinal, row.last_error_code) == (2, "lapsed")
+        assert sorted(states()) == ["done"] * 6 + ["quarantined"]
 
     def test_waits_for_a_process_that_knows_the_consumer(self, recorder, monkeypatch):
         publish(opened("a"))

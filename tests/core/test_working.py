@@ -10,9 +10,9 @@ from django.db import connection
 from structlog.testing import capture_logs
 
 from apps.core import (
+    clock,
     context,
     counters,
-    heartbeats,
     invariants,
     metrics,
     operations,
@@ -121,7 +121,7 @@ class TestRun:
         seen = []
 
         def perform(errand):
-            seen.append((errand.lease_until - heartbeats.get_time()).total_seconds())
+            seen.append((errand.lease_until - clock.database_now()).total_seconds())
 
         working.run(replace(ERRANDS, perform=perform, hard_seconds=20))
 
@@ -405,16 +405,29 @@ class TestInherits:
         assert (row.state, row.attempts, row.times_done) == ("done", 2, 1)
 
     def test_the_sweep(self):
-        tasks.sweep()
+        work.sweep()
         assert messages() == 0
         add("a")
 
-        tasks.sweep()
+        work.sweep()
 
         assert messages() == 1
         with current_app.connection_for_read() as connection_:
             message = connection_.default_channel.basic_get("default", no_ack=True)
         assert message.headers["task"] == TASK
+
+    def test_the_sweep_once_for_all_the_messages_that_piled_up(self, monkeypatch):
+        monkeypatch.setattr(tasks, "_looked_at", {})
+        monkeypatch.setattr(tasks, "_LOOK_SECONDS_MIN", 60)
+        add("a")
+
+        for _ in range(3):
+            tasks.sweep()
+
+        assert messages() == 1
+        monkeypatch.setattr(tasks, "_LOOK_SECONDS_MIN", 0)
+        tasks.sweep()
+        assert messages() == 2
 
     def test_the_trace_of_what_caused_it(self):
         [errand] = add("a")

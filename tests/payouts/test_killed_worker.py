@@ -12,8 +12,7 @@ from django.db import connection
 from django.db.models.functions import Now
 
 from apps.banking.models import BankFile
-from apps.core import clock
-from apps.core import tasks as core_tasks
+from apps.core import clock, work
 from apps.payouts import operations, tasks
 from apps.payouts.models import BatchWork, Payout, PayoutAttempt, PayoutBatch
 from tests.payouts import factories
@@ -85,7 +84,7 @@ def swept(condition):
     """Sweep before each look, as beat does each second: a step's nudge may be one too many."""
 
     def look() -> bool:
-        core_tasks.sweep()
+        work.sweep()
         return condition()
 
     return look

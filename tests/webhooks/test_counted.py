@@ -6,8 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from apps.core import clock, counters
-from apps.core import tasks as core_tasks
+from apps.core import clock, counters, work
 from apps.core.ids import decode_id, made_at
 from apps.webhooks import operations, tasks
 from apps.webhooks.rules.retries import Outcome
@@ -109,7 +108,7 @@ def test_by_real_workers_of_either_pool(organization, far, metrics_folder):
         running_worker("default", concurrency=1, **counted),
         running_worker("webhooks", pool="threads", **counted),
     ):
-        core_tasks.sweep()
+        work.sweep()
         wait_until(lambda: {each.status for each in deliveries(organization)} == {"succeeded"})
         wait_until(lambda: attempts() == {ATTEMPTS % "succeeded": 3.0})
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import threading
 from datetime import timedelta
@@ -12,9 +13,10 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from apps.core import clock, outbox
+from apps.core import clock, outbox, partitions
 from apps.core.models import OutboxBatch, OutboxEvent
 from apps.webhooks import queries
+from apps.webhooks.errors import CursorExpired
 from apps.webhooks.queries import BATCH_END, FeedPlace, _feed
 from tests.accounts.factories import Api
 from tests.core.weeks_of_tests import WEEK, at, monday, run, weeks_from
@@ -163,6 +165,15 @@ class Follower:
         return found
 
 
+def walk(organization):
+    """Return what a follower meets from the beginning on, to the end or until it is told."""
+    follower = Follower(organization)
+    with contextlib.suppress(CursorExpired):
+        while follower.look():
+            pass
+    return [event.id for event in follower.seen]
+
+
 class TestFollower:
     def test_misses_and_repeats_nothing_while_others_publish_and_relay(self, organization):
         over = threading.Event()
@@ -207,6 +218,39 @@ class TestWeeks:
 
         assert ids(read) == told(THING)[:: 1 if ascending else -1]
         assert len(ids(read)) == 32
+
+    def test_that_go_while_they_are_read_are_missed_by_nobody_who_is_not_told(
+        self, organization, settings, monkeypatch
+    ):
+        settings.EVENT_RETENTION_DAYS = 30
+        # Nobody here seals the books.
+        kept = {n: each for n, each in partitions._holders.items() if n.startswith("core.")}
+        monkeypatch.setattr(partitions, "_holders", kept)
+        now = clock.now()
+        for number in range(7, -1, -1):
+            instant = monday(now) - number * WEEK
+            at(instant, lambda number=number: owe(organization, *(f"{number}_{n}" for n in "abc")))
+        order = told(THING)
+        over, walks = threading.Event(), []
+
+        def follow():
+            while not over.is_set():
+                walks.append(walk(organization))
+
+        def drop():
+            try:
+                for weeks in (2, 1, 0):
+                    partitions.drop_weeks("", now - weeks * WEEK)
+            finally:
+                over.set()
+
+        race(follow, follow, drop)
+
+        for met in filter(None, walks):
+            start = order.index(met[0])
+            assert met == order[start : start + len(met)]
+        assert walk(organization) == told(THING)
+        assert 0 < len(told(THING)) < len(order)
 
     @pytest.mark.parametrize("ascending", [True, False])
     def test_are_looked_into_only_where_their_batches_lie(self, organization, ascending):

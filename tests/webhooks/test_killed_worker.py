@@ -6,8 +6,7 @@ import time
 
 import pytest
 
-from apps.core import clock, outbox, transactions
-from apps.core import tasks as core_tasks
+from apps.core import clock, outbox, transactions, work
 from apps.core.models import EventWork
 from apps.webhooks import tasks
 from apps.webhooks.models import (
@@ -40,7 +39,7 @@ def wait_sweeping(condition):
     def is_so():
         nonlocal swept_at
         if time.monotonic() - swept_at > 1:
-            core_tasks.sweep()
+            work.sweep()
             swept_at = time.monotonic()
         return condition()
 
@@ -69,7 +68,7 @@ class TestSendingWorker:
         owe(organization, "thing_1", "thing_2", "thing_3")
 
         with worker("webhooks") as first:
-            core_tasks.sweep()
+            work.sweep()
             far.wait_for(2, timeout=60)
             kill_hard(first)
 
@@ -118,7 +117,7 @@ class TestFanOutWorker:
         row = EventWork.objects.get(consumer="webhooks", state="pending")
 
         with worker("events") as first:
-            core_tasks.sweep()
+            work.sweep()
             wait_until(lambda: WebhookFanout.objects.count() >= 1_000, seconds=60)
             kill_hard(first)
 

@@ -13,8 +13,7 @@ from uuid import uuid4
 import pytest
 from django.db import OperationalError
 
-from apps.core import clock
-from apps.core import tasks as core_tasks
+from apps.core import clock, work
 from apps.webhooks import queries, tasks
 from apps.webhooks.models import WebhookLane
 from apps.webhooks.rules.threads import Threads
@@ -234,7 +233,7 @@ class TestNumber:
 
 def swept():
     """Hint at what is due once more, as the sweeper does."""
-    core_tasks.sweep()
+    work.sweep()
     return True
 
 

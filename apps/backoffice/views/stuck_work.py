@@ -83,7 +83,7 @@ def stuck_work(site: Site, request: HttpRequest) -> HttpResponse:
     wanted = request.GET.get("organization", "")
     chosen = [one.id for one in seen if str(one.id) == wanted]
     scope = chosen or queries.scope_of(request.user)
-    now = clock.now()
+    now = clock.database_now()
     kind = work.find_kind(request.GET.get("kind", ""))
     standings = [one for one in _LISTED if one == request.GET.get("state", "")] or list(STUCK)
     rows = stuck.list_stuck(

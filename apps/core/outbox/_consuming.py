@@ -7,11 +7,10 @@ from uuid import UUID
 
 from django.db import InterfaceError, OperationalError
 
-from apps.core import clock, context, failpoints, queries, transactions, work, working
+from apps.core import context, failpoints, queries, transactions, work, working
 from apps.core.failpoints import Failpoint
-from apps.core.ids import made_at
 from apps.core.models import EventWork, OutboxEvent
-from apps.core.outbox._following import WAITS, wake_followers
+from apps.core.outbox._following import wait_for, wake_followers
 from apps.core.working import Worker
 
 CONSUME_KIND: Final = "core.consume"
@@ -21,11 +20,6 @@ HARD_SECONDS: Final = 30
 # What a consumer is given in one transaction. That is over in a second or two, also where each
 # event is owed to the sixteen endpoints of an organisation.
 _EVENTS_MAX: Final = 250
-# An ordered consumer's row is looked at again once what it waits for was worked; where that cannot
-# be, after this, later after as long as it has waited, so that each time doubles it, up to half a
-# minute.
-_WAIT_SECONDS: Final = 0.2
-_WAIT_SECONDS_MAX: Final = 30.0
 
 type Handler = Callable[[UUID, Sequence[OutboxEvent]], None]
 
@@ -77,13 +71,20 @@ def _consume_row(row: EventWork) -> None:
         work.mark_undeclared(row, error_code="consumer_unknown")
         return
     portion = _portion(row)
-    waiting = _waiting(row, portion) if consumer.ordered else []
-    if waiting and portion.is_last and len(waiting) == len(portion.events):
-        waited = (clock.now() - made_at(row.id)).total_seconds()
-        delay = min(max(waited, _WAIT_SECONDS), _WAIT_SECONDS_MAX)
-        work.mark_waiting(row, error_code=WAITS, delay_seconds=delay)
+    # What killed its workers twice is no more tried as a whole than what failed twice: the row
+    # would be set aside with all that its batch still owes.
+    if row.lapses > 1 and _split(row, portion):
         return
-    _work(row, portion, waiting)
+    # Rows are made in the order of positions and done in the transaction of their effect: what is
+    # not seen as open here was worked before, whoever worked it.
+    earlier = (
+        queries.find_earlier_work(rows=[row], events=portion.events) if consumer.ordered else {}
+    )
+    waiting = [event for event in portion.events if event.id in earlier]
+    if waiting and portion.is_last and len(waiting) == len(portion.events):
+        wait_for(earlier, row=row, events=portion.events)
+    else:
+        _work(row, portion, waiting)
 
 
 def _alike(row: EventWork) -> Hashable:
@@ -122,7 +123,7 @@ def _free(
     rows: Mapping[UUID, EventWork], batches: Mapping[UUID, Sequence[OutboxEvent]]
 ) -> dict[UUID, Sequence[OutboxEvent]]:
     """Return the batches in which nothing waits for what is earlier, and not in these before it."""
-    waiting = queries.list_waiting(
+    waiting = queries.find_earlier_work(
         rows=[rows[batch_id] for batch_id in batches],
         events=[event for batch in batches.values() for event in batch],
     )
@@ -158,14 +159,6 @@ def _hand_over(name: str, events: Sequence[OutboxEvent]) -> None:
         failpoints.reach(Failpoint.OUTBOX_CONSUMED)
     if consumer.ordered:
         wake_followers(consumer=name, events=events, kind=CONSUME_KIND)
-
-
-def _waiting(row: EventWork, portion: "_Portion") -> list[OutboxEvent]:
-    """Return the events of the portion that wait for an earlier one of their aggregate."""
-    # Rows are made in the order of positions and done in the transaction of their effect: what is
-    # not seen as open here was worked before, whoever worked it.
-    waiting = queries.list_waiting(rows=[row], events=portion.events)
-    return [event for event in portion.events if event.id in waiting]
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,13 +198,18 @@ def _move_on(row: EventWork, portion: _Portion) -> None:
 def _put_off(row: EventWork, fault: Exception) -> None:
     """Put the row off; what failed twice is worked event by event, so that one alone is poison."""
     is_passing = isinstance(fault, OperationalError | InterfaceError)
-    if row.ordinal is None and row.attempts > 1 and not is_passing:
-        portion = _portion(row)
-        if len(portion.events) > 1 or not portion.is_last:
-            _set_apart(row, portion.events)
-            _move_on(row, portion)
-            return
+    if row.attempts > 1 and not is_passing and _split(row, _portion(row)):
+        return
     work.mark_retry(row, error_code="consumer_failed")
+
+
+def _split(row: EventWork, portion: _Portion) -> bool:
+    """Give each event of a portion a row of its own; false if it is the last one anyway."""
+    if portion.is_last and len(portion.events) <= 1:
+        return False
+    _set_apart(row, portion.events)
+    _move_on(row, portion)
+    return True
 
 
 def _set_apart(row: EventWork, events: Sequence[OutboxEvent]) -> None:

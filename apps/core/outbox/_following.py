@@ -1,14 +1,20 @@
-"""What waited for an earlier event of its aggregate is looked at once that was worked."""
+"""What waits for an earlier event of its aggregate is looked at once that was worked."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
+from uuid import UUID
 
 from django.db import connection
 
-from apps.core import statements, work
-from apps.core.models import OutboxEvent
+from apps.core import clock, queries, statements, work
+from apps.core.ids import made_at
+from apps.core.models import EventWork, OutboxEvent
 
-WAITS: Final = "waits_for_earlier"
+_WAITS: Final = "waits_for_earlier"
+# Where nobody can wake it, a row that waits is looked at again after this, later after as long as
+# it has waited, so that each time doubles it, up to half a minute.
+_WAIT_SECONDS: Final = 0.2
+_WAIT_SECONDS_MAX: Final = 30.0
 # As many as one claim may bring: they are worked together, and wake those that follow them.
 _FOLLOWERS_MAX: Final = 100
 # Mostly nothing waits. Only what does, and what somebody is at, is open and due later than now, so
@@ -52,12 +58,33 @@ _WAKE: Final = """
 """
 
 
+def wait_for(
+    earlier: Mapping[UUID, UUID], *, row: EventWork, events: Sequence[OutboxEvent]
+) -> None:
+    """
+    Have a locked row looked at again once an earlier one was worked, or after a while.
+
+    `earlier` says for which row each of the row's events waits. Those stay locked until the
+    transaction ends: so whoever works one of them after that finds this row waiting, and wakes it.
+    One that is being worked just now, or was since `earlier` was read, may be over before this row
+    is seen to wait: then it is looked at again at once.
+    """
+    ids = set(earlier.values())
+    locked = queries.lock_open_event_work(organization_id=row.organization_id, ids=ids)
+    will_be_woken = locked == ids and earlier == queries.find_earlier_work(
+        rows=[row], events=events
+    )
+    waited = (clock.now() - made_at(row.id)).total_seconds() if will_be_woken else 0
+    delay = min(max(waited, _WAIT_SECONDS), _WAIT_SECONDS_MAX)
+    work.mark_waiting(row, error_code=_WAITS, delay_seconds=delay)
+
+
 def wake_followers(*, consumer: str, events: Sequence[OutboxEvent], kind: str) -> None:
     """
     Have looked at what waits for these events, in the transaction in which they are worked.
 
     Else each would come at a time of its own, up to half a minute later, and mostly before the one
-    that it waits for. Whoever is looking at one just now leaves it to that time.
+    that it waits for. What is looked at meanwhile finds that it cannot be woken (`wait_for`).
     """
     last = {
         (event.aggregate_type, event.aggregate_id): event.sequence
@@ -69,7 +96,7 @@ def wake_followers(*, consumer: str, events: Sequence[OutboxEvent], kind: str) -
     whose: dict[str, Any] = {
         "org": events[0].organization_id,
         "consumer": consumer,
-        "waits": WAITS,
+        "waits": _WAITS,
     }
     if not statements.run(_ANYTHING_WAITS, whose):
         return

@@ -30,12 +30,12 @@ from apps.core.work._registry import (
     TAKEN_OVER_SECONDS_MAX,
     Kind,
     due_kinds,
-    enqueue,
     find_kind,
     kinds,
     lease_of,
     nudge,
     register_kind,
+    sweep,
 )
 from apps.core.work._rows import (
     OPEN,
@@ -61,7 +61,6 @@ __all__ = [
     "WorkState",
     "claim_due",
     "due_kinds",
-    "enqueue",
     "find_kind",
     "give_back",
     "has_organization",
@@ -80,5 +79,6 @@ __all__ = [
     "mark_waiting",
     "nudge",
     "register_kind",
+    "sweep",
     "work_indexes",
 ]

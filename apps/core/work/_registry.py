@@ -106,6 +106,7 @@ def nudge(kind_name: str) -> None:
     transactions.on_commit(lambda: nudging.send(kind))
 
 
-def enqueue(kind: Kind) -> None:
-    """Send the kind's task now, outside a transaction: what the sweeper does."""
-    nudging.send_hint(kind)
+def sweep() -> None:
+    """Send the task of each kind that has due rows, outside a transaction. It needs no memory."""
+    for kind in due_kinds():
+        nudging.send_hint(kind)

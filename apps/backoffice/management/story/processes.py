@@ -72,8 +72,7 @@ def kassa(bank: Bank) -> Iterator[str]:
             for queue in ("webhooks", "webhooks_slow")
         },
         "beat": (
-            [sys.executable, "-m", "celery", "-q", "-A", "config", "beat",
-             "-s", str(folder / "beat"), "--pidfile="],
+            [sys.executable, "-m", "celery", "-q", "-A", "config", "beat", "--pidfile="],
             {"KASSA_ROLE": "beat"},
         ),
     }  # fmt: skip

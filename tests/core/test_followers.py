@@ -1,0 +1,220 @@
+"""What waits for an earlier event is woken by whoever works that one, whoever is first."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import contextmanager
+from datetime import timedelta
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from apps.core import clock, outbox, queries, statements, transactions, work, working
+from apps.core.ids import first_id
+from apps.core.models import EventWork, OutboxEvent
+from apps.core.outbox import _following
+from apps.core.outbox._consuming import CONSUME_KIND, Consumer
+from tests.core.events_of_tests import ORGANIZATION, opened, publish, states
+from tests.support import wait_until
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+# What a test holds while others are to wait at a place in the midst of their transaction.
+GATE = 1701
+
+
+@pytest.fixture(autouse=True)
+def worked(monkeypatch):
+    """The codes of the events that an ordered consumer was given, in order."""
+    codes = []
+
+    def keep(_organization_id, events):
+        codes.extend(event.data["code"] for event in events)
+
+    monkeypatch.setattr(outbox._consuming, "_consumers", {"recorder": Consumer(keep, ordered=True)})
+    return codes
+
+
+@pytest.fixture
+def gate():
+    """Have who writes such a row of work wait in Postgres, until the block ends."""
+
+    @contextmanager
+    def close(condition):
+        with connection.cursor() as cursor:
+            cursor.execute(
+                f"""
+                CREATE OR REPLACE FUNCTION wait_at_the_gate() RETURNS trigger LANGUAGE plpgsql AS
+                $$ BEGIN PERFORM pg_advisory_xact_lock({GATE}); RETURN NEW; END $$;
+                CREATE TRIGGER gate BEFORE UPDATE ON core_event_work
+                   FOR EACH ROW WHEN ({condition}) EXECUTE FUNCTION wait_at_the_gate();
+                SELECT pg_advisory_lock({GATE});
+                """
+            )
+            try:
+                yield
+            finally:
+                cursor.execute("SELECT pg_advisory_unlock(%s)", [GATE])
+
+    yield close
+    with connection.cursor() as cursor:
+        cursor.execute("DROP TRIGGER IF EXISTS gate ON core_event_work")
+        cursor.execute("DROP FUNCTION IF EXISTS wait_at_the_gate")
+
+
+def relayed(*events):
+    publish(*events)
+    outbox.relay()
+
+
+def lease():
+    """Lease the one row that is due, as a worker does."""
+    [row] = work.claim_due(EventWork, limit=1, lease_seconds=60)
+    return row
+
+
+def two_in_order():
+    """Lease the rows of two events of one aggregate, the later of which has waited for an hour."""
+    relayed(opened("a", sequence=1, about="x"))
+    first = lease()
+    relayed(opened("b", sequence=2, about="x"))
+    EventWork.objects.exclude(id=first.id).update(id=first_id(clock.now() - timedelta(hours=1)))
+    return first, lease()
+
+
+def at_work(row):
+    """Work the row in a thread with a connection of its own."""
+
+    def run():
+        try:
+            working.work_row(outbox.CONSUMING, row)
+        finally:
+            connection.close()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    return thread
+
+
+def waiting_in_postgres():
+    """Return how many of the others on this database wait for a lock."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT count(*) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        )
+        [(number,)] = cursor.fetchall()
+    return number
+
+
+def test_is_woken_once_the_earlier_one_was_worked(worked):
+    first, second = two_in_order()
+    working.work_row(outbox.CONSUMING, second)
+    row = EventWork.objects.get(id=second.id)
+    assert (row.state, row.last_error_code) == ("pending", "waits_for_earlier")
+    assert outbox.consume() == 0
+
+    working.work_row(outbox.CONSUMING, first)
+
+    assert outbox.consume() == 1
+    assert worked == ["a", "b"]
+    assert states() == ["done", "done"]
+
+
+def test_is_woken_though_the_earlier_one_is_worked_before_it_is_seen_to_wait(worked, gate):
+    """It has looked and found the other one open; what says that it waits is not committed."""
+    first, second = two_in_order()
+    with gate("NEW.last_error_code = 'waits_for_earlier'"):
+        looking = at_work(second)
+        wait_until(lambda: waiting_in_postgres() == 1)
+        working_first = at_work(first)
+        wait_until(lambda: waiting_in_postgres() == 2 or not working_first.is_alive())
+    looking.join()
+    working_first.join()
+
+    assert worked == ["a"]
+    assert outbox.consume() == 1
+    assert worked == ["a", "b"]
+
+
+def test_is_looked_at_again_soon_where_the_earlier_one_is_just_being_worked(worked, gate):
+    """Who works that one has looked for others to wake already, and has not committed."""
+    first, second = two_in_order()
+    with gate("NEW.state = 'done'"):
+        working_first = at_work(first)
+        wait_until(lambda: waiting_in_postgres() == 1)
+
+        working.work_row(outbox.CONSUMING, second)
+
+        delay = EventWork.objects.get(id=second.id).next_attempt_at - clock.database_now()
+    working_first.join()
+
+    assert delay <= timedelta(seconds=_following._WAIT_SECONDS)
+    wait_until(outbox.consume)
+    assert worked == ["a", "b"]
+
+
+def test_is_looked_at_again_soon_where_the_earlier_one_was_worked_since(worked, monkeypatch):
+    """Its row is open still, for what else its batch owes, and whoever has it woke nobody."""
+    monkeypatch.setattr(outbox._consuming, "_EVENTS_MAX", 1)
+    relayed(opened("a", sequence=1, about="x"), opened("c", sequence=1, about="y"))
+    first = lease()
+    relayed(opened("b", sequence=2, about="x"))
+    EventWork.objects.exclude(id=first.id).update(id=first_id(clock.now() - timedelta(hours=1)))
+    second = lease()
+    events = [OutboxEvent.objects.get(sequence=2)]
+    seen = queries.find_earlier_work(rows=[second], events=events)
+    working.work_row(outbox.CONSUMING, first)
+    assert worked == ["a"]
+
+    transactions.outermost(_following.wait_for)(seen, row=second, events=events)
+
+    delay = EventWork.objects.get(id=second.id).next_attempt_at - clock.database_now()
+    assert delay <= timedelta(seconds=_following._WAIT_SECONDS)
+
+
+class TestWhoWorksAnEvent:
+    """What it costs to see whether anything waits."""
+
+    def wake(self, event):
+        """Wake what waits for an event; return the statements that this took."""
+        with CaptureQueriesContext(connection) as asked:
+            transactions.outermost(_following.wake_followers)(
+                consumer="recorder", events=[event], kind=CONSUME_KIND
+            )
+        return [each["sql"] for each in asked if each["sql"] not in {"BEGIN", "COMMIT"}]
+
+    def test_asks_once_by_what_is_prepared_where_nothing_waits(self):
+        relayed(opened("a", sequence=1, about="x"))
+        event = OutboxEvent.objects.get()
+
+        for _ in range(3):
+            assert self.wake(event) == [_following._ANYTHING_WAITS]
+
+        text = "SELECT count(*) FROM pg_prepared_statements WHERE statement LIKE %(like)s"
+        assert statements.run(text, {"like": "%SELECT TRUE FROM core_event_work%"}) == [(1,)]
+
+    def test_asks_once_more_where_something_waits(self):
+        _, second = two_in_order()
+        working.work_row(outbox.CONSUMING, second)
+
+        first, then = self.wake(OutboxEvent.objects.get(sequence=1))
+
+        assert first == _following._ANYTHING_WAITS
+        assert "UPDATE core_event_work" in then
+        assert EventWork.objects.get(id=second.id).next_attempt_at <= clock.database_now()
+
+    def test_looks_at_no_event_where_another_consumer_waits(self):
+        _, second = two_in_order()
+        working.work_row(outbox.CONSUMING, second)
+        EventWork.objects.filter(id=second.id).update(consumer="another")
+
+        assert len(self.wake(OutboxEvent.objects.get(sequence=1))) == 1
+
+    def test_asks_nothing_about_what_nothing_follows(self):
+        event = OutboxEvent(
+            organization_id=ORGANIZATION, aggregate_type="journal_entry", sequence=1
+        )
+
+        assert self.wake(event) == []
