@@ -235,6 +235,6 @@ class TestPublishErrors:
 
         nudging.Nudger().send(test_nudges.KIND)
         with pytest.raises(ConnectionError):
-            work.enqueue(test_nudges.KIND)
+            nudging.send_hint(test_nudges.KIND)
 
         assert counters.read() == {'kassa_publish_errors_total{queue="events"}': 2.0}
