@@ -202,9 +202,13 @@ class TestClaimLane:
 
 
 class TestTurn:
-    @pytest.mark.parametrize(("others", "made"), [(2, 1), (1, 3)])
+    @pytest.mark.parametrize(
+        ("others", "are_prompt", "made"),
+        # The last one has the second of the two that are not for who was prompt.
+        [(2, True, 1), (1, True, 3), (1, False, 1)],
+    )
     def test_is_short_while_others_wait_for_a_thread(
-        self, organization, far, monkeypatch, others, made
+        self, organization, far, monkeypatch, others, are_prompt, made
     ):
         monkeypatch.setattr(tasks, "LANE_SECONDS_AWAITED", 0)
         threads = Threads(4)
@@ -212,7 +216,7 @@ class TestTurn:
         create_endpoint(organization, far.url, max_in_flight=1)
         owe(organization, "thing_1", "thing_2", "thing_3")
 
-        with at_work(threads, *[uuid4() for _ in range(others)]):
+        with at_work(threads, *[uuid4() for _ in range(others)], is_prompt=are_prompt):
             lane = tasks.claim_lane(is_slow=False)
             assert tasks.work_lane(lane, policy=queries.get_policy()) == made
 
