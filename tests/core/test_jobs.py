@@ -376,7 +376,7 @@ class TestRun:
         jobs.plan_due(now=NOW)
         jobs.plan_due(now=at(10))
 
-        # One after the other is due: of several that are at one instant any may come first each time.
+        # One after the other is due: of several at one instant any may come first each time.
         for row_id in [*JobRun.objects.values_list("id", flat=True)] * 4:
             JobRun.objects.filter(id=row_id, state="pending").update(next_attempt_at=NOW)
             run_due()
