@@ -43,7 +43,6 @@ from config.gathering import Gathering
 from config.logging import log_request
 from config.middleware import (
     API_CONTENT_POLICY,
-    PAGE_CONTENT_POLICY,
     PAGES,
     begin_request,
     say,
@@ -331,25 +330,25 @@ def _whole(
 def _refuse(scope: Scope, problem: ApiProblem) -> Answer:
     """Return the answer to a request that never came to Django, and write its line."""
     begun = begin_request({"HTTP_REQUEST_ID": scope.headers.get("request-id")})
-    response, policy = _word(scope, problem)
+    response = _word(scope, problem)
     log_request(begun, method=scope.method, route=None, status=response.status_code)
     headers = [
         *response.items(),
-        ("Content-Security-Policy", policy),
         ("Content-Length", str(len(response.content))),
         ("Request-Id", begun.request_id),
     ]
     return Answer(response.status_code, headers, response.content)
 
 
-def _word(scope: Scope, problem: ApiProblem) -> tuple[HttpResponse, str]:
-    """Return the words for whoever asked, people or programs, and what they may load."""
+def _word(scope: Scope, problem: ApiProblem) -> HttpResponse:
+    """Return the words for whoever asked, people or programs."""
     if scope.path.startswith(PAGES):
         response = say(problem)
         response["Cache-Control"] = "no-store"
         response["X-Content-Type-Options"] = "nosniff"
-        return response, PAGE_CONTENT_POLICY
+        return response
     request = HttpRequest()
     response = problems.respond(problem, request)
+    response["Content-Security-Policy"] = API_CONTENT_POLICY
     add_headers(request, response)
-    return response, API_CONTENT_POLICY
+    return response

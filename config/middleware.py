@@ -27,8 +27,8 @@ _DATA: Final = ("/v1/", "/hooks/")
 PAGES: Final = "/admin/"
 _READING: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 _FORMS: Final = frozenset({"application/x-www-form-urlencoded", "multipart/form-data"})
-# Of a page that is made without Django's middleware.
-PAGE_CONTENT_POLICY: Final = (
+# Of a page that is made where Django's own policy is not added, or not yet.
+_PAGE_CONTENT_POLICY: Final = (
     "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
 _BUSY: Final = "Too much is asked of us at once. Try again in a moment."
@@ -130,7 +130,8 @@ def say(problem: problems.ApiProblem, words: str = "") -> HttpResponse:
     if not words:
         words = _BUSY if passes else problem.detail
     page = _print_page(words, passes=passes)
-    return HttpResponse(page, status=problem.status, headers=dict(problem.headers))
+    headers = dict(problem.headers) | {"Content-Security-Policy": _PAGE_CONTENT_POLICY}
+    return HttpResponse(page, status=problem.status, headers=headers)
 
 
 @lru_cache(maxsize=32)

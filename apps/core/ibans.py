@@ -14,13 +14,14 @@ from schwifty import registry
 from schwifty.domain import IBANSpec
 from schwifty.exceptions import InvalidCountryCode
 
-# What may stand between two characters of a number that somebody wrote in groups. A dot parts
-# groups of four and more only: shorter ones are addresses of the internet, and amounts.
-GAP: Final = r"(?:[\s_+-]|(?<=[0-9A-Za-z]{4})\.){0,6}+"
+# What may stand between two characters of a number that somebody wrote in groups: as many as an
+# address needs for one blank of another script. A dot parts groups of four and more only: shorter
+# ones are addresses of the internet, and amounts.
+GAP: Final = r"(?:[\s_+-]|(?<=[0-9A-Za-z]{4})\.){0,9}+"
 # In capitals it is seen in the middle of a word too: banks put letters and digits before it.
 # In small letters no underscore: the kind of an id of ours stands before one.
 _HEAD: Final = re.compile(
-    rf"(?:[A-Z]{GAP}[A-Z]{GAP}|(?<![0-9A-Za-z])[A-Za-z]{{2}}[\s+-]{{0,6}}+)[0-9]{GAP}[0-9]"
+    rf"(?:[A-Z]{GAP}[A-Z]{GAP}|(?<![0-9A-Za-z])[A-Za-z]{{2}}[\s+-]{{0,9}}+)[0-9]{GAP}[0-9]"
 )
 _BETWEEN: Final = re.compile(r"[^0-9A-Za-z]")
 _HEAD_LENGTH: Final = 4

@@ -47,6 +47,7 @@ class TestAnotherSite:
             assert answer.status_code == 415
             assert "<h1>That did not work</h1>" in answer.content.decode()
             assert answer["Cache-Control"] == "no-store"
+            assert "frame-ancestors 'none'" in answer["Content-Security-Policy"]
         for path in ("/admin/login/", "/admin/logout/", "/admin/nowhere/"):
             assert send(browser, path, content_type="application/json").status_code == 415
         assert browser.get("/admin/").status_code == 200

@@ -7,7 +7,6 @@ Celery in a process whose consumer of webhooks meets its end at some events, by 
 import os
 import resource
 import signal
-import time
 from collections.abc import Callable, Sequence
 from uuid import UUID
 
@@ -40,20 +39,10 @@ def exhaust() -> None:
         resource.setrlimit(resource.RLIMIT_AS, limits)
 
 
-def hang() -> None:
-    """Stand still, and let no exception say that the time is over."""
-    while True:
-        try:
-            time.sleep(60)
-        except Exception:  # noqa: BLE001, S112  (that is the fault)
-            continue
-
-
 ENDS: dict[object, Callable[[], None]] = {
     "fail": fail,
     "die": die,
     "exhaust": exhaust,
-    "hang": hang,
 }
 
 

@@ -454,3 +454,4 @@ class TestNames:
         answer = server.ask(post(path, header, b"Content-Length: 2", body=b"{}"))
 
         assert (answer[0], json.loads(answer[2])["code"]) == (415, "unsupported_media_type")
+        assert answer[1].count(b"content-security-policy: default-src 'none'") == 1

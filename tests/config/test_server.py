@@ -258,16 +258,47 @@ class TestEnd:
 
 @pytest.fixture(scope="module")
 def steady() -> Iterator[tuple[subprocess.Popen[str], int]]:
-    """Run two processes that have lived for long enough to be taken for sound."""
+    """Run two processes, on two cores, that have lived for long enough to be taken for sound."""
     port = free_port()
-    with running(
-        "-m", "config.server",
-        KASSA_ROLE="web", KASSA_BIND=f"127.0.0.1:{port}", WEB_CONCURRENCY="2",
-    ) as process:  # fmt: skip
+    with contextlib.ExitStack() as stack:
+        with on_cores(2):
+            process = stack.enter_context(
+                running(
+                    "-m", "config.server",
+                    KASSA_ROLE="web", KASSA_BIND=f"127.0.0.1:{port}", WEB_CONCURRENCY="2",
+                )
+            )  # fmt: skip
         wait_until(lambda: len(workers(process)) == 2 and answers(port), seconds=60)
         since = time.monotonic()
         wait_until(lambda: time.monotonic() - since > STEADY_SECONDS)
         yield process, port
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="One core is everybody's.")
+class TestCores:
+    def test_of_as_many_as_there_are_processes_each_has_its_own(self, steady):
+        process, _ = steady
+
+        cores = [cores_of(worker) for worker in workers(process)]
+
+        assert sorted(map(len, cores)) == [1, 1]
+        assert len(set.union(*cores)) == 2
+
+    def test_of_one_that_died_are_those_of_who_replaces_it(self, steady):
+        process, port = steady
+        victim = min(workers(process))
+        before, killed = cores_of(victim), workers(process)
+
+        os.kill(victim, signal.SIGKILL)
+        heir = wait_for_new(process, killed)
+        wait_until(lambda: answers(port), seconds=60)
+
+        assert cores_of(heir) == before
+
+    def test_are_the_systems_to_share_out_where_there_are_more(self, server):
+        process, _ = server
+
+        assert [cores_of(worker) for worker in workers(process)] == [os.sched_getaffinity(0)]
 
 
 class TestDeaths:
@@ -303,6 +334,23 @@ class TestDeaths:
             DJANGO_SETTINGS_MODULE="config.settings.missing",
         ) as process:  # fmt: skip
             assert process.wait(timeout=60) == 1
+
+
+@contextlib.contextmanager
+def on_cores(number: int) -> Iterator[None]:
+    """Start what is started on so many of the cores that there are."""
+    all_of_them = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, sorted(all_of_them)[:number])
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, all_of_them)
+
+
+def cores_of(process: int) -> set[int]:
+    """Return the cores that the threads of a process may be on."""
+    threads = [int(thread.name) for thread in Path(f"/proc/{process}/task").iterdir()]
+    return set.union(*map(os.sched_getaffinity, threads))
 
 
 def wait_for_new(server: subprocess.Popen[str], before: set[int]) -> int:

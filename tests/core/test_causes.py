@@ -211,7 +211,8 @@ class TestTrace:
             relay_and_consume()
             make_due(EventWork)
 
-        assert list(EventWork.objects.values_list("state", "traceparent")) == [
+        rows = EventWork.objects.order_by("id")
+        assert list(rows.values_list("state", "traceparent")) == [
             ("done", TRACE),
             *[("pending", TRACE)] * 2,
         ]

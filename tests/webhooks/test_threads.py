@@ -6,6 +6,7 @@ import math
 import threading
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import partial
 from types import SimpleNamespace
 from unittest.mock import Mock
 from uuid import uuid4
@@ -15,8 +16,8 @@ from django.db import OperationalError
 
 from apps.core import clock, work
 from apps.webhooks import queries, tasks
-from apps.webhooks.models import WebhookLane
-from apps.webhooks.rules.threads import Threads
+from apps.webhooks.models import WebhookAttempt, WebhookLane
+from apps.webhooks.rules.threads import PROMPT_SECONDS, Threads
 from tests.accounts.factories import create_organization
 from tests.support import empty_broker, running_worker, wait_until
 from tests.webhooks import receiver
@@ -202,9 +203,13 @@ class TestClaimLane:
 
 
 class TestTurn:
-    @pytest.mark.parametrize(("others", "made"), [(2, 1), (1, 3)])
+    @pytest.mark.parametrize(
+        ("others", "are_prompt", "made"),
+        # The last one has the second of the two that are not for who was prompt.
+        [(2, True, 1), (1, True, 3), (1, False, 1)],
+    )
     def test_is_short_while_others_wait_for_a_thread(
-        self, organization, far, monkeypatch, others, made
+        self, organization, far, monkeypatch, others, are_prompt, made
     ):
         monkeypatch.setattr(tasks, "LANE_SECONDS_AWAITED", 0)
         threads = Threads(4)
@@ -212,7 +217,7 @@ class TestTurn:
         create_endpoint(organization, far.url, max_in_flight=1)
         owe(organization, "thing_1", "thing_2", "thing_3")
 
-        with at_work(threads, *[uuid4() for _ in range(others)]):
+        with at_work(threads, *[uuid4() for _ in range(others)], is_prompt=are_prompt):
             lane = tasks.claim_lane(is_slow=False)
             assert tasks.work_lane(lane, policy=queries.get_policy()) == made
 
@@ -237,6 +242,27 @@ def swept():
     return True
 
 
+def is_sent(organization):
+    work.sweep()
+    return [each.status for each in deliveries(organization)] == ["succeeded"]
+
+
+def create_prompt(near, **terms):
+    """
+    Return an organization whose endpoint there was prompt, as the worker that runs has seen.
+
+    On a busy machine an attempt may take longer than that; then another endpoint is tried.
+    """
+    while True:
+        organization = create_organization()
+        create_endpoint(organization, near.url, **terms)
+        owe(organization, "thing_0")
+        wait_until(partial(is_sent, organization))
+        attempt = WebhookAttempt.objects.get(organization=organization)
+        if attempt.duration_ms <= 1000 * PROMPT_SECONDS:
+            return organization
+
+
 @pytest.fixture
 def _own_broker():
     empty_broker()
@@ -244,21 +270,15 @@ def _own_broker():
     empty_broker()
 
 
-@pytest.mark.usefixtures("_own_broker")
+@pytest.mark.usefixtures("_own_broker", "transactional_db")
 class TestWorker:
-    def test_sends_to_another_beside_one_all_of_whose_receivers_hang(self, organization, far):
-        create_endpoint(organization, far.url, max_in_flight=8)
-        owe(organization, "thing_0")
-
+    def test_sends_to_another_beside_one_all_of_whose_receivers_hang(self, far):
         with Receiver() as near, running_worker("webhooks", pool="threads", concurrency=4):
-            wait_until(
-                lambda: (
-                    swept() and [each.status for each in deliveries(organization)] == ["succeeded"]
-                )
-            )
+            organization = create_prompt(far, max_in_flight=8)
+            seen = len(far.requests)
             far.answers = [receiver.hang]
             owe(organization, *(f"thing_{number}" for number in range(1, 32)))
-            wait_until(lambda: swept() and len(far.requests) == 4)
+            wait_until(lambda: swept() and len(far.requests) == seen + 3)
             other = create_organization()
             create_endpoint(other, near.url)
             owe(other, "thing_1")
@@ -267,16 +287,15 @@ class TestWorker:
 
             # The first three ended meanwhile, or none did: no fourth came before it.
             assert near.requests[0].at < min(
-                [each.at for each in far.requests[4:]], default=math.inf
+                [each.at for each in far.requests[seen + 3 :]], default=math.inf
             )
             wait_until(lambda: [each.status for each in deliveries(other)] == ["succeeded"])
 
-    def test_sends_to_who_is_prompt_beside_any_number_whose_receivers_hang(self, organization, far):
+    def test_sends_to_who_is_prompt_beside_any_number_whose_receivers_hang(self, far):
         far.answers = [receiver.hang]
         with Receiver() as near, running_worker("webhooks", pool="threads", concurrency=4):
-            create_endpoint(organization, near.url)
-            owe(organization, "thing_1")
-            wait_until(lambda: swept() and near.requests)
+            organization = create_prompt(near)
+            seen = len(near.requests)
             for _ in range(6):
                 other = create_organization()
                 create_endpoint(other, far.url)
@@ -284,9 +303,9 @@ class TestWorker:
             wait_until(lambda: swept() and len(far.requests) >= 2)
             owe(organization, "thing_2")
 
-            wait_until(lambda: swept() and len(near.requests) == 2)
+            wait_until(lambda: swept() and len(near.requests) == seen + 1)
 
             # The two that hang ended meanwhile, or none did: no third came before it.
-            assert near.requests[1].at < min(
+            assert near.requests[seen].at < min(
                 [each.at for each in far.requests[2:]], default=math.inf
             )

@@ -65,8 +65,11 @@ class Threads:
                 del self._seen[next(iter(self._seen))]
 
     def is_crowded(self) -> bool:
-        """Say whether no thread is free but those that are kept."""
+        """Say whether none is free of the threads among which the calling one is."""
         with self._lock:
+            _, is_prompt = self._at_work.get(threading.get_ident(), (None, True))
+            if not is_prompt and self._is_half_used():
+                return True
             return self.number > 0 and self._free() <= self.number // _KEPT_OF
 
     def take(self, organization_id: UUID, *, is_prompt: bool) -> bool:

@@ -50,7 +50,7 @@ log = structlog.stdlib.get_logger("kassa.webhooks")
 
 # How long one holder works a lane before it lets the next one have a turn.
 LANE_SECONDS_MAX: Final = 10.0
-# And where all threads are at work that one organization may have: others wait for them.
+# And where all threads are at work that this one's like may have: others wait for them.
 LANE_SECONDS_AWAITED: Final = 2.0
 LANE_DELIVERIES_MAX: Final = 50
 RECORD_EVERY: Final = 20
