@@ -9,7 +9,6 @@ from django.db import connection
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from apps.core.invariants import breaches
 from apps.ledger import queries
 from apps.ledger.operations import AccountSpec, open_accounts
 from apps.ledger.queries import PageAsked, _history
