@@ -49,16 +49,17 @@ def _statement_as_recorded(subject: Subject) -> object:
 
 
 def _balance_as_of(subject: Subject) -> object:
-    return queries.list_balances_at(
-        organization_id=subject.organization_id, account_id=subject.account_id, at=subject.at
-    )
+    return _balances(subject, clock="effective", account_id=subject.account_id)
 
 
 def _balance_as_recorded(subject: Subject) -> object:
-    return queries.list_balances_at(
-        organization_id=subject.organization_id, account_id=subject.account_id, at=subject.at,
-        clock="recorded",
-    )  # fmt: skip
+    return _balances(subject, clock="recorded", account_id=subject.account_id)
+
+
+def _balances(subject: Subject, **asked: Any) -> object:  # noqa: ANN401  (a page's own fields)
+    return queries.page_of_balances_at(
+        organization_id=subject.organization_id, at=subject.at, ask=queries.PageAsked(100), **asked
+    )
 
 
 def _trial_balance(subject: Subject) -> object:
@@ -72,7 +73,7 @@ def _balance_sheet(subject: Subject) -> object:
 
 
 def _whole_tree(subject: Subject) -> object:
-    return queries.list_balances_at(organization_id=subject.organization_id, at=subject.at)
+    return _balances(subject, clock="effective")
 
 
 def _entries_of_account(subject: Subject) -> object:

@@ -102,7 +102,8 @@ def mask_ibans(text: str) -> str:
     parts: list[str] = []
     at = 0
     folded = text if text.isascii() else "".join(_fold(character) for character in text)
-    for start, end in find_ibans(folded):
+    # The end of a UUID may seem to be one.
+    for start, end in find_ibans(_UUID.sub(_blank, folded)):
         parts += text[at:start], _mask_account(folded[start:end])
         at = end
     return "".join([*parts, text[at:]]) if parts else text

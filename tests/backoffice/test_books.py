@@ -745,7 +745,8 @@ class TestTheTrialBalanceOfAMonth:
             ["fees:f:EUR", "0.00 EUR", "", "5.00 EUR", "−5.00 EUR"],
             ["Sum", "0.00 EUR", "35.00 EUR", "35.00 EUR", "0.00 EUR"],
         ]
-        assert house.asked <= QUERIES_MAX
+        # And three that begin and end the transaction by which it is of one instant.
+        assert house.asked <= QUERIES_MAX + 3
         assert f"{encode_id('la', house.bank)}/?period=2026-06" in text
 
     def test_of_a_closed_month_is_the_stored_one(self, house):

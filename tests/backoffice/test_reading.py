@@ -9,6 +9,8 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from apps.accounts import queries as accounts
+from apps.accounts.models import Customer
+from apps.core.ids import encode_id
 from tests.backoffice.house import CONTACT_EMAIL, CONTACT_NAME, IBANS, OUR_IBAN
 from tests.backoffice.screens import WRITES, pages
 
@@ -42,6 +44,19 @@ class TestEveryPage:
                 wrong.append((page.name, len(queries)))
 
         assert wrong == []
+
+    def test_masks_an_account_number_by_which_a_client_calls_its_customer(self, browse, house):
+        customer = house.customers[0]
+        Customer.objects.filter(id=customer.id).update(external_id="DE89370400440532013000")
+        client = browse("noor")
+        lists = ("accounts_customer", "payments_payment", "payouts_payout", "payouts_destination")
+        urls = [reverse(f"admin:{label}_changelist") for label in lists]
+        printed = encode_id("cus", customer.id)
+
+        for url in (*urls, reverse("admin:accounts_customer_change", args=[printed])):
+            text = client.get(url).content.decode()
+            assert "DE•• •••• 3000" in text, url
+            assert "0440532" not in text, url
 
     def test_of_the_search_answers_no_get(self, browse):
         assert browse("noor").get("/admin/find/?text=po_1").status_code == 405

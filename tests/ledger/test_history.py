@@ -305,6 +305,7 @@ class TestMovementsBetween:
         ]
 
 
+@pytest.mark.django_db(transaction=True)
 class TestBalanceSheets:
     def test_assets_are_liabilities_equity_and_result(self):
         organization = create_organization()

@@ -265,8 +265,9 @@ def number(value: int) -> SafeString:
 
 
 def link(url: str, label: object) -> SafeString:
-    """Show a link to another screen."""
-    return format_html('<a href="{}">{}</a>', url, label)
+    """Show a link to another screen, under a text or what another cell shows."""
+    shown = label if isinstance(label, SafeString) else mask_ibans(str(label))
+    return format_html('<a href="{}">{}</a>', url, shown)
 
 
 def code(value: object) -> SafeString:

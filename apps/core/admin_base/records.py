@@ -13,6 +13,7 @@ from apps.core.admin_base import _history, cells
 from apps.core.admin_base._act_pages import ActPages
 from apps.core.admin_base._list_page import ListPage
 from apps.core.admin_base.pages import Table
+from apps.core.text import mask_ibans
 
 
 class RecordAdmin[M: Model](ListPage[M], ActPages[M]):
@@ -48,7 +49,7 @@ class RecordAdmin[M: Model](ListPage[M], ActPages[M]):
         acts = self._buttons(request, obj)
         context = {
             **self.admin_site.each_context(request),
-            "title": self.headline(obj),
+            "title": mask_ibans(self.headline(obj)),
             "lead": [part for part in self.lead(obj) if part],
             "facts": self.get_facts(request, obj),
             "tables": self.get_tables(request, obj),

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from django.db import connection
 
+from apps.core import transactions
 from apps.ledger.queries._history import choose_accounts, moved_statement
 from apps.ledger.queries._period_balances import stored_statement
 from apps.ledger.queries._periods import PeriodView
@@ -117,14 +118,19 @@ def lines_now(
 
 
 def lines_of(view: PeriodView, *, show: Shown, **narrowed: Unpack[Narrowed]) -> list[CurrencyLines]:
-    """Return a month's trial balance: of one that was closed, as it was stored with its close."""
+    """
+    Return a month's trial balance: of one that was closed, as it was stored with its close.
+
+    All of it is as of one instant of the database: accounts opened meanwhile are in none of it.
+    """
     if view.is_stored and view.row is not None:
         return _grouped(*stored_statement(view.row, **narrowed), show)
-    accounts = choose_accounts(organization_id=view.organization_id, **narrowed)
-    if not accounts.rows:
-        return []
-    ends = [view.starts_at, view.ends_at]
-    return _grouped(*moved_statement(accounts, instants=ends), show)
+    with transactions.snapshot():
+        accounts = choose_accounts(organization_id=view.organization_id, **narrowed)
+        if not accounts.rows:
+            return []
+        ends = [view.starts_at, view.ends_at]
+        return _grouped(*moved_statement(accounts, instants=ends), show)
 
 
 def _grouped(source: str, values: Mapping[str, Any], show: Shown) -> list[CurrencyLines]:

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any, Final, TypedDict, Unpack
 from uuid import UUID
 
+from apps.core import transactions
 from apps.ledger.queries._history import (
     FEW_ACCOUNTS,
     TICK,
@@ -207,10 +208,16 @@ class BalanceSheet:
 def balance_sheets(
     *, organization_id: UUID, at: datetime, currency: str = ""
 ) -> list[BalanceSheet]:
-    """Return the balance sheet of each currency as of `at` (inclusive), by the effective clock."""
-    accounts = choose_accounts(organization_id=organization_id, currency=currency)
+    """
+    Return the balance sheet of each currency as of `at` (inclusive), by the effective clock.
+
+    All of it is as of one instant of the database: accounts opened meanwhile are in none of it.
+    """
+    with transactions.snapshot():
+        accounts = choose_accounts(organization_id=organization_id, currency=currency)
+        found = cumulate_by_type(accounts, instants=[at + TICK])
     sections: dict[str, dict[str, int]] = {}
-    for of, type_, (debits, credits_) in cumulate_by_type(accounts, instants=[at + TICK]):
+    for of, type_, (debits, credits_) in found:
         if debits or credits_:
             sections.setdefault(of, {})[type_] = on_normal_side(type_, debits - credits_)
     return [
