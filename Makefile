@@ -38,7 +38,7 @@ test-serializable: services ## The ledger's tests, every transaction SERIALIZABL
 	KASSA_ISOLATION=serializable $(BIN)/pytest -n $(PROCESSES) --dist worksteal $(or $(T),tests/ledger)
 
 soak: services ## Long runs under load, and properties on more examples: some minutes
-	KASSA_SOAK=1 $(BIN)/pytest -m soak $(T)
+	KASSA_SOAK=1 $(BIN)/pytest -n 2 --dist worksteal -m soak $(T)
 	KASSA_SOAK=1 $(BIN)/pytest -n $(PROCESSES) --dist worksteal -m "hypothesis and not soak" $(T)
 
 check: services ## Lint, types, import contracts, tasks, migrations, drift of documents, deploy settings
