@@ -1,4 +1,9 @@
-"""The clocks. Only interfaces (views, tasks, admin, commands) read them; operations get `now`."""
+"""
+The clocks.
+
+Only interfaces (views, tasks, admin, commands) read this machine's; operations get `now`. The
+database's is read by whoever compares with what it wrote.
+"""
 
 from datetime import datetime
 

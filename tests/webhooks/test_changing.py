@@ -432,7 +432,7 @@ class TestCircuit:
 
         endpoint.refresh_from_db()
         assert (endpoint.circuit_openings, endpoint.unreached_in_a_row) == (1, 5)
-        until = endpoint.circuit_open_until - queries.get_database_time()
+        until = endpoint.circuit_open_until - clock.database_now()
         assert until <= timedelta(seconds=30)
 
         # The probe alone doubles it.
@@ -442,7 +442,7 @@ class TestCircuit:
         self.fail(lane, owed)
         endpoint.refresh_from_db()
         assert endpoint.circuit_openings == 2
-        until = endpoint.circuit_open_until - queries.get_database_time()
+        until = endpoint.circuit_open_until - clock.database_now()
         assert timedelta(seconds=30) < until <= timedelta(seconds=60)
 
     def test_is_probed_by_a_lane_that_has_something_to_send(self, organization, far):

@@ -203,14 +203,14 @@ class TestRetries:
         far.answers = [answer]
         create_endpoint(organization, far.url)
         owe(organization, "thing_1")
-        asked = queries.get_database_time()
+        asked = clock.database_now()
         lane = tasks.claim_lane(is_slow=False)
         tasks.work_lane(lane, policy=queries.get_policy())
 
         [failed] = deliveries(organization)
         assert (failed.status, failed.attempts, failed.last_outcome) == ("pending", 1, outcome)
         # It is added to the database's clock when the attempt is recorded.
-        recorded = queries.get_database_time()
+        recorded = clock.database_now()
         assert asked + timedelta(seconds=least) <= failed.next_attempt_at
         assert failed.next_attempt_at <= recorded + timedelta(seconds=most)
 
@@ -744,7 +744,7 @@ class TestAddressesAtSending:
         create_endpoint(organization, far.url)
         owe(organization, "thing_1")
         settings.WEBHOOK_ALLOW_NETWORKS = []
-        asked = queries.get_database_time()
+        asked = clock.database_now()
         lane = tasks.claim_lane(is_slow=False)
 
         assert tasks.work_lane(lane, policy=queries.get_policy()) == 1
@@ -753,7 +753,7 @@ class TestAddressesAtSending:
         [delivery] = deliveries(organization)
         assert (delivery.status, delivery.last_outcome) == ("pending", "blocked_address")
         assert delivery.attempts == 1
-        recorded = queries.get_database_time()
+        recorded = clock.database_now()
         assert asked + timedelta(seconds=4) <= delivery.next_attempt_at
         assert delivery.next_attempt_at <= recorded + timedelta(seconds=6)
         assert WebhookAttempt.objects.get().outcome == "blocked_address"

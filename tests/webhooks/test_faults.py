@@ -310,7 +310,7 @@ class TestPassingFault:
 
     def rests_a_minute(self, lane):
         lane.refresh_from_db()
-        rests = lane.next_attempt_at - queries.get_database_time()
+        rests = lane.next_attempt_at - clock.database_now()
         return lane.state == "pending" and timedelta(seconds=50) < rests <= timedelta(seconds=60)
 
     def goes_on(self, organization):

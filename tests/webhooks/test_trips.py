@@ -7,7 +7,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from apps.core import clock, statements
-from apps.webhooks import operations, queries, tasks
+from apps.webhooks import operations, tasks
 from apps.webhooks.models import WebhookAttempt, WebhookDelivery, WebhookEndpoint, WebhookLane
 from apps.webhooks.operations._health import health_of
 from apps.webhooks.rules.retries import Attempt, Health, Outcome
@@ -254,7 +254,7 @@ class TestRecord:
         assert recorded.is_held
         lane.refresh_from_db()
         assert (lane.state, lane.attempts, lane.lease_token) == ("pending", 0, None)
-        assert lane.next_attempt_at <= queries.get_database_time()
+        assert lane.next_attempt_at <= clock.database_now()
         assert WebhookAttempt.objects.count() == 0
 
     def test_leaves_what_was_canceled_meanwhile_as_it_is(self, organization, far):

@@ -8,7 +8,7 @@ from uuid import UUID
 import pytest
 from django.db import connection
 
-from apps.core import work
+from apps.core import clock, work
 from apps.webhooks import queries, tasks
 from apps.webhooks.models import WebhookLane
 from tests.accounts.factories import create_organization
@@ -101,7 +101,7 @@ class TestTurns:
         create_endpoint(organization, far.url, max_in_flight=1)
         owe(organization, "thing_1", "thing_2")
         first, second = deliveries(organization)
-        later = queries.get_database_time().replace(year=2100)
+        later = clock.database_now().replace(year=2100)
         type(second).objects.filter(id=second.id).update(next_attempt_at=later)
 
         take_turn()

@@ -131,7 +131,7 @@ class WebhookEndpointAdmin(RecordAdmin[WebhookEndpoint]):
         until = obj.circuit_open_until
         if until is None:
             return cells.text("closed")
-        if until <= queries.get_database_time():
+        if until <= clock.database_now():
             return cells.text("half open: the next attempt decides")
         return format_html("open until {}", cells.instant(until, zone=zone_of(obj)))
 

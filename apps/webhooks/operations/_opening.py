@@ -13,7 +13,7 @@ from uuid import UUID
 
 import structlog
 
-from apps.core import counters, encryption, transactions, work
+from apps.core import clock, counters, encryption, transactions, work
 from apps.core.errors import InvariantBroken
 from apps.core.ids import decode_id, encode_id, made_at
 from apps.webhooks import queries
@@ -159,7 +159,7 @@ def _lock_endpoint(lane: WebhookLane, *, now: datetime) -> WebhookEndpoint:
 def _rests_until(endpoint: WebhookEndpoint) -> datetime | None:
     """Return until when nothing is begun at the endpoint, or None; by no worker's own clock."""
     # Workers that disagree about the time would probe early, or never.
-    database_now = queries.get_database_time()
+    database_now = clock.database_now()
     if endpoint.is_changing:
         return database_now + timedelta(seconds=CHANGING_SECONDS)
     is_on = endpoint.status == EndpointStatus.ENABLED

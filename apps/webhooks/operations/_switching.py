@@ -7,7 +7,7 @@ from uuid import UUID
 import structlog
 
 from apps.accounts import queries as accounts
-from apps.core import audit, idempotency, outbox, transactions, work
+from apps.core import audit, clock, idempotency, outbox, transactions, work
 from apps.core.actors import Actor
 from apps.webhooks import events, queries
 from apps.webhooks.errors import EndpointChanging, EndpointDisabled, EndpointEnabled
@@ -189,7 +189,7 @@ def _resume_from(paused: Paused, since: datetime | None) -> datetime:
     if paused == "resume_since" and since is not None:
         return since
     # All that is set aside was made by a transaction that began before now.
-    return queries.get_database_time() if paused == "discard" else _BEGINNING
+    return clock.database_now() if paused == "discard" else _BEGINNING
 
 
 def _switch_off(

@@ -48,7 +48,6 @@ from apps.webhooks.queries._inbox import (
 )
 from apps.webhooks.queries._lanes import (
     DueLane,
-    get_database_time,
     is_among_slow,
     list_due_lanes,
     lock_lanes,
@@ -87,7 +86,6 @@ __all__ = [
     "find_provider_connection",
     "footing_of",
     "get_connection_for_update",
-    "get_database_time",
     "get_delivery",
     "get_endpoint",
     "get_endpoint_any_for_update",

@@ -1,13 +1,11 @@
 """Lanes: those that are due, and those that are locked for what they are owed."""
 
 from collections.abc import Collection, Sequence
-from datetime import datetime
 from functools import reduce
 from operator import or_
 from typing import Final, NamedTuple
 from uuid import UUID
 
-from django.db import connection
 from django.db.models import Q
 
 from apps.core import claiming, statements
@@ -58,15 +56,6 @@ def lock_lanes_of(
     of_them = reduce(or_, (Q(endpoint_id=id_, lane=lane) for id_, lane in places))
     rows = WebhookLane.objects.filter(of_them, organization_id=organization_id).order_by("id")
     return list(rows.select_for_update(no_key=True))
-
-
-def get_database_time() -> datetime:
-    """Return the time by the clock that leases, due times and circuits are on."""
-    time: datetime
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT clock_timestamp()")
-        [(time,)] = cursor.fetchall()
-    return time
 
 
 def list_due_lanes(
