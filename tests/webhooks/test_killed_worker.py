@@ -72,9 +72,11 @@ class TestSendingWorker:
             far.wait_for(2, timeout=60)
             kill_hard(first)
 
-        # One was taken by the receiver, and nobody lived to write that down.
-        assert WebhookAttempt.objects.count() == 0
-        assert {each.status for each in deliveries(organization)} == {"pending"}
+        # One was taken by the receiver, and nobody lived to write that down: unless it took more
+        # than a second, after which it is recorded by itself.
+        recorded = WebhookAttempt.objects.count()
+        assert recorded <= 1
+        assert [each.status for each in deliveries(organization)].count("pending") == 3 - recorded
         lane = WebhookLane.objects.get()
         assert lane.state == "leased"
         assert lane.lease_until > clock.now()
@@ -88,10 +90,10 @@ class TestSendingWorker:
 
         assert all_succeeded(organization)
         ids = far.ids()
-        assert len(ids) == 5
-        assert ids[2:4] == ids[0:2]
+        assert len(ids) == 5 - recorded
+        assert ids[2 : 4 - recorded] == ids[recorded:2]
         assert len(set(ids)) == 3
-        assert far.requests[0].body == far.requests[2].body
+        assert far.requests[1].body == far.requests[3 - recorded].body
         assert WebhookLane.objects.get().lapses == 0
         assert broken_invariants() == []
 
