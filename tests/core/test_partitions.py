@@ -12,7 +12,7 @@ from django.db import IntegrityError, OperationalError, ProgrammingError, connec
 from django.db.migrations.executor import MigrationExecutor
 from django.test.utils import CaptureQueriesContext
 
-from apps.core import clock, invariants, outbox, partitions, queries, retention
+from apps.core import clock, invariants, outbox, partitions, planner, queries, retention
 from apps.core.models import EventWork, FeedHead, OutboxBatch, OutboxEvent
 from apps.core.outbox import Consumer
 from apps.core.partitions import EventsStillNeeded
@@ -218,6 +218,23 @@ class TestParts:
             "SELECT reloptions, 1 FROM pg_class WHERE relname = 'core_outbox_batch_default'"
         )
         assert "fillfactor=70" in batches
+
+    def test_are_all_planned_as_one_another(self, every_part):
+        for table in partitions.TABLES:
+            found = run(
+                "SELECT (SELECT array_agg(ARRAY[attname, attstattarget::text,"
+                "                               array_to_string(attoptions, ',')] ORDER BY attname)"
+                "          FROM pg_attribute WHERE attrelid = inhrelid AND attnum > 0)"
+                " FROM pg_inherits WHERE inhparent = %s::regclass",
+                table,
+            )
+
+            assert len(found) > 10
+            assert all(one == found[0] for one in found)
+            told = {name: (target, options) for name, target, options in found[0][0]}
+            assert told["organization_id"] == (None, f"n_distinct={planner.ORGANIZATIONS}")
+            # What nothing is looked for by is not looked at.
+            assert table == BATCHES or told["data"] == ("0", None)
 
     def test_give_a_position_once_each(self, every_part, now):
         happen(now)

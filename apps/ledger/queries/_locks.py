@@ -28,13 +28,14 @@ _BALANCES_OF: Final = """
 """
 _BALANCES: Final = _BALANCES_OF.format(ids="%(ids)s")
 _LOCK_BALANCES: Final = _BALANCES + " FOR NO KEY UPDATE"
-# A key that stood before has another id than the fresh one that was offered.
+# A key that stood before has another id than the fresh one that was offered. Each is looked up by
+# itself: a join might read all keys of the organization, as long as statistics call them few.
 _CLAIMED: Final = """ARRAY(
         SELECT c.account_id
           FROM unnest(%(keys)s::text[], %(made)s::uuid[], %(accounts)s::uuid[])
                AS c(key, made, account_id)
-          JOIN core_idempotency_key k
-            ON k.organization_id = %(org)s AND k.key = c.key AND k.resource_id = c.made
+         WHERE c.made = (SELECT k.resource_id FROM core_idempotency_key k
+                          WHERE k.organization_id = %(org)s AND k.key = c.key)
      )"""
 _LOCK_CLAIMED: Final = _BALANCES_OF.format(ids=_CLAIMED) + " FOR NO KEY UPDATE"
 _KNOWN_ENTRIES: Final = """

@@ -1,0 +1,241 @@
+"""Postgres takes every organization for small: nothing reads all of a large one's (ADR 0160)."""
+
+import contextlib
+from datetime import timedelta
+from functools import partial
+from itertools import batched
+
+import pytest
+from django.db import connection
+
+from apps.core import outbox, planner
+from apps.core.models import IdempotencyKey
+from apps.ledger import operations
+from apps.ledger.errors import InsufficientFunds
+from apps.ledger.models import JournalEntry, LedgerAccount
+from apps.ledger.operations import AccountSpec, TransferRequest
+from tests.ledger.factories import (
+    ACTOR,
+    NOW,
+    committed,
+    create_organization,
+    fund,
+    open_account,
+    post_transfer,
+)
+from tests.ledger.threads import sql
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+TABLES = ("core_idempotency_key", "ledger_journal_entry", "ledger_posting", "ledger_balance")
+GROWN = 4_000
+ACCOUNTS = 200
+TOGETHER = 64
+
+
+@pytest.fixture
+def books():
+    """A large organization, where ANALYZE has counted that most have two rows each."""
+    organization = create_organization()
+    ann = open_account(organization, "wallets:ann:EUR")
+    bob = open_account(organization, "wallets:bob:EUR")
+    fund(organization, ann, 1_000_000)
+    grow(organization)
+    for table in TABLES:
+        sql(f"ANALYZE {table}")
+        # Without those that it found to be large, as for a statement that is prepared for anybody.
+        sql("SELECT pg_clear_attribute_stats('public', %s, 'organization_id', false)", table)
+        sql(
+            "SELECT pg_restore_attribute_stats('schemaname', 'public', 'relname', relname::text,"
+            " 'attname', attname::text, 'inherited', false, 'version', 180000,"
+            " 'n_distinct', coalesce(substring(attoptions[1], 'n_distinct=(.*)'), '-0.5')::real,"
+            " 'null_frac', 0::real, 'avg_width', 16)"
+            " FROM pg_class JOIN pg_attribute ON attrelid = pg_class.oid"
+            " WHERE relname = %s AND attname = 'organization_id'",
+            table,
+        )
+    return organization, ann, bob
+
+
+def grow(organization):
+    """Let it have many keys, entries and postings, of two hundred accounts."""
+    opened = committed(operations.open_accounts)(
+        organization_id=organization,
+        accounts=[
+            AccountSpec(f"wallets:{side}_{number}:EUR", "liability", "EUR", internal=False)
+            for number in range(ACCOUNTS // 2)
+            for side in "ab"
+        ],
+        now=NOW,
+    )
+    pairs = list(batched(opened.values(), 2))
+    operations.post_transfers(
+        organization_id=organization,
+        transfers=[
+            TransferRequest(
+                debit_account_id=pairs[number % len(pairs)][0],
+                credit_account_id=pairs[number % len(pairs)][1],
+                amount_minor=1,
+                currency="EUR",
+                reference=f"r-{number}",
+            )
+            for number in range(GROWN)
+        ],
+        mode="atomic",
+        idempotency_key="grown",
+        actor=ACTOR,
+        now=NOW,
+    )
+    sql(
+        "INSERT INTO core_idempotency_key (organization_id, key, operation, fingerprint,"
+        " prefix, resource_id, created_at)"
+        " SELECT organization_id, 'more-' || number, operation, fingerprint, prefix,"
+        " gen_random_uuid(), created_at"
+        " FROM core_idempotency_key, generate_series(1, %s) AS number"
+        " WHERE organization_id = %s AND key = 'grown'",
+        GROWN,
+        organization,
+    )
+    assert IdempotencyKey.objects.filter(organization_id=organization).count() > GROWN
+    assert JournalEntry.objects.filter(organization_id=organization).count() > GROWN
+
+
+def rows_read(act) -> dict[str, int]:
+    """How many rows of each table were read for an act, by whoever's connection it was."""
+    before = _read_so_far()
+    act()
+    return {table: count - before[table] for table, count in _read_so_far().items()}
+
+
+def _read_so_far() -> dict[str, int]:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_stat_force_next_flush()")
+        cursor.execute("SELECT pg_stat_clear_snapshot()")
+        cursor.execute(
+            "SELECT relname, seq_tup_read + coalesce(idx_tup_fetch, 0)"
+            " FROM pg_stat_user_tables WHERE relname = ANY(%s)",
+            [list(TABLES)],
+        )
+        return dict(cursor.fetchall())
+
+
+def assert_few(read: dict[str, int], most: int):
+    assert {table: count for table, count in read.items() if count > most} == {}
+
+
+def ask(organization, debit, credit, *, amount=1, key="k", **more):
+    """Ask for transfers as the web server's lane does, in one transaction; return what became."""
+    asked = [
+        operations.ask_transfer(
+            transfer=TransferRequest(
+                debit_account_id=debit, credit_account_id=credit, amount_minor=amount,
+                currency="EUR", **{name: value(number) for name, value in more.items()},
+            ),
+            idempotency_key=f"{key}-{number}",
+            actor=ACTOR,
+            now=NOW,
+        )
+        for number in range(TOGETHER)
+    ]  # fmt: skip
+    operations.post_asked(organization_id=organization, asked=asked)
+    return asked
+
+
+def test_is_said_by_every_table_of_tenants():
+    silent = sql(
+        "SELECT c.relname FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid"
+        " WHERE c.relkind IN ('r', 'p') AND c.relnamespace = 'public'::regnamespace"
+        " AND a.attname = 'organization_id' AND NOT a.attisdropped"
+        " AND NOT coalesce(a.attoptions, '{}') && ARRAY[%s]",
+        f"n_distinct={planner.ORGANIZATIONS}",
+    )
+
+    assert silent == []
+
+
+def test_is_said_once_and_then_nothing_is_locked():
+    """A release of which no migration makes a table waits for nobody's work."""
+    other = connection.copy()
+    other.set_autocommit(False)
+    with contextlib.closing(other), other.cursor() as cursor:
+        cursor.execute("LOCK TABLE ledger_posting, core_outbox_event IN SHARE ROW EXCLUSIVE MODE")
+        with connection.cursor() as waiting:
+            waiting.execute("SET lock_timeout = '100ms'")
+        planner.after_migrations(using="default")
+        sql("RESET lock_timeout")
+
+
+def test_for_one_transfer(books):
+    organization, ann, bob = books
+
+    read = rows_read(partial(post_transfer, organization, ann, bob, 1, key="k"))
+
+    assert_few(read, 40)
+
+
+@pytest.mark.parametrize("turn", ["first", "prepared"])
+def test_for_many_at_once(books, turn):
+    organization, ann, bob = books
+    if turn == "prepared":
+        # Postgres plans a prepared statement's first five runs for their values.
+        for number in range(6):
+            ask(organization, ann, bob, key=f"before-{number}")
+
+    read = rows_read(partial(ask, organization, ann, bob))
+
+    assert_few(read, 12 * TOGETHER)
+
+
+def test_for_many_that_are_refused(books):
+    organization, ann, bob = books
+
+    read = rows_read(partial(ask, organization, ann, bob, amount=2_000_000))
+
+    assert {"refused"} == {
+        "refused" if isinstance(one.answer.refusal, InsufficientFunds) else "posted"
+        for one in ask(organization, ann, bob, amount=2_000_000, key="again")
+    }
+    assert_few(read, 12 * TOGETHER)
+
+
+def test_for_references_that_stand(books):
+    organization, _ann, _bob = books
+    debit, credit = (
+        LedgerAccount.objects.get(organization_id=organization, code=f"wallets:{side}_0:EUR").id
+        for side in "ab"
+    )
+    # Of one pair of accounts, each a few times.
+    asked = partial(ask, organization, debit, credit, reference=lambda n: f"r-{n % 40 * 100}")
+
+    read = rows_read(asked)
+
+    assert_few(read, 12 * TOGETHER)
+
+
+def test_for_one_that_is_dated_back(books):
+    """What was posted on its accounts since is read: of these accounts, and no others."""
+    organization, _ann, _bob = books
+    cy, dan = (open_account(organization, f"wallets:{name}:EUR") for name in ("cy", "dan"))
+    fund(organization, cy, 10, at=NOW - timedelta(days=3))
+
+    read = rows_read(
+        partial(
+            post_transfer, organization, cy, dan, 1, key="back",
+            effective_at=NOW - timedelta(days=2),
+        )
+    )  # fmt: skip
+
+    assert_few(read, 40)
+
+
+def test_for_the_portion_that_is_sealed(books):
+    organization, ann, bob = books
+    outbox.relay_organization(organization_id=organization)
+    while operations.seal_entries(organization_id=organization, now=NOW):
+        pass
+    ask(organization, ann, bob)
+    outbox.relay_organization(organization_id=organization)
+
+    read = rows_read(partial(operations.seal_entries, organization_id=organization, now=NOW))
+
+    assert_few(read, 12 * TOGETHER)
