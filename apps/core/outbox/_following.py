@@ -110,7 +110,8 @@ def wait_together(
         is_certain = all(now.get(id_) == place in locked for id_, place in places.items())
         (woken if is_certain else others).append(row)
     if woken:
-        delay = min(_delay_seconds(row) for row in woken)
+        # Of who waited longest: new ones that come in all the time would have all looked at again.
+        delay = max(_delay_seconds(row) for row in woken)
         work.mark_all_waiting(EventWork, woken, error_code=WAITS, delay_seconds=delay)
     work.mark_all_waiting(EventWork, others, error_code=WAITS, delay_seconds=_WAIT_SECONDS)
     return {row.id for row in waiting}
