@@ -144,11 +144,13 @@ def list_events_of_rows(
         taken[row.batch_id, row.ordinal] = row.id
     found: dict[UUID, list[OutboxEvent]] = {id_: [] for id_ in taken.values()}
     if taken:
-        whole = Q(batch_id__in=[batch_id for batch_id, ordinal in taken if ordinal is None])
-        # Of other batches too, where they have as many: those are few, and passed over.
-        single = Q(ordinal__in={ordinal for _, ordinal in taken if ordinal is not None})
         events = _public_events(organization_id, list({batch_id for batch_id, _ in taken}))
-        for event in events.filter(whole | single).order_by("ordinal"):
+        ordinals = {ordinal for _, ordinal in taken if ordinal is not None}
+        if ordinals:
+            whole = Q(batch_id__in=[batch_id for batch_id, ordinal in taken if ordinal is None])
+            # Of other batches too, where they have as many: those are few, and passed over.
+            events = events.filter(whole | Q(ordinal__in=ordinals))
+        for event in events.order_by("ordinal"):
             row_id = taken.get((event.batch_id, None)) or taken.get((event.batch_id, event.ordinal))
             if row_id is not None:
                 found[row_id].append(event)
