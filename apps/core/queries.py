@@ -7,7 +7,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from django.db import connection
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 
 from apps.core.actors import Actor
 from apps.core.events import event_classes
@@ -121,26 +121,39 @@ def list_batch_events(
     return list(events.order_by("ordinal")[:limit])
 
 
-def list_whole_batches(
-    *, organization_id: UUID, batch_ids: Sequence[UUID], events_max: int
+def list_events_of_rows(
+    *, organization_id: UUID, rows: Collection[EventWork], events_max: int
 ) -> dict[UUID, list[OutboxEvent]]:
     """
-    Return the public events of the first of these batches by batch, in the feed's order.
+    Return the public events of the first of these rows by row, in the feed's order.
 
-    As many batches as have no more than `events_max` events together; none if the first has more.
+    A row is of a whole batch or of one event of it. As many rows as have no more than `events_max`
+    events together; none if the first has more.
     """
-    batches = OutboxBatch.objects.filter(organization_id=organization_id, id__in=batch_ids)
-    sizes = batches.order_by("position").values_list("id", "event_count")
-    found: dict[UUID, list[OutboxEvent]] = {}
+    batches = OutboxBatch.objects.filter(organization_id=organization_id).in_bulk(
+        {row.batch_id for row in rows}
+    )
+    taken: dict[tuple[UUID, int | None], UUID] = {}
     room = events_max
-    for batch_id, size in sizes:
-        room -= size
+    for row in sorted(
+        rows, key=lambda row: (batches[row.batch_id].position or 0, row.ordinal or 0)
+    ):
+        room -= batches[row.batch_id].event_count if row.ordinal is None else 1
         if room < 0:
             break
-        found[batch_id] = []
-    if found:
-        for event in _public_events(organization_id, list(found)).order_by("ordinal"):
-            found[event.batch_id].append(event)
+        taken[row.batch_id, row.ordinal] = row.id
+    found: dict[UUID, list[OutboxEvent]] = {id_: [] for id_ in taken.values()}
+    if taken:
+        events = _public_events(organization_id, list({batch_id for batch_id, _ in taken}))
+        ordinals = {ordinal for _, ordinal in taken if ordinal is not None}
+        if ordinals:
+            whole = Q(batch_id__in=[batch_id for batch_id, ordinal in taken if ordinal is None])
+            # Of other batches too, where they have as many: those are few, and passed over.
+            events = events.filter(whole | Q(ordinal__in=ordinals))
+        for event in events.order_by("ordinal"):
+            row_id = taken.get((event.batch_id, None)) or taken.get((event.batch_id, event.ordinal))
+            if row_id is not None:
+                found[row_id].append(event)
     return found
 
 
@@ -157,13 +170,14 @@ def _public_events(organization_id: UUID, batch_ids: Sequence[UUID]) -> QuerySet
 
 
 def find_earlier_work(
-    *, rows: Sequence[EventWork], events: Sequence[OutboxEvent]
+    *, rows: Sequence[EventWork], events: Sequence[OutboxEvent], among: bool = False
 ) -> dict[UUID, UUID]:
     """
     Return which of these rows' events are to wait, each with the open row of an earlier one.
 
-    Earlier is what has a lower sequence of the same aggregate, in a row that is none of these; the
-    rows are of one consumer and organisation. What was quarantined holds nothing back.
+    Earlier is what has a lower sequence of the same aggregate, in a row that is none of these, or
+    also `among` them; the rows are of one consumer and organisation. What was quarantined holds
+    nothing back.
     """
     later = [event for event in events if event.sequence > 1]
     if not later:
@@ -174,7 +188,7 @@ def find_earlier_work(
             {
                 "org": rows[0].organization_id,
                 "consumer": rows[0].consumer,
-                "rows": [row.id for row in rows],
+                "rows": [] if among else [row.id for row in rows],
                 "events": [event.id for event in later],
             },
         )

@@ -83,12 +83,27 @@ def two_in_order():
     return first, lease()
 
 
-def at_work(row):
+def alone(row):
+    working.work_row(outbox.CONSUMING, row)
+
+
+def together(row):
+    """As a claim of several rows is; it may be of one."""
+    assert outbox.CONSUMING.together([row]) == []
+
+
+@pytest.fixture(params=[alone, together])
+def look(request):
+    """How the later of two is looked at, which is to wait."""
+    return request.param
+
+
+def at_work(row, do=alone):
     """Work the row in a thread with a connection of its own."""
 
     def run():
         try:
-            working.work_row(outbox.CONSUMING, row)
+            do(row)
         finally:
             connection.close()
 
@@ -108,9 +123,9 @@ def waiting_in_postgres():
     return number
 
 
-def test_is_woken_once_the_earlier_one_was_worked(worked):
+def test_is_woken_once_the_earlier_one_was_worked(worked, look):
     first, second = two_in_order()
-    working.work_row(outbox.CONSUMING, second)
+    look(second)
     row = EventWork.objects.get(id=second.id)
     assert (row.state, row.last_error_code) == ("pending", "waits_for_earlier")
     assert outbox.consume() == 0
@@ -122,11 +137,11 @@ def test_is_woken_once_the_earlier_one_was_worked(worked):
     assert states() == ["done", "done"]
 
 
-def test_is_woken_though_the_earlier_one_is_worked_before_it_is_seen_to_wait(worked, gate):
+def test_is_woken_though_the_earlier_one_is_worked_before_it_is_seen_to_wait(worked, gate, look):
     """It has looked and found the other one open; what says that it waits is not committed."""
     first, second = two_in_order()
     with gate("NEW.last_error_code = 'waits_for_earlier'"):
-        looking = at_work(second)
+        looking = at_work(second, look)
         wait_until(lambda: waiting_in_postgres() == 1)
         working_first = at_work(first)
         wait_until(lambda: waiting_in_postgres() == 2 or not working_first.is_alive())
@@ -138,14 +153,14 @@ def test_is_woken_though_the_earlier_one_is_worked_before_it_is_seen_to_wait(wor
     assert worked == ["a", "b"]
 
 
-def test_is_looked_at_again_soon_where_the_earlier_one_is_just_being_worked(worked, gate):
+def test_is_looked_at_again_soon_where_the_earlier_one_is_just_being_worked(worked, gate, look):
     """Who works that one has looked for others to wake already, and has not committed."""
     first, second = two_in_order()
     with gate("NEW.state = 'done'"):
         working_first = at_work(first)
         wait_until(lambda: waiting_in_postgres() == 1)
 
-        working.work_row(outbox.CONSUMING, second)
+        look(second)
 
         delay = EventWork.objects.get(id=second.id).next_attempt_at - clock.database_now()
     working_first.join()

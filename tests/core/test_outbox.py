@@ -841,7 +841,7 @@ class TestOrdered:
             make_due(EventWork)
             relay_and_consume()
 
-        assert recorder.batches == [["other"], ["bad"], ["next"], ["last"]]
+        assert recorder.codes == ["other", "bad", "next", "last"]
 
     def test_keeps_order_across_the_portions_of_a_batch(self, recorder, monkeypatch):
         monkeypatch.setattr(outbox._consuming, "_EVENTS_MAX", 2)

@@ -563,22 +563,25 @@ class TestReading:
     def test_several_batches(self, batches):
         chosen = dict(batches[2:5])
         read = partial(
-            queries.list_whole_batches,
+            queries.list_events_of_rows,
             organization_id=ORGANIZATION,
-            batch_ids=list(chosen),
-            events_max=10,
+            rows=[
+                *(EventWork(batch_id=id_) for id_ in list(chosen)[:2]),
+                EventWork(batch_id=list(chosen)[2], ordinal=1),
+            ],
+            events_max=5,
         )
 
         assert self.looked_into(read) == set(chosen.values())
         assert [[event.data["code"] for event in one] for one in read().values()] == [
             ["2a", "2b"],
             ["3a", "3b"],
-            ["4a", "4b"],
+            ["4b"],
         ]
 
     def test_no_batch_that_is_small_enough(self, batches):
-        found = queries.list_whole_batches(
-            organization_id=ORGANIZATION, batch_ids=[batches[0][0]], events_max=1
+        found = queries.list_events_of_rows(
+            organization_id=ORGANIZATION, rows=[EventWork(batch_id=batches[0][0])], events_max=1
         )
 
         assert found == {}

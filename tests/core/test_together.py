@@ -160,6 +160,62 @@ class TestOrderTogether:
             assert mine == sorted(mine)
         assert sorted(ordered.codes) == ["x1", "x2", "x3", "y1", "y2", "y3", "z1"]
 
+    def test_waits_for_one_that_another_has_in_few_statements(self, ordered):
+        relayed([opened("x1", sequence=1, about="x")])
+        [first] = work.claim_due(EventWork, limit=1, lease_seconds=60)
+        relayed(*([opened(f"x{n}", sequence=n, about="x")] for n in range(2, 62)))
+
+        with CaptureQueriesContext(connection) as queries:
+            outbox.consume()
+
+        # Not so many for each of the sixty that were looked at.
+        assert len(queries) < 20
+        assert set(states()) == {"leased", "pending"}
+        assert set(EventWork.objects.values_list("attempts", "last_error_code")) == {
+            (1, ""),
+            (0, "waits_for_earlier"),
+        }
+        working.work_row(outbox.CONSUMING, first)
+        outbox.consume()
+        assert ordered.batches == [["x1"], [f"x{n}" for n in range(2, 62)]]
+
+    def test_is_kept_among_what_was_set_apart(self, ordered):
+        relayed([opened("x1", sequence=1, about="x")])
+        [first] = work.claim_due(EventWork, limit=1, lease_seconds=60)
+        relayed(
+            *(
+                [opened(f"x{n}", sequence=n, about="x"), opened(f"y{n}", sequence=n, about=f"y{n}")]
+                for n in range(2, 32)
+            )
+        )
+        outbox.consume()
+        assert sorted(ordered.codes) == sorted(f"y{n}" for n in range(2, 32))
+
+        with CaptureQueriesContext(connection) as queries:
+            outbox.consume()
+        assert len(queries) < 20
+        working.work_row(outbox.CONSUMING, first)
+        outbox.consume()
+
+        assert ordered.batches[-2:] == [["x1"], [f"x{n}" for n in range(2, 32)]]
+        assert set(states()) == {"done"}
+
+    def test_is_kept_though_what_was_split_off_a_batch_is_worked_alone(self, ordered):
+        ordered.poison = {"x2"}
+        relayed([opened(f"x{n}", sequence=n, about="x") for n in range(1, 4)])
+        relayed([opened("x4", sequence=4, about="x")])
+        for _ in range(3):
+            relay_and_consume()
+            make_due(EventWork)
+        assert ordered.batches == [["x1"]]
+
+        ordered.poison = set()
+        for _ in range(3):
+            make_due(EventWork)
+            relay_and_consume()
+
+        assert ordered.codes == ["x1", "x2", "x3", "x4"]
+
     def test_waits_for_a_batch_too_large_for_the_group(self, ordered, monkeypatch):
         monkeypatch.setattr(outbox._consuming, "_EVENTS_MAX", 3)
         relayed(

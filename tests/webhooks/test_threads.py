@@ -17,7 +17,7 @@ from django.db import OperationalError
 from apps.core import clock, work
 from apps.webhooks import queries, tasks
 from apps.webhooks.models import WebhookAttempt, WebhookLane
-from apps.webhooks.rules.threads import PROMPT_SECONDS, Threads
+from apps.webhooks.rules.threads import Pace, Threads
 from tests.accounts.factories import create_organization
 from tests.support import empty_broker, running_worker, wait_until
 from tests.webhooks import receiver
@@ -28,12 +28,12 @@ ONE, OTHER, THIRD, ENDPOINT = (uuid4() for _ in range(4))
 
 
 @contextmanager
-def at_work(threads, *organization_ids, is_prompt=True):
+def at_work(threads, *organization_ids, pace=Pace.PROMPT):
     """Have a thread each ask to be at work for these, in turn; yield what they were told."""
     told, over, started = [], threading.Event(), []
 
     def ask(organization_id, has_asked):
-        told.append(threads.take(organization_id, is_prompt=is_prompt))
+        told.append(threads.take(organization_id, pace=pace))
         has_asked.set()
         over.wait(60)
         threads.leave()
@@ -65,68 +65,95 @@ class TestThreads:
             assert threads.list_full() == []
             with at_work(threads, OTHER):
                 assert set(threads.list_full()) == {ONE, OTHER}
-                assert threads.take(THIRD, is_prompt=True)
+                assert threads.take(THIRD, pace=Pace.PROMPT)
 
     def test_are_free_again_when_left_and_when_they_ask_for_more(self):
         threads = Threads(4)
 
         with at_work(threads, OTHER, THIRD):
-            assert threads.take(ONE, is_prompt=True)
+            assert threads.take(ONE, pace=Pace.PROMPT)
             # A thread that asks has ended what it was at.
-            assert threads.take(ONE, is_prompt=True)
+            assert threads.take(ONE, pace=Pace.PROMPT)
             assert set(threads.list_full()) == {ONE, OTHER, THIRD}
             threads.leave()
             assert threads.list_full() == []
 
-    @pytest.mark.parametrize("is_prompt", [True, False])
+    @pytest.mark.parametrize("pace", Pace)
     @pytest.mark.parametrize("number", [0, 1, 3])
-    def test_keep_none_where_they_are_few_or_nobody_knows_how_many(self, number, is_prompt):
+    def test_keep_none_where_they_are_few_or_nobody_knows_how_many(self, number, pace):
         threads = Threads(number)
         asking = [ONE] * max(number, 1)
 
-        with at_work(threads, *asking, is_prompt=is_prompt) as told:
+        with at_work(threads, *asking, pace=pace) as told:
             assert all(told)
             assert threads.list_full() == []
-            assert threads.list_prompt(at=0) is None
+            assert threads.list_faster(at=0) is None
 
     def test_are_half_of_them_for_who_is_known_to_be_prompt(self):
         threads = Threads(8)
         threads.saw(ENDPOINT, seconds=0.1, is_slow=False, at=0)
 
-        with at_work(threads, *[uuid4() for _ in range(5)], is_prompt=False) as told:
+        with at_work(threads, *[uuid4() for _ in range(5)], pace=Pace.DOUBTFUL) as told:
             assert told == [True] * 4 + [False]
-            assert threads.list_prompt(at=0) == [ENDPOINT]
+            assert threads.list_faster(at=0) == [ENDPOINT]
             with at_work(threads, *[uuid4() for _ in range(4)]) as prompt_told:
                 assert prompt_told == [True] * 4
-        assert threads.list_prompt(at=0) is None
+        assert threads.list_faster(at=0) is None
+
+    def test_are_a_quarter_for_who_is_prompt_beside_those_at_a_fair_pace(self):
+        threads = Threads(8)
+        threads.saw(ENDPOINT, seconds=1, is_slow=False, at=0)
+        threads.saw(ONE, seconds=1.1, is_slow=False, at=0)
+
+        with at_work(threads, *[uuid4() for _ in range(4)], pace=Pace.DOUBTFUL):
+            # Whoever takes longer than a second has threads that no hanging one can have.
+            assert set(threads.list_faster(at=0)) == {ENDPOINT, ONE}
+            with at_work(threads, *[uuid4() for _ in range(3)], pace=Pace.FAIR) as told:
+                assert told == [True, True, False]
+                assert threads.list_faster(at=0) == [ENDPOINT]
+                with at_work(threads, uuid4(), uuid4()) as prompt_told:
+                    assert prompt_told == [True, True]
 
 
 class TestPromptness:
     def test_is_of_who_was_sent_to(self):
         threads = Threads(8)
 
-        assert not threads.is_prompt(ENDPOINT, at=0)
+        assert threads.pace(ENDPOINT, at=0) is Pace.DOUBTFUL
         threads.saw(ENDPOINT, seconds=1, is_slow=False, at=0)
-        assert threads.is_prompt(ENDPOINT, at=0)
+        assert threads.pace(ENDPOINT, at=0) is Pace.PROMPT
 
     def test_is_lost_for_a_minute_by_one_attempt_that_took_long(self):
         threads = Threads(8)
         threads.saw(ENDPOINT, seconds=0.1, is_slow=False, at=0)
 
-        threads.saw(ENDPOINT, seconds=1.1, is_slow=False, at=10)
+        threads.saw(ENDPOINT, seconds=2.1, is_slow=False, at=10)
         # Whoever hangs every other time is not prompt in between.
         threads.saw(ENDPOINT, seconds=0.1, is_slow=False, at=11)
 
-        assert not threads.is_prompt(ENDPOINT, at=69)
-        assert threads.is_prompt(ENDPOINT, at=70)
+        assert threads.pace(ENDPOINT, at=69) is Pace.DOUBTFUL
+        assert threads.pace(ENDPOINT, at=70) is Pace.PROMPT
+
+    def test_is_a_fair_pace_where_it_takes_no_longer_than_two_seconds(self):
+        threads = Threads(8)
+        threads.saw(ENDPOINT, seconds=1.1, is_slow=False, at=0)
+        threads.saw(ENDPOINT, seconds=0.1, is_slow=False, at=10)
+        threads.saw(OTHER, seconds=2.1, is_slow=False, at=0)
+        threads.saw(OTHER, seconds=1.1, is_slow=False, at=10)
+
+        for at, paces in {
+            59: [Pace.FAIR, Pace.DOUBTFUL],
+            60: [Pace.PROMPT, Pace.FAIR],
+        }.items():
+            assert [threads.pace(each, at=at) for each in (ENDPOINT, OTHER)] == paces
 
     def test_comes_back_with_an_answer_and_not_with_time(self):
         threads = Threads(8)
         threads.saw(ENDPOINT, seconds=15, is_slow=False, at=0)
 
-        assert not threads.is_prompt(ENDPOINT, at=3600)
+        assert threads.pace(ENDPOINT, at=3600) is Pace.DOUBTFUL
         threads.saw(ENDPOINT, seconds=0.1, is_slow=False, at=3600)
-        assert threads.is_prompt(ENDPOINT, at=3600)
+        assert threads.pace(ENDPOINT, at=3600) is Pace.PROMPT
 
     def test_is_another_thing_among_those_that_are_slow(self):
         threads = Threads(8)
@@ -134,7 +161,8 @@ class TestPromptness:
         threads.saw(ONE, seconds=10, is_slow=True, at=0)
         threads.saw(OTHER, seconds=10.1, is_slow=True, at=0)
 
-        assert [threads.is_prompt(each, at=0) for each in (ONE, OTHER)] == [True, False]
+        assert threads.pace(ONE, at=0) is Pace.PROMPT
+        assert threads.pace(OTHER, at=0) is Pace.DOUBTFUL
 
     def test_is_remembered_of_those_that_were_sent_to_last(self, monkeypatch):
         monkeypatch.setattr("apps.webhooks.rules.threads._REMEMBERED_MAX", 2)
@@ -144,8 +172,8 @@ class TestPromptness:
         for endpoint_id in (first, second, first, third):
             threads.saw(endpoint_id, seconds=0.1, is_slow=False, at=0)
 
-        known = [threads.is_prompt(each, at=0) for each in (first, second, third)]
-        assert known == [True, False, True]
+        known = [threads.pace(each, at=0) for each in (first, second, third)]
+        assert known == [Pace.PROMPT, Pace.DOUBTFUL, Pace.PROMPT]
 
 
 class TestClaimLane:
@@ -179,7 +207,7 @@ class TestClaimLane:
         threads.saw(endpoint.id, seconds=0.1, is_slow=False, at=0)
         monkeypatch.setattr(tasks, "_threads", threads)
 
-        with at_work(threads, *[uuid4() for _ in range(4)], is_prompt=False):
+        with at_work(threads, *[uuid4() for _ in range(4)], pace=Pace.DOUBTFUL):
             assert tasks.claim_lane(is_slow=False).endpoint_id == endpoint.id
             threads.leave()
             assert tasks.claim_lane(is_slow=False) is None
@@ -204,12 +232,12 @@ class TestClaimLane:
 
 class TestTurn:
     @pytest.mark.parametrize(
-        ("others", "are_prompt", "made"),
+        ("others", "pace", "made"),
         # The last one has the second of the two that are not for who was prompt.
-        [(2, True, 1), (1, True, 3), (1, False, 1)],
+        [(2, Pace.PROMPT, 1), (1, Pace.PROMPT, 3), (1, Pace.DOUBTFUL, 1)],
     )
     def test_is_short_while_others_wait_for_a_thread(
-        self, organization, far, monkeypatch, others, are_prompt, made
+        self, organization, far, monkeypatch, others, pace, made
     ):
         monkeypatch.setattr(tasks, "LANE_SECONDS_AWAITED", 0)
         threads = Threads(4)
@@ -217,7 +245,7 @@ class TestTurn:
         create_endpoint(organization, far.url, max_in_flight=1)
         owe(organization, "thing_1", "thing_2", "thing_3")
 
-        with at_work(threads, *[uuid4() for _ in range(others)], is_prompt=are_prompt):
+        with at_work(threads, *[uuid4() for _ in range(others)], pace=pace):
             lane = tasks.claim_lane(is_slow=False)
             assert tasks.work_lane(lane, policy=queries.get_policy()) == made
 
@@ -259,7 +287,7 @@ def create_prompt(near, **terms):
         owe(organization, "thing_0")
         wait_until(partial(is_sent, organization))
         attempt = WebhookAttempt.objects.get(organization=organization)
-        if attempt.duration_ms <= 1000 * PROMPT_SECONDS:
+        if attempt.duration_ms <= 1000:
             return organization
 
 

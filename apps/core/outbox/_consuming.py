@@ -10,7 +10,7 @@ from django.db import InterfaceError, OperationalError
 from apps.core import context, failpoints, queries, transactions, work, working
 from apps.core.failpoints import Failpoint
 from apps.core.models import EventWork, OutboxEvent
-from apps.core.outbox._following import wait_for, wake_followers
+from apps.core.outbox._following import WAITS, wait_for, wait_together, wake_followers
 from apps.core.working import Worker
 
 CONSUME_KIND: Final = "core.consume"
@@ -88,54 +88,59 @@ def _consume_row(row: EventWork) -> None:
 
 
 def _alike(row: EventWork) -> Hashable:
-    """Return what rows have in common that may be worked together: all of it is to be tried."""
+    """
+    Return what rows have in common that may be worked together: all of it is to be tried.
+
+    So are single events that had to wait; not those of a batch that failed.
+    """
     is_whole = row.ordinal is None and not row.next_ordinal
+    is_single = row.ordinal is not None and row.last_error_code == WAITS
     is_untried = row.attempts == 1 and not row.lapses
-    return (row.organization_id, row.consumer) if is_whole and is_untried else None
+    return (row.organization_id, row.consumer) if (is_whole or is_single) and is_untried else None
 
 
 @transactions.outermost
 def _consume_together(claimed: list[EventWork]) -> list[EventWork]:
     """
-    Give a consumer the events of many small batches at once; return the rows that it left.
+    Give a consumer the events of many rows at once; return the rows that it left.
 
     What busy organizations owe is mostly batches of one event, each of which would cost a
-    transaction. If one of the events is poison nothing of this is done, and each row is worked for
-    itself.
+    transaction; so would each look at one that has to wait. If one of the events is poison nothing
+    of this is done, and each row is worked for itself.
     """
     consumer = _consumers.get(claimed[0].consumer)
-    rows = {row.batch_id: row for row in work.lock_all_leased(EventWork, claimed)}
+    rows = {row.id: row for row in work.lock_all_leased(EventWork, claimed)}
     if consumer is None or not rows:
         return list(rows.values())
-    batches: Mapping[UUID, Sequence[OutboxEvent]] = queries.list_whole_batches(
-        organization_id=claimed[0].organization_id, batch_ids=list(rows), events_max=_EVENTS_MAX
+    owed: Mapping[UUID, Sequence[OutboxEvent]] = queries.list_events_of_rows(
+        organization_id=claimed[0].organization_id, rows=rows.values(), events_max=_EVENTS_MAX
     )
-    if consumer.ordered:
-        batches = _free(rows, batches)
-    if batches:
-        events = [event for batch in batches.values() for event in batch]
-        _hand_over(claimed[0].consumer, events)
-        work.mark_all_done(EventWork, [rows.pop(batch_id) for batch_id in batches])
-    return list(rows.values())
+    free = _free(rows, owed) if consumer.ordered else owed
+    if free:
+        _hand_over(claimed[0].consumer, [event for events in free.values() for event in events])
+        work.mark_all_done(EventWork, [rows.pop(id_) for id_ in free])
+    held = [rows[id_] for id_ in owed if id_ in rows]
+    waiting = wait_together(held, owed) if held else set()
+    return [row for row in rows.values() if row.id not in waiting]
 
 
 def _free(
-    rows: Mapping[UUID, EventWork], batches: Mapping[UUID, Sequence[OutboxEvent]]
+    rows: Mapping[UUID, EventWork], owed: Mapping[UUID, Sequence[OutboxEvent]]
 ) -> dict[UUID, Sequence[OutboxEvent]]:
-    """Return the batches in which nothing waits for what is earlier, and not in these before it."""
-    waiting = queries.find_earlier_work(
-        rows=[rows[batch_id] for batch_id in batches],
-        events=[event for batch in batches.values() for event in batch],
+    """Return the rows in which nothing waits for what is earlier, and not in these before it."""
+    earlier = queries.find_earlier_work(
+        rows=[rows[id_] for id_ in owed],
+        events=[event for events in owed.values() for event in events],
     )
     held: set[tuple[str, str]] = set()
     free = {}
-    for batch_id, batch in batches.items():
-        about = {(event.aggregate_type, event.aggregate_id) for event in batch}
-        # A batch that is left is worked after these: so nothing that is later may go before it.
-        if held & about or any(event.id in waiting for event in batch):
+    for id_, events in owed.items():
+        about = {(event.aggregate_type, event.aggregate_id) for event in events}
+        # A row that is left is worked after these: so nothing that is later may go before it.
+        if held & about or any(event.id in earlier for event in events):
             held |= about
         else:
-            free[batch_id] = batch
+            free[id_] = events
     return free
 
 
@@ -144,7 +149,7 @@ def _work(row: EventWork, portion: "_Portion", waiting: Sequence[OutboxEvent]) -
     apart = {event.ordinal for event in waiting}
     ready = [event for event in portion.events if event.ordinal not in apart]
     if waiting:
-        _set_apart(row, waiting)
+        _set_apart(row, waiting, code=WAITS)
     if ready:
         _hand_over(row.consumer, ready)
     _move_on(row, portion)
@@ -212,14 +217,15 @@ def _split(row: EventWork, portion: _Portion) -> bool:
     return True
 
 
-def _set_apart(row: EventWork, events: Sequence[OutboxEvent]) -> None:
-    """Give events of the row's batch rows of their own."""
+def _set_apart(row: EventWork, events: Sequence[OutboxEvent], *, code: str = "") -> None:
+    """Give events of the row's batch rows of their own; the code says if they have to wait."""
     EventWork.objects.bulk_create(
         EventWork(
             organization_id=row.organization_id,
             batch_id=row.batch_id,
             consumer=row.consumer,
             ordinal=event.ordinal,
+            last_error_code=code,
             traceparent=row.traceparent,
         )
         for event in events

@@ -1,6 +1,7 @@
 """What waits for an earlier event of its aggregate is looked at once that was worked."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, Final
 from uuid import UUID
 
@@ -10,7 +11,7 @@ from apps.core import clock, queries, statements, work
 from apps.core.ids import made_at
 from apps.core.models import EventWork, OutboxEvent
 
-_WAITS: Final = "waits_for_earlier"
+WAITS: Final = "waits_for_earlier"
 # Where nobody can wake it, a row that waits is looked at again after this, later after as long as
 # it has waited, so that each time doubles it, up to half a minute.
 _WAIT_SECONDS: Final = 0.2
@@ -74,9 +75,52 @@ def wait_for(
     will_be_woken = locked == ids and earlier == queries.find_earlier_work(
         rows=[row], events=events
     )
-    waited = (clock.now() - made_at(row.id)).total_seconds() if will_be_woken else 0
-    delay = min(max(waited, _WAIT_SECONDS), _WAIT_SECONDS_MAX)
-    work.mark_waiting(row, error_code=_WAITS, delay_seconds=delay)
+    delay = _delay_seconds(row) if will_be_woken else _WAIT_SECONDS
+    work.mark_waiting(row, error_code=WAITS, delay_seconds=delay)
+
+
+def wait_together(
+    rows: Sequence[EventWork], events: Mapping[UUID, Sequence[OutboxEvent]]
+) -> set[UUID]:
+    """
+    Have those of these locked rows wait, as `wait_for` has one, all of whose events are to wait.
+
+    Return their ids; what else there is stays as it is. They may wait for each other: then none of
+    the later ones is worked before this transaction has ended either.
+    """
+    find = partial(
+        queries.find_earlier_work,
+        rows=rows,
+        events=[event for row in rows for event in events[row.id]],
+        among=True,
+    )
+    earlier = find()
+    waiting = [row for row in rows if all(event.id in earlier for event in events[row.id])]
+    if not waiting:
+        return set()
+    locked = queries.lock_open_event_work(
+        organization_id=rows[0].organization_id,
+        ids={earlier[event.id] for row in waiting for event in events[row.id]},
+    )
+    now = find()
+    woken: list[EventWork] = []
+    others: list[EventWork] = []
+    for row in waiting:
+        places = {event.id: earlier[event.id] for event in events[row.id]}
+        is_certain = all(now.get(id_) == place in locked for id_, place in places.items())
+        (woken if is_certain else others).append(row)
+    if woken:
+        # Of who waited longest: new ones that come in all the time would have all looked at again.
+        delay = max(_delay_seconds(row) for row in woken)
+        work.mark_all_waiting(EventWork, woken, error_code=WAITS, delay_seconds=delay)
+    work.mark_all_waiting(EventWork, others, error_code=WAITS, delay_seconds=_WAIT_SECONDS)
+    return {row.id for row in waiting}
+
+
+def _delay_seconds(row: EventWork) -> float:
+    """Return after what time to look at a row again that will be woken: as long as it waited."""
+    waited = (clock.now() - made_at(row.id)).total_seconds()
+    return min(max(waited, _WAIT_SECONDS), _WAIT_SECONDS_MAX)
 
 
 def wake_followers(*, consumer: str, events: Sequence[OutboxEvent], kind: str) -> None:
@@ -96,7 +140,7 @@ def wake_followers(*, consumer: str, events: Sequence[OutboxEvent], kind: str) -
     whose: dict[str, Any] = {
         "org": events[0].organization_id,
         "consumer": consumer,
-        "waits": _WAITS,
+        "waits": WAITS,
     }
     if not statements.run(_ANYTHING_WAITS, whose):
         return

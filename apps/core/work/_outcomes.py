@@ -7,7 +7,8 @@ from typing import Final
 
 import structlog
 from django.db import models
-from django.db.models.functions import Now
+from django.db.models import F
+from django.db.models.functions import Greatest, Now
 
 from apps.core import clock
 from apps.core.ids import made_at
@@ -69,6 +70,21 @@ def mark_waiting(row: WorkRow, *, error_code: str, delay_seconds: float) -> None
     """
     row.attempts = max(row.attempts - 1, 0)
     _mark_pending(row, error_code=error_code, delay_seconds=delay_seconds)
+
+
+def mark_all_waiting[M: WorkRow](
+    model: type[M], rows: Sequence[M], *, error_code: str, delay_seconds: float
+) -> None:
+    """Have locked rows looked at again after the delay, as `mark_waiting` does with one."""
+    model.objects.filter(id__in=[row.id for row in rows]).update(
+        state=WorkState.PENDING,
+        attempts=Greatest(F("attempts") - 1, 0),
+        lapses=0,
+        last_error_code=error_code,
+        next_attempt_at=Now() + timedelta(seconds=delay_seconds),
+        lease_until=None,
+        lease_token=None,
+    )
 
 
 def mark_undeclared(row: WorkRow, *, error_code: str) -> None:

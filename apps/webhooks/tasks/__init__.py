@@ -30,7 +30,7 @@ from apps.webhooks.queries import DueLane
 from apps.webhooks.rules import retries, signing, targets
 from apps.webhooks.rules.retries import UNREACHED, Attempt, Outcome
 from apps.webhooks.rules.targets import Policy, Target
-from apps.webhooks.rules.threads import Threads
+from apps.webhooks.rules.threads import Pace, Threads
 from apps.webhooks.tasks._inbox import INBOUND, purge_inbox, work_inbound
 
 __all__ = [
@@ -51,7 +51,7 @@ log = structlog.stdlib.get_logger("kassa.webhooks")
 # How long one holder works a lane before it lets the next one have a turn.
 LANE_SECONDS_MAX: Final = 10.0
 # And where all threads are at work that this one's like may have: others wait for them.
-LANE_SECONDS_AWAITED: Final = 2.0
+LANE_SECONDS_AWAITED: Final = 1.0
 LANE_DELIVERIES_MAX: Final = 50
 RECORD_EVERY: Final = 20
 RECORD_SECONDS: Final = 1.0
@@ -152,26 +152,25 @@ def claim_lane(*, is_slow: bool) -> WebhookLane | None:
         is_slow=is_slow,
         after=_served[is_slow],
         without=_threads.list_full(),
-        only=_threads.list_prompt(at=time.monotonic()),
+        only=_threads.list_faster(at=time.monotonic()),
         limit=_LANES_LOOKED_AT,
     )
     for organization_id, lanes in due.items():
-        for is_prompt, ids in _by_promptness(lanes).items():
+        for pace, ids in _by_pace(lanes).items():
             # Another thread may have begun for it by now.
-            is_taken = _threads.take(organization_id, is_prompt=is_prompt)
+            is_taken = _threads.take(organization_id, pace=pace)
             if is_taken and (lane := _claim_one(ids)) is not None:
                 _served[is_slow] = organization_id
                 return lane
     return None
 
 
-def _by_promptness(lanes: list[DueLane]) -> dict[bool, list[UUID]]:
-    """Return the lanes of prompt endpoints and of others, first those whose first comes first."""
-    parted: dict[bool, list[UUID]] = {}
+def _by_pace(lanes: list[DueLane]) -> dict[Pace, list[UUID]]:
+    """Return the lanes by their endpoints' pace, that of the first lane first."""
+    parted: dict[Pace, list[UUID]] = {}
     now = time.monotonic()
     for lane in lanes:
-        is_prompt = _threads.is_prompt(lane.endpoint_id, at=now)
-        parted.setdefault(is_prompt, []).append(lane.id)
+        parted.setdefault(_threads.pace(lane.endpoint_id, at=now), []).append(lane.id)
     return parted
 
 
