@@ -213,7 +213,7 @@ class TestClosing:
         with pytest.raises(errors.PeriodNotOver) as refused:
             books.begin(now=JUNE_ENDS + late)
 
-        assert refused.value.details["closes_at"] == "2026-06-30T23:00:00+00:00"
+        assert refused.value.details["closes_at"] == "2026-06-30T23:00:00Z"
         assert books.events() == []
         assert books.post(1, IN_JUNE, key="a").entry_id
 
@@ -501,6 +501,19 @@ class TestReopening:
         assert refused.value.details == {"period": "2026-07"}
         books.reopen(JULY)
         assert books.reopen().state == "open"
+
+    @pytest.mark.parametrize("was_asked_for", [False, True])
+    def test_of_a_month_that_a_later_one_closed_with_it_names_that_one(self, books, was_asked_for):
+        """It reads as closed, whether or not somebody once asked to close it by itself."""
+        if was_asked_for:
+            committed(operations.prepare_close)(organization_id=books.id, month=JUNE, now=LATER)
+        books.close(JULY)
+        assert queries.view_period(organization_id=books.id, month=JUNE).state == "closed"
+
+        with pytest.raises(errors.PeriodOutOfOrder) as refused:
+            books.reopen()
+
+        assert refused.value.details == {"period": "2026-07"}
 
     def test_of_an_open_month_is_refused(self, books):
         with pytest.raises(errors.PeriodNotFound):
