@@ -117,6 +117,7 @@ class BalanceView:
     available: int
     version: int
     metadata: Mapping[str, str]
+    created_at: datetime
 
 
 def get_balance(
@@ -205,6 +206,7 @@ def view_of(account: LedgerAccount, state: BalanceState) -> BalanceView:
         available=state.available,
         version=state.version,
         metadata=account.metadata,
+        created_at=account.created_at,
     )
 
 
