@@ -565,6 +565,20 @@ class TestAJournalEntry:
         assert position == 1
         assert hash_.hex() in text
 
+    def test_shows_the_hold_that_it_captured(self, house):
+        hold, entry = new_id(), new_id()
+        post(
+            house.id,
+            PlaceHold(id=hold, debit_account_id=house.ann, credit_account_id=house.bob,
+                      currency="EUR", amount_minor=5_00),
+            CaptureHold(hold_id=hold, entry_id=entry, kind="x"),
+        )  # fmt: skip
+
+        text = house.page(f"ledger/journalentry/{encode_id('je', entry)}/")
+
+        assert "Captured of" in text
+        assert encode_id("ho", hold) in text
+
     def test_shows_what_was_said_of_it_and_when_it_became_something_else(self, house):
         owner = create_organization()
         ann, bob = (open_account(owner, f"wallets:{who}:EUR", floor=None) for who in "ab")
