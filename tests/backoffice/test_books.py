@@ -81,7 +81,10 @@ class House:
     def rows(text: str) -> list[list[str]]:
         """Return the cells of every row of a page's tables but their heads, as they are read."""
         rows = [
-            [" ".join(unescape(strip_tags(cell.replace("<", " <"))).split()) for cell in found]
+            [
+                " ".join(unescape(strip_tags(cell.replace("<wbr>", "").replace("<", " <"))).split())
+                for cell in found
+            ]
             for found in (_CELL.findall(row) for row in _ROW.findall(text))
         ]
         return [row for row in rows if row]
