@@ -19,7 +19,13 @@ from apps.core.models import AuditEvent, OutboxEvent
 from apps.ledger import errors, operations, queries, tasks
 from apps.ledger.models import Period, PeriodBalance
 from apps.ledger.queries import Dating, _history
-from tests.ledger.factories import committed, create_organization, open_account, post_transfer
+from tests.ledger.factories import (
+    balance,
+    committed,
+    create_organization,
+    open_account,
+    post_transfer,
+)
 from tests.ledger.histories import Move, seal, write_history
 from tests.ledger.threads import Asking, is_waiting
 from tests.support import is_serializable, race, wait_until
@@ -468,6 +474,27 @@ class TestCallOff:
         with pytest.raises(errors.PeriodNotClosed):
             self.call_off(books)
         assert books.period().state == "closed"
+
+
+class TestAPostingUnderWay:
+    def test_that_saw_the_month_open_is_told_that_it_is_closed(self, books):
+        """What is written is refused by Postgres; run again it is refused as any other."""
+        with a_connection() as other:
+            # Between what it reads and what it writes.
+            other.execute("LOCK TABLE ledger_journal_entry IN SHARE MODE")
+            posting = Asking(partial(books.post, 7_00, IN_JUNE, key="late"))
+            wait_until(is_waiting)
+            books.begin()
+
+        posting.ended()
+        if is_serializable():
+            # Of before the freeze as a whole, and the second step has waited for it.
+            assert posting.fault is None
+            assert books.period().state == "closing"
+            return
+        assert isinstance(posting.fault, errors.PeriodClosed)
+        assert posting.fault.details == {"period": "2026-06"}
+        assert balance(books.id, books.bob).posted == 0
 
 
 class TestReopening:
