@@ -5,7 +5,7 @@ import csv
 import hashlib
 import io
 import re
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from html import unescape
 
 import pytest
@@ -19,12 +19,13 @@ from apps.approvals.models import ApprovalRequest
 from apps.backoffice.queries import _trial_balances
 from apps.core import clock, outbox
 from apps.core.actors import Actor
-from apps.core.ids import encode_id, new_id
+from apps.core.ids import decode_id, encode_id, new_id
 from apps.core.models import AuditEvent
+from apps.core.wall_clock import day_of
 from apps.ledger import operations, queries
 from apps.ledger.models import JournalEntry, Period
 from apps.ledger.operations import AccountChange, HoldRequest
-from apps.ledger.rules import AccountStatus
+from apps.ledger.rules import AccountStatus, CaptureHold, PlaceHold
 from tests.accounts import factories as accounts
 from tests.ledger.factories import committed, create_organization, move, open_account, post
 from tests.ledger.histories import Move, seal, write_history
@@ -35,6 +36,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 MAY = datetime(2026, 5, 31, 12, tzinfo=UTC)
 JUNE = datetime(2026, 6, 15, 12, tzinfo=UTC)
+DAY = timedelta(days=1)
 QUERIES_MAX = 10
 _ROW = re.compile(r"<tr.*?</tr>", re.DOTALL)
 _CELL = re.compile(r"<td.*?</td>|<th scope=\"row\".*?</th>", re.DOTALL)
@@ -79,7 +81,10 @@ class House:
     def rows(text: str) -> list[list[str]]:
         """Return the cells of every row of a page's tables but their heads, as they are read."""
         rows = [
-            [" ".join(unescape(strip_tags(cell.replace("<", " <"))).split()) for cell in found]
+            [
+                " ".join(unescape(strip_tags(cell.replace("<wbr>", "").replace("<", " <"))).split())
+                for cell in found
+            ]
             for found in (_CELL.findall(row) for row in _ROW.findall(text))
         ]
         return [row for row in rows if row]
@@ -367,6 +372,48 @@ class TestAnAccount:
         assert "70.00" in text
         assert "65.00" in text
 
+    def test_does_not_open_in_the_future_for_what_is_dated_there(self, house):
+        post(house.id, move(house.ann, house.bob, 1_00, effective_at=clock.now() + 900 * DAY))
+
+        text = house.page(f"ledger/ledgeraccount/{encode_id('la', house.ann)}/")
+
+        zone = Organization.objects.get(id=house.id).time_zone
+        assert f"Statement, {day_of(instant=clock.now(), zone=zone):%B %Y}" in text
+
+    @pytest.mark.parametrize("type_", ["liability", "asset"])
+    def test_shows_what_reserves_its_money_and_nobody_elses(self, house, type_):
+        """Of an asset money leaves by a credit, so that is the side a hold has to be on."""
+        now = clock.now()
+        mine = open_account(house.id, "wallets:mine:EUR", type_=type_, floor=None)
+        other = open_account(house.id, "wallets:other:EUR", type_=type_, floor=None)
+
+        def place(payer, payee, amount, **more) -> str:
+            debit, credit = (payer, payee) if type_ == "liability" else (payee, payer)
+            hold = PlaceHold(
+                id=new_id(), debit_account_id=debit, credit_account_id=credit, currency="EUR",
+                amount_minor=amount, **more,
+            )  # fmt: skip
+            post(house.id, hold)
+            return encode_id("ho", hold.id)
+
+        parts = place(mine, other, 20_00, multi_capture=True, reference="order 1")
+        whole = place(mine, other, 3_00, expires_at=now + DAY)
+        place(mine, other, 7_00, expires_at=now - DAY)
+        place(other, mine, 5_00)
+        post(house.id, CaptureHold(hold_id=decode_id("ho", parts), entry_id=new_id(), kind="x",
+                                   amount_minor=4_00))  # fmt: skip
+
+        text = house.page(f"ledger/ledgeraccount/{encode_id('la', mine)}/")
+
+        held = [row for row in house.rows(text) if len(row) == 7]
+        assert [(row[1], row[2], row[5], row[6]) for row in held] == [
+            ("wallets:other:EUR", "\u2014", "0.00 EUR", "3.00 EUR"),
+            ("wallets:other:EUR", "order 1", "4.00 EUR", "16.00 EUR"),
+        ]
+        assert [printed in text for printed in (whole, parts)] == [True, True]
+        # What is pending out, by what reserved it.
+        assert ">19.00&nbsp;" in text
+
     def test_shows_another_month_clock_and_kind(self, house):
         url = f"ledger/ledgeraccount/{encode_id('la', house.ann)}/"
 
@@ -520,6 +567,20 @@ class TestAJournalEntry:
         [(position, _, hash_)] = queries.list_links(organization_id=owner, after=0, limit=5)
         assert position == 1
         assert hash_.hex() in text
+
+    def test_shows_the_hold_that_it_captured(self, house):
+        hold, entry = new_id(), new_id()
+        post(
+            house.id,
+            PlaceHold(id=hold, debit_account_id=house.ann, credit_account_id=house.bob,
+                      currency="EUR", amount_minor=5_00),
+            CaptureHold(hold_id=hold, entry_id=entry, kind="x"),
+        )  # fmt: skip
+
+        text = house.page(f"ledger/journalentry/{encode_id('je', entry)}/")
+
+        assert "Captured of" in text
+        assert encode_id("ho", hold) in text
 
     def test_shows_what_was_said_of_it_and_when_it_became_something_else(self, house):
         owner = create_organization()

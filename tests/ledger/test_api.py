@@ -4,6 +4,7 @@ import pytest
 from django.test import Client
 
 from apps.accounts.api.authentication import forget_cached_keys
+from apps.core.api.fields import print_instant
 from apps.core.ids import encode_id
 from apps.ledger import queries
 from apps.ledger.models import JournalEntry, LedgerAccount
@@ -257,6 +258,8 @@ class TestReads:
 
         assert first.status_code == 201, first.content
         assert again.json() == first.json()
+        opened = LedgerAccount.objects.get(code="wallets:w_1:EUR")
+        assert first.json()["created_at"] == print_instant(opened.created_at)
         assert (taken.status_code, taken.json()["code"]) == (409, "ledger_code_taken")
         assert (reserved.status_code, reserved.json()["code"]) == (422, "ledger_code_reserved")
 

@@ -1,6 +1,7 @@
 """What the application's role may do with the books, tried as that role."""
 
 import contextlib
+from threading import Event
 
 import pytest
 from django.core import checks
@@ -22,6 +23,7 @@ from tests.ledger.factories import (
     post,
     post_transfer,
 )
+from tests.support import race
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -97,6 +99,31 @@ def test_opens_posts_holds_and_seals(role):
         assert operations.seal_entries(organization_id=organization, now=NOW) == 5
 
     assert ChainLink.objects.count() == JournalEntry.objects.count() == 5
+
+
+def test_given_again_leaves_nobody_without_meanwhile(role):
+    """As with each release, while the processes of the last one post."""
+    done = Event()
+
+    def read() -> None:
+        try:
+            with acting_as(role) as cursor:
+                for _ in range(100):
+                    for table in CHANGING:
+                        cursor.execute(f"SELECT FROM {table} LIMIT 1")
+        finally:
+            done.set()
+
+    def give() -> int:
+        times = 0
+        while not done.is_set():
+            call_command("grant_ledger", role=role)
+            times += 1
+        return times
+
+    _, times = race(read, give)
+
+    assert times > 1
 
 
 @pytest.mark.parametrize("table", [*APPEND_ONLY, *CHANGING])

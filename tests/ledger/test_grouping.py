@@ -2,6 +2,7 @@
 
 from contextlib import ExitStack
 from functools import partial
+from threading import current_thread
 
 import pytest
 from django.db import IntegrityError, OperationalError
@@ -78,6 +79,25 @@ class TestMany:
         assert OutboxEvent.objects.filter(name="ledger.journal_entry.posted").count() == MANY + 3
         assert IdempotencyKey.objects.count() == MANY + 1
         assert breaches() == []
+
+    def test_that_wait_keep_no_connection_from_the_one_that_writes(self, books, monkeypatch):
+        organization, ann, bob, cy = books
+        gave_back = []
+        monkeypatch.setattr(
+            transactions, "release_connection", lambda: gave_back.append(current_thread())
+        )
+
+        writer, *waiting = gather(
+            organization,
+            ann,
+            *(
+                partial(post_transfer, organization, payer, bob, 1, key=f"k-{n}")
+                for n, payer in enumerate((ann, cy, cy))
+            ),
+        )
+
+        assert [one.fault for one in (writer, *waiting)] == [None] * 3
+        assert sorted(map(id, gave_back)) == sorted(map(id, waiting))
 
     @pytest.mark.parametrize("turn", range(3))
     def test_at_once_are_all_posted(self, books, turn):

@@ -104,6 +104,14 @@ class TestHolds:
 
         parts = [api.post(f"holds/{hold}/capture", {"amount": 5_000}) for _ in range(2)]
         more = api.post(f"holds/{hold}/capture", {"amount": 1})
+        listed = api.get("journal-entries").json()["data"]
+        read = [api.get(f"journal-entries/{entry['id']}").json() for entry in listed]
+
+        # Each entry says of which hold it is; what brought the money in is of none.
+        assert [(entry["kind"], entry["hold"]) for entry in listed] == [
+            ("capture", hold), ("capture", hold), ("transfer", None),
+        ]  # fmt: skip
+        assert read == listed
 
         assert [part.json()["hold"]["status"] for part in parts] == ["open", "captured"]
         assert (more.status_code, more.json()["code"]) == (409, "hold_already_captured")

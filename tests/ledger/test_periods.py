@@ -19,7 +19,13 @@ from apps.core.models import AuditEvent, OutboxEvent
 from apps.ledger import errors, operations, queries, tasks
 from apps.ledger.models import Period, PeriodBalance
 from apps.ledger.queries import Dating, _history
-from tests.ledger.factories import committed, create_organization, open_account, post_transfer
+from tests.ledger.factories import (
+    balance,
+    committed,
+    create_organization,
+    open_account,
+    post_transfer,
+)
 from tests.ledger.histories import Move, seal, write_history
 from tests.ledger.threads import Asking, is_waiting
 from tests.support import is_serializable, race, wait_until
@@ -213,7 +219,7 @@ class TestClosing:
         with pytest.raises(errors.PeriodNotOver) as refused:
             books.begin(now=JUNE_ENDS + late)
 
-        assert refused.value.details["closes_at"] == "2026-06-30T23:00:00+00:00"
+        assert refused.value.details["closes_at"] == "2026-06-30T23:00:00Z"
         assert books.events() == []
         assert books.post(1, IN_JUNE, key="a").entry_id
 
@@ -470,6 +476,27 @@ class TestCallOff:
         assert books.period().state == "closed"
 
 
+class TestAPostingUnderWay:
+    def test_that_saw_the_month_open_is_told_that_it_is_closed(self, books):
+        """What is written is refused by Postgres; run again it is refused as any other."""
+        with a_connection() as other:
+            # Between what it reads and what it writes.
+            other.execute("LOCK TABLE ledger_journal_entry IN SHARE MODE")
+            posting = Asking(partial(books.post, 7_00, IN_JUNE, key="late"))
+            wait_until(is_waiting)
+            books.begin()
+
+        posting.ended()
+        if is_serializable():
+            # Of before the freeze as a whole, and the second step has waited for it.
+            assert posting.fault is None
+            assert books.period().state == "closing"
+            return
+        assert isinstance(posting.fault, errors.PeriodClosed)
+        assert posting.fault.details == {"period": "2026-06"}
+        assert balance(books.id, books.bob).posted == 0
+
+
 class TestReopening:
     def test_lets_entries_in_and_keeps_what_was_stored(self, books):
         books.close()
@@ -501,6 +528,19 @@ class TestReopening:
         assert refused.value.details == {"period": "2026-07"}
         books.reopen(JULY)
         assert books.reopen().state == "open"
+
+    @pytest.mark.parametrize("was_asked_for", [False, True])
+    def test_of_a_month_that_a_later_one_closed_with_it_names_that_one(self, books, was_asked_for):
+        """It reads as closed, whether or not somebody once asked to close it by itself."""
+        if was_asked_for:
+            committed(operations.prepare_close)(organization_id=books.id, month=JUNE, now=LATER)
+        books.close(JULY)
+        assert queries.view_period(organization_id=books.id, month=JUNE).state == "closed"
+
+        with pytest.raises(errors.PeriodOutOfOrder) as refused:
+            books.reopen()
+
+        assert refused.value.details == {"period": "2026-07"}
 
     def test_of_an_open_month_is_refused(self, books):
         with pytest.raises(errors.PeriodNotFound):

@@ -165,7 +165,23 @@ class TestSweepers:
 
 
 class TestABalanceWithItsHolds:
-    def test_is_one_read_whatever_is_placed_and_ended_meanwhile(self, books):
+    @staticmethod
+    def of_one(organization, account):
+        return queries.balance_with_holds(
+            organization_id=organization, account_id=account, now=NOW
+        )[:2]
+
+    @staticmethod
+    def of_a_branch(organization, account):
+        """As a customer's page has it."""
+        found = queries.branch_with_holds(
+            organization_id=organization, code_prefix="wallets", now=NOW, limit=100
+        )
+        [mine] = [pair for pair in found if pair[0].account_id == account]
+        return mine
+
+    @pytest.mark.parametrize("read", ["of_one", "of_a_branch"])
+    def test_is_one_read_whatever_is_placed_and_ended_meanwhile(self, books, read):
         organization, ann, bob = books
         fund(organization, ann, 1_000_000)
 
@@ -177,9 +193,7 @@ class TestABalanceWithItsHolds:
         def reader() -> int:
             seen = set()
             for _ in range(150):
-                view, holds, _ = queries.balance_with_holds(
-                    organization_id=organization, account_id=ann, now=NOW
-                )
+                view, holds = getattr(self, read)(organization, ann)
                 assert view.pending_out == sum(hold.remaining_minor for hold in holds)
                 seen.add((view.version, view.pending_out))
             return len(seen)

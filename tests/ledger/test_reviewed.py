@@ -135,3 +135,20 @@ class TestAThreadThatEndsWhileItWaits:
         assert _grouping._queues[organization] == []
         del _grouping._queues[organization]
         assert post_transfer(organization, ann, bob, 1, key="k").entry_id
+
+    def test_as_its_turn_to_write_has_come_hands_it_on(self, books, monkeypatch):
+        organization, ann, bob, _ = books
+        _grouping._queues[organization] = []
+
+        def end() -> None:
+            # Whoever wrote is done, and this one is to write next.
+            _grouping._hand_on(organization)
+            raise SystemExit
+
+        monkeypatch.setattr(_grouping.transactions, "release_connection", end)
+        with pytest.raises(SystemExit):
+            post_transfer(organization, ann, bob, 1, key="k")
+        monkeypatch.undo()
+
+        assert organization not in _grouping._queues
+        assert post_transfer(organization, ann, bob, 1, key="k").entry_id

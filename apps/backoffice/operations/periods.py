@@ -90,9 +90,9 @@ def request_period_reopen(
     Replaying the key returns the request as it is now.
 
     :raises CapabilityMissing: if the actor is staff who may not ask for it
+    :raises PeriodOutOfOrder: if a later month is closed, and this one with it or before
     :raises PeriodNotFound: if the month was never closed
     :raises PeriodNotClosed: if it is open, or still closing
-    :raises PeriodOutOfOrder: if a later month is closed
     :raises PeriodAskedForAlready: if a request for it waits already
     :raises TwoPeopleNeeded: if the policy in force asks nobody else
     """

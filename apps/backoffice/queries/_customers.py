@@ -28,19 +28,16 @@ def customer_page(*, customer: Customer, limit: int, now: datetime) -> CustomerP
     """Return the customer's money, newest payouts and payments, and destinations."""
     owner = customer.organization_id
     prefix = f"customers:{encode_id('cus', customer.id)}:"
-    balances = ledger.list_balances(organization_id=owner, code_prefix=prefix, now=now)
+    # Balances and what is held of them are of one instant, so that what is held adds up.
+    held = ledger.branch_with_holds(organization_id=owner, code_prefix=prefix, now=now, limit=limit)
+    holds = [hold for _, found in held for hold in found]
     destinations = list(
         payouts.list_destinations(organization_id=owner, customer_id=customer.id)[:limit]
     )
     versions = payouts.versions_by_destination(destinations)
     return CustomerPage(
-        balances=balances,
-        holds=ledger.list_open_holds(
-            organization_id=owner,
-            account_ids=[one.account_id for one in balances],
-            now=now,
-            limit=limit,
-        ),
+        balances=[balance for balance, _ in held],
+        holds=sorted(holds, key=lambda hold: hold.id, reverse=True)[:limit],
         payouts=list(
             payouts.list_payouts(organization_id=owner, customer_id=customer.id).select_related(
                 "destination_version"

@@ -21,6 +21,7 @@ from apps.core.wall_clock import day_of, first_instant_at
 from apps.ledger import queries
 from apps.ledger.admin._corrections import ADJUST, ADJUST_ANYWHERE
 from apps.ledger.admin._exporting import EXPORT
+from apps.ledger.admin._holds import HOLDS_SHOWN, held_table
 from apps.ledger.admin._links import account_link, entry_link, short_code
 from apps.ledger.models import LedgerAccount
 from apps.ledger.queries import BalanceView, Branch, Position, Statement
@@ -86,9 +87,12 @@ class LedgerAccountAdmin(RecordAdmin[LedgerAccount]):
 
     @override
     def prepare(self, request: HttpRequest, rows: Sequence[LedgerAccount]) -> None:
-        views = {view.account_id: view for view in queries.view_balances(rows, now=clock.now())}
-        for row in rows:
-            row.view = views[row.id]  # type: ignore[attr-defined]  # attached for the cells
+        # A row of its own page shows what is held too, as of the same instant; a list does not.
+        limit = HOLDS_SHOWN + 1 if len(rows) == 1 else 0
+        found = queries.balances_with_holds(rows, now=clock.now(), limit=limit)
+        for row, (view, holds) in zip(rows, found, strict=True):
+            row.view = view  # type: ignore[attr-defined]  # attached for the cells
+            row.holds = holds  # type: ignore[attr-defined]  # attached for its page
 
     @shown("Account")
     def path(self, obj: LedgerAccount) -> SafeString:
@@ -171,6 +175,7 @@ class LedgerAccountAdmin(RecordAdmin[LedgerAccount]):
         following = statement.next
         return {
             "asked": asked,
+            "held": held_table(obj, self.admin_site.autolink),  # type: ignore[attr-defined]  # our site's
             "earlier": f"?{urlencode(query | {'period': asked['earlier'], 'kind': asked['kind']})}",
             "later": f"?{urlencode(query | {'period': asked['later'], 'kind': asked['kind']})}",
             "first_page": f"?{urlencode(query)}" if asked["after"] else "",
@@ -333,18 +338,18 @@ def _added(sums: Sequence[Mapping[str, int]], sign: int) -> dict[str, int]:
 
 
 def _asked(request: HttpRequest, obj: LedgerAccount) -> dict[str, Any]:
-    """Return what the page was opened with; by default the month of the latest business time."""
+    """Return what the page was opened with; by default the month in which something moved last."""
     zone = zone_of(obj)
     month = parse_month(request.GET.get("period", ""))
     if month is None:
-        latest = queries.latest_business_time(
-            organization_id=obj.organization_id, account_id=obj.id
+        opens_at = queries.statement_opens_at(
+            organization_id=obj.organization_id, account_id=obj.id, now=clock.now()
         )
-        month = first_of(day_of(instant=latest or obj.created_at, zone=zone))
-    clock = "recorded" if request.GET.get("clock") == "recorded" else "effective"
+        month = first_of(day_of(instant=opens_at or obj.created_at, zone=zone))
+    is_recorded = request.GET.get("clock") == "recorded"
     following = next_month(month)
     return {
-        "clock": clock,
+        "clock": "recorded" if is_recorded else "effective",
         "period": f"{month:%Y-%m}",
         "month": f"{month:%B %Y}",
         "earlier": f"{first_of(date.fromordinal(month.toordinal() - 1)):%Y-%m}",

@@ -7,6 +7,7 @@ from django import forms
 from django.core.exceptions import ValidationError
 from django.http import StreamingHttpResponse
 
+from apps.core import clock
 from apps.core.admin_base import Act, ActForm, zone_of
 from apps.core.ids import encode_id
 from apps.core.wall_clock import day_of, first_instant_at
@@ -29,10 +30,12 @@ class ExportForm(ActForm):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
         super().__init__(*args, **kwargs)
-        latest = queries.latest_business_time(
-            organization_id=self.subject.organization_id, account_id=self.subject.pk
+        opens_at = queries.statement_opens_at(
+            organization_id=self.subject.organization_id,
+            account_id=self.subject.pk,
+            now=clock.now(),
         )
-        month = day_of(instant=latest or self.subject.created_at, zone=zone_of(self.subject))
+        month = day_of(instant=opens_at or self.subject.created_at, zone=zone_of(self.subject))
         self.initial.setdefault("period", f"{month:%Y-%m}")
 
     def clean_period(self) -> date:

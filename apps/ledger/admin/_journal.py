@@ -219,6 +219,7 @@ class JournalEntryAdmin(RecordAdmin[JournalEntry]):
     def get_facts(self, request: HttpRequest, obj: JournalEntry) -> list[Fact]:
         return [
             *super().get_facts(request, obj),
+            *_captured(obj),
             *_exchange(obj),
             *_waiting(obj),
             Fact("Seal", _seal(obj), wide=True),
@@ -310,6 +311,12 @@ def _row(view: EntryView, organization: Organization) -> JournalEntry:
     )
     row.view = view  # type: ignore[attr-defined]  # attached for the cells
     return row
+
+
+def _captured(obj: JournalEntry) -> list[Fact]:
+    """Return the hold that it captured, or part of, if it did."""
+    hold = _entry(obj).hold
+    return [] if hold is None else [Fact("Captured of", cells.short_id("ho", hold))]
 
 
 def _exchange(obj: JournalEntry) -> list[Fact]:

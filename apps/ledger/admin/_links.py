@@ -3,16 +3,19 @@
 from uuid import UUID
 
 from django.urls import reverse
-from django.utils.safestring import SafeString
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString, mark_safe
 
 from apps.core.admin_base import cells
 from apps.core.ids import encode_id
+from apps.core.text import mask_ibans
 from apps.ledger import queries, registry
 from apps.ledger.models import FxTransfer, JournalEntry
 from apps.ledger.queries import PostingView
 from apps.ledger.rules import FX_KIND
 
 ID_LENGTH_MIN = 20
+_BREAK = mark_safe("<wbr>")
 
 
 def short_code(code: str) -> str:
@@ -23,9 +26,11 @@ def short_code(code: str) -> str:
 
 
 def account_link(account_id: UUID, code: str) -> SafeString:
-    """Link to an account's statement."""
+    """Link to an account's statement, under a code that breaks before an id and never within."""
     url = reverse("admin:ledger_ledgeraccount_change", args=[encode_id("la", account_id)])
-    return cells.link(url, short_code(code))
+    parts = mask_ibans(short_code(code)).split(":")
+    label = format_html_join(":", "{}{}", [(_BREAK if "…" in part else "", part) for part in parts])
+    return format_html('<a class="k-path" href="{}">{}</a>', url, label)
 
 
 def posted_link(posting: PostingView) -> SafeString:

@@ -72,6 +72,7 @@ class JournalEntry(StrictSerializer):
     created_at = InstantField(source="recorded_at")
     reverses = IdField("je", allow_null=True)
     reversed_by = IdField("je", allow_null=True)
+    hold = IdField("ho", allow_null=True, help_text="What it captured, in whole or in part.")
     metadata = MetadataField(help_text="As it is now.")
     postings = EntryPosting(many=True)
 
@@ -197,6 +198,7 @@ def _dry(organization_id: UUID, asked: EntryRequest) -> dict[str, object]:
             "recorded_at": None,
             "reverses": None,
             "reversed_by": None,
+            "hold": None,
             "metadata": asked.metadata,
             "postings": [
                 {

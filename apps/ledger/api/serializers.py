@@ -81,6 +81,7 @@ class LedgerAccount(StrictSerializer):
     available = serializers.IntegerField()
     version = serializers.IntegerField(help_text="How many postings there were.")
     metadata = MetadataField()
+    created_at = InstantField()
 
 
 class Hold(StrictSerializer):

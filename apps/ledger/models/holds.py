@@ -125,6 +125,11 @@ class HoldEvent(OrganizationOwned):
         db_table = "ledger_hold_event"
         indexes: ClassVar = [
             models.Index(name="hold_event_of_hold", fields=["organization", "hold"]),
+            models.Index(
+                name="hold_event_of_entry",
+                fields=["organization", "entry_id"],
+                condition=Q(entry_id__isnull=False),
+            ),
         ]
         constraints: ClassVar = [
             SameOrganization(name="hold_event_owns_its_hold", field="hold"),

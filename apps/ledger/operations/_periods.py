@@ -79,7 +79,7 @@ def _refuse_close(period: Period, *, now: datetime) -> None:
         raise errors.PeriodNotOver(
             "A month closes an hour after its end.",
             period=str(period),
-            closes_at=closes_at.isoformat(),
+            closes_at=closes_at.isoformat().replace("+00:00", "Z"),
         )
     turn = queries.next_to_close(organization_id=period.organization_id)
     if turn is not None and turn < period.month:
@@ -212,7 +212,7 @@ def call_off_closing(
         return period
     if period.state != PeriodState.CLOSING:
         raise errors.PeriodNotClosed("This month is not closing.", period=str(period))
-    _refuse_earlier(period)
+    _refuse_earlier(organization_id, period.month)
     period.closing_after = None
     _move(period, PeriodState.OPEN, events.PeriodReopened, CLOSE, reason, actor, now)
     return period
@@ -223,12 +223,13 @@ def prepare_reopen(*, organization_id: UUID, month: date) -> Period:
     """
     Return the month's row, locked and fit to be opened again.
 
+    :raises PeriodOutOfOrder: if a later month is closed, and this one with it or before
     :raises PeriodNotFound: if the month was never closed
     :raises PeriodNotClosed: if it is open, or still closing
-    :raises PeriodOutOfOrder: if a later month is closed
     """
     locked = queries.lock_periods(organization_id=organization_id)
     period = next((row for row in locked.values() if row.month == month), None)
+    _refuse_earlier(organization_id, month)
     if period is None:
         raise errors.PeriodNotFound("This month was never closed.")
     _refuse_reopen(period)
@@ -236,15 +237,15 @@ def prepare_reopen(*, organization_id: UUID, month: date) -> Period:
 
 
 def _refuse_reopen(period: Period) -> None:
+    _refuse_earlier(period.organization_id, period.month)
     if period.state != PeriodState.CLOSED:
         raise errors.PeriodNotClosed("This month is not closed.", period=str(period))
-    _refuse_earlier(period)
 
 
-def _refuse_earlier(period: Period) -> None:
+def _refuse_earlier(organization_id: UUID, month: date) -> None:
     """Refuse to open a month before one that is closed: those stand on it."""
-    last = queries.last_closed(organization_id=period.organization_id)
-    if last is not None and last.month > period.month:
+    last = queries.last_closed(organization_id=organization_id)
+    if last is not None and last.month > month:
         raise errors.PeriodOutOfOrder("A later month is closed.", period=str(last))
 
 

@@ -16,8 +16,8 @@ from apps.ledger.queries._accounts import in_branch
 from apps.ledger.queries._expired_sql import EXPIRED
 from apps.ledger.rules import AccountType, BalanceAfter, BalanceState, HoldStatus
 
-_BALANCES_AT: Final = """
-    WITH {expired}
+# Beside `EXPIRED`, which stands in the same statement.
+BALANCES_AT: Final = """
     SELECT b.id, b.currency, b.credit_normal, b.status, b.min_available_minor, b.internal,
            b.posted_debits, b.posted_credits, b.pending_debits - COALESCE(x.debits, 0),
            b.pending_credits - COALESCE(x.credits, 0), b.version
@@ -25,7 +25,7 @@ _BALANCES_AT: Final = """
       LEFT JOIN expired x ON x.account_id = b.id
      WHERE b.organization_id = ANY(%(owners)s) AND b.id = ANY(%(ids)s)
 """
-_BALANCES: Final = _BALANCES_AT.format(expired=EXPIRED)
+_BALANCES: Final = f"WITH {EXPIRED} {BALANCES_AT}"
 _TRIAL_BALANCE: Final = """
     SELECT a.code, a.type, a.currency, b.posted_debits, b.posted_credits
       FROM ledger_account a
@@ -117,6 +117,7 @@ class BalanceView:
     available: int
     version: int
     metadata: Mapping[str, str]
+    created_at: datetime
 
 
 def get_balance(
@@ -187,10 +188,11 @@ def view_balances(
     with connection.cursor() as cursor:
         cursor.execute(_BALANCES, values)
         states = {row[0]: BalanceState(*row) for row in cursor.fetchall()}
-    return [_view(account, states[id_]) for id_, account in by_id.items() if id_ in states]
+    return [view_of(account, states[id_]) for id_, account in by_id.items() if id_ in states]
 
 
-def _view(account: LedgerAccount, state: BalanceState) -> BalanceView:
+def view_of(account: LedgerAccount, state: BalanceState) -> BalanceView:
+    """Return an account's balance as it is shown."""
     return BalanceView(
         account_id=account.id,
         code=account.code,
@@ -204,6 +206,7 @@ def _view(account: LedgerAccount, state: BalanceState) -> BalanceView:
         available=state.available,
         version=state.version,
         metadata=account.metadata,
+        created_at=account.created_at,
     )
 
 

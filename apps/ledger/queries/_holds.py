@@ -1,21 +1,51 @@
 """Holds as they are shown, and an account's balance together with them."""
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any, Final
 from uuid import UUID
 
+from django.db import connection
 from django.db.models import Case, IntegerField, Q, QuerySet, When
 
 from apps.core import transactions
 from apps.ledger import errors
-from apps.ledger.models import Balance, Hold, HoldEvent
-from apps.ledger.queries._balances import BalanceView, get_balance
+from apps.ledger.models import Balance, Hold, HoldEvent, LedgerAccount
+from apps.ledger.queries._accounts import in_branch
+from apps.ledger.queries._balances import BALANCES_AT, BalanceView, view_of
+from apps.ledger.queries._expired_sql import EXPIRED
 from apps.ledger.queries._search import Window, during
-from apps.ledger.rules import CREDIT_NORMAL, HoldStatus
+from apps.ledger.rules import BalanceState, HoldStatus
 
 OPEN_HOLDS_MAX = 1000
 HOLD_EVENTS_MAX = 1000
+# How many columns of `_HELD` are the balance's.
+_BALANCE_COLUMNS: Final = 11
+# What leaves an account's normal side is a debit where credits are normal, else a credit.
+_HELD_ON: Final = """
+    SELECT h.id, h.debit_account_id, h.credit_account_id, h.currency, h.amount_minor,
+           h.captured_minor, h.amount_minor - h.captured_minor, h.status, h.multi_capture,
+           h.reference, h.expires_at, h.created_at, h.metadata
+      FROM ledger_hold h
+     WHERE {side} AND h.organization_id = ANY(%(owners)s) AND h.{account} = b.id
+       AND h.status = 'open' AND (h.expires_at IS NULL OR h.expires_at > %(now)s)
+     ORDER BY h.id DESC LIMIT %(limit)s
+"""
+_WITH_HELD: Final = """
+    WITH {expired}, balance AS ({balances})
+    SELECT b.*, held.*
+      FROM balance b
+      LEFT JOIN LATERAL (({of_debit_account}) UNION ALL ({of_credit_account})) AS held ON TRUE
+     ORDER BY b.id, held.id DESC
+"""
+_HELD: Final = _WITH_HELD.format(
+    expired=EXPIRED,
+    balances=BALANCES_AT,
+    of_debit_account=_HELD_ON.format(side="b.credit_normal", account="debit_account_id"),
+    of_credit_account=_HELD_ON.format(side="NOT b.credit_normal", account="credit_account_id"),
+)
 _BEGINS_FIRST = Case(When(kind="placed", then=0), default=1, output_field=IntegerField())
 
 
@@ -116,17 +146,6 @@ def _in_state(rows: QuerySet[Hold], *, status: str, now: datetime) -> QuerySet[H
     return rows.filter(status=status)
 
 
-def list_open_holds(
-    *, organization_id: UUID, account_ids: Iterable[UUID], now: datetime, limit: int
-) -> list[HoldView]:
-    """Return the holds that are open at `now` and debit these accounts, newest first."""
-    rows = Hold.objects.filter(
-        organization_id=organization_id, debit_account_id__in=list(account_ids)
-    )
-    found = _in_state(rows, status=HoldStatus.OPEN, now=now).order_by("-id")[:limit]
-    return [view_hold(row, now=now) for row in found]
-
-
 def hold_with_events(
     *, organization_id: UUID, hold_id: UUID, now: datetime
 ) -> tuple[HoldView, list[HoldEventView], bool]:
@@ -164,24 +183,58 @@ def balance_with_holds(
     """
     Return an account's balance, the open holds on its money, and whether there are more of them.
 
-    One read as of one instant: what the holds reserve is what the balance says is pending out. A
-    hold whose time is over reserves nothing in it, whether or not it was swept.
+    As of one instant, as `balances_with_holds` reads them.
 
     :raises LedgerAccountNotFound: if the organisation has no such account
     """
-    with transactions.snapshot():
-        balance = get_balance(organization_id=organization_id, account_id=account_id, now=now)
-        rows = Hold.objects.filter(
-            organization_id=organization_id, **{_side_of_money(balance): account_id}
-        )
-        open_ = _in_state(rows, status=HoldStatus.OPEN, now=now).order_by("-id")
-        found = [view_hold(row, now=now) for row in open_[: OPEN_HOLDS_MAX + 1]]
-    return balance, found[:OPEN_HOLDS_MAX], len(found) > OPEN_HOLDS_MAX
+    for balance, found in balances_with_holds(
+        LedgerAccount.objects.filter(organization_id=organization_id, id=account_id),
+        now=now,
+        limit=OPEN_HOLDS_MAX + 1,
+    ):
+        return balance, found[:OPEN_HOLDS_MAX], len(found) > OPEN_HOLDS_MAX
+    raise errors.LedgerAccountNotFound("There is no such ledger account.")
 
 
-def _side_of_money(balance: BalanceView) -> str:
-    """Return which account of a hold it is whose money is reserved, if it is this one."""
-    return "debit_account_id" if balance.type in CREDIT_NORMAL else "credit_account_id"
+def branch_with_holds(
+    *, organization_id: UUID, code_prefix: str, now: datetime, limit: int
+) -> list[tuple[BalanceView, list[HoldView]]]:
+    """Return what `balances_with_holds` does of a branch of the tree, in the order of codes."""
+    accounts = LedgerAccount.objects.filter(
+        in_branch(code_prefix), organization_id=organization_id
+    ).order_by("code")
+    return balances_with_holds(accounts, now=now, limit=limit)
+
+
+def balances_with_holds(
+    accounts: Iterable[LedgerAccount], *, now: datetime, limit: int
+) -> list[tuple[BalanceView, list[HoldView]]]:
+    """
+    Return these accounts' balances, each with the newest `limit` open holds on its money.
+
+    One statement, as of one instant: what all its holds reserve is what a balance says is pending
+    out. A hold whose time is over at `now` reserves nothing in it, whether or not it was swept.
+    """
+    by_id = {account.id: account for account in accounts}
+    if not by_id:
+        return []
+    values: dict[str, Any] = {
+        "owners": list({account.organization_id for account in by_id.values()}),
+        "ids": list(by_id),
+        "now": now,
+        "limit": limit,
+    }
+    found: dict[UUID, tuple[BalanceView, list[HoldView]]] = {}
+    with connection.cursor() as cursor:
+        cursor.execute(_HELD, values)
+        for row in cursor.fetchall():
+            state = BalanceState(*row[:_BALANCE_COLUMNS])
+            hold: tuple[Any, ...] = row[_BALANCE_COLUMNS:]
+            if state.id not in found:
+                found[state.id] = view_of(by_id[state.id], state), []
+            if hold[0] is not None:
+                found[state.id][1].append(HoldView(*(*hold[:-1], json.loads(hold[-1]))))
+    return [found[id_] for id_ in by_id if id_ in found]
 
 
 def view_hold(row: Hold, *, now: datetime) -> HoldView:

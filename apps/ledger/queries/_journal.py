@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
+from django.db.models import Case, OuterRef, Subquery, When
+
 from apps.ledger import errors
-from apps.ledger.models import EntryMetadata, JournalEntry, LedgerAccount, Posting
+from apps.ledger.models import EntryMetadata, HoldEvent, JournalEntry, LedgerAccount, Posting
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +28,8 @@ class EntryView:
     """
     A journal entry with its postings in their order, and its metadata as it is now.
 
-    `annotations` is how often that was given anew; 0 says that it is what was posted.
+    `annotations` is how often that was given anew; 0 says that it is what was posted. `hold` is
+    what it captured, or part of, if it did.
     """
 
     id: UUID
@@ -37,6 +40,7 @@ class EntryView:
     recorded_at: datetime
     reverses: UUID | None
     reversed_by: UUID | None
+    hold: UUID | None
     actor: str
     metadata: Mapping[str, object]
     annotations: int
@@ -87,14 +91,19 @@ def get_transfer(*, organization_id: UUID, entry_id: UUID) -> EntryView:
 
 
 def view_entries(*, organization_id: UUID, entries: Iterable[JournalEntry]) -> list[EntryView]:
-    """Return these entries with postings, codes, reversals and present metadata, in four reads."""
+    """Return these entries with all that is shown of them, in four reads."""
     rows = list(entries)
     ids = [row.id for row in rows]
-    postings = list(
-        Posting.objects.filter(organization_id=organization_id, entry_id__in=ids).order_by(
-            "entry_id", "number"
-        )
+    # What an entry captured comes with the first of its postings: one read less.
+    captured = HoldEvent.objects.filter(
+        organization_id=organization_id, entry_id=OuterRef("entry_id")
     )
+    postings = list(
+        Posting.objects.filter(organization_id=organization_id, entry_id__in=ids)
+        .annotate(hold_id=Case(When(number=1, then=Subquery(captured.values("hold_id")[:1]))))
+        .order_by("entry_id", "number")
+    )
+    holds = {posting.entry_id: posting.hold_id for posting in postings if posting.number == 1}
     named = LedgerAccount.objects.filter(
         organization_id=organization_id, id__in={posting.account_id for posting in postings}
     )
@@ -112,7 +121,11 @@ def view_entries(*, organization_id: UUID, entries: Iterable[JournalEntry]) -> l
         by_entry[posting.entry_id].append(_posting_view(posting, codes[posting.account_id]))
     return [
         _entry_view(
-            row, by_entry[row.id], reversed_by.get(row.id), later.get(row.id, (0, row.metadata))
+            row,
+            by_entry[row.id],
+            reversed_by=reversed_by.get(row.id),
+            hold=holds.get(row.id),
+            said=later.get(row.id, (0, row.metadata)),
         )
         for row in rows
     ]
@@ -140,7 +153,9 @@ def _posting_view(posting: Posting, code: str) -> PostingView:
 def _entry_view(
     row: JournalEntry,
     postings: Sequence[PostingView],
+    *,
     reversed_by: UUID | None,
+    hold: UUID | None,
     said: tuple[int, Mapping[str, object]],
 ) -> EntryView:
     annotations, metadata = said
@@ -153,6 +168,7 @@ def _entry_view(
         recorded_at=row.recorded_at,
         reverses=row.reverses_id,
         reversed_by=reversed_by,
+        hold=hold,
         actor=row.actor,
         metadata=metadata,
         annotations=annotations,

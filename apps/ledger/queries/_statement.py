@@ -109,10 +109,13 @@ def get_statement(
     return Statement(*accounts.rows[0], clock, since, until, opening, closing, lines, following)
 
 
-def latest_business_time(*, organization_id: UUID, account_id: UUID) -> datetime | None:
-    """Return the latest business time that was posted to an account, if anything was."""
+def statement_opens_at(
+    *, organization_id: UUID, account_id: UUID, now: datetime
+) -> datetime | None:
+    """Return the account's latest business time, or now if that is still to come; None if none."""
     rows = Balance.objects.filter(organization_id=organization_id, id=account_id)
-    return rows.values_list("latest_effective_at", flat=True).first()
+    latest = rows.values_list("latest_effective_at", flat=True).first()
+    return min(latest, now) if latest else None
 
 
 type _Page = tuple[int, int, list[StatementLine], Position | None]

@@ -29,6 +29,7 @@ _account: Final = {
     "available": 100_00,
     "version": 1,
     "metadata": {"plan": "gold"},
+    "created_at": MORNING,
 }
 _hold: Final = {
     "id": HOLD,

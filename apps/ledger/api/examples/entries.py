@@ -118,6 +118,7 @@ _entry: Final = {
     **_about,
     "reverses": None,
     "reversed_by": None,
+    "hold": None,
     "metadata": {"shelf": "12"},
     "postings": _postings,
 }
