@@ -120,6 +120,8 @@ def make_server() -> Server:
         ),
     )
     server.cores = _cores_for(processes)
+    # For what in a process need not stay where it is: settings have it as WEB_CORES.
+    os.environ["KASSA_CORES"] = ",".join(map(str, server.cores))
     return server
 
 

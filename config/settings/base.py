@@ -175,6 +175,9 @@ WEB_PROCESSES = env.int("WEB_CONCURRENCY", default=os.cpu_count() or 1)
 # that Django always finds one.
 WEB_THREADS = env.int("WEB_THREADS", default=26)
 WEB_LANE_THREADS = env.int("WEB_LANE_THREADS", default=6)
+# The cores that the server shares out among its processes, as it tells them; empty: none is kept to
+# one.
+WEB_CORES = frozenset(int(core) for core in env.list("KASSA_CORES", default=[]) if core)
 
 # --- REST -------------------------------------------------------------------------------------
 

@@ -283,6 +283,10 @@ class TestCores:
 
         assert sorted(map(len, cores)) == [1, 1]
         assert len(set.union(*cores)) == 2
+        # And it knows what they all have, for what need not stay there.
+        told = "KASSA_CORES=" + ",".join(str(core) for core in sorted(set.union(*cores)))
+        for worker in workers(process):
+            assert told in Path(f"/proc/{worker}/environ").read_text().split("\0")
 
     def test_of_one_that_died_are_those_of_who_replaces_it(self, steady):
         process, port = steady
