@@ -153,6 +153,27 @@ def test_is_woken_though_the_earlier_one_is_worked_before_it_is_seen_to_wait(wor
     assert worked == ["a", "b"]
 
 
+def test_is_woken_though_a_later_one_that_waits_for_it_is_just_looked_at(worked, gate, look):
+    """Who looks at that one has it locked, and whoever wakes waits for nobody in the midst."""
+    first, second = two_in_order()
+    look(second)
+    relayed(opened("c", sequence=3, about="x"))
+    third = lease()
+    with gate("NEW.last_error_code = 'waits_for_earlier' AND OLD.last_error_code = ''"):
+        looking = at_work(third, look)
+        wait_until(lambda: waiting_in_postgres() == 1)
+        working_first = at_work(first)
+        wait_until(lambda: waiting_in_postgres() == 2 or not working_first.is_alive())
+        # It is over for all others: what is woken later takes nothing from them.
+        assert EventWork.objects.get(id=first.id).state == "done"
+    looking.join()
+    working_first.join()
+
+    outbox.consume()
+
+    assert worked[:2] == ["a", "b"]
+
+
 def test_is_looked_at_again_soon_where_the_earlier_one_is_just_being_worked(worked, gate, look):
     """Who works that one has looked for others to wake already, and has not committed."""
     first, second = two_in_order()
@@ -210,14 +231,14 @@ class TestWhoWorksAnEvent:
         text = "SELECT count(*) FROM pg_prepared_statements WHERE statement LIKE %(like)s"
         assert statements.run(text, {"like": "%SELECT TRUE FROM core_event_work%"}) == [(1,)]
 
-    def test_asks_once_more_where_something_waits(self):
+    def test_asks_twice_more_where_something_waits(self):
         _, second = two_in_order()
         working.work_row(outbox.CONSUMING, second)
 
-        first, then = self.wake(OutboxEvent.objects.get(sequence=1))
+        first, _, last = self.wake(OutboxEvent.objects.get(sequence=1))
 
         assert first == _following._ANYTHING_WAITS
-        assert "UPDATE core_event_work" in then
+        assert "UPDATE core_event_work" in last
         assert EventWork.objects.get(id=second.id).next_attempt_at <= clock.database_now()
 
     def test_looks_at_no_event_where_another_consumer_waits(self):

@@ -23,7 +23,8 @@ from tests.ledger.factories import (
     open_account,
     post_transfer,
 )
-from tests.ledger.threads import sql
+from tests.ledger.threads import Asking, is_waiting, sql
+from tests.support import wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -163,6 +164,25 @@ def test_is_said_once_and_then_nothing_is_locked():
             waiting.execute("SET lock_timeout = '100ms'")
         planner.after_migrations(using="default")
         sql("RESET lock_timeout")
+
+
+def test_is_said_of_one_table_at_a_time():
+    """One that has to wait for autovacuum keeps no other from it, or from its new weeks."""
+    first, last = "core_idempotency_key", "ledger_posting"
+    assert sql("SELECT %s::regclass::oid < %s::regclass::oid", first, last) == [(True,)]
+    for table in (first, last):
+        sql(f"ALTER TABLE {table} ALTER organization_id RESET (n_distinct)")
+    other = connection.copy()
+    other.set_autocommit(False)
+    with contextlib.closing(other), other.cursor() as cursor:
+        cursor.execute(f"LOCK TABLE {last} IN SHARE UPDATE EXCLUSIVE MODE")
+        saying = Asking(partial(planner.after_migrations, using="default"))
+        wait_until(is_waiting)
+        cursor.execute(f"LOCK TABLE {first} IN SHARE UPDATE EXCLUSIVE MODE NOWAIT")
+    saying.ended()
+
+    assert saying.fault is None
+    test_is_said_by_every_table_of_tenants()
 
 
 def test_for_one_transfer(books):

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from django.db import connection
 
-from apps.core import clock, queries, statements, work
+from apps.core import clock, queries, statements, transactions, work
 from apps.core.ids import made_at
 from apps.core.models import EventWork, OutboxEvent
 
@@ -28,7 +28,7 @@ _ANYTHING_WAITS: Final = """
      LIMIT 1
 """
 # The condition on journal entries is their index's.
-_WAKE: Final = """
+_FOLLOWERS: Final = """
     WITH following AS MATERIALIZED (
         SELECT later.batch_id, later.ordinal
           FROM unnest(%(types)s::text[], %(ids)s::text[], %(sequences)s::bigint[])
@@ -42,21 +42,31 @@ _WAKE: Final = """
                   AND event.sequence > worked.sequence
                   AND event.public AND event.aggregate_type <> 'journal_entry'
                 ORDER BY event.sequence LIMIT %(limit)s) AS later
-    ), waiting AS (
-        SELECT work.id
-          FROM following JOIN core_event_work AS work
-            ON work.organization_id = %(org)s AND work.batch_id = following.batch_id
-           AND work.consumer = %(consumer)s
-           AND (work.ordinal IS NULL OR work.ordinal = following.ordinal)
-         WHERE work.state = 'pending' AND work.last_error_code = %(waits)s
-           AND work.next_attempt_at > statement_timestamp()
-         ORDER BY work.id
-           FOR NO KEY UPDATE OF work SKIP LOCKED
+    )
+    SELECT work.id
+      FROM following JOIN core_event_work AS work
+        ON work.organization_id = %(org)s AND work.batch_id = following.batch_id
+       AND work.consumer = %(consumer)s
+       AND (work.ordinal IS NULL OR work.ordinal = following.ordinal)
+     WHERE work.state = 'pending' AND work.last_error_code = %(waits)s
+       AND work.next_attempt_at > statement_timestamp()
+"""
+_WAKE: Final = """
+    WITH waiting AS (
+        SELECT id FROM core_event_work
+         WHERE organization_id = %(org)s AND id = ANY(%(rows)s)
+           AND state = 'pending' AND last_error_code = %(waits)s
+           AND next_attempt_at > statement_timestamp()
+         ORDER BY id
+           FOR NO KEY UPDATE {passing_over}
     )
     UPDATE core_event_work AS work SET next_attempt_at = statement_timestamp()
       FROM waiting
      WHERE work.organization_id = %(org)s AND work.id = waiting.id
+    RETURNING work.id
 """
+_WAKE_AT_ONCE: Final = _WAKE.format(passing_over="SKIP LOCKED")
+_WAKE_AFTER_ALL: Final = _WAKE.format(passing_over="")
 
 
 def wait_for(
@@ -128,7 +138,8 @@ def wake_followers(*, consumer: str, events: Sequence[OutboxEvent], kind: str) -
     Have looked at what waits for these events, in the transaction in which they are worked.
 
     Else each would come at a time of its own, up to half a minute later, and mostly before the one
-    that it waits for. What is looked at meanwhile finds that it cannot be woken (`wait_for`).
+    that it waits for. What is looked at meanwhile finds that it cannot be woken (`wait_for`). What
+    somebody has locked is woken after COMMIT: mostly it is what something else just now waits for.
     """
     last = {
         (event.aggregate_type, event.aggregate_id): event.sequence
@@ -146,7 +157,7 @@ def wake_followers(*, consumer: str, events: Sequence[OutboxEvent], kind: str) -
         return
     with connection.cursor() as cursor:
         cursor.execute(
-            _WAKE,
+            _FOLLOWERS,
             whose
             | {
                 "types": [type_ for type_, _ in last],
@@ -155,5 +166,27 @@ def wake_followers(*, consumer: str, events: Sequence[OutboxEvent], kind: str) -
                 "limit": _FOLLOWERS_MAX,
             },
         )
-        if cursor.rowcount:
-            work.nudge(kind)
+        followers = {id_ for (id_,) in cursor.fetchall()}
+    if not followers:
+        return
+    woken = _wake(_WAKE_AT_ONCE, followers, organization_id=whose["org"], kind=kind)
+    if left := followers - woken:
+        transactions.on_commit(
+            partial(_wake_after_all, left, organization_id=whose["org"], kind=kind)
+        )
+
+
+@transactions.outermost
+def _wake_after_all(rows: set[UUID], *, organization_id: UUID, kind: str) -> None:
+    """Wake what somebody had locked; who has a row that waits waits for nothing meanwhile."""
+    _wake(_WAKE_AFTER_ALL, rows, organization_id=organization_id, kind=kind)
+
+
+def _wake(statement: str, rows: set[UUID], *, organization_id: UUID, kind: str) -> set[UUID]:
+    """Have those of these rows that wait looked at now; return which they are."""
+    with connection.cursor() as cursor:
+        cursor.execute(statement, {"org": organization_id, "rows": sorted(rows), "waits": WAITS})
+        woken = {id_ for (id_,) in cursor.fetchall()}
+    if woken:
+        work.nudge(kind)
+    return woken
