@@ -16,8 +16,6 @@ from apps.core.working import Record, Worker
 
 log = structlog.get_logger(__name__)
 
-# One that begins just before has twenty seconds left to the soft limit.
-TASK_SECONDS_MAX: Final = 10.0
 _MAILS_A_RUN: Final = 5
 
 
@@ -61,7 +59,7 @@ SENDING: Final = Worker(
     model=Mail,
     task="accounts.send_mail",
     queue="default",
-    seconds_max=TASK_SECONDS_MAX,
+    seconds_max=working.LONG_ROWS_SECONDS_MAX,
     batch=_MAILS_A_RUN,
     perform=_send,
     put_off=_put_off,

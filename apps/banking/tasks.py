@@ -17,9 +17,8 @@ from apps.core.working import Record, Worker
 ACTOR: Final = Actor.job("banking")
 _FILES_A_RUN: Final = 4
 _POLLS_A_RUN: Final = 4
-# A file is read as a whole: each, however large, is to have most of the hard limit. So is a call
-# that begins just before, which has three times the channel's patience.
-_TASK_SECONDS_MAX: Final = 5
+# A call that begins just before the task's end has three times the channel's patience.
+_FETCH_HARD_SECONDS: Final = 37
 _FETCHING_SECONDS: Final = 5.0
 
 
@@ -54,7 +53,7 @@ import_due: Final = working.register(
         task="banking.import_due",
         queue="default",
         batch=_FILES_A_RUN,
-        seconds_max=_TASK_SECONDS_MAX,
+        seconds_max=working.LONG_ROWS_SECONDS_MAX,
         perform=_import,
     )
 )
@@ -75,8 +74,9 @@ fetch_due: Final = working.register(
         model=ConnectionPoll,
         task="banking.fetch_due",
         queue="default",
+        hard_seconds=_FETCH_HARD_SECONDS,
         batch=_POLLS_A_RUN,
-        seconds_max=_TASK_SECONDS_MAX,
+        seconds_max=working.LONG_ROWS_SECONDS_MAX,
         perform=_fetch,
         put_off=operations.record_poll_failed,
     )

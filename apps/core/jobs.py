@@ -285,5 +285,6 @@ RUNNING: Final = Worker(
     model=JobRun,
     task="core.run_jobs",
     queue="default",
+    seconds_max=working.LONG_ROWS_SECONDS_MAX,
     perform=_run,
 )

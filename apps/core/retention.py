@@ -24,7 +24,7 @@ log = structlog.get_logger(__name__)
 PORTION: Final = 1000
 # About 4 MB: what one statement reads at most.
 _PAGES: Final = 512
-# Well within the time limit of a job, which may begin ten seconds into its task.
+# Well within the time limit of a job, which may begin two seconds into its task.
 PASS_SECONDS: Final = 20.0
 _HOUR: Final = jobs.Every(minutes=60)
 # A pass over all of a large table reads all of it.

@@ -28,6 +28,8 @@ log = structlog.get_logger(__name__)
 _WARNING_SECONDS: Final = 5
 # Then no other row is begun and another message goes on, so that each has most of the limit.
 TASK_SECONDS_MAX: Final = 10.0
+# The same where one row may need nearly all of its limit: it has 25 s until it is warned.
+LONG_ROWS_SECONDS_MAX: Final = 2.0
 # After so long work that can be cut in portions stops; its row is due at once, for the next ones.
 TURN_SECONDS: Final = 10.0
 # The exception by which work is told that its time is over. It is an `Exception`: a boundary that

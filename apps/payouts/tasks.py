@@ -27,8 +27,8 @@ log = structlog.get_logger("kassa.payouts")
 ACTOR: Final = Actor.job("payouts")
 FREEZE: Final = Actor.job("payouts.freeze")
 _BATCHES_A_RUN: Final = 4
-# A step that begins just before has three times the channel's patience until its task is stopped.
-_TASK_SECONDS_MAX: Final = 5
+# A step that begins just before the task's end has three times the channel's patience.
+_HARD_SECONDS: Final = 37
 _ASK_AGAIN_SECONDS: Final = (3600, 86_400)
 _LOOK_AGAIN_SECONDS: Final = (3, 5, 10, 30)
 
@@ -220,8 +220,9 @@ work_batches: Final = working.register(
         model=BatchWork,
         task="payouts.work_batches",
         queue="money",
+        hard_seconds=_HARD_SECONDS,
         batch=_BATCHES_A_RUN,
-        seconds_max=_TASK_SECONDS_MAX,
+        seconds_max=working.LONG_ROWS_SECONDS_MAX,
         perform=lambda row: _STEPS[row.step](row),
     )
 )

@@ -26,6 +26,7 @@ MATCHING: Final = Worker(
     model=LineQueue,
     task="reconciliation.match_due",
     queue="money",
+    seconds_max=working.LONG_ROWS_SECONDS_MAX,
     perform=_match,
 )
 match_due: Final = working.register(MATCHING)

@@ -20,8 +20,8 @@ from tests.webhooks.factories import create_endpoint, owe, publish
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(280)]
 
 # Of the minute within which others take over, a few seconds are the sweep's and theirs.
-LEASE_SECONDS_MAX = 50
-JOB_LEASE_SECONDS_MAX = 56
+LEASE_SECONDS_MAX = 46
+JOB_LEASE_SECONDS_MAX = 48
 AN_HOUR = 1
 EVERYTHING = ("money", "settlement", "events", "risk", "default")
 

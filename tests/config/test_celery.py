@@ -114,7 +114,7 @@ class TestTasks:
         assert {name: limits[name] for name in rows} == {
             name: (seconds - 5, seconds) for name, seconds in rows.items()
         }
-        assert max(rows.values()) == 40
+        assert max(rows.values()) == 37
         others = {name for name in limits.keys() - rows.keys() if not name.startswith("tests.")}
         assert {limits[name] for name in others} == {(90, 120)}
 

@@ -10,9 +10,13 @@ from django.conf import settings
 from django.db import connection, models
 from django.test.utils import isolate_apps
 
-from apps.core import checks, work
+from apps.accounts.tasks import SENDING
+from apps.backoffice.operations import figures
+from apps.core import checks, jobs, retention, work, working
 from apps.core.checks import RANK
 from apps.core.work import WorkRow, _registry
+from apps.reconciliation.tasks import MATCHING
+from apps.webhooks.tasks import CHANGES
 
 CONTRACTS = tomllib.loads((Path(settings.BASE_DIR) / "pyproject.toml").read_text())["tool"][
     "importlinter"
@@ -95,6 +99,21 @@ class TestWorkIsTakenOverInTime:
     def test_in_every_app(self):
         assert len(work.kinds()) >= 10
         assert checks.work_is_taken_over_in_time() == []
+
+    def test_with_some_of_the_minute_to_spare(self):
+        leases = {kind.name: kind.lease_seconds for kind in work.kinds()}
+
+        # A call of a bank has three times its channel's patience.
+        longer = {name: lease for name, lease in leases.items() if lease > 47}
+        assert longer == {"banking.polls": 52, "payouts.batches": 52}
+
+    def test_by_work_that_has_25_s_before_it_is_warned(self):
+        # Invariants look at another statement until ten seconds are over, and each has twelve.
+        assert figures.CHECK_SECONDS_MAX + figures.STATEMENT_SECONDS_MAX <= 25
+        assert retention.PASS_SECONDS <= 25
+        for worker in (jobs.RUNNING, SENDING, MATCHING, CHANGES):
+            soft = working.limits(worker.hard_seconds)["soft_time_limit"]
+            assert soft - worker.seconds_max == 25
 
     def test_and_a_kind_is_named_whose_lease_is_too_long_or_whose_task_goes_on(self, monkeypatch):
         relay = work.find_kind("core.relay")

@@ -14,7 +14,7 @@ log = structlog.get_logger(__name__)
 
 # A lease is the hard limit of its work and this much, so that whoever takes a row over finds the
 # one before gone. What a killed worker held is with another within a minute (ADR 0109).
-HARD_SECONDS: Final = 40
+HARD_SECONDS: Final = 32
 _LEASE_MARGIN_SECONDS: Final = 15
 TAKEN_OVER_SECONDS_MAX: Final = 60
 

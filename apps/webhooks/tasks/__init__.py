@@ -386,6 +386,7 @@ CHANGES: Final = Worker(
     model=WebhookChange,
     task="webhooks.carry_out_changes",
     queue="events",
+    seconds_max=working.LONG_ROWS_SECONDS_MAX,
     perform=_carry_out,
 )
 carry_out_changes: Final = working.register(CHANGES)
