@@ -151,6 +151,10 @@ class Front:
     async def _serve(self, scope: Scope, wire: Wire) -> Answer | _LongAnswer:
         if len(scope.path) + len(scope.query_string) > _ADDRESS_MAX:
             raise ApiProblem("address_too_long", f"It has more than {_ADDRESS_MAX} characters.")
+        if scope.method != scope.method.upper():
+            # A method of another name (RFC 9110, section 9.1) that Django takes for the one in
+            # capitals, past all that is decided here and at the server by its name.
+            raise ApiProblem("invalid_request", "Write the method in capitals.")
         if scope.http_version == "1.1" and scope.headers.get("host") is None:
             # RFC 9112, section 3.2. Two are refused where the first would be believed.
             raise ApiProblem("invalid_request", "Send a Host header.")

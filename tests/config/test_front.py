@@ -427,6 +427,20 @@ class TestSigningIn:
             wire.close()
 
 
+class TestMethods:
+    @pytest.mark.parametrize("method", [b"post", b"Post", b"head", b"get"])
+    @pytest.mark.parametrize("path", [b"/taken", b"/admin/login/", b"/v1/transfers"])
+    def test_in_small_letters_are_none_and_pass_no_turn_of_the_one_in_capitals(
+        self, server, method, path
+    ):
+        server.said.with_name("go").touch()
+
+        status, head, body = server.ask(get(path, b"Content-Length: 0", method=method))
+
+        assert (status, b"Write the method in capitals." in body) == (400, True)
+        assert b"request-id: " in head
+
+
 class TestNames:
     def test_with_an_underscore_is_not_taken_for_the_one_with_a_hyphen(self, server):
         answer = server.ask(
