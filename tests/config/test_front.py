@@ -461,10 +461,17 @@ class TestNames:
 
         assert server.ask(get(asked))[2] == "/résumé xa=€ 0 - ".encode()
 
-    @pytest.mark.parametrize("path", [b"/taken", b"/v1/transfers"])
-    def test_of_a_charset_that_is_no_text_is_415(self, server, path):
-        header = b"Content-Type: application/json; charset*=bogus''%41"
-
+    @pytest.mark.parametrize("path", [b"/taken?a=b", b"/v1/transfers"])
+    @pytest.mark.parametrize(
+        "header",
+        [
+            b"Content-Type: application/json; charset*=bogus''%41",
+            b"Content-Type: application/json; charset=zip",
+            b'Content-Type: application/json; Charset = "utf-16"',
+            b"Content-Type: application/json\r\nContent-Type: a/b; charset=zip",
+        ],
+    )
+    def test_of_a_charset_that_is_no_text_of_ours_is_415(self, server, path, header):
         answer = server.ask(post(path, header, b"Content-Length: 2", body=b"{}"))
 
         assert (answer[0], json.loads(answer[2])["code"]) == (415, "unsupported_media_type")
