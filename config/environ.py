@@ -21,6 +21,10 @@ class Headers(Protocol):
         """Return the first value of a header."""
         ...
 
+    def get_all(self, key: str) -> list[str]:
+        """Return the values of a header, one for each of its lines."""
+        ...
+
 
 class Scope(Protocol):
     """What is known of a request before its body (granian's RSGI specification, 1.5)."""

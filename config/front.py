@@ -10,6 +10,7 @@ import asyncio
 import atexit
 import logging
 import os
+import re
 import tempfile
 import time
 from collections import Counter
@@ -67,6 +68,8 @@ _HELD_MAX: Final = 1_024
 _OF_ONE_MAX: Final = 4
 _OF_SLOW_ONE_MAX: Final = 2
 _SLOW_MAX: Final = 3
+
+_STRANGE_TYPE: Final = re.compile(r'\*|charset(?!\s*=\s*"?utf-?8"?\s*(?:;|$))', re.IGNORECASE)
 
 # For so long a file may take to be opened by the server, once it was told of it.
 _OPENING_SECONDS_MAX: Final = 60.0
@@ -151,11 +154,16 @@ class Front:
     async def _serve(self, scope: Scope, wire: Wire) -> Answer | _LongAnswer:
         if len(scope.path) + len(scope.query_string) > _ADDRESS_MAX:
             raise ApiProblem("address_too_long", f"It has more than {_ADDRESS_MAX} characters.")
+        if scope.method != scope.method.upper():
+            # A method of another name (RFC 9110, section 9.1) that Django takes for the one in
+            # capitals, past all that is decided here and at the server by its name.
+            raise ApiProblem("invalid_request", "Write the method in capitals.")
         if scope.http_version == "1.1" and scope.headers.get("host") is None:
             # RFC 9112, section 3.2. Two are refused where the first would be believed.
             raise ApiProblem("invalid_request", "Send a Host header.")
-        if "*" in (scope.headers.get("content-type") or ""):
-            # RFC 2231's way to write a parameter, over which Django falls where it is malformed.
+        if any(_STRANGE_TYPE.search(line) for line in scope.headers.get_all("content-type")):
+            # Django falls over RFC 2231's way to write a parameter where it is malformed, and reads
+            # an address and a form's parts in whatever codec is named, also one that is of no text.
             raise ApiProblem("unsupported_media_type", "Send a plain Content-Type.")
         is_for_lane = self._lane.takes(
             method=scope.method, path=scope.path, query=scope.query_string

@@ -427,6 +427,20 @@ class TestSigningIn:
             wire.close()
 
 
+class TestMethods:
+    @pytest.mark.parametrize("method", [b"post", b"Post", b"head", b"get"])
+    @pytest.mark.parametrize("path", [b"/taken", b"/admin/login/", b"/v1/transfers"])
+    def test_in_small_letters_are_none_and_pass_no_turn_of_the_one_in_capitals(
+        self, server, method, path
+    ):
+        server.said.with_name("go").touch()
+
+        status, head, body = server.ask(get(path, b"Content-Length: 0", method=method))
+
+        assert (status, b"Write the method in capitals." in body) == (400, True)
+        assert b"request-id: " in head
+
+
 class TestNames:
     def test_with_an_underscore_is_not_taken_for_the_one_with_a_hyphen(self, server):
         answer = server.ask(
@@ -447,10 +461,17 @@ class TestNames:
 
         assert server.ask(get(asked))[2] == "/résumé xa=€ 0 - ".encode()
 
-    @pytest.mark.parametrize("path", [b"/taken", b"/v1/transfers"])
-    def test_of_a_charset_that_is_no_text_is_415(self, server, path):
-        header = b"Content-Type: application/json; charset*=bogus''%41"
-
+    @pytest.mark.parametrize("path", [b"/taken?a=b", b"/v1/transfers"])
+    @pytest.mark.parametrize(
+        "header",
+        [
+            b"Content-Type: application/json; charset*=bogus''%41",
+            b"Content-Type: application/json; charset=zip",
+            b'Content-Type: application/json; Charset = "utf-16"',
+            b"Content-Type: application/json\r\nContent-Type: a/b; charset=zip",
+        ],
+    )
+    def test_of_a_charset_that_is_no_text_of_ours_is_415(self, server, path, header):
         answer = server.ask(post(path, header, b"Content-Length: 2", body=b"{}"))
 
         assert (answer[0], json.loads(answer[2])["code"]) == (415, "unsupported_media_type")

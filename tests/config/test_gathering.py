@@ -23,6 +23,9 @@ pytestmark = pytest.mark.django_db(transaction=True)
 class Named(dict):
     """The headers of a request, as granian has them."""
 
+    def get_all(self, key: str) -> list[str]:
+        return [self[key]] if key in self else []
+
 
 @dataclass
 class Asked:
