@@ -48,9 +48,11 @@ class Desk:
             self.complaints.append(f"console {message.type}: {message.text}")
 
     def _failed(self, request: Any) -> None:
-        # Where a file is the answer, the browser stays on the page and calls that an abort; so it
-        # does with what the page was still loading, an icon say, when it was asked for the file.
-        if not (self.takes_files and request.failure == "net::ERR_ABORTED"):
+        # What a page was still loading, an icon say, the browser gives up itself where it goes to
+        # the next; a server that fails has other names. Where a file is the answer, it stays on the
+        # page and calls that an abort.
+        is_given_up = request.failure == "net::ERR_ABORTED"
+        if not (is_given_up and (self.takes_files or not request.is_navigation_request())):
             self.complaints.append(f"failed: {request.url} {request.failure}")
 
     def _answered(self, response: Any) -> None:

@@ -19,6 +19,9 @@ KIB = 2**10
 class Headers(dict):
     """Headers as the server has them, of one line each."""
 
+    def get_all(self, key: str) -> list[str]:
+        return [self[key]] if key in self else []
+
 
 class Parts:
     """The parts of a body that comes in time, or the whole of a short one."""
