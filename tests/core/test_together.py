@@ -107,6 +107,26 @@ class TestTogether:
 
         assert recorder.batches == [["b", "c"]]
 
+    def test_are_none_of_a_batch_that_failed_as_a_whole(self, recorder):
+        given = []
+
+        def count(organization_id, events):
+            given.append(len(events))
+            recorder(organization_id, events)
+
+        outbox.register_consumer(name="recorder", handler=count)
+        recorder.poison = {"3"}
+        relayed([opened(str(n)) for n in range(6)])
+
+        for _ in range(4):
+            outbox.consume()
+            make_due(EventWork)
+
+        assert sorted(recorder.codes) == [str(n) for n in range(6) if n != 3]
+        # Any of them may be the poison: first all of them were tried, and then each for itself.
+        assert set(given[: given.index(1)]) == {6}
+        assert set(given[given.index(1) :]) == {1}
+
     def test_leave_alone_what_another_worker_took_over(self, recorder):
         relayed([opened("a")], [opened("b")])
         slow = work.claim_due(EventWork, limit=2, lease_seconds=60)

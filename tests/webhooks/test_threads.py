@@ -52,6 +52,16 @@ def at_work(threads, *organization_ids, pace=Pace.PROMPT):
 
 
 class TestThreads:
+    def test_of_those_at_a_fair_pace_are_not_for_who_may_hang(self):
+        threads = Threads(8)
+
+        # Six of eight are all that those may have together, of organizations that have none.
+        with at_work(threads, *(uuid4() for _ in range(6)), pace=Pace.FAIR) as told:
+            assert told == [True] * 6
+            assert not threads.take(OTHER, pace=Pace.DOUBTFUL)
+            assert not threads.take(OTHER, pace=Pace.FAIR)
+            assert threads.take(OTHER, pace=Pace.PROMPT)
+
     def test_keep_the_last_quarter_for_who_has_none(self):
         threads = Threads(8)
 
