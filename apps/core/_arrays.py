@@ -61,7 +61,24 @@ class Few(NamedTuple):
     values: list[bytes | None]
 
 
-type Column = _Array | Few
+class Same(NamedTuple):
+    """
+    A column of one value, however many rows it has.
+
+    `_wire` sends it once where the statement says that it may; elsewhere it is an array like any.
+    """
+
+    kind: type[_Array]
+    value: bytes | None
+    rows: int
+
+    @property
+    def values(self) -> list[bytes | None]:
+        """Return the value, as the only one."""
+        return [self.value]
+
+
+type Column = _Array | Few | Same
 
 # Each number of rows is a statement of its own that a connection prepares: so not many of them.
 _FEW_MAX: Final = 4
@@ -77,10 +94,18 @@ def _is_few(values: Sequence[object]) -> bool:
     return 0 < len(values) <= _FEW_MAX
 
 
+def _are_same(values: Sequence[object]) -> bool:
+    # The first and the last tell most columns that are not; the rest is counted in C.
+    return bool(values) and values[0] == values[-1] and values.count(values[0]) == len(values)
+
+
 def uuids(values: Sequence[UUID | None]) -> Column:
     """Return a uuid[]."""
     if _is_few(values):
         return Few(_Uuids, [None if v is None else v.int.to_bytes(16) for v in values])
+    # Of ids only where there is none: two are compared in Python.
+    if values and values[0] is None and _are_same(values):
+        return Same(_Uuids, None, len(values))
     # `v.int` and not `v.bytes`, and no `None in values`: both would call Python for each value.
     parts = [_NULL if v is None else _UUID_LENGTH + v.int.to_bytes(16) for v in values]
     return _make(_Uuids, len(parts), b"".join(parts), nulls=_NULL in parts)
@@ -90,6 +115,8 @@ def int8s(values: Sequence[int]) -> Column:
     """Return a bigint[]."""
     if _is_few(values):
         return Few(_Int8s, [_INT8(v) for v in values])
+    if _are_same(values):
+        return Same(_Int8s, _INT8(values[0]), len(values))
     flat = [8] * (2 * len(values))
     flat[1::2] = values
     return _make(_Int8s, len(values), struct.pack(">" + "iq" * len(values), *flat))
@@ -99,6 +126,8 @@ def int4s(values: Sequence[int]) -> Column:
     """Return an integer[]."""
     if _is_few(values):
         return Few(_Int4s, [_INT4(v) for v in values])
+    if _are_same(values):
+        return Same(_Int4s, _INT4(values[0]), len(values))
     flat = [4] * (2 * len(values))
     flat[1::2] = values
     return _make(_Int4s, len(values), struct.pack(f">{len(flat)}i", *flat))
@@ -108,6 +137,8 @@ def texts(values: Sequence[str | None]) -> Column:
     """Return a text[]; a text that occurs often is encoded once."""
     if _is_few(values):
         return Few(_Texts, [None if v is None else v.encode() for v in values])
+    if _are_same(values):
+        return Same(_Texts, None if values[0] is None else values[0].encode(), len(values))
     distinct = set(values)
     if len(distinct) == len(values):
         # Each of its own, as ids and events are: nothing to look up.
@@ -128,6 +159,9 @@ def instants(values: Sequence[datetime | None]) -> Column:
     """Return a timestamptz[]; an instant that occurs often is encoded once."""
     if _is_few(values):
         return Few(_Instants, [None if v is None else _INT8(_microseconds(v)) for v in values])
+    if _are_same(values):
+        first = values[0]
+        return Same(_Instants, None if first is None else _INT8(_microseconds(first)), len(values))
     known = {instant: _instant(instant) for instant in set(values)}
     return _make(_Instants, len(values), b"".join([known[v] for v in values]), nulls=None in known)
 
@@ -177,7 +211,7 @@ def encode(value: object) -> tuple[int, bytes | None]:
 
     :raises TypeError: for a type that no statement sends
     """
-    if type(value) is Few:
+    if type(value) is Few or type(value) is Same:
         return value.kind.array_oid, _as_array(value)
     try:
         oid, write = _SINGLE[type(value)]
@@ -187,11 +221,19 @@ def encode(value: object) -> tuple[int, bytes | None]:
     return oid, write(value)
 
 
-def _as_array(few: Few) -> bytes:
-    parts = [_NULL if v is None else _INT4(len(v)) + v for v in few.values]
-    return _make(few.kind, len(parts), b"".join(parts), nulls=_NULL in parts)
+def _as_array(column: Few | Same) -> bytes:
+    parts = [_NULL if v is None else _INT4(len(v)) + v for v in column.values]
+    if type(column) is Same:
+        parts *= column.rows
+    return _make(column.kind, len(parts), b"".join(parts), nulls=_NULL in parts)
 
 
-def encode_one(column: Few | None, place: int) -> tuple[int, bytes | None]:
+def count_of(column: _Array | Same) -> int:
+    """Return how many values a column has."""
+    # An array of none has no dimension.
+    return column.rows if type(column) is Same else int.from_bytes(column[12:16])
+
+
+def encode_one(column: Few | Same | None, place: int) -> tuple[int, bytes | None]:
     """Return the same of one value of a column; one that is not there is null throughout."""
     return (0, None) if column is None else (column.kind.element_oid, column.values[place])

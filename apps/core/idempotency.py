@@ -28,9 +28,10 @@ _INSERT: Final = """
          created_at)
     SELECT %(org)s, k.key, k.operation, k.fingerprint, k.prefix, k.resource_id,
            k.code, k.refusal::jsonb, clock_timestamp()
-      FROM unnest(%(keys)s::text[], %(operations)s::text[], %(fingerprints)s::bytea[],
-                  %(prefixes)s::text[], %(ids)s::uuid[], %(codes)s::text[], %(refusals)s::text[])
-           AS k(key, operation, fingerprint, prefix, resource_id, code, refusal)
+      FROM unnest(%(keys)s::text[], %(fingerprints)s::bytea[], %(ids)s::uuid[],
+                  /* same */ %(operations)s::text[], %(prefixes)s::text[], %(codes)s::text[],
+                  %(refusals)s::text[])
+           AS k(key, fingerprint, resource_id, operation, prefix, code, refusal)
      ORDER BY k.key COLLATE "C"
         ON CONFLICT (organization_id, key) DO NOTHING
     RETURNING key

@@ -8,7 +8,8 @@ statement of Django's own, or with COMMIT. What uses the driver's connection its
 
 A value is `%(name)s` in a statement (and `%%` is not unescaped), of just one of the types UUID,
 str, int, bool, datetime, bytes and None, whose subclasses are refused. A column of values travels
-as one array, at the speed of a copy: `uuids`, `texts` and the others make them.
+as one array, at the speed of a copy: `uuids`, `texts` and the others make them. Columns of an
+`unnest` behind `/* same */` travel once where each has one value for all rows (docs/adr/0116).
 """
 
 import time

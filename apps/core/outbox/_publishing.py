@@ -29,11 +29,12 @@ _WRITE: Final = """
     SELECT e.id, %(org)s, %(batch)s, e.ordinal - 1, k.name, k.type, k.public, k.schema_version,
            k.aggregate_type, e.aggregate_id, e.sequence, e.occurred_at, clock_timestamp(), e.actor,
            e.request_id, e.traceparent, e.causation_id, e.data::jsonb
-      FROM unnest(%(ids)s::uuid[], %(kinds)s::int[], %(aggregates)s::text[],
-                  %(sequences)s::bigint[], %(occurred)s::timestamptz[], %(actors)s::text[],
-                  %(requests)s::text[], %(traces)s::text[], %(data)s::text[], %(causes)s::uuid[])
-           WITH ORDINALITY AS e(id, kind, aggregate_id, sequence, occurred_at, actor, request_id,
-                                traceparent, data, causation_id, ordinal)
+      FROM unnest(%(ids)s::uuid[], %(aggregates)s::text[], %(data)s::text[],
+                  /* same */ %(kinds)s::int[], %(sequences)s::bigint[], %(causes)s::uuid[],
+                  /* same */ %(occurred)s::timestamptz[], %(actors)s::text[],
+                  %(requests)s::text[], %(traces)s::text[])
+           WITH ORDINALITY AS e(id, aggregate_id, data, kind, sequence, causation_id, occurred_at,
+                                actor, request_id, traceparent, ordinal)
       JOIN unnest(%(names)s::text[], %(types)s::text[], %(publics)s::boolean[],
                   %(versions)s::int[], %(aggregate_types)s::text[])
            WITH ORDINALITY AS k(name, type, public, schema_version, aggregate_type, kind)

@@ -8,6 +8,7 @@ entry whole, and a transfer costs one round trip.
 import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from itertools import repeat
 from typing import Final, cast
 from uuid import UUID
@@ -39,12 +40,13 @@ _WRITE: Final = """
         SELECT e.id, %(org)s, e.kind, e.reference, e.description, e.effective_at,
                COALESCE(e.recorded_at, statement_timestamp()), e.reverses, e.actor,
                e.metadata::jsonb
-          FROM unnest(%(entry_ids)s::uuid[], %(kinds)s::text[], %(references)s::text[],
-                      %(descriptions)s::text[], %(effective)s::timestamptz[],
+          FROM unnest(%(entry_ids)s::uuid[],
+                      /* same */ %(kinds)s::text[], %(effective)s::timestamptz[],
                       %(recorded)s::timestamptz[], %(reverses)s::uuid[], %(actors)s::text[],
+                      /* same */ %(references)s::text[], %(descriptions)s::text[],
                       %(metadata)s::text[])
-               AS e(id, kind, reference, description, effective_at, recorded_at, reverses, actor,
-                    metadata)
+               AS e(id, kind, effective_at, recorded_at, reverses, actor,
+                    reference, description, metadata)
     ), postings AS (
         INSERT INTO ledger_posting
             (organization_id, entry_id, number, account_id, amount_minor, currency,
@@ -52,20 +54,21 @@ _WRITE: Final = """
         SELECT %(org)s, p.entry_id, p.number, p.account_id, p.amount, p.currency, p.version,
                p.balance_after, p.effective_at, COALESCE(p.recorded_at, statement_timestamp())
           FROM unnest(%(posting_entries)s::uuid[], %(numbers)s::int[], %(accounts)s::uuid[],
-                      %(amounts)s::bigint[], %(currencies)s::text[], %(versions)s::bigint[],
-                      %(after)s::bigint[], %(posting_effective)s::timestamptz[],
+                      %(amounts)s::bigint[], %(versions)s::bigint[], %(after)s::bigint[],
+                      /* same */ %(currencies)s::text[], %(posting_effective)s::timestamptz[],
                       %(posting_recorded)s::timestamptz[])
-               AS p(entry_id, number, account_id, amount, currency, version, balance_after,
-                    effective_at, recorded_at)
+               AS p(entry_id, number, account_id, amount, version, balance_after,
+                    currency, effective_at, recorded_at)
     )
     UPDATE ledger_balance AS b
        SET posted_debits = n.posted_debits, posted_credits = n.posted_credits,
            pending_debits = n.pending_debits, pending_credits = n.pending_credits,
            version = n.version, latest_effective_at = n.latest_effective_at
-      FROM unnest(%(balance_ids)s::uuid[], %(pd)s::bigint[], %(pc)s::bigint[], %(nd)s::bigint[],
-                  %(nc)s::bigint[], %(bv)s::bigint[], %(latest)s::timestamptz[])
-           AS n(id, posted_debits, posted_credits, pending_debits, pending_credits, version,
-                latest_effective_at)
+      FROM unnest(%(balance_ids)s::uuid[], %(pd)s::bigint[], %(pc)s::bigint[], %(bv)s::bigint[],
+                  /* same */ %(latest)s::timestamptz[],
+                  /* same */ %(nd)s::bigint[], %(nc)s::bigint[])
+           AS n(id, posted_debits, posted_credits, version, latest_effective_at,
+                pending_debits, pending_credits)
      WHERE b.organization_id = %(org)s AND b.id = n.id
 """
 
@@ -196,13 +199,7 @@ def _entry_events(
     organization_id: UUID, posted: Sequence[tuple[Outcome, Origin]], now: datetime
 ) -> list[Published]:
     """Return the event of each entry, its data written as `JournalEntryPosted.data` would."""
-    # What many of them share is written once. By the integer in an id, whose hash is not computed
-    # in Python. An account has one currency.
-    ids = {line[0].int: line for outcome, _ in posted for line in outcome.lines}
-    begun = {
-        number: f'{{"ledger_account":"{encode_id("la", line[0])}","currency":"{line[2]}","amount":'
-        for number, line in ids.items()
-    }
+    # What many of them share is written once.
     printed = {at: _printed(at) for at in {o.effective_at or now for o, _ in posted}}
     kinds: dict[str, str] = {}
     taken = []
@@ -212,7 +209,9 @@ def _entry_events(
         if kind is None:
             kind = kinds[command.kind] = _quoted(command.kind)
         reference = _quoted(command.reference) if command.reference else "null"
-        postings = ",".join([f"{begun[line[0].int]}{line[1]}}}" for line in outcome.lines])
+        postings = ",".join(
+            [f"{_begun(line[0].int, line[2])}{line[1]}}}" for line in outcome.lines]
+        )
         taken.append(
             Published(
                 events.JournalEntryPosted,
@@ -227,6 +226,14 @@ def _entry_events(
             )
         )
     return taken
+
+
+# By the integer in an id, whose hash is not computed in Python.
+@lru_cache(maxsize=65_536)
+def _begun(account: int, currency: str) -> str:
+    """Return an account's part of a posting, which is the same in all of its postings."""
+    printed = encode_id("la", UUID(int=account))
+    return f'{{"ledger_account":"{printed}","currency":"{currency}","amount":'
 
 
 def _printed(at: datetime) -> str:

@@ -1,0 +1,18 @@
+from django.db import migrations
+
+
+class Migration(migrations.Migration):
+    """
+    Thousands of ids gain little by being compressed: a fortieth of what Postgres does for a batch.
+
+    Only what is written from now on; older rows are read as they were.
+    """
+
+    dependencies = [("ledger", "0022_captures_are_found_by_their_entries")]
+
+    operations = [
+        migrations.RunSQL(
+            "ALTER TABLE ledger_transfer_batch ALTER COLUMN entry_ids SET STORAGE EXTERNAL",
+            "ALTER TABLE ledger_transfer_batch ALTER COLUMN entry_ids SET STORAGE EXTENDED",
+        )
+    ]
