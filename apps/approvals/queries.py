@@ -57,6 +57,22 @@ def lock_open_request(
     )
 
 
+def find_open_request(
+    *, organization_id: UUID, subject_type: str, subject_id: UUID
+) -> ApprovalRequest | None:
+    """Return the subject's open request, for whatever act, or None; the oldest, of several."""
+    return (
+        ApprovalRequest.objects.filter(
+            organization_id=organization_id,
+            subject_type=subject_type,
+            subject_id=subject_id,
+            state=RequestState.OPEN,
+        )
+        .order_by("requested_at", "id")
+        .first()
+    )
+
+
 def list_open_requests(
     *, organization_id: UUID | None = None, limit: int = 500
 ) -> Sequence[ApprovalRequest]:

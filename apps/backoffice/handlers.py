@@ -9,7 +9,9 @@ def register() -> None:
     operations.register_period_acts()
     operations.register_correction_acts()
     ledger.register_period_requests(
-        close=operations.request_period_close, reopen=operations.request_period_reopen
+        close=operations.request_period_close,
+        reopen=operations.request_period_reopen,
+        asked=queries.find_waiting_period_request,
     )
     ledger.register_correction_requests(
         reverse=operations.request_reversal,

@@ -41,6 +41,12 @@ class PeriodRequest(Protocol):
     ) -> AskedFor: ...
 
 
+class WaitingPeriodRequest(Protocol):
+    """Return what waits for a month to be closed, or opened again; None if nothing does."""
+
+    def __call__(self, *, organization_id: UUID, period_id: UUID) -> AskedFor | None: ...
+
+
 class ReversalRequest(Protocol):
     """Ask for an entry to be undone."""
 
@@ -81,9 +87,11 @@ class WaitingReversal(Protocol):
 _requests: dict[str, Any] = {}
 
 
-def register_period_requests(*, close: PeriodRequest, reopen: PeriodRequest) -> None:
-    """Have these called by who wants a month closed or opened again."""
-    _requests.update(close=close, reopen=reopen)
+def register_period_requests(
+    *, close: PeriodRequest, reopen: PeriodRequest, asked: WaitingPeriodRequest
+) -> None:
+    """Have these called by who wants a month closed or opened again, or to know of it."""
+    _requests.update(close=close, reopen=reopen, asked=asked)
 
 
 def register_correction_requests(
@@ -109,6 +117,7 @@ def _whoever(name: str, asks: Any) -> Any:  # noqa: ANN401  (as declared below)
 
 request_close: PeriodRequest = _whoever("close", PeriodRequest)
 request_reopen: PeriodRequest = _whoever("reopen", PeriodRequest)
+find_waiting_period_request: WaitingPeriodRequest = _whoever("asked", WaitingPeriodRequest)
 request_reversal: ReversalRequest = _whoever("reverse", ReversalRequest)
 request_adjustment: AdjustmentRequest = _whoever("adjust", AdjustmentRequest)
 find_waiting_reversal: WaitingReversal = _whoever("waiting", WaitingReversal)

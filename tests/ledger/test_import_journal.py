@@ -395,6 +395,13 @@ class TestRefusals:
 
         refused(file, what)
 
+    def test_a_transfer_of_more_than_two_postings(self, file):
+        lines = [json.loads(line) for line in file.read_bytes().splitlines()]
+        [number] = [at for at, line in enumerate(lines, 1) if line.get("kind") == "swap"]
+        rewrite(file, number, {"kind": "transfer"})
+
+        refused(file, f"Line {number}: a transfer has two postings, the debit first")
+
     def test_a_file_cut_short(self, file):
         file.write_bytes(b"".join(file.read_bytes().splitlines(keepends=True)[:-3]))
 

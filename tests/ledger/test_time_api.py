@@ -267,6 +267,10 @@ class TestPeriods:
         assert api.get("/v1/periods/junk").status_code == 400
 
     def test_are_closed_by_asking_and_by_another_person(self, api):
+        def waits_for():
+            return api.get("/v1/periods/2026-05").json()["approval"]
+
+        assert waits_for() is None
         answer = api.post("/v1/periods/2026-05/close", {"reason": "May is done"}, key="close")
 
         assert answer.status_code == 202
@@ -275,6 +279,7 @@ class TestPeriods:
         again = api.post("/v1/periods/2026-05/close", {"reason": "May is done"}, key="close")
         assert again.json()["approval"] == answer.json()["approval"]
         assert ApprovalRequest.objects.count() == 1
+        assert waits_for() == answer.json()["approval"]
 
         approvals.decide_approval(
             organization_id=api.organization,
@@ -292,10 +297,12 @@ class TestPeriods:
             return api.get("/v1/periods/2026-05").json()["state"] == "closed"
 
         wait_until(closed)
+        assert waits_for() is None
         stored = api.get("/v1/trial-balance", period="2026-05").json()
         assert (stored["state"], stored["totals"][0]["debits"]) == ("closed", 100_00)
         reopened = api.post("/v1/periods/2026-05/reopen", {"reason": "A late fact"}, key="re")
         assert reopened.status_code == 202
+        assert waits_for() == reopened.json()["approval"]
 
     @pytest.mark.parametrize(
         ("path", "body", "expected"),
@@ -322,6 +329,7 @@ class TestPeriods:
         other = TimedClient()
         api.post("/v1/periods/2026-05/close", {"reason": "May is done"})
 
-        assert other.get("/v1/periods/2026-05").json()["closings"] == 0
+        theirs = other.get("/v1/periods/2026-05").json()
+        assert (theirs["closings"], theirs["approval"]) == (0, None)
         view = queries.find_period(organization_id=other.organization, month=date(2026, 5, 1))
         assert view is None

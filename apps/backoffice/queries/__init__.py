@@ -19,6 +19,7 @@ from apps.backoffice.queries._figures import (
     list_touched_days,
 )
 from apps.backoffice.queries._people import organizations_of, scope_of
+from apps.backoffice.queries._periods import find_waiting_period_request
 from apps.backoffice.queries._stuck_work import find_work
 from apps.backoffice.queries._tiles import Glance, Tile, find_last_check, list_tiles
 from apps.backoffice.queries._trial_balances import (
@@ -40,6 +41,7 @@ __all__ = [
     "find_approval_of",
     "find_approval_of_waiting_reversal",
     "find_last_check",
+    "find_waiting_period_request",
     "find_waiting_reversal",
     "find_work",
     "get_correction",

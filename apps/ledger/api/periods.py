@@ -44,10 +44,6 @@ class Blocker(StrictSerializer):
     detail = serializers.CharField(source="text")
 
 
-class PeriodWithBlockers(Period):
-    blockers = Blocker(many=True, help_text="What keeps it from being closed now.")
-
-
 class AskForPeriod(StrictSerializer):
     reason = TextField(REASON_LENGTH_MAX, help_text="Goes to the audit trail.")
 
@@ -55,6 +51,15 @@ class AskForPeriod(StrictSerializer):
 class Approval(StrictSerializer):
     id = IdField("apr", source="approval_id")
     state = serializers.CharField()
+
+
+class PeriodWithBlockers(Period):
+    blockers = Blocker(many=True, help_text="What keeps it from being closed now.")
+    approval = Approval(
+        allow_null=True,
+        help_text="What waits for a second person, to close it or to open it again; null if"
+        " nobody asked.",
+    )
 
 
 class PeriodAskedFor(Period):
@@ -121,7 +126,11 @@ class PeriodResource(ApiView):
         blockers = queries.period_blockers(
             organization_id=organization_id, month=day, now=clock.now()
         )
-        return resource(request, PeriodWithBlockers({**_shown(view), "blockers": blockers}).data)
+        asked = view.row and registry.find_waiting_period_request(
+            organization_id=organization_id, period_id=view.row.id
+        )
+        shown = {**_shown(view), "blockers": blockers, "approval": asked}
+        return resource(request, PeriodWithBlockers(shown).data)
 
 
 def _ask(request: Request, month: str, ask: PeriodRequest) -> Response:

@@ -18,7 +18,7 @@ from apps.ledger.api._searching import QUERY as JOURNAL_QUERY
 from apps.ledger.api._searching import answer_found, read_ask, read_search
 from apps.ledger.api.serializers import Transfer, TransferBatch
 from apps.ledger.queries import EntryView, Found
-from apps.ledger.rules import BalanceAfter
+from apps.ledger.rules import TRANSFER_KIND, BalanceAfter
 
 READ: Final = "ledger:read"
 QUERY: Final = {name: told for name, told in JOURNAL_QUERY.items() if name != "kind"}
@@ -76,7 +76,7 @@ def list_transfers(request: Request, *, organization_id: UUID) -> object:
 
     :raises ApiProblem: `invalid_request` or `invalid_cursor` (400)
     """
-    search = read_search(request, kind="transfer")
+    search = read_search(request, kind=TRANSFER_KIND)
     found = queries.list_entries(search=search, ask=read_ask(request, search))
     rows = _shown(organization_id, found.rows)
     page: object = answer_found(request, Found(rows, found.older, found.newer), Transfer).data

@@ -23,6 +23,7 @@ from apps.ledger.formats.journal import (
 from apps.ledger.rules import (
     CREDIT_NORMAL,
     FX_KIND,
+    TRANSFER_KIND,
     AccountStatus,
     AccountType,
     MonitorDirection,
@@ -160,6 +161,9 @@ class JournalCheck:
             totals[posting.currency] = totals.get(posting.currency, 0) + posting.amount
         if any(totals.values()) or len({p.account for p in line.postings}) != len(line.postings):
             raise WrongLine("postings sum to 0 per currency, and name each account once")
+        # As transfers are shown: a client that lists them finds nothing else among them.
+        if line.kind == TRANSFER_KIND and [p.amount > 0 for p in line.postings] != [True, False]:
+            raise WrongLine("a transfer has two postings, the debit first")
         self.previous = chain.link(self.previous, line.position, line.content(self._types))
         if self.previous.hex() != line.hash:
             raise WrongLine("the hash is not that of this entry after the one before")

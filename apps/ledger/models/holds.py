@@ -43,6 +43,12 @@ class Hold(OrganizationOwned):
                 fields=["organization", "debit_account"],
                 condition=Q(status="open"),
             ),
+            # Of an account whose debits are its money, what leaves is a credit.
+            models.Index(
+                name="hold_open_of_credit",
+                fields=["organization", "credit_account"],
+                condition=Q(status="open"),
+            ),
             # What the sweeper looks for; it is whole only to say that the hold is over.
             models.Index(
                 name="hold_expiring",

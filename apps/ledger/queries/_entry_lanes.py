@@ -13,6 +13,7 @@ from apps.ledger.models import JournalEntry, Posting
 from apps.ledger.queries import _bounds as bounds
 from apps.ledger.queries._matching import matching_entries, matching_postings, named_entries
 from apps.ledger.queries._search import Ask, Place, Scanned, Search
+from apps.ledger.rules import TRANSFER_KIND
 
 _TICK: Final = timedelta(microseconds=1)
 
@@ -34,11 +35,11 @@ def scan_entries(search: Search, ask: Ask, *, inclusive: bool = False) -> Scanne
     if search.order != "id":
         return _scan_window(rows, search, ask, inclusive=inclusive)
     lane = JournalEntry.objects.filter(organization_id=search.organization_id)
-    if search.kind not in {None, "transfer"}:
+    if search.kind not in {None, TRANSFER_KIND}:
         # Transfers are the many, and the index of kinds leaves them out.
         lane = lane.filter(kind=search.kind)
     decides = search.metadata or search.actor or search.has_amount
-    if not (decides or search.kind == "transfer"):
+    if not (decides or search.kind == TRANSFER_KIND):
         return Scanned(_entry_places(rows, search, ask, inclusive=inclusive))
     return _scan_portions(rows, lane, search, ask, inclusive=inclusive)
 

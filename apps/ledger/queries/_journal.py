@@ -9,6 +9,7 @@ from django.db.models import Case, OuterRef, Subquery, When
 
 from apps.ledger import errors
 from apps.ledger.models import EntryMetadata, HoldEvent, JournalEntry, LedgerAccount, Posting
+from apps.ledger.rules import TRANSFER_KIND
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +84,7 @@ def get_transfer(*, organization_id: UUID, entry_id: UUID) -> EntryView:
     :raises TransferNotFound: if the organisation has no such entry, or something else made it
     """
     entries = JournalEntry.objects.filter(
-        organization_id=organization_id, id=entry_id, kind="transfer"
+        organization_id=organization_id, id=entry_id, kind=TRANSFER_KIND
     )
     for entry in view_entries(organization_id=organization_id, entries=entries):
         return entry

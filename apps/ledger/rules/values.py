@@ -45,6 +45,9 @@ class AccountType(StrEnum):
     EXPENSE = "expense"
 
 
+# What moves between two accounts, the debit first; an entry of another shape is of another kind.
+TRANSFER_KIND = "transfer"
+
 # How much may ever move over one side of an account: sums of such counters still fit a bigint.
 COUNTER_MAX = 10**18
 
@@ -152,7 +155,7 @@ class Transfer:
     credit_account_id: UUID
     amount_minor: int
     currency: str
-    kind: str = "transfer"
+    kind: str = TRANSFER_KIND
     reference: str | None = None
     description: str = ""
     effective_at: datetime | None = None

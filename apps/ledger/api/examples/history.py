@@ -99,6 +99,7 @@ READ_PERIOD: Final = Example(
         "blockers": [
             {"code": "period_out_of_order", "detail": "September 2026 comes first: it is open."}
         ],
+        "approval": None,
     }
 )
 CLOSE_PERIOD: Final = Example(

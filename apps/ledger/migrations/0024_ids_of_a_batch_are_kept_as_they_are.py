@@ -8,7 +8,7 @@ class Migration(migrations.Migration):
     Only what is written from now on; older rows are read as they were.
     """
 
-    dependencies = [("ledger", "0022_captures_are_found_by_their_entries")]
+    dependencies = [("ledger", "0023_open_holds_of_both_sides")]
 
     operations = [
         migrations.RunSQL(

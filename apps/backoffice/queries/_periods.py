@@ -1,0 +1,14 @@
+"""Months of the books, and what they wait for."""
+
+from uuid import UUID
+
+from apps.approvals import queries as requests
+from apps.ledger.registry import AskedFor
+
+
+def find_waiting_period_request(*, organization_id: UUID, period_id: UUID) -> AskedFor | None:
+    """Return the request for a month to be closed or opened again that waits, or None."""
+    waiting = requests.find_open_request(
+        organization_id=organization_id, subject_type="period", subject_id=period_id
+    )
+    return AskedFor(waiting.id, waiting.state) if waiting is not None else None

@@ -1,0 +1,71 @@
+"""An account's open holds are found by themselves, however many of its holds have ended."""
+
+import pytest
+from django.db import connection
+
+from apps.core.ids import new_id
+from apps.ledger import queries
+from apps.ledger.models import Hold
+from apps.ledger.rules import PlaceHold
+from tests.ledger.factories import NOW, create_organization, open_account, post
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+ENDED = 3000
+
+
+def _end_many_like(hold_id) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            INSERT INTO ledger_hold (id, organization_id, debit_account_id, credit_account_id,
+                currency, amount_minor, captured_minor, status, multi_capture, metadata,
+                event_sequence, created_at)
+            SELECT gen_random_uuid(), organization_id, debit_account_id, credit_account_id,
+                currency, amount_minor, 0, 'voided', FALSE, '{}', 2, created_at
+              FROM ledger_hold, generate_series(1, %s) WHERE id = %s
+            """,
+            [ENDED, hold_id],
+        )
+
+
+def _holds_read() -> int:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_stat_force_next_flush()")
+        cursor.execute("SELECT pg_stat_clear_snapshot()")
+        cursor.execute(
+            "SELECT seq_tup_read + coalesce(idx_tup_fetch, 0)"
+            " FROM pg_stat_user_tables WHERE relname = 'ledger_hold'"
+        )
+        [(count,)] = cursor.fetchall()
+        return int(count)
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+@pytest.mark.parametrize("type_", ["asset", "liability"])
+def test_of_either_side_are_read_alone(type_, is_known):
+    organization = create_organization()
+    held = open_account(organization, "held:EUR", type_=type_, floor=None)
+    other = open_account(organization, "other:EUR", floor=None)
+    # What leaves an account's normal side.
+    debit, credit = (other, held) if type_ == "asset" else (held, other)
+    command = PlaceHold(
+        id=new_id(), debit_account_id=debit, credit_account_id=credit, amount_minor=5,
+        currency="EUR",
+    )  # fmt: skip
+    post(organization, command)
+    _end_many_like(command.id)
+    assert Hold.objects.filter(organization_id=organization).count() == ENDED + 1
+    if is_known:
+        with connection.cursor() as cursor:
+            cursor.execute("ANALYZE ledger_hold")
+
+    before = _holds_read()
+    balance, holds, has_more = queries.balance_with_holds(
+        organization_id=organization, account_id=held, now=NOW
+    )
+    read = _holds_read() - before
+
+    assert [hold.id for hold in holds] == [command.id]
+    assert (balance.posted - balance.available, has_more) == (5, False)
+    assert read <= 10
