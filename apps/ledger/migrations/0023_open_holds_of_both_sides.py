@@ -1,3 +1,4 @@
+from django.contrib.postgres.operations import RemoveIndexConcurrently
 from django.db import migrations, models
 
 from apps.core.indexes import AddIndexConcurrently
@@ -15,9 +16,13 @@ class Migration(migrations.Migration):
         AddIndexConcurrently(
             "hold",
             models.Index(
-                name="hold_open_of_credit",
-                fields=["organization", "credit_account"],
+                name=name,
+                fields=["organization", account, "id"],
                 condition=models.Q(status="open"),
             ),
-        ),
-    ]
+        )
+        for name, account in (
+            ("hold_open_of_debit", "debit_account"),
+            ("hold_open_of_credit", "credit_account"),
+        )
+    ] + [RemoveIndexConcurrently("hold", "hold_open_of_account")]

@@ -38,15 +38,16 @@ class Hold(OrganizationOwned):
     class Meta:
         db_table = "ledger_hold"
         indexes: ClassVar = [
+            # An account's open holds, newest first, however many have ended. Where debits are its
+            # money, what leaves it is a credit.
             models.Index(
-                name="hold_open_of_account",
-                fields=["organization", "debit_account"],
+                name="hold_open_of_debit",
+                fields=["organization", "debit_account", "id"],
                 condition=Q(status="open"),
             ),
-            # Of an account whose debits are its money, what leaves is a credit.
             models.Index(
                 name="hold_open_of_credit",
-                fields=["organization", "credit_account"],
+                fields=["organization", "credit_account", "id"],
                 condition=Q(status="open"),
             ),
             # What the sweeper looks for; it is whole only to say that the hold is over.
