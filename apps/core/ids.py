@@ -11,7 +11,9 @@ table three at a time, numbers by `int`, and no checks of `UUID` on what is a UU
 import os
 import threading
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Final
 from uuid import UUID, SafeUUID
 
@@ -132,3 +134,17 @@ def decode_id(prefix: str, text: object) -> UUID:
     if found != prefix:
         raise WrongIdKind("No such resource.")
     return _uuid(number)
+
+
+# What is named again and again, as the accounts of a busy book are: a few megabytes.
+_OFTEN_MAX: Final = 16_384
+
+
+@lru_cache(maxsize=_OFTEN_MAX)
+def encode_often(prefix: str, number: int) -> str:
+    """Return the printed form of the id of this integer, kept for the next time."""
+    return encode_id(prefix, _uuid(number))
+
+
+# As `decode_id`; what it raises is not kept.
+decode_often: Final[Callable[[str, str], UUID]] = lru_cache(maxsize=_OFTEN_MAX)(decode_id)

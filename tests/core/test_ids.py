@@ -11,7 +11,16 @@ from hypothesis import strategies as st
 
 from apps.core import clock, ids
 from apps.core.errors import InvalidInput, NotFound
-from apps.core.ids import MalformedId, WrongIdKind, decode_id, encode_id, new_id, new_ids
+from apps.core.ids import (
+    MalformedId,
+    WrongIdKind,
+    decode_id,
+    decode_often,
+    encode_id,
+    encode_often,
+    new_id,
+    new_ids,
+)
 
 ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 LARGEST = UUID(int=2**128 - 1)
@@ -121,3 +130,21 @@ class TestPrintedForm:
             cursor.execute("SELECT kassa_public_id('po', %s)", [id_])
 
             assert cursor.fetchone() == (encode_id("po", id_),)
+
+
+class TestWhatIsNamedOften:
+    @given(st.uuids())
+    def test_is_printed_and_read_as_any_other(self, id_):
+        for _ in range(2):
+            printed = encode_often("la", id_.int)
+            assert printed == encode_id("la", id_)
+            assert decode_often("la", printed) == id_
+
+    @pytest.mark.parametrize(
+        ("text", "error"),
+        [("la_junk", MalformedId), (encode_id("je", LARGEST), WrongIdKind)],
+    )
+    def test_is_refused_each_time(self, text, error):
+        for _ in range(2):
+            with pytest.raises(error):
+                decode_often("la", text)

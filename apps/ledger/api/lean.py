@@ -27,7 +27,7 @@ from apps.core.api.fields import (
     print_instant,
 )
 from apps.core.errors import Refusal
-from apps.core.ids import decode_id, encode_id
+from apps.core.ids import decode_often, encode_id, encode_often
 from apps.ledger.api import serializers
 from apps.ledger.operations import TransferRequest
 from apps.ledger.queries import BalanceView, BatchResult
@@ -128,7 +128,7 @@ def _read_transfer(raw: bytes) -> tuple[TransferRequest, bool]:
     shape = _one.decode(raw)
     if shape.linked is not UNSET:
         raise _Doubtful
-    asked, strings = _request(shape, {})
+    asked, strings = _request(shape)
     if shape.dry_run is not UNSET:
         strings += 1
     _require_each_key_once(raw, strings)
@@ -148,22 +148,20 @@ def _read_batch(raw: bytes, nodes_max: int) -> tuple[Sequence[TransferRequest], 
     if batch.dry_run is not UNSET:
         strings += 1
     requests = []
-    # A batch names the same accounts again and again.
-    known: dict[str, UUID] = {}
     for shape in batch.transfers:
         if shape.dry_run is not UNSET:
             raise _Doubtful
-        request, found = _request(shape, known)
+        request, found = _request(shape)
         requests.append(request)
         strings += found
     _require_each_key_once(raw, strings)
     return requests, mode, batch.dry_run is True
 
 
-def _request(shape: _Transfer, known: dict[str, UUID]) -> tuple[TransferRequest, int]:
+def _request(shape: _Transfer) -> tuple[TransferRequest, int]:
     """Return the transfer, and how many strings of JSON it was made of."""
-    debit = known.get(shape.debit_account) or _account(shape.debit_account, known)
-    credit = known.get(shape.credit_account) or _account(shape.credit_account, known)
+    debit = decode_often("la", shape.debit_account)
+    credit = decode_often("la", shape.credit_account)
     amount = shape.amount
     if not (0 < amount <= AMOUNT_MAX and _is_currency(shape.currency)):
         raise _Doubtful
@@ -186,11 +184,6 @@ def _request(shape: _Transfer, known: dict[str, UUID]) -> tuple[TransferRequest,
         currency=shape.currency,
         **more,
     ), strings
-
-
-def _account(printed: str, known: dict[str, UUID]) -> UUID:
-    known[printed] = id_ = decode_id("la", printed)
-    return id_
 
 
 @lru_cache(maxsize=512)
@@ -273,8 +266,8 @@ def print_transfer(asked: TransferRequest, shown: Mapping[str, Any]) -> dict[str
     """Return a transfer as `serializers.Transfer` prints it: what was asked, and what it became."""
     return {
         "id": encode_id("je", shown["id"]) if shown["id"] else None,
-        "debit_account": encode_id("la", asked.debit_account_id),
-        "credit_account": encode_id("la", asked.credit_account_id),
+        "debit_account": encode_often("la", asked.debit_account_id.int),
+        "credit_account": encode_often("la", asked.credit_account_id.int),
         "amount": shown["amount"],
         "currency": asked.currency,
         "reference": asked.reference,
@@ -294,7 +287,7 @@ class _Balance(msgspec.Struct, gc=False):
 
 
 def _balance(id_: UUID, balance: BalanceAfter | BalanceView) -> _Balance:
-    return _Balance(encode_id("la", id_), balance.version, balance.posted, balance.available)
+    return _Balance(encode_often("la", id_.int), balance.version, balance.posted, balance.available)
 
 
 class _Outcome(msgspec.Struct, gc=False):

@@ -14,7 +14,7 @@ from typing import Final, cast
 from uuid import UUID
 
 from apps.core import outbox, statements
-from apps.core.ids import encode_id
+from apps.core.ids import encode_id, encode_often
 from apps.core.outbox import Published
 from apps.ledger import events
 from apps.ledger.operations import _hold_writing
@@ -229,10 +229,10 @@ def _entry_events(
 
 
 # By the integer in an id, whose hash is not computed in Python.
-@lru_cache(maxsize=65_536)
+@lru_cache(maxsize=16_384)
 def _begun(account: int, currency: str) -> str:
     """Return an account's part of a posting, which is the same in all of its postings."""
-    printed = encode_id("la", UUID(int=account))
+    printed = encode_often("la", account)
     return f'{{"ledger_account":"{printed}","currency":"{currency}","amount":'
 
 
