@@ -152,6 +152,9 @@ def make_logging(*, level: str, form: str) -> dict[str, Any]:
             # Django adds handlers of its own to these two.
             "django": {"level": level, "handlers": [], "propagate": True},
             "django.server": {"level": level, "handlers": [], "propagate": True},
+            # An error with its traceback for whatever Host a stranger sends: it is counted instead
+            # (config/middleware.py), and has its warning and its line as every request that is 400.
+            "django.security.DisallowedHost": {"level": "CRITICAL"},
             # A line for each call, address included: what we call logs what came of it.
             "httpx": {"level": "WARNING"},
             # A line for each task it takes, which the task's own line says better.

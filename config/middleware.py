@@ -8,11 +8,12 @@ from http import HTTPStatus
 from typing import Any, Final, override
 
 from django.contrib.sessions.middleware import SessionMiddleware
+from django.core.exceptions import DisallowedHost
 from django.db import DatabaseError, InterfaceError
 from django.http import HttpRequest, HttpResponse
 from django.template.loader import render_to_string
 
-from apps.core import context
+from apps.core import context, counters
 from apps.core.api import problems
 from apps.core.api.headers import add_headers
 from config.logging import log_request
@@ -33,6 +34,11 @@ _PAGE_CONTENT_POLICY: Final = (
 )
 _BUSY: Final = "Too much is asked of us at once. Try again in a moment."
 _PASSING: Final = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE})
+_STRANGE_HOSTS: Final = counters.Counter(
+    "kassa_strange_hosts_total",
+    "Requests under a Host that is none of ours, or that is malformed: refused with 400.",
+    (),
+)
 # Asked every few seconds by whatever watches: a line for each would bury the others.
 _QUIET: Final = frozenset({"/livez", "/readyz"})
 
@@ -143,9 +149,11 @@ def _print_page(words: str, *, passes: bool) -> str:
 
 def answer_malformed(
     request: HttpRequest,
-    exception: Exception,  # noqa: ARG001  (Django's name for it)
+    exception: Exception,
 ) -> HttpResponse:
     """Answer 400 to what came to no view, as a strange Host: the API as a problem document."""
+    if isinstance(exception, DisallowedHost):
+        _STRANGE_HOSTS.add()
     problem = problems.ApiProblem("invalid_request", "The request, or its Host, is malformed.")
     # Not Django's page: that one asks for the form's token, and falls over the same form again.
     return problems.respond(problem, request) if request.path.startswith(_DATA) else say(problem)

@@ -19,17 +19,30 @@ _RUN: Final = re.compile(rf"(?<![0-9A-Za-z])[0-9](?:{GAP}[0-9]){{12,}}+")
 _UUID: Final = re.compile(
     r"(?<![0-9A-Za-z])[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}(?![0-9A-Za-z])", re.IGNORECASE
 )
+_ADDRESS: Final = re.compile(
+    r"""
+      (?<![0-9A-Za-z:])
+      (?: (?:[0-9a-f]{1,4}:){7}[0-9a-f]{1,4} | (?:[0-9a-f]{1,4}:){4,7}:[0-9a-f:]{0,20} )
+      (?![0-9A-Za-z:])
+    """,
+    re.VERBOSE | re.IGNORECASE,
+)
+_ADDRESS_COLONS_MIN: Final = 5
 _WIDE: Final = "\uff0e" + "".join(map(chr, [*range(0xFF21, 0xFF3B), *range(0xFF41, 0xFF5B)]))
 # Digits and blanks of other scripts, dashes, and what takes no room.
 _FOREIGN: Final = re.compile(
     rf"(?![\x00-\x7f])[\d\s{_WIDE}\u00ad\u058a\u05be\u1806\u200b-\u200f\u2010-\u2015\u202a-\u202e"
     r"\u2060-\u2064\u2212\u2e3a\u2e3b\u3030\ufe58\ufe63\ufeff\uff0d]"
 )
-# What is no letter and no digit, as addresses (RFC 3986) and JSON or Python spell it.
+# What is no letter and no digit, as addresses (RFC 3986) and JSON or Python spell it, and whatever
+# is not of ASCII; also as an address has it within another one, where each `%` is `%25`. What may
+# be a percent sign before digits of the number is one, unless they spell what people put between.
 _ESCAPED: Final = re.compile(
     r"""
-      %(?:[012][0-9A-F]|3[A-F]|40|5[B-F]|60|7[B-F]|C2%A0|E2%80%[0-9A-F]{2}|E3%80%80)
-    | (?<!\\)\\++(?:u[0-9A-F]{4}|x[0-9A-F]{2}|[bfnrtv])
+      %(?:25){1,9}(?:0[9AD]|2[0BCDEF]|3A|5F)
+    | %(?:25){0,9}[C-F][0-9A-F](?:%(?:25){0,9}[89AB][0-9A-F]){1,3}
+    | %(?:[012][0-9A-F]|3[A-F]|40|5[B-F]|60|7[B-F])
+    | (?<!\\)\\++(?-i:u(?i:[0-9A-F]{4})|x(?i:[0-9A-F]{2})|[bfnrtv])
     """,
     re.VERBOSE | re.IGNORECASE,
 )
@@ -49,6 +62,9 @@ def mask_numbers(text: str) -> str:
     ibans = list(find_ibans(folded))
     # What is in one is in no card number.
     folded = _replace(folded, [(start, end, "#" * (end - start)) for start, end in ibans])
+    # Nor are those of an address of the internet.
+    if folded.count(":") >= _ADDRESS_COLONS_MIN:
+        folded = _ADDRESS.sub(_cross_out, folded)
     cards = [span for run in _RUN.finditer(folded) for span in _cards(run)]
     masks = {"[iban]": ibans, "[pan]": cards}
     return _replace(text, sorted((*span, mask) for mask, spans in masks.items() for span in spans))
@@ -92,7 +108,8 @@ def _fold_character(match: re.Match[str]) -> str:
 
 
 def _blank(match: re.Match[str]) -> str:
-    return " " * len(match[0])
+    # One thing between two digits, however long it is to spell.
+    return " ".ljust(len(match[0]), "\x00")
 
 
 def _cross_out(match: re.Match[str]) -> str:

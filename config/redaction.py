@@ -32,8 +32,9 @@ _TRACEBACK_MAX: Final = 16_384
 _TRACEBACK_HEAD: Final = 4_096
 _TRACEBACK_READ_MAX: Final = 262_144
 _ITEMS_MAX: Final = 256
-# No bank account and no card number is longer, what stands between its characters included.
-_SPACED_MAX: Final = 352
+# No bank account and no card number is longer, what stands between its characters included, as
+# long as that has a blank in it; without one all of it is a word.
+_SPACED_MAX: Final = 640
 
 
 def redact_text(text: str, *, length_max: int = _TEXT_MAX) -> str:

@@ -110,9 +110,14 @@ class CustomerAdmin(RecordAdmin[Customer]):
     def get_tables(self, request: HttpRequest, obj: Customer) -> list[Table]:
         page = queries.customer_page(customer=obj, limit=ROWS_SHOWN, now=clock.now())
         show = self.admin_site.autolink  # type: ignore[attr-defined]  # our site's
+        is_linked = request.user.has_perm("ledger.view_ledger")
         return [
-            _balances(page, is_linked=request.user.has_perm("ledger.view_ledger")),
-            *([_holds(page, zone=zone_of(obj), show=show)] if page.holds else []),
+            _balances(page, is_linked=is_linked),
+            *(
+                [_holds(page, zone=zone_of(obj), show=show, is_linked=is_linked)]
+                if page.holds
+                else []
+            ),
             _payouts(page, zone=zone_of(obj)),
             _payments(page, zone=zone_of(obj)),
             _destinations(page, zone=zone_of(obj)),
@@ -154,13 +159,18 @@ def _short_code(code: str) -> str:
     return ":".join(part for part in code.split(":") if not part.startswith("cus_"))
 
 
-def _holds(page: queries.CustomerPage, *, zone: str, show: Callable[[str], SafeString]) -> Table:
+def _holds(
+    page: queries.CustomerPage, *, zone: str, show: Callable[[str], SafeString], is_linked: bool
+) -> Table:
     return Table(
         "Held",
-        ("Reserved for", "Since", ">Amount"),
+        ("Hold", "Reserved for", "Since", ">Amount"),
         [
             [
-                _held_for(hold.reference or encode_id("ho", hold.id), show=show),
+                cells.row_link("ledger_hold", "ho", hold.id)
+                if is_linked
+                else cells.short_id("ho", hold.id),
+                _held_for(hold.reference or "", show=show),
                 cells.instant(hold.created_at, zone=zone),
                 cells.amount(hold.remaining_minor, hold.currency),
             ]

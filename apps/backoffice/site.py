@@ -54,6 +54,7 @@ _GROUPS: Final = (
         (
             ("Ledger accounts", "account_tree", "ledger.ledgeraccount"),
             ("Journal", "menu_book", "ledger.journalentry"),
+            ("Holds", "lock_clock", "ledger.hold"),
             ("Corrections", "edit_note", "backoffice.correction"),
             ("Trial balance", "balance", ":trial_balance"),
             ("Periods", "calendar_month", "ledger.period"),

@@ -15,9 +15,10 @@ from schwifty.domain import IBANSpec
 from schwifty.exceptions import InvalidCountryCode
 
 # What may stand between two characters of a number that somebody wrote in groups: as many as an
-# address needs for one blank of another script. A dot parts groups of four and more only: shorter
-# ones are addresses of the internet, and amounts.
-GAP: Final = r"(?:[\s_+-]|(?<=[0-9A-Za-z]{4})\.){0,9}+"
+# address needs for one blank of another script, each with NULs behind it where whoever looks has
+# written it over something longer. Dots, and commas, slashes and colons without a blank, part
+# groups of four and more only: shorter ones are addresses of the internet, amounts, days and times.
+GAP: Final = r"(?:[\s_+-]\x00*+|(?<=[0-9A-Za-z]{4})(?:\.|[,/:](?=[0-9A-Za-z]))){0,9}+"
 # In capitals it is seen in the middle of a word too: banks put letters and digits before it.
 # In small letters no underscore: the kind of an id of ours stands before one.
 _HEAD: Final = re.compile(

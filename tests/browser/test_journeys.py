@@ -204,6 +204,27 @@ def test_the_books_are_read_and_never_edited(sit_down):
     desk.shoot("trial-balance")
 
 
+def test_what_is_held_is_followed_from_its_list_to_what_holds_it(sit_down):
+    desk = sit_down("noor").go("/admin/ledger/hold/")
+
+    desk.shoot("holds")
+    desk.page.locator("#result_list .k-id a[href*='/hold/']").first.click()
+    expect(desk.page.get_by_role("heading", name=re.compile("^Hold ho_"))).to_be_visible()
+    expect(desk.page.get_by_role("region", name="Timeline")).to_contain_text("placed")
+    desk.shoot("hold")
+    desk.page.set_viewport_size({"width": 360, "height": 740})
+    wide = desk.page.evaluate(
+        "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+    )
+    assert wide <= 0
+    desk.page.set_viewport_size({"width": 1440, "height": 900})
+    desk.page.locator("a.k-path", has_text="available").click()
+    expect(desk.page.get_by_role("heading", name="Held")).to_be_visible()
+    desk.page.get_by_role("link", name="Holds", exact=True).last.click()
+    expect(desk.page.get_by_label("Status")).to_have_value("all")
+    expect(desk.page.get_by_label("On money of")).to_have_value(re.compile("^la_"))
+
+
 def test_a_call_about_a_customer_is_answered_from_one_page(sit_down):
     desk = sit_down("sofia")
     desk.page.keyboard.press("/")
@@ -336,6 +357,7 @@ EVERY_SCREEN = (
     "banking/bankfile/act/import/",
     "ledger/ledgeraccount/",
     "ledger/journalentry/",
+    "ledger/hold/",
     "backoffice/correction/",
     "trial-balance/",
     "ledger/period/",
@@ -363,7 +385,7 @@ def test_every_screen_stands_in_light_and_dark_and_on_a_small_one(sit_down, sche
         desk.shoot(f"{scheme}-{name}")
     if scheme == "light":
         desk.page.set_viewport_size({"width": 360, "height": 740})
-        for path in ("", "payouts/payout/", "approvals/approvalrequest/"):
+        for path in ("", "payouts/payout/", "approvals/approvalrequest/", "ledger/hold/"):
             desk.go(f"/admin/{path}")
             wide = desk.page.evaluate(
                 "document.documentElement.scrollWidth - document.documentElement.clientWidth"

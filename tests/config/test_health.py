@@ -63,3 +63,17 @@ def test_one_that_was_busy_from_the_beginning_says_that_it_does_not_know(busy):
 
     status, told = ask()
     assert (status, told["postgres"], told["migrations"]) == (503, "ok", "unknown")
+
+
+@pytest.mark.parametrize("path", ["/livez", "/readyz"])
+def test_neither_address_takes_what_does_not_read(path):
+    # As strangers come: without the token that a form of ours would bring.
+    client = Client(enforce_csrf_checks=True)
+
+    for method in ("POST", "PUT", "DELETE", "OPTIONS", "TRACE"):
+        answer = client.generic(method, path)
+        assert (answer.status_code, answer.headers["Allow"]) == (405, "GET, HEAD")
+        assert answer.headers["Content-Type"] == "application/problem+json"
+        assert answer.json()["code"] == "method_not_allowed"
+        assert answer.json()["request_id"] == answer.headers["Request-Id"]
+    assert client.head(path).status_code == 200

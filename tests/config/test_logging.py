@@ -6,7 +6,7 @@ import logging
 import pytest
 from django.test import Client
 
-from apps.core import context
+from apps.core import context, counters
 from config.logging import add_request, log_request, make_logging
 
 pytestmark = pytest.mark.django_db
@@ -105,3 +105,16 @@ def test_is_not_made_where_nobody_listens(lines):
     log_request(context.begin(), method="GET", route="v1/me", status=200)
 
     assert lines["json"] == []
+
+
+@pytest.mark.parametrize("path", ["/v1/me", "/admin/login/", "/livez", "/hooks/sandbox/pvc_1"])
+@pytest.mark.parametrize("host", ["a.example", "a b", "[", "xn--", "a.example:99999999"])
+def test_a_strange_host_is_counted_and_no_error(host, path, metrics_folder, caplog):
+    caplog.set_level(logging.DEBUG)
+
+    answer = Client().post(path, headers={"Host": host})
+
+    assert answer.status_code == 400
+    assert counters.read()["kassa_strange_hosts_total"] == 1
+    assert [one for one in caplog.records if one.levelno > logging.WARNING] == []
+    assert not [one for one in caplog.records if host in one.getMessage() or one.exc_info]

@@ -77,7 +77,10 @@ class Keyed(ApiView):
 
 
 class Lean(LeanApiView):
-    scopes: ClassVar = {"POST": "echoes:write"}
+    scopes: ClassVar = {"POST": "echoes:write", "GET": None}
+
+    def get(self, request, caller):
+        return answer({"mode": caller.mode})
 
     def post(self, request, caller):
         body = Shape(data=read_json(request))
@@ -356,6 +359,14 @@ class TestRoutes:
         assert "OPTIONS" not in response.headers["Allow"]
         for method in ("OPTIONS", "TRACE"):
             assert api.send(method, route, None).status_code == 405
+
+    def test_every_method_that_is_named_is_answered(self, api, route):
+        named = api.send("PUT", route, {}).headers["Allow"].split(", ")
+
+        assert {"GET", "HEAD", "POST"} <= set(named)
+        for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"):
+            status = api.send(method, route, {}).status_code
+            assert (status != 405) == (method in named), method
 
     def test_a_method_without_a_scope_is_denied(self, api):
         assert api.send("DELETE", "/v1/echo", None).status_code == 403

@@ -232,10 +232,15 @@ class LeanApiView(ApiView):
             raise ApiProblem(
                 "method_not_allowed",
                 "This resource does not have that method.",
-                headers={"Allow": ", ".join(self.scopes)},
+                headers={"Allow": ", ".join(self._spoken())},
             )
         require_scope(caller, self.scopes[method])
         return caller
+
+    def _spoken(self) -> list[str]:
+        """Return the methods that are answered: what is read by GET is asked about by HEAD."""
+        spoken = {*self.scopes, *(("HEAD",) if "GET" in self.scopes else ())}
+        return [name for name in map(str.upper, self.http_method_names) if name in spoken]
 
 
 def _method(request: HttpRequest) -> str:

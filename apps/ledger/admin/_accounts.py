@@ -8,7 +8,6 @@ from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
-from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.http import urlencode
 from django.utils.safestring import SafeString
@@ -16,13 +15,12 @@ from django.utils.safestring import SafeString
 from apps.accounts.models import Organization
 from apps.core import clock
 from apps.core.admin_base import Filter, Keyset, RecordAdmin, Table, cells, lists, shown, zone_of
-from apps.core.ids import encode_id
 from apps.core.wall_clock import day_of, first_instant_at
 from apps.ledger import queries
 from apps.ledger.admin._corrections import ADJUST, ADJUST_ANYWHERE
 from apps.ledger.admin._exporting import EXPORT
 from apps.ledger.admin._holds import HOLDS_SHOWN, held_table
-from apps.ledger.admin._links import account_link, entry_link, short_code
+from apps.ledger.admin._links import account_link, entry_link, holds_url, journal_url, short_code
 from apps.ledger.models import LedgerAccount
 from apps.ledger.queries import BalanceView, Branch, Position, Statement
 from apps.ledger.rules import CREDIT_NORMAL, AccountStatus, AccountType
@@ -185,19 +183,12 @@ class LedgerAccountAdmin(RecordAdmin[LedgerAccount]):
             "statement": _statement_table(statement, zone=zone_of(obj)),
             "opening": cells.amount(statement.opening_minor, obj.currency),
             "closing": cells.amount(statement.closing_minor, obj.currency),
-            "journal_url": _journal_url(obj),
+            "journal_url": journal_url(obj),
+            "holds_url": holds_url(obj),
             "export_url": f"{self.act_url(EXPORT, obj)}?{urlencode(query)}"
             if EXPORT.is_offered(obj, request.user)
             else "",
         }
-
-
-def _journal_url(obj: LedgerAccount) -> str:
-    """Return where every entry of this account is, newest first, to be searched further."""
-    query = urlencode(
-        {"organization": str(obj.organization_id), "account": encode_id("la", obj.id)}
-    )
-    return f"{reverse('admin:ledger_journalentry_changelist')}?{query}"
 
 
 def _view(obj: LedgerAccount) -> BalanceView:

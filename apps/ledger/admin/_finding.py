@@ -68,7 +68,7 @@ def read(query: Mapping[str, str], organization: Organization, *, now: datetime)
 
 def _search(query: Mapping[str, str], organization: Organization, *, now: datetime) -> Search:
     typed = {filter_.name: lists.typed(query.get(filter_.name, "")) for filter_ in FILTERS}
-    account_id, currency = _account(organization.id, typed["account"])
+    account_id, currency = account_of(organization.id, typed["account"])
     currency = currency or _currency(typed["currency"])
     return Search(
         organization_id=organization.id,
@@ -77,8 +77,8 @@ def _search(query: Mapping[str, str], organization: Organization, *, now: dateti
         reference=typed["reference"] or None,
         kind=typed["kind"] or None,
         actor=typed["actor"] or typed["by"] or None,
-        effective=_window(typed, "effective", organization.time_zone),
-        recorded=_window(typed, "recorded", organization.time_zone),
+        effective=window_of(typed, "effective", organization.time_zone),
+        recorded=window_of(typed, "recorded", organization.time_zone),
         amount_min=_amount(typed["amount_from"], currency),
         amount_max=_amount(typed["amount_to"], currency),
         currency=currency,
@@ -108,7 +108,7 @@ def _is_within(window: Window, most: timedelta) -> bool:
     return window.ends_at - window.starts_at <= most + timedelta(hours=1)
 
 
-def _account(organization_id: UUID, text: str) -> tuple[UUID | None, str | None]:
+def account_of(organization_id: UUID, text: str) -> tuple[UUID | None, str | None]:
     """Return the account that is meant and its currency, or none where none is named."""
     if not text:
         return None, None
@@ -144,7 +144,7 @@ def _amount(text: str, currency: str | None) -> int | None:
     return amount
 
 
-def _window(typed: Mapping[str, str], clock: str, zone: str) -> Window:
+def window_of(typed: Mapping[str, str], clock: str, zone: str) -> Window:
     first, last = _day(typed[f"{clock}_from"]), _day(typed[f"{clock}_until"])
     window = Window(
         first_instant_at(day=first, at=time.min, zone=zone) if first else None,

@@ -7,7 +7,7 @@ from django.utils.safestring import SafeString
 
 from apps.core.admin_base import Table, cells, zone_of
 from apps.ledger import queries
-from apps.ledger.admin._links import account_link
+from apps.ledger.admin._links import account_link, holds_url
 from apps.ledger.models import LedgerAccount
 from apps.ledger.queries import HoldView
 
@@ -32,9 +32,9 @@ def held_table(account: LedgerAccount, show: Callable[[str], SafeString]) -> Tab
         ("Hold", "For", "Reference", "Since", "Until", ">Captured", ">Held"),
         [
             [
-                cells.short_id("ho", hold.id),
+                cells.row_link("ledger_hold", "ho", hold.id),
                 account_link(others[hold.id], codes[others[hold.id]]),
-                _reference(hold.reference or "", show),
+                reference_link(hold.reference or "", show),
                 cells.instant(hold.created_at, zone=zone),
                 cells.instant(hold.expires_at, zone=zone),
                 cells.amount(hold.captured_minor, hold.currency),
@@ -42,6 +42,7 @@ def held_table(account: LedgerAccount, show: Callable[[str], SafeString]) -> Tab
             ]
             for hold in holds
         ],
+        more_url=holds_url(account),
         note="What is pending out, by what reserved it."
         if len(found) <= HOLDS_SHOWN
         else f"The newest {HOLDS_SHOWN} of what is pending out.",
@@ -54,7 +55,7 @@ def _other(hold: HoldView, account: LedgerAccount) -> UUID:
     return hold.credit_account_id if is_debited else hold.debit_account_id
 
 
-def _reference(text: str, show: Callable[[str], SafeString]) -> SafeString:
+def reference_link(text: str, show: Callable[[str], SafeString]) -> SafeString:
     """Show a reference; one of Kassa's own acts, `payout:po_…:hold`, as what leads to its page."""
     named = next((part for part in text.split(":") if "_" in part[:5]), "")
     return show(named) if named and ":" in text else cells.cut(text, head=9, tail=6)

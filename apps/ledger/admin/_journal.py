@@ -1,6 +1,6 @@
 """The journal: what moved money. A correction is a new entry."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, override
 
@@ -38,6 +38,7 @@ from apps.ledger.admin._links import (
     account_link,
     entry_link,
     exchange_of,
+    metadata_pairs,
     posted_link,
     waiting_reversal,
 )
@@ -269,24 +270,13 @@ def _metadata(obj: JournalEntry) -> Table:
                 cells.number(one.number),
                 cells.instant(one.recorded_at, zone=zone),
                 cells.text(names.get(one.actor) or _kind_of(one.actor)),
-                _pairs(one.metadata),
+                metadata_pairs(one.metadata) if one.metadata else cells.text("taken away"),
             ]
             for one in given
         ],
         empty="Nothing was said of it.",
         note="The highest version counts; 0 is what the entry was posted with, and stays."
         + (" Older ones are not shown." if len(found) > VERSIONS_SHOWN else ""),
-    )
-
-
-def _pairs(metadata: Mapping[str, object]) -> SafeString:
-    """Draw what a client wrote, account numbers in it masked, or that it took all away."""
-    if not metadata:
-        return cells.text("taken away")
-    return format_html_join(
-        ", ",
-        "{} {}",
-        [(cells.code(key), cells.free_text(str(value))) for key, value in sorted(metadata.items())],
     )
 
 
@@ -316,7 +306,7 @@ def _row(view: EntryView, organization: Organization) -> JournalEntry:
 def _captured(obj: JournalEntry) -> list[Fact]:
     """Return the hold that it captured, or part of, if it did."""
     hold = _entry(obj).hold
-    return [] if hold is None else [Fact("Captured of", cells.short_id("ho", hold))]
+    return [] if hold is None else [Fact("Captured of", cells.row_link("ledger_hold", "ho", hold))]
 
 
 def _exchange(obj: JournalEntry) -> list[Fact]:

@@ -1,16 +1,18 @@
 """Codes as people read them, and what one screen of the books links to on others."""
 
+from collections.abc import Mapping
 from uuid import UUID
 
 from django.urls import reverse
 from django.utils.html import format_html, format_html_join
+from django.utils.http import urlencode
 from django.utils.safestring import SafeString, mark_safe
 
 from apps.core.admin_base import cells
 from apps.core.ids import encode_id
 from apps.core.text import mask_ibans
 from apps.ledger import queries, registry
-from apps.ledger.models import FxTransfer, JournalEntry
+from apps.ledger.models import FxTransfer, JournalEntry, LedgerAccount
 from apps.ledger.queries import PostingView
 from apps.ledger.rules import FX_KIND
 
@@ -44,6 +46,21 @@ def entry_link(entry_id: UUID) -> SafeString:
     return cells.short_id("je", entry_id, url=url)
 
 
+def journal_url(account: LedgerAccount) -> str:
+    """Return where every entry of an account is, newest first, to be searched further."""
+    return _of_account("ledger_journalentry", account)
+
+
+def holds_url(account: LedgerAccount) -> str:
+    """Return where every hold on an account's money is, whatever became of it, newest first."""
+    return _of_account("ledger_hold", account, status="all")
+
+
+def _of_account(screen: str, account: LedgerAccount, **more: str) -> str:
+    query = {"organization": str(account.organization_id), "account": encode_id("la", account.id)}
+    return f"{reverse(f'admin:{screen}_changelist')}?{urlencode(query | more)}"
+
+
 def exchange_of(entry: JournalEntry) -> FxTransfer | None:
     """Return the exchange that this entry is one side of, if it is; read once for a page."""
     if entry.kind != FX_KIND:
@@ -65,3 +82,12 @@ def waiting_reversal(entry: JournalEntry) -> UUID | None:
         )
     found: UUID | None = entry.__dict__["waiting"]
     return found
+
+
+def metadata_pairs(metadata: Mapping[str, object]) -> SafeString:
+    """Draw what a client wrote, account numbers in it masked."""
+    return format_html_join(
+        ", ",
+        "{} {}",
+        [(cells.code(key), cells.free_text(str(value))) for key, value in sorted(metadata.items())],
+    )

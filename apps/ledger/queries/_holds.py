@@ -11,6 +11,8 @@ from django.db import connection
 from django.db.models import Case, IntegerField, Q, QuerySet, When
 
 from apps.core import transactions
+from apps.core.ids import encode_id
+from apps.core.models import OutboxEvent
 from apps.ledger import errors
 from apps.ledger.models import Balance, Hold, HoldEvent, LedgerAccount
 from apps.ledger.queries._accounts import in_branch
@@ -107,17 +109,20 @@ class HoldSearch:
     reference: str | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
     created: Window = field(default_factory=Window)
+    expires: Window = field(default_factory=Window)
 
 
 def holds(*, organization_id: UUID, search: HoldSearch, now: datetime) -> QuerySet[Hold]:
     """Return the organisation's holds that match, for a page of them."""
     rows = Hold.objects.filter(
-        during("created_at", search.created), organization_id=organization_id
+        during("created_at", search.created),
+        during("expires_at", search.expires),
+        organization_id=organization_id,
     )
     if search.account_id is not None:
         rows = _on_money_of(rows, organization_id, search.account_id)
     if search.status is not None:
-        rows = _in_state(rows, status=search.status, now=now)
+        rows = rows.filter(hold_has_status(search.status, now=now))
     if search.reference is not None:
         rows = rows.filter(reference=search.reference)
     if search.metadata:
@@ -135,15 +140,15 @@ def _on_money_of(rows: QuerySet[Hold], organization_id: UUID, account_id: UUID) 
     return rows.none()
 
 
-def _in_state(rows: QuerySet[Hold], *, status: str, now: datetime) -> QuerySet[Hold]:
-    """Narrow holds to those that are in a state at `now`: past its time one is expired."""
+def hold_has_status(status: str, *, now: datetime) -> Q:
+    """Return the condition of holds that are in a status at `now`: past its time one is expired."""
     over = Q(status=HoldStatus.OPEN, expires_at__lte=now)
     match status:
         case HoldStatus.OPEN:
-            return rows.filter(status=HoldStatus.OPEN).exclude(over)
+            return Q(status=HoldStatus.OPEN) & ~over
         case HoldStatus.EXPIRED:
-            return rows.filter(Q(status=HoldStatus.EXPIRED) | over)
-    return rows.filter(status=status)
+            return Q(status=HoldStatus.EXPIRED) | over
+    return Q(status=status)
 
 
 def hold_with_events(
@@ -159,13 +164,56 @@ def hold_with_events(
     """
     with transactions.snapshot():
         view = get_hold(organization_id=organization_id, hold_id=hold_id, now=now)
-        rows = HoldEvent.objects.filter(organization_id=organization_id, hold_id=hold_id)
         found = [
-            HoldEventView(row.kind, row.amount_minor, row.entry_id, row.recorded_at)
-            # Ids are made by hosts whose clocks may differ; what comes first and last is certain.
-            for row in rows.order_by(_BEGINS_FIRST, "terminal", "id")[: HOLD_EVENTS_MAX + 1]
+            _event_view(row) for row in _events_of(organization_id, hold_id)[: HOLD_EVENTS_MAX + 1]
         ]
     return view, found[:HOLD_EVENTS_MAX], len(found) > HOLD_EVENTS_MAX
+
+
+def hold_with_first_events(
+    *, organization_id: UUID, hold_id: UUID, now: datetime, limit: int
+) -> tuple[HoldView, list[HoldEventView]]:
+    """
+    Return what `hold_with_events` does, of `limit` events, by one statement.
+
+    Each event brings the hold along, so this is for few of them.
+
+    :raises HoldNotFound: if the organisation has no such hold
+    """
+    rows = list(_events_of(organization_id, hold_id).select_related("hold")[:limit])
+    if not rows:
+        raise errors.HoldNotFound("There is no such hold.")
+    return view_hold(rows[0].hold, now=now), [_event_view(row) for row in rows]
+
+
+def _events_of(organization_id: UUID, hold_id: UUID) -> QuerySet[HoldEvent]:
+    """Return what happened to a hold, in its order."""
+    rows = HoldEvent.objects.filter(organization_id=organization_id, hold_id=hold_id)
+    # Ids are made by hosts whose clocks may differ; what comes first and last is certain.
+    return rows.order_by(_BEGINS_FIRST, "terminal", "id")
+
+
+def _event_view(row: HoldEvent) -> HoldEventView:
+    return HoldEventView(row.kind, row.amount_minor, row.entry_id, row.recorded_at)
+
+
+def actors_of_hold(*, organization_id: UUID, hold_id: UUID) -> dict[tuple[str, str], str]:
+    """
+    Return who did what to a hold, by the event's kind and the printed id of a capture's entry.
+
+    Its feed says so, and is not kept for ever: of what is older nobody is named.
+    """
+    rows = OutboxEvent.objects.filter(
+        organization_id=organization_id,
+        aggregate_type="hold",
+        aggregate_id=encode_id("ho", hold_id),
+    )
+    return {
+        (type_.removeprefix("hold."), data.get("journal_entry") or ""): actor
+        for type_, data, actor in rows.order_by("-sequence").values_list("type", "data", "actor")[
+            :HOLD_EVENTS_MAX
+        ]
+    }
 
 
 def hold_entries(*, organization_id: UUID, hold_id: UUID) -> list[UUID]:
