@@ -46,6 +46,11 @@ _ESCAPED: Final = re.compile(
     """,
     re.VERBOSE | re.IGNORECASE,
 )
+# An escape whose last characters may be the first ones of an IBAN.
+_IN_ESCAPE: Final = re.compile(r"%(?:25){0,9}[0-9A-F][A-F]|\\(?:u[0-9A-Fa-f]{4}|x[0-9A-Fa-f]{2})")
+_HEX_LETTERS: Final = frozenset("ABCDEF")
+# As far as an IBAN reaches that is written with escapes between its groups.
+_HIDDEN_MAX: Final = 400
 # Of no scheme that we know, but written as a card number is and right: unless it may be a time.
 _PLAIN: Final = re.compile(rf"(?!1|20)[0-9](?:[ -]?[0-9]){{12,{DIGITS_MAX - 1}}}")
 
@@ -54,12 +59,14 @@ def mask_numbers(text: str) -> str:
     """Return the text with `[iban]` and `[pan]` for the bank accounts and card numbers in it."""
     if not _DIGIT.search(text):
         return text
-    folded = _fold(text)
-    if not _RUN.search(folded) and next(find_ibans(folded), None) is None:
+    read = text if text.isascii() else _FOREIGN.sub(_fold_character, text)
+    folded = _ESCAPED.sub(_blank, read) if "%" in read or "\\" in read else read
+    hidden = list(_find_hidden(read, folded)) if folded is not read else []
+    if not (hidden or _RUN.search(folded) or next(find_ibans(folded), None)):
         return text
     # An id's digits are nobody's.
     folded = _UUID.sub(_cross_out, folded)
-    ibans = list(find_ibans(folded))
+    ibans = _apart(hidden, list(find_ibans(folded)))
     # What is in one is in no card number.
     folded = _replace(folded, [(start, end, "#" * (end - start)) for start, end in ibans])
     # Nor are those of an address of the internet.
@@ -89,13 +96,31 @@ def _cards(run: re.Match[str]) -> Iterator[tuple[int, int]]:
         yield from find_cards_of_run(written, run.start())
 
 
-def _fold(text: str) -> str:
-    """Return the text, as long as it was, in ASCII as far as numbers go and without escapes."""
-    if not text.isascii():
-        text = _FOREIGN.sub(_fold_character, text)
-    if "%" in text or "\\" in text:
-        text = _ESCAPED.sub(_blank, text)
-    return text
+def _find_hidden(read: str, folded: str) -> Iterator[tuple[int, int]]:
+    """
+    Yield where IBANs stand whose first letters, with what is before them, may spell an escape.
+
+    As in `%3AE07...`: a colon before E07, or what ends with 3 before an account of the Emirates.
+    """
+    at = 0
+    for head in _IN_ESCAPE.finditer(read):
+        behind = min(head.end() + _HIDDEN_MAX, len(read))
+        for start in range(max(head.start() + 1, at), head.end()):
+            written = read[start : head.end()] + folded[head.end() : behind]
+            first = next(find_ibans(written), None) if read[start] in _HEX_LETTERS else None
+            if first is not None and first[0] == 0:
+                at = start + first[1]
+                yield start, at
+                break
+
+
+def _apart(some: list[tuple[int, int]], others: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Return all of these, in order, those left out that begin in one before them."""
+    kept: list[tuple[int, int]] = []
+    for span in sorted(some + others):
+        if not kept or span[0] >= kept[-1][1]:
+            kept.append(span)
+    return kept
 
 
 def _fold_character(match: re.Match[str]) -> str:

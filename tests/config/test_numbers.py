@@ -177,6 +177,24 @@ class TestNoAccountStandsInALine:
 
         assert iban not in bare(redact_text(f"to {text} and on"))
 
+    @pytest.mark.parametrize("gap", ["", " ", "%2D", "%20", r"\xa0"])
+    @pytest.mark.parametrize(
+        ("before", "iban"),
+        [
+            ("a%3", "AE070331234567890123456"),
+            ("%2", "CH9300762011623852957"),
+            (r"\x", "AD1200012030200359100100"),
+            (r"\u", "BE68539007547034"),
+            (r"\u00", "DE89370400440532013000"),
+            ("%25", "BE68539007547034"),
+            ("\\", "FI2112345600000785"),
+        ],
+    )
+    def test_behind_what_spells_an_escape_with_its_first_letters(self, before, iban, gap):
+        written = gap.join(iban[at : at + 4] for at in range(0, len(iban), 4))
+
+        assert redact_text(f"{before}{written}.") == f"{before}[iban]."
+
     @given(st.data())
     def test_in_small_letters_as_a_word(self, data):
         iban = data.draw(ibans()).lower()

@@ -587,8 +587,9 @@ class TestPages:
         first, _names = self.page(api, "limit=3")
         other = Api(create_organization(), "customers:read")
         cursor = first["next"]
+        changed = cursor[:5] + ("B" if cursor[5] == "A" else "A") + cursor[6:]
 
-        for wrong in (cursor[:-2] + "AA", cursor[:-1], "", "x", "é", "A" * 32, "A" * 5000):
+        for wrong in (changed, cursor[:-1], "", "x", "é", "A" * 32, "A" * 5000):
             response = api.client.get("/v1/customers", {"after": wrong}, headers=api.headers({}))
             assert (response.status_code, response.json()["code"]) == (400, "invalid_cursor")
         assert other.get(f"/v1/customers?after={cursor}").status_code == 400
