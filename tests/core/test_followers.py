@@ -112,6 +112,21 @@ def at_work(row, do=alone):
     return thread
 
 
+@contextmanager
+def before(statement, do):
+    """Have something done by others just before this connection first runs the statement."""
+    left = [do]
+
+    def run(execute, sql, params, many, context):
+        if sql == statement and left:
+            left.pop()()
+        return execute(sql, params, many, context)
+
+    with connection.execute_wrapper(run):
+        yield
+    assert not left
+
+
 def waiting_in_postgres():
     """Return how many of the others on this database wait for a lock."""
     with connection.cursor() as cursor:
@@ -191,7 +206,7 @@ def test_is_looked_at_again_soon_where_the_earlier_one_is_just_being_worked(work
     assert worked == ["a", "b"]
 
 
-def test_is_looked_at_again_soon_where_the_earlier_one_was_worked_since(worked, monkeypatch):
+def test_is_looked_at_again_soon_where_the_earlier_one_was_worked_since(worked, monkeypatch, look):
     """Its row is open still, for what else its batch owes, and whoever has it woke nobody."""
     monkeypatch.setattr(outbox._consuming, "_EVENTS_MAX", 1)
     relayed(opened("a", sequence=1, about="x"), opened("c", sequence=1, about="y"))
@@ -199,15 +214,17 @@ def test_is_looked_at_again_soon_where_the_earlier_one_was_worked_since(worked, 
     relayed(opened("b", sequence=2, about="x"))
     EventWork.objects.exclude(id=first.id).update(id=first_id(clock.now() - timedelta(hours=1)))
     second = lease()
-    events = [OutboxEvent.objects.get(sequence=2)]
-    seen = queries.find_earlier_work(rows=[second], events=events)
-    working.work_row(outbox.CONSUMING, first)
+
+    with before(queries._OPEN_WORK, lambda: at_work(first).join()):
+        look(second)
+
+    # As it is found it waits for nothing any more, and nobody is left to say so.
     assert worked == ["a"]
-
-    transactions.outermost(_following.wait_for)(seen, row=second, events=events)
-
-    delay = EventWork.objects.get(id=second.id).next_attempt_at - clock.database_now()
-    assert delay <= timedelta(seconds=_following._WAIT_SECONDS)
+    row = EventWork.objects.get(id=second.id)
+    assert (row.state, row.last_error_code) == ("pending", "waits_for_earlier")
+    assert row.next_attempt_at - clock.database_now() <= timedelta(
+        seconds=_following._WAIT_SECONDS
+    )
 
 
 class TestWhoWorksAnEvent:
