@@ -262,6 +262,23 @@ class TestTurn:
         # What is left has another turn.
         assert deliver() == 3 - made
 
+    @pytest.mark.parametrize(("others", "seconds"), [(2, 1), (1, 10)])
+    def test_ends_after_a_second_while_others_wait_and_after_ten_else(
+        self, organization, far, monkeypatch, others, seconds
+    ):
+        threads = Threads(4)
+        monkeypatch.setattr(tasks, "_threads", threads)
+        # By this worker's clock each request takes half a second.
+        monkeypatch.setattr(tasks, "time", SimpleNamespace(monotonic=lambda: len(far.requests) / 2))
+        create_endpoint(organization, far.url, max_in_flight=1)
+        owe(organization, *(f"thing_{number}" for number in range(24)))
+
+        with at_work(threads, *[uuid4() for _ in range(others)]):
+            lane = tasks.claim_lane(is_slow=False)
+            assert tasks.work_lane(lane, policy=queries.get_policy()) == 2 * seconds
+
+        assert WebhookLane.objects.get(id=lane.id).state == "pending"
+
 
 class TestNumber:
     @pytest.mark.parametrize(("said", "number"), [(16, 16), ("auto", 0)])
