@@ -89,7 +89,7 @@ def alone(row):
 
 def together(row):
     """As a claim of several rows is; it may be of one."""
-    assert outbox.CONSUMING.together([row]) == []
+    assert outbox.CONSUMING.together([row]).left == []
 
 
 @pytest.fixture(params=[alone, together])
@@ -222,9 +222,7 @@ def test_is_looked_at_again_soon_where_the_earlier_one_was_worked_since(worked, 
     assert worked == ["a"]
     row = EventWork.objects.get(id=second.id)
     assert (row.state, row.last_error_code) == ("pending", "waits_for_earlier")
-    assert row.next_attempt_at - clock.database_now() <= timedelta(
-        seconds=_following._WAIT_SECONDS
-    )
+    assert row.next_attempt_at - clock.database_now() <= timedelta(seconds=_following._WAIT_SECONDS)
 
 
 class TestWhoWorksAnEvent:

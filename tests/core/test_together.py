@@ -10,7 +10,7 @@ from celery.exceptions import SoftTimeLimitExceeded
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from apps.core import outbox, work, working
+from apps.core import counters, outbox, work, working
 from apps.core.models import EventWork, FeedHead
 from tests.core.events_of_tests import (
     ORGANIZATION,
@@ -45,6 +45,17 @@ def relayed(*batches):
     for batch in batches:
         publish(*batch)
     outbox.relay()
+
+
+def counted_consuming():
+    """Return how many rows of consumers were worked, by what came of them."""
+    found = counters.read()
+    return {
+        outcome: found[series]
+        for outcome in ("done", "put_off", "lost", "pending")
+        if (series := f'kassa_work_seconds_count{{kind="core.consume",outcome="{outcome}"}}')
+        in found
+    }
 
 
 class TestTogether:
@@ -198,6 +209,36 @@ class TestOrderTogether:
         working.work_row(outbox.CONSUMING, first)
         outbox.consume()
         assert ordered.batches == [["x1"], [f"x{n}" for n in range(2, 62)]]
+
+    def test_of_those_that_wait_none_is_counted_as_done(self, ordered, metrics_folder):
+        relayed([opened("x1", sequence=1, about="x")])
+        [first] = work.claim_due(EventWork, limit=1, lease_seconds=60)
+        relayed(
+            [opened("x2", sequence=2, about="x")],
+            [opened("x3", sequence=3, about="x")],
+            [opened("y1", sequence=1, about="y")],
+        )
+
+        outbox.consume()
+        assert counted_consuming() == {"done": 1.0, "put_off": 2.0}
+        working.work_row(outbox.CONSUMING, first)
+        outbox.consume()
+
+        assert set(states()) == {"done"}
+        assert counted_consuming() == {"done": 4.0, "put_off": 2.0}
+
+    def test_of_those_that_another_worker_took_over_none_is_counted_as_done(
+        self, ordered, metrics_folder
+    ):
+        relayed(*([opened(code)] for code in "abc"))
+
+        def lose(claimed):
+            EventWork.objects.filter(id=claimed[0].id).update(lease_token=claimed[1].id)
+            return outbox.CONSUMING.together(claimed)
+
+        working.work_due(replace(outbox.CONSUMING, together=lose))
+
+        assert counted_consuming() == {"done": 2.0, "lost": 1.0}
 
     def test_is_kept_among_what_was_set_apart(self, ordered):
         relayed([opened("x1", sequence=1, about="x")])
