@@ -12,7 +12,8 @@ from unittest.mock import Mock
 from uuid import uuid4
 
 import pytest
-from django.db import OperationalError
+from django.db import OperationalError, connection
+from django.test.utils import CaptureQueriesContext
 
 from apps.core import clock, work
 from apps.webhooks import queries, tasks
@@ -223,6 +224,19 @@ class TestClaimLane:
             assert tasks.claim_lane(is_slow=False) is None
         # No longer, once others have left what they may have.
         assert tasks.claim_lane(is_slow=False).organization_id in {each.id for each in others}
+
+    def test_looks_at_no_lane_where_none_may_be_taken(self, organization, far, monkeypatch):
+        create_endpoint(organization, far.url)
+        owe(organization, "thing_1")
+        threads = Threads(8)
+        monkeypatch.setattr(tasks, "_threads", threads)
+
+        # Nobody is known to be prompt, and the others have their half.
+        with at_work(threads, *[uuid4() for _ in range(4)], pace=Pace.DOUBTFUL):
+            with CaptureQueriesContext(connection) as asked:
+                assert tasks.claim_lane(is_slow=False) is None
+            assert len(asked) == 0
+        assert tasks.claim_lane(is_slow=False) is not None
 
     def test_is_at_work_for_nobody_where_lanes_cannot_be_asked_for(
         self, organization, far, monkeypatch
