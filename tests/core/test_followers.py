@@ -225,6 +225,21 @@ def test_is_looked_at_again_soon_where_the_earlier_one_was_worked_since(worked, 
     assert row.next_attempt_at - clock.database_now() <= timedelta(seconds=_following._WAIT_SECONDS)
 
 
+def test_is_looked_at_again_with_others_as_late_as_who_has_waited_longest(worked):
+    """Else what is new all the time would have all that wait looked at again all the time."""
+    _, second = two_in_order()
+    relayed(opened("c", sequence=3, about="x"))
+    third = lease()
+    before = clock.database_now()
+
+    assert outbox.CONSUMING.together([second, third]).put_off == 2
+
+    again = EventWork.objects.filter(last_error_code="waits_for_earlier")
+    due = set(again.values_list("next_attempt_at", flat=True))
+    assert len(due) == 1
+    assert due.pop() >= before + timedelta(seconds=_following._WAIT_SECONDS_MAX)
+
+
 class TestWhoWorksAnEvent:
     """What it costs to see whether anything waits."""
 
