@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
+import time
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
@@ -15,8 +16,9 @@ import pytest
 from django.db import OperationalError, connection
 from django.test.utils import CaptureQueriesContext
 
-from apps.core import clock, work
+from apps.core import clock, work, working
 from apps.webhooks import queries, tasks
+from apps.webhooks.adapters import sender
 from apps.webhooks.models import WebhookAttempt, WebhookLane
 from apps.webhooks.rules.threads import Pace, Threads
 from tests.accounts.factories import create_organization
@@ -292,6 +294,38 @@ class TestTurn:
             assert tasks.work_lane(lane, policy=queries.get_policy()) == 2 * seconds
 
         assert WebhookLane.objects.get(id=lane.id).state == "pending"
+
+    @pytest.mark.parametrize(("is_slow", "pace"), [(False, Pace.DOUBTFUL), (True, Pace.PROMPT)])
+    def test_shows_the_endpoints_pace_among_its_like(
+        self, organization, far, monkeypatch, is_slow, pace
+    ):
+        threads = Threads(4)
+        monkeypatch.setattr(tasks, "_threads", threads)
+        # By the sender's clock each answer takes three seconds more.
+        late = SimpleNamespace(monotonic=lambda: time.monotonic() + 3 * len(far.requests))
+        monkeypatch.setattr(sender, "time", late)
+        endpoint, _ = create_endpoint(organization, far.url)
+        owe(organization, "thing_1")
+        WebhookLane.objects.update(is_slow=is_slow)
+
+        lane = tasks.claim_lane(is_slow=is_slow)
+        assert tasks.work_lane(lane, policy=queries.get_policy()) == 1
+
+        assert WebhookAttempt.objects.get().outcome == "succeeded"
+        assert threads.pace(endpoint.id, at=0) is pace
+
+    def test_that_ends_with_its_task_leaves_its_thread(self, organization, far, monkeypatch):
+        threads = Threads(4)
+        monkeypatch.setattr(tasks, "_threads", threads)
+        # The task's time is over with the first request: it looks for no other lane.
+        over = SimpleNamespace(monotonic=lambda: tasks.TASK_SECONDS_MAX * 2 * len(far.requests))
+        monkeypatch.setattr(working, "time", over)
+        create_endpoint(organization, far.url)
+        owe(organization, "thing_1")
+
+        assert tasks.send_due() == 1
+
+        assert threads._at_work == {}
 
 
 class TestNumber:
