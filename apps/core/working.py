@@ -62,6 +62,20 @@ def put_off(row: WorkRow, fault: Exception) -> None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Together[M: WorkRow]:
+    """
+    What came of rows that were worked together; what is not told of here is done.
+
+    Those `left` are to be worked row by row. Others only wait (`put_off`), or were another
+    worker's by then (`lost`).
+    """
+
+    left: Sequence[M] = ()
+    put_off: int = 0
+    lost: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Worker[M: WorkRow]:
     """
     How the rows of one kind are worked.
@@ -75,8 +89,8 @@ class Worker[M: WorkRow]:
     itself. In a task no row is begun after `seconds_max`.
 
     Of rows that are `alike` many may cost hardly more than one. They are given to `together`, with
-    no transaction open; those that it returns, or all if it raises, are worked row by row. None is
-    like no other, and so is to be what was tried before.
+    no transaction open; those that it says are `left`, or all if it raises, are worked row by row.
+    None is like no other, and so is to be what was tried before.
 
     What is claimed together is worked in turns, one of each in whose `turn` it is: an organization,
     where the kind says nothing else.
@@ -92,7 +106,7 @@ class Worker[M: WorkRow]:
     put_off: Callable[[M, Exception], object] = put_off
     claim: Callable[[], list[M]] | None = None
     alike: Callable[[M], Hashable] = lambda _row: None
-    together: Callable[[list[M]], list[M]] | None = None
+    together: Callable[[list[M]], Together[M]] | None = None
     turn: Callable[[M], Hashable] = lambda row: getattr(row, "organization_id", None)
     batch: int = 1
     seconds_max: float = TASK_SECONDS_MAX
@@ -224,24 +238,24 @@ class _Turns[M: WorkRow]:
         # What lapsed may be what kills workers: nothing is to lapse beside it.
         return group[0].lapses > 0, self.had[whose], waited.get(whose, len(waited))
 
-    def _work_together(self, group: list[M]) -> list[M]:
+    def _work_together(self, group: list[M]) -> Sequence[M]:
         """Work rows that are alike; return those that are to be worked one by one."""
         assert self.worker.together is not None  # noqa: S101  (else no two are alike)
         begun = time.monotonic()
         try:
-            left = self.worker.together(group)
+            told = self.worker.together(group)
         # The boundary: one of them is to blame and is not known. Nothing was recorded of any.
         except Exception:
             log.exception("work_split", kind=self.worker.kind, size=len(group))
             self.failed.update(row.id for row in group)
             return group
-        count(
-            time.monotonic() - begun,
-            kind=self.worker.kind,
-            outcome=WorkState.DONE.value,
-            rows=len(group) - len(left),
-        )
-        return left
+        ended = {"put_off": told.put_off, "lost": told.lost}
+        ended["done"] = len(group) - len(told.left) - sum(ended.values())
+        # What is left is counted with what came of it, and has no share of this.
+        each = (time.monotonic() - begun) / (sum(ended.values()) or 1)
+        for outcome, rows in ended.items():
+            count(each * rows, kind=self.worker.kind, outcome=outcome, rows=rows)
+        return told.left
 
 
 def _groups[M: WorkRow](worker: Worker[M], claimed: Sequence[M]) -> list[list[M]]:
@@ -273,7 +287,7 @@ def count(seconds: float, *, kind: str, outcome: str, rows: int = 1) -> None:
 
 
 def _perform[M: WorkRow](worker: Worker[M], claimed: M) -> str:
-    """Return the row's state by now, or `recorded`, `lost`, or why it was put off."""
+    """Return what came of the row: `recorded`, `away`, `fault`, or what `_record` says."""
     try:
         record = worker.perform(claimed)
         return "recorded" if record is recorded else _record(worker, claimed, record)
@@ -297,6 +311,7 @@ def _record_fault[M: WorkRow](worker: Worker[M], claimed: M, fault: Exception) -
 
 @transactions.outermost
 def _record[M: WorkRow](worker: Worker[M], claimed: M, record: Record[M] | None) -> str:
+    """Return the row's state by now, or `lost`, `put_off` or `continued`."""
     row = work.lock_leased(
         worker.model,
         organization_id=getattr(claimed, "organization_id", None),
@@ -311,4 +326,7 @@ def _record[M: WorkRow](worker: Worker[M], claimed: M, record: Record[M] | None)
         record(row)
     if row.state == WorkState.LEASED:
         work.mark_done(row)
+    if row.state == WorkState.PENDING:
+        # Of what was cut in portions one is done, and nothing went wrong.
+        return "put_off" if row.last_error_code else "continued"
     return str(row.state)

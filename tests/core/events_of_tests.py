@@ -58,6 +58,13 @@ def publish(*events: Event, then: Callable[[], object] | None = None) -> None:
         then()
 
 
+def relayed(*batches: list[Event]) -> None:
+    """Publish some batches and have their consumers' rows made."""
+    for batch in batches:
+        publish(*batch)
+    outbox.relay()
+
+
 def make_due(model: type[WorkRow]) -> None:
     """Let every lease and every delay end now."""
     model.objects.filter(state__in=["pending", "leased"]).update(next_attempt_at=NOW)

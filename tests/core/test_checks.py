@@ -115,6 +115,12 @@ class TestWorkIsTakenOverInTime:
             soft = working.limits(worker.hard_seconds)["soft_time_limit"]
             assert soft - worker.seconds_max == 25
 
+    def test_by_any_other_that_has_15_s_however_late_in_its_task_it_begins(self):
+        shortest = min(kind.hard_seconds for kind in work.kinds() if not kind.in_threads)
+
+        soft = working.limits(shortest)["soft_time_limit"]
+        assert soft - working.TASK_SECONDS_MAX == 15
+
     def test_and_a_kind_is_named_whose_lease_is_too_long_or_whose_task_goes_on(self, monkeypatch):
         relay = work.find_kind("core.relay")
         kinds = {

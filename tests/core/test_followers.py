@@ -89,7 +89,7 @@ def alone(row):
 
 def together(row):
     """As a claim of several rows is; it may be of one."""
-    assert outbox.CONSUMING.together([row]) == []
+    assert outbox.CONSUMING.together([row]).left == []
 
 
 @pytest.fixture(params=[alone, together])
@@ -110,6 +110,21 @@ def at_work(row, do=alone):
     thread = threading.Thread(target=run)
     thread.start()
     return thread
+
+
+@contextmanager
+def before(statement, do):
+    """Have something done by others just before this connection first runs the statement."""
+    left = [do]
+
+    def run(execute, sql, params, many, context):
+        if sql == statement and left:
+            left.pop()()
+        return execute(sql, params, many, context)
+
+    with connection.execute_wrapper(run):
+        yield
+    assert not left
 
 
 def waiting_in_postgres():
@@ -191,7 +206,7 @@ def test_is_looked_at_again_soon_where_the_earlier_one_is_just_being_worked(work
     assert worked == ["a", "b"]
 
 
-def test_is_looked_at_again_soon_where_the_earlier_one_was_worked_since(worked, monkeypatch):
+def test_is_looked_at_again_soon_where_the_earlier_one_was_worked_since(worked, monkeypatch, look):
     """Its row is open still, for what else its batch owes, and whoever has it woke nobody."""
     monkeypatch.setattr(outbox._consuming, "_EVENTS_MAX", 1)
     relayed(opened("a", sequence=1, about="x"), opened("c", sequence=1, about="y"))
@@ -199,15 +214,30 @@ def test_is_looked_at_again_soon_where_the_earlier_one_was_worked_since(worked, 
     relayed(opened("b", sequence=2, about="x"))
     EventWork.objects.exclude(id=first.id).update(id=first_id(clock.now() - timedelta(hours=1)))
     second = lease()
-    events = [OutboxEvent.objects.get(sequence=2)]
-    seen = queries.find_earlier_work(rows=[second], events=events)
-    working.work_row(outbox.CONSUMING, first)
+
+    with before(queries._OPEN_WORK, lambda: at_work(first).join()):
+        look(second)
+
+    # As it is found it waits for nothing any more, and nobody is left to say so.
     assert worked == ["a"]
+    row = EventWork.objects.get(id=second.id)
+    assert (row.state, row.last_error_code) == ("pending", "waits_for_earlier")
+    assert row.next_attempt_at - clock.database_now() <= timedelta(seconds=_following._WAIT_SECONDS)
 
-    transactions.outermost(_following.wait_for)(seen, row=second, events=events)
 
-    delay = EventWork.objects.get(id=second.id).next_attempt_at - clock.database_now()
-    assert delay <= timedelta(seconds=_following._WAIT_SECONDS)
+def test_is_looked_at_again_with_others_as_late_as_who_has_waited_longest(worked):
+    """Else what is new all the time would have all that wait looked at again all the time."""
+    _, second = two_in_order()
+    relayed(opened("c", sequence=3, about="x"))
+    third = lease()
+    before = clock.database_now()
+
+    assert outbox.CONSUMING.together([second, third]).put_off == 2
+
+    again = EventWork.objects.filter(last_error_code="waits_for_earlier")
+    due = set(again.values_list("next_attempt_at", flat=True))
+    assert len(due) == 1
+    assert due.pop() >= before + timedelta(seconds=_following._WAIT_SECONDS_MAX)
 
 
 class TestWhoWorksAnEvent:

@@ -558,6 +558,13 @@ class TestConsume:
 
     def test_sets_of_a_batch_only_the_event_aside_that_kills_its_worker(self, recorder):
         recorder.poison, recorder.fault = {"bad"}, KeyboardInterrupt
+        given = []
+
+        def count(organization_id, events):
+            given.append(len(events))
+            recorder(organization_id, events)
+
+        outbox.register_consumer(name="recorder", handler=count)
         publish(*map(opened, ("a", "b", "bad", "c", "d")), opened("bad2", about="la_bad"))
 
         for _ in range(20):
@@ -567,6 +574,9 @@ class TestConsume:
             except KeyboardInterrupt:
                 continue
 
+        # What killed its workers twice is not tried as a whole again.
+        assert given[:2] == [6, 6]
+        assert set(given[2:]) == {1}
         assert sorted(recorder.codes) == ["a", "b", "bad2", "c", "d"]
         row = EventWork.objects.get(state="quarantined")
         assert (row.ordinal, row.last_error_code) == (2, "lapsed")

@@ -1,16 +1,13 @@
 """Many small batches are given to their consumer at once, and are as safe as each by itself."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
-from types import SimpleNamespace
-from uuid import UUID
 
 import pytest
-from celery.exceptions import SoftTimeLimitExceeded
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from apps.core import outbox, work, working
+from apps.core import counters, outbox, work, working
 from apps.core.models import EventWork, FeedHead
 from tests.core.events_of_tests import (
     ORGANIZATION,
@@ -18,8 +15,8 @@ from tests.core.events_of_tests import (
     end_delays,
     make_due,
     opened,
-    publish,
     relay_and_consume,
+    relayed,
     states,
 )
 from tests.core.test_outbox import Recorder
@@ -41,10 +38,15 @@ def ordered(recorder):
     return recorder
 
 
-def relayed(*batches):
-    for batch in batches:
-        publish(*batch)
-    outbox.relay()
+def counted_consuming():
+    """Return how many rows of consumers were worked, by what came of them."""
+    found = counters.read()
+    return {
+        outcome: found[series]
+        for outcome in ("done", "put_off", "lost", "pending")
+        if (series := f'kassa_work_seconds_count{{kind="core.consume",outcome="{outcome}"}}')
+        in found
+    }
 
 
 class TestTogether:
@@ -199,6 +201,36 @@ class TestOrderTogether:
         outbox.consume()
         assert ordered.batches == [["x1"], [f"x{n}" for n in range(2, 62)]]
 
+    def test_of_those_that_wait_none_is_counted_as_done(self, ordered, metrics_folder):
+        relayed([opened("x1", sequence=1, about="x")])
+        [first] = work.claim_due(EventWork, limit=1, lease_seconds=60)
+        relayed(
+            [opened("x2", sequence=2, about="x")],
+            [opened("x3", sequence=3, about="x")],
+            [opened("y1", sequence=1, about="y")],
+        )
+
+        outbox.consume()
+        assert counted_consuming() == {"done": 1.0, "put_off": 2.0}
+        working.work_row(outbox.CONSUMING, first)
+        outbox.consume()
+
+        assert set(states()) == {"done"}
+        assert counted_consuming() == {"done": 4.0, "put_off": 2.0}
+
+    def test_of_those_that_another_worker_took_over_none_is_counted_as_done(
+        self, ordered, metrics_folder
+    ):
+        relayed(*([opened(code)] for code in "abc"))
+
+        def lose(claimed):
+            EventWork.objects.filter(id=claimed[0].id).update(lease_token=claimed[1].id)
+            return outbox.CONSUMING.together(claimed)
+
+        working.work_due(replace(outbox.CONSUMING, together=lose))
+
+        assert counted_consuming() == {"done": 2.0, "lost": 1.0}
+
     def test_is_kept_among_what_was_set_apart(self, ordered):
         relayed([opened("x1", sequence=1, about="x")])
         [first] = work.claim_due(EventWork, limit=1, lease_seconds=60)
@@ -264,133 +296,3 @@ class TestOrderTogether:
         worked = [code.split(":") for code in ordered.codes]
         for n in "abcd":
             assert [int(sequence) for about, sequence in worked if about == n] == list(range(1, 41))
-
-
-@dataclass
-class SlowRecorder:
-    """
-    A consumer that reaches the soft limit where it is given too many events, or a slow one.
-
-    What it was given is in `given`: how many events, and the organization.
-    """
-
-    now: float = 1000.0
-    at_once_max: int = 10
-    slow: set[str] = field(default_factory=set)
-    given: list[tuple[int, UUID]] = field(default_factory=list)
-
-    def __call__(self, organization_id, events):
-        self.given.append((len(events), organization_id))
-        if len(events) > self.at_once_max or self.slow & {event.data["code"] for event in events}:
-            self.now += outbox.HARD_SECONDS - 5
-            raise SoftTimeLimitExceeded
-        self.now += 0.3
-
-    def monotonic(self):
-        return self.now
-
-
-def run_often():
-    """Run the task more often than the work of these tests needs."""
-    for _ in range(9):
-        working.run(outbox.CONSUMING)
-
-
-class TestTooSlow:
-    @pytest.fixture
-    def slow(self, monkeypatch):
-        slow = SlowRecorder()
-        monkeypatch.setattr(outbox._consuming, "_consumers", {"slow": outbox.Consumer(slow)})
-        monkeypatch.setattr(working, "time", SimpleNamespace(monotonic=slow.monotonic))
-        return slow
-
-    def test_together_are_worked_one_by_one_and_others_have_their_turn(self, slow):
-        relayed(*([opened(str(n))] for n in range(60)))
-        relayed([opened("theirs", organization_id=OTHER)])
-
-        working.run(outbox.CONSUMING)
-
-        assert slow.given == [(60, ORGANIZATION)]
-        columns = ("organization_id", "state", "attempts", "last_error_code")
-        assert set(EventWork.objects.values_list(*columns)) == {
-            (ORGANIZATION, "pending", 1, work.FAILED_TOGETHER),
-            (OTHER, "pending", 0, ""),
-        }
-        working.run(outbox.CONSUMING)
-        assert slow.given[1:3] == [(1, OTHER), (1, ORGANIZATION)]
-        run_often()
-        assert set(EventWork.objects.values_list("state", "last_error_code")) == {("done", "")}
-        assert slow.given[1:] == [(1, OTHER)] + [(1, ORGANIZATION)] * 60
-
-    def test_alone_is_the_only_one_that_is_set_aside(self, slow):
-        slow.slow = {"13"}
-        relayed(*([opened(str(n))] for n in range(30)))
-        relayed([opened("theirs", organization_id=OTHER)])
-
-        for _ in range(work.ATTEMPTS_MAX + 1):
-            make_due(EventWork)
-            working.run(outbox.CONSUMING)
-
-        left = EventWork.objects.exclude(state="done").get()
-        assert (left.state, left.attempts, left.last_error_code) == (
-            "quarantined",
-            work.ATTEMPTS_MAX,
-            "consumer_failed",
-        )
-        assert EventWork.objects.filter(state="done").count() == 30
-
-    def test_in_a_large_batch_are_given_in_smaller_portions(self, slow):
-        relayed([opened(f"a{n}") for n in range(12)], [opened(f"b{n}") for n in range(12)])
-
-        for _ in range(20):
-            make_due(EventWork)
-            working.run(outbox.CONSUMING)
-
-        assert set(states()) == {"done"}
-        assert slow.given[0] == (24, ORGANIZATION)
-
-    def test_with_a_backlog_hide_nobody(self, slow):
-        slow.at_once_max = 1
-        relayed(*([opened(str(n))] for n in range(40)))
-        relayed([opened("theirs", organization_id=OTHER)])
-        consuming = replace(outbox.CONSUMING, batch=8)
-
-        # The backlog's next ones are untried and older, and too slow again.
-        working.run(consuming)
-        working.run(consuming)
-
-        assert [each for each in slow.given if each[1] == OTHER] == [(1, OTHER)]
-        assert EventWork.objects.filter(organization_id=OTHER).get().state == "done"
-
-    def test_hide_no_other_consumer_of_the_organization(self, slow):
-        slow.at_once_max = 1
-        quick = Recorder()
-        outbox.register_consumer(name="quick", handler=quick)
-        for n in range(12):
-            relayed([opened(str(n))])
-        consuming = replace(outbox.CONSUMING, batch=8)
-
-        working.run(consuming)
-        assert quick.codes == []
-        working.run(consuming)
-
-        assert quick.batches == [["4", "5", "6", "7"]]
-        assert not EventWork.objects.filter(consumer="slow", state="done").exists()
-
-    def test_one_by_one_after_a_fault_are_not_tried_together_again(self, slow):
-        slow.at_once_max = 100
-        relayed(*([opened(str(n))] for n in range(60)))
-
-        def conflict(organization_id, events):
-            slow(organization_id, events)
-            if len(events) > 1:
-                raise ZeroDivisionError
-
-        outbox.register_consumer(name="slow", handler=conflict)
-
-        # There is time for some of them, one by one, and not for all.
-        working.run(outbox.CONSUMING)
-        assert set(states()) == {"done", "pending"}
-        run_often()
-
-        assert slow.given == [(60, ORGANIZATION)] + [(1, ORGANIZATION)] * 60

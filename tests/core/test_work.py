@@ -449,6 +449,37 @@ class TestMarks:
         [row] = claim()
         assert (row.attempts, row.lapses) == (1, 0)
 
+    @pytest.mark.parametrize(
+        ("of_one", "of_many"),
+        [
+            (work.mark_done, work.mark_all_done),
+            (
+                partial(work.mark_waiting, error_code="held", delay_seconds=60),
+                partial(work.mark_all_waiting, error_code="held", delay_seconds=60),
+            ),
+            (work.mark_released, lambda _, rows: work.mark_all_released(rows_of(rows))),
+        ],
+        ids=["done", "waiting", "released"],
+    )
+    def test_of_many_are_those_of_one(self, of_one, of_many):
+        add(3, attempts=4, lapses=2, last_error_code="away")
+        before = database_now()
+        one, *many = claim()
+
+        record(lambda: of_one(one))()
+        record(lambda: of_many(EventWork, many))()
+
+        columns = ("state", "attempts", "lapses", "last_error_code", "lease_until", "lease_token")
+        assert len(set(rows_of([one, *many]).values_list(*columns))) == 1
+        due = [
+            at - before for at in rows_of([one, *many]).values_list("next_attempt_at", flat=True)
+        ]
+        assert len({at > timedelta(seconds=59) for at in due}) == 1
+
+
+def rows_of(rows):
+    return EventWork.objects.filter(id__in=[row.id for row in rows])
+
 
 class TestKinds:
     def test_are_due_while_a_row_is(self):

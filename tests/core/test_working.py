@@ -291,6 +291,7 @@ class TestCounted:
         for perform in (
             lambda _errand: None,
             lambda _errand: partial(work.mark_retry, error_code="no", delay_seconds=60),
+            lambda _errand: work.mark_continued,
             lambda _errand: partial(work.mark_failed, error_code="no"),
             lambda _errand: working.recorded,
             fail(Unavailable("away")),
@@ -302,7 +303,11 @@ class TestCounted:
             working.work_due(replace(ERRANDS, perform=perform))
 
         assert counted() == dict.fromkeys(
-            ("done", "pending", "failed", "recorded", "away", "fault", "lost"), 1.0
+            (
+                *("done", "put_off", "continued", "failed"),
+                *("recorded", "away", "fault", "lost"),
+            ),
+            1.0,
         )
         assert all(seconds > 0 for seconds in counted("sum").values())
 
@@ -311,11 +316,22 @@ class TestCounted:
 
         def together(rows):
             work.mark_all_done(Errand, rows[:3])
-            return rows[3:]
+            return working.Together(left=rows[3:])
 
         working.work_due(replace(ERRANDS, alike=lambda _errand: 1, together=together))
 
         assert (states(), counted()) == ({"done": 4}, {"done": 4.0})
+
+    def test_that_were_worked_together_but_put_off_or_lost(self, metrics_folder):
+        add(*"abcdef")
+
+        def together(rows):
+            return working.Together(left=rows[:1], put_off=2, lost=1)
+
+        working.work_due(replace(ERRANDS, alike=lambda _errand: 1, together=together))
+
+        # What is left is worked for itself: it is done as well, and counted once.
+        assert counted() == {"done": 3.0, "put_off": 2.0, "lost": 1.0}
 
     def test_that_failed_together_one_by_one_alone(self, metrics_folder):
         add(*"ab")

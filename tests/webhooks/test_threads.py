@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
+import time
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
@@ -12,10 +13,12 @@ from unittest.mock import Mock
 from uuid import uuid4
 
 import pytest
-from django.db import OperationalError
+from django.db import OperationalError, connection
+from django.test.utils import CaptureQueriesContext
 
-from apps.core import clock, work
+from apps.core import clock, work, working
 from apps.webhooks import queries, tasks
+from apps.webhooks.adapters import sender
 from apps.webhooks.models import WebhookAttempt, WebhookLane
 from apps.webhooks.rules.threads import Pace, Threads
 from tests.accounts.factories import create_organization
@@ -224,6 +227,19 @@ class TestClaimLane:
         # No longer, once others have left what they may have.
         assert tasks.claim_lane(is_slow=False).organization_id in {each.id for each in others}
 
+    def test_looks_at_no_lane_where_none_may_be_taken(self, organization, far, monkeypatch):
+        create_endpoint(organization, far.url)
+        owe(organization, "thing_1")
+        threads = Threads(8)
+        monkeypatch.setattr(tasks, "_threads", threads)
+
+        # Nobody is known to be prompt, and the others have their half.
+        with at_work(threads, *[uuid4() for _ in range(4)], pace=Pace.DOUBTFUL):
+            with CaptureQueriesContext(connection) as asked:
+                assert tasks.claim_lane(is_slow=False) is None
+            assert len(asked) == 0
+        assert tasks.claim_lane(is_slow=False) is not None
+
     def test_is_at_work_for_nobody_where_lanes_cannot_be_asked_for(
         self, organization, far, monkeypatch
     ):
@@ -261,6 +277,55 @@ class TestTurn:
 
         # What is left has another turn.
         assert deliver() == 3 - made
+
+    @pytest.mark.parametrize(("others", "seconds"), [(2, 1), (1, 10)])
+    def test_ends_after_a_second_while_others_wait_and_after_ten_else(
+        self, organization, far, monkeypatch, others, seconds
+    ):
+        threads = Threads(4)
+        monkeypatch.setattr(tasks, "_threads", threads)
+        # By this worker's clock each request takes half a second.
+        monkeypatch.setattr(tasks, "time", SimpleNamespace(monotonic=lambda: len(far.requests) / 2))
+        create_endpoint(organization, far.url, max_in_flight=1)
+        owe(organization, *(f"thing_{number}" for number in range(24)))
+
+        with at_work(threads, *[uuid4() for _ in range(others)]):
+            lane = tasks.claim_lane(is_slow=False)
+            assert tasks.work_lane(lane, policy=queries.get_policy()) == 2 * seconds
+
+        assert WebhookLane.objects.get(id=lane.id).state == "pending"
+
+    @pytest.mark.parametrize(("is_slow", "pace"), [(False, Pace.DOUBTFUL), (True, Pace.PROMPT)])
+    def test_shows_the_endpoints_pace_among_its_like(
+        self, organization, far, monkeypatch, is_slow, pace
+    ):
+        threads = Threads(4)
+        monkeypatch.setattr(tasks, "_threads", threads)
+        # By the sender's clock each answer takes three seconds more.
+        late = SimpleNamespace(monotonic=lambda: time.monotonic() + 3 * len(far.requests))
+        monkeypatch.setattr(sender, "time", late)
+        endpoint, _ = create_endpoint(organization, far.url)
+        owe(organization, "thing_1")
+        WebhookLane.objects.update(is_slow=is_slow)
+
+        lane = tasks.claim_lane(is_slow=is_slow)
+        assert tasks.work_lane(lane, policy=queries.get_policy()) == 1
+
+        assert WebhookAttempt.objects.get().outcome == "succeeded"
+        assert threads.pace(endpoint.id, at=0) is pace
+
+    def test_that_ends_with_its_task_leaves_its_thread(self, organization, far, monkeypatch):
+        threads = Threads(4)
+        monkeypatch.setattr(tasks, "_threads", threads)
+        # The task's time is over with the first request: it looks for no other lane.
+        over = SimpleNamespace(monotonic=lambda: tasks.TASK_SECONDS_MAX * 2 * len(far.requests))
+        monkeypatch.setattr(working, "time", over)
+        create_endpoint(organization, far.url)
+        owe(organization, "thing_1")
+
+        assert tasks.send_due() == 1
+
+        assert threads._at_work == {}
 
 
 class TestNumber:

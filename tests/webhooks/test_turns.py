@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from pathlib import Path
 from uuid import UUID
 
 import pytest
@@ -119,3 +120,22 @@ class TestTurns:
         WebhookLane.objects.update(is_slow=True)
 
         assert [kind.name for kind in work.due_kinds()] == ["webhooks.slow_lane"]
+
+
+class TestNumbers:
+    def test_of_the_apps_own_page_are_those_of_the_code(self):
+        page = (Path(tasks.__file__).parents[1] / "README.md").read_text()
+        words = {1.0: "one", 10.0: "ten seconds", 20: "twenty"}
+        sending = {
+            f"leases a lane for {work.lease_of(tasks.HARD_SECONDS)} s",
+            f"A turn ends after {words[tasks.LANE_SECONDS_MAX]}",
+            f", or {words[tasks.LANE_SECONDS_AWAITED]} where others wait",
+            f"at most the {tasks.LANE_DELIVERIES_MAX} of a turn",
+            f"each {words[tasks.RECORD_EVERY]} and at least each second",
+        }
+
+        assert {text for text in sending if text not in page} == set()
+        assert tasks.RECORD_SECONDS == 1
+        # Both kinds of lanes have the lease that the page says.
+        leases = {kind.name: kind.lease_seconds for kind in work.kinds() if kind.in_threads}
+        assert leases == dict.fromkeys(("webhooks.lane", "webhooks.slow_lane"), 40)

@@ -71,6 +71,30 @@ class TestFanOut:
         assert told() == expected
 
 
+class TestClaim:
+    @pytest.mark.parametrize(
+        ("is_slow", "expected"), [(True, {"webhooks_slow"}), (False, {"webhooks"})]
+    )
+    def test_tells_another_thread_to_look_before_anything_is_sent(
+        self, organization, far, fresh_broker, is_slow, expected
+    ):
+        found = []
+
+        def answer(connected, _closing):
+            found.append(told())
+            connected.sendall(receiver.ok())
+
+        far.answers = [answer]
+        endpoint_of(organization, far, is_slow=is_slow)
+        owe(organization, "thing_1")
+        fresh_broker()
+
+        assert (tasks.send_slow_due if is_slow else tasks.send_due)() == 1
+
+        # Else many due lanes would have one holder more each second, by the sweep.
+        assert found == [expected]
+
+
 class TestMove:
     @pytest.mark.parametrize(
         ("is_slow", "expected"), [(True, {"webhooks_slow"}), (False, {"webhooks"})]

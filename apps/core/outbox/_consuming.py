@@ -11,7 +11,7 @@ from apps.core import context, failpoints, queries, transactions, work, working
 from apps.core.failpoints import Failpoint
 from apps.core.models import EventWork, OutboxEvent
 from apps.core.outbox._following import WAITS, wait_for, wait_together, wake_followers
-from apps.core.working import Worker
+from apps.core.working import Together, Worker
 
 CONSUME_KIND: Final = "core.consume"
 # Of the relay and of consumers, whose transactions take a second or two: deliveries wait for both,
@@ -100,9 +100,9 @@ def _alike(row: EventWork) -> Hashable:
 
 
 @transactions.outermost
-def _consume_together(claimed: list[EventWork]) -> list[EventWork]:
+def _consume_together(claimed: list[EventWork]) -> Together[EventWork]:
     """
-    Give a consumer the events of many rows at once; return the rows that it left.
+    Give a consumer the events of many rows at once; return which rows it left, or put off.
 
     What busy organizations owe is mostly batches of one event, each of which would cost a
     transaction; so would each look at one that has to wait. If one of the events is poison nothing
@@ -110,8 +110,9 @@ def _consume_together(claimed: list[EventWork]) -> list[EventWork]:
     """
     consumer = _consumers.get(claimed[0].consumer)
     rows = {row.id: row for row in work.lock_all_leased(EventWork, claimed)}
+    lost = len(claimed) - len(rows)
     if consumer is None or not rows:
-        return list(rows.values())
+        return Together(left=list(rows.values()), lost=lost)
     owed: Mapping[UUID, Sequence[OutboxEvent]] = queries.list_events_of_rows(
         organization_id=claimed[0].organization_id, rows=rows.values(), events_max=_EVENTS_MAX
     )
@@ -121,7 +122,8 @@ def _consume_together(claimed: list[EventWork]) -> list[EventWork]:
         work.mark_all_done(EventWork, [rows.pop(id_) for id_ in free])
     held = [rows[id_] for id_ in owed if id_ in rows]
     waiting = wait_together(held, owed) if held else set()
-    return [row for row in rows.values() if row.id not in waiting]
+    left = [row for row in rows.values() if row.id not in waiting]
+    return Together(left=left, put_off=len(waiting), lost=lost)
 
 
 def _free(

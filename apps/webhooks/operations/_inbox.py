@@ -122,12 +122,12 @@ def work_event(*, claimed: InboundEvent, actor: Actor, now: datetime) -> None:
 @transactions.outermost
 def work_events(
     *, claimed: Sequence[InboundEvent], actor: Actor, now: datetime
-) -> list[InboundEvent]:
+) -> tuple[int, list[InboundEvent]]:
     """
     Do what leased events of one organization ask for, all in one transaction.
 
-    Return those that are left, to be worked one by one: whose object nobody knows, and for which
-    there was no time. What a handler raises undoes all of it.
+    Return how many were decided, and those that are left, to be worked one by one: whose object
+    nobody knows, and for which there was no time. What a handler raises undoes all of it.
     """
     ends = time.monotonic() + _SHARED_SECONDS_MAX
     decided, left = [], []
@@ -145,7 +145,7 @@ def work_events(
             decided.append(made)
     if decided:
         _finish(events[0].organization_id, decided, now=now)
-    return left
+    return len(decided), left
 
 
 @transactions.outermost

@@ -13,7 +13,7 @@ from typing import Final
 from apps.core import clock, work, working
 from apps.core.actors import Actor
 from apps.core.errors import Refusal
-from apps.core.working import Record, Worker
+from apps.core.working import Record, Together, Worker
 from apps.webhooks import operations, registry
 from apps.webhooks.models import InboundEvent
 from apps.webhooks.states import InboundOutcome
@@ -48,11 +48,12 @@ def _alike(event: InboundEvent) -> Hashable:
     return event.organization_id if is_new and is_short and may_share else None
 
 
-def _work_events(events: list[InboundEvent]) -> list[InboundEvent]:
+def _work_events(events: list[InboundEvent]) -> Together[InboundEvent]:
     try:
-        return operations.work_events(claimed=events, actor=INBOX, now=clock.now())
+        decided, left = operations.work_events(claimed=events, actor=INBOX, now=clock.now())
     except Exception as fault:  # noqa: BLE001 - raised again, without its words
         raise HandlerFailed(fault) from None
+    return Together(left=left, lost=len(events) - decided - len(left))
 
 
 def _put_event_off(event: InboundEvent, fault: Exception) -> None:
