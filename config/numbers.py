@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from apps.core.cards import DIGITS_MAX, find_cards_of_run, is_right
-from apps.core.ibans import GAP, find_ibans
+from apps.core.ibans import GAP, find_end, find_ibans
 
 _DIGIT: Final = re.compile(r"[0-9]|[^\x00-\x7f]")
 # One that begins in the middle of a word is a part of an id.
@@ -106,10 +106,11 @@ def _find_hidden(read: str, folded: str) -> Iterator[tuple[int, int]]:
     for head in _IN_ESCAPE.finditer(read):
         behind = min(head.end() + _HIDDEN_MAX, len(read))
         for start in range(max(head.start() + 1, at), head.end()):
-            written = read[start : head.end()] + folded[head.end() : behind]
-            first = next(find_ibans(written), None) if read[start] in _HEX_LETTERS else None
-            if first is not None and first[0] == 0:
-                at = start + first[1]
+            if read[start] not in _HEX_LETTERS:
+                continue
+            end = find_end(read[start : head.end()] + folded[head.end() : behind])
+            if end is not None:
+                at = start + end
                 yield start, at
                 break
 

@@ -58,15 +58,20 @@ def lock_open_request(
 
 
 def find_open_request(
-    *, organization_id: UUID, subject_type: str, subject_id: UUID
+    *, organization_id: UUID, subject_type: str, subject_id: UUID, now: datetime
 ) -> ApprovalRequest | None:
-    """Return the subject's open request, for whatever act, or None; the oldest, of several."""
+    """
+    Return the subject's request that may be decided at `now`, for whatever act, or None.
+
+    The oldest, of several. One whose time is over waits for nobody, whether or not it was swept.
+    """
     return (
         ApprovalRequest.objects.filter(
             organization_id=organization_id,
             subject_type=subject_type,
             subject_id=subject_id,
             state=RequestState.OPEN,
+            expires_at__gt=now,
         )
         .order_by("requested_at", "id")
         .first()

@@ -39,6 +39,13 @@ def find_ibans(text: str) -> Iterator[tuple[int, int]]:
             at = end
 
 
+def find_end(text: str) -> int | None:
+    """Return where the IBAN ends with which a text begins; None if it begins with none."""
+    head = _HEAD.match(text)
+    spec = head and spec_of(_BETWEEN.sub("", head[0])[:2].upper())
+    return _end(text, 0, head.end(), spec) if head and spec else None
+
+
 def _end(text: str, start: int, behind: int, spec: IBANSpec) -> int | None:
     rest = _rest(spec.iban_length - _HEAD_LENGTH).match(text, behind)
     if rest is None:

@@ -1,5 +1,7 @@
-"""Indexes that a migration builds while others write."""
+"""Indexes that a migration builds, or takes away, while others write."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, override
 
 from django.contrib.postgres import operations
@@ -19,11 +21,33 @@ class AddIndexConcurrently(operations.AddIndexConcurrently):
         self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any
     ) -> None:
         name = schema_editor.quote_name(self.index.name)
-        schema_editor.execute("SET statement_timeout = 0")
-        schema_editor.execute("SET lock_timeout = 0")
-        try:
+        with _for_as_long_as_it_takes(schema_editor):
             schema_editor.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {name}")
             super().database_forwards(app_label, schema_editor, from_state, to_state)
-        finally:
-            schema_editor.execute("RESET lock_timeout")
-            schema_editor.execute("RESET statement_timeout")
+
+
+class RemoveIndexConcurrently(operations.RemoveIndexConcurrently):
+    """
+    Take an index away for as long as it takes: it waits by locks as a build does, nobody for it.
+
+    One that was cut off would leave an index that is written and never read. In a migration of its
+    own: what else stood in it would be done again with the next try.
+    """
+
+    @override
+    def database_forwards(
+        self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any
+    ) -> None:
+        with _for_as_long_as_it_takes(schema_editor):
+            super().database_forwards(app_label, schema_editor, from_state, to_state)
+
+
+@contextmanager
+def _for_as_long_as_it_takes(schema_editor: Any) -> Iterator[None]:  # noqa: ANN401  (Django's)
+    schema_editor.execute("SET statement_timeout = 0")
+    schema_editor.execute("SET lock_timeout = 0")
+    try:
+        yield
+    finally:
+        schema_editor.execute("RESET lock_timeout")
+        schema_editor.execute("RESET statement_timeout")

@@ -42,9 +42,11 @@ class PeriodRequest(Protocol):
 
 
 class WaitingPeriodRequest(Protocol):
-    """Return what waits for a month to be closed, or opened again; None if nothing does."""
+    """Return what waits at `now` for a month to be closed or opened again; None if nothing does."""
 
-    def __call__(self, *, organization_id: UUID, period_id: UUID) -> AskedFor | None: ...
+    def __call__(
+        self, *, organization_id: UUID, period_id: UUID, now: datetime
+    ) -> AskedFor | None: ...
 
 
 class ReversalRequest(Protocol):

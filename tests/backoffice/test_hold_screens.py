@@ -236,6 +236,34 @@ class TestTheListOfHolds:
             assert "3000" in text
         assert books.listed(q=f"rent {IBAN}") == [printed]
 
+    @pytest.mark.parametrize("chosen", ["all", "", "nobody"])
+    def test_names_the_one_organization_that_is_searched(self, books, chosen):
+        other = Books()
+        by_id = {}
+        for each in (books, other):
+            by_id[str(each.id)] = each.place()
+            each.void()
+
+        text = books.page(status="voided", organization=chosen)
+
+        select = text.split('name="organization"', maxsplit=1)[1].split("</select>", maxsplit=1)[0]
+        [named] = re.findall(r'value="([^"]*)" selected', select)
+        assert "All" not in select
+        assert list(dict.fromkeys(_ID.findall(text))) == [by_id[named]]
+
+    def test_looks_so_far_back_for_when_any_was_to_expire(self, books):
+        now = clock.now()
+        books.place(at=now - 100 * DAY, expires_at=now + DAY)
+        last = books.place(expires_at=now + DAY)
+        asked = {"status": "all", "expires_from": f"{now - DAY:%Y-%m-%d}"}
+
+        text = books.page(**asked)
+
+        assert _ID.findall(text)[0] == last
+        assert len(dict.fromkeys(_ID.findall(text))) == 1
+        assert "placed in 92 days" in read(text)
+        assert len(books.listed(**asked, account=encode_id("la", books.ann))) == 2
+
 
 class TestAHoldsPage:
     def test_tells_what_happened_to_it_and_leads_to_the_entries(self, books):
@@ -289,7 +317,10 @@ class TestAHoldsPage:
         text = books.hold(printed)
 
         assert books.asked == alone
-        assert len(timeline(text)) == 100
+        rows = timeline(text)
+        assert len(rows) == 100
+        # Everybody who is shown is named, however much came after.
+        assert {row[3] for row in rows} == {str(books.mara)}
         assert "The first 100;" in text
         assert "Captured 102.00 EUR" in read(text)
 

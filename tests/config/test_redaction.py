@@ -87,7 +87,7 @@ class TestHostileText:
         "://", "://a:", "bearer ", "bearer\t", "kassa_live_", "whsec_", "RF11", " ",
         "DE12 ", "DE89 3704 0044 0532 0130 0", "A ", "A-1", "1111.", "\\", "\\n", "%20", "%40",
         "1" * 4_096 + " 1", "é1", "٤ ", "%25", "25%", "%252", r"\xe2", "%C2%AD1",
-        "1,", "1111,", "1111:", "11:", "1/",
+        "1,", "1111,", "1111:", "11:", "1/", "%3A", "%BE ", r"\xFFMT12", r"\uFFFFMT12", r"\uABCD",
     )  # fmt: skip
     PROGRAM = """
 import resource, sys

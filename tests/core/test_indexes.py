@@ -10,7 +10,7 @@ from django.contrib.postgres import operations
 from django.db import OperationalError, connection, models
 from django.db.migrations.loader import MigrationLoader
 
-from apps.core.indexes import AddIndexConcurrently
+from apps.core.indexes import AddIndexConcurrently, RemoveIndexConcurrently
 from tests.core import errands
 from tests.core.errands import Errand
 from tests.support import wait_until
@@ -25,6 +25,14 @@ def build(operation):
     state = SimpleNamespace(apps=SimpleNamespace(get_model=lambda *_: Errand))
     with connection.schema_editor(atomic=False) as editor:
         operation("errand", INDEX).database_forwards("core", editor, state, state)
+
+
+def remove(operation):
+    """Have the index taken away from the table of errands by a migration's operation."""
+    models_state = {("core", "errand"): SimpleNamespace(get_index_by_name=lambda _: INDEX)}
+    state = SimpleNamespace(apps=SimpleNamespace(get_model=lambda *_: Errand), models=models_state)
+    with connection.schema_editor(atomic=False) as editor:
+        operation("errand", INDEX.name).database_forwards("core", editor, state, state)
 
 
 def is_valid():
@@ -63,17 +71,18 @@ def end_once_waited_for(end, *, pid):
         end()
 
 
-class TestAddIndexConcurrently:
-    @pytest.fixture(params=["statement", "lock"])
-    def limit(self, request):
-        """What is limited: a statement's time, or for how long it waits for a lock."""
-        with errands.installed():
-            with connection.cursor() as cursor:
-                cursor.execute(f"SET {request.param}_timeout = '200ms'")
-            yield request.param
-            with connection.cursor() as cursor:
-                cursor.execute(f"RESET {request.param}_timeout")
+@pytest.fixture(params=["statement", "lock"])
+def limit(request):
+    """What is limited: a statement's time, or for how long it waits for a lock."""
+    with errands.installed():
+        with connection.cursor() as cursor:
+            cursor.execute(f"SET {request.param}_timeout = '200ms'")
+        yield request.param
+        with connection.cursor() as cursor:
+            cursor.execute(f"RESET {request.param}_timeout")
 
+
+class TestAddIndexConcurrently:
     def test_is_not_cut_off_and_replaces_what_was(self, limit):
         with connection.cursor() as cursor:
             cursor.execute("SELECT pg_backend_pid()")
@@ -90,12 +99,34 @@ class TestAddIndexConcurrently:
             ending.join()
         assert is_valid()
 
-    def test_is_how_every_migration_adds_one(self):
+    def test_and_its_counterpart_are_what_every_migration_has(self):
+        djangos = {operations.AddIndexConcurrently, operations.RemoveIndexConcurrently}
         others = [
             str(migration)
             for migration in MigrationLoader(None).disk_migrations.values()
             for operation in migration.operations
-            if type(operation) is operations.AddIndexConcurrently
+            if type(operation) in djangos
         ]
 
         assert others == []
+
+
+class TestRemoveIndexConcurrently:
+    def test_is_not_cut_off(self, limit):
+        # Ours would leave no limit of this test's behind.
+        build(operations.AddIndexConcurrently)
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_backend_pid()")
+            [pid] = cursor.fetchone()
+        with written_to() as end:
+            with pytest.raises(OperationalError, match=f"{limit} timeout"):
+                remove(operations.RemoveIndexConcurrently)
+            ending = threading.Thread(target=end_once_waited_for, args=(end,), kwargs={"pid": pid})
+            ending.start()
+
+            remove(RemoveIndexConcurrently)
+
+            ending.join()
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT to_regclass(%s)", [INDEX.name])
+            assert cursor.fetchone() == (None,)

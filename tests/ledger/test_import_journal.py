@@ -402,6 +402,13 @@ class TestRefusals:
 
         refused(file, f"Line {number}: a transfer has two postings, the debit first")
 
+    def test_a_transfer_whose_credit_is_first(self, file):
+        lines = [json.loads(line) for line in file.read_bytes().splitlines()]
+        number = next(at for at, line in enumerate(lines, 1) if line.get("kind") == "transfer")
+        rewrite(file, number, {"postings": lines[number - 1]["postings"][::-1]})
+
+        refused(file, f"Line {number}: a transfer has two postings, the debit first")
+
     def test_a_file_cut_short(self, file):
         file.write_bytes(b"".join(file.read_bytes().splitlines(keepends=True)[:-3]))
 

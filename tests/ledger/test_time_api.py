@@ -3,6 +3,7 @@
 from datetime import UTC, date, datetime
 
 import pytest
+from django.db import connection
 
 from apps.accounts.api.authentication import forget_cached_keys
 from apps.approvals import operations as approvals
@@ -303,6 +304,21 @@ class TestPeriods:
         reopened = api.post("/v1/periods/2026-05/reopen", {"reason": "A late fact"}, key="re")
         assert reopened.status_code == 202
         assert waits_for() == reopened.json()["approval"]
+
+    def test_wait_for_no_request_whose_time_is_over(self, api):
+        api.post("/v1/periods/2026-05/close", {"reason": "May is done"})
+        assert api.get("/v1/periods/2026-05").json()["approval"] is not None
+
+        with connection.cursor() as cursor:
+            # No sweeper came by.
+            cursor.execute("SET session_replication_role = replica")
+            cursor.execute(
+                "UPDATE approvals_request SET requested_at = now() - interval '2 seconds',"
+                " expires_at = now() - interval '1 second'"
+            )
+            cursor.execute("RESET session_replication_role")
+
+        assert api.get("/v1/periods/2026-05").json()["approval"] is None
 
     @pytest.mark.parametrize(
         ("path", "body", "expected"),

@@ -104,8 +104,9 @@ class Filter:
     """
     One filter of a list: choices to select from, or a text where there are none.
 
-    `default` is applied when the page is opened without a choice; `all` lifts it. A filter that
-    `is_linked` has no control: other pages link to it, and the list says that it is narrowed.
+    `default` is applied when the page is opened without a choice; `all` lifts it, unless one of the
+    choices `is_needed`. A filter that `is_linked` has no control: other pages link to it, and the
+    list says that it is narrowed.
     """
 
     name: str
@@ -116,12 +117,15 @@ class Filter:
     placeholder: str = ""
     is_linked: bool = False
     input_type: str = "text"
+    is_needed: bool = False
 
     def chosen(self, query: QueryDict) -> str:
         """Return what the page was opened with; an unknown choice is none."""
         text = typed(query.get(self.name, self.default))[:100]
         known = {value for value, _ in self.choices}
-        return text if not known or text in {"all", *known} else self.default
+        if not known or text in known or (text == "all" and not self.is_needed):
+            return text
+        return self.default
 
 
 def choice(

@@ -35,7 +35,8 @@ from apps.ledger.queries import HoldEventView, HoldSearch, HoldView, Window
 from apps.ledger.rules import CREDIT_NORMAL, HoldStatus
 
 EVENTS_SHOWN: Final = 100
-# Most holds have ended, and no index tells how: they are looked for on an account, or so far back.
+# Most holds have ended, and no index tells how, or when they were to: they are looked for on an
+# account, or so far back.
 ENDED_DAYS: Final = 92
 _WIDE: Final = frozenset({"From", "To"})
 _OPEN: Final = HoldStatus.OPEN.value
@@ -83,7 +84,9 @@ class HoldAdmin(RecordAdmin[Hold]):
         if not self._is_asked(request):
             return own
         return [
-            replace(one, default=one.choices[0][0]) if one.name == "organization" else one
+            replace(one, default=one.choices[0][0], is_needed=True)
+            if one.name == "organization"
+            else one
             for one in own
         ]
 
@@ -256,7 +259,9 @@ class HoldAdmin(RecordAdmin[Hold]):
 
 def _timeline(obj: Hold, happened: Sequence[HoldEventView]) -> Table:
     """Return what happened to a hold, in its order, and what each capture posted."""
-    actors = queries.actors_of_hold(organization_id=obj.organization_id, hold_id=obj.id)
+    actors = queries.actors_of_hold(
+        organization_id=obj.organization_id, hold_id=obj.id, limit=EVENTS_SHOWN
+    )
     names = people(actors.values())
 
     def who(event: HoldEventView) -> str:
@@ -302,7 +307,8 @@ def _sides(obj: Hold) -> tuple[LedgerAccount, LedgerAccount]:
 
 def _bounded(search: HoldSearch) -> tuple[HoldSearch, str]:
     """Return the search so far back as is looked for what has ended."""
-    if search.status in {None, _OPEN} or search.account_id is not None:
+    is_of_all = search.status is None and search.expires == Window()
+    if is_of_all or search.status == _OPEN or search.account_id is not None:
         return search, ""
     ends_at = search.created.ends_at or clock.now()
     earliest = ends_at - timedelta(days=ENDED_DAYS)

@@ -92,7 +92,9 @@ class JournalEntryAdmin(RecordAdmin[JournalEntry]):
         if not _finding.is_asked(request.GET):
             return own
         return [
-            replace(one, default=one.choices[0][0]) if one.name == "organization" else one
+            replace(one, default=one.choices[0][0], is_needed=True)
+            if one.name == "organization"
+            else one
             for one in own
         ]
 

@@ -123,11 +123,10 @@ class PeriodResource(ApiView):
         organization_id = get_caller(request).organization_id
         day = read_month(month)
         view = queries.view_period(organization_id=organization_id, month=day)
-        blockers = queries.period_blockers(
-            organization_id=organization_id, month=day, now=clock.now()
-        )
+        now = clock.now()
+        blockers = queries.period_blockers(organization_id=organization_id, month=day, now=now)
         asked = view.row and registry.find_waiting_period_request(
-            organization_id=organization_id, period_id=view.row.id
+            organization_id=organization_id, period_id=view.row.id, now=now
         )
         shown = {**_shown(view), "blockers": blockers, "approval": asked}
         return resource(request, PeriodWithBlockers(shown).data)

@@ -1,4 +1,3 @@
-from django.contrib.postgres.operations import RemoveIndexConcurrently
 from django.db import migrations, models
 
 from apps.core.indexes import AddIndexConcurrently
@@ -25,4 +24,4 @@ class Migration(migrations.Migration):
             ("hold_open_of_debit", "debit_account"),
             ("hold_open_of_credit", "credit_account"),
         )
-    ] + [RemoveIndexConcurrently("hold", "hold_open_of_account")]
+    ]

@@ -197,21 +197,26 @@ def _event_view(row: HoldEvent) -> HoldEventView:
     return HoldEventView(row.kind, row.amount_minor, row.entry_id, row.recorded_at)
 
 
-def actors_of_hold(*, organization_id: UUID, hold_id: UUID) -> dict[tuple[str, str], str]:
+def actors_of_hold(
+    *, organization_id: UUID, hold_id: UUID, limit: int
+) -> dict[tuple[str, str], str]:
     """
     Return who did what to a hold, by the event's kind and the printed id of a capture's entry.
 
-    Its feed says so, and is not kept for ever: of what is older nobody is named.
+    Of the first `limit` things and of the last one. Its feed says so, and is not kept for ever: of
+    what is older nobody is named.
     """
     rows = OutboxEvent.objects.filter(
         organization_id=organization_id,
         aggregate_type="hold",
         aggregate_id=encode_id("ho", hold_id),
     )
+    told = rows.values_list("type", "data", "actor")
     return {
         (type_.removeprefix("hold."), data.get("journal_entry") or ""): actor
-        for type_, data, actor in rows.order_by("-sequence").values_list("type", "data", "actor")[
-            :HOLD_EVENTS_MAX
+        for type_, data, actor in [
+            *told.order_by("sequence")[:limit],
+            *told.order_by("-sequence")[:1],
         ]
     }
 

@@ -8,9 +8,11 @@ class Migration(migrations.Migration):
     Only what is written from now on; older rows are read as they were.
     """
 
-    dependencies = [("ledger", "0023_open_holds_of_both_sides")]
+    dependencies = [("ledger", "0024_open_holds_have_newer_indexes")]
 
     operations = [
+        # Batches queue up behind this, so it gives up before they do, and can be run again.
+        migrations.RunSQL("SET LOCAL lock_timeout = '2s'", migrations.RunSQL.noop),
         migrations.RunSQL(
             "ALTER TABLE ledger_transfer_batch ALTER COLUMN entry_ids SET STORAGE EXTERNAL",
             "ALTER TABLE ledger_transfer_batch ALTER COLUMN entry_ids SET STORAGE EXTENDED",
