@@ -54,7 +54,7 @@ class Few(NamedTuple):
     """
     A column of so few values that a statement may name each, which costs Postgres less to read.
 
-    `_wire` does so where the statement unnests it; elsewhere it is an array like any other.
+    `_spelling` does so where the statement unnests it; elsewhere it is an array like any other.
     """
 
     kind: type[_Array]
@@ -65,7 +65,8 @@ class Same(NamedTuple):
     """
     A column of one value, however many rows it has.
 
-    `_wire` sends it once where the statement says that it may; elsewhere it is an array like any.
+    `_spelling` has it sent once where the statement says that it may; elsewhere it is an array as
+    any other is.
     """
 
     kind: type[_Array]

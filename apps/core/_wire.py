@@ -7,11 +7,9 @@ third of its time in Python (docs/adr/0092). This speaks the protocol by psycopg
 libpq, and leaves the connection as psycopg wants to find it.
 """
 
-import re
 import select
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from functools import lru_cache
 from itertools import count
 from typing import Any, Final, NamedTuple, cast
 from weakref import WeakKeyDictionary
@@ -22,7 +20,8 @@ from psycopg.adapt import Transformer
 from psycopg.pq import ConnStatus, ExecStatus, Format, TransactionStatus
 from psycopg.pq.abc import PGconn, PGresult
 
-from apps.core._arrays import Few, Same, count_of, encode, encode_one
+from apps.core._arrays import Few, Same, encode, encode_one
+from apps.core._spelling import spell
 
 _DONE: Final = frozenset({ExecStatus.COMMAND_OK, ExecStatus.TUPLES_OK})
 _LAST_WORDS: Final = frozenset({"FATAL", "PANIC"})
@@ -39,7 +38,7 @@ class Pending:
     __slots__ = ("fault", "is_silent", "oids", "result", "statement", "values")
 
     def __init__(self, text: str, values: Mapping[str, object], *, is_silent: bool) -> None:
-        self.statement = _spelled(text, tuple([_shape(values, names) for names in _unnested(text)]))
+        self.statement = spell(text, values)
         encoded = [
             encode(values[name])
             if place is None
@@ -100,125 +99,6 @@ class _Preparing(NamedTuple):
 
 type _Key = tuple[bytes, tuple[int, ...]]
 type _Sent = Pending | _Preparing | _Plain
-
-
-class _Statement(NamedTuple):
-    """As the protocol has it; for each number the value's name, and its place in a column."""
-
-    sql: bytes
-    values: tuple[tuple[str, int | None], ...]
-
-
-_COLUMN: Final = re.compile(r"%\((\w+)\)s(::\w+)\[\]")
-# Before columns that mostly have one value for all rows; the more often, the further in front.
-_SAME: Final = "/* same */"
-# What takes its place names columns only where they are named after it: else Postgres would name
-# them anew, and an `unnest` that is no table is a value for each row.
-_UNNEST: Final = re.compile(
-    rf"\bunnest\(((?:\s*(?:{re.escape(_SAME)}\s*)?{_COLUMN.pattern},?)+)\)"
-    r"(\s+WITH\s+ORDINALITY)?(?=\s+AS\s+\w+\s*\()"
-)
-
-# How an `unnest` is written: above zero as VALUES of so many rows; below it with the columns of so
-# many levels as values that are the same in all rows; at zero as it stands.
-type _Shape = int
-type _Levels = tuple[tuple[str, ...], ...]
-
-
-@lru_cache(maxsize=256)
-def _unnested(text: str) -> tuple[_Levels, ...]:
-    """Return the names of the columns of each `unnest` of a statement, level by level."""
-    return tuple(
-        tuple(tuple(name for name, _ in _COLUMN.findall(level)) for level in found[1].split(_SAME))
-        for found in _UNNEST.finditer(text)
-    )
-
-
-def _shape(values: Mapping[str, object], levels: _Levels) -> _Shape:
-    """Return how an `unnest` of these columns is best written."""
-    first = values[levels[0][0]]
-    if first is None:
-        return 0
-    if type(first) is not Few:
-        return -_same(values, levels, count_of(cast("Any", first)))
-    count = len(first.values)
-    for names in levels:
-        for name in names:
-            column = values[name]
-            if column is not None and (type(column) is not Few or len(column.values) != count):
-                return 0
-    return count
-
-
-def _same(values: Mapping[str, object], levels: _Levels, count: int) -> int:
-    """Return how many levels behind the first are of columns of one value for all of the rows."""
-    found = 0
-    for names in levels[1:]:
-        for name in names:
-            column = values[name]
-            if column is not None and (type(column) is not Same or column.rows != count):
-                return found
-        found += 1
-    return found
-
-
-@lru_cache(maxsize=1024)
-def _spelled(text: str, shapes: tuple[_Shape, ...]) -> _Statement:
-    """
-    Return a statement, each of its `unnest`s written in its shape.
-
-    Rows that Postgres has before it plans cost half of what a function that returns them does: it
-    writes one row with a plan it keeps, and joins nothing. And of a function's columns it makes a
-    table each, which is for nothing where they hold one value (docs/adr/0116).
-    """
-    given = iter(shapes)
-
-    def spell(found: re.Match[str]) -> str:
-        shape = next(given)
-        if not shape:
-            return found[0]
-        return _as_values(found, shape) if shape > 0 else _with_same(found, -shape)
-
-    numbers: dict[str, int] = {}
-    sql = re.sub(
-        r"%\(([\w:]+)\)s",
-        lambda found: f"${numbers.setdefault(found[1], len(numbers) + 1)}",
-        _UNNEST.sub(spell, text),
-    )
-    parts = [name.partition(":") for name in numbers]
-    return _Statement(
-        sql.encode(), tuple((name, int(place) if place else None) for name, _, place in parts)
-    )
-
-
-def _as_values(unnest: re.Match[str], count: int) -> str:
-    columns = [f"%({name}:{{0}})s{cast}" for name, cast in _COLUMN.findall(unnest[1])]
-    if unnest[4]:
-        columns.append("{1}::bigint")
-    row = ", ".join(columns)
-    spelled = ", ".join(f"({row.format(place, place + 1)})" for place in range(count))
-    return f"(VALUES {spelled})"
-
-
-def _with_same(unnest: re.Match[str], levels: int) -> str:
-    """Return it with the columns of so many levels as values, all in their order."""
-    chosen: list[str] = []
-    arrays: list[str] = []
-    names: list[str] = []
-    for level, part in enumerate(unnest[1].split(_SAME)):
-        for name, kind in _COLUMN.findall(part):
-            if 0 < level <= levels:
-                chosen.append(f"%({name}:0)s{kind}")
-            else:
-                # Not by their own names, which may be words of Postgres'.
-                chosen.append(f"c{len(names)}")
-                names.append(chosen[-1])
-                arrays.append(f"%({name})s{kind}[]")
-    if unnest[4]:
-        chosen.append("place")
-        names.append("place")
-    table = f"unnest({', '.join(arrays)}){unnest[4] or ''} AS given({', '.join(names)})"
-    return f"(SELECT {', '.join(chosen)} FROM {table})"  # noqa: S608  (the statement's own)
 
 
 class Wire:

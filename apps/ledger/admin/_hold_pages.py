@@ -83,12 +83,7 @@ class HoldAdmin(RecordAdmin[Hold]):
         own = super().get_filters(request)
         if not self._is_asked(request):
             return own
-        return [
-            replace(one, default=one.choices[0][0], is_needed=True)
-            if one.name == "organization"
-            else one
-            for one in own
-        ]
+        return _finding.of_one_organization(own)
 
     @override
     def _narrow(self, request: HttpRequest) -> tuple[QuerySet[Hold], list[tuple[Filter, str]]]:
@@ -114,8 +109,7 @@ class HoldAdmin(RecordAdmin[Hold]):
 
     def _organization(self, request: HttpRequest) -> Organization | None:
         seen: list[Organization] = self.admin_site.organizations(request)  # type: ignore[attr-defined]  # our site's
-        wanted = request.GET.get("organization", "")
-        return next((one for one in seen if str(one.id) == wanted), seen[0] if seen else None)
+        return _finding.named_organization(request.GET, seen)
 
     def _read(
         self, request: HttpRequest, organization: Organization

@@ -1,7 +1,6 @@
 """The journal: what moved money. A correction is a new entry."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, override
 
 from django.contrib import admin
@@ -91,12 +90,7 @@ class JournalEntryAdmin(RecordAdmin[JournalEntry]):
         own = super().get_filters(request)
         if not _finding.is_asked(request.GET):
             return own
-        return [
-            replace(one, default=one.choices[0][0], is_needed=True)
-            if one.name == "organization"
-            else one
-            for one in own
-        ]
+        return _finding.of_one_organization(own)
 
     @override
     def get_page(
@@ -130,8 +124,7 @@ class JournalEntryAdmin(RecordAdmin[JournalEntry]):
         if request.GET.get("q") or not _finding.is_asked(request.GET):
             return None
         seen: list[Organization] = self.admin_site.organizations(request)  # type: ignore[attr-defined]  # our site's
-        wanted = request.GET.get("organization", "")
-        return next((one for one in seen if str(one.id) == wanted), seen[0] if seen else None)
+        return _finding.named_organization(request.GET, seen)
 
     @override
     def total(
