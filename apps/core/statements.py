@@ -48,10 +48,12 @@ __all__ = [
 class Answer:
     """The answer to a statement that may not have been sent yet."""
 
-    __slots__ = ("_asked", "_django")
+    __slots__ = ("_asked", "_django", "_wire")
 
     def __init__(self, django: BaseDatabaseWrapper, asked: Pending) -> None:
         self._django = django
+        # Kept: what has come can be read when the connection was given back.
+        self._wire = _wire(django)
         self._asked = asked
 
     def rows(self) -> list[tuple[Any, ...]]:
@@ -64,7 +66,7 @@ class Answer:
         with self._django.wrap_database_errors:
             if not self._asked.is_answered:
                 flush()
-            return _wire(self._django).rows(self._asked)
+            return self._wire.rows(self._asked)
 
 
 def ask(statement: str, values: Mapping[str, object]) -> Answer:
@@ -78,13 +80,15 @@ def run(statement: str, values: Mapping[str, object]) -> list[tuple[Any, ...]]:
     return ask(statement, values).rows()
 
 
-def send(statement: str, values: Mapping[str, object]) -> None:
+def send(statement: str, values: Mapping[str, object]) -> Answer:
     """
     Have one statement sent with the next trip, at the latest with COMMIT.
 
-    Its fault, one of Django's errors, shows there.
+    Its fault, one of Django's errors, shows there. Its rows may be read after that, as those of
+    what was committed.
     """
-    _put(_connected(), statement, values, is_silent=True)
+    django = _connected()
+    return Answer(django, _put(django, statement, values, is_silent=True))
 
 
 def start() -> None:

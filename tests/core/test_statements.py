@@ -250,6 +250,16 @@ class TestTrips:
         assert positions() == [0, 1, 2]
         assert connection.connection.info.transaction_status.name == "IDLE"
 
+    def test_have_the_rows_of_what_was_sent_when_it_is_committed(self):
+        @transactions.outermost
+        def act():
+            return statements.send("SELECT %(value)s", {"value": 1})
+
+        sent = act()
+        connection.close()
+
+        assert sent.rows() == [(1,)]
+
     def test_come_before_a_statement_of_djangos_own(self):
         @transactions.outermost
         def act():

@@ -76,6 +76,14 @@ class TestPostTransfer:
         assert answer["metadata"] == {"a": "b"}
         entry = api.get(f"/v1/journal-entries/{answer['id']}").json()
         assert [p["amount"] for p in entry["postings"]] == [30_00, -30_00]
+        # By Postgres' clock, read from the row; the transfer's came with COMMIT's answer.
+        assert answer["created_at"] == entry["created_at"]
+        assert answer["effective_at"] == entry["effective_at"] != entry["created_at"]
+
+    def test_dry_was_not_created_at_any_time(self, api):
+        answer = api.post("/v1/transfers", api.transfer(dry_run=True)).json()
+
+        assert (answer["id"], answer["created_at"]) == (None, None)
 
     def test_replayed_answers_the_same_and_says_so(self, api):
         first = api.post("/v1/transfers", api.transfer())

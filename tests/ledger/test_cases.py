@@ -696,7 +696,7 @@ class TestCase16:
         told, done = dry.json(), real.json()
         assert told["balances"] == done["balances"]
         assert [b["available"] for b in done["balances"]] == [110_00, 40_00]
-        ours = {"id", "dry_run", "status"}
+        ours = {"id", "created_at", "dry_run"}
         assert {k: v for k, v in told.items() if k not in ours} == {
             k: v for k, v in done.items() if k not in ours
         }

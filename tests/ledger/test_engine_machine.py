@@ -499,8 +499,9 @@ class EngineMachine(RuleBasedStateMachine):
         if isinstance(answer, Refusal):
             self.agree(guilty(expected), (answer.details.get("index"), answer.code))
         else:
-            self.agree(expected, [Result.of(outcome) for outcome in answer])
-            self.keep(answer)
+            outcomes, _ = answer
+            self.agree(expected, [Result.of(outcome) for outcome in outcomes])
+            self.keep(outcomes)
         self.compare()
 
     def keep(self, outcomes) -> None:

@@ -76,6 +76,10 @@ class TestMany:
         seen = [after.posted for one in asked for after in one.answer.outcome.balances
                 if after.id == bob]  # fmt: skip
         assert seen == list(range(1, MANY + 2))
+        entries = JournalEntry.objects.in_bulk([one.answer.entry_id for one in asked])
+        assert [one.answer.recorded_at for one in asked] == [
+            entries[one.answer.entry_id].recorded_at for one in asked
+        ]
         assert OutboxEvent.objects.filter(name="ledger.journal_entry.posted").count() == MANY + 3
         assert IdempotencyKey.objects.count() == MANY + 1
         assert breaches() == []

@@ -309,14 +309,15 @@ class TestPrinting:
         balances = [
             BalanceAfter(id_, 3, 10, 9) for id_ in (asked.debit_account_id, asked.credit_account_id)
         ]
-        for at in (
-            datetime(2026, 11, 2, 9, 30, tzinfo=UTC),
-            datetime(2026, 11, 2, 9, 30, 0, 5, tzinfo=UTC),
+        for at, created_at in (
+            (datetime(2026, 11, 2, 9, 30, tzinfo=UTC), None),
+            (datetime(2026, 11, 2, 9, 30, 0, 5, tzinfo=UTC), datetime(2026, 11, 2, tzinfo=UTC)),
         ):
             shown = {
                 "id": new_id(),
                 "description": "x",
                 "effective_at": at + timedelta(hours=1),
+                "created_at": created_at,
                 "metadata": asked.metadata or {},
                 "amount": 7,
                 "dry_run": False,
@@ -336,11 +337,12 @@ class TestPrinting:
 
             assert render(lean.print_transfer(asked, shown)) == render(by_framework)
 
-    def test_a_batch(self):
+    @pytest.mark.parametrize("created_at", [None, datetime(2026, 11, 2, 9, 30, 0, 5, tzinfo=UTC)])
+    def test_a_batch(self, created_at):
         ids = (new_id(), None, new_id())
         refusal = Odd("That is odd.", index=1, account=new_id(), available=5)
         balance = BalanceAfter(new_id(), 3, 10, 4)
-        result = BatchResult(new_id(), ids, {1: refusal}, (7, None, 8), (balance,))
+        result = BatchResult(new_id(), ids, {1: refusal}, (7, None, 8), (balance,), created_at)
         by_framework = serializers.TransferBatch(
             {
                 "id": result.batch_id,
@@ -373,6 +375,7 @@ class TestPrinting:
                     },
                 ],
                 "balances": [balance],
+                "created_at": created_at,
                 "dry_run": False,
             }
         ).data

@@ -273,6 +273,7 @@ def print_transfer(asked: TransferRequest, shown: Mapping[str, Any]) -> dict[str
         "reference": asked.reference,
         "description": shown["description"],
         "effective_at": print_instant(shown["effective_at"]),
+        "created_at": _instant_or_null(shown["created_at"]),
         "metadata": shown["metadata"],
         "balances": [_balance(id_, balance) for id_, balance in shown["balances"]],
         "dry_run": shown["dry_run"],
@@ -288,6 +289,10 @@ class _Balance(msgspec.Struct, gc=False):
 
 def _balance(id_: UUID, balance: BalanceAfter | BalanceView) -> _Balance:
     return _Balance(encode_often("la", id_.int), balance.version, balance.posted, balance.available)
+
+
+def _instant_or_null(value: datetime | None) -> str | None:
+    return None if value is None else print_instant(value)
 
 
 class _Outcome(msgspec.Struct, gc=False):
@@ -315,5 +320,6 @@ def print_batch(result: BatchResult, *, dry_run: bool = False) -> dict[str, obje
         "refused": len(result.refusals),
         "outcomes": outcomes,
         "balances": [_balance(balance.id, balance) for balance in result.balances],
+        "created_at": _instant_or_null(result.created_at),
         "dry_run": dry_run,
     }

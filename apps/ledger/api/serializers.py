@@ -188,6 +188,7 @@ class Transfer(StrictSerializer):
     reference = serializers.CharField(allow_null=True)
     description = serializers.CharField()
     effective_at = InstantField()
+    created_at = InstantField(allow_null=True, help_text="null where a dry run would make it.")
     metadata = MetadataField()
     balances = TransferBalance(many=True, help_text="Right after it; in a replay, now.")
     dry_run = serializers.BooleanField()
@@ -210,6 +211,7 @@ class TransferBatch(StrictSerializer):
     balances = TransferBalance(
         many=True, help_text="Each account it moved money on, after it; in a replay, now."
     )
+    created_at = InstantField(allow_null=True, help_text="null in a dry run.")
     dry_run = serializers.BooleanField()
 
 

@@ -104,6 +104,7 @@ def _transfer(entry: EntryView, balances: Mapping[UUID, BalanceAfter]) -> dict[s
         "reference": entry.reference,
         "description": entry.description,
         "effective_at": entry.effective_at,
+        "created_at": entry.recorded_at,
         "metadata": entry.metadata,
         # As a transfer answers them: the debited account's first.
         "balances": [balances[debit.account_id], balances[credit.account_id]],

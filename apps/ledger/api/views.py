@@ -28,9 +28,9 @@ from apps.ledger import operations, queries
 from apps.ledger.api import examples, lean, serializers, transfer_reads
 from apps.ledger.api._searching import METADATA_TOLD, metadata_names, read_metadata
 from apps.ledger.api.asked import read_query
-from apps.ledger.operations import AccountChange, AccountSpec, TransferRequest
+from apps.ledger.operations import AccountChange, AccountSpec, TransferRequest, TransferResult
 from apps.ledger.queries import AccountSearch
-from apps.ledger.rules import AccountStatus, Outcome
+from apps.ledger.rules import AccountStatus
 
 READ: Final = "ledger:read"
 WRITE: Final = "ledger:write"
@@ -240,7 +240,7 @@ class TransferCollection(GatheringApiView[AskedTransfer]):
         if asked.ticket is None:
             return _preview(asked.organization_id, asked.transfer)
         result = operations.take_result(asked.ticket)
-        shown = _shown(asked.organization_id, asked.transfer, result.outcome, result.entry_id)
+        shown = _shown(asked.organization_id, asked.transfer, result)
         return answer(lean.print_transfer(asked.transfer, shown), status=201)
 
     def get(self, request: HttpRequest, caller: Caller) -> HttpResponse:
@@ -253,26 +253,29 @@ def _preview(organization_id: UUID, transfer: TransferRequest) -> HttpResponse:
     [outcome] = operations.preview_transfers(
         organization_id=organization_id, transfers=[transfer], mode="atomic", now=clock.now()
     )
-    shown = _shown(organization_id, transfer, outcome, outcome.entry_id)
+    result = TransferResult(cast("UUID", outcome.entry_id), outcome, recorded_at=None)
+    shown = _shown(organization_id, transfer, result)
     made = shown["id"] if outcome.status == "replayed" else None
     return answer(lean.print_transfer(transfer, shown | {"id": made, "dry_run": True}))
 
 
 def _shown(
-    organization_id: UUID, asked: TransferRequest, outcome: Outcome | None, entry_id: UUID | None
+    organization_id: UUID, asked: TransferRequest, result: TransferResult
 ) -> dict[str, object]:
     """Return what a transfer became: from its outcome, or in a replay from what stands."""
+    outcome = result.outcome
     if outcome is not None and outcome.status == "posted":
         return {
-            "id": entry_id,
+            "id": result.entry_id,
             "amount": outcome.lines[0].amount_minor,
             "description": asked.description,
             "effective_at": outcome.effective_at,
+            "created_at": result.recorded_at,
             "metadata": asked.metadata or {},
             "balances": [(balance.id, balance) for balance in outcome.balances],
             "dry_run": False,
         }
-    entry = queries.get_entry(organization_id=organization_id, entry_id=cast("UUID", entry_id))
+    entry = queries.get_entry(organization_id=organization_id, entry_id=result.entry_id)
     ids = [posting.account_id for posting in entry.postings]
     now_held = queries.list_balances(organization_id=organization_id, ids=ids)
     by_id = {view.account_id: view for view in now_held}
@@ -281,6 +284,7 @@ def _shown(
         "amount": entry.postings[0].amount_minor,
         "description": entry.description,
         "effective_at": entry.effective_at,
+        "created_at": entry.recorded_at,
         "metadata": entry.metadata,
         "balances": [(id_, by_id[id_]) for id_ in ids],
         "dry_run": False,

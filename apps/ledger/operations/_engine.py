@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Final
 from uuid import UUID
 
-from apps.core import transactions
+from apps.core import statements, transactions
 from apps.core.actors import Actor
 from apps.ledger import queries, rules
 from apps.ledger.errors import (
@@ -47,7 +47,7 @@ def post(
 
     :raises Refusal: the first refused command's own, with its `index`
     """
-    return run(
+    outcomes, _ = run(
         organization_id=organization_id,
         commands=commands,
         origins=[Origin.of(actor)],
@@ -55,6 +55,7 @@ def post(
         atomic=True,
         reach_internal=True,
     )
+    return outcomes
 
 
 @transactions.required
@@ -67,9 +68,11 @@ def run(
     atomic: bool,
     reach_internal: bool,
     locked: PendingBalances | None = None,
-) -> list[Outcome]:
+) -> tuple[list[Outcome], statements.Answer | None]:
     """
     Lock what the commands name, decide one after the other, and write what was decided.
+
+    Beside the outcomes: what tells when they were recorded, as `_writing.write` does.
 
     `locked`: their balances, if they were locked in the trip before; for transfers, which have no
     holds, whose locks would come first.
@@ -84,8 +87,8 @@ def run(
     _release_expired(organization_id, state, outcomes)
     if atomic:
         raise_first(outcomes)
-    _write(organization_id, state, after, outcomes, origins=origins, now=now)
-    return outcomes
+    recorded = _write(organization_id, state, after, outcomes, origins=origins, now=now)
+    return outcomes, recorded
 
 
 @transactions.required
@@ -122,8 +125,8 @@ def _write(
     origins: Sequence[Origin],
     now: datetime,
     is_one_act: bool = False,
-) -> None:
-    _writing.write(
+) -> statements.Answer | None:
+    recorded = _writing.write(
         organization_id=organization_id,
         before=state.balances,
         after=after,
@@ -140,6 +143,7 @@ def _write(
             now=now,
             is_one_act=is_one_act,
         )
+    return recorded
 
 
 def preview(

@@ -69,7 +69,7 @@ def post_entry(
     )
     if claim.replayed:
         return _replayed(organization_id, claim.resource_id, entry)
-    [outcome] = _engine.run(
+    [outcome], _ = _engine.run(
         organization_id=organization_id,
         commands=[_command(claim.resource_id, entry)],
         origins=[Origin.of(actor)],

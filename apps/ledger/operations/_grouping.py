@@ -18,7 +18,7 @@ from uuid import UUID
 import structlog
 from django.db import InterfaceError, OperationalError
 
-from apps.core import audit, context, idempotency, transactions
+from apps.core import audit, context, idempotency, statements, transactions
 from apps.core.actors import Actor
 from apps.core.errors import Refusal
 from apps.core.idempotency import Asked, Claim
@@ -47,9 +47,9 @@ class Answer:
 
 
 class Ticket:
-    """One request's transfer: what was asked, and what it was answered."""
+    """One request's transfer: what was asked, what it was answered, and when it was recorded."""
 
-    __slots__ = ("actor", "answer", "asked", "command", "fault", "now", "origin")
+    __slots__ = ("actor", "answer", "asked", "command", "fault", "now", "origin", "recorded_at")
 
     def __init__(self, asked: Asked, command: Transfer, actor: Actor, now: datetime) -> None:
         self.asked = asked
@@ -59,6 +59,8 @@ class Ticket:
         self.now = now
         self.answer: Answer | None = None
         self.fault: Exception | None = None
+        # Of one that was posted.
+        self.recorded_at: datetime | None = None
 
     def taken(self) -> Answer:
         """
@@ -157,7 +159,9 @@ def _write(organization_id: UUID, leader: _Caller) -> None:
 def _answer(organization_id: UUID, group: Sequence[Ticket]) -> None:
     """Give each ticket its answer, or the fault that it met. Raises nothing but a thread's end."""
     try:
-        answers = _post(organization_id=organization_id, group=group)
+        answers, recorded = _post(organization_id=organization_id, group=group)
+        # It came with COMMIT's answer.
+        [(recorded_at,)] = recorded.rows() if recorded else [(None,)]
     # The boundary: the fault is raised again in the thread of each request that it is of.
     except Exception as fault:  # noqa: BLE001
         if len(group) == 1 or _is_away(fault):
@@ -169,7 +173,7 @@ def _answer(organization_id: UUID, group: Sequence[Ticket]) -> None:
         _answer_singly(organization_id, group)
         return
     for ticket, answer in zip(group, answers, strict=True):
-        ticket.answer = answer
+        ticket.answer, ticket.recorded_at = answer, recorded_at
 
 
 def _answer_singly(organization_id: UUID, group: Sequence[Ticket]) -> None:
@@ -214,8 +218,14 @@ def _is_timeout(fault: Exception) -> bool:
 
 
 @transactions.outermost
-def _post(*, organization_id: UUID, group: Sequence[Ticket]) -> list[Answer]:
-    """Post a group in one transaction; every request is refused, replayed or posted by itself."""
+def _post(
+    *, organization_id: UUID, group: Sequence[Ticket]
+) -> tuple[list[Answer], statements.Answer | None]:
+    """
+    Post a group in one transaction; every request is refused, replayed or posted by itself.
+
+    Beside the answers: what tells when what was posted was recorded, after COMMIT.
+    """
     by_key: dict[str, Ticket] = {}
     for ticket in group:
         by_key.setdefault(ticket.asked.key, ticket)
@@ -235,8 +245,9 @@ def _post(*, organization_id: UUID, group: Sequence[Ticket]) -> list[Answer]:
         ticket.asked.key: _claimed(claim) for ticket, claim in zip(firsts, claims, strict=True)
     }
     fresh = [ticket for ticket in firsts if answers[ticket.asked.key] is None]
+    recorded = None
     if fresh:
-        outcomes = _engine.run(
+        outcomes, recorded = _engine.run(
             organization_id=organization_id,
             commands=[ticket.command for ticket in fresh],
             origins=[ticket.origin for ticket in fresh],
@@ -266,7 +277,7 @@ def _post(*, organization_id: UUID, group: Sequence[Ticket]) -> list[Answer]:
     return [
         _of_key(ticket, first=by_key[ticket.asked.key], answer=answers[ticket.asked.key])
         for ticket in group
-    ]
+    ], recorded
 
 
 def _claimed(claim: Claim | Refusal) -> Answer | None:

@@ -239,7 +239,7 @@ def _captured(entry_id: UUID, hold_id: UUID, capture: CaptureRequest) -> Capture
 
 
 def _run(organization_id: UUID, command: Command, *, actor: Actor, now: datetime) -> Outcome:
-    [outcome] = _engine.run(
+    [outcome], _ = _engine.run(
         organization_id=organization_id,
         commands=[command],
         origins=[Origin.of(actor)],

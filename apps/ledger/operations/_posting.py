@@ -44,10 +44,15 @@ class TransferRequest:
 
 @dataclass(frozen=True, slots=True)
 class TransferResult:
-    """The journal entry that stands, and what became of the command, unless it is a replay."""
+    """
+    The journal entry that stands, and what became of the command, unless it is a replay.
+
+    `recorded_at` is when Postgres recorded what was posted just now.
+    """
 
     entry_id: UUID
     outcome: Outcome | None
+    recorded_at: datetime | None
 
 
 def post_transfer(
@@ -102,7 +107,7 @@ def take_result(asked: Ticket) -> TransferResult:
     answer = asked.taken()
     if answer.refusal is not None:
         raise answer.refusal
-    return TransferResult(answer.entry_id, answer.outcome)
+    return TransferResult(answer.entry_id, answer.outcome, asked.recorded_at)
 
 
 def preview_transfers(
@@ -148,7 +153,7 @@ def preview_batch(
     # What would be made by one of them, another one's reference may stand for.
     unmade = {o.entry_id for o in outcomes if o.status == "posted"}
     entry_ids = [None if o.entry_id in unmade else o.entry_id for o in outcomes]
-    return _batch_result(organization_id, _NOBODY, entry_ids, outcomes)
+    return _batch_result(organization_id, _NOBODY, entry_ids, outcomes, created_at=None)
 
 
 @_turns.in_turn
@@ -182,7 +187,7 @@ def post_transfers(
     ids = new_ids(len(transfers))
     commands = [_command(id_, request) for id_, request in zip(ids, transfers, strict=True)]
     with _of_a_batch():
-        outcomes = _engine.run(
+        outcomes, _ = _engine.run(
             organization_id=organization_id,
             commands=commands,
             origins=[Origin.of(actor)],
@@ -191,21 +196,20 @@ def post_transfers(
             reach_internal=False,
         )
     _grouping.record_forced(organization_id, [(outcome, actor, None) for outcome in outcomes])
-    result = _batch_result(
-        organization_id, claim.resource_id, [o.entry_id for o in outcomes], outcomes
-    )
-    _keep(organization_id, result, mode=mode, now=now)
+    entry_ids = [o.entry_id for o in outcomes]
+    result = _batch_result(organization_id, claim.resource_id, entry_ids, outcomes, created_at=now)
+    _keep(organization_id, result, mode=mode)
     return result
 
 
 # Not through the ORM: it goes out with the events and COMMIT, and thousands of ids are in binary.
 _KEEP: Final = """
     INSERT INTO ledger_transfer_batch (id, organization_id, mode, entry_ids, refusals, created_at)
-    VALUES (%(id)s, %(org)s, %(mode)s, %(entries)s, %(refusals)s::jsonb, %(now)s)
+    VALUES (%(id)s, %(org)s, %(mode)s, %(entries)s, %(refusals)s::jsonb, %(created_at)s)
 """
 
 
-def _keep(organization_id: UUID, result: BatchResult, *, mode: str, now: datetime) -> None:
+def _keep(organization_id: UUID, result: BatchResult, *, mode: str) -> None:
     """Keep what a batch was answered."""
     refusals = {
         str(index): {"code": r.code, "message": r.message, "details": r.details}
@@ -219,7 +223,7 @@ def _keep(organization_id: UUID, result: BatchResult, *, mode: str, now: datetim
             "mode": mode,
             "entries": statements.uuids(result.entry_ids),
             "refusals": json.dumps(refusals),
-            "now": now,
+            "created_at": result.created_at,
         },
     )
 
@@ -239,6 +243,8 @@ def _batch_result(
     batch_id: UUID,
     entry_ids: Sequence[UUID | None],
     outcomes: Sequence[Outcome],
+    *,
+    created_at: datetime | None,
 ) -> BatchResult:
     # Of an `up_to` the posted amount is the answer.
     amounts = tuple([o.lines[0][1] if o.lines else None for o in outcomes])
@@ -252,6 +258,7 @@ def _batch_result(
         refusals={i: o.refusal for i, o in enumerate(outcomes) if o.refusal is not None},
         amounts=amounts,
         balances=balances,
+        created_at=created_at,
     )
 
 

@@ -59,17 +59,19 @@ _WRITE: Final = """
                       %(posting_recorded)s::timestamptz[])
                AS p(entry_id, number, account_id, amount, version, balance_after,
                     currency, effective_at, recorded_at)
+    ), balances AS (
+        UPDATE ledger_balance AS b
+           SET posted_debits = n.posted_debits, posted_credits = n.posted_credits,
+               pending_debits = n.pending_debits, pending_credits = n.pending_credits,
+               version = n.version, latest_effective_at = n.latest_effective_at
+          FROM unnest(%(balance_ids)s::uuid[], %(pd)s::bigint[], %(pc)s::bigint[], %(bv)s::bigint[],
+                      /* same */ %(latest)s::timestamptz[],
+                      /* same */ %(nd)s::bigint[], %(nc)s::bigint[])
+               AS n(id, posted_debits, posted_credits, version, latest_effective_at,
+                    pending_debits, pending_credits)
+         WHERE b.organization_id = %(org)s AND b.id = n.id
     )
-    UPDATE ledger_balance AS b
-       SET posted_debits = n.posted_debits, posted_credits = n.posted_credits,
-           pending_debits = n.pending_debits, pending_credits = n.pending_credits,
-           version = n.version, latest_effective_at = n.latest_effective_at
-      FROM unnest(%(balance_ids)s::uuid[], %(pd)s::bigint[], %(pc)s::bigint[], %(bv)s::bigint[],
-                  /* same */ %(latest)s::timestamptz[],
-                  /* same */ %(nd)s::bigint[], %(nc)s::bigint[])
-           AS n(id, posted_debits, posted_credits, version, latest_effective_at,
-                pending_debits, pending_credits)
-     WHERE b.organization_id = %(org)s AND b.id = n.id
+    SELECT statement_timestamp()
 """
 
 
@@ -88,11 +90,12 @@ def write(
     outcomes: Sequence[Outcome],
     origins: Sequence[Origin],
     now: datetime,
-) -> None:
+) -> statements.Answer | None:
     """
     Write what was decided: entries, postings, balances, holds, and an event for each.
 
-    `origins` has one for all commands, or one for each.
+    `origins` has one for all commands, or one for each. Returned is one row, with the time at which
+    Postgres recorded the entries, to be read once they are committed; None if no balance changed.
     """
     each = repeat(origins[0], len(outcomes)) if len(origins) == 1 else origins
     made = list(zip(outcomes, each, strict=True))
@@ -102,9 +105,10 @@ def write(
         for id_, balance in after.balances.items()
         if balance is not before[id_] and _differs(before[id_], balance)
     ]
+    recorded = None
     if changed:
         # Where only holds changed, nothing is posted and the statement changes balances alone.
-        statements.send(
+        recorded = statements.send(
             _WRITE,
             {
                 "org": organization_id,
@@ -118,6 +122,7 @@ def write(
             statements.start()
     outbox.publish_taken(_entry_events(organization_id, posted, now))
     _hold_writing.write(organization_id=organization_id, after=after, made=made, now=now)
+    return recorded
 
 
 def _differs(old: BalanceState, new: BalanceState) -> bool:

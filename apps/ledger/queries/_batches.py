@@ -23,7 +23,7 @@ class BatchResult:
     What became of each transfer of a batch, in order: an entry's id, or a refusal.
 
     `balances` are the accounts that it touched, as they were right after it. Those of a replay, of
-    the batch or of one reference in it, are as they stand.
+    the batch or of one reference in it, are as they stand. A dry run was not `created_at` any time.
     """
 
     batch_id: UUID
@@ -31,6 +31,7 @@ class BatchResult:
     refusals: Mapping[int, Refusal]
     amounts: tuple[int | None, ...] = ()
     balances: tuple[BalanceAfter, ...] = ()
+    created_at: datetime | None = None
 
 
 def get_transfer_batch(
@@ -59,6 +60,7 @@ def get_transfer_batch(
         },
         amounts=tuple(amounts.get(id_) if id_ else None for id_ in row.entry_ids),
         balances=standing_after(organization_id=organization_id, entry_ids=made, now=now),
+        created_at=row.created_at,
     )
 
 

@@ -38,6 +38,7 @@ _transfer: Final = {
     "id": TRANSFER,
     **_asked,
     "effective_at": MORNING,
+    "created_at": MORNING,
     "balances": [after(ANN, 2, 70_00), after(BOB, 1, 30_00)],
     "dry_run": False,
 }
@@ -72,6 +73,7 @@ _batch: Final = {
         },
     ],
     "balances": [after(ANN, 2, 70_00), after(BOB, 1, 30_00)],
+    "created_at": MORNING,
     "dry_run": False,
 }
 POST_BATCH: Final = Example(
