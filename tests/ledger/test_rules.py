@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from apps.core.ids import encode_id
 from apps.ledger.rules import (
     BalanceState,
     CaptureHold,
@@ -321,6 +322,23 @@ class TestLinked:
         assert codes(outcomes) == ["replayed", "replayed"]
         assert after.balances == stands.balances
         assert codes(half_new) == ["linked_command_failed", "linked_chain_open"]
+
+    def test_a_reference_used_twice_in_a_failed_chain_names_only_an_entry_that_stands(self):
+        def twice(reference):
+            return [
+                move(A, B, 60, reference=reference, linked=True),
+                move(A, B, 61, reference=reference),
+            ]
+
+        stands, [posted] = apply(state(a=200), [move(A, B, 60, reference="r")])
+
+        named = []
+        for reference in ("r", "s"):
+            _, outcomes = apply(stands, twice(reference))
+            assert codes(outcomes) == ["linked_command_failed", "reference_reused"]
+            named.append(outcomes[1].refusal.details.get("journal_entry"))
+
+        assert named == [encode_id("je", posted.entry_id), None]
 
 
 class TestUpTo:
