@@ -160,6 +160,8 @@ def make_logging(*, level: str, form: str) -> dict[str, Any]:
             # A line for each task it takes, which the task's own line says better.
             "celery.worker.strategy": {"level": "WARNING"},
             "celery.app.trace": {"level": "WARNING"},
+            # A line for each hint that nobody took in time: thousands after workers were away.
+            "celery.worker.request": {"level": "WARNING"},
             "celery.beat": {"level": "WARNING"},
         },
     }

@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -206,6 +207,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # Its own settings, not the worker's: no pool, and no waiting for a broker that is away.
     os.environ["KASSA_ROLE"] = "supervisor"
     configure_logging(settings.LOGGING_CONFIG, settings.LOGGING)
+    # Its two statements need no apps, which take their memory: Django believes they are loading.
+    warnings.filterwarnings("ignore", message="Accessing the database during app initialization")
     supervisor = Supervisor(command, limits=Limits(**chosen), environment=environment)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, supervisor.end)

@@ -43,9 +43,12 @@ def has_beaten(queue="risk", *, since=None):
 
 class TestWorker:
     def test_answers_on_each_of_its_queues(self):
-        with supervised("risk", "settlement"):
+        with supervised("risk", "settlement") as process:
             wait_until(lambda: has_beaten("risk") and has_beaten("settlement"))
+            process.terminate()
+            said, _ = process.communicate(timeout=60)
 
+        assert "app initialization" not in said
         rows = {row.queue: row for row in QueueHeartbeat.objects.all()}
         assert rows.keys() == {"risk", "settlement"}
         assert all(row.sent_at and "@" in row.worker for row in rows.values())
