@@ -424,6 +424,13 @@ class TestHold:
 
         assert codes(outcomes) == ["held", "capture_exceeds_hold"]
 
+    def test_nothing_is_captured_of_one_that_is_not_there_whatever_its_reference_stands_for(self):
+        _, outcomes = apply(
+            state(a=50), [move(A, B, 1, reference="r"), capture(fresh(), 1, reference="r")]
+        )
+
+        assert codes(outcomes) == ["posted", "hold_not_found"]
+
     def test_a_capture_of_nothing_releases_all_and_posts_nothing(self):
         placed = hold(10)
 
