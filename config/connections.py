@@ -1,9 +1,14 @@
 """Connections of a pool."""
 
 import select
-from typing import Any, override
+from typing import Any, ClassVar, Final, override
 
 import psycopg
+from psycopg.abc import PQGen
+from psycopg.pq import TransactionStatus
+
+# How often psycopg looks up from a wait, as it does by itself, so that a signal is noticed.
+_LOOK_SECONDS: Final = 0.1
 
 
 class PooledConnection(psycopg.Connection[Any]):
@@ -26,3 +31,35 @@ class PooledConnection(psycopg.Connection[Any]):
         looked = select.poll()
         looked.register(self.fileno(), select.POLLIN | select.POLLHUP | select.POLLERR)
         return bool(looked.poll(0))
+
+
+class WebConnection(PooledConnection):
+    """
+    A connection whose server is not waited for without end.
+
+    A server that is stopped, or waits for its disk, ends nothing at its own timeouts, and none of
+    them ends a COMMIT that waits for a standby: whoever waits would keep a thread, and in the end
+    all threads, for as long as that takes. So one that says nothing for `answer_seconds_max` is
+    given up (operations.md, section 3; docs/adr/0165). It is not asked to cancel what it is at: it
+    would not hear it, and a COMMIT that is canceled there may stand here and on no standby.
+    """
+
+    # Of one wait. It is longer than a statement may take, with its waits for locks.
+    answer_seconds_max: ClassVar[float] = 10.0
+
+    @override
+    def wait[RV](
+        self,
+        gen: PQGen[RV],
+        interval: float = _LOOK_SECONDS,
+        timeout: float | None = None,
+    ) -> RV:
+        try:
+            return super().wait(
+                gen, interval, self.answer_seconds_max if timeout is None else timeout
+            )
+        except psycopg.OperationalError:
+            # The time was up in the middle: nobody can say what would still come in.
+            if self.pgconn.transaction_status == TransactionStatus.ACTIVE:
+                self.pgconn.finish()
+            raise

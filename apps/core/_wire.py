@@ -32,6 +32,10 @@ _BOTH: Final = select.POLLIN | select.POLLOUT
 type Connection = psycopg.Connection[Any]
 
 
+class _Silent(errors.OperationalError):
+    """The server said nothing for as long as it is waited for on this connection."""
+
+
 class Pending:
     """A statement that waits to be sent or was sent, and in the end its answer."""
 
@@ -115,6 +119,10 @@ class Wire:
         # How often it was waited for Postgres: tests count these.
         self.trips = 0
         self._pgconn: PGconn = raw.pgconn
+        # Of a connection whose server is not waited for without end, how long it is; None: as long
+        # as it takes.
+        seconds: float | None = getattr(raw, "answer_seconds_max", None)
+        self._wait_ms = None if seconds is None else seconds * 1000
         # Not the connection itself, which would never be let go of.
         self._transformer = Transformer(raw.adapters)
         self._prepared: dict[_Key, bytes] = {}
@@ -139,9 +147,9 @@ class Wire:
                 pgconn.enter_pipeline_mode()
             self._started += self._send(raw, asked)
             self._push()
-        except BaseException:
+        except BaseException as fault:
             self._started = []
-            _give_up(raw)
+            _give_up(raw, fault)
             raise
 
     def drop(self, raw: Connection) -> None:
@@ -174,9 +182,9 @@ class Wire:
             pgconn.pipeline_sync()
             fault = self._take(sent)
             pgconn.exit_pipeline_mode()
-        except BaseException:
+        except BaseException as fault:
             # An interrupt, or the server is gone: nobody can say what would still come in.
-            _give_up(raw)
+            _give_up(raw, fault)
             raise
         if fault is not None and (commit or any(one.has_silent_fault for one in sent)):
             raise fault
@@ -224,7 +232,7 @@ class Wire:
         pgconn, poll = self._pgconn, select.poll()
         poll.register(pgconn.socket, _BOTH)
         while pgconn.flush():
-            poll.poll()
+            self._wait(poll)
             # It may have something to say before it has heard all.
             pgconn.consume_input()
 
@@ -250,7 +258,7 @@ class Wire:
         poll.register(pgconn.socket, _BOTH if unsent else _INCOMING)
         while True:
             while pgconn.is_busy():
-                poll.poll()
+                self._wait(poll)
                 pgconn.consume_input()
                 if unsent and not (unsent := pgconn.flush()):
                     poll.modify(pgconn.socket, _INCOMING)
@@ -260,6 +268,11 @@ class Wire:
                 yield result
             elif pgconn.status != ConnStatus.OK:
                 raise errors.OperationalError("the connection is lost")
+
+    def _wait(self, poll: select.poll) -> None:
+        """Wait until Postgres has something to say, or takes more of what it is told."""
+        if not poll.poll(self._wait_ms):
+            raise _Silent("the server says nothing")
 
 
 def _refuse_closed(pgconn: PGconn) -> None:
@@ -284,10 +297,11 @@ def _begin(raw: Connection) -> bytes:
     return f"BEGIN ISOLATION LEVEL {name}".encode()
 
 
-def _give_up(raw: Connection) -> None:
+def _give_up(raw: Connection, fault: BaseException) -> None:
     """Close a connection in the middle of an exchange, and have Postgres end what it was at."""
     try:
-        if raw.pgconn.status == ConnStatus.OK:
+        # One that says nothing would not hear it, or is at a COMMIT that waits for a standby.
+        if raw.pgconn.status == ConnStatus.OK and not isinstance(fault, _Silent):
             raw.cancel_safe(timeout=_CANCEL_SECONDS_MAX)
     except psycopg.Error:
         # It ends when it finds that nobody listens.

@@ -20,6 +20,7 @@ from django.db import (
     DatabaseError,
     IntegrityError,
     InterfaceError,
+    InternalError,
     OperationalError,
     connection,
     transaction,
@@ -34,6 +35,9 @@ log = structlog.get_logger(__name__)
 RETRIED: Final = frozenset({"40001", "40P01"})
 # The server ended the session: shut down, crashed. Without any SQLSTATE the socket is gone.
 _SESSION_ENDED: Final = frozenset({"57P01", "57P02", "57P03"})
+# It ended one that stood still in a transaction, or was too long in one: a process that was stopped
+# for a while finds that. Nothing was committed.
+OVERDUE: Final = frozenset({"25P03", "25P04"})
 DELAYS_SECONDS_MAX: Final = (0.02, 0.06, 0.18, 0.5)
 
 _run_again_on: set[str] = set()
@@ -105,7 +109,7 @@ def outermost[**P, R](operation: Callable[P, R]) -> Callable[P, R]:
                 # answer, which the next run finds. Like every run, that one is counted.
                 if not _record_refusal(unit, refusal) or next(delays, None) is None:
                     raise
-            except (OperationalError, InterfaceError, IntegrityError) as fault:
+            except (OperationalError, InterfaceError, IntegrityError, InternalError) as fault:
                 _wait_before_another(unit, fault, delays, operation=operation.__name__)
 
     return run
@@ -144,13 +148,16 @@ def _record_refusal(unit: Unit, refusal: Refusal) -> bool:
 
 def _wait_before_another(
     unit: Unit,
-    fault: OperationalError | InterfaceError | IntegrityError,
+    fault: OperationalError | InterfaceError | IntegrityError | InternalError,
     delays: Iterator[float],
     *,
     operation: str,
 ) -> None:
     """Wait as long as the run before another one should, or raise the fault."""
     delay = next(delays, None)
+    if sqlstate(fault) in OVERDUE:
+        # The driver takes it for a bug of ours; whoever called is told of a lost session.
+        raise OperationalError(*fault.args) from fault.__cause__
     if delay is None or not _may_run_again(unit, fault):
         raise fault
     log.info("transaction_again", operation=operation, fault=sqlstate(fault))
@@ -173,7 +180,7 @@ def _may_run_again(unit: Unit, fault: DatabaseError | InterfaceError) -> bool:
 def _is_connection_lost(fault: DatabaseError | InterfaceError) -> bool:
     state = sqlstate(fault)
     is_ended = not state or state.startswith("08") or state in _SESSION_ENDED
-    return is_ended and not isinstance(fault, IntegrityError)
+    return is_ended and not isinstance(fault, IntegrityError | InternalError)
 
 
 def sqlstate(fault: BaseException) -> str:

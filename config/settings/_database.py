@@ -6,7 +6,7 @@ from typing import Any
 
 import environ
 
-from config.connections import PooledConnection
+from config.connections import PooledConnection, WebConnection
 
 # Statement, lock, idle-in-transaction and transaction timeouts, in milliseconds. In production
 # roles carry them (a pooler loses what a session sets); the embedded server has one role for all.
@@ -31,7 +31,10 @@ POOL: dict[str, Any] = {
     "max_idle": 300,
 }
 # Prefork workers have no pool, since Celery closes it in the children: one kept connection each.
-POOLS = {"web": POOL, "threads": POOL | {"min_size": 1}}
+POOLS = {
+    "web": POOL | {"connection_class": WebConnection},
+    "threads": POOL | {"min_size": 1},
+}
 
 # Shown by libpq as the path it cannot find, so the message says what to do.
 NOT_STARTED = "postgres://kassa@/kassa?host=/run-make-services-first"

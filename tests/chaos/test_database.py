@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -13,13 +14,15 @@ import environ
 import pytest
 from django.db import OperationalError, connection
 
-from apps.core import nudging
-from apps.core.ids import decode_id
+from apps.accounts.models import Customer
+from apps.core import invariants, nudging
+from apps.core.ids import decode_id, encode_id
 from apps.webhooks.models import WebhookDelivery
-from dev import postgres, valkey
+from dev import _process, postgres, valkey
 from tests.accounts.factories import create_organization, issue_key
 from tests.chaos.house import PATIENCE_SECONDS, House, address_of_tests
 from tests.chaos.oracles import assert_delivered, end_leases, is_settled
+from tests.ledger.factories import balance, open_account
 from tests.support import wait_until
 from tests.webhooks.factories import create_endpoint
 
@@ -47,6 +50,18 @@ class _Server:
         pid = postgres.find_pid(self.record)
         os.kill(pid, by)
         wait_until(lambda: postgres.find_pid(self.record) is None)
+
+    @contextlib.contextmanager
+    def standing_still(self):
+        """Have none of its processes run for the block; to its clients nothing is closed."""
+        stopped = _process.list_servers(Path(self.record["data"]))
+        try:
+            for pid in stopped:
+                os.kill(pid, signal.SIGSTOP)
+            yield
+        finally:
+            for pid in stopped:
+                os.kill(pid, signal.SIGCONT)
 
     def come_back(self):
         assert postgres.start(self.folder, self.record)["url"] == self.record["url"]
@@ -154,3 +169,41 @@ class TestPostgresThatEnds:
         assert WebhookDelivery.objects.filter(organization=organization).count() == 60
         assert_delivered(organization, far)
         assert all(running.is_alive for running in [web.running, *fleet])
+
+
+class TestPostgresThatStandsStill:
+    """As behind a disk or a machine that hangs: nothing ends, and nothing is answered."""
+
+    def test_keeps_no_request_and_no_thread(self, house, server):
+        organization = create_organization()
+        ann, bob = (
+            open_account(organization.id, code, floor=None)
+            for code in ("wallets:ann:EUR", "wallets:bob:EUR")
+        )
+        token = issue_key(organization, "customers:write", "transfers:write").token
+        web = house.web()
+        moved = {
+            "debit_account": encode_id("la", bob),
+            "credit_account": encode_id("la", ann),
+            "amount": 1_00,
+            "currency": "EUR",
+        }
+
+        def ask(number):
+            """Ask by each of the two ways to Postgres, with one key however often."""
+            path, body = [("/v1/customers", {"name": "Ann"}), ("/v1/transfers", moved)][number % 2]
+            return web.ask("POST", path, body, token=token, key=f"key-{number}")[0]
+
+        assert [ask(0), ask(1)] == [201, 201]
+        with server.standing_still(), ThreadPoolExecutor(8) as clients:
+            # Their own patience is a minute.
+            while_it_stands = list(clients.map(ask, range(2, 10)))
+            assert web.ask("GET", "/livez")[0] == 200
+        for number in range(2, 10):
+            wait_until(lambda number=number: ask(number) == 201, seconds=PATIENCE_SECONDS)
+
+        assert set(while_it_stands) == {503}
+        connection.close()
+        assert Customer.objects.filter(organization=organization).count() == 5
+        assert balance(organization.id, ann).posted == 5_00
+        assert invariants.breaches() == []

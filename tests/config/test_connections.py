@@ -4,23 +4,28 @@ import contextlib
 
 import psycopg
 import pytest
-from django.db import connection
+from django.db import OperationalError, connection
 from psycopg_pool import ConnectionPool
 
-from config.connections import PooledConnection
+from apps.core import statements, transactions
+from config.connections import PooledConnection, WebConnection
 from config.settings._database import POOLS
 from tests.support import wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-@pytest.fixture
-def pool():
-    address = connection.get_connection_params() | {"autocommit": True}
+def address_of_connection():
+    address = connection.get_connection_params()
     for name in ("context", "prepare_threshold", "cursor_factory"):
         address.pop(name, None)
+    return address
+
+
+@pytest.fixture
+def pool():
     with ConnectionPool(
-        kwargs=address,
+        kwargs=address_of_connection() | {"autocommit": True},
         connection_class=PooledConnection,
         check=ConnectionPool.check_connection,
         min_size=1,
@@ -31,7 +36,8 @@ def pool():
 
 
 def test_the_pools_of_the_settings_have_it():
-    assert {pool["connection_class"] for pool in POOLS.values()} == {PooledConnection}
+    classes = {role: pool["connection_class"] for role, pool in POOLS.items()}
+    assert classes == {"web": WebConnection, "threads": PooledConnection}
 
 
 def test_one_that_works_is_handed_out_again_and_is_not_asked(pool):
@@ -71,3 +77,50 @@ def test_one_that_was_closed_here_is_replaced(pool):
         first.close()
     with pool.connection() as fresh:
         assert fresh.info.backend_pid != was
+
+
+class Hasty(WebConnection):
+    answer_seconds_max = 0.2
+
+
+class TestAServerThatSaysNothing:
+    """Here it sleeps; one that is stopped is in tests/chaos/test_database.py."""
+
+    def test_is_given_up(self):
+        with Hasty.connect(**address_of_connection(), autocommit=True) as hasty:
+            with pytest.raises(psycopg.OperationalError):
+                hasty.execute("SELECT pg_sleep(30)")
+
+            assert hasty.closed
+
+    def test_is_given_up_in_the_middle_of_a_copy(self):
+        with Hasty.connect(**address_of_connection(), autocommit=True) as hasty:
+            with (
+                pytest.raises(psycopg.OperationalError),
+                hasty.cursor() as cursor,
+                cursor.copy(
+                    "COPY (SELECT 1 UNION ALL SELECT 1 FROM pg_sleep(30)) TO STDOUT"
+                ) as rows,
+            ):
+                list(rows)
+
+            assert hasty.closed
+
+    def test_is_not_taken_for_one_that_refuses(self):
+        with Hasty.connect(**address_of_connection(), autocommit=True) as hasty:
+            with pytest.raises(psycopg.OperationalError) as refused:
+                hasty.execute("DO $$ BEGIN RAISE 'full' USING ERRCODE = '53100'; END $$")
+
+            assert refused.value.sqlstate == "53100"
+            assert hasty.execute("SELECT 1").fetchone() == (1,)
+
+    def test_is_given_up_by_prepared_statements_too(self, monkeypatch):
+        connection.ensure_connection()
+        monkeypatch.setattr(connection.connection, "answer_seconds_max", 0.2, raising=False)
+        was = connection.connection
+
+        with pytest.raises(OperationalError):
+            transactions.outermost(lambda: statements.run("SELECT pg_sleep(30)::text", {}))()
+
+        assert was.closed
+        assert statements.run("SELECT 1", {}) == [(1,)]

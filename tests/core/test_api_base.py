@@ -483,6 +483,8 @@ class TestProblems:
             psycopg.errors.ReadOnlySqlTransaction,
             psycopg.errors.AdminShutdown,
             psycopg.errors.CannotConnectNow,
+            psycopg.errors.IdleInTransactionSessionTimeout,
+            psycopg.errors.TransactionTimeout,
             psycopg.errors.ConnectionFailure,
             psycopg.OperationalError,
             None,

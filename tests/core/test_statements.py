@@ -36,6 +36,10 @@ def add(at: int = 0, *, org: UUID | None = None) -> None:
     statements.send(ADD, {"org": org or uuid4(), "at": at})
 
 
+def djangos_add(at: int) -> None:
+    FeedHead.objects.create(organization_id=uuid4(), last_position=at)
+
+
 def positions() -> list[int]:
     return list(FeedHead.objects.order_by("last_position").values_list("last_position", flat=True))
 
@@ -650,6 +654,32 @@ class TestAServerThatHangsUp:
             )()
 
         assert transactions.sqlstate(fault.value) == "57P01"
+        assert positions() == []
+
+    @pytest.mark.parametrize(
+        ("setting", "state"),
+        [("idle_in_transaction_session_timeout", "25P03"), ("transaction_timeout", "25P04")],
+    )
+    @pytest.mark.parametrize("by", [add, djangos_add], ids=["ours", "djangos"])
+    def test_as_this_process_stood_still_is_one_too(self, setting, state, by):
+        """The driver calls it a fault of ours; a process that was stopped a while meets it."""
+        if connection.pg_version < 170_000 and setting == "transaction_timeout":
+            pytest.skip("Postgres 17 has it first.")
+
+        @transactions.outermost
+        def act():
+            add(1)
+            [(server,)] = statements.run("SELECT pg_backend_pid()", {})
+            wait_until(lambda: not _is_there(server, other=True))
+            by(2)
+
+        # Of the session, which ends by it.
+        with connection.cursor() as cursor:
+            cursor.execute(f"SET {setting} = '500ms'")
+        with pytest.raises(OperationalError) as fault:
+            act()
+
+        assert transactions.sqlstate(fault.value) == state
         assert positions() == []
 
     def test_between_two_trips_is_one_too(self):

@@ -16,6 +16,8 @@ from apps.ledger.models import Hold, JournalEntry, Posting
 from apps.ledger.queries import _holds
 from tests.accounts.factories import create_organization, issue_key
 from tests.ledger.factories import balance, fund, open_account
+from tests.ledger.threads import Asking, count_waiting, held, is_waiting
+from tests.support import wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -229,6 +231,27 @@ class TestHolds:
         assert Hold.objects.count() == 1
         assert not IdempotencyKey.objects.filter(key="new").exists()
         assert breaches() == []
+
+    def test_asked_for_again_past_its_time_waits_for_the_first_request(self, books, monkeypatch):
+        """Told that it is late, the client would take it that nothing is reserved."""
+        api, _, ann, bob = books
+        soon = clock.now() + timedelta(minutes=1)
+        asked = moved(ann, bob, 5, expires_at=soon.isoformat())
+
+        def ask():
+            return api.post("holds", asked, key="h")
+
+        with held(ann):
+            first = Asking(ask)
+            wait_until(is_waiting)
+            monkeypatch.setattr(clock, "now", lambda: soon)
+            again = Asking(ask)
+            wait_until(lambda: count_waiting() == 2 or not again.is_alive())
+        answers = [asking.ended().answer for asking in (first, again)]
+
+        assert [answer.status_code for answer in answers] == [201, 201]
+        assert len({answer.json()["hold"]["id"] for answer in answers}) == 1
+        assert Hold.objects.count() == 1
 
     def test_of_one_reference_are_one_while_it_is_open(self, books):
         api, _, ann, bob = books

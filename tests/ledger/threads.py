@@ -58,11 +58,16 @@ def held(id_, *, table: str = "ledger_balance"):
 
 def is_waiting() -> bool:
     """Whether anybody on this database waits for a lock."""
+    return count_waiting() > 0
+
+
+def count_waiting() -> int:
+    """How many on this database wait for a lock."""
     [[count]] = sql(
         "SELECT COUNT(*) FROM pg_stat_activity"
         " WHERE datname = current_database() AND wait_event_type = 'Lock'"
     )
-    return count > 0
+    return int(count)
 
 
 def gather(organization, account, first, *calls, lock_timeout: str = "") -> list[Asking]:

@@ -30,7 +30,7 @@ from apps.core.errors import (
     TooOften,
 )
 from apps.core.strict_json import JsonNotUtf8, JsonRefused, JsonTooLarge, escape
-from apps.core.transactions import has_given_up, sqlstate
+from apps.core.transactions import OVERDUE, has_given_up, sqlstate
 
 log = structlog.get_logger(__name__)
 
@@ -71,10 +71,12 @@ STATUS_OF_REFUSAL: Final[Sequence[tuple[type[Refusal], int]]] = (
     (TooOften, 429),
 )
 
-# Postgres is full, read-only, restarting, or made us wait too long (operations.md, section 3).
+# Postgres is full, read-only, restarting, made us wait too long, or waited too long for us
+# (operations.md, section 3).
 _AWAY: Final = frozenset(
     {"55P03", "57014", "53000", "53100", "53200", "53300", "53400", "25006"}
     | {"57P01", "57P02", "57P03"}
+    | OVERDUE
 )
 _RETRY_SECONDS: Final = (1, 10)
 _OURS: Final = frozenset({"type", "title", "status", "detail", "code", "errors", "request_id"})

@@ -27,7 +27,6 @@ from apps.core.api.problems import ApiProblem
 from apps.core.api.shapes import StrictSerializer as Strict
 from apps.core.api.views import ApiView, Shape, get_caller, require_idempotency_key, resource
 from apps.core.ids import decode_id
-from apps.core.queries import is_key_used
 from apps.ledger import operations, queries
 from apps.ledger.api import examples
 from apps.ledger.api._searching import (
@@ -142,8 +141,6 @@ class HoldCollection(ApiView):
         asked = dict(body.validated_data)
         dry_run = asked.pop("dry_run", False)
         hold = HoldRequest(**asked)
-        if hold.expires_at is not None and hold.expires_at <= now:
-            _refuse_late(request, is_dry=dry_run)
         if dry_run:
             found = operations.preview_hold(
                 organization_id=caller.organization_id, hold=hold, now=now
@@ -292,20 +289,6 @@ class HoldVoid(ApiView):
         )
 
         return Response(_act(caller.organization_id, result))
-
-
-def _refuse_late(request: Request, *, is_dry: bool) -> None:
-    """Refuse a hold whose time is over before it begins; one that is asked for again was not."""
-    if not is_dry and is_key_used(
-        organization_id=get_caller(request).organization_id,
-        key=require_idempotency_key(request),
-    ):
-        return
-    raise ApiProblem(
-        "invalid_request",
-        "The request is malformed.",
-        errors=[{"pointer": "/expires_at", "detail": "This is not later than now."}],
-    )
 
 
 def _view(organization_id: UUID, hold_id: UUID) -> HoldView:

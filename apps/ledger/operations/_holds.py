@@ -7,6 +7,7 @@ from uuid import UUID
 
 from apps.core import idempotency, transactions
 from apps.core.actors import Actor
+from apps.core.errors import InvalidInput
 from apps.core.ids import new_id
 from apps.ledger import queries
 from apps.ledger.operations import _engine
@@ -78,6 +79,7 @@ def place_hold(
 
     Replaying the key, or asking again under the reference of a hold that is open, answers that one.
 
+    :raises InvalidInput: if it would be over before it begins; a replay may come later than that
     :raises InsufficientFunds: if the floor would be broken
     :raises LedgerAccountReserved: if an account is posted to by Kassa's own acts only
     :raises ReferenceReserved: if the reference begins as those of Kassa's own acts do
@@ -90,6 +92,7 @@ def place_hold(
     claim = idempotency.claim(organization_id, idempotency_key, "place_hold", parts, prefix="ho")
     if claim.replayed:
         return _replayed(organization_id, claim.resource_id)
+    _refuse_late(hold, now)
     outcome = _run(organization_id, _placed(claim.resource_id, hold), actor=actor, now=now)
     stands = outcome.hold.id if outcome.hold is not None else claim.resource_id
     if stands != claim.resource_id:
@@ -165,6 +168,7 @@ def preview_hold(*, organization_id: UUID, hold: HoldRequest, now: datetime) -> 
 
     :raises Refusal: as `place_hold` does
     """
+    _refuse_late(hold, now)
     outcome = _preview(organization_id, _placed(new_id(), hold), now=now)
     left = _hold_of(outcome)
     if outcome.status == "replayed":
@@ -192,6 +196,15 @@ def preview_void(*, organization_id: UUID, hold_id: UUID, now: datetime) -> Hold
     """
     outcome = _preview(organization_id, VoidHold(hold_id=hold_id), now=now)
     return HoldPreview(hold_id, _hold_of(outcome), outcome.balances)
+
+
+def _refuse_late(hold: HoldRequest, now: datetime) -> None:
+    # Once its key is claimed: who asks again while the first request is under way waits for it.
+    if hold.expires_at is not None and hold.expires_at <= now:
+        raise InvalidInput(
+            "The request is malformed.",
+            errors=[{"pointer": "/expires_at", "detail": "This is not later than now."}],
+        )
 
 
 def _hold_of(outcome: Outcome) -> HoldState:
