@@ -641,6 +641,24 @@ class TestAPostingUnderWayAsTheMonthFreezes:
             assert refused
 
 
+class TestTrail:
+    def test_names_who_asked_and_who_agreed_at_each_move(self, books):
+        books.close()
+        books.reopen(by=(ANTON, MARA))
+
+        trail = AuditEvent.objects.filter(subject_type="ledger.period").order_by("id")
+
+        assert [
+            (row.act, row.before["state"], row.after["state"],
+             row.after["requested_by"], row.after["approved_by"])
+            for row in trail
+        ] == [
+            ("ledger.close_period", "open", "closing", MARA, ANTON),
+            ("ledger.close_period", "closing", "closed", MARA, ANTON),
+            ("ledger.reopen_period", "closed", "open", ANTON, MARA),
+        ]  # fmt: skip
+
+
 class TestListPeriods:
     def test_goes_from_the_first_entry_to_now(self, books):
         books.close()

@@ -270,6 +270,21 @@ class TestChangedChain:
 
         assert "position=6, entry=, what=the head is at position 6" in faults(capsys)
 
+    def test_is_not_noted_as_verified_and_another_one_is(self, sealed, capsys):
+        sound = create_organization("Sound")
+        fund(sound, open_account(sound, "wallets:cy:EUR"), 5)
+        seal(sound)
+        corrupt("UPDATE ledger_chain_link SET hash = sha256('x')"
+                " WHERE position = 5 AND organization_id = %s", sealed)  # fmt: skip
+
+        faults(capsys)
+
+        noted = [queries.chain_status(organization_id=id_) for id_ in (sealed, sound)]
+        assert [(status.verified_at is None, status.verified_position) for status in noted] == [
+            (True, 0),
+            (False, 1),
+        ]
+
     def test_a_month(self, sealed, capsys):
         corrupt("UPDATE ledger_monthly_total SET debits_minor = debits_minor + 1")
 
