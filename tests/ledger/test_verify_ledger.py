@@ -343,6 +343,18 @@ class TestChangedBooks:
 
         assert f"entry={encode_id('je', entry)}, what=not zero in each currency" in faults(capsys)
 
+    def test_a_trial_balance_that_is_zero_over_all_currencies_and_in_none(self, books, capsys):
+        for currency, side in (("EUR", "debits"), ("JPY", "credits")):
+            corrupt(
+                f"UPDATE ledger_balance SET posted_{side} = posted_{side} + 5 WHERE ctid ="
+                " (SELECT MIN(ctid) FROM ledger_balance WHERE currency = %s)",
+                currency,
+            )
+
+        _, _, named = faults(capsys).partition("FAULT ledger_trial_balance_is_zero\n")
+
+        assert ["currency=EUR" in named, "currency=JPY" in named] == [True, True]
+
     def test_an_entry_taken_out_before_it_was_sealed(self, books, capsys):
         remove_entry(JournalEntry.objects.latest("id").id)
 
