@@ -19,7 +19,7 @@ from apps.core.models import AuditEvent
 from apps.ledger import errors as ledger_errors
 from apps.ledger import operations as ledger
 from apps.ledger import queries as books
-from tests.ledger.factories import create_organization, open_account
+from tests.ledger.factories import create_organization, open_account, post_transfer
 from tests.ledger.histories import Move, seal, write_history
 from tests.payouts import people
 from tests.support import race, wait_until
@@ -192,6 +192,29 @@ class TestRequestPeriodClose:
         assert told["title"] == "Close June 2026"
         trail = AuditEvent.objects.get(act="ledger.close_period")
         assert (trail.principal, trail.reason) == (maker.principal, "June is done")
+
+
+class TestCallOff:
+    def call_off(self, organization, actor):
+        period = books.find_period(organization_id=organization, month=JUNE)
+        return ledger.call_off_closing(
+            organization_id=organization, period_id=period.id, reason="Not yet",
+            idempotency_key=f"off {actor.principal}", actor=actor, now=NOW,
+        )  # fmt: skip
+
+    def test_is_for_whoever_may_ask_for_a_close(self, organization, maker, approver):
+        # An entry of June that waits for its seal: the month stays closing.
+        accounts = books.account_ids(
+            organization_id=organization, codes=["bank:ba_1:EUR", "wallets:ann:EUR"]
+        )
+        post_transfer(organization, *accounts.values(), 1, key="late", effective_at=IN_JUNE)
+        decide(organization, ask(organization, maker), approver)
+
+        with pytest.raises(CapabilityMissing):
+            self.call_off(organization, people.staff("support_lead"))
+        assert state(organization) == "closing"
+
+        assert self.call_off(organization, maker).state == "open"
 
 
 class TestRequestPeriodReopen:

@@ -58,13 +58,18 @@ class TestExchange:
     def test_moves_both_currencies_through_liquidity(self, books):
         organization, euros, dollars = books
 
-        fx = exchange(organization, euros, dollars, metadata={"order": "7"}, reference="fx-1")
+        quoted_at = NOW - timedelta(seconds=61)
+        fx = exchange(
+            organization, euros, dollars, metadata={"order": "7"}, reference="fx-1",
+            quoted_at=quoted_at,
+        )  # fmt: skip
 
         assert balance(organization, euros).available == 900_00
         assert balance(organization, dollars).available == 108_45
         assert (position(organization, "EUR"), position(organization, "USD")) == (100_00, -108_45)
         row = FxTransfer.objects.get(id=fx)
         assert (row.bought_minor, row.remainder_minor) == (108_45, Decimal("0.6"))
+        assert (row.rate, row.source, row.quoted_at) == (Decimal("1.08456"), "ecb", quoted_at)
         for entry_id, account, amount in [
             (row.sold_entry_id, euros, 100_00), (row.bought_entry_id, dollars, -108_45),
         ]:  # fmt: skip
@@ -73,6 +78,7 @@ class TestExchange:
             assert [p.amount_minor for p in entry.postings if p.account_id == account] == [amount]
         event = OutboxEvent.objects.get(type="fx_transfer.posted")
         assert (event.data["bought_amount"], event.data["rate"]) == (108_45, "1.08456")
+        assert (event.data["source"], event.data["quoted_at"]) == ("ecb", "2026-11-02T09:28:59Z")
         assert breaches() == []
 
     def test_of_what_a_client_owns_takes_it_off_its_own_normal_side(self, books):

@@ -118,6 +118,45 @@ class TestBalancesAt:
             assert at(START, clock) == 100
             assert at(START - timedelta(microseconds=1), clock) == 0
 
+    @pytest.mark.parametrize("tick", [-1, 0, 1])
+    @pytest.mark.parametrize("days", [4, -4])
+    def test_counts_what_was_recorded_days_away_from_when_it_happened(self, days, tick):
+        """Four days apart is near, and a tick more is not: each is read in another way."""
+        organization, (ann, _, bank, _) = create_books()
+        first = datetime(2026, 6, 1, tzinfo=UTC)
+        at = first + timedelta(days=10)
+        apart = timedelta(days=days, microseconds=tick)
+        moves = [Move(bank, ann, 1, first - timedelta(days=9), first - timedelta(days=9))]
+        moves += [Move(bank, ann, n, when, when + apart) for n, when in ((20, first), (300, at))]
+        moves += [Move(bank, ann, 4000, at + timedelta(days=9), at + timedelta(days=9))]
+        write_totals(organization, write_history(organization, moves).entry_ids)
+
+        def on(instant: datetime) -> int:
+            [found] = balances_at(organization, instant, account_id=ann)
+            return found.posted
+
+        assert [on(first), on(at - timedelta(microseconds=1)), on(at)] == [21, 21, 321]
+
+    def test_counts_each_once_where_the_clock_stepped_back_between_them(self):
+        organization, (ann, bob, bank, _) = create_books()
+        july, second = datetime(2026, 7, 1, tzinfo=UTC), timedelta(seconds=1)
+        half = timedelta(minutes=30)
+        moves = [
+            # Back over the end of a month, by the second of which all is sealed.
+            Move(bank, ann, 100, july + second, july + second),
+            Move(bank, ann, 7, july + timedelta(days=19), july - second),
+            # Back within the time that a posting's two clocks may lie apart.
+            Move(bank, bob, 40, july + timedelta(days=9), july + timedelta(days=9) + half),
+            Move(bank, bob, 2, july + timedelta(days=5), july + timedelta(days=9)),
+        ]
+        write_totals(organization, write_history(organization, moves).entry_ids)
+
+        def on(day: int) -> list[int]:
+            found = balances_at(organization, july + timedelta(days=day), code_prefix="wallets")
+            return [one.posted for one in found]
+
+        assert [on(day) for day in (4, 5, 9, 20)] == [[100, 0], [100, 2], [100, 42], [107, 42]]
+
     def test_keeps_what_the_books_said_apart_from_what_had_happened(self):
         organization, (ann, _, bank, _) = create_books()
         june, july = datetime(2026, 6, 30, 12, tzinfo=UTC), datetime(2026, 7, 1, 9, tzinfo=UTC)

@@ -89,7 +89,7 @@ def capture(organization, hold_id, amount=None):
 
 @pytest.fixture
 def origin():
-    """A closed October; then money changed, holds of all kinds, and a monitor, in November."""
+    """A closed October; then money changed, holds of all kinds, and monitors, in November."""
     organization = create_organization("Origin")
     ann = open_account(organization, ANN)
     open_account(organization, BOB)
@@ -117,8 +117,8 @@ def origin():
     operations.void_hold(
         organization_id=organization, hold_id=gone.id, idempotency_key="v", actor=ACTOR, now=NOW
     )
-    for threshold in (50_00, 10_00):
-        operations.create_monitor(
+    for threshold in (50_00, 70_00, 10_00):
+        monitor = operations.create_monitor(
             organization_id=organization,
             terms=MonitorTerms(
                 account_id=ann, measure=MonitorMeasure.AVAILABLE, direction=MonitorDirection.BELOW,
@@ -126,6 +126,10 @@ def origin():
             ),
             idempotency_key=f"m-{threshold}", actor=ACTOR, now=NOW,
         )  # fmt: skip
+        if threshold == 70_00:
+            operations.deactivate_monitor(
+                organization_id=organization, monitor_id=monitor, actor=ACTOR, now=NOW
+            )
     return organization
 
 

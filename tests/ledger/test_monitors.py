@@ -1,6 +1,7 @@
 """Balance monitors on the real engine: set, told, called off, and their races."""
 
 from dataclasses import replace
+from datetime import timedelta
 from functools import partial
 
 import pytest
@@ -23,6 +24,7 @@ from tests.ledger.clients import ApiClient, code_of, pointers, printed
 from tests.ledger.factories import (
     ACTOR,
     NOW,
+    committed,
     create_organization,
     fund,
     move,
@@ -153,6 +155,19 @@ class TestCrossing:
 
         assert told(monitor) == [90, 90]
         assert BalanceMonitor.objects.get(id=monitor).is_beyond
+
+    def test_back_again_is_not_when_it_was_told(self, books):
+        organization, ann, bob = books
+        monitor = watch(organization, ann)
+        post(organization, move(ann, bob, 30))
+
+        committed(operations.post)(
+            organization_id=organization, commands=[move(bob, ann, 30)], actor=ACTOR,
+            now=NOW + timedelta(hours=1),
+        )  # fmt: skip
+
+        row = BalanceMonitor.objects.get(id=monitor)
+        assert (row.is_beyond, row.triggered, row.triggered_at) == (False, 1, NOW)
 
     def test_by_a_hold_moves_available_and_not_posted(self, books):
         organization, ann, bob = books

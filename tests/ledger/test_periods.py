@@ -305,6 +305,17 @@ class TestClosing:
         with pytest.raises(errors.PeriodClosedAlready):
             books.begin()
 
+    def test_of_the_next_month_waits_until_the_one_before_it_is_closed(self, books):
+        books.post(1, IN_JUNE, key="unsealed")
+        books.begin()
+
+        for month in (JUNE, JULY):
+            with pytest.raises(errors.PeriodClosing) as refused:
+                books.begin(month, now=datetime(2026, 9, 3, tzinfo=UTC))
+            assert refused.value.details == {"period": "2026-06"}
+
+        assert queries.view_period(organization_id=books.id, month=JULY).state == "open"
+
     def test_waits_until_every_entry_of_it_is_sealed(self, books):
         books.post(30_00, IN_JUNE, key="a")
 
@@ -641,6 +652,24 @@ class TestAPostingUnderWayAsTheMonthFreezes:
             assert refused
 
 
+class TestTrail:
+    def test_names_who_asked_and_who_agreed_at_each_move(self, books):
+        books.close()
+        books.reopen(by=(ANTON, MARA))
+
+        trail = AuditEvent.objects.filter(subject_type="ledger.period").order_by("id")
+
+        assert [
+            (row.act, row.before["state"], row.after["state"],
+             row.after["requested_by"], row.after["approved_by"])
+            for row in trail
+        ] == [
+            ("ledger.close_period", "open", "closing", MARA, ANTON),
+            ("ledger.close_period", "closing", "closed", MARA, ANTON),
+            ("ledger.reopen_period", "closed", "open", ANTON, MARA),
+        ]  # fmt: skip
+
+
 class TestListPeriods:
     def test_goes_from_the_first_entry_to_now(self, books):
         books.close()
@@ -654,6 +683,16 @@ class TestListPeriods:
         ]
         assert found[2].ends_at == JUNE_ENDS
         assert queries.next_to_close(organization_id=books.id) == JULY
+
+    def test_counts_months_of_the_organizations_own_zone(self):
+        """In Berlin it is June since two hours, and August, when it is May and July by UTC."""
+        books = Books(first=datetime(2026, 5, 31, 22, tzinfo=UTC))
+
+        found = queries.list_periods(
+            organization_id=books.id, now=datetime(2026, 7, 31, 22, tzinfo=UTC)
+        )
+
+        assert [view.name for view in found] == ["2026-08", "2026-07", "2026-06"]
 
     def test_offers_every_month_that_is_over_until_one_was_closed(self, books):
         assert queries.next_to_close(organization_id=books.id) is None

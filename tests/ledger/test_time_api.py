@@ -14,7 +14,7 @@ from apps.core.ids import decode_id
 from apps.ledger import operations, queries
 from tests.accounts.factories import create_organization, issue_key
 from tests.ledger.clients import SCOPES, ApiClient, code_of, printed
-from tests.ledger.factories import open_account
+from tests.ledger.factories import fund, open_account, post_transfer
 from tests.ledger.histories import Move, seal, write_history
 from tests.payouts import people
 from tests.support import wait_until
@@ -246,6 +246,33 @@ class TestBalanceSheet:
             "result": 5_00,
             "balanced": True,
         }
+
+    def test_and_the_trial_balance_hold_an_instant_and_not_the_one_after_it(self, api):
+        post_transfer(
+            api.organization, api.ann, api.fees, 1, key="k",
+            effective_at=datetime(2026, 7, 1, tzinfo=UTC),
+        )  # fmt: skip
+
+        def fees(path: str, **query: str) -> int:
+            rows = api.get(path, **query).json()["data"]
+            if path == "/v1/balance-sheet":
+                return rows[0]["income"]
+            return next(-row["closing"] for row in rows if row["code"] == "fees:f:EUR")
+
+        for path in ("/v1/balance-sheet", "/v1/trial-balance"):
+            assert fees(path, period="2026-06") == 5_00
+            assert fees(path, at="2026-06-30T23:59:59.999999Z") == 5_00
+            assert fees(path, at="2026-07-01T00:00:00Z") == fees(path) == 5_01
+
+    def test_and_the_trial_balance_are_of_one_currency_where_it_is_asked(self, api):
+        fund(api.organization, open_account(api.organization, "wallets:ann:USD"), 7, "USD")
+
+        def currencies(path: str, **query: str) -> list[str]:
+            return sorted({row["currency"] for row in api.get(path, **query).json()["data"]})
+
+        for path in ("/v1/balance-sheet", "/v1/trial-balance"):
+            assert currencies(path) == ["EUR", "USD"]
+            assert currencies(path, currency="USD") == ["USD"]
 
 
 class TestPeriods:

@@ -270,6 +270,21 @@ class TestChangedChain:
 
         assert "position=6, entry=, what=the head is at position 6" in faults(capsys)
 
+    def test_is_not_noted_as_verified_and_another_one_is(self, sealed, capsys):
+        sound = create_organization("Sound")
+        fund(sound, open_account(sound, "wallets:cy:EUR"), 5)
+        seal(sound)
+        corrupt("UPDATE ledger_chain_link SET hash = sha256('x')"
+                " WHERE position = 5 AND organization_id = %s", sealed)  # fmt: skip
+
+        faults(capsys)
+
+        noted = [queries.chain_status(organization_id=id_) for id_ in (sealed, sound)]
+        assert [(status.verified_at is None, status.verified_position) for status in noted] == [
+            (True, 0),
+            (False, 1),
+        ]
+
     def test_a_month(self, sealed, capsys):
         corrupt("UPDATE ledger_monthly_total SET debits_minor = debits_minor + 1")
 
@@ -327,6 +342,18 @@ class TestChangedBooks:
                 entry)  # fmt: skip
 
         assert f"entry={encode_id('je', entry)}, what=not zero in each currency" in faults(capsys)
+
+    def test_a_trial_balance_that_is_zero_over_all_currencies_and_in_none(self, books, capsys):
+        for currency, side in (("EUR", "debits"), ("JPY", "credits")):
+            corrupt(
+                f"UPDATE ledger_balance SET posted_{side} = posted_{side} + 5 WHERE ctid ="
+                " (SELECT MIN(ctid) FROM ledger_balance WHERE currency = %s)",
+                currency,
+            )
+
+        _, _, named = faults(capsys).partition("FAULT ledger_trial_balance_is_zero\n")
+
+        assert ["currency=EUR" in named, "currency=JPY" in named] == [True, True]
 
     def test_an_entry_taken_out_before_it_was_sealed(self, books, capsys):
         remove_entry(JournalEntry.objects.latest("id").id)
