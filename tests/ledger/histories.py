@@ -9,7 +9,7 @@ from uuid import UUID
 from django.db import connection
 
 from apps.core.ids import new_ids
-from apps.ledger.queries import BalanceAt, Clock
+from apps.ledger.queries import AccountMovement, BalanceAt, Clock, CurrencyTotal
 from apps.ledger.queries._history import balances_of, choose_accounts
 
 _POSTINGS = """
@@ -163,3 +163,13 @@ def seal(organization_id: UUID) -> None:
         for table in ("ledger_monthly_total", "ledger_type_total"):
             cursor.execute(f"DELETE FROM {table} WHERE organization_id = %s", [organization_id])
     write_totals(organization_id, entry_ids)
+
+
+def movement_totals(lines: Iterable[AccountMovement]) -> list[CurrencyTotal]:
+    """Add up a trial balance line by line, per currency in their order, as Postgres must have."""
+    sums: dict[str, list[int]] = {}
+    for line in lines:
+        total = sums.setdefault(line.currency, [0, 0, 0, 0])
+        parts = (line.opening, line.debits, line.credits, line.closing)
+        sums[line.currency] = [one + part for one, part in zip(total, parts, strict=True)]
+    return [CurrencyTotal(currency, *sums[currency]) for currency in sorted(sums)]

@@ -9,7 +9,13 @@ from hypothesis import strategies as st
 from apps.ledger import errors, queries
 from apps.ledger.queries import Position, _history, _statement
 from tests.ledger.factories import create_organization, open_account
-from tests.ledger.histories import Move, balances_at, write_history, write_totals
+from tests.ledger.histories import (
+    Move,
+    balances_at,
+    movement_totals,
+    write_history,
+    write_totals,
+)
 from tests.support import examples
 
 pytestmark = pytest.mark.django_db
@@ -308,7 +314,7 @@ class TestMovementsBetween:
             for id_ in (move.debit, move.credit)
         }
         assert {line.account_id for line in lines} == moved
-        assert all(total.is_balanced for total in queries.movement_totals(lines))
+        assert all(total.is_balanced for total in movement_totals(lines))
 
     @EXAMPLES
     @given(drawn=drawn_moves(), sealed=st.integers(0, 25), bounds=INSTANTS)

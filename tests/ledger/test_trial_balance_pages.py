@@ -14,7 +14,7 @@ from apps.ledger.models import Period, PeriodBalance
 from apps.ledger.operations import AccountSpec, open_accounts
 from apps.ledger.queries import PageAsked, _history, _trial_balance
 from tests.ledger.factories import NOW, committed, create_organization, open_account
-from tests.ledger.histories import Move, write_history, write_totals
+from tests.ledger.histories import Move, movement_totals, write_history, write_totals
 from tests.ledger.test_periods import Books
 from tests.support import examples
 
@@ -112,7 +112,7 @@ class TestPages:
             organization_id=organization, since=None, until=at, **narrowed
         )
         assert lines == whole
-        assert totals == queries.movement_totals(whole)
+        assert totals == movement_totals(whole)
 
     @EXAMPLES
     @given(
@@ -134,7 +134,7 @@ class TestPages:
             assert view.is_stored is is_stored
             return page
 
-        assert pages(read, limit=limit, **narrowed) == (whole, queries.movement_totals(whole))
+        assert pages(read, limit=limit, **narrowed) == (whole, movement_totals(whole))
         view = queries.view_period(organization_id=organization, month=month)
         assert queries.movements_of(view, **narrowed) == whole
 

@@ -4,7 +4,7 @@ from apps.core.admin_base import cells, lists
 from apps.core.admin_base._checks import register as register_checks
 from apps.core.admin_base._history import actor_words, people
 from apps.core.admin_base._screen import for_staff
-from apps.core.admin_base._theme import ThemeModelAdmin, ThemeSite
+from apps.core.admin_base._theme import ThemeSite
 from apps.core.admin_base.acts import Act, ActForm, CapabilityMissing, PreviewForm
 from apps.core.admin_base.lists import Filter, Keyset
 from apps.core.admin_base.pages import Column, Fact, Table, shown, zone_of
@@ -23,7 +23,6 @@ __all__ = [
     "ReferenceAdmin",
     "StaffAdmin",
     "Table",
-    "ThemeModelAdmin",
     "ThemeSite",
     "actor_words",
     "cells",

@@ -220,7 +220,7 @@ def preview_reversal(
 
     :raises Refusal: as `reverse_entries` does
     """
-    entries = _undoing.read(organization_id, entry_ids)
+    entries = queries.get_entries(organization_id=organization_id, entry_ids=entry_ids)
     _refuse_parts(organization_id, entries)
     return _undoing.preview(organization_id, entries, at=at, now=now, reach_internal=False)
 
@@ -229,7 +229,7 @@ def preview_whole(
     organization_id: UUID, entry_ids: Sequence[UUID], *, at: ReversalTime, now: datetime
 ) -> ReversalResult:
     """Return what `reverse_whole` would leave of these entries, and write nothing."""
-    entries = _undoing.read(organization_id, entry_ids)
+    entries = queries.get_entries(organization_id=organization_id, entry_ids=entry_ids)
     with of_the_whole():
         return _undoing.preview(organization_id, entries, at=at, now=now, reach_internal=True)
 

@@ -74,15 +74,15 @@ def preview(
 
 
 def lock(organization_id: UUID, entry_ids: Sequence[UUID]) -> list[EntryView]:
-    """Return the entries, read under the locks of all their accounts."""
-    first = read(organization_id, entry_ids)
+    """
+    Return the entries, read under the locks of all their accounts.
+
+    :raises JournalEntryNotFound: if the organisation lacks one of them
+    """
+    first = queries.get_entries(organization_id=organization_id, entry_ids=entry_ids)
     # Their accounts are locked first, so that of two reversals the later one reads the earlier.
     accounts = {posting.account_id for entry in first for posting in entry.postings}
     queries.lock_balances(organization_id=organization_id, account_ids=accounts)
-    return read(organization_id, entry_ids)
-
-
-def read(organization_id: UUID, entry_ids: Sequence[UUID]) -> list[EntryView]:
     return queries.get_entries(organization_id=organization_id, entry_ids=entry_ids)
 
 
@@ -152,6 +152,7 @@ def record(
     reason: str,
     actor: Actor,
 ) -> None:
+    """Write in the audit trail which entry each of these was undone by, and why."""
     # One statement: the balances of the whole set are locked by now.
     audit.record_all(
         [
@@ -181,6 +182,7 @@ def keep(organization_id: UUID, batch_id: UUID, reversals: list[UUID], *, now: d
 
 
 def replayed(organization_id: UUID, batch_id: UUID) -> ReversalResult:
+    """Return what `keep` kept, with the balances of now: those right after were not kept."""
     batch = TransferBatch.objects.get(organization_id=organization_id, id=batch_id)
     made = [id_ for id_ in batch.entry_ids if id_ is not None]
     touched = queries.accounts_of_entries(organization_id=organization_id, entry_ids=made)
@@ -191,6 +193,7 @@ def replayed(organization_id: UUID, batch_id: UUID) -> ReversalResult:
 
 
 def result(reversals: Sequence[UUID], outcomes: Sequence[Outcome]) -> ReversalResult:
+    """Return the entries made, and each touched account as the last of them left it."""
     return ReversalResult(
         tuple(reversals),
         tuple({after.id: after for o in outcomes for after in o.balances}.values()),

@@ -187,7 +187,6 @@ from apps.ledger.queries._trial_balance import (
     BalanceSheet,
     CurrencyTotal,
     balance_sheets,
-    movement_totals,
     movements_between,
     movements_statement,
 )
@@ -321,7 +320,6 @@ __all__ = [
     "monitors",
     "month_of",
     "months_to_close",
-    "movement_totals",
     "movements_between",
     "movements_of",
     "movements_statement",

@@ -40,6 +40,7 @@ def current_metadata() -> Coalesce:
 
 
 def matching_postings(search: Search) -> QuerySet[Posting]:
+    """Return the postings a search asks for, in no order: the caller orders and bounds them."""
     rows = Posting.objects.filter(
         _within(search), has_amount(search), organization_id=search.organization_id
     )

@@ -171,16 +171,6 @@ def total_of(currency: str, opening: int, debits: int, credits_: int) -> Currenc
     return CurrencyTotal(currency, opening, debits, credits_, opening + debits - credits_)
 
 
-def movement_totals(lines: Iterable[AccountMovement]) -> list[CurrencyTotal]:
-    """Return the sums per currency, in the order of currencies."""
-    sums: dict[str, list[int]] = {}
-    for line in lines:
-        total = sums.setdefault(line.currency, [0, 0, 0, 0])
-        parts = (line.opening, line.debits, line.credits, line.closing)
-        sums[line.currency] = [one + part for one, part in zip(total, parts, strict=True)]
-    return [CurrencyTotal(currency, *sums[currency]) for currency in sorted(sums)]
-
-
 @dataclass(frozen=True, slots=True)
 class BalanceSheet:
     """

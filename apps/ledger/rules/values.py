@@ -11,12 +11,16 @@ from apps.core.errors import Refusal
 
 
 class AccountStatus(StrEnum):
+    """Whether a ledger account can be posted to: only an open one; a closed one was empty."""
+
     OPEN = "open"
     FROZEN = "frozen"
     CLOSED = "closed"
 
 
 class HoldStatus(StrEnum):
+    """How a hold ended, if it did: one captured in parts is open until it is used up."""
+
     OPEN = "open"
     CAPTURED = "captured"
     VOIDED = "voided"
@@ -38,6 +42,8 @@ class MonitorDirection(StrEnum):
 
 
 class AccountType(StrEnum):
+    """What an account is in the balance sheet, and by that its normal side (`CREDIT_NORMAL`)."""
+
     ASSET = "asset"
     LIABILITY = "liability"
     EQUITY = "equity"
