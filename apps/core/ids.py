@@ -132,6 +132,8 @@ def decode_id(prefix: str, text: object) -> UUID:
     if number >> _BITS:
         raise MalformedId("This is not a well-formed id.")
     if found != prefix:
+        if not found:
+            raise MalformedId("This is not a well-formed id.")
         raise WrongIdKind("No such resource.")
     return _uuid(number)
 

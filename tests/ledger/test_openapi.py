@@ -274,6 +274,21 @@ class TestTheDocument:
         assert len(names) == len(set(names))
         assert "delete_balance_monitors_one" in names
 
+    def test_gives_each_parameter_one_type_wherever_it_stands(self):
+        types: dict[str, set[str]] = {}
+        for operation in documents.operations():
+            for parameter in operation.get("parameters", ()):
+                if parameter["in"] == "query":
+                    types.setdefault(parameter["name"], set()).add(parameter["schema"]["type"])
+
+        assert {name: told for name, told in types.items() if told != {"string"}} == {
+            "limit": {"integer"},
+            "amount": {"integer"},
+            "amount_min": {"integer"},
+            "amount_max": {"integer"},
+            "active": {"boolean"},
+        }
+
     def test_wants_no_key_where_a_dry_run_is_offered(self):
         wants_none = {
             operation["operationId"]

@@ -99,6 +99,12 @@ class TestBalances:
         assert code_of(answer) == (404, "ledger_account_not_found")
         assert api.get("/v1/balances", after="x").status_code == 400
 
+    @pytest.mark.parametrize("path", ["/v1/balances", "/v1/trial-balance"])
+    @pytest.mark.parametrize("cursor", ["", "x"])
+    def test_go_on_from_no_cursor_that_is_none(self, api, path, cursor):
+        # An empty one that began anew would turn the last page into the first, for ever.
+        assert code_of(api.get(path, after=cursor)) == (400, "invalid_cursor")
+
     def test_want_the_scope(self):
         assert code_of(TimedClient("transfers:write").get("/v1/balances"))[0] == 403
 

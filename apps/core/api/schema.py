@@ -70,6 +70,15 @@ _PAGING: Final = (
     ("before", str, "A cursor: go back to newer ones."),
 )
 
+# What is not a text among the names that views read from the URL by themselves.
+_QUERY_TYPES: Final[Mapping[str, type]] = {
+    "limit": int,
+    "amount": int,
+    "amount_min": int,
+    "amount_max": int,
+    "active": bool,
+}
+
 type SerializerClass = type[serializers.Serializer[Any]]
 
 
@@ -188,7 +197,7 @@ class ApiSchema(AutoSchema):
     def get_override_parameters(self) -> list[Any]:
         shape = self._shape()
         parameters = [
-            OpenApiParameter(name, str, description=meaning)
+            OpenApiParameter(name, _QUERY_TYPES.get(name, str), description=meaning)
             for name, meaning in (shape.query or {}).items()
         ]
         if shape.page:

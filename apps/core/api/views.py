@@ -392,6 +392,8 @@ def resource(request: Request, data: Mapping[str, Any]) -> Response | HttpRespon
     known = {candidate.strip().removeprefix("W/") for candidate in asked.split(",")}
     if tag in known or "*" in known:
         response: Response | HttpResponse = HttpResponse(status=304)
+        # A cache takes what a 304 says for what it has stored, and that is JSON.
+        del response["Content-Type"]
     else:
         response = Response(data)
     response["ETag"] = tag

@@ -80,7 +80,7 @@ def account_after(request: Request) -> UUID | None:
     :raises ApiProblem: `invalid_cursor` (400)
     """
     after = request.query_params.get("after")
-    if not after:
+    if after is None:
         return None
     place = read_place(request, after)
     if len(place) != _ID_BYTES:

@@ -41,7 +41,7 @@ from apps.ledger.api.reversals import Reversal, ReverseEntry, printed
 from apps.ledger.api.serializers import DRY_RUN, EffectiveField, TransferBalance
 from apps.ledger.operations import FxRequest, FxResult
 from apps.ledger.queries import FxSearch
-from apps.ledger.rules import RATE_DECIMALS_MAX, RATE_DIGITS_MAX
+from apps.ledger.rules import QUOTE_SECONDS_MAX, RATE_DECIMALS_MAX, RATE_DIGITS_MAX
 
 READ: Final = "ledger:read"
 WRITE: Final = "fx:write"
@@ -61,7 +61,9 @@ class PostFxTransfer(StrictSerializer):
     )
     # A serializer has a `source` of its own, and its metaclass keeps this one apart from it.
     source = TextField(100, help_text="Whose quote it is.")  # type: ignore[assignment]
-    quoted_at = InstantField()
+    quoted_at = InstantField(
+        help_text=f"At most {QUOTE_SECONDS_MAX} seconds ago, and not of the future."
+    )
     reference = TextField(255, required=False)
     description = TextField(500, required=False, allow_blank=True)
     effective_at = EffectiveField(required=False)
