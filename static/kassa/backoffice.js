@@ -103,6 +103,15 @@ const DRAFT_MINUTES_MAX = 60;
 const typedIn = (form) => [...form.querySelectorAll("input, select, textarea")]
   .filter((field) => field.name && !["hidden", "file", "password", "submit"].includes(field.type) && field.autocomplete !== "one-time-code");
 
+// A form opens with a few rows; more were typed into one that had grown.
+const addRow = (form, name, value) => {
+  const last = [...form.querySelectorAll("input[type=text]")].findLast((field) => field.name === name);
+  if (!last) return;
+  const more = last.cloneNode();
+  more.value = value;
+  last.parentElement.append(more);
+};
+
 const keepDraft = (form) => {
   const fields = typedIn(form).map((field) => [field.name, ["checkbox", "radio"].includes(field.type) ? field.checked : field.value]);
   sessionStorage.setItem(DRAFT, JSON.stringify({ path: location.pathname, person: form.dataset.person, at: Date.now(), fields }));
@@ -119,7 +128,7 @@ document.addEventListener("DOMContentLoaded", () => {
   const fields = typedIn(form);
   draft.fields.forEach(([name, value]) => {
     const at = fields.findIndex((field) => field.name === name);
-    if (at < 0) return;
+    if (at < 0) return addRow(form, name, value);
     const [field] = fields.splice(at, 1);
     if (typeof value === "boolean") field.checked = value;
     else field.value = value;
