@@ -28,6 +28,11 @@ _DATA: Final = ("/v1/", "/hooks/")
 PAGES: Final = "/admin/"
 _READING: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 _FORMS: Final = frozenset({"application/x-www-form-urlencoded", "multipart/form-data"})
+# The token changes with every sign-in; whoever has another's page has no token of this session.
+_FORGED: Final = (
+    "Nothing was done. The form was opened before you last signed in, or it is not from here."
+    " Open it again and look it over: what you typed in this window stands in it."
+)
 # Of a page that is made where Django's own policy is not added, or not yet.
 _PAGE_CONTENT_POLICY: Final = (
     "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; frame-ancestors 'none'"
@@ -141,10 +146,11 @@ def say(problem: problems.ApiProblem, words: str = "") -> HttpResponse:
 
 
 @lru_cache(maxsize=32)
-def _print_page(words: str, *, passes: bool) -> str:
+def _print_page(words: str, *, passes: bool, opens_again: bool = False) -> str:
     # Made without the request: who it is from would be looked up in the database.
     title = "Not just now" if passes else "That did not work"
-    return render_to_string("kassa/away.html", {"title": title, "words": words, "passes": passes})
+    context = {"title": title, "words": words, "passes": passes, "opens_again": opens_again}
+    return render_to_string("kassa/away.html", context)
 
 
 def answer_malformed(
@@ -157,6 +163,12 @@ def answer_malformed(
     problem = problems.ApiProblem("invalid_request", "The request, or its Host, is malformed.")
     # Not Django's page: that one asks for the form's token, and falls over the same form again.
     return problems.respond(problem, request) if request.path.startswith(_DATA) else say(problem)
+
+
+def answer_forged(request: HttpRequest, reason: str = "") -> HttpResponse:  # noqa: ARG001  (Django's)
+    """Answer 403 to a form with another session's token: mostly one opened before signing in."""
+    page = _print_page(_FORGED, passes=False, opens_again=True)
+    return HttpResponse(page, status=403, headers={"Content-Security-Policy": _PAGE_CONTENT_POLICY})
 
 
 def _accept(shape: re.Pattern[str], value: str | None) -> str:

@@ -21,6 +21,11 @@ def first_instant_at(*, day: date, at: time, zone: str) -> datetime:
     return _end_of_gap(before=wall.replace(fold=1).astimezone(UTC), after=instant, zone=zone_info)
 
 
+def wall_text(instant: datetime, *, zone: str) -> str:
+    """Return what the clocks of `zone` show at this instant, and whose clocks they are."""
+    return f"{instant.astimezone(ZoneInfo(zone)):%Y-%m-%d %H:%M:%S} {zone}"
+
+
 def day_of(*, instant: datetime, zone: str) -> date:
     """Return the calendar day that the clocks of `zone` show at this instant."""
     return instant.astimezone(ZoneInfo(zone)).date()

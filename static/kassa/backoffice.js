@@ -94,6 +94,46 @@ document.addEventListener("submit", (event) => {
   if (!event.target.matches("#act-form:not([data-file])")) return;
   if (event.target.ariaBusy) event.preventDefault();
   event.target.ariaBusy = "true";
+  if (!event.defaultPrevented) keepDraft(event.target);
+});
+
+/* --- What was typed outlives the session: kept by this tab alone, for whoever typed it ------------ */
+const DRAFT = "kassa-draft";
+const DRAFT_MINUTES_MAX = 60;
+const typedIn = (form) => [...form.querySelectorAll("input, select, textarea")]
+  .filter((field) => field.name && !["hidden", "file", "password", "submit"].includes(field.type) && field.autocomplete !== "one-time-code");
+
+// A form opens with a few rows; more were typed into one that had grown.
+const addRow = (form, name, value) => {
+  const last = [...form.querySelectorAll("input[type=text]")].findLast((field) => field.name === name);
+  if (!last) return;
+  const more = last.cloneNode();
+  more.value = value;
+  last.parentElement.append(more);
+};
+
+const keepDraft = (form) => {
+  const fields = typedIn(form).map((field) => [field.name, ["checkbox", "radio"].includes(field.type) ? field.checked : field.value]);
+  sessionStorage.setItem(DRAFT, JSON.stringify({ path: location.pathname, person: form.dataset.person, at: Date.now(), fields }));
+};
+
+// Any other page shows that what was sent arrived; a form drawn by the answer holds it already.
+document.addEventListener("DOMContentLoaded", () => {
+  if (document.getElementById("login-form")) return;
+  const draft = JSON.parse(sessionStorage.getItem(DRAFT) ?? "null");
+  sessionStorage.removeItem(DRAFT);
+  const form = document.querySelector("#act-form:not([data-sent])");
+  if (!draft || !form || draft.path !== location.pathname || draft.person !== form.dataset.person) return;
+  if (Date.now() - draft.at > DRAFT_MINUTES_MAX * 60_000) return;
+  const fields = typedIn(form);
+  draft.fields.forEach(([name, value]) => {
+    const at = fields.findIndex((field) => field.name === name);
+    if (at < 0) return addRow(form, name, value);
+    const [field] = fields.splice(at, 1);
+    if (typeof value === "boolean") field.checked = value;
+    else field.value = value;
+  });
+  document.getElementById("k-draft").hidden = false;
 });
 
 // The theme writes the name of a chosen file into its own text field, which our forms do not have:

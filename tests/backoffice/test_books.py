@@ -488,6 +488,16 @@ class TestTheJournal:
         assert "Amounts are looked for on one account, or in 31 days" in text
         assert "here from 31 May 2026 on" in text
 
+    def test_says_from_which_day_of_the_organization_amounts_are_looked_for(self, house):
+        Organization.objects.filter(pk=house.id).update(time_zone="Europe/Berlin")
+
+        text = house.page(
+            "ledger/journalentry/", currency="EUR", amount_from="5.00", effective_until="2026-06-30"
+        )
+
+        # At 00:00 in Berlin it is another day by UTC.
+        assert "here from 31 May 2026 on" in text
+
     @pytest.mark.parametrize(
         ("query", "said"),
         [
@@ -679,6 +689,8 @@ class TestPeriods:
         )
 
         assert answer.status_code == 302
+        # Back to the months of those books, whichever organization comes first.
+        assert answer.url == f"/admin/ledger/period/?organization={house.id}"
         waiting = ApprovalRequest.objects.get(act="ledger.close_period")
         assert waiting.requester_principal == f"staff:{house.maker.pk}"
         inbox = House.signed_in(accounts.create_staff("finance_approver"))
@@ -798,6 +810,7 @@ class TestTheTrialBalanceOfAMonth:
 
         assert "Trial balance, June 2026" in text
         assert "Debits equal credits" in text
+        assert "a credit balance carries a minus" in text
         assert [row[0:1] + row[3:] for row in house.rows(text)] == [
             ["bank:ba_1:EUR", "100.00 EUR", "", "", "100.00 EUR"],
             ["customers:ann:available:EUR", "−100.00 EUR", "35.00 EUR", "", "−65.00 EUR"],
@@ -824,6 +837,13 @@ class TestTheTrialBalanceOfAMonth:
         assert [row[4:6] for row in house.rows(text) if row[0] == "bank:ba_1:EUR"] == [
             ["123.45 EUR", ""]
         ]
+
+    def test_of_a_currency_without_a_posting_does_not_say_that_nothing_was_posted(self, house):
+        text = house.page("trial-balance/", period="2026-06", currency="USD")
+
+        assert "No account that moved up to the end of this month fits this." in text
+        assert 'period=2026-06">Show the whole</a>' in text
+        assert "Nothing was posted" not in text
 
     def test_of_a_branch_says_that_it_is_one(self, house):
         text = house.page("trial-balance/", period="2026-06", code="customers:")

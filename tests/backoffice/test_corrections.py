@@ -656,6 +656,19 @@ class TestTheScreens:
         assert " at 1.08456</dd>" in text
         assert f'href="/admin/ledger/journalentry/{encode_id("je", twin)}/"' in text
 
+    def test_say_which_entry_takes_back_which(self, house, browse):
+        house.decide(house.reverse())
+        undoing = house.entries().get(reverses_id=house.gift).id
+        client = browse("finance_maker")
+
+        for entry, said, other in (
+            (house.gift, "Reversed by", undoing),
+            (undoing, "Reverses", house.gift),
+        ):
+            page = client.get(f"/admin/ledger/journalentry/{encode_id('je', entry)}/")
+            fact = page.content.decode().partition(f"<dt>{said}</dt>")[2].partition("</dd>")[0]
+            assert encode_id("je", other) in fact
+
     def test_preview_anew_what_was_changed_since(self, house, browse):
         client, url = browse("finance_maker"), self.url(house, "reverse")
         sent = {"at": "now", "reason": "Sent to the wrong Bob"}
@@ -678,6 +691,10 @@ class TestTheScreens:
 
         assert answer.status_code == 422
         assert "insufficient_funds" in answer.content.decode()
+        # Which account it is that does not cover it.
+        about = answer.content.decode().split("insufficient_funds")[0].rsplit("<b>", 1)[1]
+        assert "Ledger account: " in about
+        assert f'href="/admin/ledger/ledgeraccount/{encode_id("la", house.bob)}/"' in about
         assert not Correction.objects.exists()
 
     def test_ask_for_an_adjustment_written_by_hand(self, house, browse):
@@ -723,15 +740,32 @@ class TestTheScreens:
         shown = client.post(url, self.fields(opened) | sent).content.decode()
         client.post(url, self.fields(shown) | sent)
 
+        inbox = browse("finance_approver")
+        request = encode_id("apr", ApprovalRequest.objects.get().id)
+        asked = inbox.get(f"/admin/approvals/approvalrequest/{request}/").content.decode()
+
         assert f"By the clocks of {'Europe/Berlin' if of_entry else 'the organization'}" in opened
+        # Who agrees reads the month that was meant; what is agreed to says it in UTC too.
+        assert "2026-11-01 00:30:00 Europe/Berlin" in asked
+        assert "2026-10-31 23:30:00 UTC" in asked
         assert Correction.objects.get().effective_at == datetime(2026, 10, 31, 23, 30, tzinfo=UTC)
 
     @pytest.mark.parametrize(
         ("rows", "said"),
         [
             ([("fees:f:EUR", "5", "")], "two postings or more"),
-            ([("fees:f:EUR", "5", "5"), ("wallets:ann:EUR", "", "5")], "a debit or a credit"),
-            ([("fees:x:EUR", "5", ""), ("wallets:ann:EUR", "", "5")], "no account fees:x:EUR"),
+            (
+                [("fees:f:EUR", "5", "5"), ("wallets:ann:EUR", "", "5")],
+                "Row 1: each row names",
+            ),
+            (
+                [("fees:x:EUR", "5", ""), ("wallets:ann:EUR", "", "5")],
+                "Row 1: there is no account",
+            ),
+            (
+                [("fees:f:EUR", "5", ""), ("wallets:ann:EUR", "", "5,0")],
+                "Row 2: &#x27;5,0&#x27;",
+            ),
             ([("fees:f:EUR", "5.001", ""), ("wallets:ann:EUR", "", "5")], "more decimals"),
             ([("fees:f:EUR", "-5", ""), ("wallets:ann:EUR", "", "5")], "more than zero"),
             ([("fees:f:EUR", "5", ""), ("fees:f:EUR", "", "5")], "in one row"),

@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
+from django.conf import settings
 from playwright.sync_api import expect
 
 from apps.backoffice.models import Correction
@@ -14,6 +15,8 @@ from apps.core.models import AuditEvent
 from apps.payouts.models import Payout
 from apps.webhooks.models import WebhookAttempt, WebhookDelivery, WebhookEndpoint
 from apps.webhooks.rules.retries import Outcome
+from tests.backoffice.house import PASSWORD
+from tests.browser.desk import Desk
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 
@@ -146,6 +149,38 @@ def test_a_refused_act_keeps_what_was_typed(sit_down, house):
     expect(second.page.get_by_role("alert")).to_contain_text("approval_closed")
     expect(second.page.get_by_label("Reason")).to_have_value("Amount and invoice differ.")
     second.shoot("refused")
+
+
+@pytest.mark.parametrize("signs_in_elsewhere", [False, True])
+def test_a_session_that_ends_before_a_form_is_sent_leaves_what_was_typed(
+    sit_down, house, signs_in_elsewhere
+):
+    url = f"/admin/payouts/payout/{encode_id('po', house.payouts['scheduled'].id)}/act/cancel/"
+    desk = sit_down("liam").go(url)
+    page = desk.page
+    page.get_by_label("Reason").fill("The customer asked for it by phone.")
+    page.context.clear_cookies(name=settings.SESSION_COOKIE_NAME)
+    if signs_in_elsewhere:
+        Desk(page.context.new_page(), desk.base).sign_in("liam")
+        desk.expected.add(403)
+
+    page.get_by_role("button", name=re.compile("^Cancel")).click()
+    if signs_in_elsewhere:
+        expect(page.get_by_text("Nothing was done.")).to_be_visible()
+        page.get_by_role("link", name="Open the form again").click()
+    else:
+        page.get_by_label("E-mail").fill("liam@kassa.test")
+        page.get_by_label("Password").fill(PASSWORD)
+        page.get_by_role("button", name="Sign in").click()
+
+    expect(page.get_by_text("It was not sent: look it over first.")).to_be_visible()
+    expect(page.get_by_label("Reason")).to_have_value("The customer asked for it by phone.")
+    assert Payout.objects.get(pk=house.payouts["scheduled"].pk).state == "scheduled"
+    # What has arrived is not typed a second time.
+    page.get_by_role("button", name=re.compile("^Cancel")).click()
+    expect(page.get_by_text("310.00 EUR is available to the customer again.")).to_be_visible()
+    desk.go(url)
+    expect(page.get_by_label("Reason")).to_have_value("")
 
 
 def test_an_act_is_sent_once_and_its_form_says_that_it_is_on_its_way(sit_down, house):

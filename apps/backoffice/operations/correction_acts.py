@@ -21,6 +21,7 @@ from apps.backoffice.models import Correction, CorrectionKind
 from apps.backoffice.states import CorrectionState
 from apps.core.ids import decode_id, encode_id
 from apps.core.money import format_minor
+from apps.core.wall_clock import wall_text
 from apps.ledger import operations as ledger
 from apps.ledger.operations import EntryRequest, ReversalTime
 from apps.ledger.queries import EntryView
@@ -92,7 +93,7 @@ def _describe(
         correction.id: {
             "title": f"{_VERBS[correction.kind]} {_moved(correction)}",
             "entry": encode_id("je", correction.entry_id) if correction.entry_id else "",
-            "business time": _when(correction),
+            "business time": _when(correction, zone=correction.organization.time_zone),
             "why": correction.reason,
         }
         for correction in queries.corrections(organization_id=organization_id, ids=correction_ids)
@@ -110,11 +111,12 @@ def _moved(correction: Correction) -> str:
     return ", ".join(format_minor(amount, currency) for currency, amount in sorted(moved.items()))
 
 
-def _when(correction: Correction) -> str:
+def _when(correction: Correction, *, zone: str = "UTC") -> str:
+    # What is agreed to says UTC, for its digest; people read it by the clocks that it was typed by.
     if correction.at == "original":
         return "that of the entry"
     if correction.effective_at is not None:
-        return f"{correction.effective_at:%Y-%m-%d %H:%M:%S} UTC"
+        return wall_text(correction.effective_at, zone=zone)
     return "when it is agreed to"
 
 

@@ -23,6 +23,7 @@ from apps.backoffice.operations._asking import asked_before, open_request
 from apps.core import audit, idempotency, transactions
 from apps.core.actors import Actor
 from apps.core.ids import encode_id
+from apps.core.wall_clock import wall_text
 from apps.ledger import operations as ledger
 from apps.ledger import queries as books
 from apps.ledger.registry import AskedFor
@@ -197,8 +198,8 @@ def _describe(
     return {
         period.id: {
             "title": f"{verb} {period.month:%B %Y}",
-            "from": f"{period.starts_at:%Y-%m-%d %H:%M} UTC",
-            "until": f"{period.ends_at:%Y-%m-%d %H:%M} UTC",
+            "from": wall_text(period.starts_at, zone=period.organization.time_zone),
+            "until": wall_text(period.ends_at, zone=period.organization.time_zone),
         }
         for period in books.periods(organization_id=organization_id, ids=period_ids)
     }

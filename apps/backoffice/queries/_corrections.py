@@ -59,8 +59,9 @@ def _waiting(organization_id: UUID, entry_ids: Collection[UUID]) -> QuerySet[Cor
 
 
 def corrections(*, organization_id: UUID, ids: Collection[UUID]) -> list[Correction]:
-    """Return these corrections."""
-    return list(Correction.objects.filter(organization_id=organization_id, id__in=ids))
+    """Return these corrections, each with its organisation."""
+    rows = Correction.objects.filter(organization_id=organization_id, id__in=ids)
+    return list(rows.select_related("organization"))
 
 
 def find_approval_of(correction: Correction) -> UUID | None:

@@ -1,7 +1,7 @@
 """The pages of acts: the form, what it would do, and what became of it."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 from django.contrib import messages
 from django.db.models import Model
@@ -9,11 +9,15 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.http.response import HttpResponseBase
 from django.template.response import TemplateResponse
 from django.urls import reverse
+from django.utils.safestring import SafeString
 
 from apps.core.admin_base._screen import Screen
 from apps.core.admin_base.acts import Act, PreviewForm, fresh_form, seen_form, status_of
 from apps.core.admin_base.pages import Fact, Table
 from apps.core.errors import Refusal
+
+# What a person can look up: no counts, and no amounts, which say no currency.
+_NAMED: Final = frozenset({"ledger_account", "journal_entry", "hold", "period", "balance_at"})
 
 
 class ActPages[M: Model](Screen[M]):
@@ -93,6 +97,7 @@ class ActPages[M: Model](Screen[M]):
             "facts": self.get_act_facts(request, obj) if obj is not None else [],
             "form": form,
             "refusal": refusal,
+            "refused_about": self._refused_about(refusal),
             "preview": preview,
             "button": act.label(obj) if is_open else "Preview",
             "off": act.why_off(obj, request.user) if refusal is None else "",
@@ -102,6 +107,16 @@ class ActPages[M: Model](Screen[M]):
         return TemplateResponse(
             request, self.act_template, self._with_screen(context), status=status
         )
+
+    def _refused_about(self, refusal: Refusal | None) -> list[tuple[str, SafeString]]:
+        """Return what a refusal names, such as an account or a month; its amounts have no unit."""
+        site: Any = self.admin_site
+        details = refusal.details.items() if refusal is not None else ()
+        return [
+            (name.replace("_", " "), site.autolink(value))
+            for name, value in details
+            if name in _NAMED and isinstance(value, str)
+        ]
 
     def get_act_facts(self, request: HttpRequest, obj: M) -> list[Fact]:
         """Return the facts an act's form shows, as of now."""

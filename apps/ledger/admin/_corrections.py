@@ -81,9 +81,10 @@ class PostingsField(forms.Field):
     def clean(self, value: Sequence[_Row]) -> list[_Row]:
         typed = [tuple(lists.typed(text) for text in row) for row in value]
         rows = [cast("_Row", row) for row in typed if any(row)]
-        for account, debit, credit in rows:
+        for number, (account, debit, credit) in enumerate(rows, 1):
             if not account or bool(debit) == bool(credit):
-                raise ValidationError("Each row names an account, and a debit or a credit.")
+                msg = f"Row {number}: each row names an account, and a debit or a credit."
+                raise ValidationError(msg)
         if len(rows) < 2:  # noqa: PLR2004  (what leaves one account arrives on another)
             raise ValidationError("An entry has two postings or more.")
         return rows
@@ -183,17 +184,20 @@ def _legs(organization_id: UUID, rows: Sequence[_Row]) -> list[Leg]:
     """Return the postings that these rows mean, or say which of them means none."""
     found = _accounts(organization_id, [account for account, _, _ in rows])
     legs = []
-    for text, debit, credit in rows:
+    # What says nothing is left out when the form is drawn again: a row's number is the one seen.
+    for number, (text, debit, credit) in enumerate(rows, 1):
         account = found.get(text)
         if account is None:
-            msg = f"There is no account {text} in these books."
+            msg = f"Row {number}: there is no account {text} in these books."
             raise ValidationError(msg)
         try:
             amount = minor_from_decimal(debit or credit, account.currency)
         except ValueError as error:
-            raise ValidationError(str(error)) from error
+            msg = f"Row {number}: {error}"
+            raise ValidationError(msg) from error
         if amount <= 0:
-            raise ValidationError("An amount is more than zero; the side says which way it goes.")
+            msg = f"Row {number}: an amount is more than zero; the side says which way it goes."
+            raise ValidationError(msg)
         legs.append(Leg(account.id, amount if debit else -amount, account.currency))
     if len({leg.account_id for leg in legs}) < len(legs):
         raise ValidationError("Each account stands in one row.")

@@ -13,7 +13,7 @@ from apps.core.admin_base import Filter, lists
 from apps.core.errors import Refusal
 from apps.core.ids import decode_id
 from apps.core.money import AMOUNT_MAX, EXPONENTS, minor_from_decimal
-from apps.core.wall_clock import first_instant_at
+from apps.core.wall_clock import day_of, first_instant_at
 from apps.ledger import queries
 from apps.ledger.queries import Place, Search, Window
 from apps.ledger.rules.months import YEAR_MAX, YEAR_MIN
@@ -79,7 +79,7 @@ def named_organization(
 def read(query: Mapping[str, str], organization: Organization, *, now: datetime) -> Asked:
     """Return what the filters ask for in one organization's journal, or what is wrong with them."""
     try:
-        return _bounded(_search(query, organization, now=now))
+        return _bounded(_search(query, organization, now=now), zone=organization.time_zone)
     except NotReadable as wrong:
         return Asked(None, str(wrong))
 
@@ -103,7 +103,7 @@ def _search(query: Mapping[str, str], organization: Organization, *, now: dateti
     )
 
 
-def _bounded(search: Search) -> Asked:
+def _bounded(search: Search, *, zone: str) -> Asked:
     """Return the search with a window, where it asks for an amount and names nothing narrower."""
     if not search.has_amount or search.account_id is not None or search.reference is not None:
         return Asked(search)
@@ -115,7 +115,7 @@ def _bounded(search: Search) -> Asked:
     return Asked(
         replace(search, effective=Window(starts_at, search.effective.ends_at)),
         f"Amounts are looked for on one account, or in {AMOUNT_DAYS} days: here from"
-        f" {starts_at:%d %b %Y} on.",
+        f" {day_of(instant=starts_at, zone=zone):%d %b %Y} on.",
     )
 
 

@@ -62,15 +62,14 @@ class JournalEntryAdmin(RecordAdmin[JournalEntry]):
     intro = "What moved money. An entry is never changed; a correction is a new one."
     empty = "Nothing was posted yet."
     search_hint = "je_… or the whole reference"
-    list_display = ("id", "effective_at", "what", "from_to", "moved", "said", "who")
+    list_display = ("id", "business_time", "what", "from_to", "moved", "said", "who")
     facts = (
         "id",
         "what",
         "reference_cell",
-        "effective_at",
+        "business_time",
         "recorded_at",
         "who",
-        "reversal",
     )
     filters: ClassVar[Sequence[Filter]] = _finding.FILTERS
     acts = (REVERSE, ADJUST, ADJUST_ANYWHERE)
@@ -172,6 +171,10 @@ class JournalEntryAdmin(RecordAdmin[JournalEntry]):
                 row.view = view  # type: ignore[attr-defined]  # attached for the cells
         self.admin_site.name_people(request, rows)  # type: ignore[attr-defined]  # our site's
 
+    @shown("Business time")
+    def business_time(self, obj: JournalEntry) -> SafeString:
+        return cells.instant(obj.effective_at, zone=zone_of(obj))
+
     @shown("Kind")
     def what(self, obj: JournalEntry) -> SafeString:
         return cells.code(obj.kind)
@@ -205,16 +208,11 @@ class JournalEntryAdmin(RecordAdmin[JournalEntry]):
         words = getattr(obj, "person", "") or _kind_of(obj.actor)
         return cells.link(f"{reverse('admin:ledger_journalentry_changelist')}?{query}", words)
 
-    def reversal(self, obj: JournalEntry) -> SafeString:
-        view = _entry(obj)
-        if view.reversed_by is not None:
-            return entry_link(view.reversed_by)
-        return entry_link(obj.reverses_id) if obj.reverses_id else cells.NONE
-
     @override
     def get_facts(self, request: HttpRequest, obj: JournalEntry) -> list[Fact]:
         return [
             *super().get_facts(request, obj),
+            _reversal(obj),
             *_captured(obj),
             *_exchange(obj),
             *_waiting(obj),
@@ -296,6 +294,14 @@ def _row(view: EntryView, organization: Organization) -> JournalEntry:
     )
     row.view = view  # type: ignore[attr-defined]  # attached for the cells
     return row
+
+
+def _reversal(obj: JournalEntry) -> Fact:
+    """Return which entry this one took back, or which one took it back: never both."""
+    if obj.reverses_id is not None:
+        return Fact("Reverses", entry_link(obj.reverses_id))
+    undone_by = _entry(obj).reversed_by
+    return Fact("Reversed by", entry_link(undone_by) if undone_by is not None else cells.NONE)
 
 
 def _captured(obj: JournalEntry) -> list[Fact]:

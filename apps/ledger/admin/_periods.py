@@ -176,6 +176,13 @@ class PeriodAdmin(RecordAdmin[Period]):
     def headline(self, obj: Period) -> str:
         return f"{obj.month:%B %Y}"
 
+    @override
+    def after_act(self, request: HttpRequest, obj: Period | None) -> str:
+        """Return to the months of the organization that was asked about."""
+        chosen = request.POST.get("period", "").partition("/")[0]
+        url = super().after_act(request, obj)
+        return f"{url}?{urlencode({'organization': chosen})}" if obj is None and chosen else url
+
     def starts(self, obj: Period) -> SafeString:
         return cells.instant(obj.starts_at, zone=zone_of(obj))
 

@@ -142,8 +142,8 @@ def get_period(*, organization_id: UUID, period_id: UUID) -> Period:
 
 
 def periods(*, organization_id: UUID, ids: Collection[UUID] | None = None) -> list[Period]:
-    """Return these periods, or all there are rows of, in the order of months."""
-    rows = Period.objects.filter(organization_id=organization_id)
+    """Return these periods, or all there are rows of, in the order of months, with whose."""
+    rows = Period.objects.filter(organization_id=organization_id).select_related("organization")
     return list((rows if ids is None else rows.filter(id__in=ids)).order_by("month"))
 
 
