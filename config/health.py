@@ -1,8 +1,6 @@
 """What a balancer and a supervisor ask."""
 
 import threading
-from collections.abc import Callable
-from functools import wraps
 from typing import Final
 
 import psycopg
@@ -10,46 +8,23 @@ from django.conf import settings
 from django.core.cache import cache
 from django.db import Error, connection
 from django.db.migrations.executor import MigrationExecutor
-from django.http import HttpRequest, HttpResponse, JsonResponse
-from django.views.decorators.csrf import csrf_exempt
+from django.http import HttpRequest, JsonResponse
 from redis.exceptions import RedisError
 
-from apps.core.api import problems
+from config.reading import read_only
 
 _SECONDS_MAX = 1
-_METHODS: Final = ("GET", "HEAD")
 # Once they were there: to look reads them all, and takes a connection of the pool.
 _migrated: Final = threading.Event()
 
 
-type _Check = Callable[[HttpRequest], HttpResponse]
-
-
-def _read_only(check: _Check) -> _Check:
-    """Refuse every method that does not read, whoever sends it: no form's token is asked for."""
-
-    @csrf_exempt
-    @wraps(check)
-    def answer(request: HttpRequest) -> HttpResponse:
-        if request.method in _METHODS:
-            return check(request)
-        problem = problems.ApiProblem(
-            "method_not_allowed",
-            "This resource does not have that method.",
-            headers={"Allow": ", ".join(_METHODS)},
-        )
-        return problems.respond(problem, request)
-
-    return answer
-
-
-@_read_only
+@read_only
 def livez(_request: HttpRequest) -> JsonResponse:
     """Say that the process answers. It touches nothing: a database away is no reason to restart."""
     return JsonResponse({"status": "alive"})
 
 
-@_read_only
+@read_only
 def readyz(_request: HttpRequest) -> JsonResponse:
     """Say whether to send requests here: Postgres answers, and has this code's migrations."""
     checks = {"postgres": _check_postgres()}

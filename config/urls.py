@@ -3,11 +3,14 @@
 from django.contrib import admin
 from django.urls import include, path
 
-from config import health
+from config import docs, health
 
 urlpatterns = [
     path("livez", health.livez),
     path("readyz", health.readyz),
+    path("docs", docs.api, name="docs"),
+    path("docs/errors", docs.errors, name="docs-errors"),
+    path("docs/openapi.yaml", docs.document, name="docs-openapi"),
     path("admin/", admin.site.urls),
     path("hooks/", include("apps.webhooks.api.hook_urls")),
     path("v1/", include("apps.accounts.api.urls")),
