@@ -233,7 +233,6 @@ class TestBackDated:
         told = outcomes[1].refusal
         assert (told.code, told.details["requested"]) == ("later_balance_below_floor", 100)
 
-
     def test_a_capture_is_checked_from_its_day_on_and_needs_no_more_than_its_own_hold(self):
         start = self.begun()
         start.later[A] = LaterBalances(
@@ -247,6 +246,14 @@ class TestBackDated:
 
         assert codes(outcomes) == ["held", "later_balance_below_floor", "posted"]
         assert after.balances[A].available == 0
+
+    def test_what_a_failed_chain_would_have_taken_of_it_is_there_again(self):
+        early = {"effective_at": self.DAYS[2]}
+        chain = [move(A, B, 20, linked=True, **early), move(A, C, 101)]
+
+        _, outcomes = apply(self.begun(), [*chain, move(A, B, 20, **early)])
+
+        assert codes(outcomes) == ["linked_command_failed", "insufficient_funds", "posted"]
 
     def test_a_hold_reserves_nothing_that_is_only_there_until_later(self):
         start = self.begun()
@@ -359,6 +366,21 @@ class TestLinked:
         assert after.balances == stands.balances
         assert codes(half_new) == ["linked_command_failed", "linked_chain_open"]
 
+    def test_a_failed_chain_forgets_what_it_made_and_nothing_that_stood(self):
+        placed, again = hold(10, linked=True), move(A, B, 60, reference="r", linked=True)
+        stands, _ = apply(state(a=200), [replace(again, linked=False)])
+
+        after, outcomes = apply(
+            stands,
+            [placed, again, move(A, C, 500), capture(placed.id), replace(again, linked=False)],
+        )
+
+        assert codes(outcomes) == [
+            "linked_command_failed", "linked_command_failed", "insufficient_funds",
+            "hold_not_found", "replayed",
+        ]  # fmt: skip
+        assert after.balances == stands.balances
+
     def test_a_reference_used_twice_in_a_failed_chain_names_only_an_entry_that_stands(self):
         def twice(reference):
             return [
@@ -412,9 +434,7 @@ class TestUpTo:
         """Forty went: who asks for forty or more is told so, and who asks for less is not."""
         stands, _ = apply(state(a=40), [up_to(A, B, 60, reference="r")])
 
-        _, outcomes = apply(
-            stands, [up_to(A, B, amount, reference="r") for amount in (60, 40, 39)]
-        )
+        _, outcomes = apply(stands, [up_to(A, B, amount, reference="r") for amount in (60, 40, 39)])
 
         assert codes(outcomes) == ["replayed", "replayed", "reference_reused"]
 
