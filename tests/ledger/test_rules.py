@@ -161,6 +161,16 @@ class TestTransfer:
         ]  # fmt: skip
         assert codes(captured) == ["posted"]
 
+    def test_happens_after_what_a_clock_a_little_ahead_has_posted_and_no_later(self):
+        start, second = state(a=100), timedelta(seconds=1)
+        start.balances[A].latest_effective_at = NOW + 4 * second
+        # Beyond what clocks differ by, whatever the other account has seen.
+        start.balances[B].latest_effective_at = NOW + 8 * second
+
+        _, [outcome] = apply(start, [move(A, B, 1)])
+
+        assert outcome.effective_at == NOW + 4 * second
+
     def test_to_an_account_nobody_has_is_refused(self):
         assert codes(apply(state(a=100), [move(A, fresh(), 10)])[1]) == ["unknown_ledger_account"]
 
@@ -381,6 +391,18 @@ class TestLinked:
         ]  # fmt: skip
         assert after.balances == stands.balances
 
+    def test_a_capture_of_a_failed_chain_is_undone_with_its_reference(self):
+        placed = hold(10)
+        stands, _ = apply(state(a=100), [placed])
+        chain = [capture(placed.id, reference="r", linked=True), move(C, B, 1)]
+
+        after, outcomes = apply(stands, [*chain, capture(placed.id, reference="r")])
+        undone, _ = apply(stands, chain)
+
+        assert codes(outcomes) == ["linked_command_failed", "insufficient_funds", "posted"]
+        assert (undone.balances, undone.holds) == (stands.balances, stands.holds)
+        assert (after.balances[A].available, after.balances[B].available) == (90, 10)
+
     def test_a_reference_used_twice_in_a_failed_chain_names_only_an_entry_that_stands(self):
         def twice(reference):
             return [
@@ -590,6 +612,19 @@ class TestHold:
         ]  # fmt: skip
         assert (after.balances[A].available, after.balances[B].available) == (70, 30)
         assert (after.balances[A].pending_out, after.balances[B].pending_in) == (0, 0)
+
+    @pytest.mark.parametrize("own", [A, B])
+    def test_of_kassas_own_acts_on_either_side_is_out_of_a_clients_reach(self, own):
+        placed = hold(10)
+        start, _ = apply(state(a=10), [placed])
+        start.reach_internal = False
+        for id_ in (A, B):
+            start.balances[id_].internal = id_ == own
+
+        after, outcomes = apply(start, [capture(placed.id), VoidHold(hold_id=placed.id)])
+
+        assert codes(outcomes) == ["ledger_account_reserved"] * 2
+        assert after.balances == start.balances
 
     def test_no_capture_is_negative(self):
         with pytest.raises(ValueError, match="A capture posts"):
