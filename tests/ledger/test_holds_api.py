@@ -230,6 +230,16 @@ class TestHolds:
         assert not IdempotencyKey.objects.filter(key="new").exists()
         assert breaches() == []
 
+    def test_are_captured_at_the_business_time_that_is_asked_for(self, books):
+        api, _, ann, bob = books
+        hold = api.post("holds", moved(ann, bob, 10)).json()["hold"]["id"]
+        terms = {"effective_at": "2199-01-01T00:05:00Z", "description": "Rent"}
+
+        entry = api.post(f"holds/{hold}/capture", terms).json()["journal_entry"]
+        shown = api.get(f"journal-entries/{entry}").json()
+
+        assert shown | terms == shown
+
     def test_of_which_nothing_is_captured_are_what_its_key_stands_for(self, books):
         api, organization, ann, bob = books
         hold = api.post("holds", moved(ann, bob, 10)).json()["hold"]["id"]
