@@ -227,6 +227,15 @@ class TestPostTransfers:
         ]  # fmt: skip
         assert second.json() == first.json()
 
+    def test_answers_each_account_as_the_last_of_them_left_it(self, api):
+        body = {"transfers": [api.transfer(60_00), api.transfer(30_00)]}
+
+        dry = api.post("/v1/transfers/batch", body | {"dry_run": True})
+        done = api.post("/v1/transfers/batch", body)
+
+        left = [api.balance(api.ann, 3, 10_00), api.balance(api.bob, 2, 90_00)]
+        assert dry.json()["balances"] == done.json()["balances"] == left
+
     def test_atomic_is_refused_with_the_index(self, api):
         response = api.post(
             "/v1/transfers/batch", {"transfers": [api.transfer(60_00), api.transfer(60_00)]}

@@ -165,6 +165,33 @@ class TestCase03:
             1,
             10_000,
         )
+        # What is not captured yet stays reserved: nothing is released until the last.
+        assert told(hold) == [("placed", 0), ("captured", 0), ("captured", 0)]
+        assert breaches() == []
+
+    @pytest.mark.parametrize("end", ["captured", "voided", "expired"])
+    def test_whose_end_comes_before_releases_what_was_left_of_it(self, books, end):
+        organization, ann, bob = books
+        fund(organization, ann, 10_000)
+        hold = place(
+            organization, ann, bob, 10_000, multi_capture=True, expires_at=NOW + timedelta(hours=1)
+        )
+        capture(organization, hold, 7000)
+
+        if end == "captured":
+            capture(organization, hold, 0)
+        elif end == "voided":
+            void(organization, hold)
+        else:
+            operations.expire_holds(organization_id=organization, now=NOW + timedelta(hours=1))
+
+        assert told(hold) == [("placed", 0), ("captured", 0), (end, 3000)]
+        view = balance(organization, ann)
+        assert (view.posted, view.pending_out, view.available) == (3000, 0, 3000)
+        assert (balance(organization, bob).posted, balance(organization, bob).pending_in) == (
+            7000,
+            0,
+        )
         assert breaches() == []
 
 

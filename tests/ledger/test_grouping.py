@@ -1,6 +1,7 @@
 """Group commit: what threads ask for at once is one transaction, and each has its own answer."""
 
 from contextlib import ExitStack
+from datetime import timedelta
 from functools import partial
 from threading import current_thread
 
@@ -11,11 +12,14 @@ from apps.core import transactions
 from apps.core.idempotency import IdempotencyKeyReused
 from apps.core.invariants import breaches
 from apps.core.models import IdempotencyKey, OutboxEvent
+from apps.ledger import operations
 from apps.ledger.errors import InsufficientFunds
 from apps.ledger.models import JournalEntry
-from apps.ledger.operations import _grouping
+from apps.ledger.operations import TransferRequest, _grouping
 from tests.core.wire import wired
 from tests.ledger.factories import (
+    ACTOR,
+    NOW,
     balance,
     create_organization,
     fund,
@@ -83,6 +87,27 @@ class TestMany:
         assert OutboxEvent.objects.filter(name="ledger.journal_entry.posted").count() == MANY + 3
         assert IdempotencyKey.objects.count() == MANY + 1
         assert breaches() == []
+
+    def test_that_have_no_business_time_of_their_own_get_the_latest_of_them(self, books):
+        organization, ann, bob, _ = books
+
+        def ask(seconds):
+            return operations.post_transfer(
+                organization_id=organization,
+                transfer=TransferRequest(
+                    debit_account_id=ann, credit_account_id=bob, amount_minor=1, currency="EUR"
+                ),
+                idempotency_key=f"k-{seconds}",
+                actor=ACTOR,
+                now=NOW + timedelta(seconds=seconds),
+            )
+
+        first, *group = gather(
+            organization, ann, partial(ask, 0), *[partial(ask, seconds) for seconds in (1, 3, 2)]
+        )
+
+        assert first.answer.outcome.effective_at == NOW
+        assert {one.answer.outcome.effective_at - NOW for one in group} == {timedelta(seconds=3)}
 
     def test_that_wait_keep_no_connection_from_the_one_that_writes(self, books, monkeypatch):
         organization, ann, bob, cy = books

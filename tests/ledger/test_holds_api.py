@@ -253,6 +253,33 @@ class TestHolds:
         assert len({answer.json()["hold"]["id"] for answer in answers}) == 1
         assert Hold.objects.count() == 1
 
+    def test_are_captured_at_the_business_time_that_is_asked_for(self, books):
+        api, _, ann, bob = books
+        hold = api.post("holds", moved(ann, bob, 10)).json()["hold"]["id"]
+        terms = {"effective_at": "2199-01-01T00:05:00Z", "description": "Rent"}
+
+        entry = api.post(f"holds/{hold}/capture", terms).json()["journal_entry"]
+        shown = api.get(f"journal-entries/{entry}").json()
+
+        assert shown | terms == shown
+
+    def test_of_which_nothing_is_captured_are_what_its_key_stands_for(self, books):
+        api, organization, ann, bob = books
+        hold = api.post("holds", moved(ann, bob, 10)).json()["hold"]["id"]
+
+        first, replay = (
+            api.post(f"holds/{hold}/capture", {"amount": 0}, key="none") for _ in range(2)
+        )
+        reused = api.post(f"holds/{hold}/capture", {"amount": 1}, key="none")
+
+        assert first.json() == replay.json()
+        assert (first.status_code, first.json()["journal_entry"]) == (200, None)
+        assert balance(organization, ann).available == 100_00
+        # There is no entry that it could name.
+        assert (reused.json()["code"], reused.json()["resource"]) == (
+            "idempotency_key_reused", hold,
+        )  # fmt: skip
+
     def test_of_one_reference_are_one_while_it_is_open(self, books):
         api, _, ann, bob = books
 
@@ -590,7 +617,11 @@ class TestForce:
         asked = {"mode": "independent", "transfers": transfers}
 
         dry = api.post("transfers/batch", asked | {"dry_run": True})
-        without = Api(Organization.objects.get(id=organization)).post("transfers/batch", asked)
+        lesser = Api(Organization.objects.get(id=organization))
+        without = lesser.post("transfers/batch", asked)
+        # Whichever of them it is that is forced.
+        last = lesser.post("transfers/batch", {"mode": "independent", "transfers": transfers[1:]})
+        assert (last.status_code, last.json()["code"]) == (403, "insufficient_scope")
         assert not AuditEvent.objects.filter(act="ledger.force_transfer").exists()
         done = api.post("transfers/batch", asked, key="b")
         api.post("transfers/batch", asked, key="b")

@@ -91,7 +91,20 @@ class TestTransfer:
         start = state()
         start.balances[A].posted_debits = 50
 
-        assert codes(apply(start, [move(BANK, A, 10)])[1]) == ["posted"]
+        entry = PostEntry(
+            id=fresh(), legs=(Leg(BANK, 11), Leg(A, -10), Leg(B, -1)), currency="EUR", kind="x"
+        )
+
+        assert codes(apply(start, [move(BANK, A, 10), entry])[1]) == ["posted", "posted"]
+
+    def test_a_till_pays_by_credit_to_its_last_unit_and_takes_whatever_comes_by_debit(self):
+        start = state(a=100)
+        start.balances[BANK].min_available_minor = 40
+
+        _, outcomes = apply(start, [move(A, BANK, 60), move(A, BANK, 1), move(BANK, B, 1000)])
+
+        assert codes(outcomes) == ["posted", "insufficient_funds", "posted"]
+        assert outcomes[1].refusal.details["ledger_account"] == encode_id("la", BANK)
 
     @pytest.mark.parametrize(
         ("change", "code"),
@@ -147,6 +160,16 @@ class TestTransfer:
             "held", "balance_too_large", "posted", "balance_too_large", "posted",
         ]  # fmt: skip
         assert codes(captured) == ["posted"]
+
+    def test_happens_after_what_a_clock_a_little_ahead_has_posted_and_no_later(self):
+        start, second = state(a=100), timedelta(seconds=1)
+        start.balances[A].latest_effective_at = NOW + 4 * second
+        # Beyond what clocks differ by, whatever the other account has seen.
+        start.balances[B].latest_effective_at = NOW + 8 * second
+
+        _, [outcome] = apply(start, [move(A, B, 1)])
+
+        assert outcome.effective_at == NOW + 4 * second
 
     def test_to_an_account_nobody_has_is_refused(self):
         assert codes(apply(state(a=100), [move(A, fresh(), 10)])[1]) == ["unknown_ledger_account"]
@@ -219,6 +242,36 @@ class TestBackDated:
         # Today's balance would have let a hundred go: it is the later one that allows nothing.
         told = outcomes[1].refusal
         assert (told.code, told.details["requested"]) == ("later_balance_below_floor", 100)
+
+    def test_a_capture_is_checked_from_its_day_on_and_needs_no_more_than_its_own_hold(self):
+        start = self.begun()
+        start.later[A] = LaterBalances(
+            [self.DAYS[2], self.DAYS[3], NOW], [20, 120, 120], [self.DAYS[1], self.DAYS[3], NOW]
+        )
+        whole = hold(120)
+        early = capture(whole.id, 21, effective_at=self.DAYS[2])
+        late = capture(whole.id, 120, effective_at=self.DAYS[3])
+
+        after, outcomes = apply(start, [whole, early, late])
+
+        assert codes(outcomes) == ["held", "later_balance_below_floor", "posted"]
+        assert after.balances[A].available == 0
+
+    def test_what_a_failed_chain_would_have_taken_of_it_is_there_again(self):
+        early = {"effective_at": self.DAYS[2]}
+        chain = [move(A, B, 20, linked=True, **early), move(A, C, 101)]
+
+        _, outcomes = apply(self.begun(), [*chain, move(A, B, 20, **early)])
+
+        assert codes(outcomes) == ["linked_command_failed", "insufficient_funds", "posted"]
+
+    def test_a_hold_reserves_nothing_that_is_only_there_until_later(self):
+        start = self.begun()
+        start.later[A] = LaterBalances([NOW], [30], [NOW + timedelta(days=1)])
+
+        _, outcomes = apply(start, [hold(31), hold(30)])
+
+        assert codes(outcomes) == ["later_balance_below_floor", "held"]
 
 
 class TestReference:
@@ -323,6 +376,33 @@ class TestLinked:
         assert after.balances == stands.balances
         assert codes(half_new) == ["linked_command_failed", "linked_chain_open"]
 
+    def test_a_failed_chain_forgets_what_it_made_and_nothing_that_stood(self):
+        placed, again = hold(10, linked=True), move(A, B, 60, reference="r", linked=True)
+        stands, _ = apply(state(a=200), [replace(again, linked=False)])
+
+        after, outcomes = apply(
+            stands,
+            [placed, again, move(A, C, 500), capture(placed.id), replace(again, linked=False)],
+        )
+
+        assert codes(outcomes) == [
+            "linked_command_failed", "linked_command_failed", "insufficient_funds",
+            "hold_not_found", "replayed",
+        ]  # fmt: skip
+        assert after.balances == stands.balances
+
+    def test_a_capture_of_a_failed_chain_is_undone_with_its_reference(self):
+        placed = hold(10)
+        stands, _ = apply(state(a=100), [placed])
+        chain = [capture(placed.id, reference="r", linked=True), move(C, B, 1)]
+
+        after, outcomes = apply(stands, [*chain, capture(placed.id, reference="r")])
+        undone, _ = apply(stands, chain)
+
+        assert codes(outcomes) == ["linked_command_failed", "insufficient_funds", "posted"]
+        assert (undone.balances, undone.holds) == (stands.balances, stands.holds)
+        assert (after.balances[A].available, after.balances[B].available) == (90, 10)
+
     def test_a_reference_used_twice_in_a_failed_chain_names_only_an_entry_that_stands(self):
         def twice(reference):
             return [
@@ -372,6 +452,14 @@ class TestUpTo:
 
             assert self.most(start, 500, credit=BANK) == 30
 
+    def test_is_replayed_under_its_reference_if_what_went_is_what_it_would_have_been(self):
+        """Forty went: who asks for forty or more is told so, and who asks for less is not."""
+        stands, _ = apply(state(a=40), [up_to(A, B, 60, reference="r")])
+
+        _, outcomes = apply(stands, [up_to(A, B, amount, reference="r") for amount in (60, 40, 39)])
+
+        assert codes(outcomes) == ["replayed", "replayed", "reference_reused"]
+
     def test_sees_what_those_before_it_left(self):
         after, outcomes = apply(state(a=100), [up_to(A, B, 70), up_to(A, B, 70), up_to(A, B, 70)])
 
@@ -402,6 +490,22 @@ class TestHold:
         assert (after.balances[A].available, after.balances[B].available) == (0, 0)
         assert after.balances[B].pending_in == 5000
 
+    def test_what_it_reserves_is_left_out_of_what_a_posting_says_is_available(self):
+        """Of money that leaves by debit, and of a till's, which leaves by credit."""
+        start, _ = apply(state(a=100), [hold(30)])
+        out = PlaceHold(
+            id=fresh(), debit_account_id=C, credit_account_id=BANK, amount_minor=7, currency="EUR"
+        )
+        start.balances[C].min_available_minor = None
+        start, _ = apply(start, [out])
+
+        _, [outcome] = apply(start, [move(A, BANK, 10)])
+
+        told = [(line.posted, line.available) for line in outcome.balances]
+        assert told == [(90, 60), (90, 83)]
+        _, [into] = apply(start, [move(A, B, 10)])
+        assert [(line.posted, line.available) for line in into.balances] == [(90, 60), (10, 10)]
+
     def test_a_capture_posts_its_part_and_releases_the_rest_once(self):
         placed = hold(15)
 
@@ -423,6 +527,28 @@ class TestHold:
         _, outcomes = apply(state(a=50), [placed, capture(placed.id, 11)])
 
         assert codes(outcomes) == ["held", "capture_exceeds_hold"]
+
+    @pytest.mark.parametrize(
+        ("amounts", "told", "left"),
+        [
+            ([6, 5, 4], ["posted", "capture_exceeds_hold", "posted"], (40, 10)),
+            ([6, 0, 4], ["posted", "posted", "hold_already_captured"], (44, 6)),
+            ([6, None, 1], ["posted", "posted", "hold_already_captured"], (40, 10)),
+        ],
+    )
+    def test_of_many_captures_is_taken_until_it_is_used_up_or_nothing_is_taken(
+        self, amounts, told, left
+    ):
+        placed = hold(10, multi_capture=True)
+
+        after, outcomes = apply(
+            state(a=50), [placed, *(capture(placed.id, amount) for amount in amounts)]
+        )
+
+        assert codes(outcomes) == ["held", *told]
+        assert after.holds[placed.id].status == "captured"
+        assert (after.balances[A].available, after.balances[B].available) == left
+        assert (after.balances[A].pending_out, after.balances[B].pending_in) == (0, 0)
 
     def test_nothing_is_captured_of_one_that_is_not_there_whatever_its_reference_stands_for(self):
         _, outcomes = apply(
@@ -486,6 +612,19 @@ class TestHold:
         ]  # fmt: skip
         assert (after.balances[A].available, after.balances[B].available) == (70, 30)
         assert (after.balances[A].pending_out, after.balances[B].pending_in) == (0, 0)
+
+    @pytest.mark.parametrize("own", [A, B])
+    def test_of_kassas_own_acts_on_either_side_is_out_of_a_clients_reach(self, own):
+        placed = hold(10)
+        start, _ = apply(state(a=10), [placed])
+        start.reach_internal = False
+        for id_ in (A, B):
+            start.balances[id_].internal = id_ == own
+
+        after, outcomes = apply(start, [capture(placed.id), VoidHold(hold_id=placed.id)])
+
+        assert codes(outcomes) == ["ledger_account_reserved"] * 2
+        assert after.balances == start.balances
 
     def test_no_capture_is_negative(self):
         with pytest.raises(ValueError, match="A capture posts"):
