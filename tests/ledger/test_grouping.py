@@ -174,6 +174,20 @@ class TestOneKey:
         assert not second.replayed
         assert balance(organization, bob).available == 6
 
+    def test_that_stood_for_another_request_before_is_refused_and_is_no_replay(self, books):
+        organization, ann, bob, _ = books
+        post_transfer(organization, ann, bob, 5, key="same")
+
+        _, reused, replay = gather(
+            organization, ann, partial(post_transfer, organization, ann, bob, 1, key="first"),
+            partial(post_transfer, organization, ann, bob, 6, key="same"),
+            partial(post_transfer, organization, ann, bob, 1, key="first"),
+        )  # fmt: skip
+
+        assert isinstance(reused.fault, IdempotencyKeyReused)
+        assert (reused.replayed, replay.replayed) == (False, True)
+        assert balance(organization, bob).available == 6
+
     def test_that_was_refused_in_the_group_is_refused_to_all_of_it(self, books):
         organization, ann, bob, _ = books
         same = partial(post_transfer, organization, ann, bob, 1000, key="same")
