@@ -23,7 +23,7 @@ from tests.ledger.factories import (
     open_account,
     post_transfer,
 )
-from tests.ledger.test_rules import A, B, hold, move, state
+from tests.ledger.pure import A, B, hold, move, state
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
