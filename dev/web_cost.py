@@ -160,7 +160,7 @@ def _leave_the_ledger_out() -> None:
         outcome = Outcome(
             cast("Any", asked.command), "posted", entry_id, effective_at=asked.now, lines=lines
         )
-        return TransferResult(entry_id, outcome)
+        return TransferResult(entry_id, outcome, recorded_at=asked.now)
 
     operations.post_asked = lambda **_: None
     operations.take_result = take_result

@@ -48,12 +48,10 @@ __all__ = [
 class Answer:
     """The answer to a statement that may not have been sent yet."""
 
-    __slots__ = ("_asked", "_django", "_wire")
+    __slots__ = ("_asked", "_django")
 
     def __init__(self, django: BaseDatabaseWrapper, asked: Pending) -> None:
         self._django = django
-        # Kept: what has come can be read when the connection was given back.
-        self._wire = _wire(django)
         self._asked = asked
 
     def rows(self) -> list[tuple[Any, ...]]:
@@ -66,7 +64,7 @@ class Answer:
         with self._django.wrap_database_errors:
             if not self._asked.is_answered:
                 flush()
-            return self._wire.rows(self._asked)
+            return _wire(self._django).rows(self._asked)
 
 
 def ask(statement: str, values: Mapping[str, object]) -> Answer:
@@ -84,8 +82,8 @@ def send(statement: str, values: Mapping[str, object]) -> Answer:
     """
     Have one statement sent with the next trip, at the latest with COMMIT.
 
-    Its fault, one of Django's errors, shows there. Its rows may be read after that, as those of
-    what was committed.
+    Its fault, one of Django's errors, shows there. Its rows may be read after that, by the
+    same thread and while it has the connection.
     """
     django = _connected()
     return Answer(django, _put(django, statement, values, is_silent=True))

@@ -124,11 +124,12 @@ def without_own(answer):
     status, headers, content = answer
     document = json.loads(content) if content.startswith(b"{") else content.decode()
     if isinstance(document, dict):
-        document = {
-            name: value
-            for name, value in document.items()
-            if name not in {"request_id", "id", "effective_at", "balances", "outcomes", "resource"}
-        } | {"outcomes": len(document.get("outcomes", []))}
+        own = {
+            "request_id", "id", "effective_at", "created_at", "balances", "outcomes", "resource",
+        }  # fmt: skip
+        document = {name: value for name, value in document.items() if name not in own} | {
+            "outcomes": len(document.get("outcomes", []))
+        }
     kept = {name: value for name, value in headers.items() if name not in OWN}
     return status, kept | {"has": sorted(OWN & headers.keys())}, document
 

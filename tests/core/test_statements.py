@@ -259,10 +259,7 @@ class TestTrips:
         def act():
             return statements.send("SELECT %(value)s", {"value": 1})
 
-        sent = act()
-        connection.close()
-
-        assert sent.rows() == [(1,)]
+        assert act().rows() == [(1,)]
 
     def test_come_before_a_statement_of_djangos_own(self):
         @transactions.outermost

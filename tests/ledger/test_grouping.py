@@ -6,10 +6,11 @@ from functools import partial
 from threading import current_thread
 
 import pytest
-from django.db import IntegrityError, OperationalError
+from django.db import IntegrityError, OperationalError, connection
 
 from apps.core import transactions
-from apps.core.idempotency import IdempotencyKeyReused
+from apps.core.idempotency import IdempotencyKeyReused, RequestInProgress
+from apps.core.ids import new_id
 from apps.core.invariants import breaches
 from apps.core.models import IdempotencyKey, OutboxEvent
 from apps.ledger import operations
@@ -316,17 +317,12 @@ class TestOneAmongMany:
         assert isinstance(asked[3].fault, OperationalError)
         assert transactions.sqlstate(asked[3].fault) == "55P03"
         assert [one.fault for one in asked if one is not asked[3]] == [None] * 5
-        # The others were posted as one group again, as soon as it was known who waits.
-        beside = JournalEntry.objects.filter(
-            id__in=[one.answer.entry_id for one in asked[1:] if one is not asked[3]]
-        )
-        assert len(set(beside.values_list("recorded_at", flat=True))) == 1
         assert not IdempotencyKey.objects.filter(key="late").exists()
         assert late().outcome.status == "posted"
         assert balance(organization, bob).available == 6
         assert breaches() == []
 
-    def test_of_whom_each_names_a_locked_account_of_its_own_wait_once_in_all(self, books):
+    def test_of_whom_each_names_a_locked_account_of_its_own_wait_a_few_times_in_all(self, books):
         organization, ann, bob, _ = books
         locked, others = (
             [open_account(organization, f"wallets:{name}{n}:EUR") for n in range(6)]
@@ -348,9 +344,37 @@ class TestOneAmongMany:
             )[1:]  # fmt: skip
 
         assert {transactions.sqlstate(one.fault) for one in asked} == {"55P03"}
-        # The group waited, and nobody of it again.
-        assert len({id(one.fault) for one in asked}) == 1
+        # Three waited, and the last of them says it to the rest.
+        assert len({id(one.fault) for one in asked}) == _grouping._WAITS_MAX
         assert not IdempotencyKey.objects.filter(key__startswith="late").exists()
+        assert [call().outcome.status for call in late] == ["posted"] * 6
+        assert breaches() == []
+
+    def test_whose_keys_are_held_wait_a_few_times_in_all(self, books):
+        """As those of a group do whose COMMIT was sent and not answered."""
+        organization, ann, bob, cy = books
+        late = [partial(post_transfer, organization, cy, bob, 1, key=f"late{n}") for n in range(6)]
+        other = connection.copy()
+        other.set_autocommit(False)
+        with other.cursor() as cursor:
+            cursor.execute(
+                "INSERT INTO core_idempotency_key (organization_id, key, operation, fingerprint,"
+                " prefix, resource_id, created_at)"
+                " SELECT %s, 'late' || n, 'x', '', '', %s, now() FROM generate_series(0, 5) n",
+                [organization, new_id()],
+            )
+        try:
+            asked = gather(
+                organization, ann, partial(post_transfer, organization, ann, bob, 1, key="first"),
+                *late, lock_timeout="300ms",
+            )[1:]  # fmt: skip
+        finally:
+            other.rollback()
+            other.close()
+
+        waited = [one.fault for one in asked if isinstance(one.fault, RequestInProgress)]
+        assert len(waited) == _grouping._WAITS_MAX
+        assert {type(one.fault) for one in asked} == {RequestInProgress, _grouping._Crowded}
         assert [call().outcome.status for call in late] == ["posted"] * 6
         assert breaches() == []
 

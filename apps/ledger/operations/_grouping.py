@@ -34,8 +34,6 @@ log = structlog.get_logger(__name__)
 GROUP_MAX: Final = 512
 # So often a group that was split waits for somebody's rows before the rest of it is told so.
 _WAITS_MAX: Final = 3
-# So often it is looked whose accounts are locked: others post too, and lock some for a moment.
-_LOOKS: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +59,8 @@ class Ticket:
         self.now = now
         self.answer: Answer | None = None
         self.fault: Exception | None = None
-        # Of one that was posted.
+        # That of what its group posted; None if it posted nothing.
         self.recorded_at: datetime | None = None
-
-    @property
-    def account_ids(self) -> set[UUID]:
-        """Return the accounts that it names."""
-        return {self.command.debit_account_id, self.command.credit_account_id}
 
     def taken(self) -> Answer:
         """
@@ -83,6 +76,10 @@ class Ticket:
             raise OperationalError(msg)
         context.current().replayed = self.answer.replayed
         return self.answer
+
+
+class _Crowded(OperationalError):
+    """Told to those who would wait behind others that wait: 503, and nothing was done."""
 
 
 class _Caller:
@@ -163,59 +160,24 @@ def _write(organization_id: UUID, leader: _Caller) -> None:
             caller.turn.release()
 
 
-def _answer(organization_id: UUID, group: Sequence[Ticket], *, has_waited: bool = False) -> None:
-    """
-    Give each ticket its answer, or the fault that it met. Raises nothing but a thread's end.
-
-    Those who have waited for a lock in vain before are told so if it befalls them again.
-    """
+def _answer(organization_id: UUID, group: Sequence[Ticket]) -> None:
+    """Give each ticket its answer, or the fault that it met. Raises nothing but a thread's end."""
     try:
         answers, recorded = _post(organization_id=organization_id, group=group)
         # It came with COMMIT's answer.
         [(recorded_at,)] = recorded.rows() if recorded else [(None,)]
     # The boundary: the fault is raised again in the thread of each request that it is of.
     except Exception as fault:  # noqa: BLE001
-        is_over = has_waited and _is_timeout(fault)
-        if len(group) == 1 or is_over or _is_away(fault):
+        if len(group) == 1 or _is_away(fault):
             for ticket in group:
                 ticket.fault = fault
             return
+        # One of them is to blame and is not known: each for itself.
         log.warning("group_split", size=len(group), fault=type(fault).__name__)
-        if transactions.sqlstate(fault) == idempotency.LOCK_TIMEOUT:
-            _answer_around(organization_id, group, fault)
-        else:
-            # One of them is to blame and is not known: each for itself.
-            _answer_singly(organization_id, group)
+        _answer_singly(organization_id, group)
         return
     for ticket, answer in zip(group, answers, strict=True):
         ticket.answer, ticket.recorded_at = answer, recorded_at
-
-
-def _answer_around(organization_id: UUID, group: Sequence[Ticket], fault: Exception) -> None:
-    """
-    Answer, together, those whose accounts nobody sits on; tell the others that they waited.
-
-    The group has waited for a lock as long as a request may. Who is not to blame need not wait
-    again, and who is has had its time (docs/adr/0057).
-    """
-    left = list(group)
-    try:
-        for _look in range(_LOOKS):
-            locked = queries.find_locked_balances(
-                organization_id=organization_id,
-                account_ids={id_ for ticket in left for id_ in ticket.account_ids},
-            )
-            free = [ticket for ticket in left if locked.isdisjoint(ticket.account_ids)]
-            left = [ticket for ticket in left if not locked.isdisjoint(ticket.account_ids)]
-            if free:
-                _answer(organization_id, free, has_waited=True)
-            if not left:
-                return
-    # The boundary, as in `_answer`.
-    except Exception as again:  # noqa: BLE001
-        fault = again
-    for ticket in left:
-        ticket.fault = fault
 
 
 def _answer_singly(organization_id: UUID, group: Sequence[Ticket]) -> None:
@@ -231,7 +193,7 @@ def _answer_singly(organization_id: UUID, group: Sequence[Ticket]) -> None:
     waits = 0
     given_up: Exception | None = None
     for ticket in group:
-        accounts = ticket.account_ids
+        accounts = {ticket.command.debit_account_id, ticket.command.credit_account_id}
         ticket.fault = next((stuck[id_] for id_ in accounts if id_ in stuck), None)
         if waits >= _WAITS_MAX and ticket.fault is None:
             ticket.fault = given_up
@@ -240,6 +202,10 @@ def _answer_singly(organization_id: UUID, group: Sequence[Ticket]) -> None:
         _answer(organization_id, [ticket])
         if ticket.fault is None:
             suspects -= accounts
+        elif isinstance(ticket.fault, idempotency.RequestInProgress):
+            # As all keys of a group are held whose COMMIT was not answered: so each would wait.
+            waits += 1
+            given_up = _Crowded("Others of this organization wait for too long.")
         elif _is_timeout(ticket.fault):
             waits += 1
             given_up = ticket.fault

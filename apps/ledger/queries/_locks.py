@@ -38,15 +38,6 @@ _CLAIMED: Final = """ARRAY(
                           WHERE k.organization_id = %(org)s AND k.key = c.key)
      )"""
 _LOCK_CLAIMED: Final = _BALANCES_OF.format(ids=_CLAIMED) + " FOR NO KEY UPDATE"
-_LOCKED: Final = """
-    WITH free AS MATERIALIZED (
-        SELECT id FROM ledger_balance
-         WHERE organization_id = %(org)s AND id = ANY(%(ids)s)
-           FOR NO KEY UPDATE SKIP LOCKED
-    )
-    SELECT id FROM ledger_balance
-     WHERE organization_id = %(org)s AND id = ANY(%(ids)s) AND id NOT IN (SELECT id FROM free)
-"""
 _KNOWN_ENTRIES: Final = """
     SELECT e.reference, e.id, p.account_id, p.amount_minor, p.currency
       FROM ledger_journal_entry e
@@ -155,16 +146,6 @@ def lock_claimed_balances(
         "accounts": statements.uuids(accounts),
     }
     return PendingBalances(_LOCK_CLAIMED, values, {id_.int: id_ for id_ in accounts})
-
-
-def find_locked_balances(*, organization_id: UUID, account_ids: Iterable[UUID]) -> set[UUID]:
-    """
-    Return those of these balances that somebody has locked at this moment.
-
-    It waits for nobody. Call it in no transaction, so that it keeps none of them.
-    """
-    values = {"org": organization_id, "ids": statements.uuids(list(account_ids))}
-    return {id_ for (id_,) in statements.run(_LOCKED, values)}
 
 
 def lock_holds(*, organization_id: UUID, hold_ids: Iterable[UUID]) -> dict[UUID, HoldState]:
