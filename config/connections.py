@@ -44,7 +44,7 @@ class WebConnection(PooledConnection):
     would not hear it, and a COMMIT that is canceled there may stand here and on no standby.
     """
 
-    # Of one wait. It is longer than a statement may take, with its waits for locks.
+    # Of one wait, which is that for all answers of a trip. A statement may take half of it.
     answer_seconds_max: ClassVar[float] = 10.0
 
     @override

@@ -31,7 +31,7 @@ _FORMS: Final = frozenset({"application/x-www-form-urlencoded", "multipart/form-
 # The token changes with every sign-in; whoever has another's page has no token of this session.
 _FORGED: Final = (
     "Nothing was done. The form was opened before you last signed in, or it is not from here."
-    " Open it again and look it over: what you typed in this window stands in it."
+    " Open it again and look it over: mostly what you typed in this window stands in it."
 )
 # Of a page that is made where Django's own policy is not added, or not yet.
 _PAGE_CONTENT_POLICY: Final = (

@@ -94,7 +94,7 @@ document.addEventListener("submit", (event) => {
   if (!event.target.matches("#act-form:not([data-file])")) return;
   if (event.target.ariaBusy) event.preventDefault();
   event.target.ariaBusy = "true";
-  if (!event.defaultPrevented) keepDraft(event.target);
+  if (!event.defaultPrevented && !("private" in event.target.dataset)) keepDraft(event.target);
 });
 
 /* --- What was typed outlives the session: kept by this tab alone, for whoever typed it ------------ */
@@ -112,19 +112,24 @@ const addRow = (form, name, value) => {
   last.parentElement.append(more);
 };
 
+const here = () => location.pathname + location.search;
+
 const keepDraft = (form) => {
   const fields = typedIn(form).map((field) => [field.name, ["checkbox", "radio"].includes(field.type) ? field.checked : field.value]);
-  sessionStorage.setItem(DRAFT, JSON.stringify({ path: location.pathname, person: form.dataset.person, at: Date.now(), fields }));
+  // Its token goes with it: what did arrive after all is answered as it was, and not done again.
+  const token = form.elements.form_token.value;
+  sessionStorage.setItem(DRAFT, JSON.stringify({ url: here(), person: form.dataset.person, at: Date.now(), token, fields }));
 };
 
 // Any other page shows that what was sent arrived; a form drawn by the answer holds it already.
 document.addEventListener("DOMContentLoaded", () => {
-  if (document.getElementById("login-form")) return;
   const draft = JSON.parse(sessionStorage.getItem(DRAFT) ?? "null");
+  const isFresh = draft && Date.now() - draft.at < DRAFT_MINUTES_MAX * 60_000;
+  if (isFresh && document.getElementById("login-form")) return;
   sessionStorage.removeItem(DRAFT);
   const form = document.querySelector("#act-form:not([data-sent])");
-  if (!draft || !form || draft.path !== location.pathname || draft.person !== form.dataset.person) return;
-  if (Date.now() - draft.at > DRAFT_MINUTES_MAX * 60_000) return;
+  if (!isFresh || !form || draft.url !== here() || draft.person !== form.dataset.person) return;
+  form.elements.form_token.value = draft.token;
   const fields = typedIn(form);
   draft.fields.forEach(([name, value]) => {
     const at = fields.findIndex((field) => field.name === name);

@@ -1,5 +1,6 @@
 """The API's documentation for people, as it is served."""
 
+import gzip
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -56,7 +57,8 @@ class TestPages:
         assert response.status_code == 200
         assert len(asked) == 0
         assert response["Content-Security-Policy"].startswith("default-src 'none'")
-        assert "unsafe" not in response["Content-Security-Policy"]
+        assert response["Cache-Control"] == "public, max-age=300"
+        assert response.cookies == {}
 
     def test_are_not_sent_again_to_who_has_them(self, path):
         tag = get(path)["ETag"]
@@ -64,6 +66,14 @@ class TestPages:
         again = get(path, if_none_match=tag)
 
         assert (again.status_code, again.content, again["ETag"]) == (304, b"", tag)
+
+    def test_are_packed_for_who_takes_them_so(self, path):
+        plain, packed = get(path), get(path, accept_encoding="br, gzip")
+
+        assert packed["Content-Encoding"] == "gzip"
+        assert gzip.decompress(packed.content) == plain.content
+        assert packed["ETag"] != plain["ETag"]
+        assert {one["Vary"] for one in (plain, packed)} == {"Accept-Encoding"}
 
     def test_are_only_read(self, path):
         response = Client(enforce_csrf_checks=True).post(path)
@@ -103,6 +113,13 @@ class TestApi:
         assert "the refusal names as <code>requested</code> what today" in shown
         assert "Idempotency-Key (header)" in shown
 
+    def test_says_what_is_in_a_field_that_may_be_null(self):
+        page = get("/docs").content.decode()
+        shown = re.search(r'<article id="post_destinations">.*?</article>', page, re.DOTALL).group()
+
+        assert "<code>address.town</code>" in shown
+        assert "object or null" in shown
+
     def test_writes_words_as_words(self):
         assert docs._words("a <b> of `x<y`") == "a &lt;b&gt; of <code>x&lt;y</code>"
 
@@ -114,6 +131,10 @@ class TestErrors:
         assert {one.code for one in codes} == {*problems.STATUS_OF_CODE, *refusal_classes()}
         assert [one.code for one in codes if not one.meaning] == []
         assert docs.MEANINGS.keys() == problems.STATUS_OF_CODE.keys()
+        # What developers are told of the base classes is not for clients.
+        told = " ".join(one.meaning for one in codes)
+        assert "Never stored" not in told
+        assert "details" not in told
 
     def test_is_where_the_type_of_a_problem_leads(self):
         path, _, code = get("/v1/nowhere").json()["type"].partition("#")

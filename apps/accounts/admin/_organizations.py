@@ -32,6 +32,7 @@ ROWS_SHOWN: Final = 20
 class AddContactForm(ActForm):
     """Who is told, where, and about what."""
 
+    is_private = True
     name = forms.CharField(max_length=200)
     email = forms.EmailField(label="E-mail")
     purposes = forms.MultipleChoiceField(
@@ -42,6 +43,7 @@ class AddContactForm(ActForm):
 class ChangeContactForm(ActForm):
     """What is left empty stays: what is known of a contact stands in clear in no form."""
 
+    is_private = True
     name = forms.CharField(
         max_length=200, required=False, empty_value=None, help_text="Empty: as it is."
     )

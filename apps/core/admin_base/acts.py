@@ -9,7 +9,7 @@ preview shows first what would happen; the same input sent again is then done.
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, override
+from typing import Any, ClassVar, Final, override
 from uuid import UUID, uuid4
 
 from django import forms
@@ -62,9 +62,11 @@ class ActForm(forms.Form):
     """
     The form of an act: a reason, a token that stands for this opening of it, and the version seen.
 
-    A subclass adds the operation's own arguments, under their names.
+    A subclass adds the operation's own arguments, under their names. What is typed into one that
+    `is_private` is not kept by the browser.
     """
 
+    is_private: ClassVar = False
     reason = forms.CharField(
         min_length=REASON_LENGTH_MIN,
         max_length=REASON_LENGTH_MAX,

@@ -75,7 +75,7 @@ STATUS_OF_REFUSAL: Final[Sequence[tuple[type[Refusal], int]]] = (
 # (operations.md, section 3).
 _AWAY: Final = frozenset(
     {"55P03", "57014", "53000", "53100", "53200", "53300", "53400", "25006"}
-    | {"57P01", "57P02", "57P03"}
+    | {"57P01", "57P02", "57P03", "25P04"}
     | OVERDUE
 )
 _RETRY_SECONDS: Final = (1, 10)

@@ -41,7 +41,8 @@ class Problem(serializers.Serializer[Any]):
     errors = ProblemError(many=True, required=False)  # type: ignore[assignment]  # its name
 
 
-_ERRORS: Final[Mapping[int, str]] = {
+# What a status means, whatever its code.
+ERRORS: Final[Mapping[int, str]] = {
     400: "The request is malformed.",
     401: "There is no API key, or it is not valid.",
     403: "The API key lacks the scope, or may not be used from this address.",
@@ -166,7 +167,7 @@ class ApiSchema(AutoSchema):
             (status, "application/problem+json"): OpenApiResponse(
                 response=Problem, description=description
             )
-            for status, description in _ERRORS.items()
+            for status, description in ERRORS.items()
             if self._can_answer(status)
         }
 

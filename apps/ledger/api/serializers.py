@@ -211,7 +211,7 @@ class TransferBatch(StrictSerializer):
     balances = TransferBalance(
         many=True, help_text="Each account it moved money on, after it; in a replay, now."
     )
-    created_at = InstantField(allow_null=True, help_text="null in a dry run.")
+    created_at = InstantField(allow_null=True, help_text="When it was asked; null in a dry run.")
     dry_run = serializers.BooleanField()
 
 
