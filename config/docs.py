@@ -93,6 +93,11 @@ class Page(NamedTuple):
     etag: str
 
 
+# Of one code; the document says of a status what all of its codes may mean.
+_OF_STATUS: Final = ERRORS | {
+    403: "It is known, and not permitted.",
+    409: "The resource is not in a state for this.",
+}
 # What the interface itself refuses has no class whose docstring says what it is.
 MEANINGS: Final[Mapping[str, str]] = {
     "invalid_request": "The request is malformed; `errors` names each field that is wrong.",
@@ -205,7 +210,7 @@ def list_codes() -> list[Code]:
             status = problems.status_of(kind)
             # A class that says nothing of its own means what its status does.
             own = kind.__doc__ if kind.__module__ != Refusal.__module__ else None
-            meaning = " ".join(own.split()) if own else ERRORS[status]
+            meaning = " ".join(own.split()) if own else _OF_STATUS[status]
             found[code] = Code(code, status, HTTPStatus(status).phrase, _words(meaning))
     return [found[code] for code in sorted(found)]
 

@@ -134,6 +134,9 @@ class TestErrors:
         # What developers are told of the base classes is not for clients.
         told = " ".join(one.meaning for one in codes)
         assert "Never stored" not in told
+        # Only where it may be so: whoever reads it asks again, under the same key.
+        running = [one.code for one in codes if "is still running" in one.meaning]
+        assert running == ["request_in_progress"]
         assert "details" not in told
 
     def test_is_where_the_type_of_a_problem_leads(self):

@@ -42,7 +42,7 @@ class Problem(serializers.Serializer[Any]):
 
 
 # What a status means, whatever its code.
-ERRORS: Final[Mapping[int, str]] = {
+ERRORS: Final[dict[int, str]] = {
     400: "The request is malformed.",
     401: "There is no API key, or it is not valid.",
     403: "The API key lacks the scope, or may not be used from this address.",
