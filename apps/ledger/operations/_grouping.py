@@ -24,7 +24,7 @@ from apps.core.errors import Refusal
 from apps.core.idempotency import Asked, Claim
 from apps.core.ids import encode_id
 from apps.ledger import queries
-from apps.ledger.operations import _engine
+from apps.ledger.operations import _engine, _suspects
 from apps.ledger.operations._origin import Origin
 from apps.ledger.rules import Outcome, PostEntry, Transfer
 
@@ -34,6 +34,8 @@ log = structlog.get_logger(__name__)
 GROUP_MAX: Final = 512
 # So often a group that was split waits for somebody's rows before the rest of it is told so.
 _WAITS_MAX: Final = 3
+# How long what has waited already, or names an account that others waited for in vain, waits.
+_BRIEFLY: Final = """SELECT set_config('lock_timeout', '200ms', TRUE)"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,11 @@ class Ticket:
         self.fault: Exception | None = None
         # That of what its group posted; None if it posted nothing.
         self.recorded_at: datetime | None = None
+
+    @property
+    def accounts(self) -> tuple[UUID, UUID]:
+        """The accounts that it names."""
+        return self.command.debit_account_id, self.command.credit_account_id
 
     def taken(self) -> Answer:
         """
@@ -153,34 +160,51 @@ def _write(organization_id: UUID, leader: _Caller) -> None:
             callers.append(waiting.pop(0))
             size += len(callers[-1].tickets)
     try:
-        _answer(organization_id, [ticket for caller in callers for ticket in caller.tickets])
+        _answer_apart(organization_id, [ticket for caller in callers for ticket in caller.tickets])
     finally:
         _hand_on(organization_id)
         for caller in callers[1:]:
             caller.turn.release()
 
 
-def _answer(organization_id: UUID, group: Sequence[Ticket]) -> None:
+def _answer_apart(organization_id: UUID, group: Sequence[Ticket]) -> None:
+    """Answer those first that name no account on which somebody seems to sit, as one batch."""
+    suspects = _suspects.find(organization_id)
+    others, slow = list[Ticket](), list[Ticket]()
+    for ticket in group:
+        (others if suspects.isdisjoint(ticket.accounts) else slow).append(ticket)
+    if others:
+        _answer(organization_id, others)
+    if slow:
+        _answer_singly(organization_id, slow, briefly=True)
+
+
+def _answer(organization_id: UUID, group: Sequence[Ticket], *, briefly: bool = False) -> None:
     """Give each ticket its answer, or the fault that it met. Raises nothing but a thread's end."""
     try:
-        answers, recorded = _post(organization_id=organization_id, group=group)
+        answers, recorded = _post(organization_id=organization_id, group=group, briefly=briefly)
         # It came with COMMIT's answer.
         [(recorded_at,)] = recorded.rows() if recorded else [(None,)]
     # The boundary: the fault is raised again in the thread of each request that it is of.
     except Exception as fault:  # noqa: BLE001
+        has_waited = _is_timeout(fault)
+        if len(group) == 1 and has_waited:
+            _suspects.note(organization_id, group[0].accounts)
         if len(group) == 1 or _is_away(fault):
             for ticket in group:
                 ticket.fault = fault
             return
-        # One of them is to blame and is not known: each for itself.
+        # One of them is to blame and is not known: each for itself. Where it was waited for
+        # somebody, those that are free have waited long enough, and go on at once.
         log.warning("group_split", size=len(group), fault=type(fault).__name__)
-        _answer_singly(organization_id, group)
+        is_late = has_waited or isinstance(fault, idempotency.RequestInProgress)
+        _answer_singly(organization_id, group, briefly=is_late)
         return
     for ticket, answer in zip(group, answers, strict=True):
         ticket.answer, ticket.recorded_at = answer, recorded_at
 
 
-def _answer_singly(organization_id: UUID, group: Sequence[Ticket]) -> None:
+def _answer_singly(organization_id: UUID, group: Sequence[Ticket], *, briefly: bool) -> None:
     """
     Answer each for itself.
 
@@ -188,20 +212,19 @@ def _answer_singly(organization_id: UUID, group: Sequence[Ticket]) -> None:
     the others that name it are told so and do not wait as long one after the other. Where somebody
     sits on many rows, all that are left are told so after a few waits: each would be one more.
     """
-    suspects: set[UUID] = set()
     stuck: dict[UUID, Exception] = {}
     waits = 0
     given_up: Exception | None = None
     for ticket in group:
-        accounts = {ticket.command.debit_account_id, ticket.command.credit_account_id}
-        ticket.fault = next((stuck[id_] for id_ in accounts if id_ in stuck), None)
+        ticket.fault = next((stuck[id_] for id_ in ticket.accounts if id_ in stuck), None)
         if waits >= _WAITS_MAX and ticket.fault is None:
             ticket.fault = given_up
         if ticket.fault is not None:
             continue
-        _answer(organization_id, [ticket])
+        suspects = _suspects.find(organization_id)
+        _answer(organization_id, [ticket], briefly=briefly)
         if ticket.fault is None:
-            suspects -= accounts
+            _suspects.clear(organization_id, ticket.accounts)
         elif isinstance(ticket.fault, idempotency.RequestInProgress):
             # As all keys of a group are held whose COMMIT was not answered: so each would wait.
             waits += 1
@@ -209,8 +232,7 @@ def _answer_singly(organization_id: UUID, group: Sequence[Ticket]) -> None:
         elif _is_timeout(ticket.fault):
             waits += 1
             given_up = ticket.fault
-            stuck |= dict.fromkeys(accounts & suspects, ticket.fault)
-            suspects |= accounts
+            stuck |= dict.fromkeys(suspects.intersection(ticket.accounts), ticket.fault)
 
 
 def _is_away(fault: Exception) -> bool:
@@ -227,13 +249,17 @@ def _is_timeout(fault: Exception) -> bool:
 
 @transactions.outermost
 def _post(
-    *, organization_id: UUID, group: Sequence[Ticket]
+    *, organization_id: UUID, group: Sequence[Ticket], briefly: bool
 ) -> tuple[list[Answer], statements.Answer | None]:
     """
     Post a group in one transaction; every request is refused, replayed or posted by itself.
 
-    Beside the answers: what tells when what was posted was recorded, after COMMIT.
+    Beside the answers: what tells when what was posted was recorded, after COMMIT. `briefly`: it
+    does not wait for long where somebody else holds a key or an account.
     """
+    if briefly:
+        # In the trip of the keys and the locks, and of this transaction alone.
+        statements.send(_BRIEFLY, {})
     by_key: dict[str, Ticket] = {}
     for ticket in group:
         by_key.setdefault(ticket.asked.key, ticket)
@@ -245,7 +271,7 @@ def _post(
         claimed=[
             (ticket.asked.key, ticket.asked.resource_id, account_id)
             for ticket in firsts
-            for account_id in (ticket.command.debit_account_id, ticket.command.credit_account_id)
+            for account_id in ticket.accounts
         ],
     )
     claims = claiming.claims()
