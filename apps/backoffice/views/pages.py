@@ -194,6 +194,8 @@ def _states(glance: queries.Glance, now: datetime) -> dict[str, Any]:
 
 # --- Trial balance ------------------------------------------------------------------------------
 
+_EXPORT = "core.export"
+
 
 def trial_balance(site: Site, request: HttpRequest) -> HttpResponse:
     """Show whether the books stand, per currency, in words and in figures."""
@@ -213,6 +215,9 @@ def trial_balance(site: Site, request: HttpRequest) -> HttpResponse:
         "chosen": str(organization.id) if organization else "",
         "asked": asked,
         "is_whole": not asked["code"],
+        "export_url": _export_url(organization, asked)
+        if organization and request.user.has_perm(_EXPORT)
+        else "",
         "as_of": cells.instant(clock.now(), zone=organization.time_zone if organization else "UTC"),
         **(_month_of(organization, month, asked) if month and organization else {}),
     }
@@ -227,6 +232,12 @@ def trial_balance(site: Site, request: HttpRequest) -> HttpResponse:
         ]
     request.current_app = site.name
     return TemplateResponse(request, "kassa/trial_balance.html", context)
+
+
+def _export_url(organization: Organization, asked: Mapping[str, str]) -> str:
+    """Return where the trial balance that is looked at is taken out as a file."""
+    url = reverse("admin:ledger_ledgeraccount_list_act", args=["trial-balance"])
+    return f"{url}?{urlencode({'organization': str(organization.id)} | dict(asked))}"
 
 
 def _month_of(organization: Organization, month: date, asked: Mapping[str, str]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from apps.core.admin_base import Filter, Keyset, RecordAdmin, Table, cells, list
 from apps.core.wall_clock import day_of, first_instant_at
 from apps.ledger import queries
 from apps.ledger.admin._corrections import ADJUST, ADJUST_ANYWHERE
-from apps.ledger.admin._exporting import EXPORT
+from apps.ledger.admin._exporting import EXPORT, EXPORT_TRIAL_BALANCE
 from apps.ledger.admin._holds import HOLDS_SHOWN, held_table
 from apps.ledger.admin._links import account_link, entry_link, holds_url, journal_url, short_code
 from apps.ledger.models import LedgerAccount
@@ -65,7 +65,7 @@ class LedgerAccountAdmin(RecordAdmin[LedgerAccount]):
         ),
     )
     facts = ("id", "whole_code", "kind", "posted", "pending_out", "pending_in", "floor", "status")
-    acts = (EXPORT, ADJUST, ADJUST_ANYWHERE)
+    acts = (EXPORT, ADJUST, ADJUST_ANYWHERE, EXPORT_TRIAL_BALANCE)
 
     @override
     def headline(self, obj: LedgerAccount) -> str:

@@ -1,15 +1,13 @@
 """A statement of account as CSV: a head, its lines, and how many they were, or it is not whole."""
 
-import csv
-import io
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Final
 
 from apps.core.money import decimal_text
 from apps.core.text import mask_account_numbers, mask_ibans
-from apps.ledger.formats.tables import escape_formula
+from apps.ledger.formats.tables import escape_formula, instant_text, quoted_row
 
 _COLUMNS: Final = (
     "business_time", "recorded", "kind", "reference", "description", "entry",
@@ -54,16 +52,23 @@ def write_statement(head: StatementHead, rows: Iterable[StatementRow]) -> Iterat
     numbers in a reference or description are masked, as on the screen (backoffice.md, section 8).
     The last line counts the rows: a file without it broke off.
     """
-    yield _line("statement", head.code, "clock", head.clock, "kind", escape_formula(head.kind))
-    yield _line("from", _at(head.since), "until", _at(head.until), "as of", _at(head.as_of))
-    yield _line("opening", *_money(head.opening_minor, head.currency))
-    yield _line("closing", *_money(head.closing_minor, head.currency))
-    yield _line(*_COLUMNS)
+    yield quoted_row("statement", head.code, "clock", head.clock, "kind", escape_formula(head.kind))
+    yield quoted_row(
+        "from",
+        instant_text(head.since),
+        "until",
+        instant_text(head.until),
+        "as of",
+        instant_text(head.as_of),
+    )
+    yield quoted_row("opening", *_money(head.opening_minor, head.currency))
+    yield quoted_row("closing", *_money(head.closing_minor, head.currency))
+    yield quoted_row(*_COLUMNS)
     count = 0
     for row in rows:
-        yield _line(
-            _at(row.effective_at),
-            _at(row.recorded_at),
+        yield quoted_row(
+            instant_text(row.effective_at),
+            instant_text(row.recorded_at),
             escape_formula(row.kind),
             escape_formula(mask_ibans(row.reference)),
             escape_formula(mask_account_numbers(row.description)),
@@ -75,18 +80,8 @@ def write_statement(head: StatementHead, rows: Iterable[StatementRow]) -> Iterat
             row.balance_minor,
         )
         count += 1
-    yield _line("rows", count)
+    yield quoted_row("rows", count)
 
 
 def _money(minor: int, currency: str) -> tuple[str, str, int]:
     return decimal_text(minor, currency), currency, minor
-
-
-def _at(instant: datetime) -> str:
-    return instant.astimezone(UTC).isoformat().replace("+00:00", "Z")
-
-
-def _line(*values: object) -> str:
-    buffer = io.StringIO()
-    csv.writer(buffer, quoting=csv.QUOTE_ALL).writerow(values)
-    return buffer.getvalue()

@@ -1,10 +1,10 @@
-"""The journal as CSV: a row per posting."""
+"""The journal as CSV, a row per posting; and how the fields of our CSV files are written."""
 
 import csv
 import io
 import re
 from collections.abc import Iterable, Iterator
-from datetime import UTC
+from datetime import UTC, datetime
 from typing import Final
 
 from apps.core.money import decimal_text
@@ -21,6 +21,18 @@ _FORMULA: Final = re.compile("[\\s\"']*(?:[=+@＝＋－＠-]|[\t\r\n])")  # noqa
 def escape_formula(text: str) -> str:
     """Return the text with an apostrophe in front where a spreadsheet would run it."""
     return f"'{text}" if _FORMULA.match(text) else text
+
+
+def instant_text(instant: datetime) -> str:
+    """Return an instant as our files print it, in UTC."""
+    return instant.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+def quoted_row(*values: object) -> str:
+    """Return a row of CSV (RFC 4180), every field in quotes."""
+    buffer = io.StringIO()
+    csv.writer(buffer, quoting=csv.QUOTE_ALL).writerow(values)
+    return buffer.getvalue()
 
 
 def write_csv(_accounts: Iterable[AccountRecord], entries: Iterable[EntryRecord]) -> Iterator[str]:

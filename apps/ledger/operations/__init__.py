@@ -102,6 +102,12 @@ from apps.ledger.operations._statement_export import (
     begin_statement_export,
     write_statement_export,
 )
+from apps.ledger.operations._trial_balance_export import (
+    TrialBalanceExport,
+    TrialBalanceTerms,
+    begin_trial_balance_export,
+    write_trial_balance_export,
+)
 from apps.ledger.operations._undoing import (
     ReversalResult,
     ReversalTime,
@@ -129,12 +135,15 @@ __all__ = [
     "Ticket",
     "TransferRequest",
     "TransferResult",
+    "TrialBalanceExport",
+    "TrialBalanceTerms",
     "adjust",
     "analyze_seeded",
     "annotate_entry",
     "ask_transfer",
     "begin_closing",
     "begin_statement_export",
+    "begin_trial_balance_export",
     "call_off_closing",
     "can_reverse",
     "capture_hold",
@@ -184,4 +193,5 @@ __all__ = [
     "why_not_adjusted",
     "why_not_reversed",
     "write_statement_export",
+    "write_trial_balance_export",
 ]

@@ -1,11 +1,5 @@
-"""
-A statement that leaves the house as a file: noted before the first byte, and again after the last.
+"""A statement of account that leaves the house as a file."""
 
-Both notes are rows of the audit trail, under the id of the export. One without the second broke
-off, and so did its file, which then lacks the line that counts its rows.
-"""
-
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,15 +7,15 @@ from typing import Final
 from uuid import UUID
 
 from apps.accounts import queries as accounts
-from apps.core import audit, idempotency, transactions
+from apps.core import idempotency, transactions
 from apps.core.actors import Actor
 from apps.core.ids import encode_id
 from apps.ledger import queries
 from apps.ledger.formats.statement import StatementHead, StatementRow, write_statement
+from apps.ledger.operations._file_export import EXPORT, FileExport, note_begun, write_file
 from apps.ledger.queries import Clock, Position, Statement
 from apps.ledger.rules import CREDIT_NORMAL
 
-EXPORT: Final = "core.export"
 PAGE_ROWS: Final = 1_000
 
 
@@ -36,16 +30,12 @@ class StatementTerms:
     kind: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class StatementExport:
-    """An export that was noted, and may be written."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StatementExport(FileExport):
+    """An export of a statement."""
 
-    id: UUID
-    organization_id: UUID
     account_id: UUID
     terms: StatementTerms
-    actor: Actor
-    started_at: datetime
 
 
 @transactions.outermost
@@ -74,14 +64,19 @@ def begin_statement_export(
     accounts.require_capability(actor=actor, capability=EXPORT, organization_id=organization_id)
     queries.get_balance(organization_id=organization_id, account_id=account_id)
     export = StatementExport(
-        claim.resource_id, organization_id, account_id, terms, actor, started_at=now
+        id=claim.resource_id,
+        organization_id=organization_id,
+        subject=("ledger.ledgeraccount", str(account_id)),
+        actor=actor,
+        started_at=now,
+        account_id=account_id,
+        terms=terms,
     )
     if not claim.replayed:
-        _note(
+        note_begun(
             export,
             reason=reason,
-            after={
-                "export": str(export.id),
+            asked={
                 "list": "statement",
                 "period": terms.period,
                 "since": terms.since.isoformat(),
@@ -95,30 +90,7 @@ def begin_statement_export(
 
 def write_statement_export(export: StatementExport) -> Iterator[bytes]:
     """Yield the file, all of it as of one instant, and note at its end what it held."""
-    digest, lines = hashlib.sha256(), 0
-    with transactions.snapshot():
-        for line in _lines(export):
-            written = line.encode()
-            digest.update(written)
-            lines += 1
-            yield written
-    _end(export, lines=lines, sha256=digest.hexdigest())
-
-
-@transactions.outermost
-def _end(export: StatementExport, *, lines: int, sha256: str) -> None:
-    _note(export, after={"export": str(export.id), "lines": lines, "sha256": sha256})
-
-
-def _note(export: StatementExport, *, after: dict[str, object], reason: str = "") -> None:
-    audit.record(
-        EXPORT,
-        ("ledger.ledgeraccount", str(export.account_id)),
-        organization_id=export.organization_id,
-        actor=export.actor,
-        reason=reason,
-        after=after,
-    )
+    return write_file(export, _lines(export))
 
 
 def _lines(export: StatementExport) -> Iterator[str]:
@@ -134,7 +106,7 @@ def _lines(export: StatementExport) -> Iterator[str]:
         opening_minor=first.opening_minor,
         closing_minor=first.closing_minor,
     )
-    return write_statement(head, _rows(export, first))
+    yield from write_statement(head, _rows(export, first))
 
 
 def _rows(export: StatementExport, page: Statement) -> Iterator[StatementRow]:

@@ -94,6 +94,7 @@ from apps.ledger.queries._lines import (
     TrialLine,
     lines_now,
     lines_of,
+    stream_lines,
 )
 from apps.ledger.queries._listing import (
     FoundPosting,
@@ -342,6 +343,7 @@ __all__ = [
     "stream_chain_by_id",
     "stream_entries",
     "stream_journal",
+    "stream_lines",
     "totals_of",
     "trial_balance",
     "trial_balance_totals",

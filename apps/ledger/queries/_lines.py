@@ -1,6 +1,6 @@
 """A trial balance as people read it: accounts that differ only in ids share a line, in SQL."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Unpack
 from uuid import UUID
@@ -16,6 +16,9 @@ from apps.ledger.queries._trial_balance import Narrowed
 # As many letters as no name of a segment has, and every id.
 _ID_LENGTH_MIN: Final = 20
 MORE: Final = "…"
+# More lines than there are; and how many of them are in memory where they are streamed.
+_UNCUT: Final = 2**62
+_CHUNK: Final = 1_000
 # Codes without their ids; a first segment of too many lines has one for each type; and of all lines
 # of a currency the first, in the order of segments, with what all come to.
 _GROUPED: Final = f"""
@@ -113,8 +116,8 @@ def lines_now(
     *, organization_id: UUID, show: Shown, code_prefix: str = "", currency: str = ""
 ) -> list[CurrencyLines]:
     """Return what every account that ever moved stands at, whatever its entries' business times."""
-    values = {"org": organization_id, "branch": code_prefix.rstrip(":"), "currency": currency}
-    return _grouped(_NOW, values, show)
+    narrowed = Narrowed(code_prefix=code_prefix, currency=currency)
+    return _grouped(*_source(organization_id, None, narrowed), show)
 
 
 def lines_of(view: PeriodView, *, show: Shown, **narrowed: Unpack[Narrowed]) -> list[CurrencyLines]:
@@ -123,14 +126,59 @@ def lines_of(view: PeriodView, *, show: Shown, **narrowed: Unpack[Narrowed]) -> 
 
     All of it is as of one instant of the database: accounts opened meanwhile are in none of it.
     """
-    if view.is_stored and view.row is not None:
-        return _grouped(*stored_statement(view.row, **narrowed), show)
+    if view.is_stored:
+        return _grouped(*_source(view.organization_id, view, narrowed), show)
     with transactions.snapshot():
-        accounts = choose_accounts(organization_id=view.organization_id, **narrowed)
-        if not accounts.rows:
-            return []
-        ends = [view.starts_at, view.ends_at]
-        return _grouped(*moved_statement(accounts, instants=ends), show)
+        source, values = _source(view.organization_id, view, narrowed)
+        return _grouped(source, values, show) if source else []
+
+
+def stream_lines(
+    *,
+    organization_id: UUID,
+    view: PeriodView | None,
+    code_prefix: str = "",
+    currency: str = "",
+) -> Iterator[tuple[str, TrialLine]]:
+    """
+    Yield the lines of a month, or of now, each with its currency; no line is cut or folded away.
+
+    By a server-side cursor, so that memory stays flat. Call it inside a snapshot, in which what it
+    yields is of one instant.
+    """
+    narrowed = Narrowed(code_prefix=code_prefix, currency=currency)
+    source, values = _source(organization_id, view, narrowed)
+    if not source:
+        return
+    connection.ensure_connection()
+    with connection.connection.cursor(name="trial_balance") as cursor:
+        cursor.itersize = _CHUNK
+        cursor.execute(
+            _GROUPED.format(source=source),
+            {**values, "most": _UNCUT, "most_of_root": _UNCUT},
+        )
+        for of, *row in cursor:
+            yield of, _line(row)
+
+
+def _source(
+    organization_id: UUID, view: PeriodView | None, narrowed: Narrowed
+) -> tuple[str, Mapping[str, Any]]:
+    """Return the SELECT of the accounts' rows and its values; an empty text where there is none."""
+    if view is None:
+        return _NOW, _values_now(organization_id, **narrowed)
+    if view.is_stored and view.row is not None:
+        return stored_statement(view.row, **narrowed)
+    accounts = choose_accounts(organization_id=organization_id, **narrowed)
+    if not accounts.rows:
+        return "", {}
+    return moved_statement(accounts, instants=[view.starts_at, view.ends_at])
+
+
+def _values_now(
+    organization_id: UUID, *, code_prefix: str = "", currency: str = ""
+) -> dict[str, Any]:
+    return {"org": organization_id, "branch": code_prefix.rstrip(":"), "currency": currency}
 
 
 def _grouped(source: str, values: Mapping[str, Any], show: Shown) -> list[CurrencyLines]:
@@ -156,7 +204,7 @@ def _of_currency(currency: str, rows: Sequence[tuple[Any, ...]], show: Shown) ->
     return CurrencyLines(currency, lines, total)
 
 
-def _line(row: tuple[Any, ...]) -> TrialLine:
+def _line(row: Sequence[Any]) -> TrialLine:
     code, type_, accounts, opening, debits, credits_, one_id, one_code, *_ = row
     is_one = accounts == 1
     return TrialLine(

@@ -1,0 +1,251 @@
+"""The trial balance as a file: the lines of its screen, all of them, as of one instant."""
+
+import csv
+import hashlib
+import io
+from datetime import date
+from threading import Thread
+
+import pytest
+from django.db import connection
+
+from apps.accounts.errors import CapabilityMissing
+from apps.backoffice.queries import _trial_balances
+from apps.core import clock
+from apps.core.actors import Actor
+from apps.core.ids import encode_id, new_id
+from apps.core.models import AuditEvent
+from apps.ledger import operations
+from apps.ledger.operations import TrialBalanceTerms
+from apps.ledger.queries import _lines
+from tests.accounts import factories as accounts
+from tests.backoffice.test_books import JUNE, House
+from tests.ledger.factories import move, open_account, post
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+URL = "/admin/ledger/ledgeraccount/act/trial-balance/"
+
+
+@pytest.fixture
+def house() -> House:
+    return House()
+
+
+def taken(house, client=None, **fields):
+    """Post the act's form, and return the answer."""
+    sent = {
+        "organization": str(house.id),
+        "reason": "For the month's close.",
+        "form_token": str(new_id()),
+    }
+    return (client or house.client).post(URL, sent | fields)
+
+
+def read(answer) -> list[list[str]]:
+    assert answer.status_code == 200
+    return list(csv.reader(io.StringIO(b"".join(answer.streaming_content).decode())))
+
+
+def on_screen(house, **query) -> list[list[str]]:
+    """Return the screen's rows as plain texts: amounts without currency, an empty one as zero."""
+    rows = house.rows(house.page("trial-balance/", organization=str(house.id), **query))
+    return [[cell.replace("\u2212", "-").replace(",", "") for cell in row] for row in rows]
+
+
+def decimals(cells) -> list[str]:
+    """Return what a screen's amounts are in a file: nothing where it shows none."""
+    return [cell.split()[0] if cell else "0.00" for cell in cells]
+
+
+class TestATrialBalanceAsAFile:
+    def test_of_a_month_is_its_screen_with_subtotals_and_sums(self, house):
+        rows = read(taken(house, period="2026-06"))
+
+        shown = on_screen(house, period="2026-06")
+        names = {"All of customers": "customers", "Sum": ""}
+        assert [
+            [names.get(row[0], row[0]), row[1], *decimals(row[3:])] for row in shown
+        ] == [[row[1], row[2], *row[4:8]] for row in rows[3:-1]]  # fmt: skip
+        assert rows[0] == [
+            "trial balance", encode_id("org", house.id), "month", "2026-06", "state", "open",
+            "closing", "",
+        ]  # fmt: skip
+        lines = [dict(zip(rows[2], row, strict=True)) for row in rows[3:-1]]
+        ann = next(line for line in lines if line["account"] == "customers:ann:available:EUR")
+        assert ann == {
+            "row": "line", "account": "customers:ann:available:EUR", "type": "liability",
+            "accounts": "1", "opening": "-100.00", "debits": "35.00", "credits": "0.00",
+            "closing": "-65.00", "currency": "EUR", "opening_minor": "-10000",
+            "debits_minor": "3500", "credits_minor": "0", "closing_minor": "-6500",
+        }  # fmt: skip
+        assert [line["row"] for line in lines] == [
+            "line", "line", "line", "subtotal", "line", "sum",
+        ]  # fmt: skip
+        assert rows[-1] == ["rows", "6"]
+
+    @pytest.mark.parametrize("code", ["", "customers", "customers:bob:", "none"])
+    @pytest.mark.parametrize("currency", ["", "eur", "USD"])
+    def test_of_now_is_its_screen(self, house, code, currency):
+        pair = [open_account(house.id, f"dollars:{n}:USD", floor=None) for n in "ab"]
+        post(house.id, move(*pair, 1_234_567_89, currency="USD"))
+
+        rows = read(taken(house, code=code, currency=currency))
+
+        shown = on_screen(house, code=code, currency=currency)
+        assert [[row[0], row[1], *decimals(row[3:])] for row in shown] == [
+            [row[1] or "Sum", row[2], *row[4:6]] for row in rows[3:-1]
+        ]
+        assert rows[2][4:] == ["debit", "credit", "currency", "debit_minor", "credit_minor"]
+        assert rows[-1] == ["rows", str(len(rows) - 4)]
+
+    def test_has_every_line_that_the_screen_has_no_room_for(self, house, monkeypatch):
+        monkeypatch.setattr(_trial_balances, "LINES_OF_A_ROOT_MAX", 1)
+        monkeypatch.setattr(_trial_balances, "LINES_MAX", 2)
+        # And more of them than one portion of the cursor.
+        monkeypatch.setattr(_lines, "_CHUNK", 2)
+
+        rows = read(taken(house, period="2026-06"))
+
+        assert [row[0] for row in on_screen(house, period="2026-06")] == [
+            "bank:ba_1:EUR", "customers:…", "…", "Sum",
+        ]  # fmt: skip
+        assert [row[1] for row in rows[3:-1] if row[0] == "line"] == [
+            "bank:ba_1:EUR", "customers:ann:available:EUR", "customers:bob:available:EUR",
+            "fees:f:EUR",
+        ]  # fmt: skip
+
+    def test_of_a_closed_month_is_what_was_stored(self, house):
+        house.close(date(2026, 5, 1))
+
+        rows = read(taken(house, period="2026-05"))
+
+        assert rows[0][2:] == ["month", "2026-05", "state", "closed", "closing", "1"]
+        assert [row[1:8] for row in rows[3:-1]] == [
+            ["bank:ba_1:EUR", "asset", "1", "0.00", "100.00", "0.00", "100.00"],
+            ["customers:ann:available:EUR", "liability", "1", "0.00", "0.00", "100.00", "-100.00"],
+            ["", "", "2", "0.00", "100.00", "100.00", "0.00"],
+        ]
+
+    def test_before_anything_moved_has_no_row(self, house):
+        assert read(taken(house, period="2020-01"))[3:] == [["rows", "0"]]
+
+    def test_says_what_was_asked_without_a_formula(self, house):
+        rows = read(taken(house, code="=cmd|' /C calc'!A0", currency="+x"))
+
+        assert rows[1][:4] == ["branch", "'=cmd|' /C calc'!A0", "currency", "'+X"]
+
+    @pytest.mark.parametrize(("period", "of"), [("2026-06", "2026-06"), ("", None)])
+    def test_is_a_download_named_by_us(self, house, period, of):
+        answer = taken(house, period=period, code='"; filename="x')
+
+        name = f"trial-balance-{encode_id('org', house.id)}-{of or f'{clock.now():%Y-%m-%d}'}.csv"
+        assert answer["Content-Disposition"] == f'attachment; filename="{name}"'
+        assert answer["Content-Type"] == "text/csv; charset=utf-8"
+        assert answer["Cache-Control"] == "no-store"
+
+    def test_is_read_as_of_one_instant(self, house, monkeypatch):
+        """Money that moves while the file is being written is on neither side of it."""
+        monkeypatch.setattr(_lines, "_CHUNK", 1)
+        written = iter(taken(house).streaming_content)
+        head = [next(written) for _ in range(4)]
+
+        def move_more() -> None:
+            post(house.id, move(house.bank, house.fees, 7_00))
+            connection.close()
+
+        other = Thread(target=move_more)
+        other.start()
+        other.join()
+
+        rows = list(csv.reader(io.StringIO(b"".join([*head, *written]).decode())))
+        assert [row[4:6] for row in rows if row[0] == "sum"] == [["100.00", "100.00"]]
+        assert [row[4] for row in rows if row[1:2] == ["bank:ba_1:EUR"]] == ["100.00"]
+        assert [row[5] for row in rows if row[1:2] == ["fees:f:EUR"]] == ["5.00"]
+        again = read(taken(house))
+        assert [row[4:6] for row in again if row[0] == "sum"] == [["107.00", "107.00"]]
+
+    def test_is_noted_before_its_first_byte_and_after_its_last(self, house):
+        answer = taken(house, period="2026-06", code="customers", currency="EUR")
+        begun = AuditEvent.objects.get(act="core.export")
+        assert begun.reason == "For the month's close."
+        asked = {key: begun.after[key] for key in ("list", "period", "code", "currency")}
+        assert asked == {
+            "list": "trial_balance", "period": "2026-06", "code": "customers", "currency": "EUR",
+        }  # fmt: skip
+
+        written = b"".join(answer.streaming_content)
+
+        ended = AuditEvent.objects.filter(act="core.export").latest("id")
+        assert ended.after["export"] == begun.after["export"]
+        assert ended.after["sha256"] == hashlib.sha256(written).hexdigest()
+        assert ended.after["lines"] == written.count(b"\r\n")
+
+    def test_that_breaks_off_has_no_second_note(self, house):
+        answer = taken(house)
+        next(iter(answer.streaming_content))
+        answer.close()
+
+        assert AuditEvent.objects.filter(act="core.export").count() == 1
+
+    def test_sent_twice_is_noted_once(self, house):
+        token = str(new_id())
+        first, again = (taken(house, form_token=token) for _ in range(2))
+
+        assert first.status_code == again.status_code == 200
+        assert AuditEvent.objects.filter(act="core.export").count() == 1
+
+    @pytest.mark.parametrize("role", ["risk_analyst", "support", "admin"])
+    def test_is_not_for_who_may_not_export_or_not_see_it(self, house, role):
+        client = House.signed_in(accounts.create_staff(role))
+
+        assert taken(house, client).status_code == 403
+        page = client.get("/admin/trial-balance/")
+        assert "act/trial-balance/" not in page.content.decode()
+        assert not AuditEvent.objects.filter(act="core.export").exists()
+
+    def test_is_refused_by_the_operation_too(self, house):
+        person = accounts.create_staff("support")
+
+        with pytest.raises(CapabilityMissing):
+            operations.begin_trial_balance_export(
+                organization_id=house.id, terms=TrialBalanceTerms(), reason="Because",
+                idempotency_key="k", actor=Actor.staff(person.pk), now=clock.now(),
+            )  # fmt: skip
+
+    def test_of_another_organization_is_no_choice(self, house):
+        elsewhere = accounts.create_staff(
+            "auditor", organizations=[accounts.create_organization()], sees_all=False
+        )
+
+        assert taken(house, House.signed_in(elsewhere)).status_code == 400
+        assert not AuditEvent.objects.filter(act="core.export").exists()
+
+    @pytest.mark.parametrize("period", ["2026", "2026-13", "x"])
+    def test_wants_a_month_or_none(self, house, period):
+        assert taken(house, period=period).status_code == 400
+
+    def test_opens_with_what_was_looked_at(self, house):
+        query = {"period": "2026-06", "currency": "eur", "code": "customers"}
+        text = house.page("trial-balance/", organization=str(house.id), **query)
+
+        asked = f"organization={house.id}&amp;period=2026-06&amp;currency=EUR&amp;code=customers"
+        assert f'href="{URL}?{asked}"' in text
+        form = house.client.get(URL, query | {"organization": str(house.id)}).context["form"]
+        assert {name: form[name].value() for name in (*query, "organization")} == query | {
+            "organization": str(house.id)
+        }
+
+    def test_of_many_accounts_is_streamed_line_by_line(self, house):
+        """What was read of it comes out before the rest is fetched: Postgres keeps the cursor."""
+        for n in range(30):
+            account = open_account(house.id, f"wallets:w{n:02}:EUR", floor=None)
+            post(house.id, move(house.bank, account, 1_00, effective_at=JUNE))
+        written = iter(taken(house).streaming_content)
+        for _ in range(4):
+            next(written)
+
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT count(*) FROM pg_cursors WHERE name = 'trial_balance'")
+            assert cursor.fetchone() == (1,)
+        assert sum(b'"line"' in row for row in written) == 33
