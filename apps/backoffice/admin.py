@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, ClassVar, override
 
 from cryptography.exceptions import InvalidTag
@@ -292,9 +293,8 @@ class CorrectionAdmin(RecordAdmin[Correction]):
         "undoes",
         "became",
         "decided_in",
-        "asked_by",
-        "requested_at",
-        "agreed_by",
+        "asked",
+        "agreed",
         "closed_at",
         "reason",
     )
@@ -343,8 +343,13 @@ class CorrectionAdmin(RecordAdmin[Correction]):
     def asked_by(self, obj: Correction) -> SafeString:
         return _person(obj, obj.requested_by)
 
-    def agreed_by(self, obj: Correction) -> SafeString:
-        return _person(obj, obj.approved_by)
+    @shown("Asked by")
+    def asked(self, obj: Correction) -> SafeString:
+        return _done_by(obj, obj.requested_by, obj.requested_at)
+
+    @shown("Agreed by")
+    def agreed(self, obj: Correction) -> SafeString:
+        return _done_by(obj, obj.approved_by, obj.closed_at)
 
     @override
     def get_tables(self, request: HttpRequest, obj: Correction) -> list[Table]:
@@ -370,6 +375,11 @@ class CorrectionAdmin(RecordAdmin[Correction]):
 def _person(obj: Correction, principal: str) -> SafeString:
     names: Mapping[str, str] = obj.people  # type: ignore[attr-defined]  # attached by prepare
     return cells.text(names.get(principal, principal))
+
+
+def _done_by(obj: Correction, principal: str, at: datetime | None) -> SafeString:
+    names: Mapping[str, str] = obj.people  # type: ignore[attr-defined]  # attached by prepare
+    return cells.done_by(principal, names, at, zone=zone_of(obj))
 
 
 def _account(leg: Mapping[str, Any]) -> SafeString:

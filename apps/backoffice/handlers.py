@@ -17,4 +17,5 @@ def register() -> None:
         reverse=operations.request_reversal,
         adjust=operations.request_adjustment,
         waiting=queries.find_approval_of_waiting_reversal,
+        posted=queries.find_posted_correction,
     )

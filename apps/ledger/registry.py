@@ -26,6 +26,17 @@ class AskedFor:
     state: str
 
 
+@dataclass(frozen=True, slots=True)
+class ByHand:
+    """The correction that posted an entry: who asked for it and who agreed, and when."""
+
+    correction_id: UUID
+    requested_by: str
+    requested_at: datetime
+    approved_by: str
+    approved_at: datetime
+
+
 class PeriodRequest(Protocol):
     """Ask for a month to be closed, or opened again."""
 
@@ -86,6 +97,18 @@ class WaitingReversal(Protocol):
     def __call__(self, *, organization_id: UUID, entry_ids: Collection[UUID]) -> UUID | None: ...
 
 
+class PostedCorrection(Protocol):
+    """Return the correction that posted an entry, or by which one was undone; None without one."""
+
+    def __call__(
+        self,
+        *,
+        organization_id: UUID,
+        posted_id: UUID | None = None,
+        undone_id: UUID | None = None,
+    ) -> ByHand | None: ...
+
+
 _requests: dict[str, Any] = {}
 
 
@@ -97,10 +120,14 @@ def register_period_requests(
 
 
 def register_correction_requests(
-    *, reverse: ReversalRequest, adjust: AdjustmentRequest, waiting: WaitingReversal
+    *,
+    reverse: ReversalRequest,
+    adjust: AdjustmentRequest,
+    waiting: WaitingReversal,
+    posted: PostedCorrection,
 ) -> None:
     """Have these called by who wants an entry undone, or one posted by hand, or to know of it."""
-    _requests.update(reverse=reverse, adjust=adjust, waiting=waiting)
+    _requests.update(reverse=reverse, adjust=adjust, waiting=waiting, posted=posted)
 
 
 def _whoever(name: str, asks: Any) -> Any:  # noqa: ANN401  (as declared below)
@@ -123,3 +150,4 @@ find_waiting_period_request: WaitingPeriodRequest = _whoever("asked", WaitingPer
 request_reversal: ReversalRequest = _whoever("reverse", ReversalRequest)
 request_adjustment: AdjustmentRequest = _whoever("adjust", AdjustmentRequest)
 find_waiting_reversal: WaitingReversal = _whoever("waiting", WaitingReversal)
+find_posted_correction: PostedCorrection = _whoever("posted", PostedCorrection)

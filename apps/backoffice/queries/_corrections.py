@@ -9,6 +9,7 @@ from apps.approvals.models import ApprovalRequest
 from apps.backoffice.errors import CorrectionNotFound
 from apps.backoffice.models import Correction
 from apps.backoffice.states import CorrectionState
+from apps.ledger.registry import ByHand
 
 
 def get_correction(*, organization_id: UUID, correction_id: UUID) -> Correction:
@@ -48,6 +49,27 @@ def find_approval_of_waiting_reversal(
     """Return the approval that waits for one of these entries to be undone, if any does."""
     waiting = _waiting(organization_id, entry_ids).first()
     return find_approval_of(waiting) if waiting is not None else None
+
+
+def find_posted_correction(
+    *, organization_id: UUID, posted_id: UUID | None = None, undone_id: UUID | None = None
+) -> ByHand | None:
+    """
+    Return who had an entry posted by hand, or who had one undone, if people did.
+
+    No index leads here: it reads the organization's corrections, each of which took two people.
+    """
+    rows = Correction.objects.filter(organization_id=organization_id, state=CorrectionState.POSTED)
+    if posted_id is not None:
+        rows = rows.filter(posted_id=posted_id)
+    if undone_id is not None:
+        rows = rows.filter(entry_id=undone_id)
+    found = rows.first()
+    if found is None or found.closed_at is None:
+        return None
+    return ByHand(
+        found.id, found.requested_by, found.requested_at, found.approved_by, found.closed_at
+    )
 
 
 def _waiting(organization_id: UUID, entry_ids: Collection[UUID]) -> QuerySet[Correction]:

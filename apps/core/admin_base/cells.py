@@ -215,6 +215,15 @@ def instant(at: datetime | None, *, zone: str = "UTC") -> SafeString:
     )
 
 
+def done_by(
+    actor: str, names: Mapping[str, str], at: datetime | None, *, zone: str = "UTC"
+) -> SafeString:
+    """Show who did something and when, by name where the actor is a person."""
+    if not actor:
+        return NONE
+    return format_html("{} {}", text(names.get(actor, actor)), instant(at, zone=zone))
+
+
 def day(value: date | None) -> SafeString:
     """Show a day."""
     if value is None:

@@ -1,6 +1,6 @@
 """The journal: what moved money. A correction is a new entry."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, override
 
 from django.contrib import admin
@@ -35,6 +35,7 @@ from apps.ledger.admin._corrections import (
 from apps.ledger.admin._finding import Asked
 from apps.ledger.admin._links import (
     account_link,
+    by_hand,
     entry_link,
     exchange_of,
     metadata_pairs,
@@ -46,6 +47,8 @@ from apps.ledger.queries import Ask, EntryView, MetadataVersion
 
 if TYPE_CHECKING:
     from uuid import UUID
+
+    from apps.ledger.registry import ByHand
 
 VERSIONS_SHOWN = 20
 DESCRIPTION_SHOWN = 60
@@ -169,7 +172,13 @@ class JournalEntryAdmin(RecordAdmin[JournalEntry]):
             views = queries.view_entries(organization_id=organization_id, entries=own)
             for row, view in zip(own, views, strict=True):
                 row.view = view  # type: ignore[attr-defined]  # attached for the cells
-        self.admin_site.name_people(request, rows)  # type: ignore[attr-defined]  # our site's
+        # A row of its own page also names who asked for it, in the same read.
+        found = by_hand(rows[0]) if len(rows) == 1 else None
+        asked = [found.requested_by, found.approved_by] if found else []
+        names = people([*(row.actor for row in rows), *asked])
+        for row in rows:
+            row.person = names.get(row.actor, "")  # type: ignore[attr-defined]  # for the cells
+            row.by_hand, row.people = found, names  # type: ignore[attr-defined]  # for its page
 
     @shown("Business time")
     def business_time(self, obj: JournalEntry) -> SafeString:
@@ -213,6 +222,7 @@ class JournalEntryAdmin(RecordAdmin[JournalEntry]):
         return [
             *super().get_facts(request, obj),
             _reversal(obj),
+            *_by_hand(obj),
             *_captured(obj),
             *_exchange(obj),
             *_waiting(obj),
@@ -302,6 +312,20 @@ def _reversal(obj: JournalEntry) -> Fact:
         return Fact("Reverses", entry_link(obj.reverses_id))
     undone_by = _entry(obj).reversed_by
     return Fact("Reversed by", entry_link(undone_by) if undone_by is not None else cells.NONE)
+
+
+def _by_hand(obj: JournalEntry) -> list[Fact]:
+    """Return who asked for an entry posted by hand, and who agreed to it."""
+    found: ByHand | None = obj.by_hand  # type: ignore[attr-defined]  # attached by prepare
+    if found is None:
+        return []
+    names: Mapping[str, str] = obj.people  # type: ignore[attr-defined]  # attached by prepare
+    zone = zone_of(obj)
+    return [
+        Fact("Correction", cells.row_link("backoffice_correction", "cor", found.correction_id)),
+        Fact("Asked by", cells.done_by(found.requested_by, names, found.requested_at, zone=zone)),
+        Fact("Agreed by", cells.done_by(found.approved_by, names, found.approved_at, zone=zone)),
+    ]
 
 
 def _captured(obj: JournalEntry) -> list[Fact]:

@@ -10,6 +10,7 @@ from apps.ledger.operations._accounts import (
 )
 from apps.ledger.operations._annotating import annotate_entry
 from apps.ledger.operations._by_hand import (
+    ADJUSTMENT,
     adjust,
     prepare_adjustment,
     prepare_reversal,
@@ -114,6 +115,7 @@ from apps.ledger.operations._undoing import (
 )
 
 __all__ = [
+    "ADJUSTMENT",
     "SEED_ACTOR",
     "AccountChange",
     "AccountSpec",
