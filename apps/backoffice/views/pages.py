@@ -16,7 +16,7 @@ from django.utils.safestring import SafeString
 from apps.accounts.models import Organization
 from apps.backoffice import queries
 from apps.core import clock
-from apps.core.admin_base import CapabilityMissing, RecordAdmin, Table, cells, lists
+from apps.core.admin_base import CapabilityMissing, RecordAdmin, Table, cells, lists, zone_note
 from apps.core.errors import Refusal
 from apps.core.ids import decode_id, encode_id
 from apps.core.money import exponent
@@ -219,6 +219,7 @@ def trial_balance(site: Site, request: HttpRequest) -> HttpResponse:
         if organization and request.user.has_perm(_EXPORT)
         else "",
         "as_of": cells.instant(clock.now(), zone=organization.time_zone if organization else "UTC"),
+        "zone_note": zone_note([organization.time_zone] if organization else []),
         **(_month_of(organization, month, asked) if month and organization else {}),
     }
     if month is None and organization is not None:

@@ -7,7 +7,7 @@ from apps.core.admin_base._screen import for_staff
 from apps.core.admin_base._theme import ThemeSite
 from apps.core.admin_base.acts import Act, ActForm, CapabilityMissing, PreviewForm
 from apps.core.admin_base.lists import Filter, Keyset
-from apps.core.admin_base.pages import Column, Fact, Table, shown, zone_of
+from apps.core.admin_base.pages import Column, Fact, Table, shown, zone_note, zone_of
 from apps.core.admin_base.records import RecordAdmin, ReferenceAdmin, StaffAdmin
 
 __all__ = [
@@ -31,5 +31,6 @@ __all__ = [
     "people",
     "register_checks",
     "shown",
+    "zone_note",
     "zone_of",
 ]

@@ -13,7 +13,7 @@ from django.utils.safestring import SafeString
 
 from apps.core.admin_base._screen import Screen
 from apps.core.admin_base.acts import Act, PreviewForm, fresh_form, seen_form, status_of
-from apps.core.admin_base.pages import Fact, Table
+from apps.core.admin_base.pages import Fact, Table, zone_note, zone_of
 from apps.core.errors import Refusal
 
 # What a person can look up: no counts, and no amounts, which say no currency.
@@ -101,6 +101,7 @@ class ActPages[M: Model](Screen[M]):
             "preview": preview,
             "button": act.label(obj) if is_open else "Preview",
             "off": act.why_off(obj, request.user) if refusal is None else "",
+            "zone_note": zone_note([zone_of(obj)] if obj is not None else []),
             "back_url": self.after_act(request, obj),
         }
         request.current_app = self.admin_site.name

@@ -9,6 +9,7 @@ from django.template.response import TemplateResponse
 
 from apps.core.admin_base._screen import Screen
 from apps.core.admin_base.lists import Filter, about_rows, count_bounded, typed
+from apps.core.admin_base.pages import zone_note, zone_of
 
 
 class ListPage[M: Model](Screen[M]):
@@ -24,15 +25,17 @@ class ListPage[M: Model](Screen[M]):
         page, previous, following = self.get_page(request, rows)
         self.prepare(request, page)
         columns = [self.column(str(name)) for name in self.get_list_display(request)]
+        drawn = [
+            [(column.cell(obj), column.align) for column in columns]  # one cell per column
+            for obj in page
+        ]
+        has_times = any("<time" in cell for row in drawn for cell, _ in row)
         context = {
             **self.admin_site.each_context(request),
             "title": self.list_title(),
             "opts_label": self.opts.label_lower,
             "columns": columns,
-            "rows": [
-                [(column.cell(obj), column.align) for column in columns]  # one cell per column
-                for obj in page
-            ],
+            "rows": drawn,
             "filters": chosen,
             "has_filters": bool(chosen) or bool(self.search_hint),
             "sought": request.GET.get("q", ""),
@@ -42,6 +45,7 @@ class ListPage[M: Model](Screen[M]):
             "total": self.total(request, rows, page, previous, following),
             "count_url": _query(request, count="1"),
             "acts": self._buttons(request, None),
+            "zone_note": zone_note(map(zone_of, page)) if has_times else "",
             **self.list_extra(request),
             **(extra_context or {}),
         }

@@ -2,7 +2,8 @@
 How a value looks on a staff screen: one function per kind, each returning escaped HTML.
 
 Amounts carry their currency and line up by digits; a state is told by a word and a shape, not by
-color alone; ids are cut in the middle and copied whole; instants show a zone and, on hover, UTC.
+color alone; ids are cut in the middle and copied whole; instants are in a zone, which the page
+names once (`zone_note`), and on hover in UTC.
 An IBAN stands in none of them, whatever it was given as: a reference, or the key of a customer.
 """
 

@@ -117,6 +117,16 @@ def zone_of(row: models.Model) -> str:
     return str(getattr(organization, "time_zone", "UTC"))
 
 
+def zone_note(zones: Iterable[str]) -> str:
+    """Say once on a page by whose clocks its times are; nothing where each says UTC itself."""
+    named = sorted({zone for zone in zones if zone != "UTC"})
+    if not named:
+        return ""
+    if len(named) == 1:
+        return f"Times are by the clocks of {named[0]}; UTC on hover."
+    return f"Times are by the clocks of each row's organization ({', '.join(named)}); UTC on hover."
+
+
 def _amount(name: str) -> Callable[[models.Model], SafeString]:
     def cell(row: models.Model) -> SafeString:
         return cells.amount(getattr(row, name), getattr(row, "currency", ""))

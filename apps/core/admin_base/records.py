@@ -12,7 +12,7 @@ from django.utils.safestring import SafeString
 from apps.core.admin_base import _history, cells
 from apps.core.admin_base._act_pages import ActPages
 from apps.core.admin_base._list_page import ListPage
-from apps.core.admin_base.pages import Table
+from apps.core.admin_base.pages import Table, zone_note, zone_of
 from apps.core.text import mask_ibans
 
 
@@ -56,6 +56,7 @@ class RecordAdmin[M: Model](ListPage[M], ActPages[M]):
             "history": _history.of(obj, aggregate_type=self.aggregate_type, key=self.key_of(obj)),
             "acts": acts,
             "reasons": _reasons(acts),
+            "zone_note": zone_note([zone_of(obj)]),
             **self.record_extra(request, obj),
             **(extra_context or {}),
         }

@@ -25,6 +25,7 @@ from apps.core.admin_base import (
     cells,
     for_staff,
     people,
+    zone_note,
     zone_of,
 )
 from apps.ledger import operations, queries, registry
@@ -230,6 +231,7 @@ class PeriodAdmin(RecordAdmin[Period]):
             )
             if turn
             else None,
+            "zone_note": zone_note([chosen.time_zone] if chosen else []),
             "months": self._months(months, zone=chosen.time_zone if chosen else "UTC"),
             **(extra_context or {}),
         }
