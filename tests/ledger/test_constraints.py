@@ -55,6 +55,11 @@ def change(table: str, what: str) -> str:
     return f"UPDATE {table} SET {what}"
 
 
+def becomes(table: str, columns: str, what: str) -> list[str]:
+    """Return a statement for each of the columns, which then is what it was not."""
+    return [change(table, f"{column} = {what.format(column)}") for column in columns.split()]
+
+
 def goes(table: str) -> list[str]:
     return [f"DELETE FROM {table}", f"TRUNCATE {table} CASCADE"]
 
@@ -63,6 +68,7 @@ def changes(table: str) -> list[str]:
     return [change(table, "organization_id = organization_id"), *goes(table)]
 
 
+OTHER_ID, OTHER_TIME = "gen_random_uuid()", "COALESCE({}, now()) - interval '1 day'"
 OPEN = "status = 'open' AND reference IS NULL"
 COUNTERS = ("posted_debits", "posted_credits", "pending_debits", "pending_credits", "version")
 
@@ -80,8 +86,8 @@ BROKEN: dict[str, dict[str, list[str]]] = {
         "ledger_account_code_is_unique": [copy("ledger_account")],
         "ledger_accounts_stay": goes("ledger_account"),
         "ledger_account_is_what_it_was": [
-            change("ledger_account", "code = 'other'"),
-            change("ledger_account", "currency = 'SEK'"),
+            *becomes("ledger_account", "id organization_id", OTHER_ID),
+            *becomes("ledger_account", "code currency", "'SEK'"),
             change("ledger_account", "type = 'asset' WHERE type = 'liability'"),
         ],
     },
@@ -99,6 +105,7 @@ BROKEN: dict[str, dict[str, list[str]]] = {
         "balance_status_is_known": [change("ledger_balance", "status = 'odd'")],
         "balances_stay": goes("ledger_balance"),
         "balance_is_of_its_account": [
+            *becomes("ledger_balance", "id organization_id", OTHER_ID),
             change("ledger_balance", "currency = 'SEK'"),
             change("ledger_balance", "credit_normal = NOT credit_normal"),
         ],
@@ -118,7 +125,12 @@ BROKEN: dict[str, dict[str, list[str]]] = {
             copy("ledger_balance_monitor", account_id="%(stranger)s::uuid")
         ],
         "balance_monitors_stay": goes("ledger_balance_monitor"),
-        "balance_monitor_is_what_it_was": [change("ledger_balance_monitor", "threshold_minor = 7")],
+        "balance_monitor_is_what_it_was": [
+            *becomes("ledger_balance_monitor", "id organization_id account_id", OTHER_ID),
+            change("ledger_balance_monitor", "measure = 'posted'"),
+            change("ledger_balance_monitor", "direction = 'above'"),
+            change("ledger_balance_monitor", "threshold_minor = 7"),
+        ],
     },
     "ledger_chain_head": {"chain_has_one_head": [copy("ledger_chain_head")]},
     "ledger_chain_link": {
@@ -176,8 +188,11 @@ BROKEN: dict[str, dict[str, list[str]]] = {
         "open_hold_reference_is_unique": [copy("ledger_hold", "reference = 'hold-1'")],
         "holds_stay": goes("ledger_hold"),
         "hold_is_what_it_was": [
+            *becomes("ledger_hold", "id organization_id", OTHER_ID),
+            *becomes("ledger_hold", "debit_account_id credit_account_id", OTHER_ID),
+            change("ledger_hold", "currency = 'SEK'"),
             change("ledger_hold", "amount_minor = amount_minor + 1"),
-            change("ledger_hold", "credit_account_id = debit_account_id"),
+            change("ledger_hold", "multi_capture = NOT multi_capture"),
             # No value, which is none that compares.
             change("ledger_hold", "reference = NULL WHERE reference IS NOT NULL"),
             change("ledger_hold", "expires_at = now() WHERE expires_at IS NULL"),
@@ -240,8 +255,8 @@ BROKEN: dict[str, dict[str, list[str]]] = {
         "period_is_one_month": [copy("ledger_period")],
         "periods_stay": goes("ledger_period"),
         "period_is_what_it_was": [
-            change("ledger_period", "month = '2020-01-01'"),
-            change("ledger_period", "ends_at = ends_at - interval '1 day'"),
+            *becomes("ledger_period", "id organization_id", OTHER_ID),
+            *becomes("ledger_period", "month starts_at ends_at", OTHER_TIME),
         ],
         "period_moves": [change("ledger_period", "state = 'closing', closed_at = NULL")],
     },

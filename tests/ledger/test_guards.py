@@ -55,13 +55,15 @@ def insert_postings(organization, entry, *legs: tuple[object, int, str], first: 
     write_postings(*rows, moved=dict.fromkeys(accounts, 1))
 
 
-def write_postings(*rows: tuple, moved: dict[object, int]) -> None:
+def write_postings(
+    *rows: tuple, moved: dict[object, int], times: tuple[datetime, datetime] | None = None
+) -> None:
     """Write postings, and move their accounts' balances by so many versions, in one statement."""
     values = ", ".join(["(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"] * len(rows))
     sql(
         f"WITH moved AS ({MOVE}) INSERT INTO ledger_posting ({COLUMNS}) VALUES {values}",
         list(moved), list(moved.values()),
-        *[value for row in rows for value in (*row, *times_of(row[1]))],
+        *[value for row in rows for value in (*row, *(times or times_of(row[1])))],
     )  # fmt: skip
 
 
