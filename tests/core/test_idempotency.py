@@ -8,9 +8,9 @@ from functools import partial
 import msgspec
 import psycopg
 import pytest
-from django.db import OperationalError, connection, connections
+from django.db import DataError, InternalError, OperationalError, connection, connections
 
-from apps.core import audit, context, idempotency, transactions
+from apps.core import audit, context, idempotency, statements, transactions
 from apps.core.actors import Actor
 from apps.core.errors import InvalidInput, NotFound, NotPermitted, RuleViolation, StateConflict
 from apps.core.idempotency import IdempotencyKeyReused, RequestInProgress
@@ -371,3 +371,29 @@ class TestLostCommit:
         assert isinstance(raised.value.__cause__, psycopg.errors.AdminShutdown)
         assert len(runs) == 1
         assert not brew().replayed
+
+    def test_of_a_session_that_the_server_ended_at_commit_is_resolved(self):
+        runs = []
+
+        def end_session_at_commit():
+            runs.append(1)
+            if len(runs) == 1:
+                statements.send("SELECT pg_terminate_backend(pg_backend_pid())", {})
+
+        claim = brew(then=end_session_at_commit)
+
+        assert (len(runs), brewed(), claim.replayed) == (2, 1, False)
+
+    def test_that_the_server_answered_with_a_rollback_is_no_reason_to_run_again(self):
+        """Its outcome is known: a statement failed, and the work went on as if it had not."""
+        runs = []
+
+        def drop_a_fault():
+            runs.append(1)
+            with pytest.raises(DataError):
+                statements.run("SELECT 1 / %(zero)s::int", {"zero": 0})
+
+        with pytest.raises(InternalError, match="rolled back"):
+            brew(then=drop_a_fault)
+
+        assert (len(runs), brewed()) == (1, 0)

@@ -105,6 +105,14 @@ class TestAFloor:
 
         assert change(organization, ann, floor_of(100)) is None
 
+    def test_of_an_account_that_nothing_was_posted_to_is_at_most_0(self, books):
+        organization, ann, _ = books
+
+        refused = change(organization, ann, floor_of(1))
+
+        assert (refused.code, refused.details["available"]) == ("floor_above_available", 0)
+        assert change(organization, ann, floor_of(0), key="lower") is None
+
     def test_of_an_asset_counts_its_own_side(self, books):
         organization, _, bob = books
         till = open_account(organization, "tills:one:EUR", type_="asset", floor=None)

@@ -77,8 +77,22 @@ class TestExchange:
             assert (entry.kind, entry.metadata) == ("fx", {"fx_transfer": encode_id("fx", fx)})
             assert [p.amount_minor for p in entry.postings if p.account_id == account] == [amount]
         event = OutboxEvent.objects.get(type="fx_transfer.posted")
-        assert (event.data["bought_amount"], event.data["rate"]) == (108_45, "1.08456")
-        assert (event.data["source"], event.data["quoted_at"]) == ("ecb", "2026-11-02T09:28:59Z")
+        assert event.aggregate_id == encode_id("fx", fx)
+        assert event.data == {
+            "from_account": encode_id("la", euros),
+            "to_account": encode_id("la", dollars),
+            "amount": 100_00,
+            "currency": "EUR",
+            "bought_amount": 108_45,
+            "bought_currency": "USD",
+            "rate": "1.08456",
+            "source": "ecb",
+            "quoted_at": "2026-11-02T09:28:59Z",
+            "reference": "fx-1",
+            "effective_at": "2026-11-02T09:30:00Z",
+            "sold_entry": encode_id("je", row.sold_entry_id),
+            "bought_entry": encode_id("je", row.bought_entry_id),
+        }
         assert breaches() == []
 
     def test_of_what_a_client_owns_takes_it_off_its_own_normal_side(self, books):

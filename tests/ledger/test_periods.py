@@ -27,6 +27,7 @@ from tests.ledger.factories import (
     post_transfer,
 )
 from tests.ledger.histories import Move, seal, write_history
+from tests.ledger.rows import fingerprints
 from tests.ledger.threads import Asking, is_waiting
 from tests.support import is_serializable, race, wait_until
 
@@ -304,6 +305,20 @@ class TestClosing:
 
         with pytest.raises(errors.PeriodClosedAlready):
             books.begin()
+
+    def test_that_two_pairs_of_people_asked_for_is_agreed_to_once(self, books):
+        """What was fit to be closed as it was asked for is looked at again as it is agreed to."""
+        asked = committed(operations.prepare_close)(organization_id=books.id, month=JUNE, now=LATER)
+        books.close()
+        before = fingerprints("ledger_", "core_outbox", "core_audit", locks=False)
+
+        with pytest.raises(errors.PeriodClosedAlready):
+            committed(operations.begin_closing)(
+                organization_id=books.id, period_id=asked.id, requested_by=MARA,
+                approved_by=ANTON, reason="June is done", actor=ACTOR, now=LATER,
+            )  # fmt: skip
+
+        assert fingerprints("ledger_", "core_outbox", "core_audit", locks=False) == before
 
     def test_of_the_next_month_waits_until_the_one_before_it_is_closed(self, books):
         books.post(1, IN_JUNE, key="unsealed")

@@ -1,9 +1,11 @@
 """Undoing an entry: once, for ever."""
 
+from datetime import timedelta
 from functools import partial
 
 import pytest
 
+from apps.core.ids import encode_id, new_id
 from apps.core.invariants import breaches
 from apps.core.models import AuditEvent
 from apps.ledger import operations, queries
@@ -14,6 +16,7 @@ from apps.ledger.errors import (
     ReferenceReused,
 )
 from apps.ledger.models import JournalEntry
+from apps.ledger.rules import Leg, PostEntry
 from tests.ledger.factories import (
     ACTOR,
     NOW,
@@ -22,18 +25,21 @@ from tests.ledger.factories import (
     create_organization,
     fund,
     open_account,
+    post,
     post_transfer,
 )
 from tests.support import race
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
+DAY = timedelta(days=1)
+
 
 @committed
-def reverse(organization, entry, reference=None):
+def reverse(organization, entry, reference=None, at="now"):
     return operations.reverse_entry(
         organization_id=organization, entry_id=entry, reason="sent in error", actor=ACTOR, now=NOW,
-        reference=reference,
+        reference=reference, at=at,
     )  # fmt: skip
 
 
@@ -86,6 +92,30 @@ class TestReverseEntry:
             reverse(organization, entry, reference="r-1")
 
         assert not AuditEvent.objects.filter(act="ledger.reverse_entry").exists()
+
+    def test_under_the_reference_of_an_entry_with_its_very_legs_is_refused(self, books):
+        organization, ann, bob, entry = books
+        legs = (Leg(ann, -40_00), Leg(bob, 40_00))
+        other = PostEntry(id=new_id(), legs=legs, currency="EUR", kind="gift", reference="r-1")
+        post(organization, other)
+
+        with pytest.raises(ReferenceReused) as refused:
+            reverse(organization, entry, reference="r-1")
+
+        assert refused.value.details == {"journal_entry": encode_id("je", other.id)}
+        assert queries.get_entry(organization_id=organization, entry_id=entry).reversed_by is None
+        assert not AuditEvent.objects.filter(act="ledger.reverse_entry").exists()
+
+    @pytest.mark.parametrize(("at", "effective_at"), [("now", NOW), ("original", NOW - DAY)])
+    def test_has_the_business_time_that_was_asked_for(self, books, at, effective_at):
+        organization, ann, bob, _ = books
+        fund(organization, ann, 5_00, at=NOW - DAY)
+        moved = post_transfer(organization, ann, bob, 5_00, key="late", effective_at=NOW - DAY)
+
+        reversal = reverse(organization, moved.entry_id, at=at)
+
+        view = queries.get_entry(organization_id=organization, entry_id=reversal)
+        assert view.effective_at == effective_at
 
     def test_of_another_organizations_entry_is_not_found(self, books):
         *_, entry = books
