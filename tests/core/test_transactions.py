@@ -325,6 +325,21 @@ class TestGivingUp:
         assert not transactions.has_given_up(fault(psycopg.errors.DiskFull))
         assert not transactions.has_given_up(ValueError())
 
+    def test_is_also_a_race_that_was_lost_each_time(self, monkeypatch):
+        monkeypatch.setattr(transactions, "_run_again_on", {"core_feed_head_pkey"})
+        taken, runs = transactions.outermost(add_head)(), []
+
+        @transactions.outermost
+        def unlucky():
+            runs.append(1)
+            add_head(taken.organization_id)
+
+        with pytest.raises(IntegrityError) as raised:
+            unlucky()
+
+        assert len(runs) == 5
+        assert transactions.has_given_up(raised.value)
+
 
 class TestOnCommit:
     def test_is_called_once_though_the_operation_ran_twice(self):
@@ -340,6 +355,18 @@ class TestOnCommit:
         unlucky()
 
         assert called == [2]
+
+    def test_is_no_more_inside_the_operation(self):
+        met = []
+
+        def late():
+            with pytest.raises(InvariantBroken):
+                transactions.required(add_head)()
+            met.append(1)
+
+        transactions.outermost(lambda: transactions.on_commit(late))()
+
+        assert (met, FeedHead.objects.count()) == ([1], 0)
 
     def test_cannot_undo_or_fail_the_operation(self):
         @transactions.outermost
