@@ -83,6 +83,7 @@ class Code(NamedTuple):
     status: int
     title: str
     meaning: SafeString
+    is_staffs: bool
 
 
 class Page(NamedTuple):
@@ -123,6 +124,24 @@ MEANINGS: Final[Mapping[str, str]] = {
     "internal_error": "A fault of ours; what came of it is not known. Ask again under its key.",
     "unavailable": "We cannot answer just now. Ask again under the same key, after `Retry-After`.",
 }
+
+# Met on screens and by commands alone: no call of the API comes to what raises these.
+BACK_OFFICE: Final = frozenset(
+    {
+        "admins_exist", "already_decided", "api_key_has_successor", "api_key_not_live",
+        "approval_closed", "approval_expired", "approval_policy_refused", "approval_stale",
+        "bank_account_exists", "cannot_approve_own", "capability_missing", "changed_meanwhile",
+        "contact_address_taken", "contact_not_found", "correction_closed", "correction_not_found",
+        "customer_not_frozen", "email_taken", "file_message_id_reused", "inbound_body_gone",
+        "inbound_event_settled", "inbound_object_not_found", "inbound_type_unhandled",
+        "invalid_bank_account", "journal_file_refused", "limit_raise_needs_two", "limit_refused",
+        "malformed_api_key", "malformed_contact", "may_not_decide", "not_held",
+        "opening_balance_not_found", "organization_not_empty", "own_role",
+        "payout_batch_may_have_been_sent", "payout_batch_not_found", "payout_batch_not_ready",
+        "reversal_asked_for_already", "role_pair_refused", "secret_malformed", "staff_not_found",
+        "unknown_act", "unknown_provider", "unknown_time_zone", "weak_password",
+    }
+)  # fmt: skip
 
 
 @read_only
@@ -202,7 +221,7 @@ def _errors_page() -> Page:
 def list_codes() -> list[Code]:
     """Return every code that is declared, by name, with the status that it has."""
     found = {
-        code: Code(code, status, HTTPStatus(status).phrase, _words(MEANINGS[code]))
+        code: _code(code, status, MEANINGS[code])
         for code, status in problems.STATUS_OF_CODE.items()
     }
     for code, kind in refusal_classes().items():
@@ -211,8 +230,13 @@ def list_codes() -> list[Code]:
             # A class that says nothing of its own means what its status does.
             own = kind.__doc__ if kind.__module__ != Refusal.__module__ else None
             meaning = " ".join(own.split()) if own else _OF_STATUS[status]
-            found[code] = Code(code, status, HTTPStatus(status).phrase, _words(meaning))
+            found[code] = _code(code, status, meaning)
     return [found[code] for code in sorted(found)]
+
+
+def _code(code: str, status: int, meaning: str) -> Code:
+    is_staffs = code in BACK_OFFICE
+    return Code(code, status, HTTPStatus(status).phrase, _words(meaning), is_staffs)
 
 
 def _call(read: Mapping[str, Any], method: str, path: str, operation: Mapping[str, Any]) -> Call:

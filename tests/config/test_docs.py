@@ -139,6 +139,27 @@ class TestErrors:
         assert running == ["request_in_progress"]
         assert "details" not in told
 
+    def test_marks_what_no_client_meets(self):
+        marked = {one.code for one in docs.list_codes() if one.is_staffs}
+        classes = refusal_classes()
+        told = FILE.read_text()
+        # What a code is called, and its class, where the API itself would name it.
+        names = [*marked, *(classes[code].__name__ for code in marked)]
+        apis = [path.read_text() for path in Path(settings.BASE_DIR).glob("apps/*/api/**/*.py")]
+
+        assert marked == docs.BACK_OFFICE
+        assert marked <= classes.keys() - problems.STATUS_OF_CODE.keys()
+        assert [name for name in names if re.search(rf"\b{name}\b", told)] == []
+        assert [n for n in names for text in apis if re.search(rf"\b{n}\b", text)] == []
+
+    def test_says_so_of_each_and_of_no_other(self):
+        page = get("/docs/errors").content.decode()
+        rows = re.findall(r'<tr id="(\w+)">(.*?)</tr>', page, re.DOTALL)
+
+        assert {code for code, row in rows if "Back office only." in row} == docs.BACK_OFFICE
+        assert "own_role" in docs.BACK_OFFICE
+        assert "insufficient_funds" not in docs.BACK_OFFICE
+
     def test_is_where_the_type_of_a_problem_leads(self):
         path, _, code = get("/v1/nowhere").json()["type"].partition("#")
 
