@@ -87,6 +87,17 @@ def file(origin, tmp_path):
     return export(origin, tmp_path / "journal.jsonl")
 
 
+@pytest.fixture
+def pair():
+    """Two accounts and one entry, and nothing else."""
+    organization = create_organization("Origin")
+    ann, bob = (
+        open_account(organization, f"wallets:{who}:EUR", floor=None) for who in ("ann", "bob")
+    )
+    [outcome] = post(organization, move(ann, bob, 1))
+    return organization, outcome.entry_id
+
+
 class TestImportJournal:
     def test_makes_the_same_books_and_the_same_chain(self, origin, file, capsys):
         target = create_organization("Target")
@@ -128,6 +139,20 @@ class TestImportJournal:
 
         assert books_of(target)["accounts"] == books_of(organization)["accounts"]
         assert books_of(target)["entries"] == []
+
+    def test_keeps_what_was_said_later_of_an_entry_that_nothing_else_names(self, pair, tmp_path):
+        organization, moved = pair
+        for number, metadata in enumerate(({"a": "1"}, {}), 1):
+            EntryMetadata.objects.create(
+                organization_id=organization, entry_id=moved, number=number, metadata=metadata,
+                actor="staff:x", recorded_at=NOW,
+            )  # fmt: skip
+        target = create_organization("Target")
+
+        run_import(target, export(organization, tmp_path / "journal.jsonl"))
+
+        assert len(books_of(target)["metadata"]) == 2
+        assert books_of(target) == books_of(organization)
 
     def test_again_changes_nothing(self, origin, file):
         target = create_organization("Target")
@@ -435,6 +460,22 @@ class TestRefusals:
 
         with pytest.raises(CommandError, match=r"journal_file_refused: Line \d+: This reference"):
             run_import(target, file)
+
+        assert not JournalEntry.objects.filter(organization_id=target).exists()
+
+    def test_a_forged_file_whose_only_entry_the_engine_refuses(self, pair, tmp_path):
+        """It moves more than the books can count, which a line by itself may."""
+        path = export(pair[0], tmp_path / "journal.jsonl")
+        lines = [json.loads(line) for line in path.read_bytes().splitlines()]
+        [number] = [n for n, line in enumerate(lines, 1) if line["type"] == "entry"]
+        for posting in lines[number - 1]["postings"]:
+            posting["amount"] *= 2**63 - 1
+            posting["balance_after"] *= 2**63 - 1
+        forge(path, lines)
+        target = create_organization("Target")
+
+        with pytest.raises(CommandError, match=rf"journal_file_refused: Line {number}: "):
+            run_import(target, path)
 
         assert not JournalEntry.objects.filter(organization_id=target).exists()
 

@@ -321,6 +321,29 @@ class TestClosing:
         with pytest.raises(errors.PeriodClosedAlready):
             books.begin()
 
+    def test_of_another_organizations_month_finds_none(self, books):
+        stranger = Books()
+        stranger.close()
+        theirs = stranger.period()
+        agreed = {
+            "organization_id": books.id, "period_id": theirs.id, "requested_by": MARA,
+            "approved_by": ANTON, "reason": "June is done", "actor": Actor.job("tests"),
+            "now": LATER,
+        }  # fmt: skip
+
+        for act in (operations.begin_closing, operations.reopen_period):
+            with pytest.raises(errors.PeriodNotFound):
+                committed(act)(**agreed)
+        with pytest.raises(errors.PeriodNotFound):
+            operations.call_off_closing(
+                organization_id=books.id, period_id=theirs.id, reason="No", idempotency_key="k",
+                actor=Actor.job("tests"), now=LATER,
+            )  # fmt: skip
+        with pytest.raises(errors.PeriodNotFound):
+            operations.finish_closing(organization_id=books.id, period_id=theirs.id, now=LATER)
+
+        assert stranger.period().event_sequence == theirs.event_sequence
+
     def test_that_two_pairs_of_people_asked_for_is_agreed_to_once(self, books):
         """What was fit to be closed as it was asked for is looked at again as it is agreed to."""
         asked = committed(operations.prepare_close)(organization_id=books.id, month=JUNE, now=LATER)

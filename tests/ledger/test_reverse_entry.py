@@ -84,6 +84,17 @@ class TestReverseEntry:
         with pytest.raises(AlreadyReversed):
             reverse(organization, entry)
 
+    @pytest.mark.parametrize("other", ["of-nothing", "of-another-entry"])
+    def test_that_was_reversed_under_another_reference_is_refused(self, books, other):
+        organization, ann, bob, entry = books
+        post_transfer(organization, ann, bob, 1, key="other", reference="of-another-entry")
+        reverse(organization, entry, reference="payout:1:reject")
+
+        with pytest.raises(AlreadyReversed):
+            reverse(organization, entry, reference=other)
+
+        assert balance(organization, bob).available == 1
+
     def test_under_the_reference_of_an_equal_entry_is_refused(self, books):
         organization, ann, bob, entry = books
         post_transfer(organization, bob, ann, 40_00, key="back", reference="r-1")
