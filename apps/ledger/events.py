@@ -59,7 +59,7 @@ class HoldPlaced(Event):
         "amount": 40_00,
         "currency": "EUR",
         "reference": "order-4712",
-        "expires_at": "2026-11-02T18:00:00Z",
+        "expires_at": "2099-12-31T18:00:00Z",
         "multi_capture": False,
     }
 
@@ -214,7 +214,7 @@ class FxTransferPosted(Event):
         "bought_currency": "USD",
         "rate": "1.0825",
         "source": "ecb",
-        "quoted_at": "2026-11-02T09:00:00Z",
+        "quoted_at": "2026-11-02T09:29:30Z",
         "reference": "treasury-7",
         "effective_at": "2026-11-02T09:30:00Z",
         "sold_entry": "je_01kb1n2h8ze1s9c4m7k3p5w6xe",

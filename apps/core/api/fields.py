@@ -358,15 +358,14 @@ class MetadataField(serializers.Field[dict[str, str], Any, dict[str, str], Any])
     }
 
     def __init__(self, **kwargs: Any) -> None:  # noqa: ANN401 - the framework's
-        kwargs.setdefault("required", False)
-        super().__init__(**kwargs)
+        sizes = f"Keys of 1 to {METADATA_KEY_BYTES_MAX}, values of up to {METADATA_VALUE_BYTES_MAX}"
+        sizes = f"{sizes} bytes: a character, as `maxLength` counts, has up to four in UTF-8."
+        kwargs["help_text"] = f"{kwargs.get('help_text', '')} {sizes}".strip()
+        super().__init__(**{"required": False} | kwargs)
 
     def openapi(self) -> dict[str, Any]:
-        return {
-            "type": "object",
-            "additionalProperties": {"type": "string", "maxLength": METADATA_VALUE_BYTES_MAX},
-            "maxProperties": METADATA_KEYS_MAX,
-        }
+        value = {"type": "string", "maxLength": METADATA_VALUE_BYTES_MAX}
+        return {"type": "object", "additionalProperties": value, "maxProperties": METADATA_KEYS_MAX}
 
     @override
     def to_internal_value(self, data: Any) -> dict[str, str]:

@@ -62,7 +62,8 @@ class PostFxTransfer(StrictSerializer):
     # A serializer has a `source` of its own, and its metaclass keeps this one apart from it.
     source = TextField(100, help_text="Whose quote it is.")  # type: ignore[assignment]
     quoted_at = InstantField(
-        help_text=f"At most {QUOTE_SECONDS_MAX} seconds ago, and not of the future."
+        help_text=f"At most {QUOTE_SECONDS_MAX} seconds ago, and not of the future: that of the "
+        "example was right on its day."
     )
     reference = TextField(255, required=False)
     description = TextField(500, required=False, allow_blank=True)

@@ -20,6 +20,10 @@ HOLD: Final = "ho_01kb1n5t2wd7r8x9a1c3e5g7ja"
 MORNING: Final = "2026-11-02T09:30:00Z"
 NOON: Final = "2026-11-02T12:00:00Z"
 EVENING: Final = "2026-11-02T18:00:00Z"
+# A hold that has not ended whenever somebody reads it, and may still be asked for.
+SOME_DAY: Final = "2099-12-31T18:00:00Z"
+# A quote is of the moment: half a minute before what is done by it.
+QUOTED: Final = "2026-11-02T09:29:30Z"
 
 
 def page(*rows: Mapping[str, Any]) -> dict[str, Any]:

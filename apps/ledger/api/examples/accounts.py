@@ -8,9 +8,9 @@ from apps.ledger.api.examples._story import (
     ANN,
     BOB,
     CAPTURE,
-    EVENING,
     HOLD,
     MORNING,
+    SOME_DAY,
     TRANSFER,
     after,
     page,
@@ -42,7 +42,7 @@ _hold: Final = {
     "status": "open",
     "multi_capture": False,
     "reference": "order-7",
-    "expires_at": EVENING,
+    "expires_at": SOME_DAY,
     "created_at": MORNING,
     "metadata": {},
 }
@@ -121,7 +121,7 @@ PLACE_HOLD: Final = Example(
         "amount": 20_00,
         "currency": "EUR",
         "reference": "order-7",
-        "expires_at": EVENING,
+        "expires_at": SOME_DAY,
     },
     response=_act(_hold, 80_00),
 )

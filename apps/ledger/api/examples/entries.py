@@ -15,6 +15,7 @@ from apps.ledger.api.examples._story import (
     FEES,
     MORNING,
     NOON,
+    QUOTED,
     REVERSAL,
     REVERSAL_OF_BOUGHT,
     SOLD,
@@ -186,7 +187,7 @@ _quoted: Final = {
     "bought_currency": "USD",
     "rate": "1.08456",
     "source": "ecb",
-    "quoted_at": MORNING,
+    "quoted_at": QUOTED,
     "reference": "trip-1",
     "description": "For the trip",
 }
