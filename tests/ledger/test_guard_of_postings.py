@@ -75,7 +75,9 @@ class TestManyEntries:
             entry_of(organization, right, (usd, 5, "USD"), (other, -5, "USD")),
         ]
 
-        name, said = refused_by(written(*sum(entries if is_first else entries[::-1], [])))
+        name, said = refused_by(
+            written(*(entries[0] + entries[1] if is_first else entries[1] + entries[0]))
+        )
 
         assert (name, said) == (
             "journal_entry_is_balanced", f"journal entry {off} is off by 1 EUR"

@@ -323,6 +323,21 @@ class TestVersions:
         assert constraint(refused) == "balance_begins_with_its_account"
         assert Balance.objects.get(id=account.id).version == 0
 
+    def test_a_balance_begins_with_an_account_of_its_organization(self, books):
+        organization, *_ = books
+        account = LedgerAccount.objects.create(
+            organization_id=organization, code="wallets:new:EUR", type="liability", currency="EUR",
+            created_at=NOW,
+        )  # fmt: skip
+
+        with pytest.raises(IntegrityError) as refused:
+            Balance.objects.create(
+                id=account.id, organization_id=create_organization("Other"), currency="EUR",
+                credit_normal=True, internal=False,
+            )  # fmt: skip
+
+        assert constraint(refused) == "balance_begins_with_its_account"
+
     def test_a_balance_that_moves_further_than_is_posted_is_found(self, books):
         """What Postgres does not refuse (ADR 0121), the invariant names."""
         organization, ann, bob, _ = books

@@ -30,10 +30,10 @@ HOLDS = "SELECT id FROM ledger_hold WHERE id = ANY(%s) FOR NO KEY UPDATE SKIP LO
 
 @pytest.fixture
 def books():
-    """Three accounts in the order of their ids, each with money."""
+    """Three accounts with money, in the order of their ids, which is not that of their rows."""
     organization = create_organization()
     accounts = sorted(open_account(organization, f"wallets:w{n}:EUR") for n in range(3))
-    for account in accounts:
+    for account in reversed(accounts):
         fund(organization, account, 100)
     return organization, *accounts
 
@@ -92,6 +92,25 @@ class TestBalances:
         assert shared == [(low,)]
         assert asking.ended().fault is None
         assert breaches() == []
+
+    def test_are_locked_in_that_order_whatever_the_plan(self, books):
+        """Of thousands Postgres may read all rows as they lie, which is in no order of ids."""
+        organization, *accounts = books
+        _, middle, high = accounts
+
+        def act() -> None:
+            sql("SET enable_indexscan = off")
+            sql("SET enable_bitmapscan = off")
+            larger_act(organization, *accounts)
+
+        with held(middle):
+            asking = Asking(act)
+            wait_until(is_waiting)
+
+            free = sql(BALANCES.format("NO KEY UPDATE"), accounts)
+
+        assert free == [(high,)]
+        assert asking.ended().fault is None
 
 
 class TestHolds:

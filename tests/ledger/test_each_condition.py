@@ -1,0 +1,288 @@
+"""Each condition of each invariant of the books, broken alone, is seen by that invariant."""
+
+from contextlib import contextmanager
+
+import pytest
+from django.db import connection
+
+from apps.core import invariants, outbox
+from apps.core.ids import new_id
+from apps.ledger import operations
+from apps.ledger.invariants import INVARIANTS, RECOUNTS
+from apps.ledger.rules import CaptureHold, PlaceHold, VoidHold
+from tests.ledger.factories import NOW, balance, move, open_account, post
+from tests.ledger.test_annotate_entry import annotate
+from tests.ledger.test_monitors import watch
+from tests.ledger.test_tampering import Told
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+CHECKS = INVARIANTS | RECOUNTS
+SECOND = "interval '1 second'"
+LAST_ENTRY = "(SELECT id FROM ledger_journal_entry ORDER BY id DESC LIMIT 1)"
+LAST_BATCH = "(SELECT MAX(position) FROM core_outbox_batch)"
+FIRST_WAITING = "(SELECT MAX(feed_position) + 1 FROM ledger_chain_head)"
+NEVER_MOVED = "(SELECT id FROM ledger_account WHERE code = 'wallets:cat:EUR')"
+
+
+def each(table: str, columns: str, where: str) -> list[str]:
+    """Return a statement for each of the columns, which adds one to it."""
+    return [f"UPDATE {table} SET {name} = {name} + 1 WHERE {where}" for name in columns.split()]
+
+
+def times(column: str) -> list[str]:
+    """Return what makes an entry's first posting early, and what makes its last one late."""
+    return [
+        f"UPDATE ledger_posting SET {column} = {column} - {SECOND} WHERE number = 1",
+        f"UPDATE ledger_posting SET {column} = {column} + {SECOND} WHERE number = 2",
+    ]
+
+
+AFTER = "UPDATE ledger_posting SET balance_after_minor = balance_after_minor + 1 WHERE account_id"
+
+# By the invariant that has to see it, what breaks one of its conditions and no other of them.
+BROKEN: dict[str, list[str]] = {
+    "ledger_entry_is_whole": [
+        "UPDATE ledger_posting SET number = 0 WHERE number = 1",
+        "UPDATE ledger_posting SET number = 9 WHERE number = 2",
+        *times("effective_at"),
+        *times("recorded_at"),
+        f"DELETE FROM ledger_posting WHERE entry_id = {LAST_ENTRY}",
+        f"DELETE FROM ledger_journal_entry WHERE id = {LAST_ENTRY}",
+        f"UPDATE ledger_posting SET currency = 'GBP' WHERE number = 1 AND entry_id = {LAST_ENTRY}",
+        "UPDATE ledger_posting SET amount_minor = amount_minor * 2 WHERE number = 1",
+    ],
+    "ledger_balance_follows_its_postings": [
+        *(
+            "UPDATE ledger_posting SET account_version = account_version + 1000"
+            f" WHERE account_id IN (SELECT id FROM ledger_balance WHERE {side})"
+            for side in ("credit_normal", "NOT credit_normal")
+        ),
+        f"{AFTER} IN (SELECT id FROM ledger_balance WHERE credit_normal)",
+        f"{AFTER} IN (SELECT id FROM ledger_balance WHERE NOT credit_normal)",
+        *each("ledger_balance", "version posted_debits posted_credits", "version > 0"),
+        *each("ledger_balance", "version posted_debits posted_credits", "version = 0"),
+        f"UPDATE ledger_balance SET latest_effective_at = latest_effective_at + {SECOND}",
+        "UPDATE ledger_balance SET latest_effective_at = NULL WHERE version > 0",
+        "UPDATE ledger_balance SET latest_effective_at = now() WHERE version = 0",
+        "UPDATE ledger_balance SET currency = 'GBP' WHERE version > 0",
+        "DELETE FROM ledger_balance WHERE version > 0",
+    ],
+    "ledger_pending_equals_open_holds": [
+        *each("ledger_balance", "pending_debits", "pending_debits > 0"),
+        *each("ledger_balance", "pending_credits", "pending_credits > 0"),
+        *each("ledger_balance", "pending_debits pending_credits", "version = 0"),
+        "UPDATE ledger_hold SET currency = 'GBP' WHERE status = 'open'",
+        "UPDATE ledger_hold SET status = 'voided' WHERE status = 'open'",
+    ],
+    "ledger_hold_agrees_with_its_history": [
+        "UPDATE ledger_hold SET status = 'expired', multi_capture = TRUE WHERE status = 'captured'",
+        "UPDATE ledger_hold SET status = 'voided' WHERE status = 'open'",
+        *each("ledger_hold", "amount_minor", "status = 'open'"),
+        *each("ledger_hold", "captured_minor", "status = 'captured'"),
+        *each("ledger_hold_event", "amount_minor", "kind = 'voided'"),
+        (
+            "UPDATE ledger_hold SET status = 'expired' WHERE status = 'voided';"
+            " UPDATE ledger_hold_event SET kind = 'expired', amount_minor = amount_minor + 1"
+            " WHERE kind = 'voided'"
+        ),
+        (
+            "DELETE FROM ledger_hold_event WHERE hold_id IN"
+            " (SELECT id FROM ledger_hold WHERE status = 'open' AND captured_minor = 0)"
+        ),
+    ],
+    "ledger_capture_is_posted": [
+        f"UPDATE ledger_hold SET debit_account_id = {NEVER_MOVED} WHERE status = 'captured'",
+        f"UPDATE ledger_hold SET credit_account_id = {NEVER_MOVED} WHERE status = 'captured'",
+        "UPDATE ledger_hold SET currency = 'GBP' WHERE status = 'captured'",
+        "DELETE FROM ledger_hold WHERE status = 'voided'",
+    ],
+    "ledger_account_has_its_balance": [
+        "UPDATE ledger_balance SET currency = 'GBP'",
+        "UPDATE ledger_balance SET credit_normal = NOT credit_normal, min_available_minor = NULL",
+        "UPDATE ledger_balance SET organization_id = gen_random_uuid()",
+        "DELETE FROM ledger_balance",
+        "DELETE FROM ledger_account",
+    ],
+    "ledger_trial_balance_is_zero": [
+        *each("ledger_balance", "posted_debits", "currency = 'USD'"),
+        # As much too much in one currency, or organisation, as too little in the other.
+        (
+            "UPDATE ledger_balance SET posted_debits = posted_debits + 1 WHERE id ="
+            " (SELECT MIN(id::text)::uuid FROM ledger_balance WHERE currency = 'EUR');"
+            " UPDATE ledger_balance SET posted_credits = posted_credits + 1 WHERE id ="
+            " (SELECT MAX(id::text)::uuid FROM ledger_balance WHERE currency = 'EUR')"
+        ),
+        (
+            "UPDATE ledger_balance SET posted_debits = posted_debits + 1 WHERE ctid ="
+            " (SELECT MIN(ctid) FROM ledger_balance WHERE currency = 'USD');"
+            " UPDATE ledger_balance SET posted_credits = posted_credits + 1 WHERE ctid ="
+            " (SELECT MIN(ctid) FROM ledger_balance WHERE currency = 'EUR')"
+        ),
+    ],
+    "ledger_entry_has_its_event": [
+        f"DELETE FROM ledger_journal_entry WHERE id = {LAST_ENTRY}",
+        f"DELETE FROM core_outbox_event WHERE aggregate_id = kassa_public_id('je', {LAST_ENTRY})",
+        f"DELETE FROM core_outbox_batch WHERE position = {LAST_BATCH}",
+    ],
+    "ledger_is_sealed_within_an_hour": [
+        (
+            "UPDATE core_outbox_batch SET inserted_at = inserted_at - interval '61 minutes'"
+            f" WHERE position = {FIRST_WAITING}"
+        ),
+        (
+            "UPDATE core_outbox_batch SET inserted_at = inserted_at - interval '61 minutes';"
+            " DELETE FROM ledger_chain_head"
+        ),
+    ],
+    "ledger_chain_has_no_gap": [
+        *each("ledger_chain_head", "position", "true"),
+        (
+            "UPDATE ledger_chain_link SET position = 1000"
+            " WHERE position = (SELECT MAX(position) FROM ledger_chain_link)"
+        ),
+        "UPDATE ledger_chain_head SET feed_position = feed_position + 1000",
+        "DELETE FROM ledger_chain_head",
+        "DELETE FROM core_feed_head",
+    ],
+    "ledger_link_has_its_entry": ["DELETE FROM ledger_journal_entry"],
+    "ledger_chain_skips_no_entry": [
+        (
+            "DELETE FROM ledger_chain_link"
+            " WHERE position = (SELECT MAX(position) FROM ledger_chain_link)"
+        ),
+    ],
+    "ledger_months_agree_by_both_clocks": [
+        *each(
+            "ledger_monthly_total",
+            "debits_minor credits_minor postings first_version last_version",
+            "clock = 'effective'",
+        ),
+        *each("ledger_monthly_total", "postings first_version", "true"),
+        "DELETE FROM ledger_monthly_total WHERE clock = 'effective'",
+    ],
+    "ledger_month_is_what_was_sealed": [
+        *each(
+            "ledger_monthly_total",
+            "debits_minor credits_minor postings first_version last_version",
+            "clock = 'recorded'",
+        ),
+        "DELETE FROM ledger_monthly_total",
+        (
+            "INSERT INTO ledger_monthly_total"
+            f" SELECT organization_id, {NEVER_MOVED}, clock, month, 0, 0, 0, 0, 0"
+            " FROM ledger_monthly_total LIMIT 1"
+        ),
+    ],
+    "ledger_type_total_is_what_its_months_come_to": [
+        *each("ledger_type_total", "debits_minor credits_minor postings", "true"),
+        "DELETE FROM ledger_type_total",
+        (
+            "INSERT INTO ledger_type_total SELECT organization_id, clock, '2020-01-01', currency,"
+            " type, 0, 0, 0 FROM ledger_type_total LIMIT 1"
+        ),
+    ],
+    "ledger_exchange_is_undone_as_a_whole": [
+        f"UPDATE ledger_journal_entry SET reverses_id = (SELECT MAX({half}::text)::uuid"
+        " FROM ledger_fx_transfer)"
+        " WHERE reverses_id IS NOT NULL"
+        for half in ("sold_entry_id", "bought_entry_id")
+    ],
+    "ledger_entry_of_an_exchange_has_it": ["DELETE FROM ledger_fx_transfer"],
+    "ledger_entry_metadata_has_no_gap": ["DELETE FROM ledger_entry_metadata WHERE number = 1"],
+    "ledger_monitor_stands_where_its_balance_does": [
+        "UPDATE ledger_balance SET monitored = FALSE",
+        "UPDATE ledger_balance_monitor SET is_beyond = TRUE WHERE direction = 'below'",
+        "UPDATE ledger_balance_monitor SET is_beyond = TRUE WHERE direction = 'above'",
+    ],
+    "ledger_closed_month_is_what_was_stored": each(
+        "ledger_period_balance", "opening_minor debits_minor credits_minor", "true"
+    ),
+    "ledger_stored_month_has_its_period": [
+        "DELETE FROM ledger_period",
+        "UPDATE ledger_period SET closings = 0",
+    ],
+}
+# Whose conditions are tried one by one in test_recounts.py.
+ELSEWHERE = {"ledger_exchange_is_what_was_posted"}
+
+
+@pytest.fixture
+def books() -> Told:
+    """Sealed books with a hold for every ending, and two entries that are not sealed yet."""
+    # Another organisation closed the same month, with other accounts.
+    Told()
+    books = Told()
+    books.cat = open_account(books.id, "wallets:cat:EUR", floor=None)
+    ended, parted = (
+        PlaceHold(
+            id=new_id(), debit_account_id=books.ann, credit_account_id=books.bob,
+            amount_minor=5_00, currency="EUR", multi_capture=True,
+        )
+        for _ in range(2)
+    )  # fmt: skip
+    part = CaptureHold(hold_id=parted.id, entry_id=new_id(), kind="x", amount_minor=1_00)
+    post(books.id, ended, parted, part, VoidHold(hold_id=ended.id))
+    for number in "12":
+        annotate(books.id, part.entry_id, {"n": number}, key=f"n-{number}")
+    relay(books)
+    while operations.seal_entries(organization_id=books.id, now=NOW):
+        pass
+    # They stand at the threshold itself, which is not beyond it.
+    stands = balance(books.id, books.cat).available
+    for direction in ("below", "above"):
+        watch(books.id, books.cat, stands, direction=direction, key=direction)
+    annotate(books.id, part.entry_id, {"n": "3"}, key="n-3")
+    post(books.id, move(books.bob, books.ann, 1))
+    relay(books)
+    # Nobody has given this one its place in the feed.
+    post(books.id, move(books.bob, books.ann, 1))
+    return books
+
+
+def relay(books: Told) -> None:
+    outbox.relay_organization(organization_id=books.id)
+
+
+@contextmanager
+def altered(statement: str):
+    """Alter the books past the guards, and put them back."""
+    connection.set_autocommit(False)
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute(f"SET LOCAL session_replication_role = replica; {statement}")
+        yield
+    finally:
+        connection.rollback()
+        connection.set_autocommit(True)
+
+
+def is_broken(name: str) -> bool:
+    [(_, breach)] = invariants.check({name: CHECKS[name]})
+    return breach is not None
+
+
+def test_is_seen_by_its_invariant(books):
+    assert [name for name in CHECKS if is_broken(name)] == []
+
+    missed = []
+    for name, statements in BROKEN.items():
+        for statement in statements:
+            with altered(statement):
+                if not is_broken(name):
+                    missed.append((name, statement))
+
+    assert missed == []
+    assert BROKEN.keys() == CHECKS.keys() - ELSEWHERE
+
+
+def test_is_not_asked_for_an_event_that_is_no_longer_kept(books):
+    """Of an imported entry that is older than the events that there are."""
+    without = (
+        f"DELETE FROM core_outbox_event WHERE aggregate_id = kassa_public_id('je', {LAST_ENTRY})"
+    )
+    old = "UPDATE ledger_journal_entry SET recorded_at = now() - interval '{}'"
+
+    for age, breaks in (("88 days", True), ("90 days", False)):
+        with altered(f"{without}; {old.format(age)} WHERE id = {LAST_ENTRY}"):
+            assert is_broken("ledger_entry_has_its_event") == breaks
