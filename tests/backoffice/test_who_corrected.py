@@ -58,7 +58,7 @@ def decide(house, asked, verdict=Verdict.APPROVE) -> None:
 
 
 def named(actor, at) -> str:
-    return f"{Staff.objects.get(pk=actor.id)} {at:%d %b %Y} {at:%H:%M} UTC"
+    return f"{Staff.objects.get(pk=actor.id)}, {at:%d %b %Y} {at:%H:%M} UTC"
 
 
 def both(house) -> tuple[str, str]:

@@ -222,7 +222,7 @@ def done_by(
     """Show who did something and when, by name where the actor is a person."""
     if not actor:
         return NONE
-    return format_html("{} {}", text(names.get(actor, actor)), instant(at, zone=zone))
+    return format_html("{}, {}", text(names.get(actor, actor)), instant(at, zone=zone))
 
 
 def day(value: date | None) -> SafeString:
