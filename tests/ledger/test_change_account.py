@@ -124,6 +124,27 @@ class TestAFloor:
         assert (refused.code, refused.details["available"]) == ("floor_above_available", -20)
 
 
+class TestAChange:
+    def test_is_told_with_what_stands_from_then_on(self, books):
+        organization, ann, _ = books
+        frozen = AccountChange(
+            reason="fraud", status=AccountStatus.FROZEN, sets_floor=True, min_available_minor=-5
+        )
+
+        assert change(organization, ann, frozen) is None
+        assert (
+            change(organization, ann, AccountChange(reason="x", sets_floor=True), key="l") is None
+        )
+
+        told = OutboxEvent.objects.filter(
+            type="ledger_account.changed", aggregate_id=encode_id("la", ann)
+        ).order_by("sequence")
+        assert [(event.sequence, event.data) for event in told] == [
+            (2, {"status": "frozen", "min_available": -5}),
+            (3, {"status": "frozen", "min_available": None}),
+        ]
+
+
 class TestClosing:
     def test_while_something_is_dated_later_is_refused(self, books):
         organization, ann, bob = books

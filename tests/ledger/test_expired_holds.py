@@ -392,6 +392,36 @@ class TestWhatIsShown:
         assert at_floor(NOW) == {bob}
         assert not LedgerAccount.objects.filter(queries.stands_at_floor(now=NOW, is_below=True))
 
+    @pytest.mark.parametrize("type_", ["liability", "asset"])
+    def test_is_no_more_of_what_takes_a_credit_line_to_its_end(self, type_):
+        organization = create_organization()
+        till, safe = (
+            open_account(organization, f"tills:{name}:EUR", type_=type_, floor=floor)
+            for name, floor in (("till", -50), ("safe", None))
+        )
+        out = (till, safe) if type_ == "liability" else (safe, till)
+        post(organization, move(*out, 20))
+        hold_over(organization, *out, 30)
+        hold_over(organization, *reversed(out), 7)
+
+        def at_floor(now, **more) -> set:
+            rows = LedgerAccount.objects.filter(queries.stands_at_floor(now=now, **more))
+            return set(rows.values_list("id", flat=True))
+
+        assert at_floor(NOW - HOUR) == {till}
+        assert at_floor(NOW) == at_floor(NOW - HOUR, is_below=True) == set()
+
+    def test_is_expired_where_it_is_shown_with_what_happened_to_it(self, books):
+        organization, ann, bob = books
+        hold = hold_over(organization, ann, bob)
+
+        shown, events, has_more = queries.hold_with_events(
+            organization_id=organization, hold_id=hold, now=NOW
+        )
+
+        assert (shown.status, shown.remaining_minor) == ("expired", 0)
+        assert ([event.kind for event in events], has_more) == (["placed"], False)
+
     def test_over_the_api_has_a_tag_of_its_own(self, books):
         organization, ann, bob = books
         api = ClientOf(organization)

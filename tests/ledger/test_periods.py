@@ -249,8 +249,14 @@ class TestClosing:
             books.begin(JULY)
 
         assert refused.value.details == {"period": "2026-06"}
+        assert self.blockers(books, JULY) == ["period_out_of_order"]
+        assert self.blockers(books, JUNE) == self.blockers(books, MAY) == []
         books.close()
         assert books.close(JULY).state == "closed"
+
+    def blockers(self, books, month) -> list[str]:
+        found = queries.period_blockers(organization_id=books.id, month=month, now=LATER)
+        return [blocker.code for blocker in found]
 
     def test_of_any_month_first_closes_all_before_it(self, books):
         """One entry of a client is dated decades ago by a slip."""
