@@ -5,6 +5,7 @@ import os
 import platform
 import signal
 import sys
+import sysconfig
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -83,7 +84,7 @@ def _machine() -> str:
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return (
         f"{os.cpu_count()} cores ({_processor()}), {memory:.0f} GiB, {platform.system()} "
-        f"{platform.machine()}, Python {platform.python_version()}, {database.server_settings()}"
+        f"{platform.machine()}, {_interpreter()}, {database.server_settings()}"
     )
 
 
@@ -93,6 +94,13 @@ def _processor() -> str:
     lines = path.read_text().splitlines() if path.exists() else []
     named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return named[0] if named else platform.processor() or "unnamed"
+
+
+def _interpreter() -> str:
+    """Say which Python it is, and how it was built: half of some figures is its own speed."""
+    options = sysconfig.get_config_var("CONFIG_ARGS") or ""
+    built = "with" if "--enable-optimizations" in options else "without"
+    return f"Python {platform.python_version()} built {built} profiles"
 
 
 def _print(figures: list[Figure]) -> None:
