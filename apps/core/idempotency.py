@@ -113,7 +113,7 @@ def claim(
     A caller that reuses the key is told what it stands for: what the operation makes under the
     claim's id, or, where it makes nothing of its own, what it `acts_on`. `prefix` is how that one's
     id is printed; without one nothing is named.
-    Waits for a running request with the same key as long as the session's `lock_timeout`.
+    Waits for a running request with the same key as long as `lock_timeout` says.
 
     :raises IdempotencyKeyReused: if the key stands for another request
     :raises RequestInProgress: if the first request is still running

@@ -1,10 +1,14 @@
-"""An account that somebody sits on: a wait in vain finds it, and it is known for a while."""
+"""What somebody sits on, an account or a key: a wait in vain finds it, and it is known a while."""
 
+from contextlib import contextmanager
 from functools import partial
 
 import pytest
+from django.db import connection
 
 from apps.core import transactions
+from apps.core.idempotency import RequestInProgress
+from apps.core.ids import new_id
 from apps.core.invariants import breaches
 from apps.core.models import IdempotencyKey
 from apps.ledger.operations import _grouping, _suspects
@@ -12,7 +16,16 @@ from tests.ledger.factories import balance, create_organization, fund, open_acco
 from tests.ledger.threads import Asking, gather, held, is_waiting, sql
 from tests.support import wait_until
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("no_suspects")]
+
+
+@pytest.fixture
+def no_suspects(monkeypatch):
+    """What tests before suspected is forgotten, and nothing is while a test goes on."""
+    _suspects._until.clear()
+    monkeypatch.setattr(_suspects, "_SECONDS", 3600.0)
+    yield
+    _suspects._until.clear()
 
 
 @pytest.fixture
@@ -24,26 +37,37 @@ def books():
 
 
 @pytest.fixture
-def no_suspects():
-    """What tests before suspected is forgotten."""
-    _suspects._until.clear()
-    yield
-    _suspects._until.clear()
+def locked(books):
+    organization, *_ = books
+    account = open_account(organization, "wallets:locked:EUR")
+    fund(organization, account, 10)
+    return account
 
 
-@pytest.mark.usefixtures("no_suspects")
+@contextmanager
+def held_key(organization, key: str):
+    """Another connection has claimed the key and is not at its end, as a process that hangs."""
+    other = connection.copy()
+    other.set_autocommit(False)
+    with other.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO core_idempotency_key (organization_id, key, operation, fingerprint,"
+            " prefix, resource_id, created_at) VALUES (%s, %s, 'x', '', '', %s, now())",
+            [organization, key, new_id()],
+        )
+    try:
+        yield
+    finally:
+        other.rollback()
+        other.close()
+
+
 class TestLockedAccount:
-    @pytest.fixture
-    def locked(self, books):
-        organization, *_ = books
-        account = open_account(organization, "wallets:locked:EUR")
-        fund(organization, account, 10)
-        return account
-
     def test_that_is_known_keeps_nobody_waiting_who_does_not_name_it(self, books, locked):
-        organization, ann, bob, cy = books
+        """Not even where its own transfers go: the account on their other side is free."""
+        organization, ann, bob, _ = books
         late = partial(post_transfer, organization, locked, bob, 1)
-        other = partial(post_transfer, organization, ann, cy, 1)
+        other = partial(post_transfer, organization, ann, bob, 1)
 
         with held(locked):
             assert Asking(partial(late, key="found"), lock_timeout="100ms").ended().fault
@@ -62,7 +86,7 @@ class TestLockedAccount:
         # In one batch, of which nobody waited.
         assert asked[1].answer.recorded_at == asked[3].answer.recorded_at
         assert not IdempotencyKey.objects.filter(key__startswith="late").exists()
-        assert balance(organization, cy).available == 3
+        assert balance(organization, bob).available == 3
         assert breaches() == []
 
     def test_that_is_free_again_is_posted_to_and_known_no_more(self, books, locked):
@@ -71,21 +95,19 @@ class TestLockedAccount:
 
         with held(locked):
             assert Asking(partial(late, key="late"), lock_timeout="100ms").ended().fault
-            assert _suspects.find(organization) == {locked, bob}
+            assert _suspects.find(organization) == {locked}
 
         assert late(key="late").outcome.status == "posted"
         assert _suspects.find(organization) == set()
         assert breaches() == []
 
-    def test_is_found_by_a_group_whose_members_are_brief_then(self, books, locked, monkeypatch):
+    def test_is_found_by_a_group_whose_members_wait_briefly_then(self, books, locked, monkeypatch):
         """The group waits as long as its connection does; who was in it, as `_BRIEFLY` says."""
         organization, ann, bob, cy = books
         late = partial(post_transfer, organization, locked, bob, 1)
         other = partial(post_transfer, organization, ann, cy, 1)
         # So that it shows: longer than the group.
-        monkeypatch.setattr(
-            _grouping, "_BRIEFLY", _grouping._BRIEFLY.replace("200ms", "60s"), raising=True
-        )
+        monkeypatch.setattr(_grouping, "_BRIEFLY", "60s")
 
         with held(locked) as let_go:
             with held(ann):
@@ -109,13 +131,13 @@ class TestLockedAccount:
         mine = open_account(stranger, "wallets:mine:EUR")
         fund(stranger, mine, 10)
 
-        with held(mine):
+        with held(mine), held(bob):
             asked = Asking(
                 partial(post_transfer, stranger, mine, bob, 1, key="k"), lock_timeout="100ms"
             ).ended()
 
         assert transactions.sqlstate(asked.fault) == "55P03"
-        assert bob in _suspects.find(stranger)
+        assert _suspects.find(stranger) == {mine}
         assert _suspects.find(organization) == set()
 
     def test_is_forgotten_after_a_while_and_leaves_nothing(self, books, locked, monkeypatch):
@@ -129,6 +151,45 @@ class TestLockedAccount:
         _suspects.note(organization, [locked])
         _suspects.note(other, [locked])
         assert list(_suspects._until) == [other]
+
+    def test_is_one_on_which_a_lock_stays_and_no_other(self, books, locked):
+        organization, ann, bob, _ = books
+        stranger = create_organization("Stranger")
+
+        with held(locked), held(bob):
+            assert _suspects.look(organization, [ann, bob, locked, new_id()]) == {bob, locked}
+            # Who has no such account waits for none.
+            assert _suspects.look(stranger, [locked]) == set()
+        # Looked at not long ago.
+        assert _suspects.look(organization, [ann, locked]) == {locked}
+        _suspects._until[organization][locked] -= _suspects._SECONDS * 0.6
+        assert _suspects.look(organization, [ann, locked]) == set()
+        assert _suspects.find(organization) == {bob}
+
+
+class TestHeldKey:
+    def test_that_is_known_keeps_nobody_else_waiting(self, books):
+        """Its first request hangs, and its client asks again and again under the same key."""
+        organization, ann, bob, _ = books
+        again = partial(post_transfer, organization, ann, bob, 1, key="held")
+        other = partial(post_transfer, organization, ann, bob, 1)
+
+        with held_key(organization, "held"):
+            found = Asking(again, lock_timeout="100ms").ended()
+            assert _suspects.find(organization) == {"held"}
+            leader, *asked = gather(
+                organization, ann, partial(other, key="first"),
+                again, partial(other, key="other-1"), partial(other, key="other-2"),
+                lock_timeout="60s",
+            )  # fmt: skip
+
+        assert [type(one.fault) for one in (found, asked[0])] == [RequestInProgress] * 2
+        assert [one.fault for one in (leader, *asked[1:])] == [None] * 3
+        assert asked[1].answer.recorded_at == asked[2].answer.recorded_at
+        assert again().outcome.status == "posted"
+        assert _suspects.find(organization) == set()
+        assert balance(organization, bob).available == 4
+        assert breaches() == []
 
 
 def is_waiting_since(interval: str) -> bool:

@@ -34,8 +34,10 @@ log = structlog.get_logger(__name__)
 GROUP_MAX: Final = 512
 # So often a group that was split waits for somebody's rows before the rest of it is told so.
 _WAITS_MAX: Final = 3
-# How long what has waited already, or names an account that others waited for in vain, waits.
-_BRIEFLY: Final = """SELECT set_config('lock_timeout', '200ms', TRUE)"""
+# How long those wait once more who have waited with their group, and those who name a suspect:
+# while the writer of an organization waits for them, so do all others of it.
+_BRIEFLY: Final = "200ms"
+_GLANCE: Final = "10ms"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +70,11 @@ class Ticket:
     def accounts(self) -> tuple[UUID, UUID]:
         """The accounts that it names."""
         return self.command.debit_account_id, self.command.credit_account_id
+
+    @property
+    def named(self) -> tuple[UUID, UUID, str]:
+        """What others can hold that it waits for: its accounts and its key."""
+        return *self.accounts, self.asked.key
 
     def taken(self) -> Answer:
         """
@@ -168,49 +175,48 @@ def _write(organization_id: UUID, leader: _Caller) -> None:
 
 
 def _answer_apart(organization_id: UUID, group: Sequence[Ticket]) -> None:
-    """Answer those first that name no account on which somebody seems to sit, as one batch."""
+    """Answer those first, as one batch, that name nothing on which somebody seems to sit."""
     suspects = _suspects.find(organization_id)
     others, slow = list[Ticket](), list[Ticket]()
     for ticket in group:
-        (others if suspects.isdisjoint(ticket.accounts) else slow).append(ticket)
-    if others:
-        _answer(organization_id, others)
+        (others if suspects.isdisjoint(ticket.named) else slow).append(ticket)
+    if len(others) == 1:
+        _answer_singly(organization_id, others, wait=None)
+    elif others:
+        _answer(organization_id, others, wait=None)
     if slow:
-        _answer_singly(organization_id, slow, briefly=True)
+        _answer_singly(organization_id, slow, wait=_GLANCE)
 
 
-def _answer(organization_id: UUID, group: Sequence[Ticket], *, briefly: bool = False) -> None:
+def _answer(organization_id: UUID, group: Sequence[Ticket], *, wait: str | None) -> None:
     """Give each ticket its answer, or the fault that it met. Raises nothing but a thread's end."""
     try:
-        answers, recorded = _post(organization_id=organization_id, group=group, briefly=briefly)
+        answers, recorded = _post(organization_id=organization_id, group=group, wait=wait)
         # It came with COMMIT's answer.
         [(recorded_at,)] = recorded.rows() if recorded else [(None,)]
     # The boundary: the fault is raised again in the thread of each request that it is of.
     except Exception as fault:  # noqa: BLE001
-        has_waited = _is_timeout(fault)
-        if len(group) == 1 and has_waited:
-            _suspects.note(organization_id, group[0].accounts)
         if len(group) == 1 or _is_away(fault):
             for ticket in group:
                 ticket.fault = fault
             return
-        # One of them is to blame and is not known: each for itself. Where it was waited for
-        # somebody, those that are free have waited long enough, and go on at once.
+        # One of them is to blame and is not known: each for itself. Where they waited for
+        # somebody, those that are free have waited long enough.
         log.warning("group_split", size=len(group), fault=type(fault).__name__)
-        is_late = has_waited or isinstance(fault, idempotency.RequestInProgress)
-        _answer_singly(organization_id, group, briefly=is_late)
+        is_late = _is_timeout(fault) or isinstance(fault, idempotency.RequestInProgress)
+        _answer_singly(organization_id, group, wait=_BRIEFLY if is_late else wait)
         return
     for ticket, answer in zip(group, answers, strict=True):
         ticket.answer, ticket.recorded_at = answer, recorded_at
 
 
-def _answer_singly(organization_id: UUID, group: Sequence[Ticket], *, briefly: bool) -> None:
+def _answer_singly(organization_id: UUID, group: Sequence[Ticket], *, wait: str | None) -> None:
     """
     Answer each for itself.
 
-    Where somebody sits on an account's row, two waits show which account it is that both named;
-    the others that name it are told so and do not wait as long one after the other. Where somebody
-    sits on many rows, all that are left are told so after a few waits: each would be one more.
+    Where one has waited in vain for an account, the others that name that account are told so and
+    do not wait as long one after the other. Where somebody sits on many, all that are left are told
+    so after a few waits: each would be one more.
     """
     stuck: dict[UUID, Exception] = {}
     waits = 0
@@ -221,18 +227,19 @@ def _answer_singly(organization_id: UUID, group: Sequence[Ticket], *, briefly: b
             ticket.fault = given_up
         if ticket.fault is not None:
             continue
-        suspects = _suspects.find(organization_id)
-        _answer(organization_id, [ticket], briefly=briefly)
+        _answer(organization_id, [ticket], wait=wait)
         if ticket.fault is None:
-            _suspects.clear(organization_id, ticket.accounts)
+            _suspects.clear(organization_id, ticket.named)
         elif isinstance(ticket.fault, idempotency.RequestInProgress):
             # As all keys of a group are held whose COMMIT was not answered: so each would wait.
             waits += 1
             given_up = _Crowded("Others of this organization wait for too long.")
+            _suspects.note(organization_id, [ticket.asked.key])
         elif _is_timeout(ticket.fault):
             waits += 1
             given_up = ticket.fault
-            stuck |= dict.fromkeys(suspects.intersection(ticket.accounts), ticket.fault)
+            locked = _suspects.look(organization_id, ticket.accounts)
+            stuck |= dict.fromkeys(locked, ticket.fault)
 
 
 def _is_away(fault: Exception) -> bool:
@@ -249,17 +256,17 @@ def _is_timeout(fault: Exception) -> bool:
 
 @transactions.outermost
 def _post(
-    *, organization_id: UUID, group: Sequence[Ticket], briefly: bool
+    *, organization_id: UUID, group: Sequence[Ticket], wait: str | None
 ) -> tuple[list[Answer], statements.Answer | None]:
     """
     Post a group in one transaction; every request is refused, replayed or posted by itself.
 
-    Beside the answers: what tells when what was posted was recorded, after COMMIT. `briefly`: it
-    does not wait for long where somebody else holds a key or an account.
+    Beside the answers: what tells when what was posted was recorded, after COMMIT. `wait`: how long
+    it waits for a key or an account that somebody holds, if not as long as its session does.
     """
-    if briefly:
+    if wait is not None:
         # In the trip of the keys and the locks, and of this transaction alone.
-        statements.send(_BRIEFLY, {})
+        statements.send(_suspects.WAIT, {"wait": wait})
     by_key: dict[str, Ticket] = {}
     for ticket in group:
         by_key.setdefault(ticket.asked.key, ticket)

@@ -1,10 +1,10 @@
 """
-Accounts on which somebody seems to sit: a row was waited for in vain, and that is not long ago.
+What somebody sits on: accounts and keys that were waited for in vain, and not long ago.
 
-What names one of them is posted apart from the others, and waits for it only briefly: so one
-account that is locked for long holds up neither those that do not name it, nor for long those that
-do (operations.md, F14). This is of one process, and a guess: it decides who waits, and how long,
-never what is posted.
+What names one of them is posted apart from the others, after them, and hardly waits: so an account
+that is locked for long, or a key whose first request is stuck, holds up those alone that name it
+(operations.md, F14). This is of one process, and a guess: it decides who waits, and how long, never
+what is posted.
 """
 
 import threading
@@ -13,18 +13,29 @@ from collections.abc import Iterable
 from typing import Final
 from uuid import UUID
 
-# Whoever sits on a row for so long after it was waited for in vain is found anew.
-_SECONDS: Final = 2.0
+from django.db import InterfaceError, OperationalError
 
-# By organization, each account and until when it is suspected. Another organization's ids are
-# found by nobody else, so a stranger who names them changes nothing for their owner.
-_until: dict[UUID, dict[UUID, float]] = {}
+from apps.core import statements, transactions
+from apps.ledger import queries
+
+# For so long it is suspected; when half of it is over it is looked at again.
+_SECONDS: Final = 4.0
+# How long a transaction waits for what somebody holds, as a statement of its own.
+WAIT: Final = "SELECT set_config('lock_timeout', %(wait)s, TRUE)"
+# Longer than an account that is merely busy is waited for.
+_LOOK: Final = "200ms"
+
+# An account's id, or an idempotency key.
+type Named = UUID | str
+
+# By organization, each and until when it is suspected: what a stranger names is the stranger's own.
+_until: dict[UUID, dict[Named, float]] = {}
 _lock: Final = threading.Lock()
 
 
-def find(organization_id: UUID) -> set[UUID]:
-    """Return the accounts of this organization that are suspected now."""
-    # Mostly there is none: that is seen without the lock.
+def find(organization_id: UUID) -> set[Named]:
+    """Return what is suspected now of this organization."""
+    # Mostly there is nothing: that is seen without the lock.
     if organization_id not in _until:
         return set()
     with _lock:
@@ -32,28 +43,62 @@ def find(organization_id: UUID) -> set[UUID]:
         return set(_until.get(organization_id, ()))
 
 
-def note(organization_id: UUID, account_ids: Iterable[UUID]) -> None:
-    """Suspect these accounts for a while: what names all of them waited in vain."""
-    with _lock:
-        _forget_old()
-        until = time.monotonic() + _SECONDS
-        _until.setdefault(organization_id, {}).update(dict.fromkeys(account_ids, until))
+def note(organization_id: UUID, named: Iterable[Named]) -> None:
+    """Suspect these for a while."""
+    until = dict.fromkeys(named, time.monotonic() + _SECONDS)
+    if until:
+        with _lock:
+            _forget_old()
+            _until.setdefault(organization_id, {}).update(until)
 
 
-def clear(organization_id: UUID, account_ids: Iterable[UUID]) -> None:
-    """Suspect these no more: something was posted to them."""
+def clear(organization_id: UUID, named: Iterable[Named]) -> None:
+    """Suspect these no more: what names them was posted."""
     if organization_id not in _until:
         return
     with _lock:
-        for account_id in account_ids:
-            _until.get(organization_id, {}).pop(account_id, None)
+        for one in named:
+            _until.get(organization_id, {}).pop(one, None)
+
+
+def look(organization_id: UUID, account_ids: Iterable[UUID]) -> set[UUID]:
+    """
+    Return on which of these accounts somebody sits, and suspect those: one of them was waited for.
+
+    Each is waited for by itself, since a request names a free one too, which may be busy. One that
+    was looked at not long ago is what was waited for.
+    """
+    with _lock:
+        fresh = time.monotonic() + _SECONDS / 2
+        known = _until.get(organization_id, {})
+        locked = {id_ for id_ in account_ids if known.get(id_, 0.0) > fresh}
+    if not locked:
+        locked = {id_ for id_ in account_ids if not _is_free(organization_id, id_)}
+        clear(organization_id, set(account_ids) - locked)
+        note(organization_id, locked)
+    return locked
+
+
+def _is_free(organization_id: UUID, account_id: UUID) -> bool:
+    try:
+        _take(organization_id=organization_id, account_id=account_id)
+    except (OperationalError, InterfaceError) as fault:
+        # Of any other fault nothing follows.
+        return transactions.sqlstate(fault) != "55P03"
+    return True
+
+
+@transactions.outermost
+def _take(*, organization_id: UUID, account_id: UUID) -> None:
+    statements.send(WAIT, {"wait": _LOOK})
+    queries.lock_balances(organization_id=organization_id, account_ids=[account_id])
 
 
 def _forget_old() -> None:
     """Drop what is over, so that organizations that come no more leave nothing."""
     now = time.monotonic()
-    for organization_id, accounts in list(_until.items()):
-        for account_id in [id_ for id_, until in accounts.items() if until <= now]:
-            del accounts[account_id]
-        if not accounts:
+    for organization_id, found in list(_until.items()):
+        for one in [one for one, until in found.items() if until <= now]:
+            del found[one]
+        if not found:
             del _until[organization_id]
