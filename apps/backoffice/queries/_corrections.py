@@ -55,16 +55,15 @@ def find_posted_correction(
     *, organization_id: UUID, posted_id: UUID | None = None, undone_id: UUID | None = None
 ) -> ByHand | None:
     """
-    Return who had an entry posted by hand, or who had one undone, if people did.
+    Return who had an entry posted by hand, or else who had the other one undone, if people did.
 
     No index leads here: it reads the organization's corrections, each of which took two people.
     """
-    rows = Correction.objects.filter(organization_id=organization_id, state=CorrectionState.POSTED)
-    if posted_id is not None:
-        rows = rows.filter(posted_id=posted_id)
-    if undone_id is not None:
-        rows = rows.filter(entry_id=undone_id)
-    found = rows.first()
+    # By one of them: without an id it is nobody's.
+    named = {"entry_id": undone_id} if posted_id is None else {"posted_id": posted_id}
+    found = Correction.objects.filter(
+        organization_id=organization_id, state=CorrectionState.POSTED, **named
+    ).first()
     if found is None or found.closed_at is None:
         return None
     return ByHand(

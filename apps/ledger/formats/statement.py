@@ -49,10 +49,13 @@ def write_statement(head: StatementHead, rows: Iterable[StatementRow]) -> Iterat
     Yield a statement as CSV (RFC 4180), every field in quotes.
 
     Texts that a spreadsheet would run get an apostrophe in front; numbers stay numbers. Account
-    numbers in a reference or description are masked, as on the screen (backoffice.md, section 8).
-    The last line counts the rows: a file without it broke off.
+    numbers in a code, reference or description are masked, as on the screen (backoffice.md,
+    section 8). The last line counts the rows: a file without it broke off.
     """
-    yield quoted_row("statement", head.code, "clock", head.clock, "kind", escape_formula(head.kind))
+    yield quoted_row(
+        "statement", escape_formula(mask_ibans(head.code)), "clock", head.clock,
+        "kind", escape_formula(head.kind),
+    )  # fmt: skip
     yield quoted_row(
         "from",
         instant_text(head.since),

@@ -7,6 +7,7 @@ from itertools import groupby
 from typing import Final
 
 from apps.core.money import decimal_text
+from apps.core.text import mask_ibans
 from apps.ledger.formats.tables import escape_formula, instant_text, quoted_row
 
 # Of now an account stands on one side; a month opens, moves and closes.
@@ -54,15 +55,16 @@ def write_trial_balance(head: TrialHead, lines: Iterable[TrialRow]) -> Iterator[
 
     The lines come by currency, and those of a first segment together. After those of a month's
     segment stands what several of them come to, after those of a currency their sum: the first
-    column says which a row is. The last line counts the rows: a file without it broke off.
+    column says which a row is. Account numbers in codes are masked, as on the screen. The last line
+    counts the rows: a file without it broke off.
     """
     yield quoted_row(
         "trial balance", head.organization, "month", head.month or "now", "state", head.state,
         "closing", head.closing or "",
     )  # fmt: skip
     yield quoted_row(
-        "branch", escape_formula(head.branch), "currency", escape_formula(head.currency),
-        "as of", instant_text(head.as_of),
+        "branch", escape_formula(mask_ibans(head.branch)),
+        "currency", escape_formula(head.currency), "as of", instant_text(head.as_of),
     )  # fmt: skip
     columns = _OF_MONTH if head.month else _OF_NOW
     minor = [f"{name}_minor" for name in columns]
@@ -72,7 +74,7 @@ def write_trial_balance(head: TrialHead, lines: Iterable[TrialRow]) -> Iterator[
         amounts = _amounts(row) if head.month else (row.debits, row.credits)
         yield quoted_row(
             kind,
-            escape_formula(row.code),
+            escape_formula(mask_ibans(row.code)),
             row.type,
             row.accounts,
             *(decimal_text(amount, row.currency) for amount in amounts),

@@ -29,9 +29,16 @@ class FileExport:
     started_at: datetime
 
 
-def note_begun(export: FileExport, *, reason: str, asked: dict[str, object]) -> None:
-    """Note that somebody takes it out, why, and what was asked for."""
-    _note(export, after={"export": str(export.id)} | asked, reason=reason)
+def note_begun(
+    export: FileExport, *, reason: str, asked: dict[str, object], is_again: bool
+) -> None:
+    """
+    Note that somebody takes it out, why, and what was asked for; also if it is taken out again.
+
+    A form that was sent twice is one export, but each file holds what the books are by then.
+    """
+    again = {"again": True} if is_again else {}
+    _note(export, after={"export": str(export.id)} | asked | again, reason=reason)
 
 
 def write_file(export: FileExport, lines: Iterable[str]) -> Iterator[bytes]:

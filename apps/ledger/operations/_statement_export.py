@@ -52,7 +52,7 @@ def begin_statement_export(
     """
     Note that somebody takes a statement out of the house, and return what may be written.
 
-    Replaying the key notes nothing more, and the same file may be written again.
+    Replaying the key notes that it is taken out again.
 
     :raises CapabilityMissing: if the actor is staff who may not export
     :raises LedgerAccountNotFound: if the organisation has no such account
@@ -72,19 +72,19 @@ def begin_statement_export(
         account_id=account_id,
         terms=terms,
     )
-    if not claim.replayed:
-        note_begun(
-            export,
-            reason=reason,
-            asked={
-                "list": "statement",
-                "period": terms.period,
-                "since": terms.since.isoformat(),
-                "until": terms.until.isoformat(),
-                "clock": terms.clock,
-                "kind": terms.kind,
-            },
-        )
+    note_begun(
+        export,
+        reason=reason,
+        asked={
+            "list": "statement",
+            "period": terms.period,
+            "since": terms.since.isoformat(),
+            "until": terms.until.isoformat(),
+            "clock": terms.clock,
+            "kind": terms.kind,
+        },
+        is_again=claim.replayed,
+    )
     return export
 
 

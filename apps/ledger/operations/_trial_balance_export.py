@@ -47,7 +47,7 @@ def begin_trial_balance_export(
     """
     Note that somebody takes a trial balance out of the house, and return what may be written.
 
-    Replaying the key notes nothing more, and the file may be written again, as the books are then.
+    Replaying the key notes that it is taken out again; the file holds the books as they are then.
 
     :raises CapabilityMissing: if the actor is staff who may not export, or not see the books
     :raises OrganizationNotFound: if the actor is staff who may not see the organisation
@@ -69,17 +69,17 @@ def begin_trial_balance_export(
         started_at=now,
         terms=terms,
     )
-    if not claim.replayed:
-        note_begun(
-            export,
-            reason=reason,
-            asked={
-                "list": "trial_balance",
-                "period": month,
-                "code": terms.code_prefix,
-                "currency": terms.currency,
-            },
-        )
+    note_begun(
+        export,
+        reason=reason,
+        asked={
+            "list": "trial_balance",
+            "period": month,
+            "code": terms.code_prefix,
+            "currency": terms.currency,
+        },
+        is_again=claim.replayed,
+    )
     return export
 
 

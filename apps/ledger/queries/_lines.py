@@ -151,7 +151,10 @@ def stream_lines(
     if not source:
         return
     connection.ensure_connection()
-    with connection.connection.cursor(name="trial_balance") as cursor:
+    with (
+        connection.wrap_database_errors,
+        connection.connection.cursor(name="trial_balance") as cursor,
+    ):
         cursor.itersize = _CHUNK
         cursor.execute(
             _GROUPED.format(source=source),
