@@ -276,6 +276,28 @@ class TestAStatementAsAFile:
         assert '"DE•• •••• 3000"' in file
         assert "0532" not in file
 
+    def test_has_none_in_the_code_of_its_account(self, books):
+        owner, ann = books
+        bank = open_account(owner, "bank:nl91abna0417164300:EUR", type_="asset", floor=None)
+        post(owner, move(bank, ann, 1_00, effective_at=JUNE))
+
+        answer = self.export(House.signed_in(accounts.create_staff("auditor")), bank)
+
+        file = b"".join(answer.streaming_content).decode()
+        assert '"statement","bank:NL•• •••• 4300:EUR"' in file
+        assert "0417" not in file
+
+    def test_taken_again_by_one_form_is_one_export_that_is_noted_again(self, books):
+        _, ann = books
+        auditor = House.signed_in(accounts.create_staff("auditor"))
+        token = str(new_id())
+        for _ in range(2):
+            assert self.export(auditor, ann, form_token=token).status_code == 200
+
+        noted = [row.after for row in AuditEvent.objects.filter(act="core.export").order_by("id")]
+        assert len({after["export"] for after in noted}) == 1
+        assert [after.get("again", False) for after in noted] == [False, True]
+
     def test_is_noted_before_its_first_byte_and_after_its_last(self, books):
         _, ann = books
         answer = self.export(House.signed_in(accounts.create_staff("auditor")), ann)
