@@ -108,8 +108,12 @@ def uuids(values: Sequence[UUID | None]) -> Column:
     if values and values[0] is None and _are_same(values):
         return Same(_Uuids, None, len(values))
     # `v.int` and not `v.bytes`, and no `None in values`: both would call Python for each value.
-    parts = [_NULL if v is None else _UUID_LENGTH + v.int.to_bytes(16) for v in values]
-    return _make(_Uuids, len(parts), b"".join(parts), nulls=_NULL in parts)
+    try:
+        parts = [v.int.to_bytes(16) for v in values]  # type: ignore[union-attr]
+    except AttributeError:
+        parts = [_NULL if v is None else _UUID_LENGTH + v.int.to_bytes(16) for v in values]
+        return _make(_Uuids, len(parts), b"".join(parts), nulls=True)
+    return _make(_Uuids, len(parts), _UUID_LENGTH + _UUID_LENGTH.join(parts))
 
 
 def int8s(values: Sequence[int]) -> Column:

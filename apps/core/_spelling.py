@@ -55,7 +55,7 @@ def _shape(values: Mapping[str, object], levels: _Levels) -> _Shape:
     if first is None:
         return 0
     if type(first) is not Few:
-        return -_same(values, levels, count_of(cast("Any", first)))
+        return -1 - _same(values, levels, count_of(cast("Any", first)))
     count = len(first.values)
     for names in levels:
         for name in names:
@@ -92,7 +92,7 @@ def _spelled(text: str, shapes: tuple[_Shape, ...]) -> Statement:
         shape = next(given)
         if not shape:
             return found[0]
-        return _as_values(found, shape) if shape > 0 else _with_same(found, -shape)
+        return _as_values(found, shape) if shape > 0 else _as_rows(found, -1 - shape)
 
     numbers: dict[str, int] = {}
     sql = re.sub(
@@ -115,22 +115,23 @@ def _as_values(unnest: re.Match[str], count: int) -> str:
     return f"(VALUES {rows})"
 
 
-def _with_same(unnest: re.Match[str], levels: int) -> str:
-    """Return it with the columns of so many levels as values, all in their order."""
+def _as_rows(unnest: re.Match[str], levels: int) -> str:
+    """Return it as rows made one by one, the columns of so many levels as values in each."""
     chosen: list[str] = []
-    arrays: list[str] = []
-    names: list[str] = []
+    made: list[str] = []
+    first = None
     for level, part in enumerate(unnest[1].split(_SAME)):
         for name, kind in _COLUMN.findall(part):
             if 0 < level <= levels:
                 chosen.append(f"%({name}:0)s{kind}")
-            else:
-                # Not by their own names, which may be words of Postgres'.
-                chosen.append(f"c{len(names)}")
-                names.append(chosen[-1])
-                arrays.append(f"%({name})s{kind}[]")
+                continue
+            column = f"%({name})s{kind}[]"
+            first = first or column
+            # Not by their own names, which may be words of Postgres'.
+            chosen.append(f"c{len(made)}")
+            made.append(f"unnest({column}) AS c{len(made)}")
     if unnest[4]:
         chosen.append("place")
-        names.append("place")
-    table = f"unnest({', '.join(arrays)}){unnest[4] or ''} AS given({', '.join(names)})"
-    return f"(SELECT {', '.join(chosen)} FROM {table})"  # noqa: S608  (the statement's own)
+        made.append(f"generate_series(1::bigint, cardinality({first})) AS place")
+    rows = f"(SELECT {', '.join(made)}) AS given"
+    return f"(SELECT {', '.join(chosen)} FROM {rows})"  # noqa: S608  (the statement's own)

@@ -190,20 +190,38 @@ class TestRows:
 
         assert [row[1] for row in statements.run(ROWS, values)] == ["a", None]
 
-    @pytest.mark.parametrize(("count", "is_spelled"), [(1, True), (4, True), (5, False)])
-    def test_that_are_few_are_no_function_to_postgres(self, count, is_spelled):
+    @pytest.mark.parametrize(
+        ("count", "made_by"), [(1, "Result"), (4, "Values"), (5, "ProjectSet")]
+    )
+    def test_are_no_table_that_postgres_makes_first(self, count, made_by):
         names, orgs, times = self.columns(count)
 
-        plan = statements.run(
-            "EXPLAIN " + ROWS,
-            {
-                "names": statements.texts(names),
-                "orgs": statements.uuids(orgs),
-                "times": statements.instants(times),
-            },
+        plan = str(
+            statements.run(
+                "EXPLAIN " + ROWS,
+                {
+                    "names": statements.texts(names),
+                    "orgs": statements.uuids(orgs),
+                    "times": statements.instants(times),
+                },
+            )
         )
 
-        assert ("Function Scan" not in str(plan)) is is_spelled
+        assert made_by in plan
+        assert "Function Scan" not in plan
+
+    def test_of_many_in_columns_of_different_lengths_are_filled_up_with_nulls(self):
+        names, orgs, times = self.columns(9)
+        values = {
+            "names": statements.texts(names),
+            "orgs": statements.uuids(orgs[:5]),
+            "times": statements.instants(times),
+        }
+
+        found = statements.run(ROWS, values)
+
+        assert [row[2] for row in found] == [*orgs[:5], None, None, None, None]
+        assert [row[0] for row in found] == list(range(1, 10))
 
     def test_are_prepared_once_for_each_number_of_them(self):
         def ask(count):

@@ -59,6 +59,7 @@ _WRITE: Final = """
                       %(posting_recorded)s::timestamptz[])
                AS p(entry_id, number, account_id, amount, version, balance_after,
                     currency, effective_at, recorded_at)
+         ORDER BY p.account_id, p.version
     ), balances AS (
         UPDATE ledger_balance AS b
            SET posted_debits = n.posted_debits, posted_credits = n.posted_credits,
@@ -77,6 +78,9 @@ _WRITE: Final = """
 
 # A tuple, which is made once: a union is made wherever it is written, and asked twice an entry.
 _POSTING: Final = (Transfer, PostEntry, CaptureHold)
+
+# The columns of no lines.
+_NONE: Final = ((),) * 6
 
 # From so many entries on, what writes them is sent ahead of the events.
 _MANY: Final = 250
@@ -164,24 +168,21 @@ def _recorded_at(outcome: Outcome) -> datetime | None:
 
 
 def _posting_columns(posted: Sequence[tuple[Outcome, Origin]], now: datetime) -> dict[str, object]:
-    rows = []
-    for outcome, _ in posted:
-        common = (outcome.entry_id, outcome.effective_at or now, _recorded_at(outcome))
-        for number, line in enumerate(outcome.lines, 1):
-            rows.append((line, number, common))
-    rows.sort(key=lambda row: row[0][0].int)
-    lines = list(zip(*[row[0] for row in rows], strict=True)) or [()] * 6
-    of = list(zip(*[row[2] for row in rows], strict=True)) or [()] * 3
+    of = [outcome for outcome, _ in posted for _ in outcome.lines]
+    lines = [line for outcome, _ in posted for line in outcome.lines]
+    accounts, amounts, currencies, versions, after, _ = zip(*lines, strict=True) if lines else _NONE
     return {
-        "posting_entries": statements.uuids(of[0]),
-        "numbers": statements.int4s([row[1] for row in rows]),
-        "accounts": statements.uuids(lines[0]),
-        "amounts": statements.int8s(lines[1]),
-        "currencies": statements.texts(lines[2]),
-        "versions": statements.int8s(lines[3]),
-        "after": statements.int8s(lines[4]),
-        "posting_effective": statements.instants(of[1]),
-        "posting_recorded": statements.instants(of[2]),
+        "posting_entries": statements.uuids([outcome.entry_id for outcome in of]),
+        "numbers": statements.int4s(
+            [number for outcome, _ in posted for number in range(1, len(outcome.lines) + 1)]
+        ),
+        "accounts": statements.uuids(accounts),
+        "amounts": statements.int8s(amounts),
+        "currencies": statements.texts(currencies),
+        "versions": statements.int8s(versions),
+        "after": statements.int8s(after),
+        "posting_effective": statements.instants([outcome.effective_at or now for outcome in of]),
+        "posting_recorded": statements.instants([_recorded_at(outcome) for outcome in of]),
     }
 
 
