@@ -22,9 +22,15 @@ _UNNEST: Final = re.compile(
     r"(\s+WITH\s+ORDINALITY)?(?=\s+AS\s+\w+\s*\()"
 )
 
+# From so many rows on values are taken from the columns row by row. Where there are fewer, planning
+# that costs more than it saves.
+_MANY: Final = 250
+
 # How an `unnest` is written: above zero as VALUES of so many rows; below it with the columns of so
-# many levels as values that are the same in all rows; at zero as it stands.
+# many levels as values that are the same in all rows; at zero as it stands. `_BY_ROW` less than
+# that it is written row by row.
 type _Shape = int
+_BY_ROW: Final = 100
 type _Levels = tuple[tuple[str, ...], ...]
 
 
@@ -55,7 +61,8 @@ def _shape(values: Mapping[str, object], levels: _Levels) -> _Shape:
     if first is None:
         return 0
     if type(first) is not Few:
-        return -1 - _same(values, levels, count_of(cast("Any", first)))
+        count = count_of(cast("Any", first))
+        return -_same(values, levels, count) - (_BY_ROW if count >= _MANY else 0)
     count = len(first.values)
     for names in levels:
         for name in names:
@@ -84,7 +91,8 @@ def _spelled(text: str, shapes: tuple[_Shape, ...]) -> Statement:
 
     Rows that Postgres has before it plans cost half of what a function that returns them does: it
     writes one row with a plan it keeps, and joins nothing. And of a function's columns it makes a
-    table each, which is for nothing where they hold one value (docs/adr/0116).
+    table each, which is for nothing where they hold one value, or where all that is wanted of them
+    is the next (docs/adr/0116).
     """
     given = iter(shapes)
 
@@ -92,7 +100,9 @@ def _spelled(text: str, shapes: tuple[_Shape, ...]) -> Statement:
         shape = next(given)
         if not shape:
             return found[0]
-        return _as_values(found, shape) if shape > 0 else _as_rows(found, -1 - shape)
+        if shape > 0:
+            return _as_values(found, shape)
+        return _with_same(found, -shape % _BY_ROW, by_row=shape <= -_BY_ROW)
 
     numbers: dict[str, int] = {}
     sql = re.sub(
@@ -115,23 +125,28 @@ def _as_values(unnest: re.Match[str], count: int) -> str:
     return f"(VALUES {rows})"
 
 
-def _as_rows(unnest: re.Match[str], levels: int) -> str:
-    """Return it as rows made one by one, the columns of so many levels as values in each."""
+def _with_same(unnest: re.Match[str], levels: int, *, by_row: bool) -> str:
+    """Return it with the columns of so many levels as values, all in their order."""
     chosen: list[str] = []
-    made: list[str] = []
-    first = None
+    arrays: list[str] = []
     for level, part in enumerate(unnest[1].split(_SAME)):
         for name, kind in _COLUMN.findall(part):
             if 0 < level <= levels:
                 chosen.append(f"%({name}:0)s{kind}")
-                continue
-            column = f"%({name})s{kind}[]"
-            first = first or column
-            # Not by their own names, which may be words of Postgres'.
-            chosen.append(f"c{len(made)}")
-            made.append(f"unnest({column}) AS c{len(made)}")
+            else:
+                # Not by their own names, which may be words of Postgres'.
+                chosen.append(f"c{len(arrays)}")
+                arrays.append(f"%({name})s{kind}[]")
+    names = [f"c{place}" for place in range(len(arrays))]
     if unnest[4]:
         chosen.append("place")
-        made.append(f"generate_series(1::bigint, cardinality({first})) AS place")
-    rows = f"(SELECT {', '.join(made)}) AS given"
+        names.append("place")
+    if not by_row:
+        table = f"unnest({', '.join(arrays)}){unnest[4] or ''} AS given({', '.join(names)})"
+        return f"(SELECT {', '.join(chosen)} FROM {table})"  # noqa: S608  (the statement's own)
+    # Each of them is at its next value in every row.
+    made = [f"unnest({array})" for array in arrays]
+    if unnest[4]:
+        made.append(f"generate_series(1::bigint, cardinality({arrays[0]}))")
+    rows = f"(SELECT {', '.join(made)}) AS given({', '.join(names)})"
     return f"(SELECT {', '.join(chosen)} FROM {rows})"  # noqa: S608  (the statement's own)

@@ -134,7 +134,7 @@ class TestRows:
         names = [None if place % 3 == 2 else f"Zoë {place}" for place in range(count)]
         return names, [uuid4() for _ in names], [NOON + timedelta(days=at) for at in range(count)]
 
-    @pytest.mark.parametrize("count", [0, 1, 2, 3, 4, 5, 9])
+    @pytest.mark.parametrize("count", [0, 1, 2, 3, 4, 5, 9, 249, 250, 700])
     def test_are_the_same_however_many_they_are(self, count):
         names, orgs, times = self.columns(count)
 
@@ -191,9 +191,10 @@ class TestRows:
         assert [row[1] for row in statements.run(ROWS, values)] == ["a", None]
 
     @pytest.mark.parametrize(
-        ("count", "made_by"), [(1, "Result"), (4, "Values"), (5, "ProjectSet")]
+        ("count", "made_by"),
+        [(1, "Result"), (4, "Values"), (5, "Function Scan"), (250, "ProjectSet")],
     )
-    def test_are_no_table_that_postgres_makes_first(self, count, made_by):
+    def test_are_no_table_that_postgres_makes_first_if_they_are_few_or_many(self, count, made_by):
         names, orgs, times = self.columns(count)
 
         plan = str(
@@ -208,10 +209,11 @@ class TestRows:
         )
 
         assert made_by in plan
-        assert "Function Scan" not in plan
+        assert ("Function Scan" in plan) is (count == 5)
 
-    def test_of_many_in_columns_of_different_lengths_are_filled_up_with_nulls(self):
-        names, orgs, times = self.columns(9)
+    @pytest.mark.parametrize("count", [9, 900])
+    def test_of_many_in_columns_of_different_lengths_are_filled_up_with_nulls(self, count):
+        names, orgs, times = self.columns(count)
         values = {
             "names": statements.texts(names),
             "orgs": statements.uuids(orgs[:5]),
@@ -220,8 +222,8 @@ class TestRows:
 
         found = statements.run(ROWS, values)
 
-        assert [row[2] for row in found] == [*orgs[:5], None, None, None, None]
-        assert [row[0] for row in found] == list(range(1, 10))
+        assert [row[2] for row in found] == [*orgs[:5], *[None] * (count - 5)]
+        assert [row[0] for row in found] == list(range(1, count + 1))
 
     def test_are_prepared_once_for_each_number_of_them(self):
         def ask(count):
@@ -239,10 +241,10 @@ class TestRows:
 
         statements.run("SELECT 1", {})
         before = len(prepared())
-        for count in (1, 2, 1, 2, 5, 900, 1):
+        for count in (1, 2, 1, 2, 5, 200, 1, 300, 900):
             ask(count)
 
-        assert len(prepared()) - before == 3
+        assert len(prepared()) - before == 4
 
 
 class TestTrips:
