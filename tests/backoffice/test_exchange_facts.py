@@ -27,7 +27,7 @@ def test_of_either_entry(rate, bought, left):
 
     pages = [
         # Its other entry is read too: whether both can be undone.
-        facts(f"/admin/ledger/journalentry/{encode_id('je', entry)}/", queries_max=22)
+        facts(f"/admin/ledger/journalentry/{encode_id('je', entry)}/", at_most=22)
         for entry in (fx.sold_entry_id, fx.bought_entry_id)
     ]
 
