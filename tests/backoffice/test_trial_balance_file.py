@@ -49,7 +49,9 @@ def read(answer) -> list[list[str]]:
 
 def on_screen(house, **query) -> list[list[str]]:
     """Return the screen's rows as plain texts: amounts without currency, an empty one as zero."""
-    rows = house.rows(house.page("trial-balance/", organization=str(house.id), **query))
+    page = house.page("trial-balance/", organization=str(house.id), **query)
+    # Below it is the balance sheet, which no file has.
+    rows = house.rows(page.partition("<h2>Balance sheet</h2>")[0])
     return [[cell.replace("\u2212", "-").replace(",", "") for cell in row] for row in rows]
 
 

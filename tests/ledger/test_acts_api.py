@@ -1,5 +1,7 @@
 """What every act of the ledger's API has in common: keys, chains, bad input, tenancy, dry runs."""
 
+from datetime import timedelta
+
 import pytest
 
 from apps.core import clock
@@ -25,6 +27,10 @@ from tests.ledger.factories import (
 from tests.ledger.rows import fingerprints
 
 pytestmark = pytest.mark.django_db(transaction=True)
+
+# Earlier than what the client began with.
+BEFORE = print_instant(clock.now() - timedelta(minutes=5))
+NAMES = {"id", "transfer", "journal_entry", "sold_entry", "bought_entry"}
 
 
 @pytest.fixture
@@ -451,6 +457,19 @@ class TestKassasOwn:
         assert (answer["reversible"], answer["code"]) == (False, "ledger_account_reserved")
 
 
+def told(answer: object) -> list[tuple[str, object]]:
+    """Return what an answer says, at any depth, name by name."""
+    if isinstance(answer, list):
+        return [said for one in answer for said in told(one)]
+    if not isinstance(answer, dict):
+        return []
+    return [
+        said
+        for name, value in answer.items()
+        for said in (told(value) if isinstance(value, dict | list) else [(name, value)])
+    ]
+
+
 class TestDryRuns:
     @pytest.mark.parametrize(
         ("act", "more"),
@@ -476,6 +495,37 @@ class TestDryRuns:
         assert dry.json()["balances"] == real.json()["balances"] != []
         # What becomes of the hold; of a reversal there is none.
         assert dry.json().get("hold") == real.json().get("hold")
+        assert fingerprints() != before
+        assert breaches() == []
+
+    @pytest.mark.parametrize(
+        ("act", "more"),
+        [
+            ("transfers", {"effective_at": BEFORE, "reference": "r", "metadata": {"a": "b"}}),
+            ("transfers", {"effective_at": BEFORE, "amount": 100_00, "up_to": True}),
+            ("transfers/batch", {}),
+            ("journal-entries", {"effective_at": BEFORE, "description": "Shared"}),
+            ("holds", {"reference": "r", "multi_capture": True}),
+            ("fx-transfers", {"effective_at": BEFORE}),
+        ],
+    )
+    def test_of_what_they_would_make_tell_all_but_its_ids_and_write_nothing(self, api, act, more):
+        body = api.body(act) | more
+        if "quoted_at" in body:
+            body["quoted_at"] = print_instant(clock.now())
+        before = fingerprints()
+
+        dry = api.post(api.path(act), body | {"dry_run": True}, key=None)
+
+        assert fingerprints() == before
+        real = api.post(api.path(act), body)
+        assert (dry.status_code, real.status_code) == (200, 201), (dry.content, real.content)
+        kept = NAMES | {"created_at", "dry_run"}
+        assert [one for one in told(dry.json()) if one[0] not in kept] == [
+            one for one in told(real.json()) if one[0] not in kept
+        ]
+        assert {value for name, value in told(dry.json()) if name in NAMES} == {None}
+        assert dry.json()["balances"] != []
         assert fingerprints() != before
         assert breaches() == []
 

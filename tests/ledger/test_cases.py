@@ -34,6 +34,7 @@ from tests.ledger.factories import (
     post_transfer,
 )
 from tests.ledger.rows import fingerprints
+from tests.ledger.server import deadlocks, psql
 from tests.support import race, running
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -281,6 +282,30 @@ class TestCase06:
         assert captured.json()["hold"]["captured"] == 30_00
         assert balance(api.organization, api.bob).posted == 30_00
 
+    @pytest.mark.parametrize("turn", range(3))
+    def test_each_of_many_at_once_finds_its_own_by_another_connection(self, api, turn):
+        """One thread's COMMIT answers others, each of whom looks by a connection of its own."""
+
+        def move_and_read(key: str) -> int:
+            made = api.post("/v1/transfers", body(api, 1), key=key).json()
+            connection.close()
+            return api.get(f"/v1/journal-entries/{made['id']}").status_code
+
+        def place_and_capture(key: str) -> int:
+            placed = api.post("/v1/holds", body(api, 1), key=key).json()
+            connection.close()
+            path = f"/v1/holds/{placed['hold']['id']}/capture"
+            return api.post(path, {}, key=f"{key}-c").status_code
+
+        answers = race(
+            *(partial(move_and_read, f"t-{n}") for n in range(16)),
+            *(partial(place_and_capture, f"h-{n}") for n in range(4)),
+        )
+
+        assert answers == [200] * 20
+        assert balance(api.organization, api.bob).posted == 20
+        assert breaches() == []
+
 
 class TestCase07:
     """The same key twice inside one batch: no crash, the second is a replay."""
@@ -336,21 +361,43 @@ class TestCase09:
         entry = new_id()
 
         with pytest.raises(IntegrityError) as refused, connection.cursor() as cursor:
-            cursor.execute(
-                "WITH entry AS (INSERT INTO ledger_journal_entry (id, organization_id, kind,"
-                " description, effective_at, recorded_at, actor, metadata)"
-                " VALUES (%(id)s, %(org)s, 'x', '', %(now)s, %(now)s, 'psql', '{}'))"
-                " INSERT INTO ledger_posting (organization_id, entry_id, number, account_id,"
-                " amount_minor, currency, account_version, balance_after_minor, effective_at,"
-                " recorded_at) VALUES"
-                " (%(org)s, %(id)s, 1, %(usd)s, 5, 'USD', 1, -5, %(now)s, %(now)s),"
-                " (%(org)s, %(id)s, 2, %(eur)s, -5, 'EUR', 1, 5, %(now)s, %(now)s)",
-                {"id": entry, "org": organization, "usd": dollars, "eur": ann, "now": NOW},
-            )
+            cursor.execute(self.written(organization, entry, dollars, ann))
 
         assert refused.value.__cause__.sqlstate == "23514"
         assert refused.value.__cause__.diag.constraint_name == "journal_entry_is_balanced"
         assert not JournalEntry.objects.filter(id=entry).exists()
+
+    def test_nor_from_psql_as_the_owner_of_the_tables_and_at_the_statement(self, books):
+        organization, ann, _ = books
+        dollars = open_account(organization, "wallets:ann:USD")
+        entry = new_id()
+
+        owner, _ = psql("SELECT tableowner = current_user FROM pg_tables"
+                        " WHERE tablename = 'ledger_posting'")  # fmt: skip
+        told, said = psql(
+            f"BEGIN; {self.written(organization, entry, dollars, ann)};", r"\echo written", "COMMIT"
+        )
+
+        assert owner == "t"
+        # Not first at COMMIT.
+        assert told == ""
+        assert "ERROR:  23514: " in said
+        assert "CONSTRAINT NAME:  journal_entry_is_balanced" in said
+        assert not JournalEntry.objects.filter(id=entry).exists()
+
+    @staticmethod
+    def written(organization, entry, dollars, euros) -> str:
+        """Return the statement that writes the entry: USD +5 and EUR -5."""
+        of = f"'{organization}', '{entry}'"
+        return (
+            "WITH entry AS (INSERT INTO ledger_journal_entry (organization_id, id, kind,"
+            " description, effective_at, recorded_at, actor, metadata)"
+            f" VALUES ({of}, 'x', '', '{NOW}', '{NOW}', 'psql', '{{}}'))"
+            " INSERT INTO ledger_posting (organization_id, entry_id, number, account_id,"
+            " amount_minor, currency, account_version, balance_after_minor, effective_at,"
+            f" recorded_at) VALUES ({of}, 1, '{dollars}', 5, 'USD', 1, -5, '{NOW}', '{NOW}'),"
+            f" ({of}, 2, '{euros}', -5, 'EUR', 1, 5, '{NOW}', '{NOW}')"
+        )
 
     def test_the_core_takes_no_such_entry(self, books):
         _, ann, bob = books
@@ -477,6 +524,13 @@ class TestCase11:
             fund(organization, account, 1000_00)
         fund(organization, dollars, 1000_00, currency="USD")
         return organization, ann, bob, euros, dollars
+
+    @pytest.fixture(autouse=True)
+    def _none_among_them(self, transactional_db):
+        """Not one that is made good by running again, either."""
+        before = deadlocks()
+        yield
+        assert deadlocks() == before
 
     def assert_nothing_lost(self, wallets) -> None:
         organization, *accounts = wallets

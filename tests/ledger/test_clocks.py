@@ -6,6 +6,8 @@ from functools import partial
 import pytest
 from django.db import connection
 
+from apps.core import clock
+from apps.core.api.fields import print_instant
 from apps.core.ids import new_id
 from apps.core.invariants import breaches
 from apps.ledger import operations
@@ -13,7 +15,7 @@ from apps.ledger.models import HoldEvent, JournalEntry, Posting
 from apps.ledger.operations import EntryRequest
 from apps.ledger.rules import CaptureHold, Leg, PlaceHold, VoidHold
 from tests.ledger.acting import Client
-from tests.ledger.clients import pointers
+from tests.ledger.clients import code_of, pointers, printed
 from tests.ledger.factories import (
     ACTOR,
     NOW,
@@ -147,3 +149,29 @@ class TestAHold:
 
         placed, voided = HoldEvent.objects.order_by("id")
         assert before <= placed.recorded_at <= between <= voided.recorded_at <= after
+
+
+class TestMoneyThatIsDatedLater:
+    def test_is_in_available_and_leaves_no_earlier(self):
+        api = Client()
+        then = print_instant(clock.now() + timedelta(days=3))
+        came = {"debit_account": printed(api.ann), "credit_account": printed(api.bob)}
+        goes = {"debit_account": printed(api.bob), "credit_account": printed(api.ann)}
+        terms = {"amount": 30_00, "currency": "EUR"}
+        api.post("/v1/transfers", came | terms | {"effective_at": then}, key="came")
+
+        refused = [
+            api.post("/v1/transfers", goes | terms, key="now"),
+            api.post("/v1/transfers", goes | terms | {"up_to": True}, key="up-to"),
+            api.post("/v1/holds", goes | terms, key="hold"),
+        ]
+
+        assert [code_of(one) for one in refused] == [(422, "later_balance_below_floor")] * 3
+        account = api.get(f"/v1/ledger-accounts/{printed(api.bob)}").json()
+        assert (account["posted"], account["available"]) == (30_00, 30_00)
+        # As of now nothing has come.
+        [line] = api.get("/v1/balances", ledger_account=printed(api.bob)).json()["data"]
+        assert line["posted"] == 0
+        left = api.post("/v1/transfers", goes | terms | {"effective_at": then}, key="then")
+        assert left.status_code == 201
+        assert breaches() == []

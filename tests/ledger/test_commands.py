@@ -1,11 +1,18 @@
-"""What an operator names on a command line is looked up before anything is done with it."""
+"""What an operator names is looked up before anything is done with it, and what runs is stopped."""
+
+import signal
+from contextlib import ExitStack, contextmanager
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.db import connection
 
+from apps.accounts.models import Organization
 from apps.core.ids import encode_id, new_id
 from apps.core.models import AuditEvent
 from tests.ledger.factories import create_organization, fund, open_account
+from tests.ledger.threads import count_waiting
+from tests.support import running, wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -53,3 +60,47 @@ class TestAnOrganizationThatIsNone:
     def test_is_named_where_it_is_no_id_of_one(self, command, file, printed):
         with pytest.raises(CommandError, match=f"{printed}: "):
             run(command, file, printed)
+
+
+class TestStopped:
+    def test_by_ctrl_c_they_say_so_in_a_word_and_run_again(self, file, tmp_path):
+        [origin] = Organization.objects.all()
+        target = create_organization("Target")
+        whole = ["--organization", encode_id("org", origin.id)]
+        output = tmp_path / "again.jsonl"
+        commands = [
+            ["verify_ledger", *whole],
+            ["seal_ledger", *whole],
+            ["export_journal", *whole, "--format=jsonl", f"--output={output}"],
+            ["import_journal", str(file), "--organization", encode_id("org", target)],
+        ]
+
+        with ExitStack() as stack:
+            stack.enter_context(tables_held("ledger_account", "ledger_chain_head"))
+            running_now = [stack.enter_context(running("manage.py", *one)) for one in commands]
+            wait_until(lambda: count_waiting() == len(commands))
+            for process in running_now:
+                process.send_signal(signal.SIGINT)
+            told = [process.communicate(timeout=30)[0] for process in running_now]
+
+        assert [process.returncode for process in running_now] == [130] * 4
+        assert [text.splitlines()[-1] for text in told] == ["Stopped."] * 4
+        assert not any("Traceback" in text for text in told)
+        assert not output.exists()
+        for name, *arguments in commands:
+            call_command(name, *arguments)
+        assert output.read_text() == file.read_text()
+
+
+@contextmanager
+def tables_held(*tables: str):
+    """Another connection holds the tables: whoever reads them waits."""
+    other = connection.copy()
+    other.set_autocommit(False)
+    with other.cursor() as cursor:
+        cursor.execute(f"LOCK TABLE {', '.join(tables)} IN ACCESS EXCLUSIVE MODE")
+    try:
+        yield
+    finally:
+        other.rollback()
+        other.close()

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
+from itertools import pairwise
 
 import pytest
 
@@ -17,7 +18,7 @@ from apps.ledger.errors import (
     LedgerAccountsNotFound,
     TooManyBalanceMonitors,
 )
-from apps.ledger.models import Balance, BalanceMonitor
+from apps.ledger.models import Balance, BalanceMonitor, Posting
 from apps.ledger.operations import MonitorTerms
 from apps.ledger.rules import MonitorDirection, MonitorMeasure, PlaceHold, VoidHold
 from tests.ledger.clients import ApiClient, code_of, pointers, printed
@@ -267,7 +268,10 @@ class TestRace:
         outcomes = race(*away, *back)
 
         assert not any(isinstance(outcome, Refusal) for outcome in outcomes)
-        assert all(balance < 100 for balance in told(monitor))
+        rows = Posting.objects.filter(account_id=ann).order_by("account_version")
+        stood = rows.values_list("balance_after_minor", flat=True)
+        # The first of these was before the monitor.
+        assert told(monitor) == [now for before, now in pairwise(stood) if before >= 100 > now]
         assert breaches() == []
 
     def test_of_creation_against_postings_loses_no_crossing(self, books, turn):

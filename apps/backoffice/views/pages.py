@@ -15,6 +15,7 @@ from django.utils.safestring import SafeString
 
 from apps.accounts.models import Organization
 from apps.backoffice import queries
+from apps.backoffice.views._sheet import balance_sheet
 from apps.core import clock
 from apps.core.admin_base import CapabilityMissing, RecordAdmin, Table, cells, lists, zone_note
 from apps.core.errors import Refusal
@@ -223,14 +224,14 @@ def trial_balance(site: Site, request: HttpRequest) -> HttpResponse:
         **(_month_of(organization, month, asked) if month and organization else {}),
     }
     if month is None and organization is not None:
+        found = queries.trial_balances(
+            organization_id=organization.id, code_prefix=asked["code"], currency=asked["currency"]
+        )
         context["balances"] = [
             (one.currency, one.total.closing == 0, _balance_table(one, organization))
-            for one in queries.trial_balances(
-                organization_id=organization.id,
-                code_prefix=asked["code"],
-                currency=asked["currency"],
-            )
+            for one in found
         ]
+        context["sheet"] = balance_sheet(found, code=asked["code"])
     request.current_app = site.name
     return TemplateResponse(request, "kassa/trial_balance.html", context)
 
@@ -251,6 +252,7 @@ def _month_of(organization: Organization, month: date, asked: Mapping[str, str])
         "month": f"{month:%B %Y}",
         "state": cells.state(view.state, tone="good" if view.state == "closed" else ""),
         "is_stored": view.is_stored,
+        "sheet": balance_sheet(found, code=asked["code"]),
         "balances": [
             (one.currency, _is_balanced(one), _movement_table(one, organization, asked["period"]))
             for one in found

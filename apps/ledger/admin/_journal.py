@@ -335,7 +335,7 @@ def _captured(obj: JournalEntry) -> list[Fact]:
 
 
 def _exchange(obj: JournalEntry) -> list[Fact]:
-    """Return what was changed into what, and the entry of the other side."""
+    """Return what was changed into what, by whose quote, and the entry of the other side."""
     fx = exchange_of(obj)
     if fx is None:
         return []
@@ -343,8 +343,14 @@ def _exchange(obj: JournalEntry) -> list[Fact]:
     bought = cells.amount(fx.bought_minor, fx.bought_currency)
     rate = f"{fx.rate.normalize():f}"
     other = fx.bought_entry_id if obj.id == fx.sold_entry_id else fx.sold_entry_id
+    quoted_at = cells.instant(fx.quoted_at, zone=zone_of(obj))
+    left = (
+        f"{fx.remainder_minor.normalize():f} of a minor unit" if fx.remainder_minor else "nothing"
+    )
     return [
         Fact("Exchange", format_html("{} for {} at {}", sold, bought, rate), wide=True),
+        Fact("Quoted", format_html("{} by {}", quoted_at, cells.free_text(fx.source)), wide=True),
+        Fact("Left by rounding", cells.text(left)),
         Fact("Its other side", entry_link(other)),
     ]
 

@@ -75,10 +75,17 @@ class LedgerAccount(StrictSerializer):
     currency = serializers.CharField()
     status = serializers.CharField()
     min_available = serializers.IntegerField(source="min_available_minor", allow_null=True)
-    posted = serializers.IntegerField(help_text="On the account's normal side.")
-    pending_out = serializers.IntegerField()
-    pending_in = serializers.IntegerField()
-    available = serializers.IntegerField()
+    posted = serializers.IntegerField(
+        help_text="On the account's normal side; what is dated later is in it."
+    )
+    pending_out = serializers.IntegerField(help_text="What open holds reserve of its money.")
+    pending_in = serializers.IntegerField(
+        help_text="What open holds reserve for it: not spendable before it is captured."
+    )
+    available = serializers.IntegerField(
+        help_text="posted less pending_out. What came in and is dated later is in it, and leaves no"
+        " earlier than that."
+    )
     version = serializers.IntegerField(help_text="How many postings there were.")
     metadata = MetadataField()
     created_at = InstantField()

@@ -11,7 +11,8 @@ from apps.core import transactions
 from apps.ledger.queries._history import choose_accounts, moved_statement
 from apps.ledger.queries._period_balances import stored_statement
 from apps.ledger.queries._periods import PeriodView
-from apps.ledger.queries._trial_balance import Narrowed
+from apps.ledger.queries._trial_balance import BalanceSheet, Narrowed, sheet_of
+from apps.ledger.rules import AccountType
 
 # As many letters as no name of a segment has, and every id.
 _ID_LENGTH_MIN: Final = 20
@@ -19,6 +20,11 @@ MORE: Final = "…"
 # More lines than there are; and how many of them are in memory where they are streamed.
 _UNCUT: Final = 2**62
 _CHUNK: Final = 1_000
+# What all accounts of each type stand at, debits less credits: the balance sheet of the same read.
+_NETS: Final = ", ".join(
+    f"SUM(opening + debits - credits) FILTER (WHERE type = '{type_.value}') OVER whole"
+    for type_ in AccountType
+)
 # Codes without their ids; a first segment of too many lines has one for each type; and of all lines
 # of a currency the first, in the order of segments, with what all come to.
 _GROUPED: Final = f"""
@@ -49,7 +55,8 @@ _GROUPED: Final = f"""
                SUM(accounts) OVER whole, SUM(opening) OVER whole, SUM(debits) OVER whole,
                SUM(credits) OVER whole,
                ROW_NUMBER() OVER (PARTITION BY currency
-                                  ORDER BY string_to_array(code, ':') COLLATE "C", type) AS place
+                                  ORDER BY string_to_array(code, ':') COLLATE "C", type) AS place,
+               {_NETS}
           FROM folded WINDOW whole AS (PARTITION BY currency)
     ) AS placed
      WHERE place <= %(most)s + 1 ORDER BY currency, place
@@ -105,11 +112,12 @@ class TrialLine:
 
 @dataclass(frozen=True, slots=True)
 class CurrencyLines:
-    """The trial balance of one currency: its lines add up to the total."""
+    """The trial balance of one currency: its lines add up to the total, by type to the sheet."""
 
     currency: str
     lines: Sequence[TrialLine]
     total: TrialLine
+    sheet: BalanceSheet
 
 
 def lines_now(
@@ -198,13 +206,16 @@ def _grouped(source: str, values: Mapping[str, Any], show: Shown) -> list[Curren
 def _of_currency(currency: str, rows: Sequence[tuple[Any, ...]], show: Shown) -> CurrencyLines:
     accounts, opening, debits, credits_ = map(int, rows[0][8:12])
     total = TrialLine("", "", accounts, opening, debits, credits_)
+    nets = {
+        type_.value: int(net or 0) for type_, net in zip(AccountType, rows[0][13:], strict=True)
+    }
     lines = [_line(row) for row in rows]
     if len(lines) > show.lines:
         # All of a root or none: it has a sum of its own.
         cut = lines[show.lines].root
         lines = [line for line in lines[: show.lines] if line.root != cut]
         lines.append(_rest(total, lines))
-    return CurrencyLines(currency, lines, total)
+    return CurrencyLines(currency, lines, total, sheet_of(currency, nets))
 
 
 def _line(row: Sequence[Any]) -> TrialLine:

@@ -1,6 +1,6 @@
 """The trial balance of a span of time, and the balance sheet of an instant."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, TypedDict, Unpack
@@ -209,15 +209,18 @@ def balance_sheets(
     sections: dict[str, dict[str, int]] = {}
     for of, type_, (debits, credits_) in found:
         if debits or credits_:
-            sections.setdefault(of, {})[type_] = on_normal_side(type_, debits - credits_)
-    return [
-        BalanceSheet(
-            of,
-            assets=sums.get(AccountType.ASSET, 0),
-            liabilities=sums.get(AccountType.LIABILITY, 0),
-            equity=sums.get(AccountType.EQUITY, 0),
-            income=sums.get(AccountType.INCOME, 0),
-            expenses=sums.get(AccountType.EXPENSE, 0),
-        )
-        for of, sums in sections.items()
-    ]
+            sections.setdefault(of, {})[type_] = debits - credits_
+    return [sheet_of(of, nets) for of, nets in sections.items()]
+
+
+def sheet_of(currency: str, nets: Mapping[str, int]) -> BalanceSheet:
+    """Return the balance sheet of what the accounts of each type come to, debits less credits."""
+    sums = {type_: on_normal_side(type_, net) for type_, net in nets.items()}
+    return BalanceSheet(
+        currency,
+        assets=sums.get(AccountType.ASSET, 0),
+        liabilities=sums.get(AccountType.LIABILITY, 0),
+        equity=sums.get(AccountType.EQUITY, 0),
+        income=sums.get(AccountType.INCOME, 0),
+        expenses=sums.get(AccountType.EXPENSE, 0),
+    )
