@@ -43,7 +43,7 @@ class LedgerAccountAdmin(RecordAdmin[LedgerAccount]):
     tree_template = "kassa/accounts.html"
     intro = "Where money stands. A branch shows the sum of all accounts below it."
     empty = "No account has been opened yet; the first customer or bank account opens some."
-    search_hint = "la_… or how a code begins"
+    search_hint = "la_… or the whole code"
     list_display = ("path", "kind", "posted", "pending_out", "available", "floor", "status")
     filters: ClassVar[Sequence[Filter]] = (
         lists.prefix("code", "Code begins with", placeholder="customers:"),
@@ -81,10 +81,7 @@ class LedgerAccountAdmin(RecordAdmin[LedgerAccount]):
     ) -> QuerySet[LedgerAccount]:
         if text.startswith(f"{self.prefix}_"):
             return super().find(request, rows, text)
-        if request.method == "POST":
-            # Of the search over all screens a single exact hit opens: there the whole code counts.
-            return rows.filter(code=text)
-        return rows.filter(code__startswith=text)
+        return rows.filter(code=text)
 
     @override
     def prepare(self, request: HttpRequest, rows: Sequence[LedgerAccount]) -> None:
