@@ -85,12 +85,15 @@ class LedgerAccountAdmin(RecordAdmin[LedgerAccount]):
 
     @override
     def prepare(self, request: HttpRequest, rows: Sequence[LedgerAccount]) -> None:
-        # A row of its own page shows what is held too, as of the same instant; a list does not.
-        limit = HOLDS_SHOWN + 1 if len(rows) == 1 else 0
-        found = queries.balances_with_holds(rows, now=clock.now(), limit=limit)
-        for row, (view, holds) in zip(rows, found, strict=True):
+        found = queries.balances_with_holds(rows, now=clock.now(), limit=0)
+        for row, (view, _) in zip(rows, found, strict=True):
             row.view = view  # type: ignore[attr-defined]  # attached for the cells
-            row.holds = holds  # type: ignore[attr-defined]  # attached for its page
+
+    @override
+    def prepare_page(self, request: HttpRequest, obj: LedgerAccount) -> None:
+        # What is held is as of the same instant.
+        found = queries.balances_with_holds([obj], now=clock.now(), limit=HOLDS_SHOWN + 1)
+        [(obj.view, obj.holds)] = found  # type: ignore[attr-defined]  # attached for its page
 
     @shown("Account")
     def path(self, obj: LedgerAccount) -> SafeString:
