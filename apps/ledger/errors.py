@@ -265,6 +265,18 @@ class EntryNotBalanced(RuleViolation):
     code = "entry_not_balanced"
 
 
+class ExportTooLarge(RuleViolation):
+    """The file would have more than `rows_max` rows; nothing of it was sent."""
+
+    code = "export_too_large"
+
+
+class ExportTooSlow(RuleViolation):
+    """Postgres did not read the file's rows in the time of a request; nothing of it was sent."""
+
+    code = "export_too_slow"
+
+
 class SharesExceedWhole(RuleViolation):
     """The shares of an amount come to more than 100 %."""
 

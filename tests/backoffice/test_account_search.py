@@ -1,4 +1,4 @@
-"""Find on the list of ledger accounts: an id, or how a code begins."""
+"""Looking for ledger accounts: by an id or the whole code, and by how a code begins."""
 
 import re
 
@@ -38,11 +38,11 @@ class Books:
         assert answer.status_code == 200
         return answer.content.decode()
 
-    def found(self, text: str, **more: str) -> list[str]:
+    def found(self, **query: str) -> list[str]:
         codes = {
             encode_id("la", row.id): row.code for row in queries.accounts(organization_id=self.id)
         }
-        ids = re.findall(rf'href="{LIST}(la_\w+)/"', self.get(q=text, **more))
+        ids = re.findall(rf'href="{LIST}(la_\w+)/"', self.get(**query))
         return [codes[id_] for id_ in ids if id_ in codes]
 
 
@@ -52,6 +52,27 @@ def books() -> Books:
 
 
 class TestFind:
+    def test_takes_an_id_or_the_whole_code(self, books):
+        row = queries.accounts(organization_id=books.id).get(code="wallets:ab1:EUR")
+
+        for text in (encode_id("la", row.id), row.code):
+            assert books.found(q=text) == [row.code]
+        for text in ("la_0", "wallets:ab1", "wallets:", "%", "WALLETS:AB1:EUR"):
+            assert books.found(q=text) == []
+        assert 'placeholder="la_… or the whole code"' in books.get(q="x")
+
+    def test_over_all_screens_opens_a_whole_code_and_takes_no_part_of_one(self, books):
+        row = queries.accounts(organization_id=books.id).get(code="wallets:a:EUR")
+
+        opened = books.client.post("/admin/find/", {"text": "wallets:a:EUR"})
+        part = books.client.post("/admin/find/", {"text": "wallets:a"})
+
+        assert (opened.status_code, opened.url) == (302, f"{LIST}{encode_id('la', row.id)}/")
+        assert part.status_code == 200
+        assert "No row that you may see has this id or reference" in part.content.decode()
+
+
+class TestHowACodeBegins:
     @pytest.mark.parametrize(
         ("text", "found"),
         [
@@ -68,17 +89,11 @@ class TestFind:
             ("w_llets", []), ("wallets:a\\_1", []), ("WALLETS", []), ("wallets:a_1:EUR:", []),
         ],
     )  # fmt: skip
-    def test_takes_how_a_code_begins_as_it_is_written(self, books, text, found):
-        assert books.found(text) == found
+    def test_is_taken_as_it_is_written(self, books, text, found):
+        assert books.found(code=text) == found
 
-    def test_still_takes_an_id(self, books):
-        row = queries.accounts(organization_id=books.id).get(code="wallets:ab1:EUR")
-
-        assert books.found(encode_id("la", row.id)) == [row.code]
-        assert books.found("la_0") == []
-
-    def test_says_so_in_its_field(self, books):
-        assert 'placeholder="la_… or how a code begins"' in books.get(q="x")
+    def test_is_narrowed_further(self, books):
+        assert books.found(code="wallets:", currency="USD") == ["wallets:a_1:USD"]
 
     def test_goes_by_the_index_of_codes(self, books):
         # Of a handful of accounts every way costs the same, and statistics of other tests decide.
@@ -88,7 +103,7 @@ class TestFind:
                 AccountSpec(f"shops:s_{n:04}:EUR", "liability", "EUR", None) for n in range(1_000)
             ],
         )  # fmt: skip
-        books.found("wallets:a_")
+        books.found(code="wallets:a_")
         [read] = [sql for sql in books.asked if "LIKE" in sql]
 
         assert re.search(r"LIKE\s+E?'wallets:a\\+_%'", read)
@@ -99,7 +114,7 @@ class TestFind:
         assert re.search(r"ledger_account_code_is_unique.*\n\s+Index Cond: .*>= 'wallets:a_'", plan)
 
     def test_asks_as_much_for_many_as_for_few_and_goes_on_page_by_page(self, books):
-        books.found("wallets:")
+        books.found(code="wallets:")
         few = len(books.asked)
         codes = [f"wallets:many:w{n:03}:EUR" for n in range(120)]
         committed(open_accounts)(
@@ -109,10 +124,10 @@ class TestFind:
 
         seen, after = [], ""
         while True:
-            seen += books.found("wallets:many:w", after=after)
+            seen += books.found(code="wallets:many:w", after=after)
             assert len(books.asked) == few
             following = re.search(r'rel="next" href="\?[^"]*after=([\w-]+)', books.get(
-                q="wallets:many:w", after=after
+                code="wallets:many:w", after=after
             ))  # fmt: skip
             if following is None:
                 break
@@ -126,14 +141,4 @@ class TestFind:
         )
         books.client.force_login(elsewhere)
 
-        assert books.found("wallets:") == []
-
-    def test_over_all_screens_opens_a_whole_code_and_takes_no_part_of_one(self, books):
-        row = queries.accounts(organization_id=books.id).get(code="wallets:a:EUR")
-
-        opened = books.client.post("/admin/find/", {"text": "wallets:a:EUR"})
-        part = books.client.post("/admin/find/", {"text": "wallets:a"})
-
-        assert (opened.status_code, opened.url) == (302, f"{LIST}{encode_id('la', row.id)}/")
-        assert part.status_code == 200
-        assert "No row that you may see has this id or reference" in part.content.decode()
+        assert books.found(code="wallets:") == []

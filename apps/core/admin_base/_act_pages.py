@@ -43,7 +43,7 @@ class ActPages[M: Model](Screen[M]):
         self._refuse_stranger(request)
         act.refuse_stranger(obj, request.user)
         if obj is not None:
-            self.prepare(request, [obj])
+            self.prepare_page(request, obj)
         form = act.bind(request, obj)
         if request.method != "POST" or not form.is_valid():
             return self._act_page(request, act, obj, form, status=400 if form.is_bound else 200)
@@ -52,11 +52,13 @@ class ActPages[M: Model](Screen[M]):
                 preview = act.preview(obj, form)
                 return self._act_page(request, act, obj, seen_form(form), preview=preview)
             result = act.run(form, user=request.user, subject=obj)
+            if act.answer is not None:
+                return act.answer(result)
         except Refusal as refusal:
             # Read again: what refused it may be what changed meanwhile.
             obj = obj and self._found(request, self.key_of(obj))
             if obj is not None:
-                self.prepare(request, [obj])
+                self.prepare_page(request, obj)
             return self._act_page(
                 request,
                 act,
@@ -65,8 +67,6 @@ class ActPages[M: Model](Screen[M]):
                 refusal=refusal,
                 status=status_of(refusal),
             )
-        if act.answer is not None:
-            return act.answer(result)
         level = messages.ERROR if act.is_bad(result) else messages.SUCCESS
         messages.add_message(request, level, act.done(result))
         return HttpResponseRedirect(self.after_act(request, obj))

@@ -141,7 +141,11 @@ class Screen[M: Model](ThemeModelAdmin[M]):
         return rows.filter(pk=id_) if id_ else rows.none()
 
     def prepare(self, request: HttpRequest, rows: Sequence[M]) -> None:
-        """Attach to a page's rows what is computed for all of them in one query."""
+        """Attach to a list's rows what is computed for all of them in one query."""
+
+    def prepare_page(self, request: HttpRequest, obj: M) -> None:
+        """Attach to a row what its own page shows, and the form of an act on it."""
+        self.prepare(request, [obj])
 
     # --- How it is drawn -------------------------------------------------------------------------
 

@@ -133,7 +133,7 @@ class Act:
     operation's name for the row's id. `on_list` is an act without a row, such as an import.
     `preview` returns what would happen, or raises what the operation would say; its form is a
     `PreviewForm`. `answer` makes the response of what the operation returned, where that is a file
-    and not a changed row.
+    and not a changed row; it may refuse, as the operation may.
     """
 
     name: str

@@ -45,7 +45,7 @@ class RecordAdmin[M: Model](ListPage[M], ActPages[M]):
         """Show one row: its facts, its tables, its history, and what may be done about it."""
         self._refuse_stranger(request)
         obj = self._found(request, object_id)
-        self.prepare(request, [obj])
+        self.prepare_page(request, obj)
         acts = self._buttons(request, obj)
         context = {
             **self.admin_site.each_context(request),

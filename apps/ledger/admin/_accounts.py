@@ -43,7 +43,7 @@ class LedgerAccountAdmin(RecordAdmin[LedgerAccount]):
     tree_template = "kassa/accounts.html"
     intro = "Where money stands. A branch shows the sum of all accounts below it."
     empty = "No account has been opened yet; the first customer or bank account opens some."
-    search_hint = "la_… or how a code begins"
+    search_hint = "la_… or the whole code"
     list_display = ("path", "kind", "posted", "pending_out", "available", "floor", "status")
     filters: ClassVar[Sequence[Filter]] = (
         lists.prefix("code", "Code begins with", placeholder="customers:"),
@@ -81,19 +81,19 @@ class LedgerAccountAdmin(RecordAdmin[LedgerAccount]):
     ) -> QuerySet[LedgerAccount]:
         if text.startswith(f"{self.prefix}_"):
             return super().find(request, rows, text)
-        if request.method == "POST":
-            # Of the search over all screens a single exact hit opens: there the whole code counts.
-            return rows.filter(code=text)
-        return rows.filter(code__startswith=text)
+        return rows.filter(code=text)
 
     @override
     def prepare(self, request: HttpRequest, rows: Sequence[LedgerAccount]) -> None:
-        # A row of its own page shows what is held too, as of the same instant; a list does not.
-        limit = HOLDS_SHOWN + 1 if len(rows) == 1 else 0
-        found = queries.balances_with_holds(rows, now=clock.now(), limit=limit)
-        for row, (view, holds) in zip(rows, found, strict=True):
+        found = queries.balances_with_holds(rows, now=clock.now(), limit=0)
+        for row, (view, _) in zip(rows, found, strict=True):
             row.view = view  # type: ignore[attr-defined]  # attached for the cells
-            row.holds = holds  # type: ignore[attr-defined]  # attached for its page
+
+    @override
+    def prepare_page(self, request: HttpRequest, obj: LedgerAccount) -> None:
+        # What is held is as of the same instant.
+        found = queries.balances_with_holds([obj], now=clock.now(), limit=HOLDS_SHOWN + 1)
+        [(obj.view, obj.holds)] = found  # type: ignore[attr-defined]  # attached for its page
 
     @shown("Account")
     def path(self, obj: LedgerAccount) -> SafeString:

@@ -149,7 +149,10 @@ EXPORT: Final = Act(
     label=lambda _account: "Export the statement",
     answer=_statement_file,
     presets=("Asked for by the client.", "For the auditors."),
-    note="A CSV file of one month. Who took it, why and what it held stay in the audit trail.",
+    note=(
+        "A CSV file of one month, of 50,000 rows at most. Who took it, why and what it held stay "
+        "in the audit trail."
+    ),
 )
 
 EXPORT_TRIAL_BALANCE: Final = Act(
@@ -163,6 +166,7 @@ EXPORT_TRIAL_BALANCE: Final = Act(
     on_list=True,
     note=(
         "A CSV file of the lines as they are on the screen, each by itself where the screen folds "
-        "a long branch. Who took it, why and what it held stay in the audit trail."
+        "a long branch; 50,000 rows at most. Who took it, why and what it held stay in the audit "
+        "trail."
     ),
 )

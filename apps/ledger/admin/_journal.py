@@ -162,6 +162,18 @@ class JournalEntryAdmin(RecordAdmin[JournalEntry]):
 
     @override
     def prepare(self, request: HttpRequest, rows: Sequence[JournalEntry]) -> None:
+        self._attach(rows)
+
+    @override
+    def prepare_page(self, request: HttpRequest, obj: JournalEntry) -> None:
+        found = by_hand(obj)
+        asked = [found.requested_by, found.approved_by] if found else []
+        obj.people = self._attach([obj], also=asked)  # type: ignore[attr-defined]  # for its page
+        obj.by_hand = found  # type: ignore[attr-defined]  # likewise
+
+    @staticmethod
+    def _attach(rows: Sequence[JournalEntry], *, also: Sequence[str] = ()) -> Mapping[str, str]:
+        """Attach what the cells show; return the names of who posted them, and of others."""
         by_organization: dict[UUID, list[JournalEntry]] = {}
         for row in rows:
             if hasattr(row, "view"):
@@ -172,13 +184,10 @@ class JournalEntryAdmin(RecordAdmin[JournalEntry]):
             views = queries.view_entries(organization_id=organization_id, entries=own)
             for row, view in zip(own, views, strict=True):
                 row.view = view  # type: ignore[attr-defined]  # attached for the cells
-        # A row of its own page also names who asked for it, in the same read.
-        found = by_hand(rows[0]) if len(rows) == 1 else None
-        asked = [found.requested_by, found.approved_by] if found else []
-        names = people([*(row.actor for row in rows), *asked])
+        names = people([*(row.actor for row in rows), *also])
         for row in rows:
             row.person = names.get(row.actor, "")  # type: ignore[attr-defined]  # for the cells
-            row.by_hand, row.people = found, names  # type: ignore[attr-defined]  # for its page
+        return names
 
     @shown("Business time")
     def business_time(self, obj: JournalEntry) -> SafeString:

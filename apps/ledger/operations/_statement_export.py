@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Final
 from uuid import UUID
 
@@ -12,11 +13,18 @@ from apps.core.actors import Actor
 from apps.core.ids import encode_id
 from apps.ledger import queries
 from apps.ledger.formats.statement import StatementHead, StatementRow, write_statement
-from apps.ledger.operations._file_export import EXPORT, FileExport, note_begun, write_file
+from apps.ledger.operations._file_export import (
+    EXPORT,
+    FileExport,
+    bounded,
+    note_begun,
+    write_file,
+)
 from apps.ledger.queries import Clock, Position, Statement
 from apps.ledger.rules import CREDIT_NORMAL
 
 PAGE_ROWS: Final = 1_000
+_INSTEAD: Final = "Narrow it to one kind; manage.py export_journal writes the whole journal."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,11 +97,16 @@ def begin_statement_export(
 
 
 def write_statement_export(export: StatementExport) -> Iterator[bytes]:
-    """Yield the file, all of it as of one instant, and note at its end what it held."""
-    return write_file(export, _lines(export))
+    """
+    Read the file as of one instant and return it; what it held is noted when it was sent.
+
+    :raises ExportTooLarge: if there are more lines than one file may have
+    :raises ExportTooSlow: if Postgres needs longer for them than a request may
+    """
+    return write_file(export, partial(_lines, export), instead=_INSTEAD)
 
 
-def _lines(export: StatementExport) -> Iterator[str]:
+def _lines(export: StatementExport, as_of: datetime) -> Iterator[str]:
     first = _page(export, None)
     head = StatementHead(
         code=first.code,
@@ -102,11 +115,11 @@ def _lines(export: StatementExport) -> Iterator[str]:
         kind=export.terms.kind,
         since=first.since,
         until=first.until,
-        as_of=export.started_at,
+        as_of=as_of,
         opening_minor=first.opening_minor,
         closing_minor=first.closing_minor,
     )
-    yield from write_statement(head, _rows(export, first))
+    yield from write_statement(head, bounded(_rows(export, first), instead=_INSTEAD))
 
 
 def _rows(export: StatementExport, page: Statement) -> Iterator[StatementRow]:

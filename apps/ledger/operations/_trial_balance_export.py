@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, datetime
+from functools import partial
 from typing import Final
 from uuid import UUID
 
@@ -12,10 +13,17 @@ from apps.core.actors import Actor
 from apps.core.ids import encode_id
 from apps.ledger import queries
 from apps.ledger.formats.trial_balance import TrialHead, TrialRow, write_trial_balance
-from apps.ledger.operations._file_export import EXPORT, FileExport, note_begun, write_file
+from apps.ledger.operations._file_export import (
+    EXPORT,
+    FileExport,
+    bounded,
+    note_begun,
+    write_file,
+)
 
 # Whoever takes the file out may also see the screen.
 SCREEN: Final = "ledger.view_ledger"
+_INSTEAD: Final = "Narrow it to a branch or a currency, or read its pages over the API."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,11 +92,16 @@ def begin_trial_balance_export(
 
 
 def write_trial_balance_export(export: TrialBalanceExport) -> Iterator[bytes]:
-    """Yield the file, all of it as of one instant, and note at its end what it held."""
-    return write_file(export, _lines(export))
+    """
+    Read the file as of one instant and return it; what it held is noted when it was sent.
+
+    :raises ExportTooLarge: if there are more lines than one file may have
+    :raises ExportTooSlow: if Postgres needs longer for them than a request may
+    """
+    return write_file(export, partial(_lines, export), instead=_INSTEAD)
 
 
-def _lines(export: TrialBalanceExport) -> Iterator[str]:
+def _lines(export: TrialBalanceExport, as_of: datetime) -> Iterator[str]:
     # Of a month it depends on its state, which is read in the same snapshot as the lines.
     terms, owner = export.terms, export.organization_id
     view = queries.view_period(organization_id=owner, month=terms.month) if terms.month else None
@@ -99,7 +112,7 @@ def _lines(export: TrialBalanceExport) -> Iterator[str]:
         closing=view.row.closings if view and view.is_stored and view.row else 0,
         branch=terms.code_prefix,
         currency=terms.currency,
-        as_of=export.started_at,
+        as_of=as_of,
     )
     lines = queries.stream_lines(
         organization_id=owner, view=view, code_prefix=terms.code_prefix, currency=terms.currency
@@ -111,6 +124,6 @@ def _lines(export: TrialBalanceExport) -> Iterator[str]:
                 line.code, line.type, line.accounts, currency, line.opening, line.debits,
                 line.credits,
             )
-            for currency, line in lines
+            for currency, line in bounded(lines, instead=_INSTEAD)
         ),
     )  # fmt: skip

@@ -43,6 +43,7 @@ from apps.ledger.queries._chain import (
 )
 from apps.ledger.queries._export import (
     export_accounts,
+    snapshot_time,
     stream_entries,
     stream_journal,
 )
@@ -337,6 +338,7 @@ __all__ = [
     "read_holds",
     "require_account",
     "reversals_of",
+    "snapshot_time",
     "standing_after",
     "stands_at_floor",
     "statement_opens_at",

@@ -1,7 +1,8 @@
 """The journal as it leaves: streamed, as of one instant."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from datetime import datetime
+from typing import Any, Final, cast
 from uuid import UUID
 
 from django.db import connection
@@ -50,6 +51,18 @@ _LATER_METADATA: Final = """
      WHERE m.organization_id = %s
      ORDER BY l.position, m.number
 """
+
+
+def snapshot_time() -> datetime:
+    """
+    Return what time it is by the database's clock, and take the snapshot where none is taken yet.
+
+    Called first inside a snapshot: what was committed before it is seen there.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT statement_timestamp()")
+        [instant] = cursor.fetchone() or [None]
+    return cast("datetime", instant)
 
 
 def export_accounts(*, organization_id: UUID) -> list[AccountRecord]:

@@ -17,29 +17,33 @@ from apps.ledger.rules import AccountType
 # As many letters as no name of a segment has, and every id.
 _ID_LENGTH_MIN: Final = 20
 MORE: Final = "…"
-# More lines than there are; and how many of them are in memory where they are streamed.
-_UNCUT: Final = 2**62
+# How many lines are in memory where they are streamed.
 _CHUNK: Final = 1_000
 # What all accounts of each type stand at, debits less credits: the balance sheet of the same read.
 _NETS: Final = ", ".join(
     f"SUM(opening + debits - credits) FILTER (WHERE type = '{type_.value}') OVER whole"
     for type_ in AccountType
 )
-# Codes without their ids; a first segment of too many lines has one for each type; and of all lines
-# of a currency the first, in the order of segments, with what all come to.
+# Codes without their ids.
+_LINES: Final = f"""
+    SELECT currency, type, COUNT(*) AS accounts,
+           array_to_string(ARRAY(
+               SELECT CASE WHEN length(part) < {_ID_LENGTH_MIN} THEN part ELSE '*' END
+                 FROM unnest(string_to_array(code, ':')) AS part), ':') COLLATE "C" AS code,
+           SUM(opening) AS opening, SUM(debits) AS debits, SUM(credits) AS credits,
+           any_value(id) AS one_id, any_value(code) AS one_code
+      FROM ({{source}}) AS account
+     GROUP BY 1, 2, 4
+"""  # noqa: S608  (constants of this module)
+_EACH: Final = f"""
+    SELECT currency, code, type, accounts, opening, debits, credits, one_id, one_code
+      FROM ({_LINES}) AS line ORDER BY currency, string_to_array(code, ':') COLLATE "C", type
+"""  # noqa: S608  (constants of this module)
+# A first segment of too many lines has one for each type; and of all lines of a currency the first,
+# in the order of segments, with what all come to.
 _GROUPED: Final = f"""
     SELECT * FROM (
-        WITH line AS (
-            SELECT currency, type, COUNT(*) AS accounts,
-                   array_to_string(ARRAY(
-                       SELECT CASE WHEN length(part) < {_ID_LENGTH_MIN} THEN part ELSE '*' END
-                         FROM unnest(string_to_array(code, ':')) AS part), ':')
-                       COLLATE "C" AS code,
-                   SUM(opening) AS opening, SUM(debits) AS debits, SUM(credits) AS credits,
-                   any_value(id) AS one_id, any_value(code) AS one_code
-              FROM ({{source}}) AS account
-             GROUP BY 1, 2, 4
-        ), counted AS (
+        WITH line AS ({_LINES}), counted AS (
             SELECT *, COUNT(*) OVER (PARTITION BY currency, split_part(code, ':', 1)) AS beside
               FROM line
         ), folded AS (
@@ -164,10 +168,7 @@ def stream_lines(
         connection.connection.cursor(name="trial_balance") as cursor,
     ):
         cursor.itersize = _CHUNK
-        cursor.execute(
-            _GROUPED.format(source=source),
-            {**values, "most": _UNCUT, "most_of_root": _UNCUT},
-        )
+        cursor.execute(_EACH.format(source=source), values)
         for of, *row in cursor:
             yield of, _line(row)
 
