@@ -85,6 +85,10 @@ type Column = _Array | Few | Same
 _FEW_MAX: Final = 4
 
 
+# By so many texts it is guessed whether each is of its own.
+_SAMPLE: Final = 16
+
+
 def _make[A: _Array](kind: type[A], count: int, body: bytes, *, nulls: bool = False) -> A:
     if not count:
         return kind(struct.pack(">iii", 0, 0, kind.element_oid))
@@ -144,11 +148,16 @@ def texts(values: Sequence[str | None]) -> Column:
         return Few(_Texts, [None if v is None else v.encode() for v in values])
     if _are_same(values):
         return Same(_Texts, None if values[0] is None else values[0].encode(), len(values))
-    distinct = set(values)
-    if len(distinct) == len(values):
+    first = values[:_SAMPLE]
+    if None not in first and len(set(first)) == len(first):
         # Each of its own, as ids and events are: nothing to look up.
-        parts = [_text(v) for v in values]
-        return _make(_Texts, len(parts), b"".join(parts), nulls=None in distinct)
+        try:
+            parts = [_INT4(len(raw := v.encode())) + raw for v in values]  # type: ignore[union-attr]
+        except AttributeError:
+            pass
+        else:
+            return _make(_Texts, len(parts), b"".join(parts))
+    distinct = set(values)
     known = {text: _text(text) for text in distinct}
     return _make(_Texts, len(values), b"".join([known[v] for v in values]), nulls=None in known)
 

@@ -11,7 +11,7 @@ table three at a time, numbers by `int`, and no checks of `UUID` on what is a UU
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Final
@@ -110,6 +110,30 @@ def encode_id(prefix: str, id_: UUID) -> str:
         f"{_TRIPLES[low >> 45]}{_TRIPLES[low >> 30 & 32767]}"
         f"{_TRIPLES[low >> 15 & 32767]}{_TRIPLES[low & 32767]}"
     )
+
+
+def encode_ids(prefix: str, ids: Iterable[UUID]) -> list[str]:
+    """Return the printed form of many, in half the time for ids that were made together."""
+    printed: list[str] = []
+    begun, head = -1, ""
+    for id_ in ids:
+        number = id_.int
+        # Eleven digits, of the time: neighbours have them in common.
+        high = number >> 75
+        if high != begun:
+            begun = high
+            head = (
+                f"{prefix}_{_PAIRS[high >> 45]}"
+                f"{_TRIPLES[high >> 30 & 32767]}{_TRIPLES[high >> 15 & 32767]}"
+                f"{_TRIPLES[high & 32767]}"
+            )
+        low = number & 0xFFF_FFFF_FFFF_FFFF
+        printed.append(
+            f"{head}{_TRIPLES[number >> 60 & 32767]}"
+            f"{_TRIPLES[low >> 45]}{_TRIPLES[low >> 30 & 32767]}"
+            f"{_TRIPLES[low >> 15 & 32767]}{_TRIPLES[low & 32767]}"
+        )
+    return printed
 
 
 def decode_id(prefix: str, text: object) -> UUID:

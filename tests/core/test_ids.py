@@ -17,6 +17,7 @@ from apps.core.ids import (
     decode_id,
     decode_often,
     encode_id,
+    encode_ids,
     encode_often,
     new_id,
     new_ids,
@@ -71,6 +72,13 @@ class TestPrintedForm:
 
         assert decode_id(prefix, text) == id_
         assert len(text) == len(prefix) + 27
+
+    @given(st.lists(st.uuids()), st.integers(0, 5_000))
+    def test_of_many_is_that_of_each(self, apart, count):
+        # Thousands that are made at once come into another millisecond, and into its other half.
+        many = [*apart, *new_ids(count), *apart]
+
+        assert encode_ids("je", many) == [encode_id("je", id_) for id_ in many]
 
     @given(st.uuids(), st.uuids())
     def test_sorts_like_the_ids(self, one, other):

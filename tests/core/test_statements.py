@@ -97,6 +97,10 @@ class TestValues:
         for array, values in [
             (statements.uuids, [uuid4(), None] * 4),
             (statements.texts, ["a", None] * 4),
+            # Each of its own; so at first, and then one that is none or that was there; in UTF-8.
+            (statements.texts, [f"{place}ß" for place in range(40)]),
+            (statements.texts, [*map(str, range(40)), None, "0", ""]),
+            (statements.texts, [*map(str, range(40)), *map(str, range(40))]),
             (statements.int8s, [2**63 - 1] * 8),
             (statements.int4s, [-(2**31)] * 8),
             (statements.instants, [NOON, None] * 4),

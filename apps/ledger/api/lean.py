@@ -27,7 +27,7 @@ from apps.core.api.fields import (
     print_instant,
 )
 from apps.core.errors import Refusal
-from apps.core.ids import decode_often, encode_id, encode_often
+from apps.core.ids import decode_often, encode_id, encode_ids, encode_often
 from apps.ledger.api import serializers
 from apps.ledger.operations import TransferRequest
 from apps.ledger.queries import BalanceView, BatchResult
@@ -306,8 +306,9 @@ class _Outcome(msgspec.Struct, gc=False):
 
 def print_batch(result: BatchResult, *, dry_run: bool = False) -> dict[str, object]:
     """Return a batch as `serializers.TransferBatch` prints it."""
+    printed = iter(encode_ids("je", [id_ for id_ in result.entry_ids if id_]))
     outcomes = [
-        _Outcome("posted", encode_id("je", id_) if id_ else None, amount)
+        _Outcome("posted", next(printed) if id_ else None, amount)
         for id_, amount in zip(result.entry_ids, result.amounts, strict=True)
     ]
     for index, refusal in result.refusals.items():

@@ -17,7 +17,7 @@ from apps.ledger.operations import _engine, _grouping, _turns
 from apps.ledger.operations._grouping import Ticket
 from apps.ledger.operations._origin import Origin
 from apps.ledger.queries import BatchResult
-from apps.ledger.rules import BalanceAfter, Outcome, Transfer
+from apps.ledger.rules import TRANSFER_KIND, BalanceAfter, Outcome, Transfer
 
 
 @dataclass(slots=True, kw_only=True)
@@ -300,20 +300,12 @@ def _parts(transfer: TransferRequest) -> list[object]:
 
 
 def _command(id_: UUID, request: TransferRequest) -> Transfer:
+    # In their order: by name it takes twice as long, for each of thousands.
     return Transfer(
-        id=id_,
-        debit_account_id=request.debit_account_id,
-        credit_account_id=request.credit_account_id,
-        amount_minor=request.amount_minor,
-        currency=request.currency,
-        reference=request.reference,
-        description=request.description,
-        effective_at=request.effective_at,
-        metadata=request.metadata,
-        up_to=request.up_to,
-        force=request.force,
-        linked=request.linked,
-    )
+        id_, request.debit_account_id, request.credit_account_id, request.amount_minor,
+        request.currency, TRANSFER_KIND, request.reference, request.description,
+        request.effective_at, request.metadata, request.up_to, request.force, request.linked,
+    )  # fmt: skip
 
 
 _NOBODY: Final = UUID(int=0)

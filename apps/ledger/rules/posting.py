@@ -214,15 +214,14 @@ def post_line(
         _change_later(draft, balance, amount_minor, at)
     if balance.credit_normal:
         posted = balance.posted_credits - balance.posted_debits
-        return PostedLine(
-            balance.id, amount_minor, balance.currency, version, posted,
-            posted - balance.pending_debits,
-        )  # fmt: skip
-    posted = balance.posted_debits - balance.posted_credits
-    return PostedLine(
-        balance.id, amount_minor, balance.currency, version, posted,
-        posted - balance.pending_credits,
-    )  # fmt: skip
+        available = posted - balance.pending_debits
+    else:
+        posted = balance.posted_debits - balance.posted_credits
+        available = posted - balance.pending_credits
+    # By name it takes twice as long, for each of thousands.
+    return PostedLine._make(
+        (balance.id, amount_minor, balance.currency, version, posted, available)
+    )
 
 
 def _change_later(

@@ -145,7 +145,7 @@ class Leg(NamedTuple):
     currency: str = ""
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True)
 class Transfer:
     """
     Move `amount_minor` (> 0) from the debited to the credited account, both in `currency`.
