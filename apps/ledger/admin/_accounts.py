@@ -14,6 +14,7 @@ from django.utils.safestring import SafeString
 from apps.accounts.models import Organization
 from apps.core import clock
 from apps.core.admin_base import (
+    Fact,
     Filter,
     Keyset,
     RecordAdmin,
@@ -34,6 +35,7 @@ from apps.ledger.admin._links import (
     entry_link,
     holds_url,
     journal_url,
+    metadata_pairs,
     short_code,
 )
 from apps.ledger.models import LedgerAccount
@@ -113,6 +115,11 @@ class LedgerAccountAdmin(RecordAdmin[LedgerAccount]):
         # What is held is as of the same instant.
         found = queries.balances_with_holds([obj], now=clock.now(), limit=HOLDS_SHOWN + 1)
         [(obj.view, obj.holds)] = found  # type: ignore[attr-defined]  # attached for its page
+
+    @override
+    def get_facts(self, request: HttpRequest, obj: LedgerAccount) -> list[Fact]:
+        said = metadata_pairs(obj.metadata) if obj.metadata else cells.NONE
+        return [*super().get_facts(request, obj), Fact("Metadata", said, wide=True)]
 
     @shown("Account")
     def path(self, obj: LedgerAccount) -> SafeString:
