@@ -105,7 +105,9 @@ def read(obj: Model, *, aggregate_type: str, key: str) -> History:
             all=True,
         )  # fmt: skip
     told = [Told(*row) for row in rows]
-    return History(sorted(told, key=lambda one: one.recorded_at, reverse=True), zone_of(obj))
+    # Of one instant the act stands above what it led to.
+    told.sort(key=lambda one: (one.recorded_at, not one.is_event), reverse=True)
+    return History(told, zone_of(obj))
 
 
 def _by(one: Told, principal: str) -> str:

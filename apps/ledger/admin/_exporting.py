@@ -162,7 +162,7 @@ EXPORT_TRIAL_BALANCE: Final = Act(
     on_list=True,
     note=(
         "A CSV file of the lines as they are on the screen, each by itself where the screen folds "
-        "a long branch, and of all accounts with the balance sheet; 50,000 rows at most. Who took "
-        "it, why and what it held stay in the audit trail."
+        "a long branch, with the balance sheet unless it is of one branch; 50,000 rows at most. "
+        "Who took it, why and what it held stay in the audit trail."
     ),
 )
