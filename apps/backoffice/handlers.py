@@ -16,6 +16,5 @@ def register() -> None:
     ledger.register_correction_requests(
         reverse=operations.request_reversal,
         adjust=operations.request_adjustment,
-        waiting=queries.find_approval_of_waiting_reversal,
-        posted=queries.find_posted_correction,
+        found=queries.find_corrections,
     )

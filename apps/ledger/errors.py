@@ -76,7 +76,7 @@ class InsufficientFunds(RuleViolation):
 
 
 class LaterBalanceBelowFloor(RuleViolation):
-    """Dated so early, the entry would take the balance at `balance_at` below the floor."""
+    """The balance at `balance_at` would fall below the floor: money counts from its time on."""
 
     code = "later_balance_below_floor"
 

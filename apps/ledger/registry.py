@@ -37,6 +37,14 @@ class ByHand:
     approved_at: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class Corrections:
+    """Of an entry: the approval that its reversal waits for, and the correction that posted it."""
+
+    waiting_approval_id: UUID | None
+    by_hand: ByHand | None
+
+
 class PeriodRequest(Protocol):
     """Ask for a month to be closed, or opened again."""
 
@@ -91,22 +99,21 @@ class AdjustmentRequest(Protocol):
     ) -> AskedFor: ...
 
 
-class WaitingReversal(Protocol):
-    """Return the approval that waits for any of these entries to be undone, or None."""
+class EntryCorrections(Protocol):
+    """
+    Return what waits to undo any of these entries, and who had one posted by hand.
 
-    def __call__(self, *, organization_id: UUID, entry_ids: Collection[UUID]) -> UUID | None: ...
-
-
-class PostedCorrection(Protocol):
-    """Return the correction that posted an entry, or by which one was undone; None without one."""
+    That is the correction that posted `posted_id`, or else the one by which `undone_id` was undone.
+    """
 
     def __call__(
         self,
         *,
         organization_id: UUID,
+        entry_ids: Collection[UUID],
         posted_id: UUID | None = None,
         undone_id: UUID | None = None,
-    ) -> ByHand | None: ...
+    ) -> Corrections: ...
 
 
 _requests: dict[str, Any] = {}
@@ -120,14 +127,10 @@ def register_period_requests(
 
 
 def register_correction_requests(
-    *,
-    reverse: ReversalRequest,
-    adjust: AdjustmentRequest,
-    waiting: WaitingReversal,
-    posted: PostedCorrection,
+    *, reverse: ReversalRequest, adjust: AdjustmentRequest, found: EntryCorrections
 ) -> None:
     """Have these called by who wants an entry undone, or one posted by hand, or to know of it."""
-    _requests.update(reverse=reverse, adjust=adjust, waiting=waiting, posted=posted)
+    _requests.update(reverse=reverse, adjust=adjust, found=found)
 
 
 def _whoever(name: str, asks: Any) -> Any:  # noqa: ANN401  (as declared below)
@@ -149,5 +152,4 @@ request_reopen: PeriodRequest = _whoever("reopen", PeriodRequest)
 find_waiting_period_request: WaitingPeriodRequest = _whoever("asked", WaitingPeriodRequest)
 request_reversal: ReversalRequest = _whoever("reverse", ReversalRequest)
 request_adjustment: AdjustmentRequest = _whoever("adjust", AdjustmentRequest)
-find_waiting_reversal: WaitingReversal = _whoever("waiting", WaitingReversal)
-find_posted_correction: PostedCorrection = _whoever("posted", PostedCorrection)
+find_corrections: EntryCorrections = _whoever("found", EntryCorrections)

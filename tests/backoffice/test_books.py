@@ -402,6 +402,29 @@ class TestAnAccount:
         zone = Organization.objects.get(id=house.id).time_zone
         assert f"Statement, {day_of(instant=clock.now(), zone=zone):%B %Y}" in text
 
+    def test_shows_what_its_client_says_of_it_account_numbers_masked(self, house):
+        url = f"ledger/ledgeraccount/{encode_id('la', house.ann)}/"
+
+        def said(text: str) -> str:
+            [found] = re.findall(r"<dt>Metadata</dt><dd>(.*?)</dd>", text, re.DOTALL)
+            return " ".join(unescape(strip_tags(found.replace("</", " </"))).split())
+
+        assert said(house.page(url)) == "\u2014"
+        committed(operations.change_account)(
+            organization_id=house.id, account_id=house.ann,
+            change=AccountChange(
+                reason="Asked for",
+                metadata={"crm": "<i>A-7", "iban": "DE89 3704 0044 0532 0130 00"},
+            ),
+            actor=Actor.job("tests"), now=clock.now(),
+        )  # fmt: skip
+
+        text = house.page(url)
+
+        assert said(text) == "crm <i>A-7 , iban DE•• •••• 3000"
+        assert "<i>" not in text
+        assert "0532" not in text.replace(" ", "")
+
     @pytest.mark.parametrize("type_", ["liability", "asset"])
     def test_shows_what_reserves_its_money_and_nobody_elses(self, house, type_):
         """Of an asset money leaves by a credit, so that is the side a hold has to be on."""

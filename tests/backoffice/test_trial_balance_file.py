@@ -49,14 +49,23 @@ def read(answer) -> list[list[str]]:
 def on_screen(house, **query) -> list[list[str]]:
     """Return the screen's rows as plain texts: amounts without currency, an empty one as zero."""
     page = house.page("trial-balance/", organization=str(house.id), **query)
-    # Below it is the balance sheet, which no file has.
     rows = house.rows(page.partition("<h2>Balance sheet</h2>")[0])
     return [[cell.replace("\u2212", "-").replace(",", "") for cell in row] for row in rows]
+
+
+def table(rows) -> list[list[str]]:
+    """Return the rows of a file that the screen has in its tables: all but the balance sheet's."""
+    return [row for row in rows[3:-1] if row[0] not in {"section", "result"}]
 
 
 def decimals(cells) -> list[str]:
     """Return what a screen's amounts are in a file: nothing where it shows none."""
     return [cell.split()[0] if cell else "0.00" for cell in cells]
+
+
+def cents(cell: str) -> int:
+    """Return what an amount on the screen is in minor units."""
+    return int(cell.split(maxsplit=1)[0].replace("\u2212", "-").replace(",", "").replace(".", ""))
 
 
 class TestATrialBalanceAsAFile:
@@ -67,7 +76,7 @@ class TestATrialBalanceAsAFile:
         names = {"All of customers": "customers", "Sum": ""}
         assert [
             [names.get(row[0], row[0]), row[1], *decimals(row[3:])] for row in shown
-        ] == [[row[1], row[2], *row[4:8]] for row in rows[3:-1]]  # fmt: skip
+        ] == [[row[1], row[2], *row[4:8]] for row in table(rows)]  # fmt: skip
         assert rows[0] == [
             "trial balance", encode_id("org", house.id), "month", "2026-06", "state", "open",
             "closing", "",
@@ -81,9 +90,9 @@ class TestATrialBalanceAsAFile:
             "debits_minor": "3500", "credits_minor": "0", "closing_minor": "-6500",
         }  # fmt: skip
         assert [line["row"] for line in lines] == [
-            "line", "line", "line", "subtotal", "line", "sum",
+            "line", "line", "line", "subtotal", "line", "sum", *["section"] * 5, "result",
         ]  # fmt: skip
-        assert rows[-1] == ["rows", "6"]
+        assert rows[-1] == ["rows", "12"]
 
     @pytest.mark.parametrize("code", ["", "customers", "customers:bob:", "none"])
     @pytest.mark.parametrize("currency", ["", "eur", "USD"])
@@ -95,7 +104,7 @@ class TestATrialBalanceAsAFile:
 
         shown = on_screen(house, code=code, currency=currency)
         assert [[row[0], row[1], *decimals(row[3:])] for row in shown] == [
-            [row[1] or "Sum", row[2], *row[4:6]] for row in rows[3:-1]
+            [row[1] or "Sum", row[2], *row[4:6]] for row in table(rows)
         ]
         assert rows[2][4:] == ["debit", "credit", "currency", "debit_minor", "credit_minor"]
         assert rows[-1] == ["rows", str(len(rows) - 4)]
@@ -116,13 +125,61 @@ class TestATrialBalanceAsAFile:
             "fees:f:EUR",
         ]  # fmt: skip
 
+    def test_of_a_month_has_its_balance_sheet_signed_as_the_lines_are(self, house):
+        rows = read(taken(house, period="2026-06"))
+
+        sheet = [row for row in rows if row[0] in {"section", "result"}]
+        assert [row[:8] for row in sheet] == [
+            ["section", "", "asset", "1", "100.00", "0.00", "0.00", "100.00"],
+            ["section", "", "liability", "2", "-100.00", "35.00", "30.00", "-95.00"],
+            ["section", "", "equity", "0", "0.00", "0.00", "0.00", "0.00"],
+            ["section", "", "income", "1", "0.00", "0.00", "5.00", "-5.00"],
+            ["section", "", "expense", "0", "0.00", "0.00", "0.00", "0.00"],
+            ["result", "", "", "1", "0.00", "0.00", "5.00", "-5.00"],
+        ]
+        # To a program it is as wide as any other row, and adds up: with the result for its two.
+        assert {len(row) for row in rows[2:-1]} == {13}
+        kept = [row for row in sheet if row[2] not in {"income", "expense"}]
+        assert [sum(int(row[at]) for row in kept) for at in (9, 12)] == [0, 0]
+
+    @pytest.mark.parametrize("period", ["2026-06", ""])
+    def test_has_the_balance_sheet_of_the_screen_for_each_currency(self, house, period):
+        cash = open_account(house.id, "bank:ba_1:USD", type_="asset", floor=None)
+        costs = open_account(house.id, "costs:bank:USD", type_="expense", floor=None)
+        owners = open_account(house.id, "equity:owners:USD", type_="equity", floor=None)
+        for pair, amount in (((cash, house.dollars), 9_00), ((costs, cash), 2_00),
+                             ((cash, owners), 3_00)):  # fmt: skip
+            post(house.id, move(*pair, amount, currency="USD", effective_at=JUNE))
+
+        rows = read(taken(house, period=period))
+
+        columns = rows[2]
+        last = "closing_minor" if period else "debit_minor"
+        found: dict[str, list[int]] = {}
+        for row in (dict(zip(columns, row, strict=True)) for row in rows[3:-1]):
+            if row["row"] in {"section", "result"}:
+                net = int(row[last]) - (0 if period else int(row["credit_minor"]))
+                side = 1 if row["type"] in {"asset", "expense"} else -1
+                found.setdefault(row["currency"], []).append(side * net)
+        page = house.page("trial-balance/", organization=str(house.id), period=period)
+        shown = house.rows(page.partition("<h2>Balance sheet</h2>")[2])
+        assert [[row[0], *(cents(cell) for cell in row[1:7])] for row in shown] == [
+            [currency, *sums] for currency, sums in found.items()
+        ]
+        assert found["USD"] == [10_00, 9_00, 3_00, 0, 2_00, -2_00]
+
+    def test_of_a_branch_alone_has_no_balance_sheet(self, house):
+        for period in ("2026-06", ""):
+            rows = read(taken(house, period=period, code="customers"))
+            assert {row[0] for row in rows[3:-1]} <= {"line", "subtotal", "sum"}
+
     def test_of_a_closed_month_is_what_was_stored(self, house):
         house.close(date(2026, 5, 1))
 
         rows = read(taken(house, period="2026-05"))
 
         assert rows[0][2:] == ["month", "2026-05", "state", "closed", "closing", "1"]
-        assert [row[1:8] for row in rows[3:-1]] == [
+        assert [row[1:8] for row in table(rows)] == [
             ["bank:ba_1:EUR", "asset", "1", "0.00", "100.00", "0.00", "100.00"],
             ["customers:ann:available:EUR", "liability", "1", "0.00", "0.00", "100.00", "-100.00"],
             ["", "", "2", "0.00", "100.00", "100.00", "0.00"],

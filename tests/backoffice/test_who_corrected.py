@@ -26,10 +26,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 LATER = NOW + timedelta(hours=3)
 LIST = "/admin/ledger/journalentry/"
-# The budget of the screen is its list's, which asks for less than its rows' pages: an entry's has
-# fourteen (its seal, what may undo it, what waits to, its history), and three for who posted it.
 QUERIES_MAX = 10
-QUERIES_OF_ENTRY_MAX = 17
 
 
 @pytest.fixture
@@ -37,19 +34,19 @@ def house() -> House:
     return House()
 
 
-def opened(url: str, *, at_most: int = QUERIES_MAX) -> tuple[str, list[str]]:
+def opened(url: str) -> tuple[str, list[str]]:
     """Return a page and what was asked of Postgres for it."""
     client = Client()
     client.force_login(accounts.create_staff("finance_maker"))
     with CaptureQueriesContext(connection) as asked:
         text = client.get(url).content.decode()
-    assert len(asked) <= at_most
+    assert len(asked) <= QUERIES_MAX
     return text, [one["sql"] for one in asked]
 
 
-def facts(url: str, *, at_most: int = QUERIES_MAX) -> dict[str, str]:
+def facts(url: str) -> dict[str, str]:
     """Return the facts of a page as they are read."""
-    text, _ = opened(url, at_most=at_most)
+    text, _ = opened(url)
     found = re.findall(r"<dt>(.*?)</dt>\s*<dd.*?>(.*?)</dd>", text, re.DOTALL)
     return {
         unescape(title): " ".join(unescape(strip_tags(value)).split()) for title, value in found
@@ -57,7 +54,7 @@ def facts(url: str, *, at_most: int = QUERIES_MAX) -> dict[str, str]:
 
 
 def of_entry(entry) -> dict[str, str]:
-    return facts(f"{LIST}{encode_id('je', entry)}/", at_most=QUERIES_OF_ENTRY_MAX)
+    return facts(f"{LIST}{encode_id('je', entry)}/")
 
 
 def decide(house, asked, verdict=Verdict.APPROVE) -> None:

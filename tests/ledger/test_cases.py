@@ -632,6 +632,10 @@ class TestCase13:
             }
             == refused.value.details
         )
+        assert refused.value.message == (
+            f"This would leave -0.10 EUR on {encode_id('la', ann)} at 2026-10-03T12:00:00Z,"
+            " below its floor of 0.00 EUR: money counts from its business time on."
+        )
         assert fingerprints("ledger_", "core_outbox", locks=False) == before
         # To the last unit it goes, and today's balance alone would have borne the fifty.
         post_transfer(organization, ann, bob, 40, key="b", effective_at=self.T[1])

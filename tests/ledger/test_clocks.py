@@ -167,6 +167,13 @@ class TestMoneyThatIsDatedLater:
         ]
 
         assert [code_of(one) for one in refused] == [(422, "later_balance_below_floor")] * 3
+        # Which balance it is, and when: as of now nothing has come, and nothing is dated early.
+        for told in (one.json() for one in refused):
+            assert told["detail"] == (
+                f"This would leave -30.00 EUR on {printed(api.bob)} at {told['balance_at']},"
+                " below its floor of 0.00 EUR: money counts from its business time on."
+            )
+            assert told["balance_at"] < then
         account = api.get(f"/v1/ledger-accounts/{printed(api.bob)}").json()
         assert (account["posted"], account["available"]) == (30_00, 30_00)
         # As of now nothing has come.

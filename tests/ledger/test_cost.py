@@ -122,7 +122,7 @@ class TestStatements:
 
         # The key; the set read twice, the locks in between; whether one is of an exchange; what a
         # posting takes; the trail, and the set as it was answered.
-        assert len(sent) == 18
+        assert len(sent) == 12
 
     def test_of_a_larger_act_have_no_savepoint(self, books):
         organization, ann, bob = books

@@ -3,13 +3,13 @@
 from collections.abc import Collection
 from uuid import UUID
 
-from django.db.models import QuerySet
+from django.db.models import OuterRef, Q, Subquery
 
 from apps.approvals.models import ApprovalRequest
 from apps.backoffice.errors import CorrectionNotFound
 from apps.backoffice.models import Correction
 from apps.backoffice.states import CorrectionState
-from apps.ledger.registry import ByHand
+from apps.ledger.registry import ByHand, Corrections
 
 
 def get_correction(*, organization_id: UUID, correction_id: UUID) -> Correction:
@@ -40,43 +40,59 @@ def get_correction_for_update(*, organization_id: UUID, correction_id: UUID) -> 
 
 def find_waiting_reversal(*, organization_id: UUID, entry_id: UUID) -> Correction | None:
     """Return what waits to undo this entry, if anything does."""
-    return _waiting(organization_id, [entry_id]).first()
+    rows = Correction.objects.filter(_is_waiting_for([entry_id]), organization_id=organization_id)
+    return rows.order_by("id").first()
 
 
-def find_approval_of_waiting_reversal(
-    *, organization_id: UUID, entry_ids: Collection[UUID]
-) -> UUID | None:
-    """Return the approval that waits for one of these entries to be undone, if any does."""
-    waiting = _waiting(organization_id, entry_ids).first()
-    return find_approval_of(waiting) if waiting is not None else None
-
-
-def find_posted_correction(
-    *, organization_id: UUID, posted_id: UUID | None = None, undone_id: UUID | None = None
-) -> ByHand | None:
+def find_corrections(
+    *,
+    organization_id: UUID,
+    entry_ids: Collection[UUID],
+    posted_id: UUID | None = None,
+    undone_id: UUID | None = None,
+) -> Corrections:
     """
-    Return who had an entry posted by hand, or else who had the other one undone, if people did.
+    Return the approval that waits to undo one of these entries, and who had one posted by hand.
 
-    No index leads here: it reads the organization's corrections, each of which took two people.
+    In one read. Of what was posted no index is kept: where that is asked, the organization's
+    corrections are read, each of which took two people.
     """
-    # By one of them: without an id it is nobody's.
-    named = {"entry_id": undone_id} if posted_id is None else {"posted_id": posted_id}
-    found = Correction.objects.filter(
-        organization_id=organization_id, state=CorrectionState.POSTED, **named
-    ).first()
-    if found is None or found.closed_at is None:
-        return None
-    return ByHand(
-        found.id, found.requested_by, found.requested_at, found.approved_by, found.closed_at
+    wanted = _is_waiting_for(entry_ids)
+    if posted_id is not None:
+        wanted |= Q(state=CorrectionState.POSTED, posted_id=posted_id)
+    if undone_id is not None:
+        wanted |= Q(state=CorrectionState.POSTED, entry_id=undone_id)
+    approvals = ApprovalRequest.objects.filter(
+        organization_id=organization_id, subject_type="correction", subject_id=OuterRef("id")
+    )
+    found = list(
+        Correction.objects.filter(wanted, organization_id=organization_id)
+        .annotate(approval_id=Subquery(approvals.order_by("-id").values("id")[:1]))
+        .order_by("id")
+    )
+    waiting = [row for row in found if row.state == CorrectionState.WAITING]
+    # What posted the very entry goes before what posted the other one of an exchange.
+    posted = sorted(
+        (row for row in found if row.closed_at is not None),
+        key=lambda row: row.posted_id != posted_id,
+    )
+    return Corrections(
+        waiting[0].approval_id if waiting else None, _by_hand(posted[0]) if posted else None
     )
 
 
-def _waiting(organization_id: UUID, entry_ids: Collection[UUID]) -> QuerySet[Correction]:
-    return Correction.objects.filter(
-        organization_id=organization_id,
-        entry_id__in=list(entry_ids),
-        state=CorrectionState.WAITING,
-    ).order_by("id")
+def _by_hand(row: Correction) -> ByHand:
+    return ByHand(
+        row.id,
+        row.requested_by,
+        row.requested_at,
+        row.approved_by,
+        row.closed_at,  # type: ignore[arg-type]  # what was posted was closed: a CHECK
+    )
+
+
+def _is_waiting_for(entry_ids: Collection[UUID]) -> Q:
+    return Q(state=CorrectionState.WAITING, entry_id__in=list(entry_ids))
 
 
 def corrections(*, organization_id: UUID, ids: Collection[UUID]) -> list[Correction]:

@@ -244,7 +244,9 @@ def _export_url(organization: Organization, asked: Mapping[str, str]) -> str:
 
 def _month_of(organization: Organization, month: date, asked: Mapping[str, str]) -> dict[str, Any]:
     """Return a month's trial balance, with what moved in it between two balances."""
-    view = ledger.view_period(organization_id=organization.id, month=month)
+    view = ledger.view_period(
+        organization_id=organization.id, month=month, zone=organization.time_zone
+    )
     found = queries.month_trial_balances(
         view, currency=asked["currency"], code_prefix=asked["code"]
     )

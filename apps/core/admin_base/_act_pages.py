@@ -43,7 +43,7 @@ class ActPages[M: Model](Screen[M]):
         self._refuse_stranger(request)
         act.refuse_stranger(obj, request.user)
         if obj is not None:
-            self.prepare_page(request, obj)
+            self.prepare_with_names(request, obj)
         form = act.bind(request, obj)
         if request.method != "POST" or not form.is_valid():
             return self._act_page(request, act, obj, form, status=400 if form.is_bound else 200)
@@ -58,7 +58,7 @@ class ActPages[M: Model](Screen[M]):
             # Read again: what refused it may be what changed meanwhile.
             obj = obj and self._found(request, self.key_of(obj))
             if obj is not None:
-                self.prepare_page(request, obj)
+                self.prepare_with_names(request, obj)
             return self._act_page(
                 request,
                 act,

@@ -1,12 +1,13 @@
 """What happened to a row: its events and the acts on it, newest first."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
 from django.contrib.auth import get_user_model
-from django.db.models import Model
+from django.db.models import Model, TextField, Value
+from django.db.models.fields.json import KT
 from django.utils.safestring import SafeString
 
 from apps.core.admin_base import cells
@@ -35,54 +36,83 @@ class Happening:
         return cells.instant(self.at, zone=self.zone)
 
 
-def of(obj: Model, *, aggregate_type: str, key: str) -> list[Happening]:
-    """Return what happened to a row: two reads, and one for the names of people."""
+@dataclass(frozen=True, slots=True)
+class Told:
+    """An act on a row or an event of it, as it was read."""
+
+    recorded_at: datetime
+    name: str
+    actor: str
+    actor_kind: str
+    reason: str
+    state: str | None
+    is_event: bool
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """What happened to a row, newest first, before the names of its actors are known."""
+
+    told: Sequence[Told]
+    zone: str
+
+    @property
+    def actors(self) -> list[str]:
+        """Return who is named in it."""
+        return [one.actor for one in self.told]
+
+    def lines(self, names: Mapping[str, str]) -> list[Happening]:
+        """Return its lines, with the names that `people` has of its actors."""
+        return [
+            Happening(
+                at=one.recorded_at,
+                what=_became(one),
+                who=_by(one, names.get(one.actor) or actor_words(one.actor)),
+                why=one.reason,
+                is_event=one.is_event,
+                zone=self.zone,
+            )
+            for one in self.told
+        ]
+
+
+def read(obj: Model, *, aggregate_type: str, key: str) -> History:
+    """Return what happened to a row: the newest acts, and the newest events, in one read."""
     organization_id: UUID = getattr(obj, "organization_id", None) or NOBODYS
-    acts = list(
-        AuditEvent.objects.filter(
-            organization_id=organization_id,
-            subject_type=obj._meta.label_lower,
-            subject_id=str(obj.pk),
-        ).order_by("-id")[:ROWS_MAX]
+    acts = AuditEvent.objects.filter(
+        organization_id=organization_id,
+        subject_type=obj._meta.label_lower,
+        subject_id=str(obj.pk),
     )
-    events = (
-        list(
-            OutboxEvent.objects.filter(
-                organization_id=organization_id, aggregate_type=aggregate_type, aggregate_id=key
-            ).order_by("-sequence")[:ROWS_MAX]
+    rows = acts.order_by("-id").values_list(
+        "recorded_at",
+        "act",
+        "principal",
+        "actor_kind",
+        "reason",
+        Value(None, output_field=TextField()),
+        Value(value=False),
+    )[:ROWS_MAX]
+    if aggregate_type:
+        events = OutboxEvent.objects.filter(
+            organization_id=organization_id, aggregate_type=aggregate_type, aggregate_id=key
         )
-        if aggregate_type
-        else []
-    )
-    zone = zone_of(obj)
-    names = people([act.principal for act in acts] + [event.actor for event in events])
-    lines = [
-        Happening(
-            at=act.recorded_at,
-            what=said(act.act),
-            who=_by(act, names.get(act.principal) or actor_words(act.principal)),
-            why=act.reason,
-            is_event=False,
-            zone=zone,
-        )
-        for act in acts
-    ] + [
-        Happening(
-            at=event.recorded_at,
-            what=_became(event),
-            who=names.get(event.actor) or actor_words(event.actor),
-            why="",
-            is_event=True,
-            zone=zone,
-        )
-        for event in events
-    ]
-    return sorted(lines, key=lambda line: line.at, reverse=True)
+        rows = rows.union(
+            events.order_by("-sequence").values_list(
+                "recorded_at", "type", "actor", Value(""), Value(""), KT("data__state"),
+                Value(value=True),
+            )[:ROWS_MAX],
+            all=True,
+        )  # fmt: skip
+    told = [Told(*row) for row in rows]
+    # Of one instant the act stands above what it led to.
+    told.sort(key=lambda one: (one.recorded_at, not one.is_event), reverse=True)
+    return History(told, zone_of(obj))
 
 
-def _by(act: AuditEvent, principal: str) -> str:
+def _by(one: Told, principal: str) -> str:
     # Who answers for a key did not do what it does.
-    return f"an API key of {principal}" if act.actor_kind == "api_key" else principal
+    return f"an API key of {principal}" if one.actor_kind == "api_key" else principal
 
 
 def said(name: str) -> str:
@@ -90,12 +120,12 @@ def said(name: str) -> str:
     return name.split(".", 1)[-1].replace("_", " ").replace(".", " ")
 
 
-def _became(event: OutboxEvent) -> str:
-    """Return an event as words, with the state it told of where the type does not say it."""
-    what, state = said(event.type), event.data.get("state")
-    if not isinstance(state, str) or state.replace("_", " ") in what:
+def _became(one: Told) -> str:
+    """Return it as words; an event with the state it told of, where its type does not say that."""
+    what = said(one.name)
+    if not one.state or one.state.replace("_", " ") in what:
         return what
-    return f"{what}: {state.replace('_', ' ')}"
+    return f"{what}: {one.state.replace('_', ' ')}"
 
 
 def actor_words(actor: str) -> str:

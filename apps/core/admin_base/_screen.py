@@ -9,6 +9,7 @@ from django.urls import reverse
 from django.utils.safestring import SafeString
 
 from apps.core.admin_base import cells
+from apps.core.admin_base._history import people
 from apps.core.admin_base._theme import ThemeModelAdmin
 from apps.core.admin_base.acts import Act, CapabilityMissing, uuid_or_none
 from apps.core.admin_base.lists import Filter, Keyset
@@ -124,7 +125,11 @@ class Screen[M: Model](ThemeModelAdmin[M]):
             id_ = decode_id(self.prefix, object_id) if self.prefix else uuid_or_none(object_id)
         except Refusal:
             id_ = uuid_or_none(object_id)
-        return None if id_ is None else self.get_queryset(request).filter(pk=id_).first()
+        return None if id_ is None else self.rows_of_pages(request).filter(pk=id_).first()
+
+    def rows_of_pages(self, request: HttpRequest) -> QuerySet[M]:
+        """Return the rows that have a page for this person, each with what that asks of it."""
+        return self.get_queryset(request)
 
     def _found(self, request: HttpRequest, object_id: str) -> M:
         obj = self.get_object(request, object_id)
@@ -146,6 +151,19 @@ class Screen[M: Model](ThemeModelAdmin[M]):
     def prepare_page(self, request: HttpRequest, obj: M) -> None:
         """Attach to a row what its own page shows, and the form of an act on it."""
         self.prepare(request, [obj])
+
+    def actors_of(self, obj: M) -> Sequence[str]:  # noqa: ARG002
+        """Return who is named on a page that was prepared; their names are then `obj.names`."""
+        return ()
+
+    def prepare_with_names(
+        self, request: HttpRequest, obj: M, *, also: Sequence[str] = ()
+    ) -> Mapping[str, str]:
+        """Prepare a row's page; return the names of whom it and `also` name, which are one read."""
+        self.prepare_page(request, obj)
+        names = people([*self.actors_of(obj), *also])
+        obj.names = names  # type: ignore[attr-defined]  # attached for the page
+        return names
 
     # --- How it is drawn -------------------------------------------------------------------------
 

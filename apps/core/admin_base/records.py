@@ -45,7 +45,8 @@ class RecordAdmin[M: Model](ListPage[M], ActPages[M]):
         """Show one row: its facts, its tables, its history, and what may be done about it."""
         self._refuse_stranger(request)
         obj = self._found(request, object_id)
-        self.prepare_page(request, obj)
+        happened = _history.read(obj, aggregate_type=self.aggregate_type, key=self.key_of(obj))
+        names = self.prepare_with_names(request, obj, also=happened.actors)
         acts = self._buttons(request, obj)
         context = {
             **self.admin_site.each_context(request),
@@ -53,7 +54,7 @@ class RecordAdmin[M: Model](ListPage[M], ActPages[M]):
             "lead": [part for part in self.lead(obj) if part],
             "facts": self.get_facts(request, obj),
             "tables": self.get_tables(request, obj),
-            "history": _history.of(obj, aggregate_type=self.aggregate_type, key=self.key_of(obj)),
+            "history": happened.lines(names),
             "acts": acts,
             "reasons": _reasons(acts),
             "zone_note": zone_note([zone_of(obj)]),

@@ -17,11 +17,11 @@ from apps.core.errors import Refusal
 from apps.core.ids import decode_id
 from apps.core.money import format_minor, minor_from_decimal
 from apps.ledger import operations, queries, registry
-from apps.ledger.admin._links import account_link, exchange_of, waiting_reversal
+from apps.ledger.admin._links import account_link
 from apps.ledger.models import JournalEntry, LedgerAccount
 from apps.ledger.operations import EntryRequest
-from apps.ledger.queries import BalanceView, EntryView, PostingView
-from apps.ledger.registry import AskedFor
+from apps.ledger.queries import BalanceView, EntryView, PostingView, WholeView
+from apps.ledger.registry import AskedFor, Corrections
 from apps.ledger.rules import BalanceAfter, Leg
 
 POSTINGS_SHOWN: Final = 5
@@ -282,28 +282,29 @@ def _asked(asked: AskedFor) -> str:
 
 
 def _reverse_words(entry: JournalEntry) -> str:
-    fx = exchange_of(entry)
+    whole: WholeView = entry.whole  # type: ignore[attr-defined]  # attached by prepare
+    fx = whole.exchange
     if fx is not None:
         # Either entry stands for the whole (ADR 0117), and so does the button of either.
         sold = format_minor(fx.sold_minor, fx.sold_currency)
         return f"Reverse {sold} for {format_minor(fx.bought_minor, fx.bought_currency)}"
-    view: EntryView = entry.view  # type: ignore[attr-defined]  # attached by prepare
-    moved = sorted(debits(view.postings).items())
+    moved = sorted(debits(whole.entry.postings).items())
     return f"Reverse {', '.join(format_minor(total, currency) for currency, total in moved)}"
 
 
 def _reverse_is_off(entry: JournalEntry, _user: Any) -> str:  # noqa: ANN401  (the signed-in person)
-    view: EntryView = entry.view  # type: ignore[attr-defined]  # attached by prepare
-    refusal = operations.why_not_reversed(organization_id=entry.organization_id, entry=view)
+    refusal = operations.why_not_reversed(entry.whole)  # type: ignore[attr-defined]  # attached
     if refusal is not None:
         return refusal.message
-    return "It waits for a second person already." if waiting_reversal(entry) else ""
+    found: Corrections = entry.corrections  # type: ignore[attr-defined]  # attached by prepare
+    return "It waits for a second person already." if found.waiting_approval_id else ""
 
 
 def _adjust_is_off(row: Any, _user: Any) -> str:  # noqa: ANN401  (an entry or an account)
     if not isinstance(row, LedgerAccount):
         return ""
-    refusal = operations.why_not_adjusted(organization_id=row.organization_id, account_id=row.id)
+    is_of_fact: bool = row.is_of_fact  # type: ignore[attr-defined]  # attached by prepare
+    refusal = operations.why_out_of_reach([(row.id, row.code)] if is_of_fact else [])
     return refusal.message if refusal is not None else ""
 
 

@@ -41,11 +41,7 @@ class ExportForm(ActForm):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
         super().__init__(*args, **kwargs)
-        opens_at = queries.statement_opens_at(
-            organization_id=self.subject.organization_id,
-            account_id=self.subject.pk,
-            now=clock.now(),
-        )
+        opens_at = queries.statement_opens_at(self.subject, now=clock.now())
         month = day_of(instant=opens_at or self.subject.created_at, zone=zone_of(self.subject))
         self.initial.setdefault("period", f"{month:%Y-%m}")
 
@@ -166,7 +162,7 @@ EXPORT_TRIAL_BALANCE: Final = Act(
     on_list=True,
     note=(
         "A CSV file of the lines as they are on the screen, each by itself where the screen folds "
-        "a long branch; 50,000 rows at most. Who took it, why and what it held stay in the audit "
-        "trail."
+        "a long branch, with the balance sheet unless it is of one branch; 50,000 rows at most. "
+        "Who took it, why and what it held stay in the audit trail."
     ),
 )

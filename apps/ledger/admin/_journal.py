@@ -1,13 +1,13 @@
 """The journal: what moved money. A correction is a new entry."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, override
 
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.urls import reverse
-from django.utils.html import format_html, format_html_join
+from django.utils.html import format_html_join
 from django.utils.http import urlencode
 from django.utils.safestring import SafeString, mark_safe
 
@@ -19,13 +19,14 @@ from apps.core.admin_base import (
     RecordAdmin,
     Table,
     cells,
+    for_staff,
     people,
     shown,
     zone_of,
 )
 from apps.core.admin_base.lists import PAGE_ROWS
 from apps.ledger import queries
-from apps.ledger.admin import _finding
+from apps.ledger.admin import _entry_page, _finding
 from apps.ledger.admin._corrections import (
     ADJUST,
     ADJUST_ANYWHERE,
@@ -33,24 +34,13 @@ from apps.ledger.admin._corrections import (
     debits,
 )
 from apps.ledger.admin._finding import Asked
-from apps.ledger.admin._links import (
-    account_link,
-    by_hand,
-    entry_link,
-    exchange_of,
-    metadata_pairs,
-    posted_link,
-    waiting_reversal,
-)
+from apps.ledger.admin._links import posted_link
 from apps.ledger.models import JournalEntry
-from apps.ledger.queries import Ask, EntryView, MetadataVersion
+from apps.ledger.queries import Ask, EntryView
 
 if TYPE_CHECKING:
     from uuid import UUID
 
-    from apps.ledger.registry import ByHand
-
-VERSIONS_SHOWN = 20
 DESCRIPTION_SHOWN = 60
 
 
@@ -161,19 +151,22 @@ class JournalEntryAdmin(RecordAdmin[JournalEntry]):
         return rows.filter(reference=text)
 
     @override
-    def prepare(self, request: HttpRequest, rows: Sequence[JournalEntry]) -> None:
-        self._attach(rows)
+    def rows_of_pages(self, request: HttpRequest) -> QuerySet[JournalEntry]:
+        # Each organization seen is looked into by the key, with none of them read before.
+        seen = for_staff(request.user, Organization.objects.order_by(), column="id")
+        rows = JournalEntry.objects.select_related("organization")
+        return rows.filter(organization_id__in=seen.values("id"))
 
     @override
     def prepare_page(self, request: HttpRequest, obj: JournalEntry) -> None:
-        found = by_hand(obj)
-        asked = [found.requested_by, found.approved_by] if found else []
-        obj.people = self._attach([obj], also=asked)  # type: ignore[attr-defined]  # for its page
-        obj.by_hand = found  # type: ignore[attr-defined]  # likewise
+        _entry_page.prepare(obj)
 
-    @staticmethod
-    def _attach(rows: Sequence[JournalEntry], *, also: Sequence[str] = ()) -> Mapping[str, str]:
-        """Attach what the cells show; return the names of who posted them, and of others."""
+    @override
+    def actors_of(self, obj: JournalEntry) -> Sequence[str]:
+        return _entry_page.actors_of(obj)
+
+    @override
+    def prepare(self, request: HttpRequest, rows: Sequence[JournalEntry]) -> None:
         by_organization: dict[UUID, list[JournalEntry]] = {}
         for row in rows:
             if hasattr(row, "view"):
@@ -184,10 +177,9 @@ class JournalEntryAdmin(RecordAdmin[JournalEntry]):
             views = queries.view_entries(organization_id=organization_id, entries=own)
             for row, view in zip(own, views, strict=True):
                 row.view = view  # type: ignore[attr-defined]  # attached for the cells
-        names = people([*(row.actor for row in rows), *also])
+        names = people([row.actor for row in rows])
         for row in rows:
-            row.person = names.get(row.actor, "")  # type: ignore[attr-defined]  # for the cells
-        return names
+            row.names = names  # type: ignore[attr-defined]  # attached for the cells
 
     @shown("Business time")
     def business_time(self, obj: JournalEntry) -> SafeString:
@@ -223,79 +215,16 @@ class JournalEntryAdmin(RecordAdmin[JournalEntry]):
 
     def who(self, obj: JournalEntry) -> SafeString:
         query = urlencode({"organization": str(obj.organization_id), "actor": obj.actor})
-        words = getattr(obj, "person", "") or _kind_of(obj.actor)
-        return cells.link(f"{reverse('admin:ledger_journalentry_changelist')}?{query}", words)
+        url = f"{reverse('admin:ledger_journalentry_changelist')}?{query}"
+        return cells.link(url, _entry_page.who(obj, obj.actor))
 
     @override
     def get_facts(self, request: HttpRequest, obj: JournalEntry) -> list[Fact]:
-        return [
-            *super().get_facts(request, obj),
-            _reversal(obj),
-            *_by_hand(obj),
-            *_captured(obj),
-            *_exchange(obj),
-            *_waiting(obj),
-            Fact("Seal", _seal(obj), wide=True),
-            Fact("Description", cells.free_text(obj.description or ""), wide=True),
-        ]
+        return [*super().get_facts(request, obj), *_entry_page.facts(obj)]
 
     @override
     def get_tables(self, request: HttpRequest, obj: JournalEntry) -> list[Table]:
-        postings = _entry(obj).postings
-        return [
-            Table(
-                "Postings",
-                ("Account", ">Debit", ">Credit", ">Balance after"),
-                [
-                    [
-                        account_link(posting.account_id, posting.code),
-                        _side(posting.amount_minor, posting.currency),
-                        _side(-posting.amount_minor, posting.currency),
-                        cells.amount(posting.balance_after_minor, posting.currency),
-                    ]
-                    for posting in postings
-                ],
-                totals=_totals(postings),
-                note="Debits equal credits; Postgres refuses anything else.",
-            ),
-            _metadata(obj),
-        ]
-
-
-def _metadata(obj: JournalEntry) -> Table:
-    """Return what was said of an entry, and by whom: the newest counts, the first is its own."""
-    found = [MetadataVersion(0, obj.metadata, obj.actor, obj.recorded_at)]
-    if _entry(obj).annotations:
-        found = queries.list_entry_metadata(
-            organization_id=obj.organization_id, entry_id=obj.id, limit=VERSIONS_SHOWN + 1
-        )
-    given = [one for one in found[:VERSIONS_SHOWN] if one.number or one.metadata]
-    # Who posted the entry was looked up with it.
-    names = people([one.actor for one in given if one.actor != obj.actor])
-    names |= {obj.actor: getattr(obj, "person", "")}
-    zone = zone_of(obj)
-    return Table(
-        "Metadata",
-        (">Version", "Given", "By", "Keys and values"),
-        [
-            [
-                cells.number(one.number),
-                cells.instant(one.recorded_at, zone=zone),
-                cells.text(names.get(one.actor) or _kind_of(one.actor)),
-                metadata_pairs(one.metadata) if one.metadata else cells.text("taken away"),
-            ]
-            for one in given
-        ],
-        empty="Nothing was said of it.",
-        note="The highest version counts; 0 is what the entry was posted with, and stays."
-        + (" Older ones are not shown." if len(found) > VERSIONS_SHOWN else ""),
-    )
-
-
-def _kind_of(actor: str) -> str:
-    # What a job is called stands in the entry's kind; which key it was, on no list.
-    kind = actor.split(":", maxsplit=1)[0]
-    return {"api_key": "API key"}.get(kind, kind.replace("_", " "))
+        return _entry_page.tables(obj)
 
 
 def _row(view: EntryView, organization: Organization) -> JournalEntry:
@@ -315,82 +244,6 @@ def _row(view: EntryView, organization: Organization) -> JournalEntry:
     return row
 
 
-def _reversal(obj: JournalEntry) -> Fact:
-    """Return which entry this one took back, or which one took it back: never both."""
-    if obj.reverses_id is not None:
-        return Fact("Reverses", entry_link(obj.reverses_id))
-    undone_by = _entry(obj).reversed_by
-    return Fact("Reversed by", entry_link(undone_by) if undone_by is not None else cells.NONE)
-
-
-def _by_hand(obj: JournalEntry) -> list[Fact]:
-    """Return who asked for an entry posted by hand, and who agreed to it."""
-    found: ByHand | None = obj.by_hand  # type: ignore[attr-defined]  # attached by prepare
-    if found is None:
-        return []
-    names: Mapping[str, str] = obj.people  # type: ignore[attr-defined]  # attached by prepare
-    zone = zone_of(obj)
-    return [
-        Fact("Correction", cells.row_link("backoffice_correction", "cor", found.correction_id)),
-        Fact("Asked by", cells.done_by(found.requested_by, names, found.requested_at, zone=zone)),
-        Fact("Agreed by", cells.done_by(found.approved_by, names, found.approved_at, zone=zone)),
-    ]
-
-
-def _captured(obj: JournalEntry) -> list[Fact]:
-    """Return the hold that it captured, or part of, if it did."""
-    hold = _entry(obj).hold
-    return [] if hold is None else [Fact("Captured of", cells.row_link("ledger_hold", "ho", hold))]
-
-
-def _exchange(obj: JournalEntry) -> list[Fact]:
-    """Return what was changed into what, by whose quote, and the entry of the other side."""
-    fx = exchange_of(obj)
-    if fx is None:
-        return []
-    sold = cells.amount(fx.sold_minor, fx.sold_currency)
-    bought = cells.amount(fx.bought_minor, fx.bought_currency)
-    rate = f"{fx.rate.normalize():f}"
-    other = fx.bought_entry_id if obj.id == fx.sold_entry_id else fx.sold_entry_id
-    quoted_at = cells.instant(fx.quoted_at, zone=zone_of(obj))
-    left = (
-        f"{fx.remainder_minor.normalize():f} of a minor unit" if fx.remainder_minor else "nothing"
-    )
-    return [
-        Fact("Exchange", format_html("{} for {} at {}", sold, bought, rate), wide=True),
-        Fact("Quoted", format_html("{} by {}", quoted_at, cells.free_text(fx.source)), wide=True),
-        Fact("Left by rounding", cells.text(left)),
-        Fact("Its other side", entry_link(other)),
-    ]
-
-
-def _waiting(obj: JournalEntry) -> list[Fact]:
-    """Return the approval that waits for it to be undone, if one does."""
-    request_id = waiting_reversal(obj)
-    if request_id is None:
-        return []
-    link = cells.row_link("approvals_approvalrequest", "apr", request_id)
-    return [Fact("Its reversal waits", link)]
-
-
-def _seal(obj: JournalEntry) -> SafeString:
-    """Show an entry's place in the audit chain and the hash there, or that it has none yet."""
-    link = queries.find_link(organization_id=obj.organization_id, entry_id=obj.id)
-    if link is None:
-        return cells.state("not_sealed", label="not yet sealed", tone="busy")
-    position, hash_ = link
-    return format_html("No. {} {}", cells.number(position), cells.code(hash_.hex()))
-
-
 def _entry(obj: JournalEntry) -> EntryView:
     view: EntryView = obj.view  # type: ignore[attr-defined]  # attached by prepare
     return view
-
-
-def _side(amount_minor: int, currency: str) -> SafeString | str:
-    return cells.amount(amount_minor, currency) if amount_minor > 0 else ""
-
-
-def _totals(postings: Sequence[Any]) -> list[SafeString | str]:
-    shown = cells.amounts(debits(postings))
-    return ["Sum", shown, shown, ""]

@@ -11,11 +11,8 @@ from django.utils.safestring import SafeString, mark_safe
 from apps.core.admin_base import cells
 from apps.core.ids import encode_id
 from apps.core.text import mask_ibans
-from apps.ledger import operations, queries, registry
-from apps.ledger.models import FxTransfer, JournalEntry, LedgerAccount
+from apps.ledger.models import LedgerAccount
 from apps.ledger.queries import PostingView
-from apps.ledger.registry import ByHand
-from apps.ledger.rules import FX_KIND
 
 ID_LENGTH_MIN = 20
 _BREAK = mark_safe("<wbr>")
@@ -60,46 +57,6 @@ def holds_url(account: LedgerAccount) -> str:
 def _of_account(screen: str, account: LedgerAccount, **more: str) -> str:
     query = {"organization": str(account.organization_id), "account": encode_id("la", account.id)}
     return f"{reverse(f'admin:{screen}_changelist')}?{urlencode(query | more)}"
-
-
-def exchange_of(entry: JournalEntry) -> FxTransfer | None:
-    """Return the exchange that this entry is one side of, if it is; read once for a page."""
-    if entry.kind != FX_KIND:
-        return None
-    known: dict[UUID, FxTransfer] | None = entry.__dict__.get("exchanges")
-    if known is None:
-        known = queries.fx_transfers_of(organization_id=entry.organization_id, entry_ids=[entry.id])
-        entry.exchanges = known  # type: ignore[attr-defined]  # kept for the page
-    return known.get(entry.id)
-
-
-def waiting_reversal(entry: JournalEntry) -> UUID | None:
-    """Return the approval that waits for an entry to be undone, or for its exchange; read once."""
-    if "waiting" not in entry.__dict__:
-        fx = exchange_of(entry)
-        entry.waiting = registry.find_waiting_reversal(  # type: ignore[attr-defined]  # kept for the page
-            organization_id=entry.organization_id,
-            entry_ids=[entry.id] if fx is None else [fx.sold_entry_id, fx.bought_entry_id],
-        )
-    found: UUID | None = entry.__dict__["waiting"]
-    return found
-
-
-def by_hand(entry: JournalEntry) -> ByHand | None:
-    """Return the correction that posted an entry, if people did; of an exchange, both entries."""
-    owner, undone = entry.organization_id, entry.reverses_id
-    is_of_that_kind = undone is not None or entry.kind == operations.ADJUSTMENT
-    if not (is_of_that_kind and entry.actor.startswith("staff:")):
-        return None
-    found = registry.find_posted_correction(organization_id=owner, posted_id=entry.id)
-    if found is not None or undone is None:
-        return found
-    # Of an exchange people named one entry, and the other was undone with it.
-    fx = queries.fx_transfers_of(organization_id=owner, entry_ids=[undone]).get(undone)
-    if fx is None:
-        return None
-    named = fx.bought_entry_id if undone == fx.sold_entry_id else fx.sold_entry_id
-    return registry.find_posted_correction(organization_id=owner, undone_id=named)
 
 
 def metadata_pairs(metadata: Mapping[str, object]) -> SafeString:

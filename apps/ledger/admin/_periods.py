@@ -24,13 +24,12 @@ from apps.core.admin_base import (
     Table,
     cells,
     for_staff,
-    people,
     zone_note,
     zone_of,
 )
 from apps.ledger import operations, queries, registry
 from apps.ledger.models import Period
-from apps.ledger.queries import Blocker, PeriodView
+from apps.ledger.queries import Blocker, MonthStanding, PeriodView
 from apps.ledger.registry import AskedFor
 from apps.ledger.states import PeriodState
 
@@ -47,7 +46,7 @@ def _close_is_off(period: Period, _user: Any) -> str:  # noqa: ANN401  (the sign
         return f"It is {period.state} already."
     stops = [
         one.text
-        for one in _found(period)
+        for one in _standing_of(period).blockers
         if one.code in {"period_not_over", "period_out_of_order", "period_closed_already"}
     ]
     return " ".join(stops)
@@ -56,9 +55,9 @@ def _close_is_off(period: Period, _user: Any) -> str:  # noqa: ANN401  (the sign
 def _reopen_is_off(period: Period, _user: Any) -> str:  # noqa: ANN401  (the signed-in person)
     if period.state != PeriodState.CLOSED:
         return f"It is {period.state}."
-    last = queries.last_closed(organization_id=period.organization_id)
-    if last is not None and last.month > period.month:
-        return f"{last.month:%B %Y} is closed and comes first."
+    last = _standing_of(period).last_closed
+    if last is not None and last > period.month:
+        return f"{last:%B %Y} is closed and comes first."
     return ""
 
 
@@ -168,10 +167,17 @@ class PeriodAdmin(RecordAdmin[Period]):
     )
 
     @override
-    def prepare(self, request: HttpRequest, rows: Sequence[Period]) -> None:
-        names = people({who for row in rows for who in (row.requested_by, row.approved_by)})
-        for row in rows:
-            row.people = names  # type: ignore[attr-defined]  # attached for the cells
+    def prepare_page(self, request: HttpRequest, obj: Period) -> None:
+        obj.standing = queries.get_standing(  # type: ignore[attr-defined]  # attached for its page
+            organization_id=obj.organization_id,
+            month=obj.month,
+            now=clock.now(),
+            zone=zone_of(obj),
+        )
+
+    @override
+    def actors_of(self, obj: Period) -> Sequence[str]:
+        return [obj.requested_by, obj.approved_by]
 
     @override
     def headline(self, obj: Period) -> str:
@@ -205,7 +211,7 @@ class PeriodAdmin(RecordAdmin[Period]):
 
     @override
     def get_tables(self, request: HttpRequest, obj: Period) -> list[Table]:
-        return [_standing(_found(obj), obj.state), _totals(obj)]
+        return [_standing(_standing_of(obj).blockers, obj.state), _totals(obj)]
 
     @override
     def changelist_view(
@@ -217,7 +223,11 @@ class PeriodAdmin(RecordAdmin[Period]):
         seen = site.organizations(request)
         wanted = request.GET.get("organization", "")
         chosen = next((one for one in seen if str(one.id) == wanted), seen[0] if seen else None)
-        months = queries.list_periods(organization_id=chosen.id, now=clock.now()) if chosen else []
+        months = (
+            queries.list_periods(organization_id=chosen.id, now=clock.now(), zone=chosen.time_zone)
+            if chosen
+            else []
+        )
         turn = next((view for view in reversed(months) if view.state != PeriodState.CLOSED), None)
         context = {
             **site.each_context(request),
@@ -265,7 +275,7 @@ def _times(closings: int) -> str:
 
 
 def _person(obj: Period, principal: str) -> SafeString:
-    names: Mapping[str, str] = obj.people  # type: ignore[attr-defined]  # attached by prepare
+    names: Mapping[str, str] = obj.names  # type: ignore[attr-defined]  # attached by prepare
     return cells.text(names.get(principal, principal))
 
 
@@ -284,18 +294,18 @@ def _standing(found: Sequence[Blocker], state: str) -> Table:
     )
 
 
-def _found(period: Period) -> list[Blocker]:
-    return queries.period_blockers(
-        organization_id=period.organization_id, month=period.month, now=clock.now()
-    )
+def _standing_of(period: Period) -> MonthStanding:
+    standing: MonthStanding = period.standing  # type: ignore[attr-defined]  # attached by prepare
+    return standing
 
 
 def _blockers(period: Period) -> list[Fact]:
-    return [Fact("In the way", blocker.text, wide=True) for blocker in _found(period)]
+    found = _standing_of(period).blockers
+    return [Fact("In the way", blocker.text, wide=True) for blocker in found]
 
 
 def _totals(period: Period) -> Table:
-    view = queries.view_period(organization_id=period.organization_id, month=period.month)
+    view = _standing_of(period).view
     is_stored = period.state == PeriodState.CLOSED
     query = urlencode({"organization": str(period.organization_id), "period": str(period)})
     return Table(

@@ -122,13 +122,13 @@ class PeriodResource(ApiView):
         check_query(request, ())
         organization_id = get_caller(request).organization_id
         day = read_month(month)
-        view = queries.view_period(organization_id=organization_id, month=day)
         now = clock.now()
-        blockers = queries.period_blockers(organization_id=organization_id, month=day, now=now)
+        standing = queries.get_standing(organization_id=organization_id, month=day, now=now)
+        view = standing.view
         asked = view.row and registry.find_waiting_period_request(
             organization_id=organization_id, period_id=view.row.id, now=now
         )
-        shown = {**_shown(view), "blockers": blockers, "approval": asked}
+        shown = {**_shown(view), "blockers": standing.blockers, "approval": asked}
         return resource(request, PeriodWithBlockers(shown).data)
 
 

@@ -17,8 +17,8 @@ from apps.ledger.operations._by_hand import (
     preview_adjustment,
     preview_reversal_by_hand,
     reverse_by_hand,
-    why_not_adjusted,
     why_not_reversed,
+    why_out_of_reach,
 )
 from apps.ledger.operations._engine import (
     expire_holds,
@@ -192,8 +192,8 @@ __all__ = [
     "seed_entries",
     "take_result",
     "void_hold",
-    "why_not_adjusted",
     "why_not_reversed",
+    "why_out_of_reach",
     "write_statement_export",
     "write_trial_balance_export",
 ]

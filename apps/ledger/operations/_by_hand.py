@@ -6,7 +6,7 @@ those hold stands for a fact elsewhere, such as a bank's line or a payout on its
 made the entry has an act of its own that takes it back.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Final
 from uuid import UUID
@@ -20,7 +20,7 @@ from apps.ledger.operations import _engine
 from apps.ledger.operations._entries import EntryRequest
 from apps.ledger.operations._reversal import preview_whole, reverse_whole, whole_of
 from apps.ledger.operations._undoing import ReversalResult, ReversalTime, refuse_undone
-from apps.ledger.queries import EntryView
+from apps.ledger.queries import EntryView, WholeView
 from apps.ledger.rules import Outcome, PostEntry
 
 ADJUSTMENT: Final = "adjustment"
@@ -50,28 +50,23 @@ def prepare_reversal(*, organization_id: UUID, entry_id: UUID) -> list[EntryView
     :raises NotReversible: if it is a reversal itself
     :raises LedgerAccountReserved: if it is on an account that no correction by hand reaches
     """
-    return _prepared(organization_id, entry_id, known={})
-
-
-def _prepared(
-    organization_id: UUID, entry_id: UUID, *, known: Mapping[UUID, EntryView]
-) -> list[EntryView]:
     entries = [
-        known.get(id_) or queries.get_entry(organization_id=organization_id, entry_id=id_)
+        queries.get_entry(organization_id=organization_id, entry_id=id_)
         for id_ in whole_of(organization_id, entry_id)
     ]
     for entry in entries:
-        _refuse_reversal(organization_id, entry)
+        refuse_undone(entry)
+        _refuse_out_of_reach(organization_id, {posting.account_id for posting in entry.postings})
     return entries
 
 
-def why_not_reversed(*, organization_id: UUID, entry: EntryView) -> Refusal | None:
+def why_not_reversed(whole: WholeView) -> Refusal | None:
     """Return what `prepare_reversal` would refuse an entry with that was read, or None."""
     try:
-        _prepared(organization_id, entry.id, known={entry.id: entry})
+        refuse_undone(whole.entry)
     except Refusal as refusal:
         return refusal
-    return None
+    return why_out_of_reach(whole.out_of_reach)
 
 
 @transactions.required
@@ -118,11 +113,6 @@ def preview_reversal_by_hand(
     return preview_whole(organization_id, [entry.id for entry in entries], at=at, now=now)
 
 
-def _refuse_reversal(organization_id: UUID, entry: EntryView) -> None:
-    refuse_undone(entry)
-    _refuse_out_of_reach(organization_id, {posting.account_id for posting in entry.postings})
-
-
 # --- An entry posted ----------------------------------------------------------------------------
 
 
@@ -137,12 +127,13 @@ def prepare_adjustment(*, organization_id: UUID, entry: EntryRequest) -> None:
     _refuse_out_of_reach(organization_id, {leg.account_id for leg in entry.legs})
 
 
-def why_not_adjusted(*, organization_id: UUID, account_id: UUID) -> Refusal | None:
-    """Return what any adjustment of this account is refused with, or None."""
-    try:
-        _refuse_out_of_reach(organization_id, [account_id])
-    except Refusal as refusal:
-        return refusal
+def why_out_of_reach(accounts: Iterable[tuple[UUID, str]]) -> Refusal | None:
+    """Return what a correction is refused with for the first of these accounts; None for none."""
+    for account_id, code in accounts:
+        return errors.LedgerAccountReserved(
+            f"What stands on {code} is moved by Kassa's own acts only.",
+            ledger_account=encode_id("la", account_id),
+        )
     return None
 
 
@@ -217,10 +208,7 @@ def _adjustment(entry: EntryRequest) -> PostEntry:
 
 
 def _refuse_out_of_reach(organization_id: UUID, account_ids: Iterable[UUID]) -> None:
-    for account in queries.accounts_of_facts(
-        organization_id=organization_id, account_ids=account_ids
-    ):
-        raise errors.LedgerAccountReserved(
-            f"What stands on {account.code} is moved by Kassa's own acts only.",
-            ledger_account=encode_id("la", account.id),
-        )
+    found = queries.accounts_of_facts(organization_id=organization_id, account_ids=account_ids)
+    refusal = why_out_of_reach((account.id, account.code) for account in found)
+    if refusal is not None:
+        raise refusal

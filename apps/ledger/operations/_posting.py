@@ -70,7 +70,7 @@ def post_transfer(
     reference, answers the entry that stands.
 
     :raises InsufficientFunds: if the debited (or credited) account's floor would be broken
-    :raises LaterBalanceBelowFloor: if it is dated so early that a later balance would break it
+    :raises LaterBalanceBelowFloor: if the floor would be broken at its time, or by a later balance
     :raises PeriodClosed: if its month is closed
     :raises LedgerAccountReserved: if an account is posted to by Kassa's own acts only
     :raises ReferenceReused: if the reference stands for another entry

@@ -32,7 +32,6 @@ from apps.ledger.queries._chain import (
     WaitingPortion,
     chain_status,
     chain_subject,
-    find_link,
     find_waiting_portion,
     has_events_to_seal_before,
     is_sealed,
@@ -122,6 +121,7 @@ from apps.ledger.queries._locks import (
 from apps.ledger.queries._metadata import (
     MetadataVersion,
     list_entry_metadata,
+    metadata_versions,
 )
 from apps.ledger.queries._monitors import (
     get_monitor,
@@ -136,6 +136,7 @@ from apps.ledger.queries._periods import (
     CLOSES_AFTER,
     Blocker,
     Dating,
+    MonthStanding,
     PeriodView,
     blockers_of,
     closed_periods,
@@ -143,6 +144,7 @@ from apps.ledger.queries._periods import (
     date_facts,
     find_period,
     get_period,
+    get_standing,
     last_closed,
     list_closing,
     list_periods,
@@ -176,7 +178,9 @@ from apps.ledger.queries._statement import (
     Statement,
     StatementLine,
     get_statement,
+    statement_of,
     statement_opens_at,
+    with_standing,
 )
 from apps.ledger.queries._tree import (
     Branch,
@@ -196,6 +200,7 @@ from apps.ledger.queries._trial_balance_pages import (
     page_of_period,
     page_until,
 )
+from apps.ledger.queries._whole import WholeView, view_whole
 
 __all__ = [
     "CLOSES_AFTER",
@@ -229,6 +234,7 @@ __all__ = [
     "HoldView",
     "Level",
     "MetadataVersion",
+    "MonthStanding",
     "MovementPage",
     "PageAsked",
     "PendingBalances",
@@ -243,6 +249,7 @@ __all__ = [
     "TrialBalanceLine",
     "TrialLine",
     "WaitingPortion",
+    "WholeView",
     "Window",
     "account_ids",
     "account_sides",
@@ -271,7 +278,6 @@ __all__ = [
     "find_event_without_entry",
     "find_fx_transfer",
     "find_holds_by_reference",
-    "find_link",
     "find_period",
     "find_waiting_portion",
     "fx_transfers",
@@ -283,6 +289,7 @@ __all__ = [
     "get_hold",
     "get_monitor",
     "get_period",
+    "get_standing",
     "get_statement",
     "get_transfer",
     "get_transfer_batch",
@@ -317,6 +324,7 @@ __all__ = [
     "lock_holds",
     "lock_monitors",
     "lock_periods",
+    "metadata_versions",
     "monitors",
     "month_of",
     "months_to_close",
@@ -341,6 +349,7 @@ __all__ = [
     "snapshot_time",
     "standing_after",
     "stands_at_floor",
+    "statement_of",
     "statement_opens_at",
     "stream_chain_by_id",
     "stream_entries",
@@ -352,4 +361,6 @@ __all__ = [
     "view_entries",
     "view_hold",
     "view_period",
+    "view_whole",
+    "with_standing",
 ]

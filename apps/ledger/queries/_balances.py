@@ -251,15 +251,29 @@ def accounts_of_facts(
     *, organization_id: UUID, account_ids: Iterable[UUID]
 ) -> QuerySet[LedgerAccount]:
     """Return the assets and liabilities among these accounts that only Kassa's own acts post to."""
-    internal = Balance.objects.filter(
-        organization_id=organization_id, id=OuterRef("id"), internal=True
+    rows = LedgerAccount.objects.filter(
+        is_of_fact(), organization_id=organization_id, id__in=list(account_ids)
     )
-    return LedgerAccount.objects.filter(
-        Exists(internal),
-        organization_id=organization_id,
-        id__in=list(account_ids),
-        type__in=[AccountType.ASSET, AccountType.LIABILITY],
-    ).order_by("code")
+    return rows.order_by("code")
+
+
+def is_of_fact(account: str = "id") -> Exists:
+    """
+    Return the condition of accounts that stand for facts: `accounts_of_facts` returns these.
+
+    `account` names the column that holds the account's id, where it is another table's.
+    """
+    internal = Balance.objects.filter(
+        organization_id=OuterRef("organization_id"), id=OuterRef("id"), internal=True
+    )
+    return Exists(
+        LedgerAccount.objects.filter(
+            Exists(internal),
+            organization_id=OuterRef("organization_id"),
+            id=OuterRef(account),
+            type__in=[AccountType.ASSET, AccountType.LIABILITY],
+        )
+    )
 
 
 def currency_totals(*, organization_ids: Iterable[UUID]) -> list[tuple[UUID, str, int, int]]:

@@ -96,14 +96,6 @@ def list_links(*, organization_id: UUID, after: int, limit: int) -> list[tuple[i
     return [(position, entry_id, bytes(hash_)) for position, entry_id, hash_ in found]
 
 
-def find_link(*, organization_id: UUID, entry_id: UUID) -> tuple[int, bytes] | None:
-    """Return an entry's place in the chain and the hash there, or None while it is not sealed."""
-    rows = ChainLink.objects.filter(organization_id=organization_id, entry_id=entry_id)
-    for position, hash_ in rows.values_list("position", "hash"):
-        return position, bytes(hash_)
-    return None
-
-
 def list_contents(
     *,
     organization_id: UUID,

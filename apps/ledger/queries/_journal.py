@@ -3,9 +3,11 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
-from django.db.models import Case, OuterRef, Subquery, When
+from django.db.models import Case, OuterRef, QuerySet, Subquery, When
+from django.db.models.functions import JSONObject
 
 from apps.ledger import errors
 from apps.ledger.models import EntryMetadata, HoldEvent, JournalEntry, LedgerAccount, Posting
@@ -92,74 +94,50 @@ def get_transfer(*, organization_id: UUID, entry_id: UUID) -> EntryView:
 
 
 def view_entries(*, organization_id: UUID, entries: Iterable[JournalEntry]) -> list[EntryView]:
-    """Return these entries with all that is shown of them, in four reads."""
+    """Return these entries with all that is shown of them, in one read."""
     rows = list(entries)
-    ids = [row.id for row in rows]
-    # What an entry captured comes with the first of its postings: one read less.
-    captured = HoldEvent.objects.filter(
-        organization_id=organization_id, entry_id=OuterRef("entry_id")
+    postings = postings_of(organization_id=organization_id, entry_ids=[row.id for row in rows])
+    by_entry: dict[UUID, list[Posting]] = {row.id: [] for row in rows}
+    for posting in postings:
+        by_entry[posting.entry_id].append(posting)
+    return [view_entry(row, by_entry[row.id]) for row in rows]
+
+
+def postings_of(*, organization_id: UUID, entry_ids: Sequence[UUID]) -> QuerySet[Posting]:
+    """
+    Return the postings of these entries in their order, each with what `view_entry` shows.
+
+    What is shown of an entry comes with the first of its postings, by an index each: one read of
+    all of it and not five.
+    """
+    own = {"organization_id": organization_id, "entry_id": OuterRef("entry_id")}
+    named = LedgerAccount.objects.filter(organization_id=organization_id, id=OuterRef("account_id"))
+    undone = JournalEntry.objects.filter(
+        organization_id=organization_id, reverses_id=OuterRef("entry_id")
     )
-    postings = list(
-        Posting.objects.filter(organization_id=organization_id, entry_id__in=ids)
-        .annotate(hold_id=Case(When(number=1, then=Subquery(captured.values("hold_id")[:1]))))
+    said = EntryMetadata.objects.filter(**own).order_by("-number")
+    newest = said.values(said=JSONObject(number="number", metadata="metadata"))
+    return (
+        Posting.objects.filter(organization_id=organization_id, entry_id__in=entry_ids)
+        .annotate(
+            code=Subquery(named.values("code")[:1]),
+            hold_id=with_first(HoldEvent.objects.filter(**own).values("hold_id")),
+            reversed_by=with_first(undone.values("id")),
+            said=with_first(newest),
+        )
         .order_by("entry_id", "number")
     )
-    holds = {posting.entry_id: posting.hold_id for posting in postings if posting.number == 1}
-    named = LedgerAccount.objects.filter(
-        organization_id=organization_id, id__in={posting.account_id for posting in postings}
-    )
-    codes = dict(named.values_list("id", "code"))
-    reversed_by = reversals_of(organization_id=organization_id, entry_ids=ids)
-    newest = (
-        EntryMetadata.objects.filter(organization_id=organization_id, entry_id__in=ids)
-        .order_by("entry_id", "-number")
-        .distinct("entry_id")
-        .values_list("entry_id", "number", "metadata")
-    )
-    later = {entry_id: (number, metadata) for entry_id, number, metadata in newest}
-    by_entry: dict[UUID, list[PostingView]] = {id_: [] for id_ in ids}
-    for posting in postings:
-        by_entry[posting.entry_id].append(_posting_view(posting, codes[posting.account_id]))
-    return [
-        _entry_view(
-            row,
-            by_entry[row.id],
-            reversed_by=reversed_by.get(row.id),
-            hold=holds.get(row.id),
-            said=later.get(row.id, (0, row.metadata)),
-        )
-        for row in rows
-    ]
 
 
-def reversals_of(*, organization_id: UUID, entry_ids: Iterable[UUID]) -> dict[UUID, UUID]:
-    """Return the entries that undid these, by entry; one that stands has none."""
-    rows = JournalEntry.objects.filter(
-        organization_id=organization_id, reverses_id__in=list(entry_ids)
-    )
-    return dict(rows.values_list("reverses_id", "id"))
+def with_first(found: QuerySet[Any, Any]) -> Case:
+    """Return what is looked up once for an entry: with its first posting, and no other."""
+    return Case(When(number=1, then=Subquery(found[:1])))
 
 
-def _posting_view(posting: Posting, code: str) -> PostingView:
-    return PostingView(
-        account_id=posting.account_id,
-        code=code,
-        amount_minor=posting.amount_minor,
-        currency=posting.currency,
-        account_version=posting.account_version,
-        balance_after_minor=posting.balance_after_minor,
-    )
-
-
-def _entry_view(
-    row: JournalEntry,
-    postings: Sequence[PostingView],
-    *,
-    reversed_by: UUID | None,
-    hold: UUID | None,
-    said: tuple[int, Mapping[str, object]],
-) -> EntryView:
-    annotations, metadata = said
+def view_entry(row: JournalEntry, postings: Sequence[Any]) -> EntryView:
+    """Return an entry as it is shown, of its postings as `postings_of` returns them."""
+    first = postings[0] if postings else None
+    said = (first and first.said) or {"number": 0, "metadata": row.metadata}
     return EntryView(
         id=row.id,
         kind=row.kind,
@@ -168,13 +146,31 @@ def _entry_view(
         effective_at=row.effective_at,
         recorded_at=row.recorded_at,
         reverses=row.reverses_id,
-        reversed_by=reversed_by,
-        hold=hold,
+        reversed_by=first and first.reversed_by,
+        hold=first and first.hold_id,
         actor=row.actor,
-        metadata=metadata,
-        annotations=annotations,
-        postings=tuple(postings),
+        metadata=said["metadata"],
+        annotations=said["number"],
+        postings=tuple(
+            PostingView(
+                account_id=posting.account_id,
+                code=posting.code,
+                amount_minor=posting.amount_minor,
+                currency=posting.currency,
+                account_version=posting.account_version,
+                balance_after_minor=posting.balance_after_minor,
+            )
+            for posting in postings
+        ),
     )
+
+
+def reversals_of(*, organization_id: UUID, entry_ids: Iterable[UUID]) -> dict[UUID, UUID]:
+    """Return the entries that undid these, by entry; one that stands has none."""
+    rows = JournalEntry.objects.filter(
+        organization_id=organization_id, reverses_id__in=list(entry_ids)
+    )
+    return dict(rows.values_list("reverses_id", "id"))
 
 
 def entry_amounts(*, organization_id: UUID, entry_ids: Sequence[UUID]) -> dict[UUID, int]:

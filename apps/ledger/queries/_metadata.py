@@ -37,7 +37,20 @@ def list_entry_metadata(
     entry = JournalEntry.objects.filter(organization_id=organization_id, id=entry_id).first()
     if entry is None:
         raise errors.JournalEntryNotFound("There is no such journal entry.")
-    rows = EntryMetadata.objects.filter(organization_id=organization_id, entry_id=entry_id)
+    return metadata_versions(
+        entry, limit=limit, before_number=before_number, after_number=after_number
+    )
+
+
+def metadata_versions(
+    entry: JournalEntry,
+    *,
+    limit: int,
+    before_number: int | None = None,
+    after_number: int | None = None,
+) -> list[MetadataVersion]:
+    """Return what `list_entry_metadata` does, of an entry that was read: one read."""
+    rows = EntryMetadata.objects.filter(organization_id=entry.organization_id, entry_id=entry.id)
     if after_number is not None:
         following = rows.filter(number__gt=after_number).order_by("number")[:limit]
         return [_version(row) for row in following][::-1]

@@ -1,13 +1,13 @@
 """Accounting periods: months in the organisation's zone, closed in order (ADR 0071)."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Final
 from uuid import UUID
 
 from django.db import connection
-from django.db.models import Min, QuerySet
+from django.db.models import Min, Q, QuerySet
 
 from apps.accounts import queries as accounts
 from apps.core.wall_clock import day_of, first_instant_at
@@ -23,10 +23,12 @@ CLOSES_AFTER: Final = timedelta(hours=1)
 # decades ago by a slip.
 LISTED_YEARS: Final = 5
 
-# Of the postings that no total counts: their earliest, and how many entries.
+# Of the postings that no total counts: their earliest, and how many entries. And the oldest
+# transaction under way, or NULL where nobody asks for it.
 _UNSEALED: Final = """
     WITH {unsealed}
-    SELECT MIN(effective_at), COUNT(DISTINCT entry_id) FILTER (WHERE effective_at < %(until)s)
+    SELECT MIN(effective_at), COUNT(DISTINCT entry_id) FILTER (WHERE effective_at < %(until)s),
+           {oldest}
       FROM unsealed
 """
 # A transaction holds a lock on its own number from when it gets one until what it wrote is visible.
@@ -197,26 +199,40 @@ class PeriodView:
         return self.row is not None and self.row.state == PeriodState.CLOSED
 
 
-def view_period(*, organization_id: UUID, month: date) -> PeriodView:
-    """Return a month as it stands; one before the first closed month is closed with it."""
-    row = find_period(organization_id=organization_id, month=month)
-    if row is not None and row.state != PeriodState.OPEN:
-        return _of_row(row, is_before=False)
-    last = last_closed(organization_id=organization_id)
-    is_before = last is not None and month < last.month
+def view_period(*, organization_id: UUID, month: date, zone: str = "") -> PeriodView:
+    """
+    Return a month as it stands; one before the first closed month is closed with it.
+
+    The organisation's `zone` is looked up where it is not given.
+    """
+    closed = ~Q(state=PeriodState.OPEN)
+    rows = Period.objects.filter(
+        Q(month=month) | Q(closed, month__gt=month), organization_id=organization_id
+    )
+    return _viewed(organization_id, month, rows.order_by("month")[:2], zone)
+
+
+def _viewed(organization_id: UUID, month: date, rows: Iterable[Period], zone: str) -> PeriodView:
+    """Return the month by its own row, if it is among these, and by what is closed after it."""
+    found = {row.month: row for row in rows}
+    row = found.get(month)
+    is_before = any(
+        other > month and later.state != PeriodState.OPEN for other, later in found.items()
+    )
     if row is not None:
         return _of_row(row, is_before=is_before)
-    zone = accounts.get_organization(organization_id=organization_id).time_zone
+    zone = zone or accounts.get_organization(organization_id=organization_id).time_zone
     return _without_row(organization_id, month, zone, is_before=is_before)
 
 
-def list_periods(*, organization_id: UUID, now: datetime) -> list[PeriodView]:
+def list_periods(*, organization_id: UUID, now: datetime, zone: str = "") -> list[PeriodView]:
     """
     Return every month from the first entry's to the current one, newest first.
 
-    Of what lies more than `LISTED_YEARS` back, those that somebody asked to close.
+    Of what lies more than `LISTED_YEARS` back, those that somebody asked to close. The
+    organisation's `zone` is looked up where it is not given.
     """
-    zone = accounts.get_organization(organization_id=organization_id).time_zone
+    zone = zone or accounts.get_organization(organization_id=organization_id).time_zone
     rows = {row.month: row for row in Period.objects.filter(organization_id=organization_id)}
     closed = max(
         (month for month, row in rows.items() if row.state != PeriodState.OPEN), default=date.min
@@ -252,7 +268,7 @@ def first_entry_at(*, organization_id: UUID) -> datetime | None:
     """Return the earliest business time that anything was posted with."""
     totals = MonthlyTotal.objects.filter(organization_id=organization_id, clock="effective")
     month = totals.aggregate(first=Min("month"))["first"]
-    earliest, _ = _unsealed(organization_id, until=datetime.max.replace(tzinfo=UTC))
+    earliest, _, _ = _unsealed(organization_id, until=datetime.max.replace(tzinfo=UTC))
     if month is None:
         return earliest
     start = datetime.combine(month, time.min, tzinfo=UTC)
@@ -269,7 +285,10 @@ def next_to_close(*, organization_id: UUID) -> date | None:
 
     Where all were opened again it is the one that was the first.
     """
-    rows = periods(organization_id=organization_id)
+    return _in_turn(periods(organization_id=organization_id))
+
+
+def _in_turn(rows: Sequence[Period]) -> date | None:
     closed = [row.month for row in rows if row.state != PeriodState.OPEN]
     if closed:
         return next_month(closed[-1])
@@ -287,11 +306,29 @@ def months_to_close(*, organization_id: UUID, now: datetime) -> list[date]:
 
 def period_blockers(*, organization_id: UUID, month: date, now: datetime) -> list[Blocker]:
     """Return what keeps a month from being closed now; nothing where it is closed already."""
-    view = view_period(organization_id=organization_id, month=month)
-    turn = (
-        next_to_close(organization_id=organization_id) if view.state == PeriodState.OPEN else None
+    return get_standing(organization_id=organization_id, month=month, now=now).blockers
+
+
+@dataclass(frozen=True, slots=True)
+class MonthStanding:
+    """A month, what keeps it from being closed now, and the latest one that is not open."""
+
+    view: PeriodView
+    blockers: list[Blocker]
+    last_closed: date | None
+
+
+def get_standing(
+    *, organization_id: UUID, month: date, now: datetime, zone: str = ""
+) -> MonthStanding:
+    """Return a month with what stands in the way of its close, of one read of all months."""
+    rows = periods(organization_id=organization_id)
+    view = _viewed(organization_id, month, rows, zone)
+    turn = _in_turn(rows) if view.state == PeriodState.OPEN else None
+    closed = [row.month for row in rows if row.state != PeriodState.OPEN]
+    return MonthStanding(
+        view, blockers_of(view, turn=turn, now=now), closed[-1] if closed else None
     )
-    return blockers_of(view, turn=turn, now=now)
 
 
 def blockers_of(view: PeriodView, *, turn: date | None, now: datetime) -> list[Blocker]:
@@ -305,15 +342,18 @@ def blockers_of(view: PeriodView, *, turn: date | None, now: datetime) -> list[B
         found.append(Blocker("period_not_over", "It is not over, or for less than an hour."))
     if view.state == PeriodState.OPEN and turn is not None and turn < view.month:
         found.append(Blocker("period_out_of_order", f"{turn:%B %Y} comes first: it is open."))
-    if unsealed := count_unsealed(organization_id=view.organization_id, until=view.ends_at):
+    closing_after = view.row.closing_after if view.row is not None else None
+    _, unsealed, oldest = _unsealed(
+        view.organization_id, until=view.ends_at, with_oldest=closing_after is not None
+    )
+    if unsealed:
         found.append(
             Blocker(
                 "entries_unsealed",
                 f"{unsealed:,} entries up to its end are not in the audit chain yet.",
             )
         )
-    row = view.row
-    if row is not None and row.closing_after and oldest_transaction() < row.closing_after:
+    if closing_after is not None and oldest is not None and oldest < closing_after:
         found.append(
             Blocker(
                 "transactions_open",
@@ -325,18 +365,20 @@ def blockers_of(view: PeriodView, *, turn: date | None, now: datetime) -> list[B
 
 def count_unsealed(*, organization_id: UUID, until: datetime) -> int:
     """Return how many entries that are effective before `until` no total counts yet."""
-    _, entries = _unsealed(organization_id, until=until)
+    _, entries, _ = _unsealed(organization_id, until=until)
     return entries
 
 
-def _unsealed(organization_id: UUID, *, until: datetime) -> tuple[datetime | None, int]:
+def _unsealed(
+    organization_id: UUID, *, until: datetime, with_oldest: bool = False
+) -> tuple[datetime | None, int, int | None]:
+    statement = _UNSEALED.format(
+        unsealed=sql.filled(sql.UNSEALED), oldest=f"({_OLDEST})" if with_oldest else "NULL"
+    )
     with connection.cursor() as cursor:
-        cursor.execute(
-            _UNSEALED.format(unsealed=sql.filled(sql.UNSEALED)),
-            {"org": organization_id, "until": until},
-        )
-        earliest, entries = cursor.fetchone() or (None, 0)
-        return earliest, entries
+        cursor.execute(statement, {"org": organization_id, "until": until})
+        earliest, entries, oldest = cursor.fetchone() or (None, 0, None)
+        return earliest, entries, None if oldest is None else int(oldest)
 
 
 def own_transaction() -> int:

@@ -10,19 +10,21 @@ any other, the account whole.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 from django.db import connection
+from django.db.models import OuterRef, QuerySet, Subquery
 
 from apps.ledger import errors
-from apps.ledger.models import Balance, Posting
+from apps.ledger.models import Balance, LedgerAccount, Posting
 from apps.ledger.queries import _history_sql as sql
+from apps.ledger.queries._balances import is_of_fact
 from apps.ledger.queries._history import (
     REACH,
     Clock,
     LedgerAccounts,
-    choose_accounts,
     nets_of,
     on_normal_side,
     recorded_marks,
@@ -97,24 +99,60 @@ def get_statement(
     may then be shorter than `limit` and go on. A place `after` which it goes on may be any, as the
     one in a page's address is: outside of the window it is its nearer end. Opening and closing are
     those of the whole statement. A closed month's never changes; of an open one, what is posted
-    while a page is read may be among its lines and not yet in its closing balance.
+    while a page is read may be in its closing balance and not yet among its lines.
 
     :raises LedgerAccountNotFound: if the organisation has no such account
     """
-    accounts = choose_accounts(organization_id=organization_id, account_id=account_id)
-    if not accounts.rows:
+    rows = LedgerAccount.objects.filter(organization_id=organization_id, id=account_id)
+    account = with_standing(rows).first()
+    if account is None:
         raise errors.LedgerAccountNotFound("There is no such ledger account.")
-    page = _by_version if clock == "recorded" else _by_business_time
+    return statement_of(
+        account, since=since, until=until, clock=clock, kind=kind, after=after, limit=limit
+    )
+
+
+def statement_of(
+    account: LedgerAccount,
+    *,
+    since: datetime,
+    until: datetime,
+    clock: Clock,
+    kind: str,
+    after: Position | None,
+    limit: int,
+) -> Statement:
+    """Return what `get_statement` does, of an account that was read `with_standing`."""
+    found: Any = account
+    row = (found.id, found.code, found.type, found.currency)
+    accounts = LedgerAccounts(account.organization_id, [row], are_few=True)
+    page = _by_version if clock == "recorded" else partial(_by_business_time, found.version)
     opening, closing, lines, following = page(accounts, since, until, kind, after, limit)
-    return Statement(*accounts.rows[0], clock, since, until, opening, closing, lines, following)
+    return Statement(*row, clock, since, until, opening, closing, lines, following)
 
 
-def statement_opens_at(
-    *, organization_id: UUID, account_id: UUID, now: datetime
-) -> datetime | None:
-    """Return the account's latest business time, or now if that is still to come; None if none."""
-    rows = Balance.objects.filter(organization_id=organization_id, id=account_id)
-    latest = rows.values_list("latest_effective_at", flat=True).first()
+def with_standing(rows: QuerySet[LedgerAccount]) -> QuerySet[LedgerAccount]:
+    """
+    Have each account bring along what its page asks of its balance, under these names.
+
+    `version` and `latest_effective_at` are the balance's; `is_of_fact` says that no correction by
+    hand reaches the account.
+    """
+    own = Balance.objects.filter(organization_id=OuterRef("organization_id"), id=OuterRef("id"))
+    return rows.annotate(
+        version=Subquery(own.values("version")),
+        latest_effective_at=Subquery(own.values("latest_effective_at")),
+        is_of_fact=is_of_fact(),
+    )
+
+
+def statement_opens_at(account: LedgerAccount, *, now: datetime) -> datetime | None:
+    """
+    Return the latest business time of an account read `with_standing`, or now if that is to come.
+
+    None where nothing was posted.
+    """
+    latest: datetime | None = account.latest_effective_at  # type: ignore[attr-defined]  # as read
     return min(latest, now) if latest else None
 
 
@@ -211,6 +249,7 @@ _LINES: Final = """
 
 
 def _by_business_time(
+    version: int,
     accounts: LedgerAccounts,
     since: datetime,
     until: datetime,
@@ -224,11 +263,6 @@ def _by_business_time(
     # opening balance, and behind it there is nothing.
     place = min(max(after or Position(since, 0), Position(since, 0)), Position(until, 0))
     opening, closing, base = nets_of(accounts, instants=[since, until, place.at])
-    version = (
-        Balance.objects.filter(organization_id=accounts.organization_id, id=account_id)
-        .values_list("version", flat=True)
-        .get()
-    )
     lines: list[StatementLine] = []
     following: Position | None = place
     for _ in range(SLICES_A_PAGE):

@@ -6,6 +6,7 @@ from uuid import UUID
 
 from apps.core.errors import Refusal
 from apps.core.ids import encode_id
+from apps.core.money import format_minor
 from apps.ledger import errors
 from apps.ledger.rules.values import (
     COUNTER_MAX,
@@ -167,11 +168,14 @@ def net_history(
 def _above_floor(balance: BalanceState, left: int, amount: int, at: datetime) -> None:
     floor = balance.min_available_minor
     if floor is not None and left < floor:
+        shown, when = encode_id("la", balance.id), at.isoformat().replace("+00:00", "Z")
+        of = balance.currency
         raise errors.LaterBalanceBelowFloor(
-            "Dated so early, this would take a later balance below the floor.",
-            ledger_account=encode_id("la", balance.id),
+            f"This would leave {format_minor(left, of)} on {shown} at {when}, below its floor of"
+            f" {format_minor(floor, of)}: money counts from its business time on.",
+            ledger_account=shown,
             balance=left,
-            balance_at=at.isoformat().replace("+00:00", "Z"),
+            balance_at=when,
             requested=amount,
             min_available=floor,
         )
