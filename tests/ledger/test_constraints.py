@@ -101,6 +101,9 @@ BROKEN: dict[str, dict[str, list[str]]] = {
             change("ledger_balance", "posted_debits = posted_credits + 1 WHERE id = %(ann)s"),
             change("ledger_balance", "pending_debits = posted_credits + 1 WHERE id = %(ann)s"),
             change("ledger_balance", "pending_credits = 1 WHERE id = %(owned)s"),
+            # More than there is has to stay, on either side.
+            change("ledger_balance", "min_available_minor = posted_credits + 1 WHERE id = %(ann)s"),
+            change("ledger_balance", "min_available_minor = 1 WHERE id = %(owned)s"),
         ],
         "balance_status_is_known": [change("ledger_balance", "status = 'odd'")],
         "balances_stay": goes("ledger_balance"),
@@ -142,7 +145,10 @@ BROKEN: dict[str, dict[str, list[str]]] = {
     },
     "ledger_entry_metadata": {
         "ledger_entry_metadata_pkey": [copy("ledger_entry_metadata", actor="'psql'")],
-        "metadata_is_of_an_entry": [copy("ledger_entry_metadata", entry_id=NOBODY)],
+        "metadata_is_of_an_entry": [
+            copy("ledger_entry_metadata", entry_id=NOBODY),
+            copy("ledger_entry_metadata", entry_id="%(their_entry)s::uuid"),
+        ],
         "entry_metadata_is_append_only": changes("ledger_entry_metadata"),
     },
     "ledger_fx_transfer": {
@@ -198,14 +204,20 @@ BROKEN: dict[str, dict[str, list[str]]] = {
             change("ledger_hold", "expires_at = now() WHERE expires_at IS NULL"),
         ],
         "hold_ends_for_good": [
-            change("ledger_hold", "status = 'open' WHERE status = 'voided'"),
+            *(
+                change("ledger_hold", f"status = '{status}' WHERE status = 'voided'")
+                for status in ("open", "captured", "expired")
+            ),
             change(
                 "ledger_hold", "status = 'voided', captured_minor = 0 WHERE status = 'captured'"
             ),
         ],
     },
     "ledger_hold_event": {
-        "hold_event_owns_its_hold": [copy("ledger_hold_event", "NOT terminal", hold_id=NOBODY)],
+        "hold_event_owns_its_hold": [
+            copy("ledger_hold_event", "NOT terminal", hold_id=NOBODY),
+            copy("ledger_hold_event", "NOT terminal", organization_id="%(other)s::uuid"),
+        ],
         "hold_ends_once": [
             copy("ledger_hold_event", "kind = 'captured'"),
             copy("ledger_hold_event", "kind = 'captured'", kind="'voided'", entry_id="NULL"),
@@ -214,6 +226,15 @@ BROKEN: dict[str, dict[str, list[str]]] = {
             copy("ledger_hold_event", "kind = 'placed'", kind="'odd'"),
             copy("ledger_hold_event", "kind = 'placed'", amount_minor="0"),
             copy("ledger_hold_event", "kind = 'placed'", terminal="true"),
+            copy("ledger_hold_event", "kind = 'placed'", entry_id=NOBODY),
+            copy("ledger_hold_event", "kind = 'voided'", amount_minor="0"),
+            copy(
+                "ledger_hold_event",
+                "kind = 'captured'",
+                amount_minor="0",
+                entry_id="NULL",
+                terminal="false",
+            ),
             copy("ledger_hold_event", "kind = 'captured'", entry_id="NULL"),
             copy("ledger_hold_event", "kind = 'captured'", amount_minor="0"),
             copy("ledger_hold_event", "kind = 'voided'", terminal="false"),
@@ -247,6 +268,14 @@ BROKEN: dict[str, dict[str, list[str]]] = {
             change("ledger_period", "approved_by = requested_by"),
             change("ledger_period", "approved_by = ''"),
             change("ledger_period", "requested_by = ''"),
+            # It takes two to begin already.
+            copy(
+                "ledger_period",
+                month="'2020-01-01'",
+                state="'closing'",
+                closed_at="NULL",
+                approved_by="''",
+            ),
         ],
         "period_closed_at_iff_closed": [
             change("ledger_period", "closed_at = NULL"),
@@ -322,7 +351,10 @@ def books():
     )
     operations.post_transfers(**asked, transfers=[transfer], mode="atomic", idempotency_key="f")
     close_month(organization, date(2026, 9, 1), now=NOW)
-    return {"ann": ann, "owned": owned, "stranger": stranger, "their_entry": their_entry}
+    return {
+        "ann": ann, "owned": owned, "other": other, "stranger": stranger,
+        "their_entry": their_entry,
+    }  # fmt: skip
 
 
 def holds(organization, ann, bob) -> None:
