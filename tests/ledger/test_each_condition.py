@@ -245,6 +245,8 @@ def books() -> Told:
         )
     )  # fmt: skip
     post(books.id, ended, parted, part, VoidHold(hold_id=ended.id), there, back)
+    # One that moves for the first time when others of its type have been sealed.
+    post(books.id, move(books.ann, open_account(books.id, "wallets:dan:EUR"), 1))
     for number in "12":
         annotate(books.id, part.entry_id, {"n": number}, key=f"n-{number}")
     relay(books)
