@@ -40,6 +40,59 @@ BREAKS = {
         UPDATE core_outbox_event SET sequence = 1 WHERE sequence = 2
     """,
 }
+FEED_BEGINS_AT_2 = """
+    DELETE FROM core_outbox_event WHERE sequence = 1;
+    DELETE FROM core_outbox_batch WHERE position = 1;
+    UPDATE core_feed_head SET dropped_position = 1
+"""
+# Of what is left, all came in the first hour that is kept, or all came later.
+IN_ITS_FIRST_HOUR, LATER = (
+    "; UPDATE core_feed_head SET kept_since ="
+    f" (SELECT MIN(recorded_at) FROM core_outbox_event) - interval '{before}'"
+    for before in ("10 minutes", "2 hours")
+)
+OURS = f"AND organization_id = '{ORGANIZATION}'"
+NO_MIDDLE = "DELETE FROM core_outbox_event WHERE sequence = 2"
+OF_AN_ENTRY = "UPDATE core_outbox_event SET aggregate_type = 'journal_entry', sequence = sequence"
+# By invariant, what each of its conditions is there for, and whether that breaks it. In the feeds
+# of two organisations are three batches each, of one aggregate that both call the same.
+CONDITIONS = {
+    "feed_positions_have_no_hole": [
+        (FEED_BEGINS_AT_2, False),
+        (f"{FEED_BEGINS_AT_2} - 1", True),
+        (f"{BREAKS['feed_positions_have_no_hole']} {OURS}", True),
+        (f"{BREAKS['feed_positions_have_no_hole']}; DELETE FROM core_feed_head", True),
+    ],
+    "batch_has_its_events": [
+        ("UPDATE core_outbox_batch SET event_count = event_count - 1", True),
+        ("UPDATE core_outbox_batch SET event_count = event_count + 1", True),
+    ],
+    "events_of_an_aggregate_have_no_hole": [
+        (f"{NO_MIDDLE} {OURS}", True),
+        ("UPDATE core_outbox_event SET public = FALSE WHERE sequence = 2", True),
+        ("UPDATE core_outbox_event SET aggregate_type = 'x' WHERE sequence = 2", True),
+        (f"{FEED_BEGINS_AT_2}{LATER}", False),
+        (f"{NO_MIDDLE}{LATER}", True),
+        (f"{NO_MIDDLE}{IN_ITS_FIRST_HOUR}", False),
+    ],
+    "events_of_an_entry_have_no_hole": [
+        (f"{OF_AN_ENTRY} + 1", False),
+        (f"{OF_AN_ENTRY} + 2", True),
+        # Written anew, the first lies behind the others.
+        (f"{OF_AN_ENTRY} + 1; {OF_AN_ENTRY} WHERE sequence = 2", False),
+        (f"{NO_MIDDLE}; {OF_AN_ENTRY} + 1{LATER}", True),
+        (f"{NO_MIDDLE}; {OF_AN_ENTRY} + 1{IN_ITS_FIRST_HOUR}", False),
+        (f"{OF_AN_ENTRY} + 2{LATER}", False),
+    ],
+    "event_has_a_sequence_of_its_own": [
+        ("UPDATE core_outbox_event SET sequence = 1, public = FALSE WHERE sequence = 2", False),
+        ("UPDATE core_outbox_event SET sequence = 1, aggregate_id = 'x' WHERE sequence = 2", False),
+        (
+            "UPDATE core_outbox_event SET sequence = 1, aggregate_type = 'x' WHERE sequence = 2",
+            False,
+        ),
+    ],
+}
 BATCHES = {"batch_has_its_events": invariants.INVARIANTS["batch_has_its_events"]}
 WORK_TABLES = sorted({kind.model._meta.db_table for kind in work.kinds()})
 _FILLERS = {"BooleanField": bool, "DateTimeField": lambda: NOW, "UUIDField": new_id}
@@ -179,6 +232,30 @@ class TestCheck:
                 "sequence": 2,
             },
         )
+
+
+class TestConditions:
+    @pytest.fixture
+    def feeds(self):
+        for organization in (ORGANIZATION, OTHER):
+            for sequence in (1, 2, 3):
+                publish(
+                    opened("a", sequence=sequence, organization_id=organization),
+                    opened(f"b{sequence}", organization_id=organization),
+                )
+        relay_and_consume()
+
+    def test_hold_in_two_feeds_that_call_things_the_same(self, feeds):
+        assert broken() == []
+
+    @pytest.mark.parametrize(
+        ("name", "statement", "breaks"),
+        [(name, *each) for name, statements in CONDITIONS.items() for each in statements],
+    )
+    def test_of_each_are_asked_for(self, feeds, name, statement, breaks):
+        past_the_guards(statement)
+
+        assert (name in broken()) == breaks
 
 
 class TestWork:

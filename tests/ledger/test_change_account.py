@@ -139,9 +139,9 @@ class TestAChange:
         told = OutboxEvent.objects.filter(
             type="ledger_account.changed", aggregate_id=encode_id("la", ann)
         ).order_by("sequence")
-        assert [(event.sequence, event.data) for event in told] == [
-            (2, {"status": "frozen", "min_available": -5}),
-            (3, {"status": "frozen", "min_available": None}),
+        assert [(event.sequence, event.actor, event.data) for event in told] == [
+            (2, "job:tests", {"status": "frozen", "min_available": -5}),
+            (3, "job:tests", {"status": "frozen", "min_available": None}),
         ]
 
 

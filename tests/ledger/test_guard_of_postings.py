@@ -1,13 +1,13 @@
 """One statement writes the postings of many entries: a single wrong one refuses all of them."""
 
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from django.db import IntegrityError
 
 from apps.core.ids import new_id
-from apps.ledger.models import Balance, Posting
+from apps.ledger.models import Balance, Period, Posting
 from tests.ledger.factories import create_organization, fund, open_account, post_transfer
 from tests.ledger.test_guards import constraint, insert_entry, sql, times_of, write_postings
 
@@ -52,6 +52,16 @@ def refused_by(write: Callable[[], None]) -> tuple[str, str]:
         write()
     assert Posting.objects.count() == before
     return constraint(refused), refused.value.__cause__.diag.message_primary
+
+
+def put_period(organization, month: int, state: str) -> None:
+    """Put a month of 2026 that was closed, and that may have been opened again."""
+    since, until = (datetime(2026, number, 1, tzinfo=UTC) for number in (month, month + 1))
+    Period.objects.create(
+        id=new_id(), organization_id=organization, month=since.date(), starts_at=since,
+        ends_at=until, state=state, closings=1, closed_at=until if state == "closed" else None,
+        requested_by="staff:mara", approved_by="staff:anton",
+    )  # fmt: skip
 
 
 class TestManyEntries:
@@ -132,6 +142,33 @@ class TestManyEntries:
 
         assert name == "posting_stays_in_its_organization"
         assert f"a posting of journal entry {nobody} on" in said
+
+    def test_of_which_one_is_of_a_closed_month_are_refused_by_its_name(self, books):
+        """Neither another organisation's month is named, nor one that was opened again."""
+        organization, ann, bob, usd, other = books
+        stranger = create_organization("Other")
+        for owner, month, state in (
+            (stranger, 10, "closed"), (organization, 8, "closed"), (organization, 9, "open"),
+        ):  # fmt: skip
+            put_period(owner, month, state)
+        in_time, late = insert_entry(organization), new_id()
+        sql(
+            "INSERT INTO ledger_journal_entry (id, organization_id, kind, description,"
+            " effective_at, recorded_at, actor, metadata) SELECT %s, organization_id, kind,"
+            " description, '2026-08-15', recorded_at, actor, metadata"
+            " FROM ledger_journal_entry WHERE id = %s",
+            late, in_time,
+        )  # fmt: skip
+
+        name, said = refused_by(
+            written(
+                *entry_of(organization, in_time, (ann, 5, "EUR"), (bob, -5, "EUR")),
+                *entry_of(organization, late, (usd, 5, "USD"), (other, -5, "USD")),
+            )
+        )
+
+        assert name == "journal_entry_is_in_an_open_period"
+        assert said == f"journal entry {late} is of 2026-08-01, which is closed"
 
 
 class TestAnEntry:

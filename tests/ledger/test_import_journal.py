@@ -367,7 +367,15 @@ class TestRefusals:
             ("open", None, True),
         }  # fmt: skip
 
-    @pytest.mark.parametrize("terms", [{"floor": -7}, {"floor": 0, "internal": True}])
+    @pytest.mark.parametrize(
+        "terms",
+        [
+            {"floor": -7},
+            {"floor": 0, "internal": True},
+            # But for its type it is as an import opens it.
+            {"floor": None, "internal": True, "type_": "asset"},
+        ],
+    )
     def test_an_account_that_somebody_opened_on_other_terms(self, origin, file, terms):
         target = create_organization("Target")
         open_account(target, "customers:cus_ann:available:EUR", **terms)
