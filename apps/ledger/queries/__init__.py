@@ -52,6 +52,7 @@ from apps.ledger.queries._fx import (
     FxSearch,
     account_sides,
     find_fx_transfer,
+    fx_lanes,
     fx_transfers,
     fx_transfers_of,
     get_fx_transfer,
@@ -172,6 +173,7 @@ from apps.ledger.queries._search import (
     Window,
 )
 from apps.ledger.queries._statement import (
+    LinesAsked,
     Position,
     Statement,
     StatementLine,
@@ -228,6 +230,7 @@ __all__ = [
     "HoldSearch",
     "HoldView",
     "Level",
+    "LinesAsked",
     "MetadataVersion",
     "MovementPage",
     "PageAsked",
@@ -274,6 +277,7 @@ __all__ = [
     "find_link",
     "find_period",
     "find_waiting_portion",
+    "fx_lanes",
     "fx_transfers",
     "fx_transfers_of",
     "get_balance",
