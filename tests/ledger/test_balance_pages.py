@@ -83,20 +83,23 @@ class TestPages:
         assert [(line.account_id, line.posted) for line in page.lines] == [(bob, 7)]
         assert (page.has_more, page.totals) == (False, [BalanceTotal("liability", "EUR", 7)])
 
-    def test_behind_what_is_not_in_the_list_there_are_none(self):
+    def test_behind_and_before_what_is_not_in_the_list_there_are_none(self):
         organization, ann, bob = wallets()
         _, other, _ = wallets()
         bank = open_account(organization, "bank:ba_1:EUR", type_="asset", floor=None)
 
-        def read(after):
+        def read(**place):
             return queries.page_of_balances_at(
                 organization_id=organization, at=START, clock="recorded",
-                ask=PageAsked(limit=5, after=after, code_prefix="wallets"),
+                ask=PageAsked(limit=5, code_prefix="wallets", **place),
             )  # fmt: skip
 
-        assert [line.account_id for line in read(ann).lines] == [bob]
-        assert read(bob).lines == []
-        assert read(bank) is read(other) is None
+        assert [line.account_id for line in read(after=ann).lines] == [bob]
+        assert [line.account_id for line in read(before=bob).lines] == [ann]
+        for empty in (read(after=bob), read(before=ann)):
+            assert (empty.lines, empty.has_more, empty.has_previous) == ([], False, False)
+        for way in ("after", "before"):
+            assert read(**{way: bank}) is read(**{way: other}) is None
 
 
 def key(line) -> tuple[str, str]:
@@ -179,11 +182,17 @@ def test_a_page_reads_its_own_accounts_and_a_row_of_sums(monkeypatch, clock):
     monkeypatch.setattr(_history, "_answer", counted)
     monkeypatch.setattr(_history, "recorded_marks", marked)
 
-    page = queries.page_of_balances_at(
-        organization_id=organization, at=START + timedelta(days=1), clock=clock,
-        ask=PageAsked(limit=10, after=ids[codes[95]]),
-    )  # fmt: skip
+    def page(**place):
+        read.clear()
+        return queries.page_of_balances_at(
+            organization_id=organization, at=START + timedelta(days=1), clock=clock,
+            ask=PageAsked(limit=10, **place),
+        )  # fmt: skip
 
-    assert [line.posted for line in page.lines] == [0] * 4 + [5] * 6
-    assert (page.has_more, page.totals) == (True, [BalanceTotal("liability", "EUR", 0)])
-    assert read == [12, 1]
+    for place in ({"after": ids[codes[95]]}, {"before": ids[codes[106]]}):
+        found = page(**place)
+        assert [line.code for line in found.lines] == codes[96:106]
+        assert [line.posted for line in found.lines] == [0] * 4 + [5] * 6
+        assert (found.has_previous, found.has_more) == (True, True)
+        assert found.totals == [BalanceTotal("liability", "EUR", 0)]
+        assert read == [12, 1]

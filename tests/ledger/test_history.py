@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from apps.ledger import errors, queries
-from apps.ledger.queries import Position, _history, _statement
+from apps.ledger.queries import LinesAsked, Position, _history, _statement
 from tests.ledger.factories import create_organization, open_account
 from tests.ledger.histories import (
     Move,
@@ -199,7 +199,7 @@ class TestGetStatement:
         while True:
             page = queries.get_statement(
                 organization_id=organization, account_id=account, since=since, until=until,
-                clock=clock, after=after, limit=limit,
+                clock=clock, ask=LinesAsked(limit, after=after),
             )  # fmt: skip
             lines += page.lines
             after, pages = page.next, pages + 1
@@ -266,7 +266,7 @@ class TestGetStatement:
         def lines(place):
             found = queries.get_statement(
                 organization_id=organization, account_id=ann, since=START + day,
-                until=START + 2 * day, clock=clock, after=place,
+                until=START + 2 * day, clock=clock, ask=LinesAsked(after=place),
             )  # fmt: skip
             assert (found.opening_minor, found.closing_minor, found.next) == (100, 70, None)
             return [(line.amount_minor, line.balance_after_minor) for line in found.lines]

@@ -58,15 +58,18 @@ def write_books(drawn, sealed: int):
 
 
 def pages(read, *, limit: int, **narrowed) -> tuple[list, list]:
-    """Read page after page; all of them say the same totals, and none but the last is short."""
-    lines, after = [], None
-    while True:
-        page = read(PageAsked(limit=limit, after=after, **narrowed))
-        lines += page.lines
-        if not page.has_more:
-            return lines, page.totals
-        assert len(page.lines) == limit
-        after = page.lines[-1].account_id
+    """Read page after page, none but the last short, and back again: the same pages, and totals."""
+    forth = [read(PageAsked(limit=limit, **narrowed))]
+    while forth[-1].has_more:
+        assert len(forth[-1].lines) == limit
+        after = forth[-1].lines[-1].account_id
+        forth.append(read(PageAsked(limit=limit, after=after, **narrowed)))
+    back = forth[-1:]
+    while back[-1].has_previous:
+        before = back[-1].lines[0].account_id
+        back.append(read(PageAsked(limit=limit, before=before, **narrowed)))
+    assert back[::-1] == forth
+    return [line for page in forth for line in page.lines], forth[0].totals
 
 
 NARROWED = st.fixed_dictionaries(
@@ -185,15 +188,19 @@ class TestCursors:
         quiet = open_account(books.id, "wallets:quiet:EUR", floor=None)
         later = START + timedelta(days=365)
 
-        def read(after, at=later, **narrowed):
-            ask = PageAsked(limit=5, after=after, **narrowed)
+        def read(at=later, **asked):
+            ask = PageAsked(limit=5, **asked)
             return queries.page_until(organization_id=books.id, until=at, ask=ask)
 
-        assert [line.code for line in read(books.bank).lines] == ["wallets:ann:EUR"]
-        assert read(books.ann).lines == []
-        assert read(books.bank, **narrowed) is None
-        assert read(quiet) is read(other.ann) is None
-        assert read(books.bank, at=START) is None
+        assert [line.code for line in read(after=books.bank).lines] == ["wallets:ann:EUR"]
+        assert [line.code for line in read(before=books.ann).lines] == ["bank:ba_1:EUR"]
+        for empty in (read(after=books.ann), read(before=books.bank)):
+            assert (empty.lines, empty.has_more, empty.has_previous) == ([], False, False)
+            assert empty.totals == read().totals
+        for way in ("after", "before"):
+            assert read(**{way: books.bank}, **narrowed) is None
+            assert read(**{way: quiet}) is read(**{way: other.ann}) is None
+            assert read(**{way: books.bank}, at=START) is None
 
 
 class TestCost:
@@ -215,9 +222,9 @@ class TestCost:
 
         monkeypatch.setattr(_history, "_answer", counted)
 
-        def page(after=None, at=START + timedelta(days=1)):
+        def page(at=START + timedelta(days=1), **asked):
             read.clear()
-            ask = PageAsked(limit=10, after=after)
+            ask = PageAsked(limit=10, **asked)
             with CaptureQueriesContext(connection) as captured:
                 found = queries.page_until(organization_id=organization, until=at, ask=ask)
             sent = [one["sql"] for one in captured if one["sql"] not in {"BEGIN", "COMMIT"}]
@@ -231,6 +238,8 @@ class TestCost:
         second, rows, sent = page(after=first.lines[-1].account_id)
         assert ([line.code for line in second.lines], rows) == (codes[310:320], 12 + 1)
         assert sent <= 7
+        back, rows, sent_back = page(before=second.lines[0].account_id)
+        assert (back.lines, rows, sent_back) == (first.lines, 11 + 1, 6)
         # All of them moved after this instant: what is read of them is bounded too.
         none, rows, sent = page(at=START)
         assert (none.lines, none.totals) == ([], [])

@@ -2,20 +2,24 @@
 Lists: newest first, by an opaque cursor, without a total.
 
 The cursor is a key, mostly an id, signed for this organization and this route, so it stays where it
-was made when rows are added, and means nothing elsewhere.
+was made when rows are added, and means nothing elsewhere. A list that is narrowed to a window of
+time may be sorted by it, so that one index finds the window and its order (docs/adr/0170).
 """
 
 import base64
 import binascii
 import hmac
-from collections.abc import Collection
+import struct
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import Any, Final
 from uuid import UUID
 
 from django.conf import settings
 from django.db.models import QuerySet
+from django.db.models.fields.tuple_lookups import TupleGreaterThan, TupleLessThan
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -27,33 +31,40 @@ LIMIT_MAX: Final = 100
 PAGING_NAMES: Final = frozenset({"limit", "after", "before"})
 
 _ID_BYTES: Final = 16
+_TIMED: Final = struct.Struct(f">q{_ID_BYTES}s")
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_TICK: Final = timedelta(microseconds=1)
 _MAC_BYTES: Final = 8
 _PURPOSE: Final = b"kassa.cursor"
 
 
 def list_page(
     request: Request,
-    queryset: QuerySet[Any],
+    queryset: QuerySet[Any] | Sequence[QuerySet[Any]],
     serializer: type[Any],
     *,
     filters: Collection[str] = (),
     context: dict[str, Any] | None = None,
+    clock: str | None = None,
 ) -> Response:
     """
     Answer one page of a queryset that is already the caller's own.
 
     `after` goes on to older rows, `before` back to newer ones; the page itself is always newest
     first. `filters` are the further query names that the view has read; others are refused.
+    Of several querysets, which share no row, each is read as far as the page needs it. `clock` is a
+    column by which rows are sorted before their ids; a cursor is good for one order.
 
     :raises ApiProblem: `invalid_request` or `invalid_cursor` (400)
     """
     check_query(request, {*PAGING_NAMES, *filters})
-    rows, older, newer = _slice(request, queryset)
+    lanes = [queryset] if isinstance(queryset, QuerySet) else queryset
+    rows, older, newer = _slice(request, lanes, clock)
     return answer_page(
         request,
         serializer(rows, many=True, context=context or {}).data,
-        older=rows[-1].pk.bytes if older else None,
-        newer=rows[0].pk.bytes if newer else None,
+        older=_place(rows[-1], clock) if older else None,
+        newer=_place(rows[0], clock) if newer else None,
     )
 
 
@@ -115,18 +126,51 @@ def check_query(request: Request, allowed: Collection[str]) -> None:
             raise ApiProblem("invalid_request", f"{name} has a character that nobody can see.")
 
 
-def _slice(request: Request, queryset: QuerySet[Any]) -> tuple[list[Any], bool, bool]:
+def _slice(
+    request: Request, lanes: Sequence[QuerySet[Any]], clock: str | None
+) -> tuple[list[Any], bool, bool]:
     """Return a page, and whether there is an older and a newer one."""
     asked = read_paging(request)
     limit = asked.limit
     if asked.before is not None:
-        newer = queryset.filter(pk__gt=_id(asked.before)).order_by("pk")[: limit + 1]
-        found = list(newer)
+        lanes = [_beyond(lane, asked.before, clock, newer=True) for lane in lanes]
+        found = _first(lanes, clock, limit + 1, newer=True)
         return found[:limit][::-1], bool(found), len(found) > limit
     if asked.after is not None:
-        queryset = queryset.filter(pk__lt=_id(asked.after))
-    found = list(queryset.order_by("-pk")[: limit + 1])
+        lanes = [_beyond(lane, asked.after, clock, newer=False) for lane in lanes]
+    found = _first(lanes, clock, limit + 1, newer=False)
     return found[:limit], len(found) > limit, asked.after is not None and bool(found)
+
+
+def _first(
+    lanes: Sequence[QuerySet[Any]], clock: str | None, count: int, *, newer: bool
+) -> list[Any]:
+    """Return the newest rows of all lanes, or the oldest of the newer ones, by one statement."""
+    names = ["pk"] if clock is None else [clock, "pk"]
+    order = names if newer else [f"-{name}" for name in names]
+    first, *others = (lane.order_by(*order)[:count] for lane in lanes)
+    if others:
+        first = first.union(*others, all=True).order_by(*order)[:count]
+    return list(first)
+
+
+def _beyond(rows: QuerySet[Any], place: bytes, clock: str | None, *, newer: bool) -> QuerySet[Any]:
+    """Narrow rows to those beyond a place."""
+    if clock is None:
+        return rows.filter(**{"pk__gt" if newer else "pk__lt": _id(place)})
+    if len(place) != _TIMED.size:
+        raise invalid_cursor()
+    ticks, id_ = _TIMED.unpack(place)
+    # One comparison of both: the index is entered at the place, however many rows have its instant.
+    compare = TupleGreaterThan if newer else TupleLessThan
+    return rows.filter(compare((clock, "pk"), (_EPOCH + ticks * _TICK, UUID(bytes=id_))))
+
+
+def _place(row: Any, clock: str | None) -> bytes:  # noqa: ANN401  (a row of any model)
+    id_: UUID = row.pk
+    if clock is None:
+        return id_.bytes
+    return _TIMED.pack((getattr(row, clock) - _EPOCH) // _TICK, id_.bytes)
 
 
 def _id(place: bytes) -> UUID:

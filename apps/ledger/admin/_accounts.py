@@ -194,8 +194,7 @@ class LedgerAccountAdmin(RecordAdmin[LedgerAccount]):
             until=asked["until"],
             clock=asked["clock"],
             kind=asked["kind"],
-            after=asked["after"],
-            limit=STATEMENT_ROWS,
+            ask=queries.LinesAsked(STATEMENT_ROWS, after=asked["after"]),
         )
         query = {name: asked[name] for name in ("clock", "period", "kind") if asked[name]}
         following = statement.next

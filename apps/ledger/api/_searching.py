@@ -47,6 +47,9 @@ CREATED_TOLD: Final = {
     "created_from": "Only those made at this instant or later.",
     "created_before": "Only those made before this instant.",
 }
+CREATED_SORTED_TOLD: Final = {
+    name: f"{told[:-1]}; sorted by it." for name, told in CREATED_TOLD.items()
+}
 EFFECTIVE_TOLD: Final = {
     "effective_from": "Only those effective at this instant or later.",
     "effective_before": "Only those effective before this instant.",
@@ -173,6 +176,11 @@ def read_window(request: Request, from_name: str, before_name: str) -> Window:
     if length is not None and length < timedelta(0):
         raise _wrong(before_name, f"{before_name} is not earlier than {from_name}.")
     return window
+
+
+def clock_of(created: Window) -> str | None:
+    """Return what a list is sorted by before the ids, if it is narrowed to such a window."""
+    return None if created.is_open else "created_at"
 
 
 def _length(window: Window) -> timedelta | None:

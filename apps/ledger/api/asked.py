@@ -12,19 +12,19 @@ from rest_framework.request import Request
 from apps.core.api.pagination import (
     check_query,
     invalid_cursor,
-    read_place,
+    read_paging,
     sign_place,
 )
 from apps.core.api.problems import ApiProblem
 from apps.core.api.shapes import StrictSerializer
 from apps.ledger import queries
-from apps.ledger.queries import Position
+from apps.ledger.queries import LinesAsked, Position, Statement
 from apps.ledger.rules.months import parse_month
 
-PAGING: Final = ("limit", "after")
 PAGING_TOLD: Final = {
     "limit": "How many at most, 1 to 100.",
-    "after": "A cursor: go on from where a page ended.",
+    "after": "A cursor: go on to what comes after it.",
+    "before": "A cursor: go back to what comes right before it.",
 }
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -73,36 +73,62 @@ def read_month(text: str) -> date:
     return month
 
 
-def account_after(request: Request) -> UUID | None:
+def read_page(request: Request, *, code_prefix: str = "", currency: str = "") -> queries.PageAsked:
     """
-    Return the account that a page of accounts goes on behind, if a cursor is given.
+    Return which page of accounts a request asks for, of a branch and a currency if it names them.
 
-    :raises ApiProblem: `invalid_cursor` (400)
+    :raises ApiProblem: `invalid_request` or `invalid_cursor` (400)
     """
-    after = request.query_params.get("after")
-    if after is None:
+    paging = read_paging(request)
+    return queries.PageAsked(
+        limit=paging.limit,
+        after=_account(paging.after),
+        before=_account(paging.before),
+        code_prefix=code_prefix,
+        currency=currency,
+    )
+
+
+def _account(place: bytes | None) -> UUID | None:
+    if place is None:
         return None
-    place = read_place(request, after)
     if len(place) != _ID_BYTES:
         raise invalid_cursor()
     return UUID(bytes=place)
 
 
-def sign_next(request: Request, page: queries.BalancePage | queries.MovementPage) -> str | None:
-    """Return the cursor of the page behind this one of accounts, if there is one."""
-    return sign_place(request, page.lines[-1].account_id.bytes) if page.has_more else None
+def page_ends(
+    request: Request, page: queries.BalancePage | queries.MovementPage
+) -> dict[str, object]:
+    """Return what a page of accounts says of the pages behind and before it."""
+
+    def cursor(line: int, *, is_one: bool) -> str | None:
+        return sign_place(request, page.lines[line].account_id.bytes) if is_one else None
+
+    return {
+        "has_more": page.has_more,
+        "next": cursor(-1, is_one=page.has_more),
+        "previous": cursor(0, is_one=page.has_previous),
+    }
 
 
-def read_position(request: Request, *, mark: bytes) -> Position | None:
+def read_lines(request: Request, *, mark: bytes) -> LinesAsked:
     """
-    Return where a page of the statement with this mark goes on.
+    Return which page of the statement with this mark a request asks for.
 
-    :raises ApiProblem: `invalid_cursor` (400), also if it was made for another statement
+    :raises ApiProblem: `invalid_request`; `invalid_cursor`, also if it was made for another one
     """
-    after = request.query_params.get("after")
-    if after is None:
+    paging = read_paging(request)
+    return LinesAsked(
+        paging.limit,
+        after=_position(paging.after, mark),
+        before=_position(paging.before, mark),
+    )
+
+
+def _position(place: bytes | None, mark: bytes) -> Position | None:
+    if place is None:
         return None
-    place = read_place(request, after)
     if len(place) != _PLACE.size:
         raise invalid_cursor()
     ticks, version, made_for = _PLACE.unpack(place)
@@ -111,11 +137,19 @@ def read_position(request: Request, *, mark: bytes) -> Position | None:
     return Position(_EPOCH + ticks * _TICK, version)
 
 
-def sign_position(request: Request, position: Position | None, *, mark: bytes) -> str | None:
-    """Return the cursor of a place in the statement with this mark."""
-    if position is None:
-        return None
-    return sign_place(request, _PLACE.pack(_ticks(position.at), position.version, mark))
+def statement_ends(request: Request, found: Statement, *, mark: bytes) -> dict[str, object]:
+    """Return what a page of the statement with this mark says of those behind and before it."""
+
+    def cursor(place: Position | None) -> str | None:
+        if place is None:
+            return None
+        return sign_place(request, _PLACE.pack(_ticks(place.at), place.version, mark))
+
+    return {
+        "has_more": found.next is not None,
+        "next": cursor(found.next),
+        "previous": cursor(found.previous),
+    }
 
 
 def statement_mark(asked: dict[str, Any], *, since: datetime, until: datetime) -> bytes:

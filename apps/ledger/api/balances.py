@@ -8,19 +8,18 @@ from rest_framework.response import Response
 
 from apps.core import clock
 from apps.core.api.fields import CodeField, IdField, InstantField, TextField
-from apps.core.api.pagination import invalid_cursor, page_limit
+from apps.core.api.pagination import PAGING_NAMES, invalid_cursor
 from apps.core.api.problems import ApiProblem
 from apps.core.api.shapes import StrictSerializer
 from apps.core.api.views import ApiView, Shape, get_caller
 from apps.ledger import queries
 from apps.ledger.api import examples
 from apps.ledger.api.asked import (
-    PAGING,
     PAGING_TOLD,
-    account_after,
     find_account,
+    page_ends,
+    read_page,
     read_query,
-    sign_next,
 )
 from apps.ledger.api.serializers import EffectiveField
 
@@ -57,6 +56,7 @@ class Balances(StrictSerializer):
     totals = BalanceTotal(many=True, help_text="Over the whole branch, not only this page.")
     has_more = serializers.BooleanField()
     next = serializers.CharField(allow_null=True)
+    previous = serializers.CharField(allow_null=True)
 
 
 class BalanceCollection(ApiView):
@@ -79,7 +79,7 @@ class BalanceCollection(ApiView):
     }
 
     def get(self, request: Request) -> Response:
-        asked = read_query(request, AskBalances, more=PAGING)
+        asked = read_query(request, AskBalances, more=[*PAGING_NAMES])
         if "ledger_account" in asked and "code_prefix" in asked:
             raise ApiProblem("invalid_request", "Give ledger_account or code_prefix, not both.")
         at = asked.get("at") or clock.now()
@@ -88,11 +88,7 @@ class BalanceCollection(ApiView):
             organization_id=organization_id,
             at=at,
             clock=asked["clock"],
-            ask=queries.PageAsked(
-                limit=page_limit(request),
-                after=account_after(request),
-                code_prefix=asked.get("code_prefix", ""),
-            ),
+            ask=read_page(request, code_prefix=asked.get("code_prefix", "")),
             account_id=find_account(organization_id, asked.get("ledger_account")),
         )
         if page is None:
@@ -102,7 +98,6 @@ class BalanceCollection(ApiView):
             "clock": asked["clock"],
             "data": page.lines,
             "totals": page.totals,
-            "has_more": page.has_more,
-            "next": sign_next(request, page),
+            **page_ends(request, page),
         }
         return Response(Balances(shown).data)

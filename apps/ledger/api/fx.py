@@ -36,7 +36,7 @@ from apps.ledger.api._searching import (
     read_metadata,
     read_window,
 )
-from apps.ledger.api.asked import read_query
+from apps.ledger.api.asked import find_account, read_query
 from apps.ledger.api.reversals import Reversal, ReverseEntry, printed
 from apps.ledger.api.serializers import DRY_RUN, EffectiveField, TransferBalance
 from apps.ledger.operations import FxRequest, FxResult
@@ -118,6 +118,7 @@ class PostedFxTransfer(FxTransfer):
 
 
 class AskFxTransfers(StrictSerializer):
+    ledger_account = IdField("la", required=False)
     reference = TextField(255, required=False)
     currency = CurrencyField(required=False)
 
@@ -139,6 +140,7 @@ class FxTransferCollection(ApiView):
             page=True,
             summary="List FX transfers",
             query={
+                "ledger_account": "Only those that sold from this account or bought to it.",
                 "reference": "Only the one with this reference.",
                 "currency": "Only those that sold or bought this currency.",
                 **METADATA_TOLD,
@@ -172,8 +174,10 @@ class FxTransferCollection(ApiView):
     def get(self, request: Request) -> Response:
         names = (*EFFECTIVE, *CREATED, *metadata_names(request))
         asked = read_query(request, AskFxTransfers, more=[*PAGING_NAMES, *names])
-        rows = queries.fx_transfers(
-            organization_id=get_caller(request).organization_id,
+        organization_id = get_caller(request).organization_id
+        lanes = queries.fx_lanes(
+            organization_id=organization_id,
+            account_id=find_account(organization_id, asked.pop("ledger_account", None)),
             search=FxSearch(
                 **asked,
                 metadata=read_metadata(request),
@@ -181,7 +185,7 @@ class FxTransferCollection(ApiView):
                 created=read_window(request, *CREATED),
             ),
         )
-        return list_page(request, rows, FxTransfer, filters=(*AskFxTransfers().fields, *names))
+        return list_page(request, lanes, FxTransfer, filters=(*AskFxTransfers().fields, *names))
 
 
 class FxTransferResource(ApiView):

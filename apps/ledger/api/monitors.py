@@ -17,6 +17,7 @@ from apps.core.api.views import ApiView, Shape, get_caller, require_idempotency_
 from apps.core.ids import decode_id
 from apps.ledger import operations, queries
 from apps.ledger.api import examples
+from apps.ledger.api._searching import CREATED, CREATED_SORTED_TOLD, clock_of, read_window
 from apps.ledger.api.asked import find_account
 from apps.ledger.operations import MonitorTerms
 from apps.ledger.rules import COUNTER_MAX, MonitorDirection, MonitorMeasure
@@ -71,6 +72,7 @@ class BalanceMonitorCollection(ApiView):
             query={
                 "ledger_account": "Only monitors of this account.",
                 "active": "true or false: only those that watch, or that were called off.",
+                **CREATED_SORTED_TOLD,
             },
             example=examples.accounts.LIST_MONITORS,
         ),
@@ -105,12 +107,15 @@ class BalanceMonitorCollection(ApiView):
             raise ApiProblem("invalid_request", "active is true or false.")
         organization_id = get_caller(request).organization_id
         account_id = None if account is None else decode_id("la", account)
+        created = read_window(request, *CREATED)
         rows = queries.monitors(
             organization_id=organization_id,
             account_id=find_account(organization_id, account_id),
             is_active=None if active is None else _TRUTHS[active],
+            created=created,
         )
-        return list_page(request, rows, BalanceMonitor, filters=("ledger_account", "active"))
+        names = ("ledger_account", "active", *CREATED)
+        return list_page(request, rows, BalanceMonitor, filters=names, clock=clock_of(created))
 
 
 class BalanceMonitorResource(ApiView):

@@ -8,19 +8,18 @@ from rest_framework.response import Response
 
 from apps.core import clock
 from apps.core.api.fields import CodeField, IdField, InstantField, TextField
-from apps.core.api.pagination import page_limit
+from apps.core.api.pagination import PAGING_NAMES
 from apps.core.api.shapes import StrictSerializer
 from apps.core.api.views import ApiView, Shape, get_caller
 from apps.core.ids import decode_id
 from apps.ledger import queries
 from apps.ledger.api import examples
 from apps.ledger.api.asked import (
-    PAGING,
     PAGING_TOLD,
-    read_position,
+    read_lines,
     read_query,
-    sign_position,
     span_of,
+    statement_ends,
     statement_mark,
 )
 from apps.ledger.api.balances import CLOCK_TOLD, CLOCKS
@@ -69,6 +68,7 @@ class Statement(StrictSerializer):
     data = StatementLine(source="lines", many=True)  # type: ignore[assignment]  # a list's name
     has_more = serializers.BooleanField()
     next = serializers.CharField(allow_null=True)
+    previous = serializers.CharField(allow_null=True)
 
 
 class StatementResource(ApiView):
@@ -94,7 +94,7 @@ class StatementResource(ApiView):
 
     def get(self, request: Request, account_id: str) -> Response:
         organization_id = get_caller(request).organization_id
-        asked = read_query(request, AskStatement, more=PAGING)
+        asked = read_query(request, AskStatement, more=[*PAGING_NAMES])
         since, until = span_of(organization_id, asked, now=clock.now())
         mark = statement_mark(asked, since=since, until=until)
         found = queries.get_statement(
@@ -104,11 +104,7 @@ class StatementResource(ApiView):
             until=until,
             clock=asked["clock"],
             kind=asked.get("kind", ""),
-            after=read_position(request, mark=mark),
-            limit=page_limit(request),
+            ask=read_lines(request, mark=mark),
         )
-        shown = {name: getattr(found, name) for name in found.__slots__} | {
-            "has_more": found.next is not None,
-            "next": sign_position(request, found.next, mark=mark),
-        }
-        return Response(Statement(shown).data)
+        shown = {name: getattr(found, name) for name in found.__slots__}
+        return Response(Statement(shown | statement_ends(request, found, mark=mark)).data)

@@ -9,20 +9,19 @@ from rest_framework.response import Response
 
 from apps.core import clock
 from apps.core.api.fields import CurrencyField, IdField, InstantField, TextField
-from apps.core.api.pagination import invalid_cursor, page_limit
+from apps.core.api.pagination import PAGING_NAMES, invalid_cursor
 from apps.core.api.problems import ApiProblem
 from apps.core.api.shapes import StrictSerializer
 from apps.core.api.views import ApiView, Shape, get_caller
 from apps.ledger import queries
 from apps.ledger.api import examples
 from apps.ledger.api.asked import (
-    PAGING,
     PAGING_TOLD,
-    account_after,
     instant_of,
+    page_ends,
     read_month,
+    read_page,
     read_query,
-    sign_next,
 )
 from apps.ledger.api.serializers import EffectiveField
 from apps.ledger.queries import TICK
@@ -69,6 +68,7 @@ class TrialBalance(StrictSerializer):
     totals = TrialBalanceTotal(many=True, help_text="Over every line, not only this page's.")
     has_more = serializers.BooleanField()
     next = serializers.CharField(allow_null=True)
+    previous = serializers.CharField(allow_null=True)
 
 
 class TrialBalanceResource(ApiView):
@@ -91,12 +91,11 @@ class TrialBalanceResource(ApiView):
     }
 
     def get(self, request: Request) -> Response:
-        asked = read_query(request, AskTrialBalance, more=PAGING)
+        asked = read_query(request, AskTrialBalance, more=[*PAGING_NAMES])
         if "period" in asked and "at" in asked:
             raise ApiProblem("invalid_request", "Give a period or at, not both.")
-        ask = queries.PageAsked(
-            limit=page_limit(request),
-            after=account_after(request),
+        ask = read_page(
+            request,
             code_prefix=asked.get("code_prefix", ""),
             currency=asked.get("currency", ""),
         )
@@ -107,8 +106,7 @@ class TrialBalanceResource(ApiView):
             **of,
             "data": page.lines,
             "totals": page.totals,
-            "has_more": page.has_more,
-            "next": sign_next(request, page),
+            **page_ends(request, page),
         }
         return Response(TrialBalance(shown).data)
 

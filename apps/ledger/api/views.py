@@ -26,7 +26,15 @@ from apps.core.api.views import (
 from apps.core.ids import decode_id
 from apps.ledger import operations, queries
 from apps.ledger.api import examples, lean, serializers, transfer_reads
-from apps.ledger.api._searching import METADATA_TOLD, metadata_names, read_metadata
+from apps.ledger.api._searching import (
+    CREATED,
+    CREATED_SORTED_TOLD,
+    METADATA_TOLD,
+    clock_of,
+    metadata_names,
+    read_metadata,
+    read_window,
+)
 from apps.ledger.api.asked import read_query
 from apps.ledger.operations import AccountChange, AccountSpec, TransferRequest, TransferResult
 from apps.ledger.queries import AccountSearch
@@ -60,6 +68,7 @@ class LedgerAccountCollection(ApiView):
                 "type": "Only accounts of this type.",
                 "currency": "Only accounts in this currency.",
                 "status": "open, frozen or closed.",
+                **CREATED_SORTED_TOLD,
                 **METADATA_TOLD,
             },
             example=examples.accounts.LIST_ACCOUNTS,
@@ -93,11 +102,12 @@ class LedgerAccountCollection(ApiView):
 
     def get(self, request: Request) -> Response:
         organization_id = get_caller(request).organization_id
-        names = metadata_names(request)
+        names = [*CREATED, *metadata_names(request)]
         asked = read_query(request, serializers.AskLedgerAccounts, more=[*PAGING_NAMES, *names])
+        created = read_window(request, *CREATED)
         rows = queries.accounts(
             organization_id=organization_id,
-            search=AccountSearch(**asked, metadata=read_metadata(request)),
+            search=AccountSearch(**asked, metadata=read_metadata(request), created=created),
         )
 
         def view(page: list[Any]) -> list[queries.BalanceView]:
@@ -113,6 +123,7 @@ class LedgerAccountCollection(ApiView):
             serializers.ListedAccount,
             filters=(*serializers.AskLedgerAccounts().fields, *names),
             context={"view": view},
+            clock=clock_of(created),
         )
 
 

@@ -27,6 +27,9 @@ class LedgerAccount(OrganizationOwned):
     class Meta:
         db_table = "ledger_account"
         indexes: ClassVar = [
+            models.Index(
+                name="ledger_account_created", fields=["organization", "created_at", "id"]
+            ),
             GinIndex(
                 name="ledger_account_metadata",
                 fields=["metadata"],

@@ -44,6 +44,8 @@ class FxTransfer(OrganizationOwned):
         indexes: ClassVar = [
             models.Index(name="fx_transfer_created", fields=["organization", "created_at"]),
             models.Index(name="fx_transfer_effective", fields=["organization", "effective_at"]),
+            models.Index(name="fx_transfer_from", fields=["organization", "from_account", "id"]),
+            models.Index(name="fx_transfer_to", fields=["organization", "to_account", "id"]),
             models.Index(name="fx_transfer_of_sold", fields=["organization", "sold_entry_id"]),
             models.Index(name="fx_transfer_of_bought", fields=["organization", "bought_entry_id"]),
             GinIndex(

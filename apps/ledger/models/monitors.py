@@ -32,6 +32,7 @@ class BalanceMonitor(OrganizationOwned):
     class Meta:
         db_table = "ledger_balance_monitor"
         indexes: ClassVar = [
+            models.Index(name="monitor_created", fields=["organization", "created_at", "id"]),
             models.Index(
                 name="monitor_of_account",
                 fields=["organization", "account"],

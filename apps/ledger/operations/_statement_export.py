@@ -150,6 +150,5 @@ def _page(export: StatementExport, after: Position | None) -> Statement:
         until=export.terms.until,
         clock=export.terms.clock,
         kind=export.terms.kind,
-        after=after,
-        limit=PAGE_ROWS,
+        ask=queries.LinesAsked(PAGE_ROWS, after=after),
     )

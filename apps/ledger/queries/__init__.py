@@ -51,6 +51,7 @@ from apps.ledger.queries._fx import (
     FxSearch,
     account_sides,
     find_fx_transfer,
+    fx_lanes,
     fx_transfers,
     fx_transfers_of,
     get_fx_transfer,
@@ -174,6 +175,7 @@ from apps.ledger.queries._search import (
     Window,
 )
 from apps.ledger.queries._statement import (
+    LinesAsked,
     Position,
     Statement,
     StatementLine,
@@ -233,6 +235,7 @@ __all__ = [
     "HoldSearch",
     "HoldView",
     "Level",
+    "LinesAsked",
     "MetadataVersion",
     "MonthStanding",
     "MovementPage",
@@ -280,6 +283,7 @@ __all__ = [
     "find_holds_by_reference",
     "find_period",
     "find_waiting_portion",
+    "fx_lanes",
     "fx_transfers",
     "fx_transfers_of",
     "get_balance",

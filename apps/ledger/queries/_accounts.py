@@ -8,6 +8,7 @@ from django.db.models import Exists, OuterRef, Q, QuerySet
 
 from apps.ledger import errors
 from apps.ledger.models import Balance, LedgerAccount
+from apps.ledger.queries._search import Window, during
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +21,7 @@ class AccountSearch:
     currency: str | None = None
     status: str | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
+    created: Window = field(default_factory=Window)
 
 
 _ANY = AccountSearch()
@@ -27,7 +29,9 @@ _ANY = AccountSearch()
 
 def accounts(*, organization_id: UUID, search: AccountSearch = _ANY) -> QuerySet[LedgerAccount]:
     """Return the organisation's ledger accounts that match, for a page of them."""
-    rows = LedgerAccount.objects.filter(organization_id=organization_id)
+    rows = LedgerAccount.objects.filter(
+        during("created_at", search.created), organization_id=organization_id
+    )
     exact = {"code": search.code, "type": search.type, "currency": search.currency}
     rows = rows.filter(**{name: value for name, value in exact.items() if value is not None})
     if search.code_prefix is not None:

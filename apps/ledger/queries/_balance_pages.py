@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import dropwhile, islice
 from uuid import UUID
 
 from apps.core import transactions
@@ -20,7 +19,7 @@ from apps.ledger.queries._history import (
     next_accounts,
     on_normal_side,
 )
-from apps.ledger.queries._pages import PageAsked, lines_behind
+from apps.ledger.queries._pages import Cut, PageAsked, cut_lines
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +32,9 @@ class BalanceTotal:
 
 
 @dataclass(frozen=True, slots=True)
-class BalancePage:
-    """A page's lines, whether more come after them, and the sums over every line there is."""
+class BalancePage(Cut[BalanceAt]):
+    """A page's lines, and the sums over every line there is."""
 
-    lines: Sequence[BalanceAt]
-    has_more: bool
     totals: Sequence[BalanceTotal]
 
 
@@ -52,7 +49,7 @@ def page_of_balances_at(
     """
     Return a page of the balances of one account or a branch, as `balances_of` counts them.
 
-    All of it is as of one instant of the database. None if `ask.after` has no line there.
+    All of it is as of one instant of the database. None if a cursor's account has no line there.
     """
     with transactions.snapshot():
         accounts = choose_accounts(
@@ -60,25 +57,35 @@ def page_of_balances_at(
         )
         few = balances_of(accounts, at=at, clock=clock) if accounts.are_few else None
 
-        def lines_from(start: str, count: int) -> list[BalanceAt]:
+        def lines_from(start: str, count: int, *, back: bool = False) -> list[BalanceAt]:
             if few is not None:
-                # By the cursor's own line: Python would put codes in another order than Postgres.
-                rest = dropwhile(lambda line: start not in {"", line.code}, few)
-                return list(islice(rest, count))
+                return _part(few, start, count, back=back)
             chosen, _ = next_accounts(
                 organization_id=organization_id,
                 start=start,
                 count=count,
+                back=back,
                 moved=False,
                 **ask.narrowed,
             )
-            return balances_of(chosen, at=at, clock=clock)
+            found = balances_of(chosen, at=at, clock=clock)
+            return found[::-1] if back else found
 
-        found = lines_behind(organization_id, ask, lines_from)
-        if found is None:
+        page = cut_lines(organization_id, ask, lines_from)
+        if page is None:
             return None
         totals = _sums(few) if few is not None else _sums_of_many(accounts, at=at, clock=clock)
-    return BalancePage(found[: ask.limit], len(found) > ask.limit, totals)
+    return BalancePage(page.lines, page.has_previous, page.has_more, totals)
+
+
+def _part(lines: list[BalanceAt], start: str, count: int, *, back: bool) -> list[BalanceAt]:
+    """Return the next `count` of all lines from a code on, or down from it."""
+    if not start:
+        return lines[:count]
+    # By the code's own line: Python would put codes in another order than Postgres.
+    way = lines[::-1] if back else lines
+    place = next((n for n, line in enumerate(way) if line.code == start), len(way))
+    return way[place : place + count]
 
 
 def _sums(lines: Iterable[BalanceAt]) -> list[BalanceTotal]:

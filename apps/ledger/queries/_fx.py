@@ -81,3 +81,18 @@ def fx_transfers(*, organization_id: UUID, search: FxSearch) -> QuerySet[FxTrans
         # The index is of those that have some: a row without is not to be found by it.
         rows = rows.filter(metadata__contains=dict(search.metadata)).exclude(metadata={})
     return rows
+
+
+def fx_lanes(
+    *, organization_id: UUID, account_id: UUID | None, search: FxSearch
+) -> list[QuerySet[FxTransfer]]:
+    """
+    Return the same FX transfers, of one account if it is named, in lanes that share none.
+
+    Those that sell from an account and those that buy to it have an index each. None does both: its
+    two accounts are of two currencies.
+    """
+    rows = fx_transfers(organization_id=organization_id, search=search)
+    if account_id is None:
+        return [rows]
+    return [rows.filter(from_account_id=account_id), rows.filter(to_account_id=account_id)]

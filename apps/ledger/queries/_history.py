@@ -101,6 +101,7 @@ def next_accounts(
     organization_id: UUID,
     start: str,
     count: int,
+    back: bool = False,
     code_prefix: str = "",
     currency: str = "",
     moved: bool = True,
@@ -108,10 +109,12 @@ def next_accounts(
     """
     Return the first `count` of a branch, or of all, from this code on, and the code after them.
 
+    `back`: the last ones up to this code, in the order of codes too, and the code before them.
     Where `moved` is asked, those that nothing was ever posted to are passed over.
     """
     branch = code_prefix.rstrip(":")
-    rows = _in_order(organization_id, branch, currency).filter(code__gte=start)
+    rows = _in_order(organization_id, branch, currency)
+    rows = rows.filter(code__lte=start).reverse() if back else rows.filter(code__gte=start)
     if moved:
         own = Balance.objects.filter(
             organization_id=organization_id, id=OuterRef("id"), version__gt=0
@@ -119,10 +122,11 @@ def next_accounts(
         rows = rows.filter(Exists(own))
     found = list(rows.values_list("id", "code", "type", "currency")[: count + 1])
     following = found[count][1] if len(found) > count else None
-    chosen = LedgerAccounts(
-        organization_id, found[:count], are_few=True, branch=branch, currency=currency
+    chosen = found[:count][::-1] if back else found[:count]
+    accounts = LedgerAccounts(
+        organization_id, chosen, are_few=True, branch=branch, currency=currency
     )
-    return chosen, following
+    return accounts, following
 
 
 def _in_order(organization_id: UUID, branch: str, currency: str) -> QuerySet[LedgerAccount]:
@@ -147,12 +151,20 @@ def cumulate(
 
 
 def cumulate_next(
-    accounts: LedgerAccounts, *, instants: Sequence[datetime], start: str, count: int
+    accounts: LedgerAccounts,
+    *,
+    instants: Sequence[datetime],
+    start: str,
+    count: int,
+    back: bool = False,
 ) -> list[Cumulated]:
-    """Return the first rows from this code on of accounts that moved before the last instant."""
-    return _answer(
-        accounts, sql.NEXT_MOVED, instants=instants, clock="effective", start=start, count=count
-    )
+    """
+    Return the first rows from this code on of accounts that moved before the last instant.
+
+    `back`: down from it, nearest first.
+    """
+    answer = sql.LAST_MOVED if back else sql.NEXT_MOVED
+    return _answer(accounts, answer, instants=instants, clock="effective", start=start, count=count)
 
 
 def cumulate_by_type(

@@ -197,8 +197,8 @@ CUMULATED_BY_TYPE: Final = """
      GROUP BY currency, type
      ORDER BY currency, type
 """
-# What is answered of it: every account, the next ones that had moved, sums over all of them, or
-# what moved on each between two instants.
+# What is answered of it: every account, the next ones that had moved, or the last ones before them,
+# sums over all of them, or what moved on each between two instants.
 EACH: Final = """
     SELECT s.id, s.code, s.type, s.currency, {cumulated}
       FROM asked s
@@ -213,6 +213,9 @@ NEXT_MOVED: Final = """
      ORDER BY s.code
      LIMIT %(count)s
 """
+LAST_MOVED: Final = NEXT_MOVED.replace(">= %(start)s", "<= %(start)s").replace(
+    "ORDER BY s.code", "ORDER BY s.code DESC"
+)
 BY_TYPE: Final = """
     SELECT s.currency, s.type, {summed}
       FROM asked s

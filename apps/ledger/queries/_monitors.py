@@ -1,11 +1,15 @@
 """Balance monitors, as they stand."""
 
+from typing import Final
 from uuid import UUID
 
 from django.db.models import QuerySet
 
 from apps.ledger import errors
 from apps.ledger.models import BalanceMonitor
+from apps.ledger.queries._search import Window, during
+
+_ANY_TIME: Final = Window()
 
 
 def get_monitor(*, organization_id: UUID, monitor_id: UUID) -> BalanceMonitor:
@@ -21,10 +25,16 @@ def get_monitor(*, organization_id: UUID, monitor_id: UUID) -> BalanceMonitor:
 
 
 def monitors(
-    *, organization_id: UUID, account_id: UUID | None = None, is_active: bool | None = None
+    *,
+    organization_id: UUID,
+    account_id: UUID | None = None,
+    is_active: bool | None = None,
+    created: Window = _ANY_TIME,
 ) -> QuerySet[BalanceMonitor]:
     """Return the organisation's monitors, or one account's, for a page of them."""
-    rows = BalanceMonitor.objects.filter(organization_id=organization_id)
+    rows = BalanceMonitor.objects.filter(
+        during("created_at", created), organization_id=organization_id
+    )
     if account_id is not None:
         rows = rows.filter(account_id=account_id)
     return rows if is_active is None else rows.filter(is_active=is_active)

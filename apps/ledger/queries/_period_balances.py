@@ -24,7 +24,7 @@ _STORED: Final = """
       JOIN ledger_period_balance b
         ON b.organization_id = a.organization_id AND b.account_id = a.id
        AND b.month = %(month)s AND b.closing = %(closing)s
-     WHERE a.organization_id = %(org)s AND a.code >= %(start)s
+     WHERE a.organization_id = %(org)s
        AND (%(branch)s = '' OR a.code = %(branch)s OR starts_with(a.code, %(below)s))
        AND (%(currency)s = '' OR a.currency = %(currency)s)
 """
@@ -33,7 +33,8 @@ _EACH: Final = f"""
            b.debits_minor AS debits, b.credits_minor AS credits
     {_STORED}
 """
-_LINES: Final = f"{_EACH} ORDER BY a.code LIMIT %(count)s"
+_LINES: Final = f"{_EACH} AND a.code >= %(start)s ORDER BY a.code LIMIT %(count)s"
+_LINES_BACK: Final = f"{_EACH} AND a.code <= %(start)s ORDER BY a.code DESC LIMIT %(count)s"
 _TOTALS: Final = f"""
     SELECT a.currency, SUM(b.opening_minor), SUM(b.debits_minor), SUM(b.credits_minor)
     {_STORED} GROUP BY a.currency ORDER BY a.currency
@@ -54,12 +55,12 @@ def movements_of(view: PeriodView, **narrowed: Unpack[Narrowed]) -> list[Account
 
 
 def movements_of_from(
-    view: PeriodView, *, start: str, count: int, **narrowed: Unpack[Narrowed]
+    view: PeriodView, *, start: str, count: int, back: bool = False, **narrowed: Unpack[Narrowed]
 ) -> list[AccountMovement]:
-    """Return the first `count` of the same lines from the code `start` on."""
+    """Return the first `count` of the same lines from the code `start` on; `back`: down from it."""
     if (stored := _stored(view)) is not None:
-        return _stored_lines(stored, start=start, count=count, **narrowed)
-    return movements_from(**_span(view), start=start, count=count, **narrowed)
+        return _stored_lines(stored, start=start, count=count, back=back, **narrowed)
+    return movements_from(**_span(view), start=start, count=count, back=back, **narrowed)
 
 
 def totals_of(view: PeriodView, **narrowed: Unpack[Narrowed]) -> list[CurrencyTotal]:
@@ -83,8 +84,14 @@ def _span(view: PeriodView) -> _Span:
     }
 
 
-def _stored_lines(period: Period, **asked: Any) -> list[AccountMovement]:  # noqa: ANN401
-    return [AccountMovement(*row) for row in _read(_LINES, period, **asked)]
+def _stored_lines(
+    period: Period,
+    *,
+    back: bool = False,
+    **asked: Any,  # noqa: ANN401  (what `_read` takes)
+) -> list[AccountMovement]:
+    statement = _LINES_BACK if back else _LINES
+    return [AccountMovement(*row) for row in _read(statement, period, **asked)]
 
 
 def _read(

@@ -3,8 +3,9 @@ Statement of account: what stood there, what moved, what stood after, by either 
 
 By `recorded` the lines are in the order of their versions, and the running balance is the one
 stored with each. By `effective` they are in the order of business time, and the running balance is
-summed from the page's first line on. A page of a hot account reads what it moved in some days; of
-any other, the account whole.
+summed from the start of what the page reads, so that it is right in either direction, also while
+others post. A page of a hot account reads what it moved in some days; of any other, the account
+whole.
 """
 
 from collections.abc import Sequence
@@ -23,6 +24,7 @@ from apps.ledger.queries import _history_sql as sql
 from apps.ledger.queries._balances import is_of_fact
 from apps.ledger.queries._history import (
     REACH,
+    TICK,
     Clock,
     LedgerAccounts,
     nets_of,
@@ -39,10 +41,26 @@ _DAY: Final = timedelta(days=1)
 
 
 class Position(NamedTuple):
-    """A place in a statement: right after the line of this time and version."""
+    """A place in a statement: a line's time and version; the line is not after or before it."""
 
     at: datetime
     version: int
+
+
+@dataclass(frozen=True, slots=True)
+class LinesAsked:
+    """Which lines: the first ones, or those right after a place or right before one."""
+
+    limit: int = 50
+    after: Position | None = None
+    before: Position | None = None
+
+    @property
+    def place(self) -> Position | None:
+        return self.after if self.before is None else self.before
+
+
+_FIRST: Final = LinesAsked()
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +84,12 @@ class StatementLine:
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """A page of a statement; balances in minor units on the account's normal side."""
+    """
+    A page of a statement; balances in minor units on the account's normal side.
+
+    `next` is the place that the page after this one begins behind, and `previous` the one that the
+    page before it ends before; None if there is none.
+    """
 
     account_id: UUID
     code: str
@@ -78,6 +101,7 @@ class Statement:
     opening_minor: int
     closing_minor: int
     lines: Sequence[StatementLine]
+    previous: Position | None
     next: Position | None
 
 
@@ -89,17 +113,16 @@ def get_statement(
     until: datetime,
     clock: Clock = "effective",
     kind: str = "",
-    after: Position | None = None,
-    limit: int = 50,
+    ask: LinesAsked = _FIRST,
 ) -> Statement:
     """
     Return a page of an account's statement, oldest first: `since` inclusive, `until` exclusive.
 
     With a `kind` the other lines are left out and the running balance still counts them; a page
-    may then be shorter than `limit` and go on. A place `after` which it goes on may be any, as the
-    one in a page's address is: outside of the window it is its nearer end. Opening and closing are
-    those of the whole statement. A closed month's never changes; of an open one, what is posted
-    while a page is read may be in its closing balance and not yet among its lines.
+    may then be shorter than asked for, even empty, and go on. A place may be any, as the one in a
+    page's address is: outside of the window it is its nearer end. Opening and closing are those of
+    the whole statement. A closed month's never changes; of an open one, what is posted while a page
+    is read may be in its closing balance and not yet among its lines.
 
     :raises LedgerAccountNotFound: if the organisation has no such account
     """
@@ -107,9 +130,7 @@ def get_statement(
     account = with_standing(rows).first()
     if account is None:
         raise errors.LedgerAccountNotFound("There is no such ledger account.")
-    return statement_of(
-        account, since=since, until=until, clock=clock, kind=kind, after=after, limit=limit
-    )
+    return statement_of(account, since=since, until=until, clock=clock, kind=kind, ask=ask)
 
 
 def statement_of(
@@ -119,16 +140,20 @@ def statement_of(
     until: datetime,
     clock: Clock,
     kind: str,
-    after: Position | None,
-    limit: int,
+    ask: LinesAsked,
 ) -> Statement:
     """Return what `get_statement` does, of an account that was read `with_standing`."""
     found: Any = account
     row = (found.id, found.code, found.type, found.currency)
     accounts = LedgerAccounts(account.organization_id, [row], are_few=True)
     page = _by_version if clock == "recorded" else partial(_by_business_time, found.version)
-    opening, closing, lines, following = page(accounts, since, until, kind, after, limit)
-    return Statement(*row, clock, since, until, opening, closing, lines, following)
+    opening, closing, lines, beyond = page(accounts, since, until, kind, ask)
+    behind = _behind(ask, lines, clock)
+    if ask.before is not None:
+        lines, ends = lines[::-1], (beyond, behind)
+    else:
+        ends = (behind, beyond)
+    return Statement(*row, clock, since, until, opening, closing, lines, *ends)
 
 
 def with_standing(rows: QuerySet[LedgerAccount]) -> QuerySet[LedgerAccount]:
@@ -156,7 +181,24 @@ def statement_opens_at(account: LedgerAccount, *, now: datetime) -> datetime | N
     return min(latest, now) if latest else None
 
 
+# Opening and closing, the lines in the direction they were read in, and where that stopped short.
 type _Page = tuple[int, int, list[StatementLine], Position | None]
+
+
+def _behind(ask: LinesAsked, lines: Sequence[StatementLine], clock: Clock) -> Position | None:
+    """Return where the page ends that this one was come to from; None if it is the first one."""
+    if ask.place is None:
+        return None
+    if lines:
+        return _position(lines[0], clock)
+    # None of the kind before the search stopped: back from the place, over its own line too.
+    step = 1 if ask.before is None else -1
+    return Position(ask.place.at, ask.place.version + step)
+
+
+def _position(line: StatementLine, clock: Clock) -> Position:
+    at = line.recorded_at if clock == "recorded" else line.effective_at
+    return Position(at, line.account_version)
 
 
 # --- In the order of versions -------------------------------------------------------------------
@@ -170,7 +212,7 @@ _VERSIONS: Final = """
      WHERE p.organization_id = %(org)s AND p.account_id = %(account)s
        AND p.account_version > %(low)s AND p.account_version <= %(high)s
        AND (%(kind)s = '' OR e.kind = %(kind)s)
-     ORDER BY p.account_version LIMIT %(limit)s
+     ORDER BY p.account_version {way} LIMIT %(limit)s
 """
 
 
@@ -179,27 +221,33 @@ def _by_version(
     since: datetime,
     until: datetime,
     kind: str,
-    after: Position | None,
-    limit: int,
+    ask: LinesAsked,
 ) -> _Page:
     account_id = accounts.rows[0][0]
     marks = recorded_marks(accounts, instants=[since, until])
     (first, opening), (last, closing) = (mark.get(account_id, (0, 0)) for mark in marks)
-    low = max(first, after.version) if after else first
-    high = min(last, low + SLICES_A_PAGE * SLICE) if kind else last
+    low, high, stop = first, last, None
+    reach = SLICES_A_PAGE * SLICE if kind else last
+    if ask.before is not None:
+        high = min(last, ask.before.version - 1)
+        low = max(first, high - reach)
+        stop = Position(since, low + 1) if low > first else None
+    else:
+        low = max(first, ask.after.version) if ask.after else first
+        high = min(last, low + reach)
+        stop = Position(until, high) if high < last else None
     lines = _read(
-        _VERSIONS,
+        _VERSIONS.format(way="ASC" if ask.before is None else "DESC"),
         org=accounts.organization_id,
         account=account_id,
         low=low,
         high=high,
         kind=kind,
-        limit=limit + 1,
+        limit=ask.limit + 1,
     )
-    following = Position(until, high) if high < last else None
-    if len(lines) > limit:
-        following = Position(lines[limit - 1].recorded_at, lines[limit - 1].account_version)
-    return opening, closing, lines[:limit], following
+    if len(lines) > ask.limit:
+        stop = _position(lines[ask.limit - 1], "recorded")
+    return opening, closing, lines[: ask.limit], stop
 
 
 # --- In the order of business time --------------------------------------------------------------
@@ -242,9 +290,9 @@ _LINES: Final = """
            r.amount_minor, %(side)s * r.net, r.account_version
       FROM running r
       JOIN ledger_journal_entry e ON e.organization_id = %(org)s AND e.id = r.entry_id
-     WHERE (r.effective_at, r.account_version) > (%(at)s, %(version)s)
+     WHERE (r.effective_at, r.account_version) {beyond} (%(at)s, %(version)s)
        AND (%(kind)s = '' OR e.kind = %(kind)s)
-     ORDER BY r.effective_at, r.account_version LIMIT %(limit)s
+     ORDER BY r.effective_at {way}, r.account_version {way} LIMIT %(limit)s
 """
 
 
@@ -254,78 +302,114 @@ def _by_business_time(
     since: datetime,
     until: datetime,
     kind: str,
-    after: Position | None,
-    limit: int,
+    ask: LinesAsked,
 ) -> _Page:
     account_id, _, type_, _ = accounts.rows[0]
     side = on_normal_side(type_, 1)
     # A place may be of another window of the same account: what lies before this one is in its
     # opening balance, and behind it there is nothing.
-    place = min(max(after or Position(since, 0), Position(since, 0)), Position(until, 0))
-    opening, closing, base = nets_of(accounts, instants=[since, until, place.at])
+    place = min(max(ask.place or Position(since, 0), Position(since, 0)), Position(until, 0))
     lines: list[StatementLine] = []
-    following: Position | None = place
+    nets: list[int] = []
+    stop: Position | None = place
     for _ in range(SLICES_A_PAGE):
-        part = _slice(accounts, version, place.at, until)
+        if ask.before is None:
+            part = _slice_after(accounts, version, place.at, until)
+            statement = _LINES.format(lines=part.statement, beyond=">", way="ASC")
+            end, place_after = until, Position(part.until, 0)
+        else:
+            part = _slice_before(accounts, version, since, min(place.at + TICK, until))
+            statement = _LINES.format(lines=part.statement, beyond="<", way="DESC")
+            end, place_after = since, Position(part.since, 0)
+        nets += nets_of(accounts, instants=[*([] if nets else [since, until]), part.since])
         lines += _read(
-            _LINES.format(lines=part.statement),
+            statement,
             org=accounts.organization_id,
             account=account_id,
             low=part.low,
             high=part.high,
-            since=place.at,
+            since=part.since,
             until=part.until,
-            base=base,
+            base=nets[-1],
             side=side,
             at=place.at,
             version=place.version,
             kind=kind,
-            limit=limit + 1 - len(lines),
+            limit=ask.limit + 1 - len(lines),
         )
-        if len(lines) > limit:
-            following = Position(lines[limit - 1].effective_at, lines[limit - 1].account_version)
+        if len(lines) > ask.limit:
+            stop = _position(lines[ask.limit - 1], "effective")
             break
-        if part.until >= until:
-            following = None
+        if place_after.at == end:
+            stop = None
             break
-        following = place = Position(part.until, 0)
-        [base] = nets_of(accounts, instants=[place.at])
-    return side * opening, side * closing, lines[:limit], following
+        stop = place = place_after
+    opening, closing, *_ = nets
+    return side * opening, side * closing, lines[: ask.limit], stop
 
 
 class _Slice(NamedTuple):
-    """Versions to look at (low exclusive) for all that is effective before `until`."""
+    """Versions to look at (low exclusive) for all that is effective from `since` to `until`."""
 
     statement: str
     low: int
     high: int
+    since: datetime
     until: datetime
 
 
-def _slice(accounts: LedgerAccounts, version: int, at: datetime, until: datetime) -> _Slice:
-    """Return what to read from `at` on: whole where an account is small, else a day or more."""
+def _slice_after(
+    accounts: LedgerAccounts, version: int, since: datetime, until: datetime
+) -> _Slice:
+    """Return what to read from `since` on: whole where an account is small, else a day or more."""
     if version <= SLICE:
-        return _Slice(_WHOLE, 0, version, until)
-    account_id = accounts.rows[0][0]
-    day = min(at + _DAY, until)
-    marks = recorded_marks(accounts, instants=[at - REACH, day + REACH])
-    low, high = (mark.get(account_id, (0, 0))[0] for mark in marks)
+        return _Slice(_WHOLE, 0, version, since, until)
+    day = min(since + _DAY, until)
+    low, high = _versions_near(accounts, since, day)
     statement = sql.filled(_SLICE)
     if high >= low + SLICE:
-        return _Slice(statement, low, high, day)
+        return _Slice(statement, low, high, since, day)
     if version <= low + SLICE:
-        return _Slice(statement, low, version, until)
-    recorded_at = (
-        Posting.objects.filter(
-            organization_id=accounts.organization_id,
-            account_id=account_id,
-            account_version=low + SLICE,
-        )
-        .values_list("recorded_at", flat=True)
-        .get()
-    )
+        return _Slice(statement, low, version, since, until)
+    recorded_at = _recorded_at(accounts, low + SLICE)
     # Whatever is effective before this, and not in the index of the displaced, has a lower version.
-    return _Slice(statement, low, low + SLICE, min(max(recorded_at - REACH, day), until))
+    end = min(max(recorded_at - REACH, day), until)
+    return _Slice(statement, low, low + SLICE, since, end)
+
+
+def _slice_before(
+    accounts: LedgerAccounts, version: int, since: datetime, until: datetime
+) -> _Slice:
+    """Return what to read up to `until`, which is as much as `_slice_after` reads of its end."""
+    if version <= SLICE:
+        return _Slice(_WHOLE, 0, version, since, until)
+    day = max(until - _DAY, since)
+    low, high = _versions_near(accounts, day, until)
+    statement = sql.filled(_SLICE)
+    if high >= low + SLICE:
+        return _Slice(statement, low, high, day, until)
+    if high <= SLICE:
+        return _Slice(statement, 0, high, since, until)
+    recorded_at = _recorded_at(accounts, high - SLICE)
+    # Whatever is effective from this on, and not in the index of the displaced, has a higher one.
+    start = max(min(recorded_at + REACH, day), since)
+    return _Slice(statement, high - SLICE, high, start, until)
+
+
+def _versions_near(accounts: LedgerAccounts, since: datetime, until: datetime) -> tuple[int, int]:
+    """Return between which versions (low exclusive) all lies that is effective then and near."""
+    marks = recorded_marks(accounts, instants=[since - REACH, until + REACH])
+    low, high = (mark.get(accounts.rows[0][0], (0, 0))[0] for mark in marks)
+    return low, high
+
+
+def _recorded_at(accounts: LedgerAccounts, version: int) -> datetime:
+    rows = Posting.objects.filter(
+        organization_id=accounts.organization_id,
+        account_id=accounts.rows[0][0],
+        account_version=version,
+    )
+    return rows.values_list("recorded_at", flat=True).get()
 
 
 def _read(statement: str, **values: Any) -> list[StatementLine]:  # noqa: ANN401  (of a statement)

@@ -105,10 +105,11 @@ def movements_from(
     until: datetime,
     start: str,
     count: int,
+    back: bool = False,
     **narrowed: Unpack[Narrowed],
 ) -> list[AccountMovement]:
     """
-    Return the first `count` of the same lines from the code `start` on.
+    Return the first `count` of the same lines from the code `start` on; `back`: down from it.
 
     Accounts that moved at some time are read in portions, no others. They may have moved later
     only: after `PORTIONS` Postgres looks for the next lines among all accounts.
@@ -118,15 +119,16 @@ def movements_from(
     for portion in range(PORTIONS):
         size = FEW_ACCOUNTS if portion else count
         accounts, following = next_accounts(
-            organization_id=organization_id, start=start, count=size, **narrowed
+            organization_id=organization_id, start=start, count=size, back=back, **narrowed
         )
-        found += _lines(cumulate(accounts, instants=ends))
+        lines = _lines(cumulate(accounts, instants=ends))
+        found += lines[::-1] if back else lines
         if len(found) >= count or following is None:
             return found[:count]
         start = following
     every = choose_accounts(organization_id=organization_id, **narrowed)
     return found + _lines(
-        cumulate_next(every, instants=ends, start=start, count=count - len(found))
+        cumulate_next(every, instants=ends, start=start, count=count - len(found), back=back)
     )
 
 

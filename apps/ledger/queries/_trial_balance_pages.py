@@ -6,7 +6,7 @@ from datetime import date, datetime
 from uuid import UUID
 
 from apps.core import transactions
-from apps.ledger.queries._pages import PageAsked, lines_behind
+from apps.ledger.queries._pages import Cut, PageAsked, cut_lines
 from apps.ledger.queries._period_balances import movements_of_from, totals_of
 from apps.ledger.queries._periods import PeriodView, view_period
 from apps.ledger.queries._trial_balance import (
@@ -18,11 +18,9 @@ from apps.ledger.queries._trial_balance import (
 
 
 @dataclass(frozen=True, slots=True)
-class MovementPage:
-    """A page's lines, whether more come after them, and the sums over every line there is."""
+class MovementPage(Cut[AccountMovement]):
+    """A page's lines, and the sums over every line there is."""
 
-    lines: Sequence[AccountMovement]
-    has_more: bool
     totals: Sequence[CurrencyTotal]
 
 
@@ -30,27 +28,28 @@ def page_until(*, organization_id: UUID, until: datetime, ask: PageAsked) -> Mov
     """
     Return a page of what had moved before `until` (exclusive), all of it as of one instant.
 
-    None if `after` has no line there.
+    None if a cursor's account has no line there.
     """
 
-    def lines_from(start: str, count: int) -> list[AccountMovement]:
+    def lines_from(start: str, count: int, *, back: bool = False) -> list[AccountMovement]:
         return movements_from(
             organization_id=organization_id,
             since=None,
             until=until,
             start=start,
             count=count,
+            back=back,
             **ask.narrowed,
         )
 
     with transactions.snapshot():
-        found = lines_behind(organization_id, ask, lines_from)
-        if found is None:
+        page = cut_lines(organization_id, ask, lines_from)
+        if page is None:
             return None
         totals = totals_between(
             organization_id=organization_id, since=None, until=until, **ask.narrowed
         )
-    return _page(found, ask, totals)
+    return MovementPage(page.lines, page.has_previous, page.has_more, totals)
 
 
 def page_of_period(
@@ -60,17 +59,11 @@ def page_of_period(
     with transactions.snapshot():
         view = view_period(organization_id=organization_id, month=month)
 
-        def lines_from(start: str, count: int) -> list[AccountMovement]:
-            return movements_of_from(view, start=start, count=count, **ask.narrowed)
+        def lines_from(start: str, count: int, *, back: bool = False) -> list[AccountMovement]:
+            return movements_of_from(view, start=start, count=count, back=back, **ask.narrowed)
 
-        found = lines_behind(organization_id, ask, lines_from)
-        if found is None:
+        page = cut_lines(organization_id, ask, lines_from)
+        if page is None:
             return view, None
         totals = totals_of(view, **ask.narrowed)
-    return view, _page(found, ask, totals)
-
-
-def _page(
-    found: list[AccountMovement], ask: PageAsked, totals: Sequence[CurrencyTotal]
-) -> MovementPage:
-    return MovementPage(found[: ask.limit], len(found) > ask.limit, totals)
+    return view, MovementPage(page.lines, page.has_previous, page.has_more, totals)

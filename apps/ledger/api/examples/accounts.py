@@ -95,6 +95,7 @@ STATEMENT: Final = Example(
         ],
         "has_more": False,
         "next": None,
+        "previous": None,
     }
 )
 

@@ -30,6 +30,7 @@ BALANCES: Final = Example(
         "totals": [{"type": "liability", "currency": "EUR", "posted": 99_00}],
         "has_more": False,
         "next": None,
+        "previous": None,
     }
 )
 _moved: Final = {"opening": -100_00, "debits": 40_00, "credits": 39_00, "closing": -99_00}
@@ -64,6 +65,7 @@ TRIAL_BALANCE: Final = Example(
         "totals": [{"currency": "EUR", **_moved, "balanced": False}],
         "has_more": False,
         "next": None,
+        "previous": None,
     }
 )
 BALANCE_SHEET: Final = Example(
