@@ -122,6 +122,30 @@ class TestStatements:
         for place in (Position(times[1], 2), Position(datetime.min.replace(tzinfo=UTC), 0)):
             assert found(place) == []
 
+    def test_of_a_busy_account_lose_no_line_between_two_slices(self, monkeypatch):
+        """Each slice ends where the one before it began, though it is chosen by versions."""
+        monkeypatch.setattr(_statement, "SLICE", 1)
+        organization, (_, bob, bank, _) = create_books()
+        times = [START + timedelta(days=20 * n) for n in range(3)]
+        write_history(
+            organization,
+            [Move(bank, bob, 10, at + ahead, at) for at, ahead in zip(
+                times, (-95 * HOUR, 95 * HOUR, 0 * HOUR), strict=True
+            )],
+        )  # fmt: skip
+        found, place = [], Position(START + timedelta(days=50), 0)
+        while place is not None:
+            page = queries.get_statement(
+                organization_id=organization, account_id=bob, since=START - timedelta(days=9),
+                until=START + timedelta(days=50), ask=LinesAsked(5, before=place),
+            )  # fmt: skip
+            found = [
+                (line.account_version, line.balance_after_minor) for line in page.lines
+            ] + found
+            place = page.previous
+
+        assert found == [(1, 10), (2, 20), (3, 30)]
+
     def test_before_a_line_are_right_with_what_was_posted_meanwhile(self):
         organization, (ann, bob, *_) = create_books()
         fund(organization, ann, 100)

@@ -203,6 +203,23 @@ class TestCursors:
             assert read(**{way: books.bank}, at=START) is None
 
 
+@pytest.mark.parametrize("few", [200, 0])
+@pytest.mark.parametrize("portions", [3, 0])
+def test_before_a_line_are_those_right_before_it(monkeypatch, few, portions):
+    monkeypatch.setattr(_history, "FEW_ACCOUNTS", few)
+    monkeypatch.setattr(_trial_balance, "PORTIONS", portions)
+    organization = create_organization()
+    a, b, c, d = (open_account(organization, f"a:{n}:EUR", floor=None) for n in range(4))
+    write_history(organization, [Move(a, b, 1, START, START), Move(c, d, 1, START, START)])
+
+    page = queries.page_until(
+        organization_id=organization, until=NOW, ask=PageAsked(limit=2, before=d)
+    )
+
+    assert [line.account_id for line in page.lines] == [b, c]
+    assert (page.has_previous, page.has_more) == (True, True)
+
+
 class TestCost:
     def test_of_a_page_is_its_own_accounts(self, monkeypatch):
         organization = create_organization()

@@ -116,17 +116,15 @@ def next_accounts(
     rows = _in_order(organization_id, branch, currency)
     rows = rows.filter(code__lte=start).reverse() if back else rows.filter(code__gte=start)
     if moved:
-        own = Balance.objects.filter(
+        balances = Balance.objects.filter(
             organization_id=organization_id, id=OuterRef("id"), version__gt=0
         )
-        rows = rows.filter(Exists(own))
+        rows = rows.filter(Exists(balances))
     found = list(rows.values_list("id", "code", "type", "currency")[: count + 1])
     following = found[count][1] if len(found) > count else None
-    chosen = found[:count][::-1] if back else found[:count]
-    accounts = LedgerAccounts(
-        organization_id, chosen, are_few=True, branch=branch, currency=currency
-    )
-    return accounts, following
+    own = found[:count][::-1] if back else found[:count]
+    chosen = LedgerAccounts(organization_id, own, are_few=True, branch=branch, currency=currency)
+    return chosen, following
 
 
 def _in_order(organization_id: UUID, branch: str, currency: str) -> QuerySet[LedgerAccount]:
@@ -151,20 +149,11 @@ def cumulate(
 
 
 def cumulate_next(
-    accounts: LedgerAccounts,
-    *,
-    instants: Sequence[datetime],
-    start: str,
-    count: int,
-    back: bool = False,
+    accounts: LedgerAccounts, *, instants: Sequence[datetime], back: bool = False, **asked: object
 ) -> list[Cumulated]:
-    """
-    Return the first rows from this code on of accounts that moved before the last instant.
-
-    `back`: down from it, nearest first.
-    """
+    """Return the first `count` rows from the code `start` on that moved; `back`: down from it."""
     answer = sql.LAST_MOVED if back else sql.NEXT_MOVED
-    return _answer(accounts, answer, instants=instants, clock="effective", start=start, count=count)
+    return _answer(accounts, answer, instants=instants, clock="effective", **asked)
 
 
 def cumulate_by_type(
