@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from apps.core import clock as clocks
 from apps.ledger import queries
-from apps.ledger.queries import LinesAsked, Position, _statement
+from apps.ledger.queries import LinesAsked, Position, _slices, _statement
 from tests.ledger.clients import code_of, printed
 from tests.ledger.factories import balance, fund, open_account, post_transfer
 from tests.ledger.histories import Move, write_history, write_totals
@@ -47,7 +47,7 @@ class TestStatements:
         self, monkeypatch, drawn, sealed, bounds, clock, slice_, fees, limit
     ):
         """`fees`: every so many lines is of the kind that is asked for; 0 asks for any."""
-        monkeypatch.setattr(_statement, "SLICE", slice_)
+        monkeypatch.setattr(_slices, "SLICE", slice_)
         organization, accounts = create_books()
         moves = as_moves(accounts, drawn)
         for move in moves[:: fees or 1]:

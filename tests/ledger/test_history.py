@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from apps.ledger import errors, queries
-from apps.ledger.queries import LinesAsked, Position, _history, _statement
+from apps.ledger.queries import LinesAsked, Position, _history, _slices
 from tests.ledger.factories import create_organization, open_account
 from tests.ledger.histories import (
     Move,
@@ -189,7 +189,7 @@ class TestGetStatement:
     def test_pages_are_the_lines_in_order_with_their_running_balance(
         self, monkeypatch, drawn, sealed, bounds, clock, slice_, limit
     ):
-        monkeypatch.setattr(_statement, "SLICE", slice_)
+        monkeypatch.setattr(_slices, "SLICE", slice_)
         organization, accounts = create_books()
         account, since, until = accounts[0], min(bounds), max(bounds)
         history = write_history(organization, as_moves(accounts, drawn))

@@ -10,7 +10,7 @@ whole.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 from typing import Any, Final, NamedTuple
 from uuid import UUID
@@ -19,11 +19,10 @@ from django.db import connection
 from django.db.models import OuterRef, QuerySet, Subquery
 
 from apps.ledger import errors
-from apps.ledger.models import Balance, LedgerAccount, Posting
-from apps.ledger.queries import _history_sql as sql
+from apps.ledger.models import Balance, LedgerAccount
+from apps.ledger.queries import _slices
 from apps.ledger.queries._balances import is_of_fact
 from apps.ledger.queries._history import (
-    REACH,
     TICK,
     Clock,
     LedgerAccounts,
@@ -32,12 +31,8 @@ from apps.ledger.queries._history import (
     recorded_marks,
 )
 
-# How many versions are read at once, unless the account moved more often in a day.
-SLICE: Final = 20_000
 # A page that looks for a rare kind stops after so many slices, and says where it goes on.
 SLICES_A_PAGE: Final = 10
-
-_DAY: Final = timedelta(days=1)
 
 
 class Position(NamedTuple):
@@ -227,7 +222,7 @@ def _by_version(
     marks = recorded_marks(accounts, instants=[since, until])
     (first, opening), (last, closing) = (mark.get(account_id, (0, 0)) for mark in marks)
     low, high, stop = first, last, None
-    reach = SLICES_A_PAGE * SLICE if kind else last
+    reach = SLICES_A_PAGE * _slices.SLICE if kind else last
     if ask.before is not None:
         high = min(last, ask.before.version - 1)
         low = max(first, high - reach)
@@ -252,33 +247,6 @@ def _by_version(
 
 # --- In the order of business time --------------------------------------------------------------
 
-_WHOLE: Final = """
-    line AS (
-        SELECT p.entry_id, p.amount_minor, p.account_version, p.effective_at, p.recorded_at
-          FROM ledger_posting p
-         WHERE p.organization_id = %(org)s AND p.account_id = %(account)s
-           AND p.account_version > %(low)s AND p.account_version <= %(high)s
-           AND p.effective_at >= %(since)s AND p.effective_at < %(until)s
-    )
-"""
-_SLICE: Final = """
-    displaced AS MATERIALIZED (
-        SELECT p.account_id, p.entry_id, p.amount_minor, p.account_version, p.effective_at,
-               p.recorded_at
-          FROM ledger_posting p
-         WHERE p.organization_id = %(org)s AND {is_displaced}
-           AND p.effective_at >= %(since)s AND p.effective_at < %(until)s
-    ), line AS (
-        SELECT p.entry_id, p.amount_minor, p.account_version, p.effective_at, p.recorded_at
-          FROM ledger_posting p
-         WHERE p.organization_id = %(org)s AND p.account_id = %(account)s
-           AND p.account_version > %(low)s AND p.account_version <= %(high)s AND {is_near}
-           AND p.effective_at >= %(since)s AND p.effective_at < %(until)s
-         UNION ALL
-        SELECT p.entry_id, p.amount_minor, p.account_version, p.effective_at, p.recorded_at
-          FROM displaced p WHERE p.account_id = %(account)s
-    )
-"""
 _LINES: Final = """
     WITH {lines}, running AS (
         SELECT line.*,
@@ -314,11 +282,11 @@ def _by_business_time(
     stop: Position | None = place
     for _ in range(SLICES_A_PAGE):
         if ask.before is None:
-            part = _slice_after(accounts, version, place.at, until)
+            part = _slices.slice_after(accounts, version, place.at, until)
             statement = _LINES.format(lines=part.statement, beyond=">", way="ASC")
             end, place_after = until, Position(part.until, 0)
         else:
-            part = _slice_before(accounts, version, since, min(place.at + TICK, until))
+            part = _slices.slice_before(accounts, version, since, min(place.at + TICK, until))
             statement = _LINES.format(lines=part.statement, beyond="<", way="DESC")
             end, place_after = since, Position(part.since, 0)
         nets += nets_of(accounts, instants=[*([] if nets else [since, until]), part.since])
@@ -346,70 +314,6 @@ def _by_business_time(
         stop = place = place_after
     opening, closing, *_ = nets
     return side * opening, side * closing, lines[: ask.limit], stop
-
-
-class _Slice(NamedTuple):
-    """Versions to look at (low exclusive) for all that is effective from `since` to `until`."""
-
-    statement: str
-    low: int
-    high: int
-    since: datetime
-    until: datetime
-
-
-def _slice_after(
-    accounts: LedgerAccounts, version: int, since: datetime, until: datetime
-) -> _Slice:
-    """Return what to read from `since` on: whole where an account is small, else a day or more."""
-    if version <= SLICE:
-        return _Slice(_WHOLE, 0, version, since, until)
-    day = min(since + _DAY, until)
-    low, high = _versions_near(accounts, since, day)
-    statement = sql.filled(_SLICE)
-    if high >= low + SLICE:
-        return _Slice(statement, low, high, since, day)
-    if version <= low + SLICE:
-        return _Slice(statement, low, version, since, until)
-    recorded_at = _recorded_at(accounts, low + SLICE)
-    # Whatever is effective before this, and not in the index of the displaced, has a lower version.
-    end = min(max(recorded_at - REACH, day), until)
-    return _Slice(statement, low, low + SLICE, since, end)
-
-
-def _slice_before(
-    accounts: LedgerAccounts, version: int, since: datetime, until: datetime
-) -> _Slice:
-    """Return what to read up to `until`, which is as much as `_slice_after` reads of its end."""
-    if version <= SLICE:
-        return _Slice(_WHOLE, 0, version, since, until)
-    day = max(until - _DAY, since)
-    low, high = _versions_near(accounts, day, until)
-    statement = sql.filled(_SLICE)
-    if high >= low + SLICE:
-        return _Slice(statement, low, high, day, until)
-    if high <= SLICE:
-        return _Slice(statement, 0, high, since, until)
-    recorded_at = _recorded_at(accounts, high - SLICE)
-    # Whatever is effective from this on, and not in the index of the displaced, has a higher one.
-    start = max(min(recorded_at + REACH, day), since)
-    return _Slice(statement, high - SLICE, high, start, until)
-
-
-def _versions_near(accounts: LedgerAccounts, since: datetime, until: datetime) -> tuple[int, int]:
-    """Return between which versions (low exclusive) all lies that is effective then and near."""
-    marks = recorded_marks(accounts, instants=[since - REACH, until + REACH])
-    low, high = (mark.get(accounts.rows[0][0], (0, 0))[0] for mark in marks)
-    return low, high
-
-
-def _recorded_at(accounts: LedgerAccounts, version: int) -> datetime:
-    rows = Posting.objects.filter(
-        organization_id=accounts.organization_id,
-        account_id=accounts.rows[0][0],
-        account_version=version,
-    )
-    return rows.values_list("recorded_at", flat=True).get()
 
 
 def _read(statement: str, **values: Any) -> list[StatementLine]:  # noqa: ANN401  (of a statement)
