@@ -192,6 +192,8 @@ def booleans(values: Sequence[bool]) -> Column:
     """Return a boolean[]."""
     if _is_few(values):
         return Few(_Booleans, [bytes([v]) for v in values])
+    if _are_same(values):
+        return Same(_Booleans, bytes([values[0]]), len(values))
     return _make(_Booleans, len(values), b"".join([b"\0\0\0\1" + bytes([v]) for v in values]))
 
 

@@ -15,7 +15,7 @@ from apps.core.outbox._relaying import RELAY_KIND
 
 # One statement for a batch and its events, whether there is one or ten thousand. A batch without
 # public events owes nobody anything: it is done as it is written. What is the same for all events
-# of a kind travels once.
+# travels once, as their kind mostly is.
 _WRITE: Final = """
     WITH batch AS (
         INSERT INTO core_outbox_batch (id, organization_id, public, event_count, inserted_at, state,
@@ -26,19 +26,18 @@ _WRITE: Final = """
     INSERT INTO core_outbox_event (id, organization_id, batch_id, ordinal, name, type, public,
         schema_version, aggregate_type, aggregate_id, sequence, occurred_at, recorded_at, actor,
         request_id, traceparent, causation_id, data)
-    SELECT e.id, %(org)s, %(batch)s, e.ordinal - 1, k.name, k.type, k.public, k.schema_version,
-           k.aggregate_type, e.aggregate_id, e.sequence, e.occurred_at, clock_timestamp(), e.actor,
+    SELECT e.id, %(org)s, %(batch)s, e.ordinal - 1, e.name, e.type, e.public, e.schema_version,
+           e.aggregate_type, e.aggregate_id, e.sequence, e.occurred_at, clock_timestamp(), e.actor,
            e.request_id, e.traceparent, e.causation_id, e.data::jsonb
       FROM unnest(%(ids)s::uuid[], %(aggregates)s::text[], %(data)s::text[],
-                  /* same */ %(kinds)s::int[], %(sequences)s::bigint[], %(causes)s::uuid[],
+                  /* same */ %(names)s::text[], %(types)s::text[], %(publics)s::boolean[],
+                  %(versions)s::int[], %(aggregate_types)s::text[], %(sequences)s::bigint[],
+                  %(causes)s::uuid[],
                   /* same */ %(occurred)s::timestamptz[], %(actors)s::text[],
                   %(requests)s::text[], %(traces)s::text[])
-           WITH ORDINALITY AS e(id, aggregate_id, data, kind, sequence, causation_id, occurred_at,
-                                actor, request_id, traceparent, ordinal)
-      JOIN unnest(%(names)s::text[], %(types)s::text[], %(publics)s::boolean[],
-                  %(versions)s::int[], %(aggregate_types)s::text[])
-           WITH ORDINALITY AS k(name, type, public, schema_version, aggregate_type, kind)
-        ON k.kind = e.kind
+           WITH ORDINALITY AS e(id, aggregate_id, data, name, type, public, schema_version,
+                                aggregate_type, sequence, causation_id, occurred_at, actor,
+                                request_id, traceparent, ordinal)
 """
 
 
@@ -112,10 +111,10 @@ def _flush() -> None:
     if columns[1].count(columns[1][0]) != len(published):
         msg = "One transaction moves one organisation."
         raise InvariantBroken(msg)
-    kinds = list(dict.fromkeys(columns[0]))
-    places = {kind: place for place, kind in enumerate(kinds, 1)}
+    kinds = columns[0]
+    types = {kind: public_type(kind.name) for kind in set(kinds)}
     batch_id, *ids = new_ids(1 + len(published))
-    is_public = any(kind.public for kind in kinds)
+    is_public = any(kind.public for kind in types)
     statements.send(
         _WRITE,
         {
@@ -126,7 +125,6 @@ def _flush() -> None:
             "state": work.WorkState.PENDING.value if is_public else work.WorkState.DONE.value,
             "traceparent": context.current().traceparent,
             "ids": statements.uuids(ids),
-            "kinds": statements.int4s([places[kind] for kind in columns[0]]),
             "aggregates": statements.texts(columns[2]),
             "sequences": statements.int8s(columns[3]),
             "occurred": statements.instants(columns[4]),
@@ -137,7 +135,7 @@ def _flush() -> None:
             # Few events have a cause. An array that is not there is one of nulls.
             "causes": statements.uuids(columns[9]) if any(columns[9]) else None,
             "names": statements.texts([kind.name for kind in kinds]),
-            "types": statements.texts([public_type(kind.name) for kind in kinds]),
+            "types": statements.texts([types[kind] for kind in kinds]),
             "publics": statements.booleans([kind.public for kind in kinds]),
             "versions": statements.int4s([kind.schema_version for kind in kinds]),
             "aggregate_types": statements.texts([kind.aggregate_type for kind in kinds]),
