@@ -19,7 +19,6 @@ from django.db import OperationalError, connection
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.utils import CursorWrapper
 from psycopg import IsolationLevel
-from psycopg.pq import TransactionStatus
 
 from apps.core._wire import _wires
 from apps.core.errors import Refusal
@@ -262,26 +261,21 @@ def _cleaner() -> BaseDatabaseWrapper:
 
 def renew_connection() -> None:
     """
-    Give the next test a connection as good as new; a new one where the test left it in a state.
+    Give the next test a connection as good as new, or a new one where this one is of no more use.
 
     Django would close it. But a new one reads the schema again, and each table, trigger and
     function at first use, which is work for both sides before most tests have begun.
     """
     raw = connection.connection
+    if raw is None:
+        return
     try:
-        if (
-            raw is None
-            or connection.in_atomic_block
-            or not raw.autocommit
-            or raw.info.transaction_status != TransactionStatus.IDLE
-        ):
-            connection.close()
-        else:
-            raw.execute("DISCARD ALL")
-            # It knew which statements were prepared, and of trips those of the last test.
-            _wires.pop(raw, None)
-            connection.run_on_commit = []
-            connection.errors_occurred = connection.needs_rollback = False
+        # Refused inside a transaction, which a failed test may have left open.
+        raw.execute("DISCARD ALL")
+        # It remembers what was prepared.
+        _wires.pop(raw, None)
+        connection.run_on_commit = []
+        connection.errors_occurred = connection.needs_rollback = False
     except psycopg.Error:
         connection.close()
 
