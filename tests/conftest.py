@@ -1,5 +1,6 @@
 """The database, the data and the browser that tests share."""
 
+import gc
 import os
 import shutil
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from hypothesis import settings as hypothesis_settings
 
 from apps.core import attempts, counters
 from apps.core.api import rates
-from tests.support import BROWSERS, empty_tables, examples, stop_cleaning
+from tests.support import BROWSERS, empty_tables, examples, renew_connection, stop_cleaning
 from tests.template import ensure_template
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -34,13 +35,15 @@ NO_BANK_FILES = f"no real bank files in {os.path.relpath(BANK_FILES, ROOT)}"
 
 
 def _clean_up(_case: TransactionTestCase) -> None:
-    # Django closes it next in any case, and what a failed test left open holds its rows.
-    connection.close()
+    # What a failed test left open holds its rows.
+    renew_connection()
     empty_tables()
 
 
 # Django's own clean-up after a transactional test is a TRUNCATE, which the guards refuse.
 TransactionTestCase._fixture_teardown = _clean_up
+# And it closes the connection, which `renew_connection` makes as good as new.
+TransactionTestCase._should_reload_connections = lambda _case: False
 
 
 @pytest.fixture(scope="session")
@@ -106,6 +109,12 @@ def chromium() -> str:
     if os.environ.get("CI") == "true":
         pytest.fail(f"{NO_BROWSER}, and CI has to have one")
     pytest.skip(NO_BROWSER)
+
+
+def pytest_collection_finish() -> None:
+    """Have no later garbage collection walk through thousands of tests that stay to the end."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

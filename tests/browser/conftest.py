@@ -12,6 +12,7 @@ from apps.core import clock
 from tests.backoffice import world
 from tests.backoffice.house import House
 from tests.browser.desk import ARGUMENTS, Desk
+from tests.snapshots import from_snapshot
 
 # Playwright's own loop runs in this thread; Django would refuse the ORM beside it.
 os.environ.setdefault("DJANGO_ALLOW_ASYNC_UNSAFE", "1")
@@ -29,6 +30,10 @@ def browser(chromium: str) -> Iterator[Browser]:
 @pytest.fixture
 def house(transactional_db: None) -> House:
     """Return the house in full use, committed: the server answers from threads of its own."""
+    return from_snapshot(_build)
+
+
+def _build() -> House:
     made = world.build_lively(days=2)
     operations.roll_up(organization_id=made.id, now=clock.now())
     operations.check_invariants(now=clock.now())

@@ -34,7 +34,11 @@ def boundaries() -> dict[str, list[ast.Try]]:
     """Return, by file, what catches everything and goes on."""
     found: dict[str, list[ast.Try]] = {}
     for path in sorted(ROOT.glob("apps/**/*.py")):
-        for node in ast.walk(ast.parse(path.read_text())):
+        text = path.read_text()
+        # Each test process comes through here, and to parse every file takes it a second.
+        if "Exception" not in text and "except:" not in text:
+            continue
+        for node in ast.walk(ast.parse(text)):
             if isinstance(node, ast.Try) and any(
                 names(one) & {"Exception", "BaseException"} and goes_on(one)
                 for one in node.handlers

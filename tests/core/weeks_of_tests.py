@@ -40,10 +40,9 @@ def weeks_from(first: datetime) -> Iterator[None]:
 def _rebuild(first: datetime) -> None:
     past_the_guards("DELETE FROM core_outbox_event", "DELETE FROM core_outbox_batch")
     for table in partitions.TABLES:
-        for part in parts(table):
-            if not part.endswith("_default"):
-                run(f'ALTER TABLE {table} DETACH PARTITION "{part}"')
-                run(f'DROP TABLE "{part}"')
+        # All at once: after each statement of its own Postgres looks at all that are left anew.
+        if weeks := [f'"{part}"' for part in parts(table) if not part.endswith("_default")]:
+            run(f"DROP TABLE {', '.join(weeks)}")
         run("SELECT kassa_make_like(%s, %s)", f"{table}_before", f"{table}_default")
         run(
             f"ALTER TABLE {table} ATTACH PARTITION {table}_before"

@@ -1,11 +1,16 @@
 from functools import partial
 
+import psycopg
 import pytest
 from django.contrib.sessions.models import Session
-from django.db import connection
+from django.db import IntegrityError, connection
 
+from apps.core import statements
 from apps.core.errors import RuleViolation
-from tests.support import empty_tables, race, running
+from apps.core.models import OutboxBatch, OutboxEvent
+from tests.core.events_of_tests import opened, publish
+from tests.snapshots import from_snapshot
+from tests.support import empty_tables, race, renew_connection, running
 
 
 def _insert_row() -> None:
@@ -62,6 +67,77 @@ class TestCleanUp:
         with connection.cursor() as cursor:
             cursor.execute("SHOW session_replication_role")
             assert cursor.fetchone() == ("origin",)
+
+
+@pytest.mark.django_db(transaction=True)
+class TestRenewConnection:
+    @pytest.fixture
+    def first(self):
+        return self.find_process()
+
+    def find_process(self) -> int:
+        [(process,)] = statements.run("SELECT pg_backend_pid()", {})
+        return process
+
+    def test_keeps_the_connection_and_nothing_that_was_set_or_prepared(self, first):
+        with connection.cursor() as cursor:
+            cursor.execute("SHOW lock_timeout")
+            given = cursor.fetchone()[0]
+            cursor.execute("SET lock_timeout = '7s'; CREATE TEMPORARY TABLE left_over (a int)")
+
+        renew_connection()
+
+        assert self.find_process() == first
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT current_setting('lock_timeout'), to_regclass('left_over')")
+            assert cursor.fetchone() == (given, None)
+
+    def test_gives_up_one_whose_transaction_is_open(self, first):
+        with connection.cursor() as cursor:
+            cursor.execute("BEGIN")
+
+        renew_connection()
+
+        assert self.find_process() != first
+
+    def test_gives_up_one_that_postgres_ended(self, first):
+        with psycopg.connect(**connection.get_connection_params()) as other:
+            other.execute("SELECT pg_terminate_backend(%s)", [first])
+
+        renew_connection()
+
+        assert self.find_process() != first
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_snapshot_has_the_rows_that_were_built_and_builds_them_once():
+    built = []
+
+    def build() -> Session:
+        built.append(1)
+        Session.objects.create(
+            session_key="row", session_data="a\tb\\n\u00e9", expire_date="2026-01-01T00:00:00Z"
+        )
+        publish(opened())
+        return Session.objects.get()
+
+    first = from_snapshot(build), rows()
+    empty_tables()
+    again = from_snapshot(build), rows()
+
+    assert again == first
+    assert built == [1]
+    with pytest.raises(IntegrityError, match="append"):
+        OutboxEvent.objects.update(name="x")
+
+
+def rows() -> list[tuple]:
+    """Return every row of the tables that the snapshot is made of, one of them in parts."""
+    return [
+        *Session.objects.values_list(),
+        *OutboxEvent.objects.values_list(),
+        *OutboxBatch.objects.values_list(),
+    ]
 
 
 @pytest.mark.django_db(transaction=True)
