@@ -115,6 +115,7 @@ class TestWithWorkers:
         assert measured["bare_per_second"] > 0
         assert OutboxEvent.objects.filter(type=_events.OPENED).count() == 5 * 4
 
+    @pytest.mark.soak
     def test_lags_are_those_of_every_event(self):
         measured = _lag.prepare({"rate": 20, "seconds": 1, "warm_up": 1})()
 

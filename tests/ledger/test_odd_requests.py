@@ -132,7 +132,9 @@ class Odd:
 
 
 class TestOddRequests:
-    @pytest.mark.parametrize("seed", range(3))
+    @pytest.mark.parametrize(
+        "seed", [0, *(pytest.param(n, marks=pytest.mark.soak) for n in (1, 2))]
+    )
     def test_that_write_are_answered_as_documented_and_move_nothing_if_refused(self, seed):
         api, odd, keys = Client(), Odd(seed), count()
         judged, met = JudgedClient(api.token), Counter()

@@ -426,7 +426,7 @@ print(json.dumps([[kind, getattr(outcome, "code", "")]
 
 
 class TestProcesses:
-    @pytest.mark.parametrize("turn", range(2))
+    @pytest.mark.parametrize("turn", [0, pytest.param(1, marks=pytest.mark.soak)])
     def test_race_for_money_a_hold_and_a_reversal_as_threads_do(self, books, turn):
         """Four processes of seven threads: five holds are placed, one captured, two undone once."""
         organization, ann, bob = books
