@@ -55,6 +55,8 @@ class Core:
         assert [Result.of(outcome) for outcome in outcomes] == results, commands
         assert state == before, "The core changed what it was given."
         assert differences(self.books, after.balances) == []
+        # What writes them compares them pair by pair.
+        assert list(after.balances) == list(before.balances)
         for id_, hold in after.holds.items():
             ours = self.books.holds[id_]
             assert (hold.status, hold.captured_minor) == (ours.status, ours.captured_minor)

@@ -8,6 +8,7 @@ from uuid import UUID
 from django.contrib.auth import get_user_model
 from django.db.models import Model, TextField, Value
 from django.db.models.fields.json import KT
+from django.db.models.functions import Cast, LPad
 from django.utils.safestring import SafeString
 
 from apps.core.admin_base import cells
@@ -47,6 +48,8 @@ class Told:
     reason: str
     state: str | None
     is_event: bool
+    # Among acts, or among the events of its row, of one instant: what came later has the greater.
+    place: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +95,7 @@ def read(obj: Model, *, aggregate_type: str, key: str) -> History:
         "reason",
         Value(None, output_field=TextField()),
         Value(value=False),
+        Cast("id", TextField()),
     )[:ROWS_MAX]
     if aggregate_type:
         events = OutboxEvent.objects.filter(
@@ -100,13 +104,13 @@ def read(obj: Model, *, aggregate_type: str, key: str) -> History:
         rows = rows.union(
             events.order_by("-sequence").values_list(
                 "recorded_at", "type", "actor", Value(""), Value(""), KT("data__state"),
-                Value(value=True),
+                Value(value=True), LPad(Cast("sequence", TextField()), 19, Value("0")),
             )[:ROWS_MAX],
             all=True,
         )  # fmt: skip
     told = [Told(*row) for row in rows]
     # Of one instant the act stands above what it led to.
-    told.sort(key=lambda one: (one.recorded_at, not one.is_event), reverse=True)
+    told.sort(key=lambda one: (one.recorded_at, not one.is_event, one.place), reverse=True)
     return History(told, zone_of(obj))
 
 
