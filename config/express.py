@@ -26,8 +26,8 @@ from django.middleware.security import SecurityMiddleware
 from django.utils.log import log_response
 
 from apps.core import context
+from apps.core.api.gathering import Begun, GatheringApiView
 from apps.core.api.headers import list_headers
-from apps.core.api.views import Begun, GatheringApiView
 from apps.core.context import RequestContext
 from apps.ledger.api.views import TransferCollection
 from config.environ import Environ

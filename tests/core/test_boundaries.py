@@ -11,6 +11,7 @@ ENDS_OR_NEVER_MEETS_IT = {
     "apps/core/working.py": "records it as the fault of the row; the task's time is over by then",
     "apps/core/outbox/_relaying.py": "its own time is over by then: what is left is given back",
     "apps/core/nudging.py": "tells of work and does none",
+    "apps/core/api/gathering.py": "answers many requests",
     "apps/core/api/views.py": "answers a request",
     "apps/ledger/operations/_grouping.py": "answers requests",
     "apps/webhooks/api/hooks.py": "answers a request",

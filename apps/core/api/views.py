@@ -1,5 +1,5 @@
 """
-The bases of every API view: `ApiView`, and `LeanApiView` and `GatheringApiView` for the hottest.
+The bases of every API view: `ApiView`, and `LeanApiView` for the hottest.
 
 All authenticate, check the scope and answer every refusal as a problem document. A method without
 a declared scope does not exist.
@@ -7,10 +7,8 @@ a declared scope does not exist.
 
 import hashlib
 import re
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Final, cast, override
-from uuid import UUID
 
 import msgspec
 from django.http import HttpRequest, HttpResponse
@@ -24,7 +22,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from apps.core import context, strict_json
+from apps.core import strict_json
 from apps.core.api import limits, places, problems
 from apps.core.api.bodies import read_json
 from apps.core.api.caller import (
@@ -32,17 +30,14 @@ from apps.core.api.caller import (
     authenticate,
     declare_scopes,
     get_caller,
-    prepare,
     require_scope,
 )
 from apps.core.api.problems import ApiProblem
 from apps.core.api.schema import ApiSchema, Example, Shape
-from apps.core.context import RequestContext
 
 __all__ = [
     "ApiView",
     "Example",
-    "GatheringApiView",
     "LeanApiView",
     "Shape",
     "answer",
@@ -51,9 +46,6 @@ __all__ = [
     "require_idempotency_key",
     "resource",
 ]
-
-# A request, and the context that was begun for it.
-type Begun = tuple[RequestContext, HttpRequest]
 
 _VISIBLE_ASCII: Final = re.compile(r"[\x21-\x7e]{1,255}")
 _METHODS: Final = ("GET", "POST", "PUT", "PATCH", "DELETE")
@@ -245,119 +237,6 @@ class LeanApiView(ApiView):
 
 def _method(request: HttpRequest) -> str:
     return "GET" if request.method == "HEAD" else request.method or ""
-
-
-class GatheringApiView[Asked](LeanApiView, ABC):
-    """
-    A lean view whose POST takes three steps, so that one thread may serve many requests by turns.
-
-    `ask` reads one request and waits for nothing, `do` does what several of one organization asked
-    for, and `show` answers one of them.
-    """
-
-    @abstractmethod
-    def ask(self, request: HttpRequest, caller: Caller) -> Asked:
-        """Read the request; return what it asks for."""
-
-    @abstractmethod
-    def do(self, organization_id: UUID, asked: Sequence[Asked]) -> None:
-        """Do what was asked for, all of it for one organization."""
-
-    @abstractmethod
-    def show(self, asked: Asked) -> HttpResponse:
-        """Answer what was asked for, or raise what it met."""
-
-    def post(self, request: HttpRequest, caller: Caller) -> HttpResponse:
-        """Answer one request."""
-        asked = self.ask(request, caller)
-        self.do(caller.organization_id, [asked])
-        return self.show(asked)
-
-    def admit_many(
-        self, requests: Mapping[int, Begun]
-    ) -> tuple[dict[int, HttpResponse], dict[UUID, dict[int, Asked]]]:
-        """
-        Admit many POSTs as `dispatch` does one, each in its own context; they have places.
-
-        Return those that are answered already, and what the others ask for, by organization, for
-        each of which `carry_out` or `give_up` is called.
-        """
-        try:
-            return self._admit_many(requests)
-        # Nobody carries out what was admitted: a place that is kept would be lost to its key.
-        except BaseException:
-            self.give_up(requests, requests)
-            raise
-
-    def _admit_many(
-        self, requests: Mapping[int, Begun]
-    ) -> tuple[dict[int, HttpResponse], dict[UUID, dict[int, Asked]]]:
-        answers: dict[int, HttpResponse] = {}
-        callers: dict[int, Caller] = {}
-        asked: dict[UUID, dict[int, Asked]] = {}
-        prepare([request for _begun, request in requests.values()])
-        for place, (begun, request) in requests.items():
-            context.resume(begun)
-            try:
-                caller = self._caller(request)
-                places.take(request, caller)
-            # Each has its own boundary: a fault of one is not another's.
-            except Exception as fault:  # noqa: BLE001
-                answers[place] = problems.respond(fault, request)
-            else:
-                callers[place] = caller
-        limits.reserve(list(callers.values()), kind="write")
-        for place, caller in callers.items():
-            begun, request = requests[place]
-            context.resume(begun)
-            try:
-                limits.count(request, caller)
-                one = self.ask(request, caller)
-            except Exception as fault:  # noqa: BLE001 - see above
-                answers[place] = problems.respond(fault, request)
-                places.release(request)
-            else:
-                asked.setdefault(caller.organization_id, {})[place] = one
-        return answers, asked
-
-    def carry_out(
-        self, requests: Mapping[int, Begun], organization_id: UUID, asked: Mapping[int, Asked]
-    ) -> dict[int, HttpResponse]:
-        """Do what requests of one organization were admitted for, and answer each of them."""
-        try:
-            # What is logged meanwhile is of the first of them, not of one that was refused.
-            context.resume(requests[min(asked)][0])
-            met = self._do(organization_id, list(asked.values()))
-            answers: dict[int, HttpResponse] = {}
-            for place, one in asked.items():
-                begun, request = requests[place]
-                context.resume(begun)
-                answers[place] = self._show(one, request, met=met)
-            return answers
-        finally:
-            self.give_up(requests, asked)
-
-    @staticmethod
-    def give_up(requests: Mapping[int, Begun], asked: Iterable[int]) -> None:
-        """Give back the places of requests that were admitted."""
-        for place in asked:
-            places.release(requests[place][1])
-
-    def _do(self, organization_id: UUID, asked: Sequence[Asked]) -> Exception | None:
-        """Do what was asked for; return the fault that all of it met."""
-        try:
-            self.do(organization_id, asked)
-        except Exception as fault:  # noqa: BLE001 - see above
-            return fault
-        return None
-
-    def _show(self, asked: Asked, request: HttpRequest, *, met: Exception | None) -> HttpResponse:
-        if met is not None:
-            return problems.respond(met, request)
-        try:
-            return self.show(asked)
-        except Exception as fault:  # noqa: BLE001 - see above
-            return problems.respond(fault, request)
 
 
 def answer(data: object, *, status: int = 200) -> HttpResponse:

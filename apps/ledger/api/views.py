@@ -11,11 +11,11 @@ from rest_framework.response import Response
 from apps.core import clock
 from apps.core.api.bodies import read_raw_json
 from apps.core.api.caller import Caller, declare_scopes, require_scope
+from apps.core.api.gathering import GatheringApiView
 from apps.core.api.pagination import PAGING_NAMES, check_query, list_page
 from apps.core.api.problems import ApiProblem
 from apps.core.api.views import (
     ApiView,
-    GatheringApiView,
     LeanApiView,
     Shape,
     answer,
