@@ -1,6 +1,6 @@
 """Lists by the time of making, and exchanges of an account, read no more than their page."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 
 import pytest
@@ -11,7 +11,7 @@ from apps.core.api.fields import print_instant
 from apps.core.ids import encode_id
 from apps.ledger import operations, queries
 from apps.ledger.models import BalanceMonitor
-from apps.ledger.operations import FxRequest
+from apps.ledger.operations import FxRequest, HoldRequest
 from tests.ledger.clients import ApiClient, code_of, printed
 from tests.ledger.factories import ACTOR, fund, open_account
 
@@ -84,12 +84,12 @@ def api() -> Client:
     return Client()
 
 
-def ages(share_from: float, share_before: float) -> dict[str, str]:
+def ages(share_from: float, share_before: float, *, name: str = "created") -> dict[str, str]:
     """Return the window of what is between so much and so much of the whole history old."""
     now, whole = clock.now(), timedelta(minutes=MANY)
     return {
-        "created_from": print_instant(now - share_from * whole),
-        "created_before": print_instant(now - share_before * whole),
+        f"{name}_from": print_instant(now - share_from * whole),
+        f"{name}_before": print_instant(now - share_before * whole),
     }
 
 
@@ -99,10 +99,10 @@ WINDOWS = [(0.001, -1), (1.1, 0.999), (0.502, 0.5), (1.1, 0.5), (0.9, 0.3), (0.1
 
 @pytest.mark.parametrize("window", WINDOWS)
 class TestByTheTimeOfMaking:
-    def in_order(self, rows: list[dict], window: dict[str, str]) -> bool:
-        keys = [(row["created_at"], row["id"]) for row in rows]
+    def in_order(self, rows: list[dict], window: dict[str, str], name: str = "created") -> bool:
+        keys = [(row[f"{name}_at"], row["id"]) for row in rows]
         assert len(set(keys)) == len(keys)
-        assert all(window["created_from"] <= at < window["created_before"] for at, _ in keys)
+        assert all(window[f"{name}_from"] <= at < window[f"{name}_before"] for at, _ in keys)
         return bool(keys) and keys == sorted(keys, reverse=True)
 
     def test_accounts_are_read_alone(self, api, window):
@@ -131,6 +131,39 @@ class TestByTheTimeOfMaking:
 
         assert self.in_order(rows, asked)
 
+    def test_holds_are_read_alone(self, api, window):
+        multiply("ledger_hold", placed(api), status="'voided'")
+        asked = ages(*window)
+
+        rows = api.walked("holds", "ledger_hold", pages=4, **asked)
+
+        assert self.in_order(rows, asked)
+
+    @pytest.mark.parametrize("name", ["created", "effective"])
+    def test_exchanges_are_read_alone(self, api, window, name):
+        """By the clock that is asked for, where the other one is of all at once."""
+        columns = {"created_at": "one.created_at", f"{name}_at": _MADE_AT.format(many=MANY)}
+        multiply("ledger_fx_transfer", Exchanges(api).other, **columns)
+        asked = ages(*window, name=name)
+
+        rows = api.walked("fx-transfers", "ledger_fx_transfer", pages=4, **asked)
+
+        assert self.in_order(rows, asked, name)
+
+
+def placed(api: Client, *, times: int = 1):
+    hold = HoldRequest(
+        debit_account_id=api.ann, credit_account_id=api.bob, amount_minor=5, currency="EUR"
+    )
+    made = [
+        operations.place_hold(
+            organization_id=api.organization, hold=hold, idempotency_key=f"h-{number}",
+            actor=ACTOR, now=clock.now(),
+        )
+        for number in range(times)
+    ]  # fmt: skip
+    return made[-1].hold_id
+
 
 def monitored(api: Client):
     body = {
@@ -155,12 +188,12 @@ class Exchanges:
         self.sold = self.change((self.usd, "USD"), (api.ann, "EUR"), "2")
         self.other = self.change((self.gbp, "GBP"), (self.chf, "CHF"), "3")
 
-    def change(self, sold, bought, key: str):
+    def change(self, sold, bought, key: str, *, at: datetime | None = None):
         now = clock.now()
         fx = FxRequest(
             from_account_id=sold[0], to_account_id=bought[0], sold_minor=100,
             sold_currency=sold[1], bought_currency=bought[1], rate=Decimal(1), source="ecb",
-            quoted_at=now,
+            quoted_at=now, effective_at=at,
         )  # fmt: skip
         made = operations.exchange(
             organization_id=self.api.organization, fx=fx, idempotency_key=key, actor=ACTOR, now=now
@@ -217,10 +250,21 @@ class TestExchangesOfAnAccount:
         }  # fmt: skip
 
 
+LONG_AGO = "2026-01-01T00:00:00Z"
+PATHS = ["ledger-accounts", "balance-monitors", "holds", "fx-transfers"]
+
+
+def cursor(api: Client, path: str, **query: str) -> str:
+    answer = api.get(f"/v1/{path}", limit="1", **query)
+    return answer.json()["next"]
+
+
 class TestWindows:
-    @pytest.mark.parametrize("path", ["ledger-accounts", "balance-monitors"])
+    @pytest.mark.parametrize("path", PATHS)
     def test_are_from_an_instant_on_and_before_another(self, api, path):
         monitored(api)
+        placed(api)
+        Exchanges(api)
         api.post(
             "/v1/ledger-accounts",
             {"code": "shops:s_1:EUR", "type": "liability", "currency": "EUR"},
@@ -236,7 +280,7 @@ class TestWindows:
         assert ids(created_from=at, created_before=at) == []
         assert len(ids(created_from="2026-01-01T00:00:00Z")) == len(ids())
 
-    @pytest.mark.parametrize("path", ["ledger-accounts", "balance-monitors"])
+    @pytest.mark.parametrize("path", PATHS)
     @pytest.mark.parametrize(
         "query",
         [
@@ -248,16 +292,59 @@ class TestWindows:
     def test_asked_for_wrongly_are_400(self, api, path, query):
         assert code_of(api.get(f"/v1/{path}", **query)) == (400, "invalid_request")
 
-    def test_take_no_cursor_of_the_list_without_one_nor_give_it_one(self, api):
+    @pytest.mark.parametrize("path", ["ledger-accounts", "holds", "fx-transfers"])
+    def test_take_no_cursor_of_the_list_without_one_nor_give_it_one(self, api, path):
+        Exchanges(api)
+        placed(api, times=2)
         window = {"created_from": "2026-01-01T00:00:00Z"}
-        plain = api.get("/v1/ledger-accounts", limit="1").json()["next"]
-        timed = api.get("/v1/ledger-accounts", limit="1", **window).json()["next"]
+        plain, timed = cursor(api, path), cursor(api, path, **window)
 
         for way in ("after", "before"):
             for query in ({way: plain} | window, {way: timed}):
-                refused = api.get("/v1/ledger-accounts", **query)
+                refused = api.get(f"/v1/{path}", **query)
                 assert code_of(refused) == (400, "invalid_cursor")
-            assert api.get("/v1/ledger-accounts", **window, **{way: timed}).status_code == 200
+            assert api.get(f"/v1/{path}", **window, **{way: timed}).status_code == 200
+
+    def test_of_two_clocks_take_no_cursor_of_each_other(self, api):
+        Exchanges(api)
+        recorded, effective = {"created_from": LONG_AGO}, {"effective_from": LONG_AGO}
+
+        def code(cursor: str, **query: str) -> int:
+            return api.get("/v1/fx-transfers", after=cursor, **query).status_code
+
+        of_recorded = cursor(api, "fx-transfers", **recorded)
+        of_effective = cursor(api, "fx-transfers", **effective)
+
+        assert (code(of_recorded, **recorded), code(of_recorded, **effective)) == (200, 400)
+        assert (code(of_effective, **effective), code(of_effective, **recorded)) == (200, 400)
+        # A list of both windows is sorted by the effective one.
+        both = recorded | effective
+        assert (code(of_effective, **both), code(of_recorded, **both)) == (200, 400)
+
+    def test_of_both_clocks_are_sorted_by_the_effective_one(self, api):
+        made = Exchanges(api)
+        earlier = made.change(
+            (api.ann, "EUR"), (made.usd, "USD"), "4", at=clock.now() - timedelta(hours=1)
+        )
+        both = {"created_from": LONG_AGO, "effective_from": LONG_AGO}
+
+        def ids(**query: str) -> list[str]:
+            return [row["id"] for row in api.get("/v1/fx-transfers", **query).json()["data"]]
+
+        assert ids(created_from=LONG_AGO)[0] == encode_id("fx", earlier)
+        assert ids(effective_from=LONG_AGO)[-1] == ids(**both)[-1] == encode_id("fx", earlier)
+
+    def test_of_an_account_stay_in_the_order_of_its_index(self, api):
+        made, window = Exchanges(api), {"created_from": LONG_AGO}
+        placed(api, times=2)
+
+        for path, account in (("holds", api.ann), ("fx-transfers", made.usd)):
+            own = {"ledger_account": printed(account)}
+            assert api.get(f"/v1/{path}", **own, **window).json() == (
+                api.get(f"/v1/{path}", **own).json()
+            )
+            plain = cursor(api, path, **own)
+            assert api.get(f"/v1/{path}", **own, **window, after=plain).status_code == 200
 
     def test_of_another_organization_hold_nothing(self, api):
         theirs = Client()

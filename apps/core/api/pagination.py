@@ -158,9 +158,10 @@ def _beyond(rows: QuerySet[Any], place: bytes, clock: str | None, *, newer: bool
     """Narrow rows to those beyond a place."""
     if clock is None:
         return rows.filter(**{"pk__gt" if newer else "pk__lt": _id(place)})
-    if len(place) != _TIMED.size:
+    timed, of_clock = place[: _TIMED.size], place[_TIMED.size :]
+    if of_clock != clock.encode():
         raise invalid_cursor()
-    ticks, id_ = _TIMED.unpack(place)
+    ticks, id_ = _TIMED.unpack(timed)
     # One comparison of both: the index is entered at the place, however many rows have its instant.
     compare = TupleGreaterThan if newer else TupleLessThan
     return rows.filter(compare((clock, "pk"), (_EPOCH + ticks * _TICK, UUID(bytes=id_))))
@@ -170,7 +171,7 @@ def _place(row: Any, clock: str | None) -> bytes:  # noqa: ANN401  (a row of any
     id_: UUID = row.pk
     if clock is None:
         return id_.bytes
-    return _TIMED.pack((getattr(row, clock) - _EPOCH) // _TICK, id_.bytes)
+    return _TIMED.pack((getattr(row, clock) - _EPOCH) // _TICK, id_.bytes) + clock.encode()
 
 
 def _id(place: bytes) -> UUID:

@@ -44,15 +44,16 @@ _IN_A_WINDOW: Final = (
 )
 METADATA_TOLD: Final = {"metadata[key]": "Only those whose metadata has this value under this key."}
 CREATED_TOLD: Final = {
-    "created_from": "Only those made at this instant or later.",
-    "created_before": "Only those made before this instant.",
-}
-CREATED_SORTED_TOLD: Final = {
-    name: f"{told[:-1]}; sorted by it." for name, told in CREATED_TOLD.items()
+    "created_from": "Only those made at this instant or later; sorted by it.",
+    "created_before": "Only those made before this instant; sorted by it.",
 }
 EFFECTIVE_TOLD: Final = {
-    "effective_from": "Only those effective at this instant or later.",
-    "effective_before": "Only those effective before this instant.",
+    "effective_from": "Only those effective at this instant or later; sorted by it.",
+    "effective_before": "Only those effective before this instant; sorted by it.",
+}
+CREATED_AFTER_EFFECTIVE_TOLD: Final = {
+    name: f"{told[:-1]}, unless a window of effective_at is given."
+    for name, told in CREATED_TOLD.items()
 }
 QUERY: Final[Mapping[str, str]] = {
     "ledger_account": "Only what touches this account; sorted by the account's versions.",
@@ -178,9 +179,9 @@ def read_window(request: Request, from_name: str, before_name: str) -> Window:
     return window
 
 
-def clock_of(created: Window) -> str | None:
-    """Return what a list is sorted by before the ids, if it is narrowed to such a window."""
-    return None if created.is_open else "created_at"
+def clock_of(**windows: Window) -> str | None:
+    """Return what a list is sorted by before the ids: the first column with a window, if any."""
+    return next((name for name, window in windows.items() if not window.is_open), None)
 
 
 def _length(window: Window) -> timedelta | None:

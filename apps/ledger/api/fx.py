@@ -28,10 +28,11 @@ from apps.ledger import operations, queries
 from apps.ledger.api import examples
 from apps.ledger.api._searching import (
     CREATED,
-    CREATED_TOLD,
+    CREATED_AFTER_EFFECTIVE_TOLD,
     EFFECTIVE,
     EFFECTIVE_TOLD,
     METADATA_TOLD,
+    clock_of,
     metadata_names,
     read_metadata,
     read_window,
@@ -140,12 +141,13 @@ class FxTransferCollection(ApiView):
             page=True,
             summary="List FX transfers",
             query={
-                "ledger_account": "Only those that sold from this account or bought to it.",
+                "ledger_account": "Only those that sold from this account or bought to it; sorted"
+                " by the ids.",
                 "reference": "Only the one with this reference.",
                 "currency": "Only those that sold or bought this currency.",
                 **METADATA_TOLD,
                 **EFFECTIVE_TOLD,
-                **CREATED_TOLD,
+                **CREATED_AFTER_EFFECTIVE_TOLD,
             },
             example=examples.entries.LIST_EXCHANGES,
         ),
@@ -175,17 +177,19 @@ class FxTransferCollection(ApiView):
         names = (*EFFECTIVE, *CREATED, *metadata_names(request))
         asked = read_query(request, AskFxTransfers, more=[*PAGING_NAMES, *names])
         organization_id = get_caller(request).organization_id
+        account_id = find_account(organization_id, asked.pop("ledger_account", None))
+        effective, created = read_window(request, *EFFECTIVE), read_window(request, *CREATED)
         lanes = queries.fx_lanes(
             organization_id=organization_id,
-            account_id=find_account(organization_id, asked.pop("ledger_account", None)),
+            account_id=account_id,
             search=FxSearch(
-                **asked,
-                metadata=read_metadata(request),
-                effective=read_window(request, *EFFECTIVE),
-                created=read_window(request, *CREATED),
+                **asked, metadata=read_metadata(request), effective=effective, created=created
             ),
         )
-        return list_page(request, lanes, FxTransfer, filters=(*AskFxTransfers().fields, *names))
+        # An account has indexes of its own, in the order of ids.
+        by = None if account_id else clock_of(effective_at=effective, created_at=created)
+        filters = (*AskFxTransfers().fields, *names)
+        return list_page(request, lanes, FxTransfer, filters=filters, clock=by)
 
 
 class FxTransferResource(ApiView):

@@ -33,6 +33,7 @@ from apps.ledger.api._searching import (
     CREATED,
     CREATED_TOLD,
     METADATA_TOLD,
+    clock_of,
     metadata_names,
     read_metadata,
     read_window,
@@ -124,7 +125,7 @@ class HoldCollection(ApiView):
             page=True,
             summary="List holds",
             query={
-                "ledger_account": "Only holds on this account's money.",
+                "ledger_account": "Only holds on this account's money; sorted by the ids.",
                 "status": "open, captured, voided or expired, as of now.",
                 "reference": "Only holds with this reference.",
                 **METADATA_TOLD,
@@ -162,14 +163,16 @@ class HoldCollection(ApiView):
         now, names = clock.now(), [*CREATED, *metadata_names(request)]
         asked = read_query(request, AskHolds, more=[*PAGING_NAMES, *names])
         organization_id = get_caller(request).organization_id
+        created = read_window(request, *CREATED)
+        account_id = find_account(organization_id, asked.get("ledger_account"))
         rows = queries.holds(
             organization_id=organization_id,
             search=HoldSearch(
-                account_id=find_account(organization_id, asked.get("ledger_account")),
+                account_id=account_id,
                 status=asked.get("status"),
                 reference=asked.get("reference"),
                 metadata=read_metadata(request),
-                created=read_window(request, *CREATED),
+                created=created,
             ),
             now=now,
         )
@@ -183,6 +186,8 @@ class HoldCollection(ApiView):
             ListedHold,
             filters=(*AskHolds().fields, *names),
             context={"view": view},
+            # An account has an index of its own, in the order of ids.
+            clock=clock_of(created_at=created) if account_id is None else None,
         )
 
 

@@ -17,7 +17,7 @@ from apps.core.api.views import ApiView, Shape, get_caller, require_idempotency_
 from apps.core.ids import decode_id
 from apps.ledger import operations, queries
 from apps.ledger.api import examples
-from apps.ledger.api._searching import CREATED, CREATED_SORTED_TOLD, clock_of, read_window
+from apps.ledger.api._searching import CREATED, CREATED_TOLD, clock_of, read_window
 from apps.ledger.api.asked import find_account
 from apps.ledger.operations import MonitorTerms
 from apps.ledger.rules import COUNTER_MAX, MonitorDirection, MonitorMeasure
@@ -72,7 +72,7 @@ class BalanceMonitorCollection(ApiView):
             query={
                 "ledger_account": "Only monitors of this account.",
                 "active": "true or false: only those that watch, or that were called off.",
-                **CREATED_SORTED_TOLD,
+                **CREATED_TOLD,
             },
             example=examples.accounts.LIST_MONITORS,
         ),
@@ -115,7 +115,9 @@ class BalanceMonitorCollection(ApiView):
             created=created,
         )
         names = ("ledger_account", "active", *CREATED)
-        return list_page(request, rows, BalanceMonitor, filters=names, clock=clock_of(created))
+        return list_page(
+            request, rows, BalanceMonitor, filters=names, clock=clock_of(created_at=created)
+        )
 
 
 class BalanceMonitorResource(ApiView):

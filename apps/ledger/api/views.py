@@ -28,7 +28,7 @@ from apps.ledger import operations, queries
 from apps.ledger.api import examples, lean, serializers, transfer_reads
 from apps.ledger.api._searching import (
     CREATED,
-    CREATED_SORTED_TOLD,
+    CREATED_TOLD,
     METADATA_TOLD,
     clock_of,
     metadata_names,
@@ -68,7 +68,7 @@ class LedgerAccountCollection(ApiView):
                 "type": "Only accounts of this type.",
                 "currency": "Only accounts in this currency.",
                 "status": "open, frozen or closed.",
-                **CREATED_SORTED_TOLD,
+                **CREATED_TOLD,
                 **METADATA_TOLD,
             },
             example=examples.accounts.LIST_ACCOUNTS,
@@ -123,7 +123,7 @@ class LedgerAccountCollection(ApiView):
             serializers.ListedAccount,
             filters=(*serializers.AskLedgerAccounts().fields, *names),
             context={"view": view},
-            clock=clock_of(created),
+            clock=clock_of(created_at=created),
         )
 
 

@@ -42,8 +42,8 @@ class FxTransfer(OrganizationOwned):
     class Meta:
         db_table = "ledger_fx_transfer"
         indexes: ClassVar = [
-            models.Index(name="fx_transfer_created", fields=["organization", "created_at"]),
-            models.Index(name="fx_transfer_effective", fields=["organization", "effective_at"]),
+            models.Index(name="fx_transfer_made", fields=["organization", "created_at", "id"]),
+            models.Index(name="fx_transfer_valued", fields=["organization", "effective_at", "id"]),
             models.Index(name="fx_transfer_from", fields=["organization", "from_account", "id"]),
             models.Index(name="fx_transfer_to", fields=["organization", "to_account", "id"]),
             models.Index(name="fx_transfer_of_sold", fields=["organization", "sold_entry_id"]),

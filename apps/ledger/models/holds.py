@@ -64,7 +64,7 @@ class Hold(OrganizationOwned):
                 fields=["organization", "reference", "id"],
                 condition=Q(reference__isnull=False),
             ),
-            models.Index(name="hold_created", fields=["organization", "created_at"]),
+            models.Index(name="hold_placed", fields=["organization", "created_at", "id"]),
             GinIndex(
                 name="hold_metadata",
                 fields=["metadata"],
