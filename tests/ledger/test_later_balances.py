@@ -4,11 +4,12 @@ from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
 import pytest
+from django.db import connection
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from apps.ledger import queries
-from tests.ledger.factories import create_organization, open_account
+from tests.ledger.factories import create_organization, move, open_account, post
 from tests.ledger.histories import Move, write_history
 from tests.ledger.standing import later_balances
 from tests.support import examples
@@ -27,6 +28,8 @@ PAIRS = [(a, b) for a in range(ACCOUNTS) for b in range(ACCOUNTS) if a != b]
 MOVES = st.lists(
     st.tuples(st.sampled_from(PAIRS), st.integers(1, 100), st.sampled_from(INSTANTS)), max_size=30
 )
+# What Postgres may not do: it then joins as it likes, by hashes, by loops.
+PLANS = [(), ("nestloop", "mergejoin"), ("hashjoin", "mergejoin")]
 ASKED = st.dictionaries(
     st.integers(0, ACCOUNTS - 1),
     st.lists(st.sampled_from(INSTANTS), min_size=1, max_size=6, unique=True).map(sorted),
@@ -86,3 +89,39 @@ class TestLaterBalances:
         )
 
         assert (found[ann].lows, found[ann].lows_at) == ([0], [START])
+
+    @pytest.mark.parametrize("off", PLANS)
+    def test_are_right_in_whichever_order_a_plan_comes_by_them(self, off):
+        """What is read of an instant goes by the row of the next one, so the rows have an order."""
+        organization = create_organization()
+        ids = [open_account(organization, f"wallets:{n}:EUR", floor=None) for n in range(6)]
+        # So many others that reading what is asked by them may be the shorter way.
+        for n in range(60):
+            open_account(organization, f"others:{n}:EUR", floor=None)
+        told = {id_: [] for id_ in ids}
+        # The balances of the first accounts are written last, and so lie behind the others.
+        for payer, payee in zip(ids[2::-1], ids[:2:-1], strict=True):
+            moves = [(START + timedelta(hours=2 * n), (-1) ** n * (10 + n)) for n in range(10)]
+            for at, amount in moves:
+                sides = (payer, payee) if amount > 0 else (payee, payer)
+                post(organization, move(*sides, abs(amount), effective_at=at))
+                told[payer].append((at, -amount))
+                told[payee].append((at, amount))
+        ats = [START + timedelta(hours=hours) for hours in (-1, 5, 11)]
+        balances = queries.read_balances(organization_id=organization, account_ids=ids)
+        with connection.cursor() as cursor:
+            # What was planned before is planned anew.
+            cursor.execute("ANALYZE ledger_balance")
+            cursor.execute("DISCARD PLANS")
+            for name in off:
+                cursor.execute(f"SET LOCAL enable_{name} = off")
+
+        found = queries.later_balances(
+            organization_id=organization,
+            balances=balances,
+            instants=dict.fromkeys(reversed(ids), ats),
+        )
+
+        for id_, later in found.items():
+            plain = later_balances(told[id_], ats)
+            assert (later.instants, later.lows) == (plain.instants, plain.lows)
