@@ -480,7 +480,7 @@ class TestAnAccount:
             ]
         for after in ("2026-07-01T00:00:00+00:00~1", "9999-12-31T23:59:59.999999-14:00~1"):
             text = house.page(url, period="2026-06", after=after)
-            assert "Nothing was posted here" in text
+            assert "No further line in this month" in text
 
 
 class TestTheJournal:

@@ -1,6 +1,6 @@
 """Ledger accounts: a tree of codes, and an account's page, which is its statement."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date, datetime, time
 from typing import Any, ClassVar, override
 
@@ -194,19 +194,17 @@ class LedgerAccountAdmin(RecordAdmin[LedgerAccount]):
             until=asked["until"],
             clock=asked["clock"],
             kind=asked["kind"],
-            ask=queries.LinesAsked(STATEMENT_ROWS, after=asked["after"]),
+            ask=queries.LinesAsked(STATEMENT_ROWS, after=asked["after"], before=asked["before"]),
         )
         query = {name: asked[name] for name in ("clock", "period", "kind") if asked[name]}
-        following = statement.next
         return {
             "asked": asked,
             "held": held_table(obj, self.admin_site.autolink),  # type: ignore[attr-defined]  # our site's
             "earlier": f"?{urlencode(query | {'period': asked['earlier'], 'kind': asked['kind']})}",
             "later": f"?{urlencode(query | {'period': asked['later'], 'kind': asked['kind']})}",
-            "first_page": f"?{urlencode(query)}" if asked["after"] else "",
-            "next_page": f"?{urlencode(query | {'after': _printed(following)})}"
-            if following
-            else "",
+            "first_page": f"?{urlencode(query)}" if statement.previous else "",
+            "previous_page": _page(query, "before", statement.previous),
+            "next_page": _page(query, "after", statement.next),
             "statement": _statement_table(statement, zone=zone_of(obj)),
             "opening": cells.amount(statement.opening_minor, obj.currency),
             "closing": cells.amount(statement.closing_minor, obj.currency),
@@ -237,6 +235,7 @@ def _asked(request: HttpRequest, obj: LedgerAccount) -> dict[str, Any]:
         month = first_of(day_of(instant=opens_at or obj.created_at, zone=zone))
     is_recorded = request.GET.get("clock") == "recorded"
     following = next_month(month)
+    after = _position(request.GET.get("after", ""))
     return {
         "clock": "recorded" if is_recorded else "effective",
         "period": f"{month:%Y-%m}",
@@ -244,14 +243,19 @@ def _asked(request: HttpRequest, obj: LedgerAccount) -> dict[str, Any]:
         "earlier": f"{first_of(date.fromordinal(month.toordinal() - 1)):%Y-%m}",
         "later": f"{following:%Y-%m}",
         "kind": lists.typed(request.GET.get("kind", ""))[:40],
-        "after": _position(request.GET.get("after", "")),
+        "after": after,
+        # One place only: lists go on after one if both are named.
+        "before": None if after else _position(request.GET.get("before", "")),
         "since": first_instant_at(day=month, at=time.min, zone=zone),
         "until": first_instant_at(day=following, at=time.min, zone=zone),
     }
 
 
-def _printed(position: Position) -> str:
-    return f"{position.at.isoformat()}~{position.version}"
+def _page(query: Mapping[str, str], way: str, place: Position | None) -> str:
+    """Return the address of the page after a place or before it; empty where there is none."""
+    if place is None:
+        return ""
+    return f"?{urlencode({**query, way: f'{place.at.isoformat()}~{place.version}'})}"
 
 
 def _position(text: str) -> Position | None:
