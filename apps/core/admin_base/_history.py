@@ -1,14 +1,24 @@
 """What happened to a row: its events and the acts on it, newest first."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 from uuid import UUID
 
 from django.contrib.auth import get_user_model
-from django.db.models import Model, TextField, Value
+from django.db.models import (
+    Case,
+    Model,
+    OuterRef,
+    Subquery,
+    TextField,
+    UUIDField,
+    Value,
+    When,
+)
 from django.db.models.fields.json import KT
-from django.db.models.functions import Cast, LPad
+from django.db.models.functions import Cast, LPad, Substr
 from django.utils.safestring import SafeString
 
 from apps.core.admin_base import cells
@@ -16,6 +26,7 @@ from apps.core.admin_base.pages import zone_of
 from apps.core.models import AuditEvent, OutboxEvent
 
 ROWS_MAX = 30
+_STAFF: Final = "staff:"
 # No organization has it: what belongs to none is told of by its own screens.
 NOBODYS = UUID(int=0)
 
@@ -45,6 +56,8 @@ class Told:
     name: str
     actor: str
     actor_kind: str
+    # The person's name, where the actor is one.
+    person: str | None
     reason: str
     state: str | None
     is_event: bool
@@ -54,23 +67,19 @@ class Told:
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """What happened to a row, newest first, before the names of its actors are known."""
+    """What happened to a row, newest first."""
 
     told: Sequence[Told]
     zone: str
 
     @property
-    def actors(self) -> list[str]:
-        """Return who is named in it."""
-        return [one.actor for one in self.told]
-
-    def lines(self, names: Mapping[str, str]) -> list[Happening]:
-        """Return its lines, with the names that `people` has of its actors."""
+    def lines(self) -> list[Happening]:
+        """Return its lines as a page shows them."""
         return [
             Happening(
                 at=one.recorded_at,
                 what=_became(one),
-                who=_by(one, names.get(one.actor) or actor_words(one.actor)),
+                who=_by(one, one.person or actor_words(one.actor)),
                 why=one.reason,
                 is_event=one.is_event,
                 zone=self.zone,
@@ -87,24 +96,30 @@ def read(obj: Model, *, aggregate_type: str, key: str) -> History:
         subject_type=obj._meta.label_lower,
         subject_id=str(obj.pk),
     )
-    rows = acts.order_by("-id").values_list(
-        "recorded_at",
-        "act",
-        "principal",
-        "actor_kind",
-        "reason",
-        Value(None, output_field=TextField()),
-        Value(value=False),
-        Cast("id", TextField()),
-    )[:ROWS_MAX]
+    rows = (
+        acts.alias(person_id=_person_id("principal"))
+        .order_by("-id")
+        .values_list(
+            "recorded_at",
+            "act",
+            "principal",
+            "actor_kind",
+            _person(),
+            "reason",
+            Value(None, output_field=TextField()),
+            Value(value=False),
+            Cast("id", TextField()),
+        )[:ROWS_MAX]
+    )
     if aggregate_type:
         events = OutboxEvent.objects.filter(
             organization_id=organization_id, aggregate_type=aggregate_type, aggregate_id=key
         )
         rows = rows.union(
-            events.order_by("-sequence").values_list(
-                "recorded_at", "type", "actor", Value(""), Value(""), KT("data__state"),
-                Value(value=True), LPad(Cast("sequence", TextField()), 19, Value("0")),
+            events.alias(person_id=_person_id("actor")).order_by("-sequence").values_list(
+                "recorded_at", "type", "actor", Value(""), _person(), Value(""),
+                KT("data__state"), Value(value=True),
+                LPad(Cast("sequence", TextField()), 19, Value("0")),
             )[:ROWS_MAX],
             all=True,
         )  # fmt: skip
@@ -112,6 +127,17 @@ def read(obj: Model, *, aggregate_type: str, key: str) -> History:
     # Of one instant the act stands above what it led to.
     told.sort(key=lambda one: (one.recorded_at, not one.is_event, one.place), reverse=True)
     return History(told, zone_of(obj))
+
+
+def _person_id(column: str) -> Case:
+    """Return the id of the person whom a column of actors names, if it is one."""
+    id_ = Cast(Substr(column, len(_STAFF) + 1), UUIDField())
+    return Case(When(**{f"{column}__startswith": _STAFF}, then=id_))
+
+
+def _person() -> Subquery:
+    """Return the name of the person of `person_id`."""
+    return Subquery(get_user_model().objects.filter(pk=OuterRef("person_id")).values("name"))
 
 
 def _by(one: Told, principal: str) -> str:
@@ -140,8 +166,8 @@ def actor_words(actor: str) -> str:
 
 def people(actors: Iterable[str]) -> dict[str, str]:
     """Return the names of the people among these actors, by `staff:<id>`, in one read."""
-    ids = {actor.removeprefix("staff:") for actor in actors if actor.startswith("staff:")}
+    ids = {actor.removeprefix(_STAFF) for actor in actors if actor.startswith(_STAFF)}
     if not ids:
         return {}
     found = get_user_model().objects.filter(pk__in=ids)
-    return {f"staff:{person.pk}": str(person) for person in found}
+    return {f"{_STAFF}{person.pk}": str(person) for person in found}

@@ -156,14 +156,10 @@ class Screen[M: Model](ThemeModelAdmin[M]):
         """Return who is named on a page that was prepared; their names are then `obj.names`."""
         return ()
 
-    def prepare_with_names(
-        self, request: HttpRequest, obj: M, *, also: Sequence[str] = ()
-    ) -> Mapping[str, str]:
-        """Prepare a row's page; return the names of whom it and `also` name, which are one read."""
+    def prepare_with_names(self, request: HttpRequest, obj: M) -> None:
+        """Prepare a row's page, and attach the names of whom it names, which are one read."""
         self.prepare_page(request, obj)
-        names = people([*self.actors_of(obj), *also])
-        obj.names = names  # type: ignore[attr-defined]  # attached for the page
-        return names
+        obj.names = people(self.actors_of(obj))  # type: ignore[attr-defined]  # attached for the page
 
     # --- How it is drawn -------------------------------------------------------------------------
 

@@ -46,7 +46,7 @@ class RecordAdmin[M: Model](ListPage[M], ActPages[M]):
         self._refuse_stranger(request)
         obj = self._found(request, object_id)
         happened = _history.read(obj, aggregate_type=self.aggregate_type, key=self.key_of(obj))
-        names = self.prepare_with_names(request, obj, also=happened.actors)
+        self.prepare_with_names(request, obj)
         acts = self._buttons(request, obj)
         context = {
             **self.admin_site.each_context(request),
@@ -54,7 +54,7 @@ class RecordAdmin[M: Model](ListPage[M], ActPages[M]):
             "lead": [part for part in self.lead(obj) if part],
             "facts": self.get_facts(request, obj),
             "tables": self.get_tables(request, obj),
-            "history": happened.lines(names),
+            "history": happened.lines,
             "acts": acts,
             "reasons": _reasons(acts),
             "zone_note": zone_note([zone_of(obj)]),

@@ -1,8 +1,8 @@
 """
 A journal entry's own page: what it moved, what undid it or may, who asked for it, what was said.
 
-All that it shows is read by `prepare`, and the names of people with those of its history: five
-reads at most, whatever the entry is.
+All that it shows is read by `prepare`, and the names of people once for all: five reads at most,
+whatever the entry is.
 """
 
 from collections.abc import Mapping, Sequence

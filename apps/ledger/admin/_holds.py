@@ -6,10 +6,9 @@ from uuid import UUID
 from django.utils.safestring import SafeString
 
 from apps.core.admin_base import Table, cells, zone_of
-from apps.ledger import queries
 from apps.ledger.admin._links import account_link, holds_url
 from apps.ledger.models import LedgerAccount
-from apps.ledger.queries import HoldView
+from apps.ledger.queries import HeldView
 
 HOLDS_SHOWN = 50
 
@@ -20,12 +19,10 @@ def held_table(account: LedgerAccount, show: Callable[[str], SafeString]) -> Tab
 
     They were read with the account's balance, as of the same instant. `show` links a printed id.
     """
-    found: Sequence[HoldView] = account.holds  # type: ignore[attr-defined]  # attached by prepare
+    found: Sequence[HeldView] = account.holds  # type: ignore[attr-defined]  # attached by prepare
     if not found:
         return None
     holds = found[:HOLDS_SHOWN]
-    others = {hold.id: _other(hold, account) for hold in holds}
-    codes = queries.codes_of(organization_id=account.organization_id, account_ids=others.values())
     zone = zone_of(account)
     return Table(
         "Held",
@@ -33,7 +30,7 @@ def held_table(account: LedgerAccount, show: Callable[[str], SafeString]) -> Tab
         [
             [
                 cells.row_link("ledger_hold", "ho", hold.id),
-                account_link(others[hold.id], codes[others[hold.id]]),
+                account_link(_other(hold, account), hold.other_code),
                 reference_link(hold.reference or "", show),
                 cells.instant(hold.created_at, zone=zone),
                 cells.instant(hold.expires_at, zone=zone),
@@ -49,7 +46,7 @@ def held_table(account: LedgerAccount, show: Callable[[str], SafeString]) -> Tab
     )
 
 
-def _other(hold: HoldView, account: LedgerAccount) -> UUID:
+def _other(hold: HeldView, account: LedgerAccount) -> UUID:
     """Return the account for which money of this one is reserved."""
     is_debited = hold.debit_account_id == account.id
     return hold.credit_account_id if is_debited else hold.debit_account_id

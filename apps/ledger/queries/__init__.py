@@ -62,6 +62,7 @@ from apps.ledger.queries._history import (
     Clock,
 )
 from apps.ledger.queries._holds import (
+    HeldView,
     HoldEventView,
     HoldSearch,
     HoldView,
@@ -231,6 +232,7 @@ __all__ = [
     "Found",
     "FoundPosting",
     "FxSearch",
+    "HeldView",
     "HoldEventView",
     "HoldSearch",
     "HoldView",

@@ -29,7 +29,9 @@ _BALANCE_COLUMNS: Final = 11
 _HELD_ON: Final = """
     SELECT h.id, h.debit_account_id, h.credit_account_id, h.currency, h.amount_minor,
            h.captured_minor, h.amount_minor - h.captured_minor, h.status, h.multi_capture,
-           h.reference, h.expires_at, h.created_at, h.metadata
+           h.reference, h.expires_at, h.created_at, h.metadata,
+           (SELECT o.code FROM ledger_account o
+             WHERE o.organization_id = h.organization_id AND o.id = h.{other}) AS other_code
       FROM ledger_hold h
      WHERE {side} AND h.organization_id = ANY(%(owners)s) AND h.{account} = b.id
        AND h.status = 'open' AND (h.expires_at IS NULL OR h.expires_at > %(now)s)
@@ -45,8 +47,12 @@ _WITH_HELD: Final = """
 _HELD: Final = _WITH_HELD.format(
     expired=EXPIRED,
     balances=BALANCES_AT,
-    of_debit_account=_HELD_ON.format(side="b.credit_normal", account="debit_account_id"),
-    of_credit_account=_HELD_ON.format(side="NOT b.credit_normal", account="credit_account_id"),
+    of_debit_account=_HELD_ON.format(
+        side="b.credit_normal", account="debit_account_id", other="credit_account_id"
+    ),
+    of_credit_account=_HELD_ON.format(
+        side="NOT b.credit_normal", account="credit_account_id", other="debit_account_id"
+    ),
 )
 _BEGINS_FIRST = Case(When(kind="placed", then=0), default=1, output_field=IntegerField())
 
@@ -72,6 +78,13 @@ class HoldView:
     expires_at: datetime | None
     created_at: datetime
     metadata: Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class HeldView(HoldView):
+    """A hold on an account's money, and the code of the account for which it is reserved."""
+
+    other_code: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,7 +245,7 @@ def hold_entries(*, organization_id: UUID, hold_id: UUID) -> list[UUID]:
 
 def balance_with_holds(
     *, organization_id: UUID, account_id: UUID, now: datetime
-) -> tuple[BalanceView, list[HoldView], bool]:
+) -> tuple[BalanceView, list[HeldView], bool]:
     """
     Return an account's balance, the open holds on its money, and whether there are more of them.
 
@@ -251,7 +264,7 @@ def balance_with_holds(
 
 def branch_with_holds(
     *, organization_id: UUID, code_prefix: str, now: datetime, limit: int
-) -> list[tuple[BalanceView, list[HoldView]]]:
+) -> list[tuple[BalanceView, list[HeldView]]]:
     """Return what `balances_with_holds` does of a branch of the tree, in the order of codes."""
     accounts = LedgerAccount.objects.filter(
         in_branch(code_prefix), organization_id=organization_id
@@ -261,7 +274,7 @@ def branch_with_holds(
 
 def balances_with_holds(
     accounts: Iterable[LedgerAccount], *, now: datetime, limit: int
-) -> list[tuple[BalanceView, list[HoldView]]]:
+) -> list[tuple[BalanceView, list[HeldView]]]:
     """
     Return these accounts' balances, each with the newest `limit` open holds on its money.
 
@@ -277,7 +290,7 @@ def balances_with_holds(
         "now": now,
         "limit": limit,
     }
-    found: dict[UUID, tuple[BalanceView, list[HoldView]]] = {}
+    found: dict[UUID, tuple[BalanceView, list[HeldView]]] = {}
     with connection.cursor() as cursor:
         cursor.execute(_HELD, values)
         for row in cursor.fetchall():
@@ -286,7 +299,8 @@ def balances_with_holds(
             if state.id not in found:
                 found[state.id] = view_of(by_id[state.id], state), []
             if hold[0] is not None:
-                found[state.id][1].append(HoldView(*(*hold[:-1], json.loads(hold[-1]))))
+                *own, metadata, code = hold
+                found[state.id][1].append(HeldView(*(*own, json.loads(metadata), code)))
     return [found[id_] for id_ in by_id if id_ in found]
 
 
