@@ -9,6 +9,7 @@ from uuid import UUID
 from django.contrib.auth import get_user_model
 from django.db.models import (
     Case,
+    Func,
     Model,
     OuterRef,
     Subquery,
@@ -17,8 +18,9 @@ from django.db.models import (
     Value,
     When,
 )
-from django.db.models.fields.json import KT
+from django.db.models.fields.json import KT, KeyTransform
 from django.db.models.functions import Cast, LPad, Substr
+from django.db.models.lookups import Exact
 from django.utils.safestring import SafeString
 
 from apps.core.admin_base import cells
@@ -118,7 +120,7 @@ def read(obj: Model, *, aggregate_type: str, key: str) -> History:
         rows = rows.union(
             events.alias(person_id=_person_id("actor")).order_by("-sequence").values_list(
                 "recorded_at", "type", "actor", Value(""), _person(), Value(""),
-                KT("data__state"), Value(value=True),
+                _state(), Value(value=True),
                 LPad(Cast("sequence", TextField()), 19, Value("0")),
             )[:ROWS_MAX],
             all=True,
@@ -138,6 +140,12 @@ def _person_id(column: str) -> Case:
 def _person() -> Subquery:
     """Return the name of the person of `person_id`."""
     return Subquery(get_user_model().objects.filter(pk=OuterRef("person_id")).values("name"))
+
+
+def _state() -> Case:
+    """Return the state that an event tells of, if that is a text: else its JSON would be shown."""
+    kind = Func(KeyTransform("state", "data"), function="jsonb_typeof", output_field=TextField())
+    return Case(When(Exact(kind, "string"), then=KT("data__state")))
 
 
 def _by(one: Told, principal: str) -> str:
