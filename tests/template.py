@@ -24,6 +24,7 @@ KEPT_MAX = 6
 SOURCES = (
     "apps/*/migrations/*.py",
     "apps/*/sql/*.sql",
+    "apps/core/changes.py",
     "apps/core/ids.py",
     "apps/core/constraints.py",
     "apps/core/triggers.py",
