@@ -74,7 +74,7 @@ def together(operations: Iterable[Operation]) -> list[Operation]:
     """
     groups: list[list[Operation]] = []
     created: set[str] | None = None
-    for operation in operations:
+    for operation in listed(operations):
         if not isinstance(operation, KINDS):
             groups.append([operation])
             created = None

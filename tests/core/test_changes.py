@@ -94,8 +94,7 @@ class TestWhatGoesTogether:
         apart = [
             str(migration)
             for (app, _), migration in MigrationLoader(None).disk_migrations.items()
-            if app in ours
-            and len(together(listed(migration.operations))) < len(migration.operations)
+            if app in ours and len(together(migration.operations)) < len(migration.operations)
         ]
 
         assert apart == []
