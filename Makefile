@@ -38,8 +38,8 @@ test-serializable: services ## The ledger's tests, every transaction SERIALIZABL
 	KASSA_ISOLATION=serializable $(BIN)/pytest -n $(PROCESSES) --dist worksteal $(or $(T),tests/ledger)
 
 soak: services ## Long runs under load, and properties on more examples: some minutes
-	KASSA_SOAK=1 $(BIN)/pytest -n 2 --dist worksteal -m soak $(T)
-	KASSA_SOAK=1 $(BIN)/pytest -n $(PROCESSES) --dist worksteal -m "hypothesis and not soak" $(T)
+	KASSA_SOAK=1 $(BIN)/pytest -n 2 --dist worksteal -o faulthandler_timeout=900 -m soak $(T)
+	KASSA_SOAK=1 $(BIN)/pytest -n $(PROCESSES) --dist worksteal -o faulthandler_timeout=900 -m "hypothesis and not soak" $(T)
 
 check: services ## Lint, types, import contracts, tasks, migrations, drift of documents, deploy settings
 	$(BIN)/ruff check .

@@ -2,9 +2,9 @@
 The schema of test databases, made once.
 
 Django builds every test database by running each migration, and on a schema of this size that
-takes longer than most test runs. A database with the migrations applied is kept under a name
-made of their contents, and test databases are copies of it. They still are checked against the
-migrations, which then find nothing to do.
+takes each process of pytest some seconds, a copy one. A database with the migrations applied is
+kept under a name made of their contents, and test databases are copies of it. They still are
+checked against the migrations, which then find nothing to do.
 """
 
 import os
@@ -24,6 +24,7 @@ KEPT_MAX = 6
 SOURCES = (
     "apps/*/migrations/*.py",
     "apps/*/sql/*.sql",
+    "apps/core/changes.py",
     "apps/core/ids.py",
     "apps/core/constraints.py",
     "apps/core/triggers.py",

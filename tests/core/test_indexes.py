@@ -10,6 +10,7 @@ from django.contrib.postgres import operations
 from django.db import OperationalError, connection, models
 from django.db.migrations.loader import MigrationLoader
 
+from apps.core.changes import listed
 from apps.core.indexes import AddIndexConcurrently, RemoveIndexConcurrently
 from tests.core import errands
 from tests.core.errands import Errand
@@ -104,7 +105,7 @@ class TestAddIndexConcurrently:
         others = [
             str(migration)
             for migration in MigrationLoader(None).disk_migrations.values()
-            for operation in migration.operations
+            for operation in listed(migration.operations)
             if type(operation) in djangos
         ]
 

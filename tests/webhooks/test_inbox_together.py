@@ -11,6 +11,7 @@ from django.test.utils import CaptureQueriesContext
 
 from apps.core import clock, work
 from apps.core.models import OutboxBatch, OutboxEvent
+from apps.core.work import _outcomes
 from apps.webhooks import operations, registry
 from apps.webhooks.models import InboundEvent
 from apps.webhooks.tasks import _inbox
@@ -43,8 +44,10 @@ from tests.webhooks.things import (
 
 
 @pytest.fixture(autouse=True)
-def _together(known_things):
+def _together(known_things, monkeypatch):
     things.register(Things(), together=True)
+    # A second is less than all of it takes on a busy machine, and then it would be tried again.
+    monkeypatch.setattr(_outcomes, "_RETRY_DELAYS_SECONDS", (600,))
 
 
 class TestTogether:

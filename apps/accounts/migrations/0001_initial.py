@@ -14,13 +14,15 @@ import pgtrigger.migrations
 from django.conf import settings
 from django.db import migrations, models
 
+from apps.core.changes import together
+
 
 class Migration(migrations.Migration):
     initial = True
 
     dependencies = []
 
-    operations = [
+    operations = together([
         migrations.CreateModel(
             name="ApiKey",
             fields=[
@@ -580,4 +582,4 @@ class Migration(migrations.Migration):
                 fields=("organization", "staff"), name="staff_scope_is_listed_once"
             ),
         ),
-    ]
+    ])

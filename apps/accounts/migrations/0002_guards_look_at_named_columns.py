@@ -4,6 +4,8 @@ import pgtrigger.compiler
 import pgtrigger.migrations
 from django.db import migrations
 
+from apps.core.changes import together
+
 
 class Migration(migrations.Migration):
 
@@ -11,7 +13,7 @@ class Migration(migrations.Migration):
         ('accounts', '0001_initial'),
     ]
 
-    operations = [
+    operations = together([
         pgtrigger.migrations.RemoveTrigger(
             model_name='apikey',
             name='api_key_is_what_was_issued',
@@ -36,4 +38,4 @@ class Migration(migrations.Migration):
             model_name='organization',
             trigger=pgtrigger.compiler.Trigger(name='organization_keeps_its_mode', sql=apps.core.triggers.GuardSql(func='IF OLD."id" IS DISTINCT FROM NEW."id" OR OLD."mode" IS DISTINCT FROM NEW."mode" OR OLD."live_twin_id" IS DISTINCT FROM NEW."live_twin_id" THEN RAISE EXCEPTION \'%: id, mode, live_twin_id never change\', TG_TABLE_NAME USING ERRCODE = \'restrict_violation\', CONSTRAINT = \'organization_keeps_its_mode\'; END IF; RETURN NEW;', hash='a4ae11f2115dc216b522644d82cad28440f3faa4', operation='UPDATE OF "id", "mode", "live_twin_id"', pgid='pgtrigger_organization_keeps_its_mode_9540f', table='accounts_organization', when='BEFORE')),
         ),
-    ]
+    ])

@@ -11,6 +11,7 @@ import pgtrigger.compiler
 import pgtrigger.migrations
 from django.db import migrations, models
 
+from apps.core.changes import together
 from apps.core.storage import StoreAsWork
 
 
@@ -22,7 +23,7 @@ class Migration(migrations.Migration):
         ('core', '0008_weeks_of_events'),
     ]
 
-    operations = [
+    operations = together([
         migrations.CreateModel(
             name='Contact',
             fields=[
@@ -115,4 +116,4 @@ class Migration(migrations.Migration):
             trigger=pgtrigger.compiler.Trigger(name='mail_is_kept', sql=apps.core.triggers.GuardSql(func="IF OLD.id >= kassa_first_id(now() - interval '30 days') OR OLD.state NOT IN ('done', 'failed') THEN RAISE EXCEPTION 'rows of % are kept', TG_TABLE_NAME USING ERRCODE = 'restrict_violation', CONSTRAINT = 'mail_is_kept'; END IF; RETURN OLD;", hash='35e5e1be252e3e94769749c2410f5ab8f1798866', operation='DELETE', pgid='pgtrigger_mail_is_kept_3f039', table='accounts_mail', when='BEFORE')),
         ),
         StoreAsWork("accounts_mail"),
-    ]
+    ])

@@ -10,6 +10,8 @@ import pgtrigger.compiler
 import pgtrigger.migrations
 from django.db import migrations, models
 
+from apps.core.changes import together
+
 
 class Migration(migrations.Migration):
     initial = True
@@ -18,7 +20,7 @@ class Migration(migrations.Migration):
         ("accounts", "0001_initial"),
     ]
 
-    operations = [
+    operations = together([
         migrations.CreateModel(
             name="ApprovalRequest",
             fields=[
@@ -404,4 +406,4 @@ class Migration(migrations.Migration):
                 ),
             ),
         ),
-    ]
+    ])

@@ -4,6 +4,8 @@ import pgtrigger.compiler
 import pgtrigger.migrations
 from django.db import migrations
 
+from apps.core.changes import together
+
 
 class Migration(migrations.Migration):
 
@@ -11,7 +13,7 @@ class Migration(migrations.Migration):
         ('approvals', '0001_initial'),
     ]
 
-    operations = [
+    operations = together([
         pgtrigger.migrations.RemoveTrigger(
             model_name='approvalpolicy',
             name='approval_policy_is_what_was_proposed',
@@ -28,4 +30,4 @@ class Migration(migrations.Migration):
             model_name='approvalrequest',
             trigger=pgtrigger.compiler.Trigger(name='approval_request_is_what_was_asked', sql=apps.core.triggers.GuardSql(func='IF OLD."id" IS DISTINCT FROM NEW."id" OR OLD."organization_id" IS DISTINCT FROM NEW."organization_id" OR OLD."act" IS DISTINCT FROM NEW."act" OR OLD."subject_type" IS DISTINCT FROM NEW."subject_type" OR OLD."subject_id" IS DISTINCT FROM NEW."subject_id" OR OLD."steps" IS DISTINCT FROM NEW."steps" OR OLD."snapshot_digest" IS DISTINCT FROM NEW."snapshot_digest" OR OLD."requester_principal" IS DISTINCT FROM NEW."requester_principal" OR OLD."requested_at" IS DISTINCT FROM NEW."requested_at" OR OLD."expires_at" IS DISTINCT FROM NEW."expires_at" THEN RAISE EXCEPTION \'%: id, organization_id, act, subject_type, subject_id, steps, snapshot_digest, requester_principal, requested_at, expires_at never change\', TG_TABLE_NAME USING ERRCODE = \'restrict_violation\', CONSTRAINT = \'approval_request_is_what_was_asked\'; END IF; RETURN NEW;', hash='ac263031a211919256ef2bc87ca8c9fe8db0c4b1', operation='UPDATE OF "id", "organization_id", "act", "subject_type", "subject_id", "steps", "snapshot_digest", "requester_principal", "requested_at", "expires_at"', pgid='pgtrigger_approval_request_is_what_was_asked_069cf', table='approvals_request', when='BEFORE')),
         ),
-    ]
+    ])

@@ -7,6 +7,8 @@ import pgtrigger.compiler
 import pgtrigger.migrations
 from django.db import migrations, models
 
+from apps.core.changes import together
+
 
 class Migration(migrations.Migration):
 
@@ -16,7 +18,7 @@ class Migration(migrations.Migration):
         ('accounts', '0001_initial'),
     ]
 
-    operations = [
+    operations = together([
         migrations.CreateModel(
             name='InvariantCheck',
             fields=[
@@ -56,4 +58,4 @@ class Migration(migrations.Migration):
             model_name='dailymetric',
             constraint=models.CheckConstraint(condition=models.Q(('name__in', ['money_in', 'money_out'])), name='daily_metric_is_known'),
         ),
-    ]
+    ])

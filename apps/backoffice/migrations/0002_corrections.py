@@ -9,6 +9,8 @@ import pgtrigger.compiler
 import pgtrigger.migrations
 from django.db import migrations, models
 
+from apps.core.changes import together
+
 
 class Migration(migrations.Migration):
 
@@ -18,7 +20,7 @@ class Migration(migrations.Migration):
         ('ledger', '0013_guards_of_several_organizations'),
     ]
 
-    operations = [
+    operations = together([
         migrations.CreateModel(
             name='Correction',
             fields=[
@@ -56,4 +58,4 @@ class Migration(migrations.Migration):
             model_name='correction',
             trigger=pgtrigger.compiler.Trigger(name='correction_is_what_was_asked', sql=apps.core.triggers.GuardSql(func='IF OLD."id" IS DISTINCT FROM NEW."id" OR OLD."organization_id" IS DISTINCT FROM NEW."organization_id" OR OLD."kind" IS DISTINCT FROM NEW."kind" OR OLD."entry_id" IS DISTINCT FROM NEW."entry_id" OR OLD."at" IS DISTINCT FROM NEW."at" OR OLD."legs" IS DISTINCT FROM NEW."legs" OR OLD."reference" IS DISTINCT FROM NEW."reference" OR OLD."description" IS DISTINCT FROM NEW."description" OR OLD."effective_at" IS DISTINCT FROM NEW."effective_at" OR OLD."reason" IS DISTINCT FROM NEW."reason" OR OLD."requested_by" IS DISTINCT FROM NEW."requested_by" OR OLD."requested_at" IS DISTINCT FROM NEW."requested_at" THEN RAISE EXCEPTION \'%: id, organization_id, kind, entry_id, at, legs, reference, description, effective_at, reason, requested_by, requested_at never change\', TG_TABLE_NAME USING ERRCODE = \'restrict_violation\', CONSTRAINT = \'correction_is_what_was_asked\'; END IF; RETURN NEW;', hash='9a118f150332f04c7e2639352e3db17c82966fc0', operation='UPDATE', pgid='pgtrigger_correction_is_what_was_asked_0d4af', table='backoffice_correction', when='BEFORE')),
         ),
-    ]
+    ])

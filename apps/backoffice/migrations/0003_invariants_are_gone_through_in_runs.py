@@ -2,6 +2,8 @@
 
 from django.db import migrations, models
 
+from apps.core.changes import together
+
 
 class Migration(migrations.Migration):
 
@@ -9,7 +11,7 @@ class Migration(migrations.Migration):
         ('backoffice', '0002_corrections'),
     ]
 
-    operations = [
+    operations = together([
         migrations.AddField(
             model_name='invariantcheck',
             name='next_key',
@@ -30,4 +32,4 @@ class Migration(migrations.Migration):
             name='unanswered',
             field=models.JSONField(db_comment='Names of those that no run has come to the end of yet.', default=list),
         ),
-    ]
+    ])

@@ -11,6 +11,8 @@ import pgtrigger.compiler
 import pgtrigger.migrations
 from django.db import migrations, models
 
+from apps.core.changes import together
+
 
 class Migration(migrations.Migration):
 
@@ -21,7 +23,7 @@ class Migration(migrations.Migration):
         ('ledger', '0002_balance_rows_stay_hot'),
     ]
 
-    operations = [
+    operations = together([
         migrations.CreateModel(
             name='CalendarDay',
             fields=[
@@ -597,4 +599,4 @@ class Migration(migrations.Migration):
             model_name='linequeue',
             constraint=models.UniqueConstraint(fields=('organization', 'bank_account'), name='bank_account_has_one_line_queue'),
         ),
-    ]
+    ])

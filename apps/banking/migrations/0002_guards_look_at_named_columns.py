@@ -4,6 +4,8 @@ import pgtrigger.compiler
 import pgtrigger.migrations
 from django.db import migrations
 
+from apps.core.changes import together
+
 
 class Migration(migrations.Migration):
 
@@ -11,7 +13,7 @@ class Migration(migrations.Migration):
         ('banking', '0001_initial'),
     ]
 
-    operations = [
+    operations = together([
         pgtrigger.migrations.RemoveTrigger(
             model_name='bankaccount',
             name='bank_account_is_what_it_was',
@@ -52,4 +54,4 @@ class Migration(migrations.Migration):
             model_name='bankstatement',
             trigger=pgtrigger.compiler.Trigger(name='bank_statement_says_what_it_said', sql=apps.core.triggers.GuardSql(func='IF OLD."id" IS DISTINCT FROM NEW."id" OR OLD."organization_id" IS DISTINCT FROM NEW."organization_id" OR OLD."bank_file_id" IS DISTINCT FROM NEW."bank_file_id" OR OLD."statement_id" IS DISTINCT FROM NEW."statement_id" OR OLD."opening_minor" IS DISTINCT FROM NEW."opening_minor" OR OLD."closing_minor" IS DISTINCT FROM NEW."closing_minor" OR OLD."opening_date" IS DISTINCT FROM NEW."opening_date" OR OLD."closing_date" IS DISTINCT FROM NEW."closing_date" OR OLD."currency" IS DISTINCT FROM NEW."currency" OR OLD."lines_digest" IS DISTINCT FROM NEW."lines_digest" THEN RAISE EXCEPTION \'%: id, organization_id, bank_file_id, statement_id, opening_minor, closing_minor, opening_date, closing_date, currency, lines_digest never change\', TG_TABLE_NAME USING ERRCODE = \'restrict_violation\', CONSTRAINT = \'bank_statement_says_what_it_said\'; END IF; RETURN NEW;', hash='aac23a157db4b5f2c6bfd033e68225df05eb3c2b', operation='UPDATE OF "id", "organization_id", "bank_file_id", "statement_id", "opening_minor", "closing_minor", "opening_date", "closing_date", "currency", "lines_digest"', pgid='pgtrigger_bank_statement_says_what_it_said_f2b28', table='banking_statement', when='BEFORE')),
         ),
-    ]
+    ])

@@ -1,5 +1,6 @@
 from django.db import migrations, models
 
+from apps.core.changes import together
 from apps.core.indexes import AddIndexConcurrently
 
 
@@ -12,7 +13,7 @@ class Migration(migrations.Migration):
         ('banking', '0002_guards_look_at_named_columns'),
     ]
 
-    operations = [
+    operations = together([
         AddIndexConcurrently(
             model_name='bankfilework',
             index=models.Index(condition=models.Q(('state__in', ['quarantined', 'failed', 'paused'])), fields=['state', 'next_attempt_at'], name='bank_file_work_set_aside'),
@@ -25,4 +26,4 @@ class Migration(migrations.Migration):
             model_name='linequeue',
             index=models.Index(condition=models.Q(('state__in', ['quarantined', 'failed', 'paused'])), fields=['state', 'next_attempt_at'], name='bank_line_queue_set_aside'),
         ),
-    ]
+    ])

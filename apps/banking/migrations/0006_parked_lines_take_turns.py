@@ -1,5 +1,7 @@
 from django.db import migrations, models
 
+from apps.core.changes import together
+
 
 class Migration(migrations.Migration):
     """Each parked line is tried once after new lines came, however many never match."""
@@ -8,7 +10,7 @@ class Migration(migrations.Migration):
         ('banking', '0005_work_takes_turns'),
     ]
 
-    operations = [
+    operations = together([
         migrations.AddField(
             model_name='linequeue',
             name='turn',
@@ -19,4 +21,4 @@ class Migration(migrations.Migration):
             name='turn',
             field=models.IntegerField(db_comment="The queue's, when it was last looked at.", db_default=0, default=0),
         ),
-    ]
+    ])

@@ -3,6 +3,8 @@ import pgtrigger.compiler
 import pgtrigger.migrations
 from django.db import migrations, models
 
+from apps.core.changes import together
+
 
 class Migration(migrations.Migration):
     """
@@ -17,7 +19,7 @@ class Migration(migrations.Migration):
         ("banking", "0007_parked_lines_are_found_by_turn"),
     ]
 
-    operations = [
+    operations = together([
         # Whoever reads statements queues up behind this, so it gives up before they do, and can be
         # run again.
         migrations.RunSQL("SET LOCAL lock_timeout = '2s'", migrations.RunSQL.noop),
@@ -60,4 +62,4 @@ class Migration(migrations.Migration):
                 name="bank_statement_has_balances",
             ),
         ),
-    ]
+    ])

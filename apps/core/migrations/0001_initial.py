@@ -7,6 +7,8 @@ import pgtrigger.compiler
 import pgtrigger.migrations
 from django.db import migrations, models
 
+from apps.core.changes import together
+
 
 class Migration(migrations.Migration):
 
@@ -15,7 +17,7 @@ class Migration(migrations.Migration):
     dependencies = [
     ]
 
-    operations = [
+    operations = together([
         migrations.CreateModel(
             name='DataKey',
             fields=[
@@ -231,4 +233,4 @@ class Migration(migrations.Migration):
             model_name='outboxevent',
             trigger=pgtrigger.compiler.Trigger(name='events_are_append_only', sql=apps.core.triggers.GuardSql(func="RAISE EXCEPTION '% is append-only: % refused', TG_TABLE_NAME, TG_OP USING ERRCODE = 'restrict_violation', CONSTRAINT = 'events_are_append_only';", hash='04a52a6622303366b2e8a0d362b7950c08d6e00e', level='STATEMENT', operation='UPDATE OR DELETE OR TRUNCATE', pgid='pgtrigger_events_are_append_only_e57b3', table='core_outbox_event', when='BEFORE')),
         ),
-    ]
+    ])

@@ -2,6 +2,8 @@
 
 from django.db import migrations, models
 
+from apps.core.changes import together
+
 
 class Migration(migrations.Migration):
 
@@ -9,7 +11,7 @@ class Migration(migrations.Migration):
         ('core', '0003_public_id'),
     ]
 
-    operations = [
+    operations = together([
         migrations.RemoveIndex(
             model_name='outboxevent',
             name='event_of_aggregate',
@@ -18,4 +20,4 @@ class Migration(migrations.Migration):
             model_name='outboxevent',
             index=models.Index(condition=models.Q(('aggregate_type', 'journal_entry'), _negated=True), fields=['organization_id', 'aggregate_type', 'aggregate_id', 'sequence'], name='event_of_aggregate'),
         ),
-    ]
+    ])

@@ -1,5 +1,6 @@
 from django.db import migrations, models
 
+from apps.core.changes import together
 from apps.core.indexes import AddIndexConcurrently
 
 
@@ -12,7 +13,7 @@ class Migration(migrations.Migration):
         ('core', '0005_batches_are_worked_in_portions'),
     ]
 
-    operations = [
+    operations = together([
         AddIndexConcurrently(
             model_name='eventwork',
             index=models.Index(condition=models.Q(('state__in', ['quarantined', 'failed', 'paused'])), fields=['state', 'next_attempt_at'], name='event_work_set_aside'),
@@ -25,4 +26,4 @@ class Migration(migrations.Migration):
             model_name='outboxbatch',
             index=models.Index(condition=models.Q(('state__in', ['quarantined', 'failed', 'paused'])), fields=['state', 'next_attempt_at'], name='outbox_batch_set_aside'),
         ),
-    ]
+    ])

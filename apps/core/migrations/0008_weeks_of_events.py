@@ -1,5 +1,7 @@
 from django.db import migrations, models
 
+from apps.core.changes import together
+
 # What is above every id made before an instant and below every one made from it on.
 _FIRST_ID = """
     CREATE FUNCTION kassa_first_id(at timestamptz) RETURNS uuid
@@ -135,7 +137,7 @@ class Migration(migrations.Migration):
     """How weeks of events are made and dropped, and what a feed says of those that went."""
 
     dependencies = [("core", "0007_queue_heartbeat")]
-    operations = [
+    operations = together([
         migrations.RunSQL(_FIRST_ID, "DROP FUNCTION kassa_first_id(timestamptz)"),
         migrations.RunSQL(_MADE_AT, "DROP FUNCTION kassa_made_at(uuid)"),
         migrations.RunSQL(_BEYOND, "DROP FUNCTION kassa_partition_beyond(regclass)"),
@@ -158,4 +160,4 @@ class Migration(migrations.Migration):
                 db_comment="The beginning of the oldest week that is kept; NULL: none went.",
             ),
         ),
-    ]
+    ])

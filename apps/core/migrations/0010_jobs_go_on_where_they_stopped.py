@@ -1,11 +1,13 @@
 from django.db import migrations, models
 
+from apps.core.changes import together
+
 
 class Migration(migrations.Migration):
     """How often a period's run stopped, and where it goes on. Defaults are the database's: no row is rewritten."""
 
     dependencies = [("core", "0009_events_lie_in_weeks")]
-    operations = [
+    operations = together([
         migrations.AddField(
             model_name="jobrun",
             name="turns",
@@ -25,4 +27,4 @@ class Migration(migrations.Migration):
                 db_comment="Where it goes on; the job's own.",
             ),
         ),
-    ]
+    ])

@@ -13,6 +13,8 @@ import pgtrigger.compiler
 import pgtrigger.migrations
 from django.db import migrations, models
 
+from apps.core.changes import together
+
 
 class Migration(migrations.Migration):
     initial = True
@@ -21,7 +23,7 @@ class Migration(migrations.Migration):
         ("accounts", "0001_initial"),
     ]
 
-    operations = [
+    operations = together([
         migrations.CreateModel(
             name="TransferBatch",
             fields=[
@@ -713,4 +715,4 @@ class Migration(migrations.Migration):
                 ),
             ),
         ),
-    ]
+    ])

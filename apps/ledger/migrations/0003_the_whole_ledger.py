@@ -11,6 +11,8 @@ import pgtrigger.compiler
 import pgtrigger.migrations
 from django.db import migrations, models
 
+from apps.core.changes import together
+
 
 class Migration(migrations.Migration):
 
@@ -19,7 +21,7 @@ class Migration(migrations.Migration):
         ('ledger', '0002_balance_rows_stay_hot'),
     ]
 
-    operations = [
+    operations = together([
         migrations.CreateModel(
             name='BalanceMonitor',
             fields=[
@@ -411,4 +413,4 @@ class Migration(migrations.Migration):
             model_name='period',
             trigger=pgtrigger.compiler.Trigger(name='period_moves', sql=apps.core.triggers.GuardSql(func='IF OLD."state" IS DISTINCT FROM NEW."state" AND (OLD."state", NEW."state") NOT IN ((\'closed\', \'open\'), (\'closing\', \'closed\'), (\'closing\', \'open\'), (\'open\', \'closing\')) THEN RAISE EXCEPTION \'%: % does not become %\', TG_TABLE_NAME, OLD."state", NEW."state" USING ERRCODE = \'check_violation\', CONSTRAINT = \'period_moves\'; END IF; RETURN NEW;', hash='461abdf235ce7ed8883b18e50b2d095fe89db1c7', operation='UPDATE OF "state"', pgid='pgtrigger_period_moves_0db01', table='ledger_period', when='BEFORE')),
         ),
-    ]
+    ])

@@ -5,6 +5,8 @@ import pgtrigger.compiler
 import pgtrigger.migrations
 from django.db import migrations
 
+from apps.core.changes import together
+
 
 class Migration(migrations.Migration):
 
@@ -12,7 +14,7 @@ class Migration(migrations.Migration):
         ('ledger', '0006_entries_under_their_organization'),
     ]
 
-    operations = [
+    operations = together([
         pgtrigger.migrations.RemoveTrigger(
             model_name='posting',
             name='postings_are_balanced',
@@ -21,4 +23,4 @@ class Migration(migrations.Migration):
             model_name='posting',
             trigger=pgtrigger.compiler.Trigger(name='postings_are_balanced', sql=apps.core.triggers.GuardSql(declare='DECLARE bad record;', func="-- An entry's postings sum to zero per currency (ledger.md, section 1), and all are written by one\n-- statement: they are numbered 1..n in it, and (organization, entry, number) is unique, so a second\n-- statement can add nothing to an old entry. One pass for the many entries of one currency; those\n-- of several are looked at per currency after it.\nSELECT entry_id, residue, numbered, currencies INTO bad\n  FROM (SELECT entry_id, SUM(amount_minor) AS residue,\n               MIN(number) = 1 AND MAX(number) = COUNT(*) AS numbered,\n               CASE WHEN MIN(currency) = MAX(currency) THEN MIN(currency) END AS currencies\n          FROM written GROUP BY organization_id, entry_id) AS whole\n WHERE residue <> 0 OR NOT numbered\n LIMIT 1;\nIF NOT FOUND THEN\n    SELECT w.entry_id, SUM(w.amount_minor) AS residue, TRUE AS numbered, w.currency AS currencies\n      INTO bad\n      FROM written w\n     WHERE w.entry_id IN (SELECT entry_id FROM written\n                           GROUP BY entry_id HAVING MIN(currency) <> MAX(currency))\n     GROUP BY w.entry_id, w.currency HAVING SUM(w.amount_minor) <> 0\n     LIMIT 1;\nEND IF;\nIF FOUND THEN\n    IF NOT bad.numbered THEN\n        RAISE EXCEPTION 'journal entry % is not written by one statement', bad.entry_id\n            USING ERRCODE = 'check_violation', CONSTRAINT = 'journal_entry_is_written_once';\n    END IF;\n    RAISE EXCEPTION 'journal entry % is off by % %', bad.entry_id, bad.residue,\n            COALESCE(bad.currencies, 'in several currencies')\n        USING ERRCODE = 'check_violation', CONSTRAINT = 'journal_entry_is_balanced';\nEND IF;\n\n-- In place of a foreign key per row: entries and accounts are never deleted and never change\n-- organisation or currency, so one set-based look is as safe and takes no lock on a hot account.\n-- The two clocks are copies of the entry's, for reads that would otherwise join millions of rows.\nSELECT w.entry_id, w.account_id INTO bad\n  FROM written w\n  LEFT JOIN ledger_journal_entry e\n    ON e.id = w.entry_id AND e.organization_id = w.organization_id\n   AND e.effective_at = w.effective_at AND e.recorded_at = w.recorded_at\n  LEFT JOIN ledger_account a\n    ON a.id = w.account_id AND a.organization_id = w.organization_id AND a.currency = w.currency\n WHERE e.id IS NULL OR a.id IS NULL\n LIMIT 1;\nIF FOUND THEN\n    RAISE EXCEPTION 'a posting of journal entry % on ledger account % names an entry or an account'\n        ' that its organisation does not have in that currency and at those times',\n        bad.entry_id, bad.account_id\n        USING ERRCODE = 'foreign_key_violation', CONSTRAINT = 'posting_stays_in_its_organization';\nEND IF;\n\n-- A month that is closing or closed takes no entry, and neither does anything before it: months are\n-- closed in order, and what came earlier is in their opening balances (ADR 0071). Who closes one\n-- waits for every transaction that was under way when it said so, so what this statement cannot see\n-- yet is waited for there, and no posting ever waits for a close.\nSELECT p.month, w.entry_id INTO bad\n  FROM ledger_period p\n  JOIN written w\n    ON w.organization_id = p.organization_id\n   AND w.effective_at < p.ends_at\n WHERE p.state <> 'open' AND p.organization_id IN (SELECT organization_id FROM written LIMIT 1)\n LIMIT 1;\nIF FOUND THEN\n    RAISE EXCEPTION 'journal entry % is of %, which is closed', bad.entry_id, bad.month\n        USING ERRCODE = 'check_violation', CONSTRAINT = 'journal_entry_is_in_an_open_period';\nEND IF;\nRETURN NULL;\n", hash='e7d91335a8b023076c5af0989ad9fad922ec8e5b', level='STATEMENT', operation='INSERT', pgid='pgtrigger_postings_are_balanced_577f3', referencing='REFERENCING NEW TABLE AS written ', table='ledger_posting', when='AFTER')),
         ),
-    ]
+    ])

@@ -1,6 +1,7 @@
 from django.contrib.postgres.indexes import GinIndex
 from django.db import migrations, models
 
+from apps.core.changes import together
 from apps.core.indexes import AddIndexConcurrently
 
 _INDEXES = {
@@ -43,6 +44,6 @@ class Migration(migrations.Migration):
         ("ledger", "0013_guards_of_several_organizations"),
     ]
 
-    operations = [
+    operations = together([
         AddIndexConcurrently(model, index) for model, indexes in _INDEXES.items() for index in indexes
-    ]
+    ])

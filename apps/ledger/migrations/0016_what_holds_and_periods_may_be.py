@@ -6,6 +6,8 @@ import pgtrigger.migrations
 from django.contrib.postgres.operations import AddConstraintNotValid
 from django.db import migrations, models
 
+from apps.core.changes import together
+
 
 class Migration(migrations.Migration):
 
@@ -14,7 +16,7 @@ class Migration(migrations.Migration):
         ('ledger', '0015_one_look_at_postings'),
     ]
 
-    operations = [
+    operations = together([
         pgtrigger.migrations.AddTrigger(
             model_name='hold',
             trigger=pgtrigger.compiler.Trigger(name='hold_ends_for_good', sql=apps.core.triggers.GuardSql(func='IF OLD."status" IS DISTINCT FROM NEW."status" AND (OLD."status", NEW."status") NOT IN ((\'open\', \'captured\'), (\'open\', \'expired\'), (\'open\', \'voided\')) THEN RAISE EXCEPTION \'%: % does not become %\', TG_TABLE_NAME, OLD."status", NEW."status" USING ERRCODE = \'check_violation\', CONSTRAINT = \'hold_ends_for_good\'; END IF; RETURN NEW;', hash='1aac14b616c26fd5d577cb8413aa4d1625fe89aa', operation='UPDATE OF "status"', pgid='pgtrigger_hold_ends_for_good_8ec14', table='ledger_hold', when='BEFORE')),
@@ -31,4 +33,4 @@ class Migration(migrations.Migration):
             model_name='period',
             constraint=models.CheckConstraint(condition=models.Q(('state__in', ['open', 'closing', 'closed'])), name='period_state_is_known'),
         ),
-    ]
+    ])

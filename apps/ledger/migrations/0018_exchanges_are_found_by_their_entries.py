@@ -1,5 +1,6 @@
 from django.db import migrations, models
 
+from apps.core.changes import together
 from apps.core.indexes import AddIndexConcurrently
 
 
@@ -11,7 +12,7 @@ class Migration(migrations.Migration):
         ("ledger", "0017_what_holds_and_periods_are"),
     ]
 
-    operations = [
+    operations = together([
         AddIndexConcurrently(
             "fxtransfer",
             models.Index(name="fx_transfer_of_sold", fields=["organization", "sold_entry_id"]),
@@ -20,4 +21,4 @@ class Migration(migrations.Migration):
             "fxtransfer",
             models.Index(name="fx_transfer_of_bought", fields=["organization", "bought_entry_id"]),
         ),
-    ]
+    ])

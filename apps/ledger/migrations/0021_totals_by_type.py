@@ -5,6 +5,8 @@ import pgtrigger.compiler
 import pgtrigger.migrations
 from django.db import migrations, models
 
+from apps.core.changes import together
+
 
 # The triggers above hold off whoever would write a month until this is committed.
 _WHAT_IS_THERE = """
@@ -24,7 +26,7 @@ class Migration(migrations.Migration):
         ('ledger', '0020_exchanges_are_found_by_what_is_said_of_them'),
     ]
 
-    operations = [
+    operations = together([
         migrations.CreateModel(
             name='TypeTotal',
             fields=[
@@ -51,4 +53,4 @@ class Migration(migrations.Migration):
             trigger=pgtrigger.compiler.Trigger(name='months_change_their_types', sql=apps.core.triggers.GuardSql(func="-- What an account's month came to is also part of what its type's came to, in its currency. It is\n-- added by whoever writes the month, in the same transaction, so that the two never disagree.\nINSERT INTO ledger_type_total AS total\n    (organization_id, clock, month, currency, type, debits_minor, credits_minor, postings)\nSELECT changed.organization_id, changed.clock, changed.month, account.currency, account.type,\n       SUM(changed.debits_minor), SUM(changed.credits_minor), SUM(changed.postings)\n  FROM (\n    SELECT organization_id, account_id, clock, month, debits_minor, credits_minor, postings\n      FROM written\n     UNION ALL\n    SELECT organization_id, account_id, clock, month, -debits_minor, -credits_minor, -postings\n      FROM before\n) AS changed\n  JOIN ledger_account AS account\n    ON account.organization_id = changed.organization_id AND account.id = changed.account_id\n GROUP BY 1, 2, 3, 4, 5\n ORDER BY 1, 2, 3, 4, 5\n    ON CONFLICT (organization_id, clock, month, currency, type) DO UPDATE\n   SET debits_minor = total.debits_minor + excluded.debits_minor,\n       credits_minor = total.credits_minor + excluded.credits_minor,\n       postings = total.postings + excluded.postings;\nRETURN NULL;\n", hash='c5929031b7ae9db5110d9a2491d3ee1306022c7f', level='STATEMENT', operation='UPDATE', pgid='pgtrigger_months_change_their_types_d0557', referencing='REFERENCING OLD TABLE AS before  NEW TABLE AS written ', table='ledger_monthly_total', when='AFTER')),
         ),
         migrations.RunSQL(_WHAT_IS_THERE, migrations.RunSQL.noop),
-    ]
+    ])

@@ -1,5 +1,6 @@
 from django.db import migrations, models
 
+from apps.core.changes import together
 from apps.core.indexes import AddIndexConcurrently
 
 
@@ -11,7 +12,7 @@ class Migration(migrations.Migration):
         ("ledger", "0022_captures_are_found_by_their_entries"),
     ]
 
-    operations = [
+    operations = together([
         AddIndexConcurrently(
             "hold",
             models.Index(
@@ -24,4 +25,4 @@ class Migration(migrations.Migration):
             ("hold_open_of_debit", "debit_account"),
             ("hold_open_of_credit", "credit_account"),
         )
-    ]
+    ])

@@ -1,5 +1,6 @@
 from django.db import migrations, models
 
+from apps.core.changes import together
 from apps.core.indexes import AddIndexConcurrently
 
 _INDEXES = {
@@ -24,6 +25,6 @@ class Migration(migrations.Migration):
         ("ledger", "0025_ids_of_a_batch_are_kept_as_they_are"),
     ]
 
-    operations = [
+    operations = together([
         AddIndexConcurrently(model, index) for model, indexes in _INDEXES.items() for index in indexes
-    ]
+    ])

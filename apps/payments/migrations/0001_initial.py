@@ -9,6 +9,8 @@ import pgtrigger.compiler
 import pgtrigger.migrations
 from django.db import migrations, models
 
+from apps.core.changes import together
+
 
 class Migration(migrations.Migration):
 
@@ -20,7 +22,7 @@ class Migration(migrations.Migration):
         ('ledger', '0002_balance_rows_stay_hot'),
     ]
 
-    operations = [
+    operations = together([
         migrations.CreateModel(
             name='VirtualReference',
             fields=[
@@ -191,4 +193,4 @@ class Migration(migrations.Migration):
             model_name='payment',
             trigger=pgtrigger.compiler.Trigger(name='payment_is_what_came', sql=apps.core.triggers.GuardSql(func='IF OLD."id" IS DISTINCT FROM NEW."id" OR OLD."organization_id" IS DISTINCT FROM NEW."organization_id" OR OLD."customer_id" IS DISTINCT FROM NEW."customer_id" OR OLD."amount_minor" IS DISTINCT FROM NEW."amount_minor" OR OLD."currency" IS DISTINCT FROM NEW."currency" OR OLD."entry_id" IS DISTINCT FROM NEW."entry_id" OR OLD."bank_line_id" IS DISTINCT FROM NEW."bank_line_id" OR OLD."bank_line_detail_id" IS DISTINCT FROM NEW."bank_line_detail_id" THEN RAISE EXCEPTION \'%: id, organization_id, customer_id, amount_minor, currency, entry_id, bank_line_id, bank_line_detail_id never change\', TG_TABLE_NAME USING ERRCODE = \'restrict_violation\', CONSTRAINT = \'payment_is_what_came\'; END IF; RETURN NEW;', hash='f2ce9205e7f61e3c04f56cb274bc1a3a059e97c8', operation='UPDATE', pgid='pgtrigger_payment_is_what_came_3121c', table='payments_payment', when='BEFORE')),
         ),
-    ]
+    ])

@@ -4,6 +4,8 @@ import pgtrigger.compiler
 import pgtrigger.migrations
 from django.db import migrations
 
+from apps.core.changes import together
+
 
 class Migration(migrations.Migration):
 
@@ -11,7 +13,7 @@ class Migration(migrations.Migration):
         ('payments', '0001_initial'),
     ]
 
-    operations = [
+    operations = together([
         pgtrigger.migrations.RemoveTrigger(
             model_name='payment',
             name='payment_is_what_came',
@@ -36,4 +38,4 @@ class Migration(migrations.Migration):
             model_name='virtualreference',
             trigger=pgtrigger.compiler.Trigger(name='virtual_reference_is_for_ever', sql=apps.core.triggers.GuardSql(func='IF OLD."id" IS DISTINCT FROM NEW."id" OR OLD."organization_id" IS DISTINCT FROM NEW."organization_id" OR OLD."customer_id" IS DISTINCT FROM NEW."customer_id" OR OLD."reference" IS DISTINCT FROM NEW."reference" OR OLD."currency" IS DISTINCT FROM NEW."currency" THEN RAISE EXCEPTION \'%: id, organization_id, customer_id, reference, currency never change\', TG_TABLE_NAME USING ERRCODE = \'restrict_violation\', CONSTRAINT = \'virtual_reference_is_for_ever\'; END IF; RETURN NEW;', hash='00886f176844617d1673b1f9c9fb3261d37005c6', operation='UPDATE OF "id", "organization_id", "customer_id", "reference", "currency"', pgid='pgtrigger_virtual_reference_is_for_ever_b59e8', table='payments_virtual_reference', when='BEFORE')),
         ),
-    ]
+    ])

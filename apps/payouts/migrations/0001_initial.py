@@ -11,6 +11,8 @@ import pgtrigger.compiler
 import pgtrigger.migrations
 from django.db import migrations, models
 
+from apps.core.changes import together
+
 
 class Migration(migrations.Migration):
 
@@ -23,7 +25,7 @@ class Migration(migrations.Migration):
         ('risk', '0001_initial'),
     ]
 
-    operations = [
+    operations = together([
         migrations.CreateModel(
             name='BatchWork',
             fields=[
@@ -580,4 +582,4 @@ class Migration(migrations.Migration):
             model_name='payouttransition',
             trigger=pgtrigger.compiler.Trigger(name='payout_transitions_are_append_only', sql=apps.core.triggers.GuardSql(func="RAISE EXCEPTION '% is append-only: % refused', TG_TABLE_NAME, TG_OP USING ERRCODE = 'restrict_violation', CONSTRAINT = 'payout_transitions_are_append_only';", hash='bf3b71d8d65087bbbafdf3aaf701312acb457a05', level='STATEMENT', operation='UPDATE OR DELETE OR TRUNCATE', pgid='pgtrigger_payout_transitions_are_append_only_0c951', table='payouts_transition', when='BEFORE')),
         ),
-    ]
+    ])

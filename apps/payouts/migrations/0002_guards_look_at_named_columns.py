@@ -4,6 +4,8 @@ import pgtrigger.compiler
 import pgtrigger.migrations
 from django.db import migrations
 
+from apps.core.changes import together
+
 
 class Migration(migrations.Migration):
 
@@ -11,7 +13,7 @@ class Migration(migrations.Migration):
         ('payouts', '0001_initial'),
     ]
 
-    operations = [
+    operations = together([
         pgtrigger.migrations.RemoveTrigger(
             model_name='destination',
             name='destination_is_one_customers',
@@ -52,4 +54,4 @@ class Migration(migrations.Migration):
             model_name='payoutbatch',
             trigger=pgtrigger.compiler.Trigger(name='payout_batch_is_what_was_frozen', sql=apps.core.triggers.GuardSql(func='IF OLD."id" IS DISTINCT FROM NEW."id" OR OLD."organization_id" IS DISTINCT FROM NEW."organization_id" OR OLD."bank_account_id" IS DISTINCT FROM NEW."bank_account_id" OR OLD."currency" IS DISTINCT FROM NEW."currency" OR OLD."rail" IS DISTINCT FROM NEW."rail" OR OLD."execution_date" IS DISTINCT FROM NEW."execution_date" OR OLD."message_id" IS DISTINCT FROM NEW."message_id" OR OLD."payment_information_id" IS DISTINCT FROM NEW."payment_information_id" OR OLD."attempt_count" IS DISTINCT FROM NEW."attempt_count" OR OLD."total_minor" IS DISTINCT FROM NEW."total_minor" OR OLD."frozen_at" IS DISTINCT FROM NEW."frozen_at" THEN RAISE EXCEPTION \'%: id, organization_id, bank_account_id, currency, rail, execution_date, message_id, payment_information_id, attempt_count, total_minor, frozen_at never change\', TG_TABLE_NAME USING ERRCODE = \'restrict_violation\', CONSTRAINT = \'payout_batch_is_what_was_frozen\'; END IF; RETURN NEW;', hash='27c61edba6a15787dc4d2fcb1092056697cc3a27', operation='UPDATE OF "id", "organization_id", "bank_account_id", "currency", "rail", "execution_date", "message_id", "payment_information_id", "attempt_count", "total_minor", "frozen_at"', pgid='pgtrigger_payout_batch_is_what_was_frozen_09a46', table='payouts_batch', when='BEFORE')),
         ),
-    ]
+    ])

@@ -9,6 +9,8 @@ import pgtrigger.compiler
 import pgtrigger.migrations
 from django.db import migrations, models
 
+from apps.core.changes import together
+
 
 class Migration(migrations.Migration):
 
@@ -20,7 +22,7 @@ class Migration(migrations.Migration):
         ('ledger', '0002_balance_rows_stay_hot'),
     ]
 
-    operations = [
+    operations = together([
         migrations.CreateModel(
             name='Match',
             fields=[
@@ -205,4 +207,4 @@ class Migration(migrations.Migration):
             model_name='openingbalance',
             trigger=pgtrigger.compiler.Trigger(name='opening_is_what_the_statement_said', sql=apps.core.triggers.GuardSql(func='IF OLD."id" IS DISTINCT FROM NEW."id" OR OLD."organization_id" IS DISTINCT FROM NEW."organization_id" OR OLD."bank_account_id" IS DISTINCT FROM NEW."bank_account_id" OR OLD."amount_minor" IS DISTINCT FROM NEW."amount_minor" OR OLD."currency" IS DISTINCT FROM NEW."currency" THEN RAISE EXCEPTION \'%: id, organization_id, bank_account_id, amount_minor, currency never change\', TG_TABLE_NAME USING ERRCODE = \'restrict_violation\', CONSTRAINT = \'opening_is_what_the_statement_said\'; END IF; RETURN NEW;', hash='a84cbc61bf4024d40526e3151c36f6a5b7a1b15c', operation='UPDATE', pgid='pgtrigger_opening_is_what_the_statement_said_ad26c', table='reconciliation_opening', when='BEFORE')),
         ),
-    ]
+    ])

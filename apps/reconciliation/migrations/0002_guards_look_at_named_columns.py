@@ -4,6 +4,8 @@ import pgtrigger.compiler
 import pgtrigger.migrations
 from django.db import migrations
 
+from apps.core.changes import together
+
 
 class Migration(migrations.Migration):
 
@@ -11,7 +13,7 @@ class Migration(migrations.Migration):
         ('reconciliation', '0001_initial'),
     ]
 
-    operations = [
+    operations = together([
         pgtrigger.migrations.RemoveTrigger(
             model_name='break',
             name='break_keeps_its_cause',
@@ -36,4 +38,4 @@ class Migration(migrations.Migration):
             model_name='openingbalance',
             trigger=pgtrigger.compiler.Trigger(name='opening_is_what_the_statement_said', sql=apps.core.triggers.GuardSql(func='IF OLD."id" IS DISTINCT FROM NEW."id" OR OLD."organization_id" IS DISTINCT FROM NEW."organization_id" OR OLD."bank_account_id" IS DISTINCT FROM NEW."bank_account_id" OR OLD."amount_minor" IS DISTINCT FROM NEW."amount_minor" OR OLD."currency" IS DISTINCT FROM NEW."currency" THEN RAISE EXCEPTION \'%: id, organization_id, bank_account_id, amount_minor, currency never change\', TG_TABLE_NAME USING ERRCODE = \'restrict_violation\', CONSTRAINT = \'opening_is_what_the_statement_said\'; END IF; RETURN NEW;', hash='c2b1b68b0f4af1f0fbe8813d42a456328d7227f3', operation='UPDATE OF "id", "organization_id", "bank_account_id", "amount_minor", "currency"', pgid='pgtrigger_opening_is_what_the_statement_said_ad26c', table='reconciliation_opening', when='BEFORE')),
         ),
-    ]
+    ])

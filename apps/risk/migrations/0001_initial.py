@@ -9,6 +9,8 @@ import pgtrigger.compiler
 import pgtrigger.migrations
 from django.db import migrations, models
 
+from apps.core.changes import together
+
 
 class Migration(migrations.Migration):
     initial = True
@@ -17,7 +19,7 @@ class Migration(migrations.Migration):
         ("accounts", "0001_initial"),
     ]
 
-    operations = [
+    operations = together([
         migrations.CreateModel(
             name="Fact",
             fields=[
@@ -464,4 +466,4 @@ class Migration(migrations.Migration):
                 fields=("organization", "scope_type", "scope_value"), name="risk_scope_is_one"
             ),
         ),
-    ]
+    ])

@@ -4,6 +4,8 @@ import pgtrigger.compiler
 import pgtrigger.migrations
 from django.db import migrations
 
+from apps.core.changes import together
+
 
 class Migration(migrations.Migration):
 
@@ -11,7 +13,7 @@ class Migration(migrations.Migration):
         ('risk', '0001_initial'),
     ]
 
-    operations = [
+    operations = together([
         pgtrigger.migrations.RemoveTrigger(
             model_name='fact',
             name='fact_is_what_happened',
@@ -28,4 +30,4 @@ class Migration(migrations.Migration):
             model_name='limit',
             trigger=pgtrigger.compiler.Trigger(name='limit_is_what_was_set', sql=apps.core.triggers.GuardSql(func='IF OLD."id" IS DISTINCT FROM NEW."id" OR OLD."organization_id" IS DISTINCT FROM NEW."organization_id" OR OLD."scope" IS DISTINCT FROM NEW."scope" OR OLD."customer_id" IS DISTINCT FROM NEW."customer_id" OR OLD."act" IS DISTINCT FROM NEW."act" OR OLD."currency" IS DISTINCT FROM NEW."currency" OR OLD."window" IS DISTINCT FROM NEW."window" OR OLD."zone" IS DISTINCT FROM NEW."zone" OR OLD."max_amount_minor" IS DISTINCT FROM NEW."max_amount_minor" OR OLD."max_count" IS DISTINCT FROM NEW."max_count" OR OLD."net_of_returns" IS DISTINCT FROM NEW."net_of_returns" OR OLD."set_at" IS DISTINCT FROM NEW."set_at" THEN RAISE EXCEPTION \'%: id, organization_id, scope, customer_id, act, currency, window, zone, max_amount_minor, max_count, net_of_returns, set_at never change\', TG_TABLE_NAME USING ERRCODE = \'restrict_violation\', CONSTRAINT = \'limit_is_what_was_set\'; END IF; RETURN NEW;', hash='33c512cccb3db094638a64dca6cfe39b78bebd22', operation='UPDATE OF "id", "organization_id", "scope", "customer_id", "act", "currency", "window", "zone", "max_amount_minor", "max_count", "net_of_returns", "set_at"', pgid='pgtrigger_limit_is_what_was_set_b05ac', table='risk_limit', when='BEFORE')),
         ),
-    ]
+    ])

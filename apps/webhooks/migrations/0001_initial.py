@@ -11,6 +11,8 @@ import pgtrigger.compiler
 import pgtrigger.migrations
 from django.db import migrations, models
 
+from apps.core.changes import together
+
 
 class Migration(migrations.Migration):
     initial = True
@@ -19,7 +21,7 @@ class Migration(migrations.Migration):
         ("accounts", "0001_initial"),
     ]
 
-    operations = [
+    operations = together([
         migrations.CreateModel(
             name="WebhookEndpoint",
             fields=[
@@ -824,4 +826,4 @@ class Migration(migrations.Migration):
                 name="webhook_endpoint_has_one_lasting_secret",
             ),
         ),
-    ]
+    ])

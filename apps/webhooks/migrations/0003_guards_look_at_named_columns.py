@@ -4,6 +4,8 @@ import pgtrigger.compiler
 import pgtrigger.migrations
 from django.db import migrations
 
+from apps.core.changes import together
+
 
 class Migration(migrations.Migration):
 
@@ -11,7 +13,7 @@ class Migration(migrations.Migration):
         ('webhooks', '0002_lanes_stay_hot'),
     ]
 
-    operations = [
+    operations = together([
         pgtrigger.migrations.RemoveTrigger(
             model_name='webhookdelivery',
             name='webhook_delivery_is_what_is_owed',
@@ -28,4 +30,4 @@ class Migration(migrations.Migration):
             model_name='webhookendpoint',
             trigger=pgtrigger.compiler.Trigger(name='webhook_endpoint_stays_with_its_organization', sql=apps.core.triggers.GuardSql(func='IF OLD."id" IS DISTINCT FROM NEW."id" OR OLD."organization_id" IS DISTINCT FROM NEW."organization_id" OR OLD."created_at" IS DISTINCT FROM NEW."created_at" THEN RAISE EXCEPTION \'%: id, organization_id, created_at never change\', TG_TABLE_NAME USING ERRCODE = \'restrict_violation\', CONSTRAINT = \'webhook_endpoint_stays_with_its_organization\'; END IF; RETURN NEW;', hash='dc52e5b663c2121d545dbef6fec3e05006e0c907', operation='UPDATE OF "id", "organization_id", "created_at"', pgid='pgtrigger_webhook_endpoint_stays_with_its_organization_f0e40', table='webhooks_webhookendpoint', when='BEFORE')),
         ),
-    ]
+    ])

@@ -10,6 +10,8 @@ import pgtrigger.compiler
 import pgtrigger.migrations
 from django.db import migrations, models
 
+from apps.core.changes import together
+
 
 class Migration(migrations.Migration):
     """What providers tell us, the secrets it is proved by, and how many calls were refused."""
@@ -19,7 +21,7 @@ class Migration(migrations.Migration):
         ('webhooks', '0005_work_set_aside'),
     ]
 
-    operations = [
+    operations = together([
         migrations.CreateModel(
             name='ProviderConnection',
             fields=[
@@ -185,4 +187,4 @@ class Migration(migrations.Migration):
             model_name='refusedcall',
             constraint=models.UniqueConstraint(fields=('organization', 'connection', 'day', 'reason'), name='refused_calls_are_counted_by_day'),
         ),
-    ]
+    ])

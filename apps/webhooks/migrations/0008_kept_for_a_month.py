@@ -5,6 +5,8 @@ import pgtrigger.compiler
 import pgtrigger.migrations
 from django.db import migrations
 
+from apps.core.changes import together
+
 
 class Migration(migrations.Migration):
     """What was owed may go once it is a month old; until then the guards refuse it as before."""
@@ -14,7 +16,7 @@ class Migration(migrations.Migration):
         ('webhooks', '0007_inbound_events_stay_hot'),
     ]
 
-    operations = [
+    operations = together([
         pgtrigger.migrations.RemoveTrigger(
             model_name='webhookattempt',
             name='webhook_attempts_are_append_only',
@@ -63,4 +65,4 @@ class Migration(migrations.Migration):
             model_name='webhookfanout',
             trigger=pgtrigger.compiler.Trigger(name='webhook_fanouts_are_kept', sql=apps.core.triggers.GuardSql(func="IF OLD.id >= kassa_first_id(now() - interval '30 days') OR false THEN RAISE EXCEPTION 'rows of % are kept', TG_TABLE_NAME USING ERRCODE = 'restrict_violation', CONSTRAINT = 'webhook_fanouts_are_kept'; END IF; RETURN OLD;", hash='ab729b8a165a87a8144384699d02a2c4f754e2ab', operation='DELETE', pgid='pgtrigger_webhook_fanouts_are_kept_b2e08', table='webhooks_webhookfanout', when='BEFORE')),
         ),
-    ]
+    ])

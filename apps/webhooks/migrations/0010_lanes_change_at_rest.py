@@ -1,12 +1,14 @@
 from django.db import migrations, models
 
+from apps.core.changes import together
+
 
 class Migration(migrations.Migration):
     """What the holder of a lane goes by: on how many lanes it is spread, and of which revision."""
 
     dependencies = [("webhooks", "0009_work_takes_turns")]
 
-    operations = [
+    operations = together([
         # Whoever reads endpoints queues up behind this, so it gives up before they do, and can be
         # run again.
         migrations.RunSQL("SET LOCAL lock_timeout = '2s'", migrations.RunSQL.noop),
@@ -47,4 +49,4 @@ class Migration(migrations.Migration):
                 ),
             ),
         ),
-    ]
+    ])

@@ -3,6 +3,8 @@ import pgtrigger.compiler
 import pgtrigger.migrations
 from django.db import migrations
 
+from apps.core.changes import together
+
 
 class Migration(migrations.Migration):
     """What was ignored may come back, pending and with its body, and in no other way."""
@@ -12,7 +14,7 @@ class Migration(migrations.Migration):
         ('webhooks', '0010_lanes_change_at_rest'),
     ]
 
-    operations = [
+    operations = together([
         pgtrigger.migrations.RemoveTrigger(
             model_name='inboundevent',
             name='inbound_event_moves',
@@ -25,4 +27,4 @@ class Migration(migrations.Migration):
             model_name='inboundevent',
             trigger=pgtrigger.compiler.Trigger(name='inbound_event_is_released_to_be_worked', sql=apps.core.triggers.GuardSql(func="IF OLD.outcome = 'ignored' AND NEW.outcome = 'received'\n   AND (NEW.state <> 'pending' OR NEW.sealed_body IS NULL) THEN\n    RAISE EXCEPTION 'what was ignored in % comes back pending, and with its body', TG_TABLE_NAME\n        USING ERRCODE = 'check_violation', CONSTRAINT = 'inbound_event_is_released_to_be_worked';\nEND IF;\nRETURN NEW;\n", hash='d266f55c57a8d14229fa0eb18c20fb547a4a35c0', operation='UPDATE OF "outcome"', pgid='pgtrigger_inbound_event_is_released_to_be_worked_08c21', table='webhooks_inboundevent', when='BEFORE')),
         ),
-    ]
+    ])

@@ -5,6 +5,7 @@ import django.db.models.deletion
 import django.db.models.functions.datetime
 from django.db import migrations, models
 
+from apps.core.changes import together
 from apps.core.storage import StoreAsWork
 
 
@@ -16,7 +17,7 @@ class Migration(migrations.Migration):
         ("webhooks", "0012_ignored_events_are_found"),
     ]
 
-    operations = [
+    operations = together([
         # Whoever reads endpoints queues up behind this, so it gives up before they do, and can be
         # run again.
         migrations.RunSQL("SET LOCAL lock_timeout = '2s'", migrations.RunSQL.noop),
@@ -143,4 +144,4 @@ class Migration(migrations.Migration):
             ),
         ),
         StoreAsWork("webhooks_webhookchange"),
-    ]
+    ])
