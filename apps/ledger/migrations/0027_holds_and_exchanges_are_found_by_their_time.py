@@ -1,5 +1,6 @@
 from django.db import migrations, models
 
+from apps.core.changes import together
 from apps.core.indexes import AddIndexConcurrently
 
 _INDEXES = {
@@ -21,6 +22,6 @@ class Migration(migrations.Migration):
         ("ledger", "0026_accounts_are_found_by_their_time"),
     ]
 
-    operations = [
+    operations = together([
         AddIndexConcurrently(model, index) for model, indexes in _INDEXES.items() for index in indexes
-    ]
+    ])

@@ -1,5 +1,6 @@
 from django.db import migrations
 
+from apps.core.changes import together
 from apps.core.indexes import RemoveIndexConcurrently
 
 
@@ -12,8 +13,8 @@ class Migration(migrations.Migration):
     ]
 
     # Each takes away what is there, so a try that was cut off between them is done again.
-    operations = [
+    operations = together([
         RemoveIndexConcurrently("hold", "hold_created"),
         RemoveIndexConcurrently("fxtransfer", "fx_transfer_created"),
         RemoveIndexConcurrently("fxtransfer", "fx_transfer_effective"),
-    ]
+    ])
