@@ -20,11 +20,12 @@ from tests.core.events_of_tests import ORGANIZATION, OTHER, opened, publish, rel
 from tests.core.weeks_of_tests import (
     WEEK,
     at,
+    ensure_weeks_from,
     monday,
     part_of,
     parts,
     run,
-    weeks_from,
+    weeks_restored,
 )
 from tests.support import past_the_guards, race, wait_until
 
@@ -38,16 +39,21 @@ def now():
     return clock.now()
 
 
+@pytest.fixture(scope="module")
+def restored(django_db_setup, django_db_blocker):
+    with weeks_restored(django_db_blocker):
+        yield
+
+
 @pytest.fixture(autouse=True)
-def weeks(transactional_db, now, monkeypatch):
+def weeks(restored, transactional_db, now, monkeypatch):
     """Parts from twenty weeks ago on; one consumer, and of the holders only the core's."""
     monkeypatch.setattr(
         outbox._consuming, "_consumers", {"recorder": Consumer(lambda _organization, _events: None)}
     )
     kept = {name: each for name, each in partitions._holders.items() if name.startswith("core.")}
     monkeypatch.setattr(partitions, "_holders", kept)
-    with weeks_from(monday(now) - 20 * WEEK):
-        yield
+    ensure_weeks_from(monday(now) - 20 * WEEK)
 
 
 def where(table=EVENTS):

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
+from typing import Any
 from unittest import mock
 
 from django.db import connection
@@ -12,6 +13,9 @@ from apps.core import clock, ids, partitions
 from tests.support import past_the_guards
 
 WEEK = timedelta(weeks=1)
+
+# From which Monday on parts were made, and what the catalog said of them then.
+_made: list[object] = []
 
 
 def run(sql: str, *values: object) -> list[tuple]:
@@ -27,14 +31,38 @@ def monday(instant: datetime) -> datetime:
     return day.replace(hour=0, minute=0, second=0, microsecond=0)
 
 
-@contextmanager
-def weeks_from(first: datetime) -> Iterator[None]:
-    """Have parts from that Monday on; afterwards they are as the migration leaves them."""
-    try:
+def ensure_weeks_from(first: datetime) -> None:
+    """
+    Have parts from that Monday on, none of which a test has changed.
+
+    Before the first test and after one that made, dropped or analyzed parts they are made anew;
+    the rows go with every test's. Whoever asks for them asks for `weeks_restored` as well.
+    """
+    if _made != [first, _fingerprint()]:
         _rebuild(first)
-        yield
-    finally:
+        _made[:] = [first, _fingerprint()]
+
+
+@contextmanager
+def weeks_restored(blocker: Any) -> Iterator[None]:
+    """Leave the parts as the migration does, after the tests of a module: see above."""
+    yield
+    with blocker.unblock():
+        _made.clear()
         _rebuild(monday(clock.now()) + 2 * WEEK)
+
+
+def _fingerprint() -> list[tuple]:
+    # A row of the catalog that is written anew is of another transaction. What ANALYZE tells is
+    # written over.
+    return run(
+        "WITH whole AS (SELECT unnest(%s::text[])::regclass::oid AS oid)"
+        "SELECT oid, xmin, relpages, reltuples FROM pg_class WHERE oid IN ("
+        "       SELECT oid FROM whole UNION"
+        "       SELECT inhrelid FROM pg_inherits JOIN whole ON inhparent = whole.oid)"
+        " ORDER BY oid",
+        list(partitions.TABLES),
+    )
 
 
 def _rebuild(first: datetime) -> None:

@@ -10,7 +10,7 @@ from apps.core.partitions import EventsStillNeeded
 from apps.ledger.models import ChainHead, JournalEntry
 from apps.ledger.tasks import seal_due
 from tests.core.events_of_tests import relay_and_consume
-from tests.core.weeks_of_tests import WEEK, at, monday, weeks_from
+from tests.core.weeks_of_tests import WEEK, at, ensure_weeks_from, monday, weeks_restored
 from tests.ledger.factories import create_organization, fund, move, open_account, post
 from tests.support import past_the_guards
 
@@ -22,10 +22,15 @@ def now():
     return clock.now()
 
 
-@pytest.fixture(autouse=True)
-def weeks(transactional_db, now):
-    with weeks_from(monday(now) - 20 * WEEK):
+@pytest.fixture(scope="module")
+def restored(django_db_setup, django_db_blocker):
+    with weeks_restored(django_db_blocker):
         yield
+
+
+@pytest.fixture(autouse=True)
+def weeks(restored, transactional_db, now):
+    ensure_weeks_from(monday(now) - 20 * WEEK)
 
 
 @pytest.fixture

@@ -13,7 +13,15 @@ from apps.core.partitions import EventsStillNeeded
 from apps.ledger.tasks import seal_due
 from apps.webhooks import operations, tasks
 from apps.webhooks.models import WebhookAttempt, WebhookBody, WebhookDelivery, WebhookFanout
-from tests.core.weeks_of_tests import WEEK, at, made_at, monday, run, weeks_from
+from tests.core.weeks_of_tests import (
+    WEEK,
+    at,
+    ensure_weeks_from,
+    made_at,
+    monday,
+    run,
+    weeks_restored,
+)
 from tests.support import race
 from tests.webhooks import receiver
 from tests.webhooks.factories import TESTS, create_endpoint, deliver, deliveries, make_due, owe
@@ -26,10 +34,15 @@ def now():
     return clock.now()
 
 
-@pytest.fixture(autouse=True)
-def weeks(transactional_db, now):
-    with weeks_from(monday(now) - 20 * WEEK):
+@pytest.fixture(scope="module")
+def restored(django_db_setup, django_db_blocker):
+    with weeks_restored(django_db_blocker):
         yield
+
+
+@pytest.fixture(autouse=True)
+def weeks(restored, transactional_db, now):
+    ensure_weeks_from(monday(now) - 20 * WEEK)
 
 
 @pytest.fixture
