@@ -301,6 +301,6 @@ class TestATrialBalanceAsAFile:
             lines = queries.stream_lines(organization_id=house.id, view=None)
             read = [next(lines) for _ in range(4)]
             with connection.cursor() as cursor:
-                cursor.execute("SELECT count(*) FROM pg_cursors WHERE name = 'trial_balance'")
+                cursor.execute("SELECT count(*) FROM pg_cursors")
                 assert cursor.fetchone() == (1,)
             assert len([*read, *lines]) == 34

@@ -1,6 +1,6 @@
 """The journal as it leaves: streamed, as of one instant."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from datetime import datetime
 from typing import Any, Final, cast
 from uuid import UUID
@@ -11,6 +11,7 @@ from msgspec import Raw
 
 from apps.core.errors import InvariantBroken
 from apps.core.ids import encode_id
+from apps.core.streaming import stream
 from apps.ledger.formats import AccountRecord, EntryRecord, LegRecord, journal
 from apps.ledger.models import (
     Balance,
@@ -74,35 +75,33 @@ def export_accounts(*, organization_id: UUID) -> list[AccountRecord]:
 
 def stream_entries(*, organization_id: UUID, chunk: int = 2000) -> Iterator[EntryRecord]:
     """
-    Yield every entry in the order of its id, by a server-side cursor: memory stays flat.
+    Yield every entry in the order of its id, `chunk` of them in memory (`core.streaming`).
 
     Call it inside a REPEATABLE READ transaction where accounts and entries have to agree.
     """
-    connection.ensure_connection()
-    with connection.connection.cursor(name="journal_export") as cursor:
-        cursor.itersize = chunk
-        cursor.execute(_EXPORT_ENTRIES, [organization_id])
-        for id_, kind, reference, description, effective_at, recorded_at, legs in cursor:
-            yield EntryRecord(
-                id=encode_id("je", id_),
-                kind=kind,
-                reference=reference or "",
-                description=description,
-                effective_at=effective_at,
-                recorded_at=recorded_at,
-                legs=tuple(
-                    LegRecord(code, type_, int(amount), currency)
-                    for code, type_, amount, currency in legs
-                ),
-            )
+    rows = stream(_EXPORT_ENTRIES, [organization_id], portion=chunk)
+    for id_, kind, reference, description, effective_at, recorded_at, legs in rows:
+        yield EntryRecord(
+            id=encode_id("je", id_),
+            kind=kind,
+            reference=reference or "",
+            description=description,
+            effective_at=effective_at,
+            recorded_at=recorded_at,
+            legs=tuple(
+                LegRecord(code, type_, int(amount), currency)
+                for code, type_, amount, currency in legs
+            ),
+        )
 
 
-def stream_journal(*, organization_id: UUID, chunk: int = 2000) -> Iterator[journal.Line]:
+def stream_journal(*, organization_id: UUID, chunk: int = 2000) -> Generator[journal.Line]:
     """
     Yield the journal whole, as it is imported again: all lines of `journal.ORDER`.
 
     Call it inside a snapshot in which everything is sealed (`count_unsealed`): an entry that is not
-    would be missing, and what it did to holds would not.
+    would be missing, and what it did to holds would not. Close it there, where it is not read to
+    its end.
 
     :raises InvariantBroken: if a link's entry is missing: `verify_ledger` says more
     """
@@ -127,17 +126,15 @@ def stream_journal(*, organization_id: UUID, chunk: int = 2000) -> Iterator[jour
 
 
 def _metadata_lines(organization_id: UUID, chunk: int) -> Iterator[journal.MetadataLine]:
-    with connection.connection.cursor(name="later_metadata") as cursor:
-        cursor.itersize = chunk
-        cursor.execute(_LATER_METADATA, [organization_id])
-        for position, number, metadata, actor, recorded_at in cursor:
-            yield journal.MetadataLine(
-                position=position,
-                number=number,
-                metadata=Raw(metadata.encode()),
-                actor=actor,
-                recorded_at=recorded_at,
-            )
+    rows = stream(_LATER_METADATA, [organization_id], portion=chunk)
+    for position, number, metadata, actor, recorded_at in rows:
+        yield journal.MetadataLine(
+            position=position,
+            number=number,
+            metadata=Raw(metadata.encode()),
+            actor=actor,
+            recorded_at=recorded_at,
+        )
 
 
 def _lines_beside(rows: "_Rows", codes: Mapping[UUID, str], chunk: int) -> Iterator[journal.Line]:

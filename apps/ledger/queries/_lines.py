@@ -7,7 +7,7 @@ from uuid import UUID
 
 from django.db import connection
 
-from apps.core import transactions
+from apps.core import streaming, transactions
 from apps.ledger.queries._history import choose_accounts, moved_statement
 from apps.ledger.queries._period_balances import stored_statement
 from apps.ledger.queries._periods import PeriodView
@@ -155,22 +155,14 @@ def stream_lines(
     """
     Yield the lines of a month, or of now, each with its currency; no line is cut or folded away.
 
-    By a server-side cursor, so that memory stays flat. Call it inside a snapshot, in which what it
-    yields is of one instant.
+    Call it inside a snapshot, in which what it yields is of one instant (`core.streaming`).
     """
     narrowed = Narrowed(code_prefix=code_prefix, currency=currency)
     source, values = _source(organization_id, view, narrowed)
     if not source:
         return
-    connection.ensure_connection()
-    with (
-        connection.wrap_database_errors,
-        connection.connection.cursor(name="trial_balance") as cursor,
-    ):
-        cursor.itersize = _CHUNK
-        cursor.execute(_EACH.format(source=source), values)
-        for of, *row in cursor:
-            yield of, _line(row)
+    for of, *row in streaming.stream(_EACH.format(source=source), values, portion=_CHUNK):
+        yield of, _line(row)
 
 
 def _source(

@@ -6,13 +6,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
 from operator import itemgetter
-from typing import Any, Final, LiteralString, NamedTuple
+from typing import Any, Final, NamedTuple
 from uuid import UUID
-
-from django.db import connection
 
 from apps.core import queries as core_queries
 from apps.core.ids import decode_id, encode_id
+from apps.core.streaming import stream
 from apps.ledger.events import JournalEntryPosted
 from apps.ledger.models import ChainHead, ChainLink, JournalEntry, Posting
 from apps.ledger.rules import chain
@@ -113,9 +112,9 @@ def stream_chain(*, organization_id: UUID) -> Iterator[StoredLink]:
     """
     Yield every link of the organisation's chain in order, with its entry's content.
 
-    Call it inside a snapshot: it reads through a cursor of the server's.
+    Call it inside a snapshot (`core.streaming`).
     """
-    rows = _stream("chain", _CHAIN, {"org": organization_id})
+    rows = _stream(_CHAIN, {"org": organization_id})
     for position, group in groupby(rows, key=itemgetter(0)):
         postings = list(group)
         _, entry_id, hash_, is_there, reverses_id, reverses, *_ = postings[0]
@@ -135,23 +134,15 @@ def _content(rows: Sequence[tuple[Any, ...]]) -> EntryContent:
     return EntryContent._make((*rows[0][6:12], parsed, reverses, postings))
 
 
-def _stream(
-    name: str, statement: LiteralString, values: Mapping[str, object]
-) -> Iterator[tuple[Any, ...]]:
+def _stream(statement: str, values: Mapping[str, object]) -> Iterator[tuple[Any, ...]]:
     """
-    Yield rows through a cursor of the server's, in binary.
+    Yield rows in binary.
 
     What is asked reads all of an organisation, so joins by hash or merge are right at any size.
     Where the statistics do not know the organisation yet (its books were just imported), the
     planner expects one row of each table and nests loops, whose time is the product of all.
     """
-    connection.ensure_connection()
-    with connection.connection.cursor(name=name) as cursor, connection.cursor() as session:
-        cursor.itersize = _PORTION
-        session.execute("SET LOCAL enable_nestloop = off")  # a cursor is planned as it is declared
-        cursor.execute(statement, values, binary=True)
-        session.execute("SET LOCAL enable_nestloop = on")
-        yield from cursor
+    return stream(statement, values, portion=_PORTION, binary=True, nested_loops=False)
 
 
 def _head_fault(organization_id: UUID, position: int, previous: bytes) -> ChainFault | None:
@@ -198,9 +189,9 @@ def find_event_without_entry(*, organization_id: UUID, on_progress: Progress) ->
     it inside a snapshot.
     """
     values = {"org": organization_id, "name": JournalEntryPosted.name}
-    present = _stream("present", _PRESENT, values)
+    present = _stream(_PRESENT, values)
     id_ = b""
-    for count, (printed,) in enumerate(_stream("told", _TOLD, values), 1):
+    for count, (printed,) in enumerate(_stream(_TOLD, values), 1):
         told = decode_id("je", printed).bytes
         while id_ < told:
             (id_,) = next(present, (_AFTER_ALL,))

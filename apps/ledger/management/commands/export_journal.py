@@ -3,6 +3,7 @@
 import sys
 from argparse import ArgumentParser
 from collections.abc import Iterable
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, TextIO, override
@@ -72,8 +73,8 @@ class Command(BaseCommand):
                 pass
             with transactions.snapshot():
                 if not queries.count_unsealed(organization_id=organization_id, until=_EVER):
-                    lines = queries.stream_journal(organization_id=organization_id)
-                    return self._write_lines(journal.write(lines), file)
+                    with closing(queries.stream_journal(organization_id=organization_id)) as lines:
+                        return self._write_lines(journal.write(lines), file)
         msg = "Entries are posted faster than they are sealed; export while nothing is posted."
         raise CommandError(msg)
 
