@@ -5,7 +5,7 @@ from datetime import date, timedelta
 import pytest
 
 from apps.core import clock
-from tests.backoffice.test_books import House
+from tests.backoffice.books import House
 from tests.ledger.factories import move, open_account, post
 from tests.ledger.tampering import corrupt
 

@@ -18,7 +18,7 @@ from apps.ledger import operations
 from apps.ledger.errors import ExportTooSlow
 from apps.ledger.operations import StatementTerms, TrialBalanceTerms, _file_export
 from tests.accounts import factories as accounts
-from tests.backoffice.test_books import JUNE, House
+from tests.backoffice.books import JUNE, House
 from tests.ledger.factories import move, post
 from tests.ledger.test_periods import a_connection
 from tests.ledger.threads import Asking, is_waiting, sql

@@ -17,7 +17,7 @@ from apps.ledger.operations import AccountChange
 from apps.ledger.queries import account_ids, view_whole
 from apps.ledger.rules import AccountStatus, CaptureHold, Leg, PlaceHold, PostEntry
 from tests.accounts import factories as accounts
-from tests.backoffice.test_books import House as Books
+from tests.backoffice.books import House as Books
 from tests.backoffice.test_corrections import House
 from tests.ledger.exchanges import exchange
 from tests.ledger.factories import committed, move, open_account, post

@@ -10,7 +10,7 @@ from django.test.utils import CaptureQueriesContext
 
 from apps.core.ids import encode_id
 from apps.ledger.admin._accounts import STATEMENT_ROWS
-from tests.backoffice.test_books import JUNE, House
+from tests.backoffice.books import JUNE, House
 from tests.ledger.factories import open_account
 from tests.ledger.histories import Move, write_history
 

@@ -18,7 +18,7 @@ from apps.ledger import operations, queries
 from apps.ledger.operations import TrialBalanceTerms
 from apps.ledger.queries import _lines
 from tests.accounts import factories as accounts
-from tests.backoffice.test_books import JUNE, House
+from tests.backoffice.books import JUNE, House
 from tests.ledger.factories import move, open_account, post
 
 pytestmark = pytest.mark.django_db(transaction=True)

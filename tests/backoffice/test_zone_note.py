@@ -10,7 +10,7 @@ from apps.backoffice.models import Correction
 from apps.core.ids import encode_id
 from apps.ledger.models import JournalEntry
 from tests.accounts import factories as accounts
-from tests.backoffice import test_books, test_corrections
+from tests.backoffice import books, test_corrections
 from tests.ledger.factories import move, post
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -66,7 +66,7 @@ class TestAPageOfTheBooks:
         assert notes("ledger/journalentry/", kind="none") == []
 
     def test_over_organizations_of_several_zones_names_each(self, house):
-        other = test_books.House()
+        other = books.House()
         live_in(other.id, "Asia/Tokyo")
         post(other.id, move(other.bank, other.ann, 1_00))
         assert JournalEntry.objects.values("organization_id").distinct().count() == 2
