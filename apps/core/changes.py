@@ -7,8 +7,9 @@ from django.db.migrations import operations as djangos
 from django.db.migrations.operations.base import Operation
 from pgtrigger.migrations import AddTrigger, RemoveTrigger
 
-# What each needs is said by the models before all of them and after all of them. An `AlterField` is
-# not among these: what it does depends on what else there is of its field in between.
+# What each needs is said by the models before all of them and after all of them, as they are
+# grouped below. An `AlterField` is not among these: what it does depends on what else there is of
+# its field in between.
 KINDS = (
     djangos.CreateModel,
     djangos.AddField,
@@ -70,21 +71,27 @@ def together(operations: Iterable[Operation]) -> list[Operation]:
     Return the operations of a migration with those grouped that may be.
 
     What a table is created with is all that its model has at the end of its group, so what is
-    added to a model begins a group after the one that creates it.
+    added to a model begins a group after the one that creates it. A constraint may name a field
+    that is added right before it, and is made or taken back by the models on one side of its group
+    alone (one that is not valid yet, one with a condition): it begins a group after such a field.
     """
     groups: list[list[Operation]] = []
-    created: set[str] | None = None
+    created, widened, is_alone = set[str](), set[str](), True
     for operation in listed(operations):
         if not isinstance(operation, KINDS):
             groups.append([operation])
-            created = None
+            is_alone = True
             continue
-        if created is None or getattr(operation, "model_name", "").lower() in created:
+        model = getattr(operation, "model_name", "").lower()
+        is_of_field = isinstance(operation, djangos.AddConstraint) and model in widened
+        if is_alone or model in created or is_of_field:
             groups.append([])
-            created = set()
+            created, widened, is_alone = set(), set(), False
         groups[-1].append(operation)
         if isinstance(operation, djangos.CreateModel):
             created.add(operation.name.lower())
+        if isinstance(operation, djangos.AddField):
+            widened.add(model)
     return [group[0] if len(group) == 1 else Together(group) for group in groups]
 
 

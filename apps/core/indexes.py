@@ -25,6 +25,13 @@ class AddIndexConcurrently(operations.AddIndexConcurrently):
             schema_editor.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {name}")
             super().database_forwards(app_label, schema_editor, from_state, to_state)
 
+    @override
+    def database_backwards(
+        self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any
+    ) -> None:
+        with _for_as_long_as_it_takes(schema_editor):
+            super().database_backwards(app_label, schema_editor, from_state, to_state)
+
 
 class RemoveIndexConcurrently(operations.RemoveIndexConcurrently):
     """
@@ -40,6 +47,16 @@ class RemoveIndexConcurrently(operations.RemoveIndexConcurrently):
     ) -> None:
         with _for_as_long_as_it_takes(schema_editor):
             super().database_forwards(app_label, schema_editor, from_state, to_state)
+
+    @override
+    def database_backwards(
+        self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any
+    ) -> None:
+        """Build it again, as it was built."""
+        name = schema_editor.quote_name(self.name)
+        with _for_as_long_as_it_takes(schema_editor):
+            schema_editor.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {name}")
+            super().database_backwards(app_label, schema_editor, from_state, to_state)
 
 
 @contextmanager

@@ -27,6 +27,9 @@ def stream(
     by any thread, in the middle of whatever its connection is at by then. So nothing is said to
     Postgres at that point (docs/adr/0172).
 
+    Statements that were sent and not answered yet (`statements.start`) are not asked for first, so
+    call it where there are none.
+
     `binary`: numbers and ids travel as they are kept. `nested_loops`: whether the plan may have
     any; it is made as the first row is asked for.
 
@@ -44,6 +47,9 @@ def stream(
         if not nested_loops:
             say("SET LOCAL enable_nestloop = on")
         fetch = f"FETCH FORWARD {portion} FROM {name}".encode()
-        while rows := say(fetch, binary=binary).fetchall():
+        is_more = True
+        while is_more:
+            rows = say(fetch, binary=binary).fetchall()
             yield from rows
+            is_more = len(rows) == portion
         say(f"CLOSE {name}".encode())

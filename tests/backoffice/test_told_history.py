@@ -79,6 +79,8 @@ def test_names_the_people_in_it_and_says_of_others_what_they_are():
     actors = [
         Actor.staff(noor.pk),
         Actor.staff(UUID(int=1)),
+        # As an imported journal may have it.
+        Actor(kind="staff", id="noor", principal="staff:noor"),
         Actor.job("tests"),
         Actor(kind="api_key", id="key_1", principal=f"staff:{noor.pk}"),
     ]
@@ -102,6 +104,9 @@ def test_names_the_people_in_it_and_says_of_others_what_they_are():
     assert [line.who for line in history.lines if not line.is_event][::-1] == [
         noor.name,
         "staff:00000000-0000-0000-0000-000000000001",
+        "staff:noor",
         "job tests",
         f"an API key of {noor.name}",
     ]
+    named = _history.people([f"staff:{noor.pk}", "staff:noor", "job:tests", f"staff:{UUID(int=1)}"])
+    assert named == {f"staff:{noor.pk}": noor.name}

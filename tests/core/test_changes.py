@@ -4,11 +4,12 @@ import re
 
 import pytest
 from django.apps import apps
+from django.contrib.postgres.operations import AddConstraintNotValid
 from django.db import connection, models
 from django.db.migrations import Migration
 from django.db.migrations import operations as djangos
 from django.db.migrations.loader import MigrationLoader
-from django.db.migrations.state import StateApps
+from django.db.migrations.state import ProjectState, StateApps
 from django.db.migrations.writer import MigrationWriter
 
 from apps.core.changes import Together, listed, together
@@ -79,6 +80,35 @@ class TestWhatGoesTogether:
     def test_is_a_table_only_with_what_is_not_added_to_it(self):
         """It would be there from the start, and then once more."""
         assert grouped(CREATE, OTHER, FIELD, INDEX) == [[CREATE, OTHER], [FIELD, INDEX]]
+
+    @pytest.mark.parametrize("direction", ["apply", "unapply"])
+    @pytest.mark.parametrize(
+        "constraint",
+        [
+            djangos.AddConstraint(
+                "box",
+                models.UniqueConstraint(
+                    name="box_of_name", fields=["id"], condition=models.Q(name="a")
+                ),
+            ),
+            AddConstraintNotValid(
+                "box", models.CheckConstraint(name="box_has_name", condition=~models.Q(name=""))
+            ),
+        ],
+        ids=["with a condition", "not valid yet"],
+    )
+    @pytest.mark.django_db
+    def test_is_a_constraint_only_without_the_field_that_it_may_name(self, direction, constraint):
+        assert grouped(FIELD, OTHER, constraint) == [[FIELD, OTHER], [constraint]]
+        migration = Migration("0002_name", "boxes")
+        migration.operations = together([FIELD, constraint])
+        state = ProjectState()
+        CREATE.state_forwards("boxes", state)
+
+        with connection.schema_editor(collect_sql=True) as editor:
+            getattr(migration, direction)(state, editor, collect_sql=True)
+
+        assert any(constraint.constraint.name in sql for sql in editor.collected_sql)
 
     def test_is_nothing_across_what_may_look_at_the_table(self):
         assert grouped(FIELD, SQL, INDEX, OTHER) == [[FIELD], [SQL], [INDEX, OTHER]]

@@ -119,7 +119,7 @@ def count_payout_states(
     found: dict[str, dict[str, int]] = {}
     numbers: dict[str, int] = {}
     counted = 0
-    for state, currency, amount in newest[: PAYOUTS_COUNTED_MAX + 1].iterator():
+    for state, currency, amount in newest[: PAYOUTS_COUNTED_MAX + 1]:
         counted += 1
         numbers[state] = numbers.get(state, 0) + 1
         sums = found.setdefault(state, {})

@@ -1,6 +1,7 @@
 """What happened to a row: its events and the acts on it, newest first."""
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -29,6 +30,7 @@ from apps.core.models import AuditEvent, OutboxEvent
 
 ROWS_MAX = 30
 _STAFF: Final = "staff:"
+_STAFF_ID: Final = f"^{_STAFF}[0-9a-f]{{8}}(-[0-9a-f]{{4}}){{3}}-[0-9a-f]{{12}}$"
 # No organization has it: what belongs to none is told of by its own screens.
 NOBODYS = UUID(int=0)
 
@@ -134,7 +136,7 @@ def read(obj: Model, *, aggregate_type: str, key: str) -> History:
 def _person_id(column: str) -> Case:
     """Return the id of the person whom a column of actors names, if it is one."""
     id_ = Cast(Substr(column, len(_STAFF) + 1), UUIDField())
-    return Case(When(**{f"{column}__startswith": _STAFF}, then=id_))
+    return Case(When(**{f"{column}__regex": _STAFF_ID}, then=id_))
 
 
 def _person() -> Subquery:
@@ -172,9 +174,18 @@ def actor_words(actor: str) -> str:
     return "API key" if kind == "api_key" else f"job {name}" if kind == "job" else actor
 
 
+def _staff_id(actor: str) -> UUID | None:
+    """Return the id of the person whom an actor names; an imported journal names whom it likes."""
+    if not actor.startswith(_STAFF):
+        return None
+    with suppress(ValueError):
+        return UUID(actor.removeprefix(_STAFF))
+    return None
+
+
 def people(actors: Iterable[str]) -> dict[str, str]:
     """Return the names of the people among these actors, by `staff:<id>`, in one read."""
-    ids = {actor.removeprefix(_STAFF) for actor in actors if actor.startswith(_STAFF)}
+    ids = {id_ for actor in actors if (id_ := _staff_id(actor)) is not None}
     if not ids:
         return {}
     found = get_user_model().objects.filter(pk__in=ids)

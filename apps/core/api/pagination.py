@@ -159,7 +159,7 @@ def _beyond(rows: QuerySet[Any], place: bytes, clock: str | None, *, newer: bool
     if clock is None:
         return rows.filter(**{"pk__gt" if newer else "pk__lt": _id(place)})
     timed, of_clock = place[: _TIMED.size], place[_TIMED.size :]
-    if of_clock != clock.encode():
+    if len(timed) != _TIMED.size or of_clock != _marked(clock):
         raise invalid_cursor()
     ticks, id_ = _TIMED.unpack(timed)
     # One comparison of both: the index is entered at the place, however many rows have its instant.
@@ -171,7 +171,12 @@ def _place(row: Any, clock: str | None) -> bytes:  # noqa: ANN401  (a row of any
     id_: UUID = row.pk
     if clock is None:
         return id_.bytes
-    return _TIMED.pack((getattr(row, clock) - _EPOCH) // _TICK, id_.bytes) + clock.encode()
+    return _TIMED.pack((getattr(row, clock) - _EPOCH) // _TICK, id_.bytes) + _marked(clock)
+
+
+def _marked(clock: str) -> bytes:
+    """Return what tells cursors of one clock from those of another; the usual one needs nothing."""
+    return b"" if clock == "created_at" else clock.encode()
 
 
 def _id(place: bytes) -> UUID:

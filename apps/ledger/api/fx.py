@@ -142,7 +142,7 @@ class FxTransferCollection(ApiView):
             summary="List FX transfers",
             query={
                 "ledger_account": "Only those that sold from this account or bought to it; sorted"
-                " by the ids.",
+                " by the ids whatever the window.",
                 "reference": "Only the one with this reference.",
                 "currency": "Only those that sold or bought this currency.",
                 **METADATA_TOLD,

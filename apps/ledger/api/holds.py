@@ -125,7 +125,8 @@ class HoldCollection(ApiView):
             page=True,
             summary="List holds",
             query={
-                "ledger_account": "Only holds on this account's money; sorted by the ids.",
+                "ledger_account": "Only holds on this account's money; sorted by the ids whatever"
+                " the window.",
                 "status": "open, captured, voided or expired, as of now.",
                 "reference": "Only holds with this reference.",
                 **METADATA_TOLD,

@@ -1,6 +1,7 @@
 """What stands beside an imported journal's entries: money changed, holds, monitors, months."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -92,18 +93,20 @@ def count_standing(run: Import, read: Read) -> dict[type[_Beside], int]:
     counts: dict[type[_Beside], int] = {}
     for kind, (name, rows) in _standing(run).items():
         counts[kind], lines = 0, _lines(run, read, kind)
-        for row in rows:
-            _, line = next(lines, (0, None))
-            if line is None or _terms(run, line) != row:
-                raise not_empty(f"other {name}")
-            # Nothing of these is written before the last entry is.
-            if run.check.standing != run.check.entries:
-                raise not_empty(name)
-            counts[kind] += 1
+        # Here, and not when the refusal is forgotten: Postgres is told (docs/adr/0172).
+        with closing(rows):
+            for row in rows:
+                _, line = next(lines, (0, None))
+                if line is None or _terms(run, line) != row:
+                    raise not_empty(f"other {name}")
+                # Nothing of these is written before the last entry is.
+                if run.check.standing != run.check.entries:
+                    raise not_empty(name)
+                counts[kind] += 1
     return counts
 
 
-def _standing(run: Import) -> Mapping[type[_Beside], tuple[str, Iterator[tuple[object, ...]]]]:
+def _standing(run: Import) -> Mapping[type[_Beside], tuple[str, Generator[tuple[object, ...]]]]:
     """Return by kind what it is called, and its rows in the order of the file, as `_terms`."""
     mine = run.organization_id
     codes = dict(queries.accounts(organization_id=mine).values_list("id", "code"))

@@ -46,9 +46,9 @@ class Command(BaseCommand):
         with transactions.snapshot():
             with connection.cursor() as cursor:
                 # Sorts of millions of postings, by one session that an operator started, and
-                # every stream is read to its end. It takes as long as the books are large: all of
-                # it is of one snapshot, so it has to be one transaction, whatever its role may
-                # take otherwise.
+                # every stream of sound books is read to its end. It takes as long as the books are
+                # large: all of it is of one snapshot, so it has to be one transaction, whatever its
+                # role may take otherwise.
                 cursor.execute("SET LOCAL work_mem = '256MB'; SET LOCAL cursor_tuple_fraction = 1")
                 cursor.execute(_UNLIMITED)
             self._check_statements(INVARIANTS | RECOUNTS, only)
