@@ -14,6 +14,7 @@ from hypothesis import settings as hypothesis_settings
 
 from apps.core import attempts, counters
 from apps.core.api import rates
+from tests.core import weeks_of_tests
 from tests.support import BROWSERS, empty_tables, examples, renew_connection, stop_cleaning
 from tests.template import ensure_template
 
@@ -72,6 +73,14 @@ def _disconnect(cursor: Any, name: str) -> None:
         " WHERE datname = %s AND pid <> pg_backend_pid() AND usename = current_user",
         [name],
     )
+
+
+@pytest.fixture(scope="module")
+def weeks_restored(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
+    """Leave the weeks of events as the migration does, after a module that makes some."""
+    yield
+    with django_db_blocker.unblock():
+        weeks_of_tests.restore_weeks()
 
 
 # --- Counters ---------------------------------------------------------------------------------

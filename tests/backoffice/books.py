@@ -1,5 +1,6 @@
 """Books that are looked at on the screen, and who looks."""
 
+import hashlib
 import re
 from datetime import UTC, date, datetime, timedelta
 from html import unescape
@@ -13,6 +14,7 @@ from apps.accounts.models import Staff
 from apps.core import clock
 from apps.core.actors import Actor
 from apps.core.ids import new_id
+from apps.core.models import AuditEvent
 from apps.ledger import operations
 from apps.ledger.models import Period
 from tests.accounts import factories as accounts
@@ -95,3 +97,11 @@ class House:
 
         wait_until(closed)
         return period
+
+
+def assert_noted_to_its_end(begun: AuditEvent, written: bytes) -> None:
+    """The second note of an export says what the file held that the first one began."""
+    ended = AuditEvent.objects.filter(act="core.export").latest("id")
+    assert ended.after["export"] == begun.after["export"]
+    assert ended.after["sha256"] == hashlib.sha256(written).hexdigest()
+    assert ended.after["lines"] == written.count(b"\r\n")

@@ -1,6 +1,7 @@
 """What is too much for a file: refused before its first byte, in words, and noted as that."""
 
 import csv
+import gc
 import io
 import re
 from contextlib import contextmanager
@@ -10,12 +11,12 @@ from html import unescape
 
 import pytest
 
-from apps.core import clock
+from apps.core import clock, transactions
 from apps.core.actors import Actor
 from apps.core.ids import encode_id, new_id
 from apps.core.models import AuditEvent
 from apps.ledger import operations
-from apps.ledger.errors import ExportTooSlow
+from apps.ledger.errors import ExportTooLarge, ExportTooSlow
 from apps.ledger.operations import StatementTerms, TrialBalanceTerms, _file_export
 from tests.accounts import factories as accounts
 from tests.backoffice.books import JUNE, House
@@ -110,6 +111,18 @@ class TestAFileOfMoreRowsThanOneMayHave:
         assert sum("customers" in row[1] or "fee" in row for row in taken[2:]) == most
         assert taken[-1][0] == "rows"
         assert "sha256" in noted()[-1]
+
+    def test_disturbs_nobody_whenever_its_refusal_is_forgotten(self, house, monkeypatch):
+        """What was read of it is thrown away then, in the middle of what others do there."""
+        monkeypatch.setattr(_file_export, "ROWS_MAX", 3)
+        with pytest.raises(ExportTooLarge) as refused:
+            begun(house, "trial balance")()
+
+        with transactions.snapshot():
+            assert sql("SELECT 1") == [(1,)]
+            del refused
+            gc.collect()
+            assert sql("SELECT 2") == [(2,)]
 
 
 @contextmanager

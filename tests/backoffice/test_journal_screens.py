@@ -10,13 +10,12 @@ from django.test.utils import CaptureQueriesContext
 from apps.accounts.models import Organization
 from apps.core import clock, outbox
 from apps.core.actors import Actor
-from apps.core.ids import encode_id, new_id
+from apps.core.ids import encode_id
 from apps.ledger import operations, queries
 from apps.ledger.models import JournalEntry
-from apps.ledger.rules import CaptureHold, PlaceHold
 from tests.accounts import factories as accounts
 from tests.backoffice.books import JUNE, QUERIES_MAX, House
-from tests.ledger.factories import create_organization, move, open_account, post
+from tests.ledger.factories import capture_at_once, create_organization, move, open_account, post
 from tests.ledger.histories import Move, write_history
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -169,13 +168,7 @@ class TestAJournalEntry:
         assert hash_.hex() in text
 
     def test_shows_the_hold_that_it_captured(self, house):
-        hold, entry = new_id(), new_id()
-        post(
-            house.id,
-            PlaceHold(id=hold, debit_account_id=house.ann, credit_account_id=house.bob,
-                      currency="EUR", amount_minor=5_00),
-            CaptureHold(hold_id=hold, entry_id=entry, kind="x"),
-        )  # fmt: skip
+        hold, entry = capture_at_once(house.id, house.ann, house.bob)
 
         text = house.page(f"ledger/journalentry/{encode_id('je', entry)}/")
 

@@ -15,12 +15,12 @@ from apps.ledger import operations
 from apps.ledger.models import FxTransfer, JournalEntry, Period
 from apps.ledger.operations import AccountChange
 from apps.ledger.queries import account_ids, view_whole
-from apps.ledger.rules import AccountStatus, CaptureHold, Leg, PlaceHold, PostEntry
+from apps.ledger.rules import AccountStatus, Leg, PlaceHold, PostEntry
 from tests.accounts import factories as accounts
 from tests.backoffice.books import House as Books
 from tests.backoffice.test_corrections import House
 from tests.ledger.exchanges import exchange
-from tests.ledger.factories import committed, move, open_account, post
+from tests.ledger.factories import capture_at_once, committed, move, open_account, post
 from tests.ledger.histories import seal
 from tests.ledger.tampering import corrupt
 from tests.ledger.test_reverse_fx_transfer import undo_alone
@@ -98,13 +98,7 @@ class TestAJournalEntry:
         assert asked(entry_page(entry.id)) == self.PLAIN
 
     def test_that_captured_a_hold(self, house):
-        hold, entry = new_id(), new_id()
-        post(
-            house.id,
-            PlaceHold(id=hold, debit_account_id=house.ann, credit_account_id=house.bob,
-                      currency="EUR", amount_minor=5_00),
-            CaptureHold(hold_id=hold, entry_id=entry, kind="x"),
-        )  # fmt: skip
+        _, entry = capture_at_once(house.id, house.ann, house.bob)
 
         assert asked(entry_page(entry)) == self.PLAIN
 

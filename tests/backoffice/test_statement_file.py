@@ -1,7 +1,6 @@
 """A statement of account is taken out as a file."""
 
 import csv
-import hashlib
 import io
 
 import pytest
@@ -10,7 +9,7 @@ from apps.core import clock
 from apps.core.ids import encode_id, new_id
 from apps.core.models import AuditEvent
 from tests.accounts import factories as accounts
-from tests.backoffice.books import JUNE, House
+from tests.backoffice.books import JUNE, House, assert_noted_to_its_end
 from tests.ledger.factories import create_organization, move, open_account, post
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -109,12 +108,7 @@ class TestAStatementAsAFile:
         assert begun.reason == "For the auditors"
         assert begun.after["since"] == "2026-06-01T00:00:00+00:00"
 
-        written = b"".join(answer.streaming_content)
-
-        ended = AuditEvent.objects.filter(act="core.export").latest("id")
-        assert ended.after["export"] == begun.after["export"]
-        assert ended.after["sha256"] == hashlib.sha256(written).hexdigest()
-        assert ended.after["lines"] == written.count(b"\r\n")
+        assert_noted_to_its_end(begun, b"".join(answer.streaming_content))
 
     def test_that_breaks_off_has_no_second_note(self, books):
         _, ann = books

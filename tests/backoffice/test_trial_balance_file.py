@@ -1,7 +1,6 @@
 """The trial balance as a file: the lines of its screen, all of them, as of one instant."""
 
 import csv
-import hashlib
 import io
 from datetime import date
 
@@ -18,7 +17,7 @@ from apps.ledger import operations, queries
 from apps.ledger.operations import TrialBalanceTerms
 from apps.ledger.queries import _lines
 from tests.accounts import factories as accounts
-from tests.backoffice.books import JUNE, House
+from tests.backoffice.books import JUNE, House, assert_noted_to_its_end
 from tests.ledger.factories import move, open_account, post
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -216,12 +215,7 @@ class TestATrialBalanceAsAFile:
             "list": "trial_balance", "period": "2026-06", "code": "customers", "currency": "EUR",
         }  # fmt: skip
 
-        written = b"".join(answer.streaming_content)
-
-        ended = AuditEvent.objects.filter(act="core.export").latest("id")
-        assert ended.after["export"] == begun.after["export"]
-        assert ended.after["sha256"] == hashlib.sha256(written).hexdigest()
-        assert ended.after["lines"] == written.count(b"\r\n")
+        assert_noted_to_its_end(begun, b"".join(answer.streaming_content))
 
     def test_that_breaks_off_has_no_second_note(self, house):
         answer = taken(house)

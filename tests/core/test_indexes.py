@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import psycopg
 import pytest
 from django.contrib.postgres import operations
-from django.db import OperationalError, connection, models
+from django.db import OperationalError, ProgrammingError, connection, models
 from django.db.migrations.loader import MigrationLoader
 
 from apps.core.changes import listed
@@ -28,12 +28,12 @@ def build(operation):
         operation("errand", INDEX).database_forwards("core", editor, state, state)
 
 
-def remove(operation):
-    """Have the index taken away from the table of errands by a migration's operation."""
+def remove(operation, direction="database_forwards"):
+    """Have the index of errands taken away by a migration's operation, or put back."""
     models_state = {("core", "errand"): SimpleNamespace(get_index_by_name=lambda _: INDEX)}
     state = SimpleNamespace(apps=SimpleNamespace(get_model=lambda *_: Errand), models=models_state)
     with connection.schema_editor(atomic=False) as editor:
-        operation("errand", INDEX.name).database_forwards("core", editor, state, state)
+        getattr(operation("errand", INDEX.name), direction)("core", editor, state, state)
 
 
 def is_valid():
@@ -131,3 +131,12 @@ class TestRemoveIndexConcurrently:
         with connection.cursor() as cursor:
             cursor.execute("SELECT to_regclass(%s)", [INDEX.name])
             assert cursor.fetchone() == (None,)
+
+    def test_is_taken_back_whatever_an_earlier_try_has_left(self, limit):
+        build(operations.AddIndexConcurrently)
+        with pytest.raises(ProgrammingError, match="already exists"):
+            remove(operations.RemoveIndexConcurrently, "database_backwards")
+
+        remove(RemoveIndexConcurrently, "database_backwards")
+
+        assert is_valid()

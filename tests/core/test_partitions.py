@@ -25,7 +25,6 @@ from tests.core.weeks_of_tests import (
     part_of,
     parts,
     run,
-    weeks_restored,
 )
 from tests.support import past_the_guards, race, wait_until
 
@@ -39,14 +38,8 @@ def now():
     return clock.now()
 
 
-@pytest.fixture(scope="module")
-def restored(django_db_setup, django_db_blocker):
-    with weeks_restored(django_db_blocker):
-        yield
-
-
 @pytest.fixture(autouse=True)
-def weeks(restored, transactional_db, now, monkeypatch):
+def weeks(weeks_restored, transactional_db, now, monkeypatch):
     """Parts from twenty weeks ago on; one consumer, and of the holders only the core's."""
     monkeypatch.setattr(
         outbox._consuming, "_consumers", {"recorder": Consumer(lambda _organization, _events: None)}

@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
-from typing import Any
 from unittest import mock
 
 from django.db import connection
@@ -36,20 +35,17 @@ def ensure_weeks_from(first: datetime) -> None:
     Have parts from that Monday on, none of which a test has changed.
 
     Before the first test and after one that made, dropped or analyzed parts they are made anew;
-    the rows go with every test's. Whoever asks for them asks for `weeks_restored` as well.
+    the rows go with every test's. Whoever asks for them has the fixture `weeks_restored` as well.
     """
     if _made != [first, _fingerprint()]:
         _rebuild(first)
         _made[:] = [first, _fingerprint()]
 
 
-@contextmanager
-def weeks_restored(blocker: Any) -> Iterator[None]:
-    """Leave the parts as the migration does, after the tests of a module: see above."""
-    yield
-    with blocker.unblock():
-        _made.clear()
-        _rebuild(monday(clock.now()) + 2 * WEEK)
+def restore_weeks() -> None:
+    """Leave the parts as the migration does."""
+    _made.clear()
+    _rebuild(monday(clock.now()) + 2 * WEEK)
 
 
 def _fingerprint() -> list[tuple]:

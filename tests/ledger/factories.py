@@ -9,7 +9,7 @@ from apps.core.actors import Actor
 from apps.core.ids import new_id
 from apps.ledger import operations, queries
 from apps.ledger.operations import AccountSpec, TransferRequest
-from apps.ledger.rules import PostEntry, transfer
+from apps.ledger.rules import CaptureHold, PlaceHold, PostEntry, transfer
 from tests.support import wait_until
 
 NOW = datetime(2026, 11, 2, 9, 30, tzinfo=UTC)
@@ -68,6 +68,20 @@ def move(debit: UUID, credit: UUID, amount_minor: int, **more: object) -> PostEn
 @committed
 def post(organization_id: UUID, *commands: object) -> list:
     return operations.post(organization_id=organization_id, commands=commands, actor=ACTOR, now=NOW)
+
+
+def capture_at_once(organization_id: UUID, debit: UUID, credit: UUID) -> tuple[UUID, UUID]:
+    """Reserve money and take it in the same transaction; return the hold and the entry."""
+    hold, entry = new_id(), new_id()
+    post(
+        organization_id,
+        PlaceHold(
+            id=hold, debit_account_id=debit, credit_account_id=credit, currency="EUR",
+            amount_minor=5_00,
+        ),
+        CaptureHold(hold_id=hold, entry_id=entry, kind="x"),
+    )  # fmt: skip
+    return hold, entry
 
 
 def post_transfer(

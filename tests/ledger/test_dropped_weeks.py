@@ -10,7 +10,7 @@ from apps.core.partitions import EventsStillNeeded
 from apps.ledger.models import ChainHead, JournalEntry
 from apps.ledger.tasks import seal_due
 from tests.core.events_of_tests import relay_and_consume
-from tests.core.weeks_of_tests import WEEK, at, ensure_weeks_from, monday, weeks_restored
+from tests.core.weeks_of_tests import WEEK, at, ensure_weeks_from, monday
 from tests.ledger.factories import create_organization, fund, move, open_account, post
 from tests.support import past_the_guards
 
@@ -22,14 +22,8 @@ def now():
     return clock.now()
 
 
-@pytest.fixture(scope="module")
-def restored(django_db_setup, django_db_blocker):
-    with weeks_restored(django_db_blocker):
-        yield
-
-
 @pytest.fixture(autouse=True)
-def weeks(restored, transactional_db, now):
+def weeks(weeks_restored, transactional_db, now):
     ensure_weeks_from(monday(now) - 20 * WEEK)
 
 

@@ -7,6 +7,7 @@ from functools import partial
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.db import connection
 from msgspec import Raw
 
 from apps.accounts.models import Organization
@@ -507,8 +508,13 @@ class TestRefusals:
             case "month":
                 Period.objects.filter(organization_id=target).update(state="open", closed_at=None)
 
-        with pytest.raises(CommandError, match="organization_not_empty"):
+        with pytest.raises(CommandError, match="organization_not_empty") as refused:
             run_import(target, file)
+
+        # And nothing that it read by is open as long as somebody remembers why it was refused.
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT name FROM pg_cursors")
+            assert cursor.fetchall() == [], refused
 
 
 class TestExport:

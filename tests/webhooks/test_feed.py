@@ -19,7 +19,7 @@ from apps.webhooks import queries
 from apps.webhooks.errors import CursorExpired
 from apps.webhooks.queries import BATCH_END, FeedPlace, _feed
 from tests.accounts.factories import Api
-from tests.core.weeks_of_tests import WEEK, at, ensure_weeks_from, monday, run, weeks_restored
+from tests.core.weeks_of_tests import WEEK, at, ensure_weeks_from, monday, run
 from tests.support import race
 from tests.webhooks.factories import create_customer, owe, publish, relay
 
@@ -201,15 +201,9 @@ class TestFollower:
         assert list(follower.sequences().values()) == [list(range(1, 16))] * 6
 
 
-@pytest.fixture(scope="module")
-def restored(django_db_setup, django_db_blocker):
-    with weeks_restored(django_db_blocker):
-        yield
-
-
 class TestWeeks:
     @pytest.fixture(autouse=True)
-    def weeks(self, restored, transactional_db):
+    def weeks(self, weeks_restored, transactional_db):
         ensure_weeks_from(monday(clock.now()) - 8 * WEEK)
 
     @pytest.mark.parametrize("ascending", [True, False])

@@ -20,7 +20,6 @@ from tests.core.weeks_of_tests import (
     made_at,
     monday,
     run,
-    weeks_restored,
 )
 from tests.support import race
 from tests.webhooks import receiver
@@ -34,14 +33,8 @@ def now():
     return clock.now()
 
 
-@pytest.fixture(scope="module")
-def restored(django_db_setup, django_db_blocker):
-    with weeks_restored(django_db_blocker):
-        yield
-
-
 @pytest.fixture(autouse=True)
-def weeks(restored, transactional_db, now):
+def weeks(weeks_restored, transactional_db, now):
     ensure_weeks_from(monday(now) - 20 * WEEK)
 
 
