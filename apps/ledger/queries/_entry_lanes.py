@@ -1,8 +1,9 @@
 """The lanes along the journal's entries (`_search`)."""
 
+import json
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
@@ -40,7 +41,7 @@ def scan_entries(search: Search, ask: Ask, *, inclusive: bool = False) -> Scanne
         lane = lane.filter(kind=search.kind)
     decides = search.metadata or search.actor or search.has_amount
     if not (decides or search.kind == TRANSFER_KIND):
-        return Scanned(_entry_places(rows, search, ask, inclusive=inclusive))
+        return Scanned(_entry_places(lane, search, ask, inclusive=inclusive))
     return _scan_portions(rows, lane, search, ask, inclusive=inclusive)
 
 
@@ -49,12 +50,13 @@ def _scan_portions(
 ) -> Scanned:
     """Follow a lane by its ids, `SCAN_ROWS_MAX` at a time, for as long as patience lasts."""
     name = "entry_id" if rows.model is Posting else "id"
-    within = f"{name}__lte" if ask.newer else f"{name}__gte"
     deadline = time.monotonic() + bounds.PATIENCE_SECONDS
     places: list[Place] = []
     while True:
-        end = _row_ahead(lane, ask)
-        portion = rows if end is None else rows.filter(**{within: end})
+        ids = _ids_ahead(lane, ask, inclusive=inclusive)[: bounds.SCAN_ROWS_MAX + 1]
+        end = _last_of(ids)
+        # Its rows by name: of a range alone Postgres may think what it likes, and take another way.
+        portion = rows.filter(**{f"{name}__in": ids})
         places += _entry_places(portion, search, ask, inclusive=inclusive)
         if end is None or len(places) > ask.limit + inclusive:
             return Scanned(places)
@@ -65,13 +67,19 @@ def _scan_portions(
         ask, inclusive = replace(ask, place=edge), False
 
 
-def _row_ahead(lane: QuerySet[JournalEntry], ask: Ask) -> UUID | None:
-    """Return the id as many rows ahead as a page looks at; None if the lane ends before."""
-    if ask.place is not None and ask.place.order == "id":
-        name = "id__gt" if ask.newer else "id__lt"
-        lane = lane.filter(**{name: ask.place.entry_id})
-    ids = lane.order_by("id" if ask.newer else "-id").values_list("id", flat=True)
-    return next(iter(ids[bounds.SCAN_ROWS_MAX : bounds.SCAN_ROWS_MAX + 1]), None)
+def _ids_ahead(
+    lane: QuerySet[JournalEntry], ask: Ask, *, inclusive: bool = False
+) -> QuerySet[JournalEntry, UUID]:
+    """Return the ids that lie ahead of the page's place, in the direction of the scan."""
+    if ask.place is not None:
+        operator = ("gt" if ask.newer else "lt") + ("e" if inclusive else "")
+        lane = lane.filter(**{f"id__{operator}": ask.place.entry_id})
+    return lane.order_by("id" if ask.newer else "-id").values_list("id", flat=True)
+
+
+def _last_of(ids: QuerySet[JournalEntry, UUID]) -> UUID | None:
+    """Return the last id of a whole portion; None if the lane ends within it."""
+    return next(iter(ids[bounds.SCAN_ROWS_MAX :]), None)
 
 
 def _entry_places(rows: QuerySet[Any], search: Search, ask: Ask, *, inclusive: bool) -> list[Place]:
@@ -117,9 +125,9 @@ def _scan_window(rows: QuerySet[Any], search: Search, ask: Ask, *, inclusive: bo
     sooner, are asked for at once.
     """
     lane = JournalEntry.objects.filter(organization_id=search.organization_id)
-    if _row_ahead(lane, Ask(1)) is None:
+    if _last_of(_ids_ahead(lane, Ask(1))[: bounds.SCAN_ROWS_MAX + 1]) is None:
         return Scanned(_entry_places(rows, search, ask, inclusive=inclusive))
-    pace = _Pace(bounds.STEP_FIRST)
+    pace = _Pace(rows.model, search)
     deadline = time.monotonic() + bounds.PATIENCE_SECONDS
     places: list[Place] = []
     steps = _steps(search, ask, pace)
@@ -134,22 +142,53 @@ def _scan_window(rows: QuerySet[Any], search: Search, ask: Ask, *, inclusive: bo
         if len(places) > ask.limit + inclusive:
             break
         ended = time.monotonic()
-        pace.grow(seconds=ended - began)
+        pace.grow(seconds=ended - began, left=deadline - ended)
         edge = high if ask.newer else low
         if edge is not None and ended > deadline and next(steps, None) is not None:
             return Scanned(places, Place(search.order, instant=edge))
     return Scanned(places)
 
 
-@dataclass(slots=True)
 class _Pace:
     """How long the next step through a window of time is."""
 
-    length: timedelta
+    def __init__(self, model: type[JournalEntry | Posting], search: Search) -> None:
+        self._rows = model.objects.filter(organization_id=search.organization_id)
+        self._clock = search.order
+        self._length = bounds.STEP_FIRST
 
-    def grow(self, *, seconds: float) -> None:
-        longer = self.length * bounds.STEP_GROWS
-        self.length = longer if seconds < bounds.STEP_SECONDS_IDLE else min(longer, bounds.STEP_MAX)
+    def grow(self, *, seconds: float, left: float) -> None:
+        """Make the next one longer than one that took so long, if what is left is enough for it."""
+        is_idle = seconds < bounds.STEP_SECONDS_IDLE
+        times = bounds.STEP_GROWS if is_idle else min(bounds.STEP_GROWS, left / seconds)
+        self._length *= max(1.0, times)
+
+    def until(self, low: datetime, most: datetime) -> datetime:
+        """Return where a step ends that begins at `low`."""
+        return low + self._fit(most - low, lambda length: (low, low + length))
+
+    def since(self, high: datetime, least: datetime) -> datetime:
+        """Return where a step begins that ends at `high`."""
+        return high - self._fit(high - least, lambda length: (high - length, high))
+
+    def _fit(
+        self, room: timedelta, span: Callable[[timedelta], tuple[datetime, datetime]]
+    ) -> timedelta:
+        """
+        Return a length that Postgres expects no more rows in than a step may read.
+
+        Where nothing was for long a step is long, and the next may begin in the middle of the
+        busiest time: only the planner's own figures tell that before.
+        """
+        length = min(self._length, room)
+        while length > bounds.STEP_LEAST and self._expected(*span(length)) > bounds.STEP_ROWS_MAX:
+            self._length = length = length / bounds.STEP_GROWS
+        return length
+
+    def _expected(self, low: datetime, high: datetime) -> int:
+        within = {f"{self._clock}__gte": low, f"{self._clock}__lt": high}
+        plan = json.loads(self._rows.filter(**within).explain(format="json"))
+        return int(plan[0]["Plan"]["Plan Rows"])
 
 
 def _steps(
@@ -167,7 +206,7 @@ def _steps(
     if ask.place is not None and ask.newer:
         at = max(window.starts_at or ask.place.instant, ask.place.instant)
         while at < present:
-            high = at + min(pace.length, present - at)
+            high = pace.until(at, present)
             yield at, high
             at = high
         if end is None or at < end:
@@ -182,7 +221,7 @@ def _steps(
     is_open = window.starts_at is None
     # A page that begins at the last step's own edge goes on below it.
     while at > (first + _TICK if is_open else first):
-        low = at - min(pace.length, at - first)
+        low = pace.since(at, first)
         yield low, at
         at = low
     if is_open:
