@@ -297,15 +297,45 @@ class TestVersions:
     def test_a_balance_moves_only_with_money(self, books):
         _, ann, *_ = books
 
-        with pytest.raises(IntegrityError, match="goes from 2 to 4 and nothing was posted"):
+        with pytest.raises(IntegrityError, match="goes from version 2 to 4, and not with what"):
             Balance.objects.filter(id=ann).update(version=4)
-        with pytest.raises(IntegrityError, match="goes from 2 to 1"):
+        with pytest.raises(IntegrityError, match="goes from version 2 to 1"):
             Balance.objects.filter(id=ann).update(version=1, posted_credits=200_00)
 
         assert Balance.objects.get(id=ann).version == 2
 
     @pytest.mark.parametrize(
-        "what", [{"version": 1}, {"currency": "USD"}, {"credit_normal": False}]
+        "what",
+        [
+            # Money that no posting is numbered for, on either side, and money that was.
+            {"posted_credits": 100_01},
+            {"posted_debits": 10_01},
+            {"posted_credits": 99_99, "version": 3},
+            {"posted_debits": 9_99, "version": 3},
+        ],
+    )
+    def test_money_moves_only_with_a_version_and_never_back(self, books, what):
+        _, ann, *_ = books
+
+        with pytest.raises(IntegrityError) as refused:
+            Balance.objects.filter(id=ann).update(**what)
+
+        assert constraint(refused) == "balance_version_moves_with_money"
+        stands = Balance.objects.get(id=ann)
+        assert (stands.posted_debits, stands.posted_credits) == (10_00, 100_00)
+
+    @pytest.mark.parametrize(
+        "what",
+        [
+            {"version": 1},
+            {"currency": "USD"},
+            {"credit_normal": False},
+            {"posted_debits": 1},
+            {"posted_credits": 1},
+            {"pending_debits": 1},
+            {"pending_credits": 1},
+            {"latest_effective_at": NOW},
+        ],
     )
     def test_a_balance_begins_with_its_account(self, books, what):
         organization, *_ = books
