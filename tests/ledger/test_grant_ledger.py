@@ -157,16 +157,23 @@ class TestTheCheckOfADeployment:
         with connection.cursor() as cursor:
             cursor.execute(f"GRANT DELETE ON ledger_balance TO {role}")
             cursor.execute(f"GRANT UPDATE (currency), TRUNCATE ON ledger_posting TO {role}")
+            cursor.execute(f"GRANT TRIGGER ON ledger_account TO {role}")
 
         with acting_as(role):
             assert self.found() == [
+                f"{role} may TRIGGER ledger_account.",
                 f"{role} may DELETE ledger_balance.",
                 f"{role} may UPDATE, TRUNCATE ledger_posting.",
             ]
 
     def test_refuses_the_owner_of_the_tables(self):
-        told = self.found()
+        """Tests may switch the guards off, too."""
+        switch, *told = self.found()
 
+        owner = connection.settings_dict["USER"]
+        assert switch == (
+            f"{owner} may set session_replication_role, which switches the guards off."
+        )
         assert len(told) == len(APPEND_ONLY) + len(CHANGING)
         assert all(" may own, " in line for line in told)
 

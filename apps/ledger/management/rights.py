@@ -31,19 +31,25 @@ CHANGING: Final = (
     TypeTotal,
 )
 
-# An owner, and who may become one, takes any right for itself.
+# An owner, and who may become one, takes any right for itself. Who may make triggers makes one that
+# changes a row behind the guards, which look at the columns that a statement names.
 _EXCESS: Final = """
     SELECT current_user, own.relname, array_remove(ARRAY[
                CASE WHEN pg_has_role(own.relowner, 'MEMBER') THEN 'own' END,
                CASE WHEN NOT own.relname = ANY(%(changing)s)
                      AND has_any_column_privilege(own.oid, 'UPDATE') THEN 'UPDATE' END,
                CASE WHEN has_table_privilege(own.oid, 'DELETE') THEN 'DELETE' END,
-               CASE WHEN has_table_privilege(own.oid, 'TRUNCATE') THEN 'TRUNCATE' END
+               CASE WHEN has_table_privilege(own.oid, 'TRUNCATE') THEN 'TRUNCATE' END,
+               CASE WHEN has_table_privilege(own.oid, 'TRIGGER') THEN 'TRIGGER' END
            ], NULL)
       FROM pg_class AS own
      WHERE own.relkind = 'r' AND own.relnamespace = current_schema()::regnamespace
        AND own.relname = ANY(%(tables)s)
      ORDER BY own.relname
+"""
+# As `replica`, a session's statements meet no guard and no foreign key.
+_SWITCH: Final = """
+    SELECT current_user, has_parameter_privilege('session_replication_role', 'SET')
 """
 
 
@@ -65,8 +71,16 @@ def books_are_out_of_reach(
     with connection.cursor() as cursor:
         cursor.execute(_EXCESS, {"changing": changing, "tables": list(books)})
         rows = cursor.fetchall()
+        cursor.execute(_SWITCH)
+        [(switching, is_able)] = cursor.fetchall()
     hint = "Run manage.py grant_ledger --role for it, as the owner of the tables."
-    return [
+    may_switch = checks.Error(
+        f"{switching} may set session_replication_role, which switches the guards off.",
+        hint="Revoke SET ON PARAMETER session_replication_role; no superuser runs the application.",
+        id="kassa.E020",
+    )
+    found: list[checks.CheckMessage] = [may_switch] if is_able else []
+    return found + [
         checks.Error(f"{role} may {', '.join(rights)} {table}.", hint=hint, id="kassa.E020")
         for role, table, rights in rows
         if rights
