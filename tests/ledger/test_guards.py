@@ -130,6 +130,39 @@ class TestDoubleEntry:
                 (organization, entry, 2, bob, -6, "EUR", 900, 0, *times_of(entry)),
             )
 
+    def test_merge_is_guarded_too(self, books):
+        organization, ann, bob, _ = books
+        entry = insert_entry(organization)
+        at, by = times_of(entry)
+
+        with pytest.raises(IntegrityError, match="is off by -1 EUR") as refused:
+            sql(
+                "MERGE INTO ledger_posting USING (VALUES (1, %s::uuid, 5), (2, %s::uuid, -6))"
+                " AS leg(number, account, amount) ON false WHEN NOT MATCHED THEN INSERT"
+                f" ({COLUMNS}) VALUES (%s, %s, number, account, amount, 'EUR', 900, 0, %s, %s)",
+                ann, bob, organization, entry, at, by,
+            )  # fmt: skip
+
+        assert constraint(refused) == "journal_entry_is_balanced"
+
+    def test_what_a_conflict_leaves_out_is_missed(self, books):
+        """Whatever is not inserted balances nothing that is."""
+        organization, ann, bob, _ = books
+        entry = insert_entry(organization)
+        at, by = times_of(entry)
+        row = "(%s, %s, %s, %s, %s, 'EUR', %s, 0, %s, %s)"
+
+        with pytest.raises(IntegrityError, match="is off by 5 EUR") as refused:
+            sql(
+                f"INSERT INTO ledger_posting ({COLUMNS}) VALUES {row}, {row}"
+                " ON CONFLICT DO NOTHING",
+                organization, entry, 1, ann, 5, 900, at, by,
+                # Bob's first posting is there.
+                organization, entry, 2, bob, -5, 1, at, by,
+            )  # fmt: skip
+
+        assert constraint(refused) == "journal_entry_is_balanced"
+
     def test_an_old_entry_takes_no_second_statement(self, books):
         organization, ann, bob, _ = books
         old = JournalEntry.objects.latest("id").id
