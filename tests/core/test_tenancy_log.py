@@ -18,7 +18,7 @@ from django.db import connection
 from apps.core import clock, outbox, transactions
 from apps.core.api.fields import print_instant
 from apps.core.ids import new_id
-from apps.ledger import operations
+from apps.ledger import operations, queries
 from apps.ledger.rules import PlaceHold, VoidHold
 from tests.core.test_tenancy_catalogue import TENANT
 from tests.ledger.acting import ACTS, Client
@@ -108,6 +108,23 @@ def owners_of(sent: list[Sent]) -> set[frozenset[UUID]]:
 )
 def test_a_stray_is_told(sql, is_stray):
     assert strays(sql) == is_stray
+
+
+def test_a_transaction_of_two_is_told():
+    one, other = new_id(), new_id()
+
+    def look(*owners: UUID) -> None:
+        for owner in owners:
+            queries.has_expired_holds(organization_id=owner, account_ids=[owner], now=NOW)
+
+    with logged(one, other) as sent:
+        transactions.outermost(look)(one, other)
+        transactions.outermost(look)(one)
+        look(one, other)
+
+    assert owners_of(sent) == {
+        frozenset({one, other}), frozenset({one}), frozenset({other}),
+    }  # fmt: skip
 
 
 def acts_of(api: Client) -> Iterator[None]:
