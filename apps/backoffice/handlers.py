@@ -1,11 +1,13 @@
-"""What the back office hears from below: the acts that apps.approvals asks people about."""
+"""What the back office hears from below, and what those there ask of it without knowing it."""
 
 from apps.backoffice import operations, queries
+from apps.core import invariants
 from apps.ledger import registry as ledger
 
 
 def register() -> None:
-    """Register the acts on the ledger's months and entries, and who asks for them."""
+    """Register acts on the ledger's months and entries, who asks for them, and what is broken."""
+    invariants.register_finder(queries.list_broken)
     operations.register_period_acts()
     operations.register_correction_acts()
     ledger.register_period_requests(

@@ -12,7 +12,7 @@ from apps.banking import adapters
 from apps.banking import queries as banking
 from apps.banking import tasks as banking_tasks
 from apps.banking.adapters.port import SendOutcome as Channeled
-from apps.core import clock, jobs, work, working
+from apps.core import clock, invariants, jobs, work, working
 from apps.core.actors import Actor
 from apps.core.errors import Declined, OutcomeUnknown, Unavailable
 from apps.core.working import Record, Worker
@@ -31,6 +31,9 @@ _BATCHES_A_RUN: Final = 4
 _HARD_SECONDS: Final = 37
 _ASK_AGAIN_SECONDS: Final = (3600, 86_400)
 _LOOK_AGAIN_SECONDS: Final = (3, 5, 10, 30)
+# Where one of these is found to be wrong, no file leaves (ADR 0173).
+_MONEY: Final = ("ledger", "payments", "payouts", "reconciliation")
+_BROKEN_SECONDS: Final = 60
 
 
 def register() -> None:
@@ -123,6 +126,11 @@ def _export(row: BatchWork) -> None:
 
 
 def _send(row: BatchWork) -> Record[BatchWork] | None:
+    # Before anything says that the file may have left: it waits, with its money reserved.
+    broken = invariants.find_broken(of_apps=_MONEY)
+    if broken:
+        log.error("payouts_frozen", batch_id=str(row.batch_id), names=broken)
+        return partial(work.mark_waiting, error_code="books_broken", delay_seconds=_BROKEN_SECONDS)
     sending = operations.begin_send(
         organization_id=row.organization_id, batch_id=row.batch_id, actor=ACTOR, now=clock.now()
     )

@@ -173,7 +173,8 @@ class TestAFileThatIsRead:
             wait_until(is_waiting)
             [(until,)] = other.execute("SELECT clock_timestamp()")
             other.execute(
-                "UPDATE ledger_balance SET posted_debits = posted_debits + 700 WHERE id = %s",
+                "UPDATE ledger_balance SET posted_debits = posted_debits + 700,"
+                " version = version + 1 WHERE id = %s",
                 [house.ann],
             )
             other.commit()

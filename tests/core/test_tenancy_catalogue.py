@@ -187,6 +187,15 @@ class TestTables:
 
         assert [one for one in numbered if one[0] in TENANT | REFERENCE] == []
 
+    def test_hold_no_float(self):
+        """Money least of all (the map, rule 1): amounts are bigint, what is more is numeric."""
+        floats = rows(
+            "SELECT table_name, column_name FROM information_schema.columns"
+            " WHERE table_schema = 'public' AND data_type IN ('real', 'double precision', 'money')"
+        )
+
+        assert floats == []
+
     def test_are_read_by_no_view(self):
         assert rows("SELECT viewname FROM pg_views WHERE schemaname = 'public'") == []
         assert rows("SELECT matviewname FROM pg_matviews WHERE schemaname = 'public'") == []

@@ -116,6 +116,7 @@ BROKEN: dict[str, dict[str, list[str]]] = {
         "balance_begins_with_its_account": [copy("ledger_balance", version="0")],
         "balance_version_moves_with_money": [
             change("ledger_balance", "version = version + 1"),
+            change("ledger_balance", "posted_credits = posted_credits + 1 WHERE id = %(ann)s"),
             change(
                 "ledger_balance",
                 "version = version - 1, posted_credits = posted_credits + 1 WHERE id = %(ann)s",
@@ -203,6 +204,12 @@ BROKEN: dict[str, dict[str, list[str]]] = {
             # No value, which is none that compares.
             change("ledger_hold", "reference = NULL WHERE reference IS NOT NULL"),
             change("ledger_hold", "expires_at = now() WHERE expires_at IS NULL"),
+        ],
+        # The one that is captured in parts has 3 of its 10.
+        "hold_is_captured_while_open": [
+            change("ledger_hold", "captured_minor = captured_minor - 1 WHERE captured_minor > 0"),
+            change("ledger_hold", "captured_minor = 0, status = 'voided' WHERE multi_capture"),
+            change("ledger_hold", "captured_minor = captured_minor + 1 WHERE status = 'captured'"),
         ],
         "hold_ends_for_good": [
             *(
@@ -359,18 +366,19 @@ def books():
 
 
 def holds(organization, ann, bob) -> None:
-    """Place one that stays open, one with a reference, one that is captured, one that is voided."""
+    """Place those that stay open, bare, named or captured in part; one captured, one voided."""
     placed = [
         PlaceHold(
             id=new_id(), debit_account_id=ann, credit_account_id=bob, amount_minor=10,
-            currency="EUR", reference=reference,
+            currency="EUR", reference=reference, multi_capture=reference == "parts",
         )
-        for reference in (None, "hold-1", None, None)
+        for reference in (None, "hold-1", None, None, "parts")
     ]  # fmt: skip
     post(
         organization, *placed,
         CaptureHold(hold_id=placed[2].id, entry_id=new_id(), kind="capture", amount_minor=8),
         VoidHold(hold_id=placed[3].id),
+        CaptureHold(hold_id=placed[4].id, entry_id=new_id(), kind="capture", amount_minor=3),
     )  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from django.db import ProgrammingError, connection
 from apps.core import outbox
 from apps.core.ids import new_id
 from apps.ledger import operations
-from apps.ledger.models import ChainLink, JournalEntry
+from apps.ledger.models import ChainLink, JournalEntry, Posting
 from apps.ledger.rules import CaptureHold, PlaceHold
 from tests.ledger.factories import (
     NOW,
@@ -23,6 +23,7 @@ from tests.ledger.factories import (
     post,
     post_transfer,
 )
+from tests.ledger.test_guards import insert_entry, insert_postings
 from tests.support import race
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -47,6 +48,13 @@ CHANGING = (
     "ledger_period",
     "ledger_type_total",
 )
+
+AROUND = "{} may {}, and by that get round the guards of the books."
+# Nearer to what the guard compares than Postgres' own, which is of two numerics.
+NOTHING_DIFFERS = """
+    CREATE FUNCTION public.same(numeric, integer) RETURNS boolean LANGUAGE sql AS 'SELECT false';
+    CREATE OPERATOR public.<> (LEFTARG = numeric, RIGHTARG = integer, FUNCTION = public.same)
+"""
 
 
 @pytest.fixture
@@ -155,20 +163,50 @@ class TestTheCheckOfADeployment:
 
     def test_names_each_table_and_what_is_too_much(self, role):
         with connection.cursor() as cursor:
+            # Its own schema comes before that of the books, and hides nothing.
+            cursor.execute(f"CREATE SCHEMA {role}")
+            cursor.execute(f"GRANT USAGE ON SCHEMA {role} TO {role}")
             cursor.execute(f"GRANT DELETE ON ledger_balance TO {role}")
             cursor.execute(f"GRANT UPDATE (currency), TRUNCATE ON ledger_posting TO {role}")
+            cursor.execute(f"GRANT TRIGGER ON ledger_account TO {role}")
 
         with acting_as(role):
             assert self.found() == [
+                f"{role} may TRIGGER ledger_account.",
                 f"{role} may DELETE ledger_balance.",
                 f"{role} may UPDATE, TRUNCATE ledger_posting.",
             ]
+        with connection.cursor() as cursor:
+            cursor.execute(f"DROP SCHEMA {role}")
+
+    def test_names_a_role_that_may_say_what_is_equal(self, role):
+        """As a database from before Postgres 15 lets everybody; it posts what does not add up."""
+        organization = create_organization()
+        ann, bob = (open_account(organization, f"wallets:{name}:EUR") for name in ("ann", "bob"))
+        with connection.cursor() as cursor:
+            cursor.execute(f"GRANT CREATE ON SCHEMA public TO {role}")
+
+        with acting_as(role) as cursor:
+            cursor.execute(NOTHING_DIFFERS)
+            entry = insert_entry(organization)
+            insert_postings(organization, entry, (ann, 5, "EUR"), (bob, -4, "EUR"))
+            cursor.execute("DROP FUNCTION public.same(numeric, integer) CASCADE")
+            [told] = self.found()
+
+        assert sum(Posting.objects.values_list("amount_minor", flat=True)) == 1
+        assert told == AROUND.format(role, "create in schema public")
 
     def test_refuses_the_owner_of_the_tables(self):
+        """Tests may switch the guards off, too."""
         told = self.found()
+        owner = connection.settings_dict["USER"]
 
-        assert len(told) == len(APPEND_ONLY) + len(CHANGING)
-        assert all(" may own, " in line for line in told)
+        assert told[:2] == [
+            AROUND.format(owner, way)
+            for way in ("set session_replication_role", "create in schema public")
+        ]
+        assert len(told[2:]) == len(APPEND_ONLY) + len(CHANGING)
+        assert all(" may own, " in line for line in told[2:])
 
     def test_fails_the_command(self):
         with pytest.raises(SystemCheckError, match="ledger_posting"):

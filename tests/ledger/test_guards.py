@@ -130,6 +130,39 @@ class TestDoubleEntry:
                 (organization, entry, 2, bob, -6, "EUR", 900, 0, *times_of(entry)),
             )
 
+    def test_merge_is_guarded_too(self, books):
+        organization, ann, bob, _ = books
+        entry = insert_entry(organization)
+        at, by = times_of(entry)
+
+        with pytest.raises(IntegrityError, match="is off by -1 EUR") as refused:
+            sql(
+                "MERGE INTO ledger_posting USING (VALUES (1, %s::uuid, 5), (2, %s::uuid, -6))"
+                " AS leg(number, account, amount) ON false WHEN NOT MATCHED THEN INSERT"
+                f" ({COLUMNS}) VALUES (%s, %s, number, account, amount, 'EUR', 900, 0, %s, %s)",
+                ann, bob, organization, entry, at, by,
+            )  # fmt: skip
+
+        assert constraint(refused) == "journal_entry_is_balanced"
+
+    def test_what_a_conflict_leaves_out_is_missed(self, books):
+        """Whatever is not inserted balances nothing that is."""
+        organization, ann, bob, _ = books
+        entry = insert_entry(organization)
+        at, by = times_of(entry)
+        row = "(%s, %s, %s, %s, %s, 'EUR', %s, 0, %s, %s)"
+
+        with pytest.raises(IntegrityError, match="is off by 5 EUR") as refused:
+            sql(
+                f"INSERT INTO ledger_posting ({COLUMNS}) VALUES {row}, {row}"
+                " ON CONFLICT DO NOTHING",
+                organization, entry, 1, ann, 5, 900, at, by,
+                # Bob's first posting is there.
+                organization, entry, 2, bob, -5, 1, at, by,
+            )  # fmt: skip
+
+        assert constraint(refused) == "journal_entry_is_balanced"
+
     def test_an_old_entry_takes_no_second_statement(self, books):
         organization, ann, bob, _ = books
         old = JournalEntry.objects.latest("id").id
@@ -297,15 +330,45 @@ class TestVersions:
     def test_a_balance_moves_only_with_money(self, books):
         _, ann, *_ = books
 
-        with pytest.raises(IntegrityError, match="goes from 2 to 4 and nothing was posted"):
+        with pytest.raises(IntegrityError, match="goes from version 2 to 4, and not with what"):
             Balance.objects.filter(id=ann).update(version=4)
-        with pytest.raises(IntegrityError, match="goes from 2 to 1"):
+        with pytest.raises(IntegrityError, match="goes from version 2 to 1"):
             Balance.objects.filter(id=ann).update(version=1, posted_credits=200_00)
 
         assert Balance.objects.get(id=ann).version == 2
 
     @pytest.mark.parametrize(
-        "what", [{"version": 1}, {"currency": "USD"}, {"credit_normal": False}]
+        "what",
+        [
+            # Money that no posting is numbered for, on either side, and money that was.
+            {"posted_credits": 100_01},
+            {"posted_debits": 10_01},
+            {"posted_credits": 99_99, "version": 3},
+            {"posted_debits": 9_99, "version": 3},
+        ],
+    )
+    def test_money_moves_only_with_a_version_and_never_back(self, books, what):
+        _, ann, *_ = books
+
+        with pytest.raises(IntegrityError) as refused:
+            Balance.objects.filter(id=ann).update(**what)
+
+        assert constraint(refused) == "balance_version_moves_with_money"
+        stands = Balance.objects.get(id=ann)
+        assert (stands.posted_debits, stands.posted_credits) == (10_00, 100_00)
+
+    @pytest.mark.parametrize(
+        "what",
+        [
+            {"version": 1},
+            {"currency": "USD"},
+            {"credit_normal": False},
+            {"posted_debits": 1},
+            {"posted_credits": 1},
+            {"pending_debits": 1},
+            {"pending_credits": 1},
+            {"latest_effective_at": NOW},
+        ],
     )
     def test_a_balance_begins_with_its_account(self, books, what):
         organization, *_ = books

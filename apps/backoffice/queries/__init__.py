@@ -21,7 +21,13 @@ from apps.backoffice.queries._figures import (
 from apps.backoffice.queries._people import organizations_of, scope_of
 from apps.backoffice.queries._periods import find_waiting_period_request
 from apps.backoffice.queries._stuck_work import find_work
-from apps.backoffice.queries._tiles import Glance, Tile, find_last_check, list_tiles
+from apps.backoffice.queries._tiles import (
+    Glance,
+    Tile,
+    find_last_check,
+    list_broken,
+    list_tiles,
+)
 from apps.backoffice.queries._trial_balances import (
     month_trial_balances,
     prefix_of,
@@ -46,6 +52,7 @@ __all__ = [
     "find_work",
     "get_correction",
     "get_correction_for_update",
+    "list_broken",
     "list_money",
     "list_organization_ids",
     "list_tiles",

@@ -181,6 +181,12 @@ def find_last_check() -> InvariantCheck | None:
     return InvariantCheck.objects.order_by("-id").first()
 
 
+def list_broken() -> list[str]:
+    """Return the names of the invariants that did not hold when they were last looked at."""
+    last = find_last_check()
+    return list(last.broken) if last else []
+
+
 def invariants_hold(_glance: Glance) -> Tile:
     """Say whether the last run of the invariants found anything, and how long ago that was."""
     last = find_last_check()

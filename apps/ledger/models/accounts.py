@@ -147,20 +147,22 @@ class Balance(OrganizationOwned):
                 declare=[("bad", "uuid")],
                 func=body(apps.ledger.__file__, "balance_begins_with_its_account"),
             ),
-            # Postings are numbered by it, and each of them moves money. What does not break this
-            # is told by the condition alone: nothing is called for it, ten thousand times a batch.
+            # Postings are numbered by it, and each of them moves money: neither moves without the
+            # other, nor back. What does not break this is told by the condition alone: nothing is
+            # called for it, ten thousand times a batch.
             Guard(
                 name="balance_version_moves_with_money",
                 level=pgtrigger.Row,
                 when=pgtrigger.After,
-                operation=pgtrigger.UpdateOf("version"),
+                operation=pgtrigger.UpdateOf("version", "posted_debits", "posted_credits"),
                 condition=pgtrigger.Condition(
-                    "NEW.version < OLD.version OR NEW.version > OLD.version"
-                    " AND NEW.posted_debits = OLD.posted_debits"
-                    " AND NEW.posted_credits = OLD.posted_credits"
+                    "NEW.version < OLD.version OR NEW.posted_debits < OLD.posted_debits"
+                    " OR NEW.posted_credits < OLD.posted_credits"
+                    " OR (NEW.version = OLD.version) <> (NEW.posted_debits = OLD.posted_debits"
+                    " AND NEW.posted_credits = OLD.posted_credits)"
                 ),
                 func=(
-                    "RAISE EXCEPTION 'the version of balance % goes from % to % and nothing was"
+                    "RAISE EXCEPTION 'balance % goes from version % to %, and not with what is"
                     " posted', NEW.id, OLD.version, NEW.version USING ERRCODE = 'check_violation',"
                     " CONSTRAINT = 'balance_version_moves_with_money';"
                 ),

@@ -2,6 +2,7 @@
 
 from typing import ClassVar
 
+import pgtrigger
 from django.contrib.postgres.indexes import GinIndex
 from django.db import models
 from django.db.models import F, Q
@@ -9,7 +10,7 @@ from django.db.models.functions import Now
 
 from apps.core.constraints import OwnedKey, SameOrganization
 from apps.core.tenancy import OrganizationOwned, OwnedForeignKey
-from apps.core.triggers import append_only, frozen_columns, moves_only, never_deleted
+from apps.core.triggers import Guard, append_only, frozen_columns, moves_only, never_deleted
 from apps.ledger.models.accounts import LedgerAccount
 from apps.ledger.rules import HoldStatus
 from apps.ledger.states import HOLD_MOVES
@@ -115,6 +116,23 @@ class Hold(OrganizationOwned):
                 ],
             ),
             moves_only("hold_ends_for_good", moves=HOLD_MOVES, column="status"),
+            # What was captured is posted and stays so, and nothing is captured of what has ended.
+            Guard(
+                name="hold_is_captured_while_open",
+                level=pgtrigger.Row,
+                when=pgtrigger.After,
+                operation=pgtrigger.UpdateOf("captured_minor"),
+                condition=pgtrigger.Condition(
+                    "NEW.captured_minor < OLD.captured_minor"
+                    " OR NEW.captured_minor > OLD.captured_minor AND OLD.status <> 'open'"
+                ),
+                func=(
+                    "RAISE EXCEPTION 'of hold %, which is %, % were captured and not %', NEW.id,"
+                    " OLD.status, OLD.captured_minor, NEW.captured_minor"
+                    " USING ERRCODE = 'check_violation',"
+                    " CONSTRAINT = 'hold_is_captured_while_open';"
+                ),
+            ),
         ]
 
 

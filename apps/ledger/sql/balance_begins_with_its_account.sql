@@ -5,7 +5,10 @@ SELECT b.id INTO bad
   LEFT JOIN ledger_account a
     ON a.organization_id = b.organization_id AND a.id = b.id AND a.currency = b.currency
    AND b.credit_normal = (a.type IN ('liability', 'equity', 'income'))
- WHERE a.id IS NULL OR b.version <> 0
+ WHERE a.id IS NULL
+    OR (b.version, b.posted_debits, b.posted_credits, b.pending_debits, b.pending_credits)
+       <> (0, 0, 0, 0, 0)
+    OR b.latest_effective_at IS NOT NULL
  LIMIT 1;
 IF FOUND THEN
     RAISE EXCEPTION 'balance % is not that of a ledger account as it is opened', bad

@@ -1,0 +1,101 @@
+"""A breach of the books freezes payouts: no file leaves before a check finds that they hold."""
+
+import pytest
+from django.db.models.functions import Now
+
+from apps.backoffice import operations
+from apps.backoffice.models import InvariantCheck
+from apps.core import clock, invariants
+from apps.payouts import operations as payouts
+from apps.payouts import tasks
+from apps.payouts.models import BatchWork
+from tests.payouts import factories
+from tests.support import past_the_guards
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+WRONG = "UPDATE ledger_balance SET posted_debits = posted_debits {} 1 WHERE version > 0"
+
+
+@pytest.fixture
+def batch(settings):
+    """A batch whose file is written and due to be sent."""
+    settings.PAYOUT_COOLDOWN_HOURS = 0
+    home = factories.world()
+    target = factories.destination(home, factories.customer_with(home, 500_00))
+    frozen = factories.freeze(factories.request(home, target, 100_00))
+    factories.export(frozen)
+    return frozen
+
+
+def check(*broken: str) -> None:
+    InvariantCheck.objects.create(checked_at=clock.now(), statement_count=1, broken=broken)
+
+
+def sending(batch) -> tuple[str, str, int]:
+    """Work what is due, and return how the sending of the batch stands, and its tries."""
+    BatchWork.objects.filter(state="pending").update(next_attempt_at=Now())
+    tasks.work_batches()
+    row = BatchWork.objects.get(batch_id=batch.id, step="send")
+    batch.refresh_from_db()
+    return row.state, row.last_error_code, row.attempts
+
+
+def test_waits_for_books_that_add_up_and_goes_then(batch):
+    past_the_guards(WRONG.format("+"))
+    operations.check_invariants(now=clock.now())
+    # However often it looks, it has all its tries.
+    assert sending(batch) == sending(batch) == ("pending", "books_broken", 0)
+    assert (batch.state, batch.send_started_at) == ("exported", None)
+    past_the_guards(WRONG.format("-"))
+    assert sending(batch)[1] == "books_broken"
+
+    operations.check_invariants(now=clock.now())
+
+    assert sending(batch)[:2] == ("done", "")
+
+
+@pytest.mark.parametrize(
+    ("name", "state"),
+    [
+        ("ledger_trial_balance_is_zero", "pending"),
+        ("money_that_came_is_a_payment_or_unmatched", "pending"),
+        ("target_has_one_live_match", "pending"),
+        ("payouts_batch_work_is_not_overdue", "done"),
+        ("webhook_delivery_has_its_fanout", "done"),
+        ("correction_waits_for_somebody", "done"),
+    ],
+)
+def test_waits_for_what_the_rows_of_money_say_alone(batch, name, state):
+    check(name)
+
+    assert sending(batch)[0] == state
+
+
+def test_waits_for_each_of_payouts_own(batch):
+    for name in invariants.collect(only_apps=frozenset({"payouts"})):
+        if not name.endswith("_is_not_overdue"):
+            check(name)
+            assert sending(batch)[0] == "pending"
+    check()
+
+    assert sending(batch)[0] == "done"
+
+
+def test_is_decided_by_the_last_check(batch):
+    check("ledger_trial_balance_is_zero")
+    check()
+
+    assert sending(batch)[0] == "done"
+
+
+def test_staff_who_sent_the_file_by_hand_are_believed(batch):
+    check("ledger_trial_balance_is_zero")
+
+    payouts.mark_batch_sent(
+        organization_id=batch.organization_id, batch_id=batch.id, reason="Uploaded at the bank",
+        idempotency_key="by-hand", actor=factories.JOB, now=factories.CUT_OFF,
+    )  # fmt: skip
+
+    batch.refresh_from_db()
+    assert batch.state == "submitted"
