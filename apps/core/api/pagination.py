@@ -10,6 +10,7 @@ import base64
 import binascii
 import hmac
 import struct
+import unicodedata
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -122,8 +123,13 @@ def check_query(request: Request, allowed: Collection[str]) -> None:
             raise ApiProblem("invalid_request", "This route has no such query parameter.")
         if len(values) > 1:
             raise ApiProblem("invalid_request", f"{name} is given more than once.")
-        if any(not character.isprintable() for character in values[0]):
+        if not all(map(_is_visible, values[0])):
             raise ApiProblem("invalid_request", f"{name} has a character that nobody can see.")
+
+
+def _is_visible(character: str) -> bool:
+    # Spaces of every width are let into a reference or metadata, so they can be asked for.
+    return character.isprintable() or unicodedata.category(character) == "Zs"
 
 
 def _slice(

@@ -9,7 +9,7 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from apps.core import clock
+from apps.core import clock, text
 from apps.core.api.fields import (
     AMOUNT_MAX,
     METADATA_KEY_BYTES_MAX,
@@ -88,8 +88,8 @@ def read_search(request: Request, *, kind: str | None = None) -> Search:
         account_id=find_account(
             organization_id, None if account is None else decode_id("la", account)
         ),
-        reference=request.query_params.get("reference"),
-        kind=kind or request.query_params.get("kind"),
+        reference=_text(request, "reference"),
+        kind=kind or _text(request, "kind"),
         metadata=read_metadata(request),
         effective=read_window(request, "effective_from", "effective_before"),
         recorded=read_window(request, "created_from", "created_before"),
@@ -157,11 +157,22 @@ def _wrong(parameter: str, detail: str) -> ApiProblem:
     return ApiProblem("invalid_request", detail, parameter=parameter)
 
 
-def _metadata_text(name: str, text: str, bytes_max: int) -> str:
-    if len(text.encode()) > bytes_max or (bytes_max == METADATA_KEY_BYTES_MAX and not text):
+def _text(request: Request, name: str) -> str | None:
+    """Return what a text is compared with: normal form C, as references are stored."""
+    given = request.query_params.get(name)
+    if given is None:
+        return None
+    try:
+        return clean_text(given, text.in_normal_form)
+    except serializers.ValidationError:
+        raise _wrong(name, f"{name} has a character that is not allowed.") from None
+
+
+def _metadata_text(name: str, given: str, bytes_max: int) -> str:
+    if len(given.encode()) > bytes_max or (bytes_max == METADATA_KEY_BYTES_MAX and not given):
         raise _wrong(name, "A key of metadata has 1 to 40 bytes, and a value at most 500.")
     try:
-        return clean_text(text)
+        return clean_text(given)
     except serializers.ValidationError:
         raise _wrong(name, f"{name} has a character that is not allowed.") from None
 
