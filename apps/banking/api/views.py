@@ -1,6 +1,7 @@
 """Views of banking: translate in, one call, translate out."""
 
 from typing import ClassVar
+from uuid import UUID
 
 from django.http import HttpResponse
 from rest_framework.request import Request
@@ -42,7 +43,7 @@ class BankFileCollection(ApiView):
             organization_id=caller.organization_id,
             content=upload.content,
             name=upload.name,
-            bank_account_id=decode_id("ba", account) if account else None,
+            bank_account_id=None if account is None else decode_id("ba", account),
             idempotency_key=require_idempotency_key(request),
             actor=caller.actor,
             now=clock.now(),
@@ -104,12 +105,16 @@ class BankStatementCollection(ApiView):
     }
 
     def get(self, request: Request) -> Response:
-        account = request.query_params.get("bank_account")
-        file = request.query_params.get("bank_file")
+        organization_id = get_caller(request).organization_id
+        file_id, file = None, request.query_params.get("bank_file")
+        if file is not None:
+            file_id = queries.get_bank_file(
+                organization_id=organization_id, bank_file_id=decode_id("bf", file)
+            ).id
         statements = queries.list_statements(
-            organization_id=get_caller(request).organization_id,
-            bank_account_id=decode_id("ba", account) if account else None,
-            bank_file_id=decode_id("bf", file) if file else None,
+            organization_id=organization_id,
+            bank_account_id=_account_id(request),
+            bank_file_id=file_id,
         )
         filters = ("bank_account", "bank_file")
         return list_page(request, statements, serializers.BankStatement, filters=filters)
@@ -150,15 +155,19 @@ class BankLineCollection(ApiView):
     }
 
     def get(self, request: Request) -> Response:
-        account = request.query_params.get("bank_account")
-        statement = request.query_params.get("statement")
+        organization_id = get_caller(request).organization_id
         state = request.query_params.get("state")
         if state is not None and state not in LineState.values:
             raise ApiProblem("invalid_request", "There is no such state.")
+        statement_id, statement = None, request.query_params.get("statement")
+        if statement is not None:
+            statement_id = queries.get_statement(
+                organization_id=organization_id, statement_id=decode_id("bst", statement)
+            ).id
         lines = queries.list_lines_with_status(
-            organization_id=get_caller(request).organization_id,
-            bank_account_id=decode_id("ba", account) if account else None,
-            statement_id=decode_id("bst", statement) if statement else None,
+            organization_id=organization_id,
+            bank_account_id=_account_id(request),
+            statement_id=statement_id,
             state=state,
         )
         filters = ("bank_account", "statement", "state")
@@ -180,3 +189,14 @@ class BankLineResource(ApiView):
             line_id=decode_id("bl", line_id),
         )
         return resource(request, serializers.BankLine(line).data)
+
+
+def _account_id(request: Request) -> UUID | None:
+    """Return the bank account that a list is narrowed to, if it is: one of the caller's own."""
+    given = request.query_params.get("bank_account")
+    if given is None:
+        return None
+    account = queries.get_bank_account(
+        organization_id=get_caller(request).organization_id, bank_account_id=decode_id("ba", given)
+    )
+    return account.id

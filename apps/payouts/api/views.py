@@ -7,6 +7,7 @@ from django.http import HttpResponse
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from apps.accounts import queries as accounts
 from apps.core import clock
 from apps.core.api.pagination import check_query, list_page
 from apps.core.api.problems import ApiProblem
@@ -67,7 +68,7 @@ class DestinationCollection(ApiView):
     def get(self, request: Request) -> Response:
         destinations = queries.list_destinations(
             organization_id=get_caller(request).organization_id,
-            customer_id=_id(request, "customer", "cus"),
+            customer_id=_customer_id(request),
         )
         return list_page(request, destinations, serializers.Destination, filters=("customer",))
 
@@ -173,7 +174,7 @@ class PayoutCollection(ApiView):
             raise ApiProblem("invalid_request", "There is no such state.")
         payouts = queries.list_payouts(
             organization_id=get_caller(request).organization_id,
-            customer_id=_id(request, "customer", "cus"),
+            customer_id=_customer_id(request),
             state=state,
             external_id=request.query_params.get("external_id"),
         )
@@ -226,6 +227,12 @@ class PayoutCancel(ApiView):
         return Response(serializers.Payout(payout).data)
 
 
-def _id(request: Request, name: str, prefix: str) -> UUID | None:
-    given = request.query_params.get(name)
-    return None if given is None else decode_id(prefix, given)
+def _customer_id(request: Request) -> UUID | None:
+    """Return the customer that a list is narrowed to, if it is: one of the caller's own."""
+    given = request.query_params.get("customer")
+    if given is None:
+        return None
+    customer = accounts.get_customer(
+        organization_id=get_caller(request).organization_id, customer_id=decode_id("cus", given)
+    )
+    return customer.id

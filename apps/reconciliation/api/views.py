@@ -6,6 +6,7 @@ from django.http import HttpResponse
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from apps.banking import queries as banking
 from apps.core.api.pagination import check_query, list_page
 from apps.core.api.problems import ApiProblem
 from apps.core.api.views import ApiView, Shape, get_caller, resource
@@ -29,11 +30,13 @@ class MatchCollection(ApiView):
     }
 
     def get(self, request: Request) -> Response:
-        line = request.query_params.get("bank_line")
-        matches = queries.list_matches(
-            organization_id=get_caller(request).organization_id,
-            bank_line_id=decode_id("bl", line) if line else None,
-        )
+        organization_id = get_caller(request).organization_id
+        line_id, line = None, request.query_params.get("bank_line")
+        if line is not None:
+            line_id = banking.get_line_with_status(
+                organization_id=organization_id, line_id=decode_id("bl", line)
+            ).id
+        matches = queries.list_matches(organization_id=organization_id, bank_line_id=line_id)
         return list_page(request, matches, serializers.Match, filters=("bank_line",))
 
 
