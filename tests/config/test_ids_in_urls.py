@@ -45,19 +45,6 @@ NARROWED = {
     "ledger_account": ("la", "ledger_account_not_found"),
     "statement": ("bst", "bank_statement_not_found"),
 }
-BODIES: dict[str, dict[str, Any]] = {
-    "account_id": {"status": "frozen", "reason": "Asked by the bank"},
-    "customer_id": {"metadata": {}},
-    "endpoint_id": {},
-    "entry_id": {},
-}
-BODIES_OF_ACTS: dict[str, dict[str, Any]] = {
-    "cancel": {"reason": "Sent in error"},
-    "disable": {"reason": "Moved away"},
-    "enable": {"paused": "resume"},
-    "freeze": {"reason": "Asked by the bank"},
-    "metadata": {"metadata": {}},
-}
 
 
 def named() -> Iterator[tuple[str, str, str]]:
@@ -76,13 +63,15 @@ def narrowed() -> Iterator[tuple[str, str]]:
                 yield path, parameter["name"]
 
 
-def body_of(method: str, path: str, parameter: str) -> dict[str, Any] | None:
-    if method not in {"post", "patch"}:
+def body_of(method: str, path: str) -> dict[str, Any] | None:
+    """Return the body of the document's own example, if the operation has one."""
+    operation = documents.load()["paths"][path][method]
+    if "requestBody" not in operation:
         return None
-    act = path.rpartition("/")[2]
-    if (act, parameter) == ("replay", "endpoint_id"):
-        return {"since": "2026-11-02T09:30:00Z"}
-    return BODIES_OF_ACTS.get(act, BODIES.get(parameter, {}))
+    body: dict[str, Any] = operation["requestBody"]["content"]["application/json"]["examples"][
+        "Request"
+    ]["value"]
+    return body
 
 
 @pytest.fixture
@@ -105,7 +94,7 @@ def send(api: Api, method: str, path: str, body: dict[str, Any] | None) -> tuple
 @pytest.mark.parametrize(("method", "path", "parameter"), list(named()))
 def test_in_a_path_are_refused_for_what_they_are(api, method, path, parameter):
     prefix, code = KINDS[parameter]
-    body = body_of(method, path, parameter)
+    body = body_of(method, path)
 
     def ask(id_: str) -> tuple[int, str]:
         return send(api, method, path.replace(f"{{{parameter}}}", id_), body)

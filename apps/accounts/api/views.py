@@ -7,7 +7,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from apps.accounts import operations, queries
-from apps.accounts.api import serializers
+from apps.accounts.api import examples, serializers
 from apps.accounts.rules import CustomerDetails
 from apps.accounts.states import CustomerState
 from apps.core import clock
@@ -25,7 +25,10 @@ class Me(ApiView):
     scopes: ClassVar = {"GET": None}
     shapes: ClassVar = {
         "GET": Shape(
-            response=serializers.Me, summary="Whose key this is, and what it may do", etag=True
+            response=serializers.Me,
+            summary="Whose key this is, and what it may do",
+            etag=True,
+            example=examples.ME,
         )
     }
 
@@ -49,6 +52,7 @@ class CustomerCollection(ApiView):
             response=serializers.Customer,
             status=201,
             summary="Create a customer, with an account in each currency",
+            example=examples.CREATE_CUSTOMER,
         ),
         "GET": Shape(
             response=serializers.Customer,
@@ -58,6 +62,7 @@ class CustomerCollection(ApiView):
                 "external_id": "Only the customer you call by this id.",
                 "state": "Only customers in this state.",
             },
+            example=examples.LIST_CUSTOMERS,
         ),
     }
 
@@ -93,11 +98,17 @@ class CustomerResource(ApiView):
 
     scopes: ClassVar = {"GET": READ, "PATCH": WRITE}
     shapes: ClassVar = {
-        "GET": Shape(response=serializers.Customer, summary="Read a customer", etag=True),
+        "GET": Shape(
+            response=serializers.Customer,
+            summary="Read a customer",
+            etag=True,
+            example=examples.READ_CUSTOMER,
+        ),
         "PATCH": Shape(
             request=serializers.ChangeCustomer,
             response=serializers.Customer,
             summary="Replace a customer's metadata",
+            example=examples.CHANGE_CUSTOMER,
         ),
     }
 
@@ -134,6 +145,7 @@ class CustomerFreeze(ApiView):
             request=serializers.FreezeCustomer,
             response=serializers.Customer,
             summary="Freeze a customer at once; only Kassa's staff lift it",
+            example=examples.FREEZE_CUSTOMER,
         )
     }
 

@@ -8,7 +8,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from apps.banking import operations, queries
-from apps.banking.api import serializers
+from apps.banking.api import examples, serializers
 from apps.banking.api.uploads import read_upload
 from apps.banking.states import LineState
 from apps.core import clock
@@ -27,9 +27,16 @@ class BankFileCollection(ApiView):
             request=serializers.UploadBankFile,
             response=serializers.BankFile,
             status=202,
+            media_type="multipart/form-data",
             summary="Hand in a statement, notification or status report; its state says the rest",
+            example=examples.HAND_IN_FILE,
         ),
-        "GET": Shape(response=serializers.BankFile, page=True, summary="List bank files"),
+        "GET": Shape(
+            response=serializers.BankFile,
+            page=True,
+            summary="List bank files",
+            example=examples.LIST_FILES,
+        ),
     }
 
     def post(self, request: Request) -> Response:
@@ -62,7 +69,10 @@ class BankFileResource(ApiView):
     scopes: ClassVar = {"GET": "bank_files:read"}
     shapes: ClassVar = {
         "GET": Shape(
-            response=serializers.BankFile, summary="Read what became of a bank file", etag=True
+            response=serializers.BankFile,
+            summary="Read what became of a bank file",
+            etag=True,
+            example=examples.READ_FILE,
         )
     }
 
@@ -80,7 +90,12 @@ class BankAccountCollection(ApiView):
 
     scopes: ClassVar = {"GET": "bank_accounts:read"}
     shapes: ClassVar = {
-        "GET": Shape(response=serializers.BankAccount, page=True, summary="List bank accounts")
+        "GET": Shape(
+            response=serializers.BankAccount,
+            page=True,
+            summary="List bank accounts",
+            example=examples.LIST_ACCOUNTS,
+        )
     }
 
     def get(self, request: Request) -> Response:
@@ -101,6 +116,7 @@ class BankStatementCollection(ApiView):
                 "bank_account": "Only those of this account.",
                 "bank_file": "Only those of this file.",
             },
+            example=examples.LIST_STATEMENTS,
         )
     }
 
@@ -125,7 +141,12 @@ class BankStatementResource(ApiView):
 
     scopes: ClassVar = {"GET": "bank_statements:read"}
     shapes: ClassVar = {
-        "GET": Shape(response=serializers.BankStatement, summary="Read a statement", etag=True)
+        "GET": Shape(
+            response=serializers.BankStatement,
+            summary="Read a statement",
+            etag=True,
+            example=examples.READ_STATEMENT,
+        )
     }
 
     def get(self, request: Request, statement_id: str) -> Response | HttpResponse:
@@ -151,6 +172,7 @@ class BankLineCollection(ApiView):
                 "statement": "Only those of this statement.",
                 "state": "Only those in this state.",
             },
+            example=examples.LIST_LINES,
         )
     }
 
@@ -179,7 +201,12 @@ class BankLineResource(ApiView):
 
     scopes: ClassVar = {"GET": "bank_lines:read"}
     shapes: ClassVar = {
-        "GET": Shape(response=serializers.BankLine, summary="Read a bank line", etag=True)
+        "GET": Shape(
+            response=serializers.BankLine,
+            summary="Read a bank line",
+            etag=True,
+            example=examples.READ_LINE,
+        )
     }
 
     def get(self, request: Request, line_id: str) -> Response | HttpResponse:

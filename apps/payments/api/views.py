@@ -14,7 +14,7 @@ from apps.core.api.problems import ApiProblem
 from apps.core.api.views import ApiView, Shape, get_caller, require_idempotency_key, resource
 from apps.core.ids import decode_id
 from apps.payments import operations, queries
-from apps.payments.api import serializers
+from apps.payments.api import examples, serializers
 from apps.payments.states import UnmatchedState
 
 
@@ -28,12 +28,14 @@ class VirtualReferenceCollection(ApiView):
             response=serializers.VirtualReference,
             status=201,
             summary="Give a customer a reference to be paid under",
+            example=examples.CREATE_REFERENCE,
         ),
         "GET": Shape(
             response=serializers.VirtualReference,
             page=True,
             summary="List virtual references",
             query={"customer": "Only those of this customer."},
+            example=examples.LIST_REFERENCES,
         ),
     }
 
@@ -68,7 +70,10 @@ class VirtualReferenceResource(ApiView):
     scopes: ClassVar = {"GET": "virtual_references:read"}
     shapes: ClassVar = {
         "GET": Shape(
-            response=serializers.VirtualReference, summary="Read a virtual reference", etag=True
+            response=serializers.VirtualReference,
+            summary="Read a virtual reference",
+            etag=True,
+            example=examples.READ_REFERENCE,
         )
     }
 
@@ -91,6 +96,7 @@ class PaymentCollection(ApiView):
             page=True,
             summary="List payments",
             query={"customer": "Only those of this customer."},
+            example=examples.LIST_PAYMENTS,
         )
     }
 
@@ -107,7 +113,12 @@ class PaymentResource(ApiView):
 
     scopes: ClassVar = {"GET": "payments:read"}
     shapes: ClassVar = {
-        "GET": Shape(response=serializers.Payment, summary="Read a payment", etag=True)
+        "GET": Shape(
+            response=serializers.Payment,
+            summary="Read a payment",
+            etag=True,
+            example=examples.READ_PAYMENT,
+        )
     }
 
     def get(self, request: Request, payment_id: str) -> Response | HttpResponse:
@@ -129,6 +140,7 @@ class UnmatchedMoneyCollection(ApiView):
             page=True,
             summary="List money that nobody owned when it came",
             query={"state": "Only money in this state."},
+            example=examples.LIST_UNMATCHED,
         )
     }
 

@@ -15,7 +15,7 @@ from apps.core.api.views import ApiView, Shape, get_caller, require_idempotency_
 from apps.core.ids import decode_id
 from apps.core.money import Money
 from apps.payouts import operations, queries
-from apps.payouts.api import serializers
+from apps.payouts.api import examples, serializers
 from apps.payouts.operations import DestinationDetails, PayoutDetails
 from apps.payouts.states import PayoutState
 
@@ -33,12 +33,14 @@ class DestinationCollection(ApiView):
             response=serializers.Destination,
             status=201,
             summary="Add a bank account to which a customer may be paid",
+            example=examples.CREATE_DESTINATION,
         ),
         "GET": Shape(
             response=serializers.Destination,
             page=True,
             summary="List destinations",
             query={"customer": "Only this customer's."},
+            example=examples.LIST_DESTINATIONS,
         ),
     }
 
@@ -78,7 +80,12 @@ class DestinationResource(ApiView):
 
     scopes: ClassVar = {"GET": READ}
     shapes: ClassVar = {
-        "GET": Shape(response=serializers.Destination, summary="Read a destination", etag=True)
+        "GET": Shape(
+            response=serializers.Destination,
+            summary="Read a destination",
+            etag=True,
+            example=examples.READ_DESTINATION,
+        )
     }
 
     def get(self, request: Request, destination_id: str) -> Response | HttpResponse:
@@ -99,6 +106,7 @@ class DestinationDisable(ApiView):
             request=serializers.DisableDestination,
             response=serializers.Destination,
             summary="Disable a destination for good, and cancel what waits to go there",
+            example=examples.DISABLE_DESTINATION,
         )
     }
 
@@ -129,6 +137,7 @@ class PayoutCollection(ApiView):
             response=serializers.Payout,
             status=201,
             summary="Ask for a payout; amount and fee are reserved at once",
+            example=examples.REQUEST_PAYOUT,
         ),
         "GET": Shape(
             response=serializers.Payout,
@@ -139,6 +148,7 @@ class PayoutCollection(ApiView):
                 "state": "Only payouts in this state.",
                 "external_id": "Only the payout you call by this id.",
             },
+            example=examples.LIST_PAYOUTS,
         ),
     }
 
@@ -186,7 +196,12 @@ class PayoutResource(ApiView):
 
     scopes: ClassVar = {"GET": READ}
     shapes: ClassVar = {
-        "GET": Shape(response=serializers.Payout, summary="Read a payout", etag=True)
+        "GET": Shape(
+            response=serializers.Payout,
+            summary="Read a payout",
+            etag=True,
+            example=examples.READ_PAYOUT,
+        )
     }
 
     def get(self, request: Request, payout_id: str) -> Response | HttpResponse:
@@ -207,6 +222,7 @@ class PayoutCancel(ApiView):
             request=serializers.CancelPayout,
             response=serializers.Payout,
             summary="Cancel a payout that is in no bank file yet",
+            example=examples.CANCEL_PAYOUT,
         )
     }
 

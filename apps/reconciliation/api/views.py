@@ -12,7 +12,7 @@ from apps.core.api.problems import ApiProblem
 from apps.core.api.views import ApiView, Shape, get_caller, resource
 from apps.core.ids import decode_id
 from apps.reconciliation import queries
-from apps.reconciliation.api import serializers
+from apps.reconciliation.api import examples, serializers
 from apps.reconciliation.states import BreakKind, BreakState
 
 
@@ -26,6 +26,7 @@ class MatchCollection(ApiView):
             page=True,
             summary="List which bank line is what",
             query={"bank_line": "Only those of this line."},
+            example=examples.LIST_MATCHES,
         )
     }
 
@@ -44,7 +45,14 @@ class MatchResource(ApiView):
     """GET /v1/matches/{id}"""
 
     scopes: ClassVar = {"GET": "matches:read"}
-    shapes: ClassVar = {"GET": Shape(response=serializers.Match, summary="Read a match", etag=True)}
+    shapes: ClassVar = {
+        "GET": Shape(
+            response=serializers.Match,
+            summary="Read a match",
+            etag=True,
+            example=examples.READ_MATCH,
+        )
+    }
 
     def get(self, request: Request, match_id: str) -> Response | HttpResponse:
         check_query(request, ())
@@ -65,6 +73,7 @@ class BreakCollection(ApiView):
             page=True,
             summary="List what bank and books do not agree about",
             query={"state": "Only those in this state.", "kind": "Only those of this kind."},
+            example=examples.LIST_BREAKS,
         )
     }
 
@@ -84,7 +93,14 @@ class BreakResource(ApiView):
     """GET /v1/breaks/{id}"""
 
     scopes: ClassVar = {"GET": "breaks:read"}
-    shapes: ClassVar = {"GET": Shape(response=serializers.Break, summary="Read a break", etag=True)}
+    shapes: ClassVar = {
+        "GET": Shape(
+            response=serializers.Break,
+            summary="Read a break",
+            etag=True,
+            example=examples.READ_BREAK,
+        )
+    }
 
     def get(self, request: Request, break_id: str) -> Response | HttpResponse:
         check_query(request, ())
