@@ -42,6 +42,7 @@ NARROWED = {
     "bank_file": ("bf", "bank_file_not_found"),
     "bank_line": ("bl", "bank_line_not_found"),
     "customer": ("cus", "customer_not_found"),
+    "endpoint": ("whe", "not_found"),
     "ledger_account": ("la", "ledger_account_not_found"),
     "statement": ("bst", "bank_statement_not_found"),
 }

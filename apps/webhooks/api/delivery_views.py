@@ -51,10 +51,14 @@ class DeliveryCollection(ApiView):
         status = asked.get("status")
         if status is not None and status not in DeliveryStatus.values:
             raise ApiProblem("invalid_request", "There is no such status.")
-        caller = get_caller(request)
+        caller, endpoint_id = get_caller(request), _id_or_none("whe", asked.get("endpoint"))
+        if endpoint_id is not None:
+            queries.require_endpoint(
+                organization_id=caller.organization_id, endpoint_id=endpoint_id
+            )
         wanted = DeliveryFilter(
             hidden_types=_hidden_types(caller),
-            endpoint_id=_id_or_none("whe", asked.get("endpoint")),
+            endpoint_id=endpoint_id,
             event_id=_id_or_none("evt", asked.get("event")),
             status=status,
             created_from=_instant_or_none(asked.get("created_from")),
