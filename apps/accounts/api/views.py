@@ -11,7 +11,7 @@ from apps.accounts.api import examples, serializers
 from apps.accounts.rules import CustomerDetails
 from apps.accounts.states import CustomerState
 from apps.core import clock
-from apps.core.api.pagination import check_query, list_page
+from apps.core.api.pagination import check_query, list_page, read_text
 from apps.core.api.problems import ApiProblem
 from apps.core.api.views import ApiView, Shape, get_caller, require_idempotency_key, resource
 from apps.core.ids import decode_id
@@ -87,7 +87,7 @@ class CustomerCollection(ApiView):
             raise ApiProblem("invalid_request", "There is no such state.")
         customers = queries.list_customers(
             organization_id=get_caller(request).organization_id,
-            external_id=request.query_params.get("external_id"),
+            external_id=read_text(request, "external_id"),
             state=state,
         )
         return list_page(request, customers, serializers.Customer, filters=("external_id", "state"))

@@ -9,7 +9,7 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from apps.core import clock, text
+from apps.core import clock
 from apps.core.api.fields import (
     AMOUNT_MAX,
     METADATA_KEY_BYTES_MAX,
@@ -23,6 +23,7 @@ from apps.core.api.pagination import (
     check_query,
     invalid_cursor,
     read_paging,
+    read_text,
 )
 from apps.core.api.problems import ApiProblem
 from apps.core.api.views import get_caller
@@ -88,8 +89,8 @@ def read_search(request: Request, *, kind: str | None = None) -> Search:
         account_id=find_account(
             organization_id, None if account is None else decode_id("la", account)
         ),
-        reference=_text(request, "reference"),
-        kind=kind or _text(request, "kind"),
+        reference=read_text(request, "reference"),
+        kind=kind or read_text(request, "kind"),
         metadata=read_metadata(request),
         effective=read_window(request, "effective_from", "effective_before"),
         recorded=read_window(request, "created_from", "created_before"),
@@ -155,17 +156,6 @@ def answer_found(
 
 def _wrong(parameter: str, detail: str) -> ApiProblem:
     return ApiProblem("invalid_request", detail, parameter=parameter)
-
-
-def _text(request: Request, name: str) -> str | None:
-    """Return what a text is compared with: normal form C, as references are stored."""
-    given = request.query_params.get(name)
-    if given is None:
-        return None
-    try:
-        return clean_text(given, text.in_normal_form)
-    except serializers.ValidationError:
-        raise _wrong(name, f"{name} has a character that is not allowed.") from None
 
 
 def _metadata_text(name: str, given: str, bytes_max: int) -> str:

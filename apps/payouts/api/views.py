@@ -9,7 +9,7 @@ from rest_framework.response import Response
 
 from apps.accounts import queries as accounts
 from apps.core import clock
-from apps.core.api.pagination import check_query, list_page
+from apps.core.api.pagination import check_query, list_page, read_text
 from apps.core.api.problems import ApiProblem
 from apps.core.api.views import ApiView, Shape, get_caller, require_idempotency_key, resource
 from apps.core.ids import decode_id
@@ -186,7 +186,7 @@ class PayoutCollection(ApiView):
             organization_id=get_caller(request).organization_id,
             customer_id=_customer_id(request),
             state=state,
-            external_id=request.query_params.get("external_id"),
+            external_id=read_text(request, "external_id"),
         )
         return list_page(request, payouts, serializers.Payout, filters=_FILTERS)
 
