@@ -208,6 +208,16 @@ class TestRead:
         assert again.headers["ETag"] == first.headers["ETag"]
         assert changed.status_code == 200
 
+    def test_are_found_by_what_they_are_called_however_its_characters_are_written(self, api):
+        made = api.post("/v1/customers", BODY | {"external_id": "bra\u030a-1"}).json()
+
+        assert made["external_id"] == "br\u00e5-1"
+        for written in ("bra%CC%8A-1", "br%C3%A5-1"):
+            [found] = api.get(f"/v1/customers?external_id={written}").json()["data"]
+            assert found["id"] == made["id"]
+        refused = api.get(f"/v1/customers?external_id=x{'%CC%A3' * 5}")
+        assert (refused.status_code, refused.json()["parameter"]) == (400, "external_id")
+
     def test_another_organizations_customer_is_nowhere(self, api):
         theirs = create_customer(create_organization(), external_id="theirs")
         path = f"/v1/customers/{encode_id('cus', theirs.id)}"

@@ -10,6 +10,7 @@ from django.test import Client, RequestFactory
 
 from apps.accounts import operations, queries
 from apps.accounts.errors import (
+    AdminsExist,
     CapabilityMissing,
     EmailTaken,
     OrganizationNotFound,
@@ -69,6 +70,17 @@ class TestCreateStaff:
             )
 
         assert not Staff.objects.exists()
+
+    def test_a_third_admin_is_made_by_the_first_two(self):
+        for _ in range(2):
+            create_staff("admin")
+
+        with pytest.raises(AdminsExist):
+            operations.create_first_admin(
+                email="third@kassa.test", name="Third", password=PASSWORD, now=clock.now()
+            )
+
+        assert Staff.objects.count() == 2
 
     def test_an_e_mail_is_somebodys_in_any_case(self):
         person = create_staff()

@@ -328,16 +328,22 @@ class TestLapsed:
 
 
 class TestPolicy:
-    def propose(self, subject, maker, policy, key=None):
+    def propose(self, subject, maker, policy, key=None, act=ACT):
         return operations.propose_policy(
             organization_id=subject.organization_id,
-            act=ACT,
+            act=act,
             policy=policy,
             reason="a test",
             idempotency_key=key or new_id().hex,
             actor=maker,
             now=NOW,
         )
+
+    def test_is_of_an_act_that_some_app_has(self, subject, maker):
+        with pytest.raises(errors.UnknownAct) as refused:
+            self.propose(subject, maker, Policy(), act="no.such_act")
+
+        assert refused.value.details == {"act": "no.such_act"}
 
     def test_holds_once_another_person_agrees(self, subject, maker):
         first = self.propose(subject, maker, Policy(otherwise=(Step(FA, 3),)))

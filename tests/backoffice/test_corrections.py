@@ -791,6 +791,26 @@ class TestTheScreens:
         assert said in answer.content.decode()
         assert not Correction.objects.exists()
 
+    @pytest.mark.parametrize(("year", "status"), [("2199", 200), ("2206", 400)])
+    def test_are_of_no_business_time_that_nobody_could_ask_for(self, house, browse, year, status):
+        client, url = browse("finance_maker"), self.url(house, "adjust")
+
+        answer = client.post(
+            url,
+            self.fields(client.get(url).content.decode())
+            | {
+                "postings_account": ["fees:f:EUR", "wallets:ann:EUR"],
+                "postings_debit": ["5.00", ""],
+                "postings_credit": ["", "5.00"],
+                "description": "Goodwill",
+                "effective_at": f"{year}-06-15T12:00",
+                "reason": "Goodwill for the delay",
+            },
+        )
+
+        assert answer.status_code == status
+        assert ("years up to 2199" in answer.content.decode()) == (status == 400)
+
     def test_open_an_adjustment_with_the_accounts_of_the_entry(self, house, browse):
         text = browse("finance_maker").get(self.url(house, "adjust")).content.decode()
 

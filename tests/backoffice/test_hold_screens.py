@@ -165,6 +165,17 @@ class TestTheListOfHolds:
             late
         ]
 
+    def test_shows_a_hold_that_a_client_placed_for_ever_where_clocks_are_ahead(self, books):
+        """One that east of UTC would end after the last instant that there is."""
+        Organization.objects.filter(id=books.id).update(time_zone="Pacific/Auckland")
+        other = books.place()
+        printed = books.place(expires_at=datetime.max.replace(tzinfo=UTC))
+
+        assert books.listed() == [printed, other]
+        account = books.page(f"/admin/ledger/ledgeraccount/{encode_id('la', books.ann)}/")
+        for text in (books.page(), books.hold(printed), account):
+            assert "31 Dec 9999 <small>23:59 UTC</small>" in text
+
     def test_looks_so_far_back_for_what_has_ended_and_says_so(self, books):
         own = {"organization": str(books.id)}
         old = books.place(at=clock.now() - 200 * DAY)

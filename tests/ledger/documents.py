@@ -106,7 +106,8 @@ class JudgedClient:
             assert header not in answer.headers or header in told["headers"]
         if "content" in told:
             kind = answer.headers["Content-Type"].partition(";")[0]
-            assert faults(told["content"][kind]["schema"], answer.json()) == [], name
+            found = faults(told["content"][kind]["schema"], answer.json())
+            assert found == [], (name, found)
         else:
             assert answer.content == b""
         self.answered.add((name, status))

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import partial
+from itertools import product
 
 import pytest
 from django.core.management import call_command
@@ -739,9 +740,17 @@ class TestCase15:
         assert not IdempotencyKey.objects.filter(key="k-1").exists()
 
     @pytest.mark.parametrize(
-        "amount", ["NaN", "1e3", "9223372036854775808", "true", '"10"', "10.0"]
+        ("act", "amount"),
+        [
+            *product(
+                ["capture", "journal-entries", "fx-transfers"],
+                ["NaN", "1e3", "10000000000001", "9223372036854775808", "true", '"10"', "10.0"],
+            ),
+            # A capture of nothing releases all, and a credit is less than nothing.
+            *(("capture", "-1"), ("journal-entries", "0")),
+            *(("fx-transfers", "-1"), ("fx-transfers", "0")),
+        ],
     )
-    @pytest.mark.parametrize("act", ["capture", "journal-entries", "fx-transfers"])
     def test_of_another_act_is_400_naming_the_field_and_leaves_no_row(self, act, amount):
         api = Client()
         api.begin()

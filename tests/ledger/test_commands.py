@@ -62,6 +62,22 @@ class TestAnOrganizationThatIsNone:
             run(command, file, printed)
 
 
+class TestAFileThatIsNone:
+    def test_is_named_by_the_command_that_would_read_it(self, tmp_path):
+        printed = encode_id("org", create_organization())
+
+        with pytest.raises(CommandError, match=r"none\.jsonl: No such file or directory"):
+            call_command("import_journal", tmp_path / "none.jsonl", organization=printed)
+        with pytest.raises(CommandError, match="Is a directory"):
+            call_command("import_journal", tmp_path, organization=printed)
+
+    def test_is_named_by_the_command_that_would_write_it(self, tmp_path):
+        printed, path = encode_id("org", create_organization()), tmp_path / "none" / "journal"
+
+        with pytest.raises(CommandError, match=r"journal\.partial: No such file or directory"):
+            call_command("export_journal", organization=printed, output=path)
+
+
 class TestStopped:
     def test_by_ctrl_c_they_say_so_in_a_word_and_run_again(self, file, tmp_path):
         [origin] = Organization.objects.all()

@@ -154,6 +154,21 @@ class TestExportJournal:
                 for view in queries.list_balances(organization_id=organization)}  # fmt: skip
         assert all(nets[name] for name in ("tills", "capital", "earnings", "spendings"))
 
+    def test_beancount_agrees_where_accounts_stand_above_others(self, books, tmp_path):
+        """Its assertion of an account is of all below it too, in the account's own currency."""
+        for amount, code in enumerate(
+            ("cards", "cards:a", "cards:a:spare", "cards:a:spare:EUR", "cards:a:USD", "cards:ab"), 7
+        ):
+            account = open_account(books, code)
+            fund(books, account, amount, currency="USD" if code.endswith("USD") else "EUR")
+
+        text = export(books, "beancount", tmp_path)
+
+        assert_beancount_agrees(books, text)
+        assert " balance Liabilities:Cards  -0.46 ~ 0 EUR\n" in text
+        assert " balance Liabilities:Cards:A  -0.27 ~ 0 EUR\n" in text
+        assert " balance Liabilities:Cards:Ab  -0.12 ~ 0 EUR\n" in text
+
     @pytest.mark.parametrize("format_", ["beancount", "jsonl"])
     def test_is_of_one_instant_whatever_is_posted_while_it_is_written(
         self, books, tmp_path, monkeypatch, format_

@@ -292,6 +292,39 @@ class TestApi:
         assert [entry["reference"] for entry in page["data"]] == ["r-3"]
         assert self.found(api, **{"metadata[order]": "9"})["data"] == []
 
+    @pytest.mark.parametrize("path", ["journal-entries", "postings", "transfers"])
+    def test_are_found_by_a_reference_however_its_characters_are_written(self, api, path):
+        made = api.post(
+            "/v1/transfers",
+            {
+                "debit_account": printed(api.ann), "credit_account": printed(api.bob),
+                "amount": 1, "currency": "EUR", "reference": "bra\u030a-1",
+            },
+        )  # fmt: skip
+
+        assert made.json()["reference"] == "br\u00e5-1"
+        for written in ("bra\u030a-1", "br\u00e5-1"):
+            rows = self.found(api, f"/v1/{path}", reference=written)["data"]
+            assert {row["reference"] for row in rows} == {"br\u00e5-1"}
+
+    def test_are_found_by_what_has_spaces_of_other_widths_in_it(self, api):
+        """No-break and ideographic spaces are let in, so they can be asked for."""
+        made = api.post(
+            "/v1/transfers",
+            {
+                "debit_account": printed(api.ann), "credit_account": printed(api.bob),
+                "amount": 1, "currency": "EUR", "reference": "n\u00b0\u00a07",
+                "metadata": {"station": "\u6771\u4eac\u3000\u99c5"},
+            },
+        )  # fmt: skip
+
+        for query in (
+            {"reference": "n\u00b0\u00a07"},
+            {"metadata[station]": "\u6771\u4eac\u3000\u99c5"},
+        ):
+            [found] = self.found(api, **query)["data"]
+            assert found["id"] == made.json()["id"]
+
     def test_entries_of_a_business_window_are_sorted_by_it(self, api):
         page = self.found(
             api,
@@ -352,6 +385,8 @@ class TestApi:
                 "created_before",
             ),
             ({"metadata[]": "x"}, "metadata[]"),
+            ({"reference": "x" + "\u0323" * 5}, "reference"),
+            ({"kind": "x" + "\u0323" * 5}, "kind"),
             ({"metadata[a\u202eb]": "x"}, "metadata[a\u202eb]"),
             ({"metadata[a]": "x" * 501}, "metadata[a]"),
             ({f"metadata[{n}]": "x" for n in range(11)}, "metadata"),

@@ -204,6 +204,11 @@ class TestRefusals:
     def test_another_currency(self, home, target):
         self.refused(errors.PayoutCurrencyMismatch, home, target, currency="SEK")
 
+    def test_of_a_customer_without_an_account_in_its_currency(self, home):
+        other = factories.customer_with(home, 100_00, "SEK")
+
+        self.refused(errors.NoLedgerAccount, home, factories.destination(home, other))
+
     def test_a_day_beyond_the_calendar(self, home, target):
         with pytest.raises(CalendarNotSeeded):
             request(home, target, 100_00, wished_date=date(2999, 1, 1))

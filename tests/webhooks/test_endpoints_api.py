@@ -240,8 +240,22 @@ class TestOtherTenants:
             assert stranger.get(path).status_code == 404
         assert stranger.post(f"/v1/webhook_deliveries/{delivery['id']}/replay").status_code == 404
         listed = f"/v1/webhook_deliveries?endpoint={endpoint['id']}"
-        assert stranger.get(listed).json()["data"] == []
+        assert stranger.get(listed).status_code == 404
         assert stranger.get("/v1/events").json()["data"] == []
+
+    def test_read_what_a_deleted_endpoint_was_owed_only_if_it_was_theirs(
+        self, organization, endpoint
+    ):
+        owe(organization, "thing_1")
+        mine, stranger = Api(organization, *ALL), Api(create_organization(), *ALL)
+        assert mine.send("DELETE", f"/v1/webhook_endpoints/{endpoint['id']}", None).status_code == (
+            204
+        )
+
+        listed = f"/v1/webhook_deliveries?endpoint={endpoint['id']}"
+
+        assert [one["status"] for one in mine.get(listed).json()["data"]] == ["canceled"]
+        assert stranger.get(listed).status_code == 404
 
 
 class TestScopes:

@@ -7,11 +7,11 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from apps.accounts import operations, queries
-from apps.accounts.api import serializers
+from apps.accounts.api import examples, serializers
 from apps.accounts.rules import CustomerDetails
 from apps.accounts.states import CustomerState
 from apps.core import clock
-from apps.core.api.pagination import check_query, list_page
+from apps.core.api.pagination import check_query, list_page, read_text
 from apps.core.api.problems import ApiProblem
 from apps.core.api.views import ApiView, Shape, get_caller, require_idempotency_key, resource
 from apps.core.ids import decode_id
@@ -25,7 +25,10 @@ class Me(ApiView):
     scopes: ClassVar = {"GET": None}
     shapes: ClassVar = {
         "GET": Shape(
-            response=serializers.Me, summary="Whose key this is, and what it may do", etag=True
+            response=serializers.Me,
+            summary="Whose key this is, and what it may do",
+            etag=True,
+            example=examples.ME,
         )
     }
 
@@ -49,6 +52,7 @@ class CustomerCollection(ApiView):
             response=serializers.Customer,
             status=201,
             summary="Create a customer, with an account in each currency",
+            example=examples.CREATE_CUSTOMER,
         ),
         "GET": Shape(
             response=serializers.Customer,
@@ -58,6 +62,7 @@ class CustomerCollection(ApiView):
                 "external_id": "Only the customer you call by this id.",
                 "state": "Only customers in this state.",
             },
+            example=examples.LIST_CUSTOMERS,
         ),
     }
 
@@ -82,7 +87,7 @@ class CustomerCollection(ApiView):
             raise ApiProblem("invalid_request", "There is no such state.")
         customers = queries.list_customers(
             organization_id=get_caller(request).organization_id,
-            external_id=request.query_params.get("external_id"),
+            external_id=read_text(request, "external_id"),
             state=state,
         )
         return list_page(request, customers, serializers.Customer, filters=("external_id", "state"))
@@ -93,11 +98,17 @@ class CustomerResource(ApiView):
 
     scopes: ClassVar = {"GET": READ, "PATCH": WRITE}
     shapes: ClassVar = {
-        "GET": Shape(response=serializers.Customer, summary="Read a customer", etag=True),
+        "GET": Shape(
+            response=serializers.Customer,
+            summary="Read a customer",
+            etag=True,
+            example=examples.READ_CUSTOMER,
+        ),
         "PATCH": Shape(
             request=serializers.ChangeCustomer,
             response=serializers.Customer,
             summary="Replace a customer's metadata",
+            example=examples.CHANGE_CUSTOMER,
         ),
     }
 
@@ -134,6 +145,7 @@ class CustomerFreeze(ApiView):
             request=serializers.FreezeCustomer,
             response=serializers.Customer,
             summary="Freeze a customer at once; only Kassa's staff lift it",
+            example=examples.FREEZE_CUSTOMER,
         )
     }
 

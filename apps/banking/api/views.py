@@ -1,13 +1,14 @@
 """Views of banking: translate in, one call, translate out."""
 
 from typing import ClassVar
+from uuid import UUID
 
 from django.http import HttpResponse
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from apps.banking import operations, queries
-from apps.banking.api import serializers
+from apps.banking.api import examples, serializers
 from apps.banking.api.uploads import read_upload
 from apps.banking.states import LineState
 from apps.core import clock
@@ -26,9 +27,16 @@ class BankFileCollection(ApiView):
             request=serializers.UploadBankFile,
             response=serializers.BankFile,
             status=202,
+            media_type="multipart/form-data",
             summary="Hand in a statement, notification or status report; its state says the rest",
+            example=examples.HAND_IN_FILE,
         ),
-        "GET": Shape(response=serializers.BankFile, page=True, summary="List bank files"),
+        "GET": Shape(
+            response=serializers.BankFile,
+            page=True,
+            summary="List bank files",
+            example=examples.LIST_FILES,
+        ),
     }
 
     def post(self, request: Request) -> Response:
@@ -42,7 +50,7 @@ class BankFileCollection(ApiView):
             organization_id=caller.organization_id,
             content=upload.content,
             name=upload.name,
-            bank_account_id=decode_id("ba", account) if account else None,
+            bank_account_id=None if account is None else decode_id("ba", account),
             idempotency_key=require_idempotency_key(request),
             actor=caller.actor,
             now=clock.now(),
@@ -61,7 +69,10 @@ class BankFileResource(ApiView):
     scopes: ClassVar = {"GET": "bank_files:read"}
     shapes: ClassVar = {
         "GET": Shape(
-            response=serializers.BankFile, summary="Read what became of a bank file", etag=True
+            response=serializers.BankFile,
+            summary="Read what became of a bank file",
+            etag=True,
+            example=examples.READ_FILE,
         )
     }
 
@@ -79,7 +90,12 @@ class BankAccountCollection(ApiView):
 
     scopes: ClassVar = {"GET": "bank_accounts:read"}
     shapes: ClassVar = {
-        "GET": Shape(response=serializers.BankAccount, page=True, summary="List bank accounts")
+        "GET": Shape(
+            response=serializers.BankAccount,
+            page=True,
+            summary="List bank accounts",
+            example=examples.LIST_ACCOUNTS,
+        )
     }
 
     def get(self, request: Request) -> Response:
@@ -100,16 +116,21 @@ class BankStatementCollection(ApiView):
                 "bank_account": "Only those of this account.",
                 "bank_file": "Only those of this file.",
             },
+            example=examples.LIST_STATEMENTS,
         )
     }
 
     def get(self, request: Request) -> Response:
-        account = request.query_params.get("bank_account")
-        file = request.query_params.get("bank_file")
+        organization_id = get_caller(request).organization_id
+        file_id, file = None, request.query_params.get("bank_file")
+        if file is not None:
+            file_id = queries.get_bank_file(
+                organization_id=organization_id, bank_file_id=decode_id("bf", file)
+            ).id
         statements = queries.list_statements(
-            organization_id=get_caller(request).organization_id,
-            bank_account_id=decode_id("ba", account) if account else None,
-            bank_file_id=decode_id("bf", file) if file else None,
+            organization_id=organization_id,
+            bank_account_id=_account_id(request),
+            bank_file_id=file_id,
         )
         filters = ("bank_account", "bank_file")
         return list_page(request, statements, serializers.BankStatement, filters=filters)
@@ -120,7 +141,12 @@ class BankStatementResource(ApiView):
 
     scopes: ClassVar = {"GET": "bank_statements:read"}
     shapes: ClassVar = {
-        "GET": Shape(response=serializers.BankStatement, summary="Read a statement", etag=True)
+        "GET": Shape(
+            response=serializers.BankStatement,
+            summary="Read a statement",
+            etag=True,
+            example=examples.READ_STATEMENT,
+        )
     }
 
     def get(self, request: Request, statement_id: str) -> Response | HttpResponse:
@@ -146,19 +172,24 @@ class BankLineCollection(ApiView):
                 "statement": "Only those of this statement.",
                 "state": "Only those in this state.",
             },
+            example=examples.LIST_LINES,
         )
     }
 
     def get(self, request: Request) -> Response:
-        account = request.query_params.get("bank_account")
-        statement = request.query_params.get("statement")
+        organization_id = get_caller(request).organization_id
         state = request.query_params.get("state")
         if state is not None and state not in LineState.values:
             raise ApiProblem("invalid_request", "There is no such state.")
+        statement_id, statement = None, request.query_params.get("statement")
+        if statement is not None:
+            statement_id = queries.get_statement(
+                organization_id=organization_id, statement_id=decode_id("bst", statement)
+            ).id
         lines = queries.list_lines_with_status(
-            organization_id=get_caller(request).organization_id,
-            bank_account_id=decode_id("ba", account) if account else None,
-            statement_id=decode_id("bst", statement) if statement else None,
+            organization_id=organization_id,
+            bank_account_id=_account_id(request),
+            statement_id=statement_id,
             state=state,
         )
         filters = ("bank_account", "statement", "state")
@@ -170,7 +201,12 @@ class BankLineResource(ApiView):
 
     scopes: ClassVar = {"GET": "bank_lines:read"}
     shapes: ClassVar = {
-        "GET": Shape(response=serializers.BankLine, summary="Read a bank line", etag=True)
+        "GET": Shape(
+            response=serializers.BankLine,
+            summary="Read a bank line",
+            etag=True,
+            example=examples.READ_LINE,
+        )
     }
 
     def get(self, request: Request, line_id: str) -> Response | HttpResponse:
@@ -180,3 +216,14 @@ class BankLineResource(ApiView):
             line_id=decode_id("bl", line_id),
         )
         return resource(request, serializers.BankLine(line).data)
+
+
+def _account_id(request: Request) -> UUID | None:
+    """Return the bank account that a list is narrowed to, if it is: one of the caller's own."""
+    given = request.query_params.get("bank_account")
+    if given is None:
+        return None
+    account = queries.get_bank_account(
+        organization_id=get_caller(request).organization_id, bank_account_id=decode_id("ba", given)
+    )
+    return account.id

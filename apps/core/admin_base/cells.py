@@ -205,8 +205,13 @@ def instant(at: datetime | None, *, zone: str = "UTC") -> SafeString:
     """Show an instant in the zone, UTC on hover; where it is in UTC itself, that is said."""
     if at is None:
         return NONE
-    local = at.astimezone(ZoneInfo(zone))
     utc = at.astimezone(UTC)
+    try:
+        local = at.astimezone(ZoneInfo(zone))
+    except OverflowError:
+        # A client's "never" may be the last second there is, and clocks east of UTC have none so
+        # late: one such row must not keep the others from being shown.
+        local, zone = utc, "UTC"
     return format_html(
         '<time class="k-time" datetime="{}" title="{} UTC">{} <small>{}</small></time>',
         utc.isoformat(),

@@ -255,7 +255,8 @@ class CodeField(serializers.Field[str, Any, str, Any]):
         super().__init__(**kwargs)
 
     def openapi(self) -> dict[str, Any]:
-        return {"type": "string", "enum": self.codes}
+        # A null is none of them to a reader of the schema, unless it is said to be.
+        return {"type": "string", "enum": [*self.codes, *([None] if self.allow_null else [])]}
 
     @override
     def to_internal_value(self, data: Any) -> str:

@@ -10,6 +10,7 @@ import base64
 import binascii
 import hmac
 import struct
+import unicodedata
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -23,6 +24,7 @@ from django.db.models.fields.tuple_lookups import TupleGreaterThan, TupleLessTha
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from apps.core import text
 from apps.core.api.caller import get_caller
 from apps.core.api.problems import ApiProblem
 
@@ -122,8 +124,29 @@ def check_query(request: Request, allowed: Collection[str]) -> None:
             raise ApiProblem("invalid_request", "This route has no such query parameter.")
         if len(values) > 1:
             raise ApiProblem("invalid_request", f"{name} is given more than once.")
-        if any(not character.isprintable() for character in values[0]):
+        if not all(map(_is_visible, values[0])):
             raise ApiProblem("invalid_request", f"{name} has a character that nobody can see.")
+
+
+def read_text(request: Request, name: str) -> str | None:
+    """
+    Return what rows are compared with, in normal form C, as clients' texts are stored.
+
+    :raises ApiProblem: `invalid_request` (400), with the `parameter` that is wrong
+    """
+    given = request.query_params.get(name)
+    if given is None:
+        return None
+    try:
+        return text.in_normal_form(given)
+    except text.TextRefused:
+        refused = f"{name} has a character that is not allowed."
+        raise ApiProblem("invalid_request", refused, parameter=name) from None
+
+
+def _is_visible(character: str) -> bool:
+    # Spaces of every width are let into a reference or metadata, so they can be asked for.
+    return character.isprintable() or unicodedata.category(character) == "Zs"
 
 
 def _slice(

@@ -91,6 +91,11 @@ class Example:
     request: Mapping[str, Any] | None = None
 
 
+def page_of(*rows: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the answer of a list that has these rows and no others, for an example."""
+    return {"data": list(rows), "has_more": False, "next": None, "previous": None}
+
+
 @dataclass(frozen=True, slots=True)
 class Shape:
     """
@@ -109,6 +114,7 @@ class Shape:
     query: Mapping[str, str] | None = None
     etag: bool = False
     example: Example | None = None
+    media_type: str = "application/json"
 
     @property
     def has_dry_run(self) -> bool:
@@ -148,6 +154,10 @@ class ApiSchema(AutoSchema):
     def get_auth(self) -> list[dict[str, list[str]]]:
         scope = getattr(self.view, "scopes", {}).get(self.method)
         return [{"apiKey": [scope] if scope else []}]
+
+    @override
+    def map_parsers(self) -> list[str]:
+        return [self._shape().media_type]
 
     @override
     def get_request_serializer(self) -> Any:

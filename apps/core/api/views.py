@@ -33,7 +33,7 @@ from apps.core.api.caller import (
     require_scope,
 )
 from apps.core.api.problems import ApiProblem
-from apps.core.api.schema import ApiSchema, Example, Shape
+from apps.core.api.schema import ApiSchema, Example, Shape, page_of
 
 __all__ = [
     "ApiView",
@@ -42,6 +42,7 @@ __all__ = [
     "Shape",
     "answer",
     "get_caller",
+    "page_of",
     "read_json",
     "require_idempotency_key",
     "resource",

@@ -1,6 +1,7 @@
 """Corrections by hand: an entry undone, or one posted, as two people want it (ADR 0072)."""
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any, Final, cast, override
 from uuid import UUID
 
@@ -23,6 +24,7 @@ from apps.ledger.operations import EntryRequest
 from apps.ledger.queries import BalanceView, EntryView, PostingView, WholeView
 from apps.ledger.registry import AskedFor, Corrections
 from apps.ledger.rules import BalanceAfter, Leg
+from apps.ledger.rules.months import YEAR_MAX
 
 POSTINGS_SHOWN: Final = 5
 ORGANIZATIONS_MAX: Final = 20
@@ -109,6 +111,14 @@ class AdjustForm(PreviewForm):
         self.fields[
             "effective_at"
         ].help_text = f"By the clocks of {whose}, in an open month. Empty: when it is agreed to."
+
+    def clean_effective_at(self) -> datetime | None:
+        typed: datetime | None = self.cleaned_data["effective_at"]
+        # Nobody could ask for a statement or a balance of later, over the API or on a screen.
+        if typed is not None and typed.year > YEAR_MAX:
+            msg = f"Business time is of the years up to {YEAR_MAX}."
+            raise ValidationError(msg)
+        return typed
 
     def organization_id(self) -> UUID | None:
         """Return whose books are adjusted."""

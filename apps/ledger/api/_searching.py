@@ -23,6 +23,7 @@ from apps.core.api.pagination import (
     check_query,
     invalid_cursor,
     read_paging,
+    read_text,
 )
 from apps.core.api.problems import ApiProblem
 from apps.core.api.views import get_caller
@@ -88,8 +89,8 @@ def read_search(request: Request, *, kind: str | None = None) -> Search:
         account_id=find_account(
             organization_id, None if account is None else decode_id("la", account)
         ),
-        reference=request.query_params.get("reference"),
-        kind=kind or request.query_params.get("kind"),
+        reference=read_text(request, "reference"),
+        kind=kind or read_text(request, "kind"),
         metadata=read_metadata(request),
         effective=read_window(request, "effective_from", "effective_before"),
         recorded=read_window(request, "created_from", "created_before"),
@@ -157,11 +158,11 @@ def _wrong(parameter: str, detail: str) -> ApiProblem:
     return ApiProblem("invalid_request", detail, parameter=parameter)
 
 
-def _metadata_text(name: str, text: str, bytes_max: int) -> str:
-    if len(text.encode()) > bytes_max or (bytes_max == METADATA_KEY_BYTES_MAX and not text):
+def _metadata_text(name: str, given: str, bytes_max: int) -> str:
+    if len(given.encode()) > bytes_max or (bytes_max == METADATA_KEY_BYTES_MAX and not given):
         raise _wrong(name, "A key of metadata has 1 to 40 bytes, and a value at most 500.")
     try:
-        return clean_text(text)
+        return clean_text(given)
     except serializers.ValidationError:
         raise _wrong(name, f"{name} has a character that is not allowed.") from None
 

@@ -5,6 +5,7 @@ Beancount is the independent auditor: it adds the postings up itself and compare
 (https://beancount.github.io/docs/beancount_language_syntax.html). Positive is debit, as here.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from datetime import UTC, date, timedelta
 from typing import Final
@@ -42,10 +43,24 @@ def write(accounts: Iterable[AccountRecord], entries: Iterable[EntryRecord]) -> 
     # An assertion holds at the start of its day, so it stands on the day after the last entry.
     # Without a tolerance of its own it would forgive one minor unit.
     day = last + timedelta(days=1)
+    sums = _sums_of_branches(listed)
     for account in listed:
-        amount = decimal_text(account.net_minor, account.currency)
         name = account_name(account.code, account.type)
+        amount = decimal_text(sums[name, account.currency], account.currency)
         yield f"{day} balance {name}  {amount} ~ 0 {account.currency}\n"
+
+
+def _sums_of_branches(accounts: Iterable[AccountRecord]) -> Counter[tuple[str, str]]:
+    """Return by name and currency what an account and all those below it hold."""
+    # An assertion of beancount's is of a whole branch, and a client's account may stand above
+    # others: `wallets:ann` above `wallets:ann:saved`.
+    sums: Counter[tuple[str, str]] = Counter()
+    for account in accounts:
+        name = account_name(account.code, account.type)
+        while name:
+            sums[name, account.currency] += account.net_minor
+            name = name.rpartition(":")[0]
+    return sums
 
 
 def _entry(entry: EntryRecord) -> Iterator[str]:

@@ -1,18 +1,20 @@
 """Views of payments: translate in, one call, translate out."""
 
 from typing import ClassVar
+from uuid import UUID
 
 from django.http import HttpResponse
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from apps.accounts import queries as accounts
 from apps.core import clock
 from apps.core.api.pagination import check_query, list_page
 from apps.core.api.problems import ApiProblem
 from apps.core.api.views import ApiView, Shape, get_caller, require_idempotency_key, resource
 from apps.core.ids import decode_id
 from apps.payments import operations, queries
-from apps.payments.api import serializers
+from apps.payments.api import examples, serializers
 from apps.payments.states import UnmatchedState
 
 
@@ -26,12 +28,14 @@ class VirtualReferenceCollection(ApiView):
             response=serializers.VirtualReference,
             status=201,
             summary="Give a customer a reference to be paid under",
+            example=examples.CREATE_REFERENCE,
         ),
         "GET": Shape(
             response=serializers.VirtualReference,
             page=True,
             summary="List virtual references",
             query={"customer": "Only those of this customer."},
+            example=examples.LIST_REFERENCES,
         ),
     }
 
@@ -53,10 +57,9 @@ class VirtualReferenceCollection(ApiView):
         return Response(serializers.VirtualReference(reference).data, status=201)
 
     def get(self, request: Request) -> Response:
-        customer = request.query_params.get("customer")
         references = queries.list_virtual_references(
             organization_id=get_caller(request).organization_id,
-            customer_id=decode_id("cus", customer) if customer else None,
+            customer_id=_customer_id(request),
         )
         return list_page(request, references, serializers.VirtualReference, filters=("customer",))
 
@@ -67,7 +70,10 @@ class VirtualReferenceResource(ApiView):
     scopes: ClassVar = {"GET": "virtual_references:read"}
     shapes: ClassVar = {
         "GET": Shape(
-            response=serializers.VirtualReference, summary="Read a virtual reference", etag=True
+            response=serializers.VirtualReference,
+            summary="Read a virtual reference",
+            etag=True,
+            example=examples.READ_REFERENCE,
         )
     }
 
@@ -90,14 +96,14 @@ class PaymentCollection(ApiView):
             page=True,
             summary="List payments",
             query={"customer": "Only those of this customer."},
+            example=examples.LIST_PAYMENTS,
         )
     }
 
     def get(self, request: Request) -> Response:
-        customer = request.query_params.get("customer")
         payments = queries.list_payments(
             organization_id=get_caller(request).organization_id,
-            customer_id=decode_id("cus", customer) if customer else None,
+            customer_id=_customer_id(request),
         )
         return list_page(request, payments, serializers.Payment, filters=("customer",))
 
@@ -107,7 +113,12 @@ class PaymentResource(ApiView):
 
     scopes: ClassVar = {"GET": "payments:read"}
     shapes: ClassVar = {
-        "GET": Shape(response=serializers.Payment, summary="Read a payment", etag=True)
+        "GET": Shape(
+            response=serializers.Payment,
+            summary="Read a payment",
+            etag=True,
+            example=examples.READ_PAYMENT,
+        )
     }
 
     def get(self, request: Request, payment_id: str) -> Response | HttpResponse:
@@ -129,6 +140,7 @@ class UnmatchedMoneyCollection(ApiView):
             page=True,
             summary="List money that nobody owned when it came",
             query={"state": "Only money in this state."},
+            example=examples.LIST_UNMATCHED,
         )
     }
 
@@ -140,3 +152,14 @@ class UnmatchedMoneyCollection(ApiView):
             organization_id=get_caller(request).organization_id, state=state
         )
         return list_page(request, money, serializers.UnmatchedMoney, filters=("state",))
+
+
+def _customer_id(request: Request) -> UUID | None:
+    """Return the customer that a list is narrowed to, if it is: one of the caller's own."""
+    given = request.query_params.get("customer")
+    if given is None:
+        return None
+    customer = accounts.get_customer(
+        organization_id=get_caller(request).organization_id, customer_id=decode_id("cus", given)
+    )
+    return customer.id

@@ -7,14 +7,15 @@ from django.http import HttpResponse
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from apps.accounts import queries as accounts
 from apps.core import clock
-from apps.core.api.pagination import check_query, list_page
+from apps.core.api.pagination import check_query, list_page, read_text
 from apps.core.api.problems import ApiProblem
 from apps.core.api.views import ApiView, Shape, get_caller, require_idempotency_key, resource
 from apps.core.ids import decode_id
 from apps.core.money import Money
 from apps.payouts import operations, queries
-from apps.payouts.api import serializers
+from apps.payouts.api import examples, serializers
 from apps.payouts.operations import DestinationDetails, PayoutDetails
 from apps.payouts.states import PayoutState
 
@@ -32,12 +33,14 @@ class DestinationCollection(ApiView):
             response=serializers.Destination,
             status=201,
             summary="Add a bank account to which a customer may be paid",
+            example=examples.CREATE_DESTINATION,
         ),
         "GET": Shape(
             response=serializers.Destination,
             page=True,
             summary="List destinations",
             query={"customer": "Only this customer's."},
+            example=examples.LIST_DESTINATIONS,
         ),
     }
 
@@ -67,7 +70,7 @@ class DestinationCollection(ApiView):
     def get(self, request: Request) -> Response:
         destinations = queries.list_destinations(
             organization_id=get_caller(request).organization_id,
-            customer_id=_id(request, "customer", "cus"),
+            customer_id=_customer_id(request),
         )
         return list_page(request, destinations, serializers.Destination, filters=("customer",))
 
@@ -77,7 +80,12 @@ class DestinationResource(ApiView):
 
     scopes: ClassVar = {"GET": READ}
     shapes: ClassVar = {
-        "GET": Shape(response=serializers.Destination, summary="Read a destination", etag=True)
+        "GET": Shape(
+            response=serializers.Destination,
+            summary="Read a destination",
+            etag=True,
+            example=examples.READ_DESTINATION,
+        )
     }
 
     def get(self, request: Request, destination_id: str) -> Response | HttpResponse:
@@ -98,6 +106,7 @@ class DestinationDisable(ApiView):
             request=serializers.DisableDestination,
             response=serializers.Destination,
             summary="Disable a destination for good, and cancel what waits to go there",
+            example=examples.DISABLE_DESTINATION,
         )
     }
 
@@ -128,6 +137,7 @@ class PayoutCollection(ApiView):
             response=serializers.Payout,
             status=201,
             summary="Ask for a payout; amount and fee are reserved at once",
+            example=examples.REQUEST_PAYOUT,
         ),
         "GET": Shape(
             response=serializers.Payout,
@@ -138,6 +148,7 @@ class PayoutCollection(ApiView):
                 "state": "Only payouts in this state.",
                 "external_id": "Only the payout you call by this id.",
             },
+            example=examples.LIST_PAYOUTS,
         ),
     }
 
@@ -173,9 +184,9 @@ class PayoutCollection(ApiView):
             raise ApiProblem("invalid_request", "There is no such state.")
         payouts = queries.list_payouts(
             organization_id=get_caller(request).organization_id,
-            customer_id=_id(request, "customer", "cus"),
+            customer_id=_customer_id(request),
             state=state,
-            external_id=request.query_params.get("external_id"),
+            external_id=read_text(request, "external_id"),
         )
         return list_page(request, payouts, serializers.Payout, filters=_FILTERS)
 
@@ -185,7 +196,12 @@ class PayoutResource(ApiView):
 
     scopes: ClassVar = {"GET": READ}
     shapes: ClassVar = {
-        "GET": Shape(response=serializers.Payout, summary="Read a payout", etag=True)
+        "GET": Shape(
+            response=serializers.Payout,
+            summary="Read a payout",
+            etag=True,
+            example=examples.READ_PAYOUT,
+        )
     }
 
     def get(self, request: Request, payout_id: str) -> Response | HttpResponse:
@@ -206,6 +222,7 @@ class PayoutCancel(ApiView):
             request=serializers.CancelPayout,
             response=serializers.Payout,
             summary="Cancel a payout that is in no bank file yet",
+            example=examples.CANCEL_PAYOUT,
         )
     }
 
@@ -226,6 +243,12 @@ class PayoutCancel(ApiView):
         return Response(serializers.Payout(payout).data)
 
 
-def _id(request: Request, name: str, prefix: str) -> UUID | None:
-    given = request.query_params.get(name)
-    return None if given is None else decode_id(prefix, given)
+def _customer_id(request: Request) -> UUID | None:
+    """Return the customer that a list is narrowed to, if it is: one of the caller's own."""
+    given = request.query_params.get("customer")
+    if given is None:
+        return None
+    customer = accounts.get_customer(
+        organization_id=get_caller(request).organization_id, customer_id=decode_id("cus", given)
+    )
+    return customer.id

@@ -6,12 +6,13 @@ from django.http import HttpResponse
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from apps.banking import queries as banking
 from apps.core.api.pagination import check_query, list_page
 from apps.core.api.problems import ApiProblem
 from apps.core.api.views import ApiView, Shape, get_caller, resource
 from apps.core.ids import decode_id
 from apps.reconciliation import queries
-from apps.reconciliation.api import serializers
+from apps.reconciliation.api import examples, serializers
 from apps.reconciliation.states import BreakKind, BreakState
 
 
@@ -25,15 +26,18 @@ class MatchCollection(ApiView):
             page=True,
             summary="List which bank line is what",
             query={"bank_line": "Only those of this line."},
+            example=examples.LIST_MATCHES,
         )
     }
 
     def get(self, request: Request) -> Response:
-        line = request.query_params.get("bank_line")
-        matches = queries.list_matches(
-            organization_id=get_caller(request).organization_id,
-            bank_line_id=decode_id("bl", line) if line else None,
-        )
+        organization_id = get_caller(request).organization_id
+        line_id, line = None, request.query_params.get("bank_line")
+        if line is not None:
+            line_id = banking.get_line_with_status(
+                organization_id=organization_id, line_id=decode_id("bl", line)
+            ).id
+        matches = queries.list_matches(organization_id=organization_id, bank_line_id=line_id)
         return list_page(request, matches, serializers.Match, filters=("bank_line",))
 
 
@@ -41,7 +45,14 @@ class MatchResource(ApiView):
     """GET /v1/matches/{id}"""
 
     scopes: ClassVar = {"GET": "matches:read"}
-    shapes: ClassVar = {"GET": Shape(response=serializers.Match, summary="Read a match", etag=True)}
+    shapes: ClassVar = {
+        "GET": Shape(
+            response=serializers.Match,
+            summary="Read a match",
+            etag=True,
+            example=examples.READ_MATCH,
+        )
+    }
 
     def get(self, request: Request, match_id: str) -> Response | HttpResponse:
         check_query(request, ())
@@ -62,6 +73,7 @@ class BreakCollection(ApiView):
             page=True,
             summary="List what bank and books do not agree about",
             query={"state": "Only those in this state.", "kind": "Only those of this kind."},
+            example=examples.LIST_BREAKS,
         )
     }
 
@@ -81,7 +93,14 @@ class BreakResource(ApiView):
     """GET /v1/breaks/{id}"""
 
     scopes: ClassVar = {"GET": "breaks:read"}
-    shapes: ClassVar = {"GET": Shape(response=serializers.Break, summary="Read a break", etag=True)}
+    shapes: ClassVar = {
+        "GET": Shape(
+            response=serializers.Break,
+            summary="Read a break",
+            etag=True,
+            example=examples.READ_BREAK,
+        )
+    }
 
     def get(self, request: Request, break_id: str) -> Response | HttpResponse:
         check_query(request, ())

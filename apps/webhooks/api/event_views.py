@@ -13,7 +13,7 @@ from apps.core.api.views import ApiView, Shape, get_caller, resource
 from apps.core.ids import decode_id
 from apps.core.models import OutboxEvent
 from apps.webhooks import operations, queries
-from apps.webhooks.api import _feed, serializers
+from apps.webhooks.api import _feed, examples, serializers
 from apps.webhooks.errors import EventNotFound
 from apps.webhooks.rules import rendering, subscriptions
 
@@ -33,7 +33,12 @@ class EventCollection(ApiView):
         "type": "Only events of this type.",
     }
     shapes: ClassVar = {
-        "GET": Shape(response=serializers.EventPage, summary="Follow the events", query=names)
+        "GET": Shape(
+            response=serializers.EventPage,
+            summary="Follow the events",
+            query=names,
+            example=examples.FOLLOW_EVENTS,
+        )
     }
 
     def get(self, request: Request) -> Response:
@@ -65,7 +70,12 @@ class EventResource(ApiView):
 
     scopes: ClassVar = {"GET": READ}
     shapes: ClassVar = {
-        "GET": Shape(response=serializers.Event, summary="Read an event", etag=True)
+        "GET": Shape(
+            response=serializers.Event,
+            summary="Read an event",
+            etag=True,
+            example=examples.READ_EVENT,
+        )
     }
 
     def get(self, request: Request, event_id: str) -> Response | HttpResponse:

@@ -93,7 +93,7 @@ class Endpoint(StrictSerializer):
 
     id = IdField("whe")
     url = TextField(URL_LENGTH_MAX)
-    description = TextField(500)
+    description = TextField(500, allow_blank=True)
     event_types = serializers.ListField(child=TextField(100))
     api_version = TextField(10)
     status = CodeField(EndpointStatus.values)
@@ -166,8 +166,8 @@ class Attempt(StrictSerializer):
     duration_ms = _count()
     outcome = TextField(16)
     status_code = _count(allow_null=True)
-    address = TextField(64)
-    answer_head = TextField(2048)
+    address = TextField(64, allow_blank=True, help_text="Empty where none was reached.")
+    answer_head = TextField(2048, allow_blank=True)
 
 
 class Aggregate(StrictSerializer):

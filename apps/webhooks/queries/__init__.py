@@ -34,6 +34,7 @@ from apps.webhooks.queries._endpoints import (
     list_public_event_types,
     list_signing_secrets,
     lock_endpoints,
+    require_endpoint,
 )
 from apps.webhooks.queries._feed import BATCH_END, FeedPage, FeedPlace, get_event, read_feed
 from apps.webhooks.queries._inbox import (
@@ -122,4 +123,5 @@ __all__ = [
     "open_locked_lane",
     "open_steady_lane",
     "read_feed",
+    "require_endpoint",
 ]

@@ -62,6 +62,17 @@ def list_footings(*, organization_id: UUID) -> set[Footing]:
     return {Footing(*row) for row in rows.values_list("id", "status", "lanes", "resume_from")}
 
 
+def require_endpoint(*, organization_id: UUID, endpoint_id: UUID) -> None:
+    """
+    Refuse what names an endpoint that the organization never had; what was deleted has a history.
+
+    :raises EndpointNotFound: if it never had one of this id
+    """
+    rows = WebhookEndpoint.objects.filter(organization_id=organization_id, id=endpoint_id)
+    if not rows.exists():
+        raise EndpointNotFound("No such webhook endpoint.")
+
+
 def get_endpoint(*, organization_id: UUID, endpoint_id: UUID) -> WebhookEndpoint:
     """
     Return one endpoint.

@@ -1,6 +1,5 @@
 """Who the examples are about, and when; what answers have in common."""
 
-from collections.abc import Mapping
 from typing import Any, Final
 
 ANN: Final = "la_01kb1mzxe5f0q8w3v6y2n4r7ta"
@@ -24,10 +23,6 @@ EVENING: Final = "2026-11-02T18:00:00Z"
 SOME_DAY: Final = "2099-12-31T18:00:00Z"
 # A quote is of the moment: half a minute before what is done by it.
 QUOTED: Final = "2026-11-02T09:29:30Z"
-
-
-def page(*rows: Mapping[str, Any]) -> dict[str, Any]:
-    return {"data": list(rows), "has_more": False, "next": None, "previous": None}
 
 
 def after(account: str, version: int, available: int) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
-from apps.core.api.views import Example
+from apps.core.api.views import Example, page_of
 from apps.ledger.api.examples._story import (
     ANN,
     BOB,
@@ -13,7 +13,6 @@ from apps.ledger.api.examples._story import (
     SOME_DAY,
     TRANSFER,
     after,
-    page,
 )
 
 _account: Final = {
@@ -55,7 +54,7 @@ OPEN_ACCOUNT: Final = Example(
     },
     response={**_account, "posted": 0, "available": 0, "version": 0},
 )
-LIST_ACCOUNTS: Final = Example(response=page(_account))
+LIST_ACCOUNTS: Final = Example(response=page_of(_account))
 READ_ACCOUNT: Final = Example(
     response={
         **_account,
@@ -126,7 +125,7 @@ PLACE_HOLD: Final = Example(
     },
     response=_act(_hold, 80_00),
 )
-LIST_HOLDS: Final = Example(response=page(_hold))
+LIST_HOLDS: Final = Example(response=page_of(_hold))
 READ_HOLD: Final = Example(
     response={
         **_hold,
@@ -165,6 +164,6 @@ _monitor: Final = {
     "created_at": MORNING,
 }
 CREATE_MONITOR: Final = Example(request=_watched, response=_monitor)
-LIST_MONITORS: Final = Example(response=page(_monitor))
+LIST_MONITORS: Final = Example(response=page_of(_monitor))
 READ_MONITOR: Final = Example(response=_monitor)
 DELETE_MONITOR: Final = Example(response={**_monitor, "active": False})

@@ -2,7 +2,7 @@
 
 from typing import Any, Final
 
-from apps.core.api.views import Example
+from apps.core.api.views import Example, page_of
 from apps.ledger.api.examples._story import (
     ANN,
     BOB,
@@ -21,7 +21,6 @@ from apps.ledger.api.examples._story import (
     SOLD,
     TRANSFER,
     after,
-    page,
 )
 
 # --- Transfers ----------------------------------------------------------------------------------
@@ -44,7 +43,7 @@ _transfer: Final = {
     "dry_run": False,
 }
 POST_TRANSFER: Final = Example(request=_asked, response=_transfer)
-LIST_TRANSFERS: Final = Example(response=page(_transfer))
+LIST_TRANSFERS: Final = Example(response=page_of(_transfer))
 READ_TRANSFER: Final = Example(response=_transfer)
 _batch: Final = {
     "id": "tb_01kb1n9c6vf2h4k6m8p0r2t4va",
@@ -141,16 +140,16 @@ POST_ENTRY: Final = Example(
         "dry_run": False,
     },
 )
-LIST_ENTRIES: Final = Example(response=page(_entry))
+LIST_ENTRIES: Final = Example(response=page_of(_entry))
 READ_ENTRY: Final = Example(response=_entry)
 LIST_POSTINGS: Final = Example(
-    response=page({**_postings[0], "journal_entry": ENTRY, "number": 1, **_about})
+    response=page_of({**_postings[0], "journal_entry": ENTRY, "number": 1, **_about})
 )
 ANNOTATE_ENTRY: Final = Example(
     request={"metadata": {"shelf": "14"}}, response={**_entry, "metadata": {"shelf": "14"}}
 )
 LIST_METADATA: Final = Example(
-    response=page(
+    response=page_of(
         {"number": 1, "metadata": {"shelf": "14"}, "created_at": EVENING},
         {"number": 0, "metadata": {"shelf": "12"}, "created_at": NOON},
     )
@@ -210,7 +209,7 @@ EXCHANGE: Final = Example(
         "dry_run": False,
     },
 )
-LIST_EXCHANGES: Final = Example(response=page(_exchange))
+LIST_EXCHANGES: Final = Example(response=page_of(_exchange))
 READ_EXCHANGE: Final = Example(response=_exchange | {"reversals": None})
 REVERSE_EXCHANGE: Final = Example(
     request={"reason": "The trip is off"},

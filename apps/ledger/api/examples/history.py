@@ -2,12 +2,11 @@
 
 from typing import Final
 
-from apps.core.api.views import Example
+from apps.core.api.views import Example, page_of
 from apps.ledger.api.examples._story import (
     ANN,
     BOB,
     NOON,
-    page,
 )
 
 BALANCES: Final = Example(
@@ -94,7 +93,7 @@ _month: Final = {
     "closed_at": None,
 }
 _approval: Final = {"id": "apr_01kb1nf5n7q9s1t3v5x7z9b1da", "state": "open"}
-LIST_PERIODS: Final = Example(response=page(_month))
+LIST_PERIODS: Final = Example(response=page_of(_month))
 READ_PERIOD: Final = Example(
     response={
         **_month,

@@ -50,7 +50,12 @@ class Command(BaseCommand):
             return
         # A half-written file is never left under the name asked for.
         partial = output.with_name(f"{output.name}.partial")
-        with partial.open("w", encoding="utf-8", newline="") as file:
+        try:
+            opened = partial.open("w", encoding="utf-8", newline="")
+        except OSError as fault:
+            msg = f"{partial}: {fault.strerror}."
+            raise CommandError(msg) from None
+        with opened as file:
             count = self._write(organization_id, format, file)
         partial.replace(output)
         self.stderr.write(f"{output}: {count:,} lines.")

@@ -29,6 +29,11 @@ class Command(BaseCommand):
     @override
     def handle(self, *, file: Path, organization: str, **_: object) -> None:
         organization_id = read_organization(organization)
+        try:
+            file.open("rb").close()
+        except OSError as fault:
+            msg = f"{file}: {fault.strerror}."
+            raise CommandError(msg) from None
 
         def read() -> Iterator[bytes]:
             with file.open("rb") as lines:

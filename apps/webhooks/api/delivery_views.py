@@ -1,0 +1,164 @@
+"""Views of deliveries: translate in, one call, translate out."""
+
+from datetime import datetime
+from typing import ClassVar
+from uuid import UUID
+
+from django.http import HttpResponse
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from apps.core import clock
+from apps.core.api.caller import Caller
+from apps.core.api.fields import InstantField
+from apps.core.api.pagination import check_query, list_page
+from apps.core.api.problems import ApiProblem
+from apps.core.api.views import ApiView, Shape, get_caller, require_idempotency_key, resource
+from apps.core.ids import decode_id
+from apps.webhooks import operations, queries
+from apps.webhooks.api import examples, serializers
+from apps.webhooks.models import WebhookDelivery
+from apps.webhooks.queries import DeliveryFilter
+from apps.webhooks.rules import subscriptions
+from apps.webhooks.states import DeliveryStatus
+
+READ, WRITE = "webhooks:read", "webhooks:write"
+
+
+class DeliveryCollection(ApiView):
+    """GET /v1/webhook_deliveries"""
+
+    scopes: ClassVar = {"GET": READ}
+    filters: ClassVar = {
+        "endpoint": "Only deliveries to this endpoint.",
+        "event": "Only deliveries of this event.",
+        "status": "Only deliveries in this status.",
+        "created_from": "Only deliveries created then or later.",
+        "created_before": "Only deliveries created before.",
+    }
+    shapes: ClassVar = {
+        "GET": Shape(
+            response=serializers.Delivery,
+            page=True,
+            summary="List deliveries",
+            query=filters,
+            example=examples.LIST_DELIVERIES,
+        )
+    }
+
+    def get(self, request: Request) -> Response:
+        asked = request.query_params
+        status = asked.get("status")
+        if status is not None and status not in DeliveryStatus.values:
+            raise ApiProblem("invalid_request", "There is no such status.")
+        caller, endpoint_id = get_caller(request), _id_or_none("whe", asked.get("endpoint"))
+        if endpoint_id is not None:
+            queries.require_endpoint(
+                organization_id=caller.organization_id, endpoint_id=endpoint_id
+            )
+        wanted = DeliveryFilter(
+            hidden_types=_hidden_types(caller),
+            endpoint_id=endpoint_id,
+            event_id=_id_or_none("evt", asked.get("event")),
+            status=status,
+            created_from=_instant_or_none(asked.get("created_from")),
+            created_before=_instant_or_none(asked.get("created_before")),
+        )
+        deliveries = queries.list_deliveries(organization_id=caller.organization_id, wanted=wanted)
+        return list_page(request, deliveries, serializers.Delivery, filters=self.filters)
+
+
+class DeliveryResource(ApiView):
+    """GET /v1/webhook_deliveries/{id}"""
+
+    scopes: ClassVar = {"GET": READ}
+    shapes: ClassVar = {
+        "GET": Shape(
+            response=serializers.Delivery,
+            summary="Read a delivery",
+            etag=True,
+            example=examples.READ_DELIVERY,
+        )
+    }
+
+    def get(self, request: Request, delivery_id: str) -> Response | HttpResponse:
+        check_query(request, ())
+        return resource(request, serializers.Delivery(_delivery(request, delivery_id)).data)
+
+
+class DeliveryAttempts(ApiView):
+    """GET /v1/webhook_deliveries/{id}/attempts"""
+
+    scopes: ClassVar = {"GET": READ}
+    shapes: ClassVar = {
+        "GET": Shape(
+            response=serializers.Attempt,
+            page=True,
+            summary="List a delivery's attempts",
+            example=examples.LIST_ATTEMPTS,
+        )
+    }
+
+    def get(self, request: Request, delivery_id: str) -> Response:
+        delivery = _delivery(request, delivery_id)
+        attempts = queries.list_attempts(
+            organization_id=delivery.organization_id, delivery_id=delivery.id
+        )
+        return list_page(request, attempts, serializers.Attempt)
+
+
+class DeliveryReplay(ApiView):
+    """POST /v1/webhook_deliveries/{id}/replay"""
+
+    scopes: ClassVar = {"POST": WRITE}
+    shapes: ClassVar = {
+        "POST": Shape(
+            request=serializers.WithReason,
+            response=serializers.Delivery,
+            status=202,
+            summary="Send a delivery that has ended once more",
+            example=examples.REPLAY_DELIVERY,
+        )
+    }
+
+    def post(self, request: Request, delivery_id: str) -> Response:
+        caller = get_caller(request)
+        body = serializers.WithReason(data=request.data)
+        body.is_valid(raise_exception=True)
+
+        delivery = operations.replay_delivery(
+            organization_id=caller.organization_id,
+            delivery_id=decode_id("whd", delivery_id),
+            **body.validated_data,
+            idempotency_key=require_idempotency_key(request),
+            actor=caller.actor,
+            now=clock.now(),
+        )
+
+        return Response(serializers.Delivery(delivery).data, status=202)
+
+
+def _hidden_types(caller: Caller) -> dict[str, str]:
+    return subscriptions.hidden_types(queries.get_read_scopes(), scopes=caller.scopes)
+
+
+def _delivery(request: Request, delivery_id: str) -> WebhookDelivery:
+    """Return a delivery whose event the caller may read: it tells of that, and so may answers."""
+    caller = get_caller(request)
+    return queries.get_delivery(
+        organization_id=caller.organization_id,
+        delivery_id=decode_id("whd", delivery_id),
+        hidden_types=_hidden_types(caller),
+    )
+
+
+def _id_or_none(prefix: str, text: str | None) -> UUID | None:
+    return None if text is None else decode_id(prefix, text)
+
+
+def _instant_or_none(text: str | None) -> datetime | None:
+    if text is None:
+        return None
+    # In a URL a bare plus is a blank.
+    found: datetime = InstantField().run_validation(text.replace(" ", "+"))
+    return found
