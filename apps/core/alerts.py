@@ -54,6 +54,16 @@ ALERTS: Final = (
         silent="0x10",
     ),
     Alert(
+        name="KassaInvariantBroken",
+        expr="max by (name) (kassa_invariant_violations) > 0",
+        severity="page",
+        summary="{{ $labels.name }} does not hold. If it is of money, no file of payouts leaves.",
+        runbook="invariant-broken",
+        series='kassa_invariant_violations{name="ledger_entry_is_whole"}',
+        fires="1x10",
+        silent="0x10",
+    ),
+    Alert(
         name="KassaQueueSilent",
         expr="max by (queue) (kassa_queue_heartbeat_age_seconds) > 60",
         # Its supervisor has had its turn.

@@ -268,8 +268,19 @@ def find_broken(*, of_apps: Collection[str]) -> list[str]:
 
     That work is overdue is not among them: it says nothing about what the rows say.
     """
-    own = {name for label in of_apps for name in _own(apps.get_app_config(label))}
-    return sorted(own & {name for find in _finders for name in find()})
+    return sorted(name for name, holds in find_last(of_apps=of_apps).items() if not holds)
+
+
+def find_last(*, of_apps: Collection[str] | None = None) -> dict[str, bool]:
+    """Return of each of all apps' own invariants, or of some apps', whether it held as last seen."""
+    broken = {name for find in _finders for name in find()}
+    own = [
+        name
+        for config in apps.get_app_configs()
+        if config.name.startswith("apps.") and (of_apps is None or config.label in of_apps)
+        for name in _own(config)
+    ]
+    return {name: name not in broken for name in own}
 
 
 def collect(*, only_apps: frozenset[str] | None = None) -> dict[str, Invariant]:

@@ -15,7 +15,7 @@ import structlog
 from celery import current_app
 from django.db import DatabaseError, InterfaceError, connection
 
-from apps.core import clock, counters, heartbeats, stuck
+from apps.core import clock, counters, heartbeats, invariants, stuck
 from apps.core.counters import Counter, sample_name
 from apps.core.stuck import KindStanding, Standing
 
@@ -92,7 +92,7 @@ def _number(value: float) -> str:
 
 def read_gauges() -> list[Gauge]:
     """Return every gauge as it is now."""
-    return [*_work(), _heartbeats(), *_jobs(), _oldest_transaction()]
+    return [*_work(), _heartbeats(), *_jobs(), _oldest_transaction(), _invariants()]
 
 
 def _work() -> Iterator[Gauge]:
@@ -158,3 +158,12 @@ def _oldest_transaction() -> Gauge:
         [(age,)] = cursor.fetchall()
     told = "For how long the oldest transaction has been open: vacuum removes nothing younger."
     return Gauge("kassa_pg_oldest_transaction_seconds", told, [({}, age)])
+
+
+def _invariants() -> Gauge:
+    # That work is overdue is told by the kinds of work themselves.
+    return Gauge(
+        "kassa_invariant_violations",
+        "Whether the invariant did not hold when it was last looked at; 1 if so.",
+        [({"name": name}, float(not holds)) for name, holds in invariants.find_last().items()],
+    )

@@ -5,7 +5,7 @@ from django.db.models.functions import Now
 
 from apps.backoffice import operations
 from apps.backoffice.models import InvariantCheck
-from apps.core import clock, invariants
+from apps.core import clock, invariants, metrics
 from apps.payouts import operations as payouts
 from apps.payouts import tasks
 from apps.payouts.models import BatchWork
@@ -41,18 +41,28 @@ def sending(batch) -> tuple[str, str, int]:
     return row.state, row.last_error_code, row.attempts
 
 
+def told() -> set[str]:
+    """Return of which invariants the exporter tells that they do not hold; it tells of all."""
+    [gauge] = [one for one in metrics.read_gauges() if one.name == "kassa_invariant_violations"]
+    assert "payouts: what waits holds its fee" in {labels["name"] for labels, _ in gauge.samples}
+    return {labels["name"] for labels, value in gauge.samples if value}
+
+
 def test_waits_for_books_that_add_up_and_goes_then(batch):
     past_the_guards(WRONG.format("+"))
     operations.check_invariants(now=clock.now())
     # However often it looks, it has all its tries.
     assert sending(batch) == sending(batch) == ("pending", "books_broken", 0)
     assert (batch.state, batch.send_started_at) == ("exported", None)
+    # Whoever is on duty is woken for it.
+    assert told() == {"ledger_balance_follows_its_postings", "ledger_trial_balance_is_zero"}
     past_the_guards(WRONG.format("-"))
     assert sending(batch)[1] == "books_broken"
 
     operations.check_invariants(now=clock.now())
 
     assert sending(batch)[:2] == ("done", "")
+    assert told() == set()
 
 
 @pytest.mark.parametrize(

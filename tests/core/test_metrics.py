@@ -112,11 +112,12 @@ class TestOldestTransaction:
             cursor.execute("SELECT pg_backend_pid(), now()")
             [(_, begun)] = cursor.fetchall()
 
+        least = (clock.database_now() - begun).total_seconds()
         age = samples()["kassa_pg_oldest_transaction_seconds"]
-
-        assert age <= (clock.database_now() - begun).total_seconds()
-        assert age > 0
         other.close()
+
+        # Whatever a session of a test before has left open may be older still.
+        assert age >= least > 0
 
 
 class TestPage:
