@@ -31,6 +31,7 @@ from apps.ledger.operations import (
     FxRequest,
     HoldRequest,
     MonitorTerms,
+    _importing,
     _importing_state,
 )
 from apps.ledger.rules import MonitorDirection, MonitorMeasure, PlaceHold
@@ -314,6 +315,32 @@ class TestImport:
         assert (books_of(target), beside(target)["holds"]) == before[:2]
         # A month that could not be closed at once may have been closed by the second run.
         assert events - before[2] in {0, 1}
+
+    def test_goes_on_though_time_has_ended_a_hold_that_stood_by_then(
+        self, origin, file, monkeypatch
+    ):
+        target = create_organization("Target")
+
+        def stop(*_):
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as stopped:
+            stopped.setattr(_importing, "_finish", stop)
+            with pytest.raises(KeyboardInterrupt):
+                run_import(target, file)
+        over = NOW + timedelta(days=7)
+        assert operations.expire_holds(organization_id=target, now=over) == 2
+
+        run_import(target, file)
+
+        operations.expire_holds(organization_id=origin, now=over)
+        wait_until(partial(closed, target))
+        assert books_of(target) == books_of(origin)
+        assert beside(target) == beside(origin)
+        # And again, over what it finished.
+        run_import(target, file)
+        assert books_of(target) == books_of(origin)
+        assert breaches() == []
 
     @pytest.mark.parametrize("stops", range(1, 7))
     def test_goes_on_after_it_was_stopped(self, origin, file, monkeypatch, stops):
