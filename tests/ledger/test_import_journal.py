@@ -253,6 +253,10 @@ def attempt(organization, path, *, on_progress=lambda *_: None) -> str:
     return "done"
 
 
+def stop(*_) -> None:
+    raise KeyboardInterrupt
+
+
 class TestRefusals:
     @pytest.mark.parametrize("what", ["account", "entry", "hold"])
     def test_an_organization_that_is_not_empty(self, file, what):
@@ -366,6 +370,37 @@ class TestRefusals:
         assert set(terms.values_list("status", "min_available_minor", "internal")) == {
             ("open", None, True),
         }  # fmt: skip
+
+    @pytest.mark.parametrize("said", ["under way", "between two runs"])
+    def test_what_a_client_says_of_an_entry_in_place_of_what_the_file_does(
+        self, file, monkeypatch, said
+    ):
+        target = create_organization("Target")
+
+        def annotate(what="entries posted", _=0):
+            if what != "entries posted":
+                return
+            entry = JournalEntry.objects.get(organization_id=target, kind="swap")
+            operations.annotate_entry(
+                organization_id=target, entry_id=entry.id, metadata={"note": "mine"},
+                idempotency_key="note", actor=ACTOR, now=NOW,
+            )  # fmt: skip
+
+        if said == "under way":
+            told = attempt(target, file, on_progress=annotate)
+        else:
+            with monkeypatch.context() as stopped:
+                stopped.setattr(_importing, "_keep_metadata", stop)
+                with pytest.raises(KeyboardInterrupt):
+                    attempt(target, file)
+            annotate()
+            told = attempt(target, file)
+
+        assert told == "refused"
+        [standing] = EntryMetadata.objects.filter(organization_id=target)
+        assert standing.metadata == {"note": "mine"}
+        terms = Balance.objects.filter(organization_id=target)
+        assert set(terms.values_list("internal", flat=True)) == {True}
 
     @pytest.mark.parametrize(
         "terms",
