@@ -1,6 +1,7 @@
 """What stands beside the entries of an imported journal: money changed, holds, monitors, months."""
 
 import json
+from collections import Counter
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from functools import partial
@@ -192,6 +193,13 @@ class TestImport:
         assert beside(target) == beside(origin)
         assert [row[2] for row in beside(target)["holds"]] == [5_00, 6_00, 12_00, 7_00]
         assert beside(target)["monitors"][0][-1] is False
+        told = Counter(
+            OutboxEvent.objects.filter(organization_id=target).values_list("type", flat=True)
+        )
+        assert told == {
+            "ledger_account.opened": 7, "journal_entry.posted": 4, "fx_transfer.posted": 1,
+            "hold.placed": 4, "period.frozen": 1, "period.closed": 1,
+        }  # fmt: skip
         ann, was = (balance(one, ids_of(one)[ANN]) for one in (target, origin))
         assert (ann.posted, ann.pending_out, ann.available) == (81_99, 23_00, 58_99)
         assert (was.posted, was.pending_out, was.available) == (81_99, 23_00, 58_99)
@@ -436,12 +444,20 @@ class TestRefusals:
 
         refused(file, f"Line .*: {what}")
 
-    def test_a_hold_that_would_break_a_floor(self, file):
+    @pytest.mark.parametrize(
+        ("change", "what"),
+        [
+            ({"amount": 99_00}, f"{ANN} ends at -3501 available"),
+            # Of what somebody owns, what leaves is a credit.
+            ({"credit_account": TILL}, f"{TILL} ends at -500 available"),
+        ],
+    )
+    def test_a_hold_that_would_break_a_floor(self, file, change, what):
         lines = [json.loads(line) for line in file.read_bytes().splitlines()]
         number = next(n for n, line in enumerate(lines, 1) if line["type"] == "hold")
-        rewrite(file, number, {"amount": 99_00})
+        rewrite(file, number, change)
 
-        refused(file, f"The file: {ANN} ends at -3501 available, below its floor 0")
+        refused(file, f"The file: {what}, below its floor 0")
 
     def test_an_exchange_that_was_left_out(self, file):
         lines = [json.loads(line) for line in file.read_bytes().splitlines()]

@@ -506,6 +506,19 @@ class TestRefusals:
 
         assert not JournalEntry.objects.filter(organization_id=target).exists()
 
+    @pytest.mark.parametrize("reverses", ["twice", "what comes later"])
+    def test_a_forged_file_that_undoes_an_entry(self, file, reverses):
+        lines = [json.loads(line) for line in file.read_bytes().splitlines()]
+        entries = {line["position"]: line for line in lines if line["type"] == "entry"}
+        [undone] = [line["reverses"] for line in entries.values() if line["reverses"]]
+        last = max(entries)
+        place = last if reverses == "twice" else undone - 1
+        wrong = undone if reverses == "twice" else last
+        entries[place]["reverses"] = wrong
+        forge(file, lines)
+
+        refused(file, f"Line .*: position {wrong} is not there, or was reversed before")
+
     def test_a_forged_file_whose_only_entry_the_engine_refuses(self, pair, tmp_path):
         """It moves more than the books can count, which a line by itself may."""
         path = export(pair[0], tmp_path / "journal.jsonl")
