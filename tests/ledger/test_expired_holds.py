@@ -293,6 +293,38 @@ class TestADryRun:
         with pytest.raises(HoldExpired):
             operations.capture_hold(**asked, idempotency_key="c", actor=ACTOR)
 
+    def test_of_what_still_lacks_money_counts_each_hold_once(self, books):
+        organization, ann, bob = books
+        asked = {"debit_account_id": ann, "credit_account_id": bob, "currency": "EUR"}
+        post(
+            organization,
+            PlaceHold(id=new_id(), amount_minor=60, reference="r", expires_at=NOW, **asked),
+            PlaceHold(id=new_id(), amount_minor=10, **asked),
+        )
+        again = HoldRequest(amount_minor=100, reference="r", **asked)
+
+        # One is released since its reference is asked for, and then they are looked for once more.
+        with pytest.raises(InsufficientFunds) as told:
+            operations.preview_hold(organization_id=organization, hold=again, now=NOW)
+        with pytest.raises(InsufficientFunds) as done:
+            operations.place_hold(
+                organization_id=organization, hold=again, idempotency_key="h", actor=ACTOR, now=NOW
+            )
+
+        assert told.value.details == done.value.details
+        assert done.value.details["available"] == 90
+
+    def test_of_a_client_frees_what_an_act_of_kassas_own_has_reserved(self, books):
+        organization, ann, bob = books
+        payouts = open_account(organization, "payouts:EUR", internal=True)
+        hold_over(organization, ann, payouts)
+
+        told = dry(organization, ann, bob, 100)
+        done = post_transfer(organization, ann, bob, 100, key="k").outcome
+
+        assert told.balances == done.balances
+        assert balance(organization, payouts).pending_in == 0
+
 
 class TestTheSweeper:
     def test_releases_what_is_over_and_leaves_the_rest(self, books):
