@@ -402,6 +402,24 @@ class TestImport:
             assert books_of(target) == books_of(origin)
             assert beside(target) == beside(origin)
 
+    def test_that_another_one_has_overtaken_adds_nothing_to_it(self, origin, file):
+        target = create_organization("Target")
+
+        def overtake(what, _):
+            if what == "entries posted":
+                run_import(target, file)
+
+        with pytest.raises(errors.OrganizationNotEmpty, match="another import under way"):
+            operations.import_journal(
+                organization_id=target, read=lambda: iter(file.read_bytes().splitlines()),
+                actor=ACTOR, now=NOW, on_progress=overtake,
+            )  # fmt: skip
+
+        wait_until(partial(closed, target))
+        assert books_of(target) == books_of(origin)
+        assert beside(target) == beside(origin)
+        assert breaches() == []
+
 
 class TestRefusals:
     @pytest.mark.parametrize(
@@ -508,6 +526,14 @@ class TestRefusals:
         assert journal.parse_metadata(Raw(rb'{"a": "\\u0000 \ud83d\ude00"}')) == {
             "a": "\\u0000 \U0001f600"
         }
+
+    def test_a_month_that_is_there_twice(self, file):
+        lines = [json.loads(line) for line in file.read_bytes().splitlines()]
+        [month] = [line for line in lines if line["type"] == "period"]
+        lines[0]["periods"] = 2
+        file.write_text("".join(json.dumps(line) + "\n" for line in [*lines, month]))
+
+        refused(file, "Line .*: 2026-10-01 begins no month, or none after 2026-10-01")
 
     def test_a_line_out_of_place(self, file):
         lines = file.read_bytes().splitlines(keepends=True)
