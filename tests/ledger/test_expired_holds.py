@@ -513,6 +513,25 @@ class TestWhatIsShown:
         assert at_floor(NOW - HOUR) == {till}
         assert at_floor(NOW) == at_floor(NOW - HOUR, is_below=True) == set()
 
+    @pytest.mark.parametrize(
+        ("now", "status"), [(NOW - timedelta(microseconds=1), "open"), (NOW, "expired")]
+    )
+    def test_is_listed_under_the_status_that_it_is_shown_in(self, books, now, status):
+        organization, ann, bob = books
+        hold = hold_over(organization, ann, bob)
+
+        listed = {
+            asked: [
+                (row.id, queries.view_hold(row, now=now).status)
+                for row in queries.holds(
+                    organization_id=organization, search=queries.HoldSearch(status=asked), now=now
+                )
+            ]
+            for asked in ("open", "expired")
+        }
+
+        assert listed == {"open": [], "expired": []} | {status: [(hold, status)]}
+
     def test_is_expired_where_it_is_shown_with_what_happened_to_it(self, books):
         organization, ann, bob = books
         hold = hold_over(organization, ann, bob)
