@@ -287,6 +287,8 @@ class TestBadInput:
             ("reversals", {"journal_entries": []}, "/journal_entries"),
             ("reversals", {"journal_entries": "je_x"}, "/journal_entries"),
             ("reversals", {"journal_entries": ["je_x"]}, "/journal_entries/0"),
+            ("reversals", {"journal_entries": [encode_id("je", new_id())] * 101},
+             "/journal_entries"),
             ("account", {"status": "shut"}, "/status"),
             *(("account", {"min_available": floor}, "/min_available")
               for floor in ("0", 0.0, True, 10**13 + 1, -(10**13) - 1)),

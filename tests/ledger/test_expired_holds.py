@@ -1,6 +1,7 @@
 """A hold is over by the clock: whether a sweeper ran makes no difference to who needs its money."""
 
 from datetime import timedelta
+from decimal import Decimal
 from functools import partial
 
 import pytest
@@ -15,10 +16,17 @@ from apps.core.models import OutboxEvent
 from apps.ledger import operations, queries, tasks
 from apps.ledger.errors import HoldExpired, InsufficientFunds
 from apps.ledger.models import Hold, LedgerAccount
-from apps.ledger.operations import HoldRequest, TransferRequest, _engine
-from apps.ledger.rules import CaptureHold, PlaceHold, VoidHold
+from apps.ledger.operations import (
+    EntryRequest,
+    FxRequest,
+    HoldRequest,
+    TransferRequest,
+    _engine,
+)
+from apps.ledger.rules import CaptureHold, Leg, PlaceHold, VoidHold
 from tests.accounts.factories import issue_key
 from tests.ledger.clients import ApiClient
+from tests.ledger.exchanges import exchange
 from tests.ledger.factories import (
     ACTOR,
     NOW,
@@ -48,11 +56,11 @@ def books():
     return organization, ann, bob
 
 
-def hold_over(organization, debit, credit, amount=60, *, at=NOW):
+def hold_over(organization, debit, credit, amount=60, *, at=NOW, currency="EUR"):
     """Place a hold whose time is over, and that no sweeper has come to."""
     command = PlaceHold(
         id=new_id(), debit_account_id=debit, credit_account_id=credit, amount_minor=amount,
-        currency="EUR", expires_at=at,
+        currency=currency, expires_at=at,
     )  # fmt: skip
     post(organization, command)
     return command.id
@@ -72,6 +80,44 @@ def dry(organization, debit, credit, amount, **more):
     return outcome
 
 
+def of_act(act, organization, ann, bob, dollars):
+    """What an act that takes all of ann's money (or of her dollars) would do, and the act."""
+    mine = {"organization_id": organization, "now": NOW}
+    keyed = mine | {"idempotency_key": "act", "actor": ACTOR}
+    match act:
+        case "entry":
+            entry = EntryRequest(legs=(Leg(ann, 100, "EUR"), Leg(bob, -100, "EUR")))
+            preview, operation, asked = (
+                operations.preview_entry, operations.post_entry, {"entry": entry},
+            )  # fmt: skip
+        case "hold":
+            request = HoldRequest(
+                debit_account_id=ann, credit_account_id=bob, amount_minor=100, currency="EUR"
+            )
+            preview, operation, asked = (
+                operations.preview_hold, operations.place_hold, {"hold": request},
+            )  # fmt: skip
+        case "exchange":
+            fx = FxRequest(
+                from_account_id=ann, to_account_id=dollars, sold_minor=100, sold_currency="EUR",
+                bought_currency="USD", rate=Decimal("1.1"), source="ecb", quoted_at=NOW,
+            )  # fmt: skip
+            preview, operation, asked = operations.preview_exchange, operations.exchange, {"fx": fx}
+        case "exchange undone":
+            fx_id = exchange(organization, ann, dollars, 100)
+            asked = {"fx_transfer_id": fx_id, "at": "now"}
+            preview = operations.preview_fx_reversal
+            operation = partial(operations.reverse_fx_transfer, reason="")
+        case _:
+            parts = [100] if act == "undone" else [30, 70]
+            post_transfer(organization, ann, bob, 100, key="there")
+            back = [post_transfer(organization, bob, ann, part, key=f"{part}") for part in parts]
+            asked = {"entry_ids": [one.entry_id for one in back], "at": "now"}
+            preview = operations.preview_reversal
+            operation = partial(operations.reverse_entries, reason="")
+    return partial(preview, **mine, **asked), partial(operation, **keyed, **asked)
+
+
 class TestItsMoney:
     @pytest.mark.parametrize(
         "more", [{}, {"effective_at": NOW - HOUR}, {"up_to": True}], ids=["now", "past", "up_to"]
@@ -87,6 +133,30 @@ class TestItsMoney:
         assert [line.amount_minor for line in done.lines] == [100, -100]
         assert Hold.objects.get(id=hold).status == "expired"
         assert balance(organization, ann).available == 0
+        assert breaches() == []
+
+    @pytest.mark.parametrize(
+        "act", ["entry", "hold", "exchange", "exchange undone", "undone", "set undone"]
+    )
+    def test_is_free_to_whatever_act_needs_it(self, books, act):
+        organization, ann, bob = books
+        dollars = open_account(organization, "wallets:ann:USD")
+        dry, real = of_act(act, organization, ann, bob, dollars)
+        money, other, currency = (
+            (dollars, open_account(organization, "wallets:bob:USD"), "USD")
+            if act == "exchange undone"
+            else (ann, bob, "EUR")
+        )
+        hold = hold_over(organization, money, other, currency=currency)
+        before = fingerprints()
+        told = dry()
+        assert fingerprints() == before
+
+        done = real()
+
+        assert set(told.balances) == set(done.balances)
+        assert Hold.objects.get(id=hold).status == "expired"
+        assert balance(organization, money).available == 0
         assert breaches() == []
 
     def test_is_free_where_money_leaves_by_credit(self, books):
@@ -222,6 +292,38 @@ class TestADryRun:
             operations.preview_capture(**asked)
         with pytest.raises(HoldExpired):
             operations.capture_hold(**asked, idempotency_key="c", actor=ACTOR)
+
+    def test_of_what_still_lacks_money_counts_each_hold_once(self, books):
+        organization, ann, bob = books
+        asked = {"debit_account_id": ann, "credit_account_id": bob, "currency": "EUR"}
+        post(
+            organization,
+            PlaceHold(id=new_id(), amount_minor=60, reference="r", expires_at=NOW, **asked),
+            PlaceHold(id=new_id(), amount_minor=10, **asked),
+        )
+        again = HoldRequest(amount_minor=100, reference="r", **asked)
+
+        # One is released since its reference is asked for, and then they are looked for once more.
+        with pytest.raises(InsufficientFunds) as told:
+            operations.preview_hold(organization_id=organization, hold=again, now=NOW)
+        with pytest.raises(InsufficientFunds) as done:
+            operations.place_hold(
+                organization_id=organization, hold=again, idempotency_key="h", actor=ACTOR, now=NOW
+            )
+
+        assert told.value.details == done.value.details
+        assert done.value.details["available"] == 90
+
+    def test_of_a_client_frees_what_an_act_of_kassas_own_has_reserved(self, books):
+        organization, ann, bob = books
+        payouts = open_account(organization, "payouts:EUR", internal=True)
+        hold_over(organization, ann, payouts)
+
+        told = dry(organization, ann, bob, 100)
+        done = post_transfer(organization, ann, bob, 100, key="k").outcome
+
+        assert told.balances == done.balances
+        assert balance(organization, payouts).pending_in == 0
 
 
 class TestTheSweeper:
@@ -410,6 +512,25 @@ class TestWhatIsShown:
 
         assert at_floor(NOW - HOUR) == {till}
         assert at_floor(NOW) == at_floor(NOW - HOUR, is_below=True) == set()
+
+    @pytest.mark.parametrize(
+        ("now", "status"), [(NOW - timedelta(microseconds=1), "open"), (NOW, "expired")]
+    )
+    def test_is_listed_under_the_status_that_it_is_shown_in(self, books, now, status):
+        organization, ann, bob = books
+        hold = hold_over(organization, ann, bob)
+
+        listed = {
+            asked: [
+                (row.id, queries.view_hold(row, now=now).status)
+                for row in queries.holds(
+                    organization_id=organization, search=queries.HoldSearch(status=asked), now=now
+                )
+            ]
+            for asked in ("open", "expired")
+        }
+
+        assert listed == {"open": [], "expired": []} | {status: [(hold, status)]}
 
     def test_is_expired_where_it_is_shown_with_what_happened_to_it(self, books):
         organization, ann, bob = books

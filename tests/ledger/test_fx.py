@@ -95,6 +95,20 @@ class TestExchange:
         }
         assert breaches() == []
 
+    def test_has_happened_once_both_of_its_entries_have(self, books):
+        organization, euros, dollars = books
+        # Another server's clock is a little ahead.
+        ahead = NOW + timedelta(seconds=3)
+        fund(organization, dollars, 1, "USD", at=ahead)
+
+        row = FxTransfer.objects.get(id=exchange(organization, euros, dollars))
+
+        times = [
+            queries.get_entry(organization_id=organization, entry_id=entry_id).effective_at
+            for entry_id in (row.sold_entry_id, row.bought_entry_id)
+        ]
+        assert (times, row.effective_at) == ([NOW, ahead], ahead)
+
     def test_of_what_a_client_owns_takes_it_off_its_own_normal_side(self, books):
         organization, _, _ = books
         euros, dollars = (

@@ -1,6 +1,7 @@
 """What stands beside the entries of an imported journal: money changed, holds, monitors, months."""
 
 import json
+from collections import Counter
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from functools import partial
@@ -31,6 +32,7 @@ from apps.ledger.operations import (
     FxRequest,
     HoldRequest,
     MonitorTerms,
+    _importing,
     _importing_state,
 )
 from apps.ledger.rules import MonitorDirection, MonitorMeasure, PlaceHold
@@ -191,6 +193,13 @@ class TestImport:
         assert beside(target) == beside(origin)
         assert [row[2] for row in beside(target)["holds"]] == [5_00, 6_00, 12_00, 7_00]
         assert beside(target)["monitors"][0][-1] is False
+        told = Counter(
+            OutboxEvent.objects.filter(organization_id=target).values_list("type", flat=True)
+        )
+        assert told == {
+            "ledger_account.opened": 7, "journal_entry.posted": 4, "fx_transfer.posted": 1,
+            "hold.placed": 4, "period.frozen": 1, "period.closed": 1,
+        }  # fmt: skip
         ann, was = (balance(one, ids_of(one)[ANN]) for one in (target, origin))
         assert (ann.posted, ann.pending_out, ann.available) == (81_99, 23_00, 58_99)
         assert (was.posted, was.pending_out, was.available) == (81_99, 23_00, 58_99)
@@ -315,6 +324,32 @@ class TestImport:
         # A month that could not be closed at once may have been closed by the second run.
         assert events - before[2] in {0, 1}
 
+    def test_goes_on_though_time_has_ended_a_hold_that_stood_by_then(
+        self, origin, file, monkeypatch
+    ):
+        target = create_organization("Target")
+
+        def stop(*_):
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as stopped:
+            stopped.setattr(_importing, "_finish", stop)
+            with pytest.raises(KeyboardInterrupt):
+                run_import(target, file)
+        over = NOW + timedelta(days=7)
+        assert operations.expire_holds(organization_id=target, now=over) == 2
+
+        run_import(target, file)
+
+        operations.expire_holds(organization_id=origin, now=over)
+        wait_until(partial(closed, target))
+        assert books_of(target) == books_of(origin)
+        assert beside(target) == beside(origin)
+        # And again, over what it finished.
+        run_import(target, file)
+        assert books_of(target) == books_of(origin)
+        assert breaches() == []
+
     @pytest.mark.parametrize("stops", range(1, 7))
     def test_goes_on_after_it_was_stopped(self, origin, file, monkeypatch, stops):
         target = create_organization("Target")
@@ -367,6 +402,24 @@ class TestImport:
             assert books_of(target) == books_of(origin)
             assert beside(target) == beside(origin)
 
+    def test_that_another_one_has_overtaken_adds_nothing_to_it(self, origin, file):
+        target = create_organization("Target")
+
+        def overtake(what, _):
+            if what == "entries posted":
+                run_import(target, file)
+
+        with pytest.raises(errors.OrganizationNotEmpty, match="another import under way"):
+            operations.import_journal(
+                organization_id=target, read=lambda: iter(file.read_bytes().splitlines()),
+                actor=ACTOR, now=NOW, on_progress=overtake,
+            )  # fmt: skip
+
+        wait_until(partial(closed, target))
+        assert books_of(target) == books_of(origin)
+        assert beside(target) == beside(origin)
+        assert breaches() == []
+
 
 class TestRefusals:
     @pytest.mark.parametrize(
@@ -409,12 +462,20 @@ class TestRefusals:
 
         refused(file, f"Line .*: {what}")
 
-    def test_a_hold_that_would_break_a_floor(self, file):
+    @pytest.mark.parametrize(
+        ("change", "what"),
+        [
+            ({"amount": 99_00}, f"{ANN} ends at -3501 available"),
+            # Of what somebody owns, what leaves is a credit.
+            ({"credit_account": TILL}, f"{TILL} ends at -500 available"),
+        ],
+    )
+    def test_a_hold_that_would_break_a_floor(self, file, change, what):
         lines = [json.loads(line) for line in file.read_bytes().splitlines()]
         number = next(n for n, line in enumerate(lines, 1) if line["type"] == "hold")
-        rewrite(file, number, {"amount": 99_00})
+        rewrite(file, number, change)
 
-        refused(file, f"The file: {ANN} ends at -3501 available, below its floor 0")
+        refused(file, f"The file: {what}, below its floor 0")
 
     def test_an_exchange_that_was_left_out(self, file):
         lines = [json.loads(line) for line in file.read_bytes().splitlines()]
@@ -465,6 +526,14 @@ class TestRefusals:
         assert journal.parse_metadata(Raw(rb'{"a": "\\u0000 \ud83d\ude00"}')) == {
             "a": "\\u0000 \U0001f600"
         }
+
+    def test_a_month_that_is_there_twice(self, file):
+        lines = [json.loads(line) for line in file.read_bytes().splitlines()]
+        [month] = [line for line in lines if line["type"] == "period"]
+        lines[0]["periods"] = 2
+        file.write_text("".join(json.dumps(line) + "\n" for line in [*lines, month]))
+
+        refused(file, "Line .*: 2026-10-01 begins no month, or none after 2026-10-01")
 
     def test_a_line_out_of_place(self, file):
         lines = file.read_bytes().splitlines(keepends=True)

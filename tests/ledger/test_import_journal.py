@@ -253,6 +253,10 @@ def attempt(organization, path, *, on_progress=lambda *_: None) -> str:
     return "done"
 
 
+def stop(*_) -> None:
+    raise KeyboardInterrupt
+
+
 class TestRefusals:
     @pytest.mark.parametrize("what", ["account", "entry", "hold"])
     def test_an_organization_that_is_not_empty(self, file, what):
@@ -367,6 +371,37 @@ class TestRefusals:
             ("open", None, True),
         }  # fmt: skip
 
+    @pytest.mark.parametrize("said", ["under way", "between two runs"])
+    def test_what_a_client_says_of_an_entry_in_place_of_what_the_file_does(
+        self, file, monkeypatch, said
+    ):
+        target = create_organization("Target")
+
+        def annotate(what="entries posted", _=0):
+            if what != "entries posted":
+                return
+            entry = JournalEntry.objects.get(organization_id=target, kind="swap")
+            operations.annotate_entry(
+                organization_id=target, entry_id=entry.id, metadata={"note": "mine"},
+                idempotency_key="note", actor=ACTOR, now=NOW,
+            )  # fmt: skip
+
+        if said == "under way":
+            told = attempt(target, file, on_progress=annotate)
+        else:
+            with monkeypatch.context() as stopped:
+                stopped.setattr(_importing, "_keep_metadata", stop)
+                with pytest.raises(KeyboardInterrupt):
+                    attempt(target, file)
+            annotate()
+            told = attempt(target, file)
+
+        assert told == "refused"
+        [standing] = EntryMetadata.objects.filter(organization_id=target)
+        assert standing.metadata == {"note": "mine"}
+        terms = Balance.objects.filter(organization_id=target)
+        assert set(terms.values_list("internal", flat=True)) == {True}
+
     @pytest.mark.parametrize(
         "terms",
         [
@@ -402,6 +437,8 @@ class TestRefusals:
             (15, {"reverses": 7}, "Line 15: position 7 is not there"),
             (15, {"postings": []}, "Line 15: "),
             (15, {"description": "\0"}, "Line 15: "),
+            (27, {"position": 99}, "Line 27: metadata 1 of position 99 does not follow"),
+            (27, {"number": 2}, "Line 27: metadata 2 of position"),
         ],
     )
     def test_a_wrong_line(self, file, number, change, what):
@@ -470,6 +507,15 @@ class TestRefusals:
             run_import(target, file)
 
         assert not JournalEntry.objects.filter(organization_id=target).exists()
+
+    def test_a_forged_file_that_undoes_an_entry_twice(self, file):
+        lines = [json.loads(line) for line in file.read_bytes().splitlines()]
+        entries = [line for line in lines if line["type"] == "entry"]
+        [undone] = [line["reverses"] for line in entries if line["reverses"]]
+        entries[-1]["reverses"] = undone
+        forge(file, lines)
+
+        refused(file, f"Line .*: position {undone} is not there, or was reversed before")
 
     def test_a_forged_file_whose_only_entry_the_engine_refuses(self, pair, tmp_path):
         """It moves more than the books can count, which a line by itself may."""

@@ -502,10 +502,14 @@ class TestAClosedMonth:
         books.close()
 
         old = datetime(2020, 1, 1, tzinfo=UTC)
-        dated = queries.date_facts(organization_id=books.id, instants={IN_JUNE, LATER, old})
+        last = JUNE_ENDS - timedelta(microseconds=1)
+        dated = queries.date_facts(
+            organization_id=books.id, instants={IN_JUNE, LATER, old, last, JUNE_ENDS}
+        )
 
-        assert dated[LATER] == Dating(LATER, {})
-        for at in (IN_JUNE, old):
+        for at in (JUNE_ENDS, LATER):
+            assert dated[at] == Dating(at, {})
+        for at in (IN_JUNE, old, last):
             kept = {"original_effective_at": at.isoformat()}
             assert dated[at] == Dating(JUNE_ENDS, kept)
             assert books.post(1, dated[at].effective_at, key=f"{at}").entry_id

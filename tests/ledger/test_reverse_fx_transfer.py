@@ -210,6 +210,21 @@ class TestOneOfItsEntries:
         assert isinstance(refusal, PartOfFxTransfer)
         assert fingerprints("ledger_", "core_outbox", locks=False) == before
 
+    @pytest.mark.parametrize("side", ["sold_entry_id", "bought_entry_id"])
+    def test_says_by_what_it_was_undone_once_the_whole_was(self, books, side):
+        organization, *_, fx = books
+        done = undo(organization, fx).entry_ids
+        reversal = done[0] if side == "sold_entry_id" else done[1]
+
+        with pytest.raises(AlreadyReversed) as refused:
+            self.reverse_entries(organization, getattr(fx, side))
+
+        assert refused.value.details == {"reversal": encode_id("je", reversal)}
+        told = operations.can_reverse(
+            organization_id=organization, entry_id=getattr(fx, side), at="now", now=NOW
+        )
+        assert (told.code, told.details) == (refused.value.code, refused.value.details)
+
     def test_in_a_set_is_named_by_its_place(self, books):
         organization, euros, _, fx = books
         other = open_account(organization, "wallets:bob:EUR")

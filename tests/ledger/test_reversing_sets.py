@@ -265,6 +265,24 @@ class TestAPartOfASet:
         assert breaches() == []
 
 
+class TestItsTime:
+    def test_is_one_for_all_that_happen_now(self):
+        """Also where another server's clock, a little ahead, has posted to one of its accounts."""
+        ahead = NOW + timedelta(seconds=3)
+        pairs = [(new_id(), new_id()) for _ in range(2)]
+        entries = [
+            PostEntry(id=new_id(), legs=(Leg(one, 5), Leg(to, -5)), currency="EUR", kind="x")
+            for one, to in pairs
+        ]
+        plain = [Account(id_, "EUR", credit_normal=True, floor=None) for id_ in sum(pairs, ())]
+        state = Books.of(plain).state(entries, NOW)
+        state.balances[pairs[1][1]].latest_effective_at = ahead
+
+        _, outcomes = rules.apply_together(state, entries)
+
+        assert [outcome.effective_at for outcome in outcomes] == [ahead, ahead]
+
+
 class TestAGuiltyEntry:
     def test_leaves_nothing_of_those_before_it(self):
         one, other, ghost = (new_id() for _ in range(3))

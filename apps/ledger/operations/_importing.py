@@ -1,6 +1,6 @@
 """Importing a journal into an empty organisation: the same balances, and the same chain."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import batched
 from typing import Final
@@ -210,7 +210,7 @@ def _is_as_filed(entry: EntryLine, outcome: Outcome) -> bool:
 
 
 @transactions.outermost
-def _keep_metadata(run: Import, lines: Iterable[MetadataLine]) -> None:
+def _keep_metadata(run: Import, lines: Sequence[MetadataLine]) -> None:
     EntryMetadata.objects.bulk_create(
         [
             EntryMetadata(
@@ -226,6 +226,16 @@ def _keep_metadata(run: Import, lines: Iterable[MetadataLine]) -> None:
         # An earlier run may have come so far.
         ignore_conflicts=True,
     )
+    # Or a client, who finds the entries meanwhile, has said something of one in its place.
+    rows = EntryMetadata.objects.filter(
+        organization_id=run.organization_id,
+        entry_id__in={run.entry_ids[line.position] for line in lines},
+    ).values_list("entry_id", "number", "actor", "recorded_at")
+    stands = {(entry_id, number): (actor, at) for entry_id, number, actor, at in rows}
+    for line in lines:
+        told = stands[run.entry_ids[line.position], line.number]
+        if told != (line.actor, line.recorded_at):
+            raise not_empty(f"other metadata of the file's entry {line.position}")
 
 
 @transactions.outermost
