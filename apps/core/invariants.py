@@ -272,7 +272,7 @@ def find_broken(*, of_apps: Collection[str]) -> list[str]:
 
 
 def find_last(*, of_apps: Collection[str] | None = None) -> dict[str, bool]:
-    """Return of each of all apps' own invariants, or of some apps', whether it held as last seen."""
+    """Return which of all apps' own invariants, or of some apps', held when last looked at."""
     broken = {name for find in _finders for name in find()}
     own = [
         name
