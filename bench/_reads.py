@@ -105,6 +105,12 @@ def _search_kind(subject: Subject) -> object:
     return _search(subject, kind="payout", recorded=window)
 
 
+def _search_for_nothing(subject: Subject) -> object:
+    # Of a kind that is common, and by somebody who never posted it.
+    window = queries.Window(subject.since, subject.until)
+    return _search(subject, kind="payout", actor="staff:", recorded=window)
+
+
 def _search_metadata(subject: Subject) -> object:
     return _search(subject, metadata={"order": f"ord_{997 * subject.turn}"})
 
@@ -126,6 +132,7 @@ READS: Final[Mapping[str, Callable[[Subject], object]]] = {
     "search_account": _search_account,
     "search_amount": _search_amount,
     "search_kind": _search_kind,
+    "search_for_nothing": _search_for_nothing,
     "search_metadata": _search_metadata,
     "search_reference": _search_reference,
 }

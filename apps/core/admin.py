@@ -101,6 +101,7 @@ class OutboxEventAdmin(RecordAdmin[OutboxEvent]):
     prefix = "evt"
     title = "Events"
     related: ClassVar[Sequence[str]] = ()
+    is_ordered_by_organization = True
     intro = "What happened, in the words that clients are told. An event is never changed."
     empty = "Nothing has happened yet."
     search_hint = "evt_… or the id of what it is about"

@@ -87,8 +87,14 @@ class ListPage[M: Model](Screen[M]):
 
     def get_page(self, request: HttpRequest, rows: QuerySet[M]) -> tuple[list[M], str, str]:
         """Return a page of the rows, and the keys of the pages before and after it."""
+        owners = None
+        if self.is_ordered_by_organization:
+            seen = self.admin_site.organizations(request)  # type: ignore[attr-defined]  # our site's
+            owners = [one.id for one in seen]
         query = request.GET
-        return self.keyset.page(rows, after=query.get("after", ""), before=query.get("before", ""))
+        return self.keyset.page(
+            rows, after=query.get("after", ""), before=query.get("before", ""), owners=owners
+        )
 
     def total(
         self, request: HttpRequest, rows: QuerySet[M], page: list[M], previous: str, following: str

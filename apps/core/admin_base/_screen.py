@@ -43,6 +43,8 @@ class Screen[M: Model](ThemeModelAdmin[M]):
     aggregate_type: ClassVar[str] = ""
     scope_column: ClassVar[str] = "organization_id"
     keyset: ClassVar[Keyset] = Keyset()
+    # Whether each index that has the order of the list begins with the organization.
+    is_ordered_by_organization: ClassVar[bool] = False
     filters: ClassVar[Sequence[Filter]] = ()
     facts: ClassVar[Sequence[str]] = ()
     acts: ClassVar[Sequence[Act]] = ()

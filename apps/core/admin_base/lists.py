@@ -12,10 +12,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final
+from uuid import UUID
 
 from django.core.exceptions import ValidationError
 from django.db import connection, models
 from django.db.models import Q, QuerySet
+from django.db.models.expressions import RawSQL
 from django.http import QueryDict
 
 PAGE_ROWS: Final = 50
@@ -35,9 +37,18 @@ class Keyset:
         return (*self.columns, "pk")
 
     def page(
-        self, rows: QuerySet[Any], *, after: str = "", before: str = ""
+        self,
+        rows: QuerySet[Any],
+        *,
+        after: str = "",
+        before: str = "",
+        owners: Sequence[UUID] | None = None,
     ) -> tuple[list[Any], str, str]:
-        """Return a page, and the keys for the pages before and after it (empty: none)."""
+        """
+        Return a page, and the keys for the pages before and after it (empty: none).
+
+        With `owners`, of their rows, where every index that has the order begins with them.
+        """
         backwards = bool(before) and not after
         key = self._read(before if backwards else after)
         descending = self.descending != backwards
@@ -45,7 +56,10 @@ class Keyset:
             narrowed = self._from(rows, key, descending=descending)
             key, rows = (key, narrowed) if narrowed is not None else (None, rows)
         order = [f"-{name}" if descending else name for name in self.names]
-        found = list(rows.order_by(*order)[: PAGE_ROWS + 1])
+        if owners is None:
+            found = list(rows.order_by(*order)[: PAGE_ROWS + 1])
+        else:
+            found = self._of_each(rows, owners, descending=descending)
         has_more, found = len(found) > PAGE_ROWS, found[:PAGE_ROWS]
         if backwards:
             found.reverse()
@@ -56,6 +70,29 @@ class Keyset:
             self._key(found[0]) if found and has_previous else "",
             self._key(found[-1]) if found and has_next else "",
         )
+
+    def _of_each(
+        self, rows: QuerySet[Any], owners: Sequence[UUID], *, descending: bool
+    ) -> list[Any]:
+        """
+        Return the first rows of all owners, each of whom is looked into for its own first ones.
+
+        Asked for the first of several owners Postgres reads and sorts all that they have.
+        """
+        direction = "DESC" if descending else "ASC"
+        own = rows.filter(organization_id=RawSQL("whose.id", ()))
+        own = own.order_by(*[f"-{name}" if descending else name for name in self.names])
+        statement, values = own.values_list(*self.names)[: PAGE_ROWS + 1].query.sql_with_params()
+        order = ", ".join(f"{place} {direction}" for place in range(1, len(self.names) + 1))
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT found.* FROM unnest(%s::uuid[]) AS whose (id)"  # noqa: S608  (the rows' own statement)
+                f" CROSS JOIN LATERAL ({statement}) AS found ORDER BY {order} LIMIT %s",
+                [list(owners), *values, PAGE_ROWS + 1],
+            )
+            places = {key[-1]: place for place, key in enumerate(cursor.fetchall())}
+        found = rows.filter(organization_id__in=owners, pk__in=places)
+        return sorted(found, key=lambda row: places[row.pk])
 
     def _from(
         self, rows: QuerySet[Any], key: list[str], *, descending: bool

@@ -64,6 +64,7 @@ class JournalEntryAdmin(RecordAdmin[JournalEntry]):
         "recorded_at",
         "who",
     )
+    is_ordered_by_organization = True
     filters: ClassVar[Sequence[Filter]] = _finding.FILTERS
     acts = (REVERSE, ADJUST, ADJUST_ANYWHERE)
 
