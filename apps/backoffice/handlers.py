@@ -7,7 +7,7 @@ from apps.ledger import registry as ledger
 
 def register() -> None:
     """Register acts on the ledger's months and entries, who asks for them, and what is broken."""
-    invariants.register_finder(queries.list_broken)
+    invariants.register_findings(find=queries.list_broken, keep=operations.keep_whole_check)
     operations.register_period_acts()
     operations.register_correction_acts()
     ledger.register_period_requests(

@@ -253,13 +253,23 @@ class Step:
 
 
 type Finder = Callable[[], Collection[str]]
+# Of all that were looked at, and those that did not hold.
+type Keeper = Callable[[Collection[str], Collection[str]], object]
 
 _finders: list[Finder] = []
+_keepers: list[Keeper] = []
 
 
-def register_finder(find: Finder) -> None:
+def register_findings(*, find: Finder, keep: Keeper) -> None:
     """Have `find` say what did not hold as last seen, which is kept above those who ask."""
     _finders.append(find)
+    _keepers.append(keep)
+
+
+def keep_findings(looked_at: Collection[str], broken: Collection[str]) -> None:
+    """Have what a whole run found be what was last seen."""
+    for keep in _keepers:
+        keep(looked_at, broken)
 
 
 def find_broken(*, of_apps: Collection[str]) -> list[str]:

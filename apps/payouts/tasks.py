@@ -32,7 +32,7 @@ _HARD_SECONDS: Final = 37
 _ASK_AGAIN_SECONDS: Final = (3600, 86_400)
 _LOOK_AGAIN_SECONDS: Final = (3, 5, 10, 30)
 # Where one of these is found to be wrong, no file leaves (ADR 0173).
-_MONEY: Final = ("ledger", "payments", "payouts", "reconciliation")
+_MONEY: Final = ("banking", "ledger", "payments", "payouts", "reconciliation")
 _BROKEN_SECONDS: Final = 60
 
 
@@ -126,8 +126,10 @@ def _export(row: BatchWork) -> None:
 
 
 def _send(row: BatchWork) -> Record[BatchWork] | None:
-    # Before anything says that the file may have left: it waits, with its money reserved.
-    broken = invariants.find_broken(of_apps=_MONEY)
+    batch = queries.get_batch(organization_id=row.organization_id, batch_id=row.batch_id)
+    # Only before anything says that the file may have left: what was begun goes on to be resolved.
+    is_new = batch.state == BatchState.EXPORTED and batch.send_started_at is None
+    broken = invariants.find_broken(of_apps=_MONEY) if is_new else []
     if broken:
         log.error("payouts_frozen", batch_id=str(row.batch_id), names=broken)
         return partial(work.mark_waiting, error_code="books_broken", delay_seconds=_BROKEN_SECONDS)

@@ -1,6 +1,10 @@
 """A breach of the books freezes payouts: no file leaves before a check finds that they hold."""
 
+from io import StringIO
+
 import pytest
+from django.core.management import CommandError, call_command
+from django.db import DatabaseError
 from django.db.models.functions import Now
 
 from apps.backoffice import operations
@@ -90,6 +94,54 @@ def test_waits_for_each_of_payouts_own(batch):
     check()
 
     assert sending(batch)[0] == "done"
+
+
+def test_one_that_a_sender_has_begun_is_not_frozen(batch):
+    """Its file may have left, which the bank is asked about, and nobody may upload it again."""
+    begun = payouts.begin_send(
+        organization_id=batch.organization_id, batch_id=batch.id, actor=factories.JOB,
+        now=factories.CUT_OFF,
+    )  # fmt: skip
+    assert begun is not None
+    check("ledger_trial_balance_is_zero")
+
+    sending(batch)
+
+    assert (batch.state, batch.send_started_at) == ("unknown", factories.CUT_OFF)
+
+
+def test_somebody_looks_at_all_of_it_and_thaws_it(batch):
+    """As of one whose statement is too slow for the job: what was broken stays so there."""
+    check("ledger_trial_balance_is_zero")
+    call_command("check_invariants", stdout=StringIO())
+    assert sending(batch)[1] == "books_broken"
+
+    call_command("check_invariants", keep=True, stdout=StringIO())
+
+    assert sending(batch)[0] == "done"
+    with pytest.raises(CommandError, match="Only a run of all"):
+        call_command("check_invariants", keep=True, app=["ledger"])
+
+
+def test_a_whole_look_that_finds_something_freezes(batch):
+    past_the_guards(WRONG.format("+"))
+
+    with pytest.raises(SystemExit):
+        call_command("check_invariants", keep=True, stdout=StringIO())
+
+    assert sending(batch)[1] == "books_broken"
+
+
+def test_an_exporter_that_may_not_read_it_tells_the_others(monkeypatch):
+    def refused() -> list[str]:
+        raise DatabaseError("permission denied")
+
+    monkeypatch.setattr(invariants, "_finders", [refused])
+
+    names = {gauge.name for gauge in metrics.read_gauges()}
+
+    assert "kassa_work_due" in names
+    assert "kassa_invariant_violations" not in names
 
 
 def test_is_decided_by_the_last_check(batch):

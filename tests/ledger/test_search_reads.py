@@ -6,14 +6,17 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
+from apps.core.ids import new_id
 from apps.ledger import operations
 from apps.ledger.models import JournalEntry, Posting
 from apps.ledger.operations import TransferRequest
 from apps.ledger.queries import Ask, Place, Search, Window, list_entries, list_postings
 from apps.ledger.queries import _bounds as bounds
 from apps.ledger.queries._entry_lanes import _Pace, _steps
+from apps.ledger.rules import Leg, PostEntry
 from tests.ledger.factories import ACTOR, NOW, create_organization, move, open_account, post
 from tests.ledger.test_old_statistics import rows_read
+from tests.ledger.test_search import check
 from tests.ledger.threads import sql
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -133,6 +136,78 @@ def test_of_a_rare_kind_finds_it_at_once_however_much_there_is_beside_it(books, 
 
     assert [entry.kind for entry in found.rows] == ["sweep"] * 3
     assert found.older is None
+
+
+def test_of_transfers_reads_a_page_and_not_a_portion_of_them(books, monkeypatch):
+    grow(*books)
+    monkeypatch.setattr(bounds, "SCAN_ROWS_MAX", MANY // 2)
+    search = Search(organization_id=books[0], now=NOW, kind="transfer")
+
+    read = rows_read(lambda: list_entries(search=search, ask=Ask(10)))
+
+    # Where the portion would end is seen in the index.
+    most = MANY // 2 + 5 * 11
+    assert {table: count for table, count in read.items() if count > most} == {}
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"kind": "transfer"},
+        {"actor": "job:tests"},
+        {"kind": "sweep", "actor": "job:tests"},
+        {"kind": "sweep", "amount_min": 1},
+        {"amount_min": 1},
+    ],
+    ids=str,
+)
+def test_passes_over_nothing_though_more_is_posted_while_it_is_looked_for(
+    books, monkeypatch, asked
+):
+    """Between any two statements of a page: what stood before is shown, each row once."""
+    organization, ann, bob = books
+    kind = asked.get("kind", "fx")
+    for _ in range(30):
+        post(organization, move(ann, bob, 1, kind=kind))
+    stood = [row.id for row in JournalEntry.objects.order_by("-id")]
+    monkeypatch.setattr(bounds, "SCAN_ROWS_MAX", 7)
+    # Before each of the first statements; those of posting itself are none of them.
+    left = [5]
+
+    def post_more(execute, *call):
+        if left and not connection.in_atomic_block:
+            left[0] -= 1
+            post(organization, *[move(ann, bob, 1, kind=kind) for _ in range(2)])
+            if not left[0]:
+                left.clear()
+        return execute(*call)
+
+    found, place = [], None
+    search = Search(organization_id=organization, now=NOW, **asked)
+    while True:
+        with connection.execute_wrapper(post_more):
+            page = list_entries(search=search, ask=Ask(50, place))
+        found += [entry.id for entry in page.rows]
+        if page.older is None:
+            break
+        place = page.older
+
+    assert [id_ for id_ in found if id_ in stood] == stood
+    assert len(set(found)) == len(found)
+
+
+def test_of_amounts_finds_one_posting_of_each_entry_page_by_page(books, monkeypatch):
+    """An entry of which one posting matches takes one row of a page, not two."""
+    organization, ann, bob = books
+    cy = open_account(organization, "wallets:cy:EUR", floor=None)
+    legs = (Leg(ann, 3), Leg(bob, -1), Leg(cy, -2))
+    for _ in range(12):
+        post(organization, PostEntry(id=new_id(), kind="fx", currency="EUR", legs=legs))
+    monkeypatch.setattr(bounds, "SCAN_ROWS_MAX", 2)
+    search = Search(organization_id=organization, now=NOW, amount_min=3)
+
+    for limit in (1, 2, 3, 5):
+        assert check(search, limit) == 12
 
 
 @pytest.mark.parametrize("newer", [False, True])

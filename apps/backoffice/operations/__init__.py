@@ -6,7 +6,12 @@ from apps.backoffice.operations.corrections import (
     request_reversal,
     withdraw_correction,
 )
-from apps.backoffice.operations.figures import check_invariants, roll_up, roll_up_since
+from apps.backoffice.operations.figures import (
+    check_invariants,
+    keep_whole_check,
+    roll_up,
+    roll_up_since,
+)
 from apps.backoffice.operations.periods import (
     register_period_acts,
     request_period_close,
@@ -18,6 +23,7 @@ __all__ = [
     "ACTS",
     "REQUEUE",
     "check_invariants",
+    "keep_whole_check",
     "register_correction_acts",
     "register_period_acts",
     "request_adjustment",

@@ -40,7 +40,8 @@ def scan_account(search: Search, account_id: UUID, ask: Ask) -> Scanned:
     past its patience.
     """
     rows = matching_postings(search).filter(account_id=account_id)
-    named = named_entries(search)
+    is_long = search.kind is not None and _last_version(search, account_id) > bounds.SCAN_ROWS_MAX
+    named = named_entries(search, or_kind=is_long)
     if named is not None:
         rows = rows.filter(entry_id__in=named)
         if ask.place is not None:

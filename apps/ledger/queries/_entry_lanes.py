@@ -29,42 +29,81 @@ def scan_entries(search: Search, ask: Ask, *, inclusive: bool = False) -> Scanne
         matching_postings(search) if search.has_amount else matching_entries(search)
     )
     key = "entry_id" if search.has_amount else "id"
-    named = named_entries(search)
+    named = named_entries(search, or_kind=search.order != "id")
     if named is not None:
         rows = rows.filter(**{f"{key}__in": named})
         return Scanned(_entry_places(rows, search, ask, inclusive=inclusive))
     if search.order != "id":
         return _scan_window(rows, search, ask, inclusive=inclusive)
     lane = JournalEntry.objects.filter(organization_id=search.organization_id)
-    if search.kind not in {None, TRANSFER_KIND}:
+    has_index = search.kind not in {None, TRANSFER_KIND}
+    if has_index:
         # Transfers are the many, and the index of kinds leaves them out.
         lane = lane.filter(kind=search.kind)
     decides = search.metadata or search.actor or search.has_amount
     if not (decides or search.kind == TRANSFER_KIND):
         return Scanned(_entry_places(lane, search, ask, inclusive=inclusive))
-    return _scan_portions(rows, lane, search, ask, inclusive=inclusive)
+    if has_index and search.has_amount:
+        portions = _of_each_entry(rows, lane)
+    else:
+        portions = _of_a_range(rows.filter(kind=search.kind) if has_index else rows, lane)
+    return _scan_portions(portions, search, ask, inclusive=inclusive)
 
 
-def _scan_portions(
-    rows: QuerySet[Any], lane: QuerySet[JournalEntry], search: Search, ask: Ask, *, inclusive: bool
-) -> Scanned:
-    """Follow a lane by its ids, `SCAN_ROWS_MAX` at a time, for as long as patience lasts."""
+# Of a place and whether its own entry counts: the rows of a portion behind it, and the id of its
+# last entry; None if the lane ends within it.
+type _Portions = Callable[[Ask, bool], tuple[QuerySet[Any], UUID | None]]
+
+
+def _of_a_range(rows: QuerySet[Any], lane: QuerySet[JournalEntry]) -> _Portions:
+    """
+    Return portions that are a range of ids: all the lane's entries, or postings of all entries.
+
+    The index gives them in the order of the page, which ends with the last row that it wants.
+    """
     name = "entry_id" if rows.model is Posting else "id"
-    deadline = time.monotonic() + bounds.PATIENCE_SECONDS
-    places: list[Place] = []
-    while True:
+
+    def portion(ask: Ask, inclusive: bool) -> tuple[QuerySet[Any], UUID | None]:  # noqa: FBT001  (as called)
         ids = _ids_ahead(lane, ask, inclusive=inclusive)[: bounds.SCAN_ROWS_MAX + 1]
         end = _last_of(ids)
-        # Its rows by name: of a range alone Postgres may think what it likes, and take another way.
-        portion = rows.filter(**{f"{name}__in": ids})
+        within = f"{name}__lte" if ask.newer else f"{name}__gte"
+        return (rows if end is None else rows.filter(**{within: end})), end
+
+    return portion
+
+
+def _of_each_entry(rows: QuerySet[Posting], lane: QuerySet[JournalEntry]) -> _Portions:
+    """
+    Return portions of postings whose entries are named, as few of all in their range are.
+
+    One statement says which, and which is the last: what is posted meanwhile is in neither.
+    """
+
+    def portion(ask: Ask, inclusive: bool) -> tuple[QuerySet[Any], UUID | None]:  # noqa: FBT001  (as called)
+        ids = list(_ids_ahead(lane, ask, inclusive=inclusive)[: bounds.SCAN_ROWS_MAX + 1])
+        end = ids[-1] if len(ids) > bounds.SCAN_ROWS_MAX else None
+        return rows.filter(entry_id__in=ids), end
+
+    return portion
+
+
+def _scan_portions(portions: _Portions, search: Search, ask: Ask, *, inclusive: bool) -> Scanned:
+    """Follow a lane by its ids, `SCAN_ROWS_MAX` at a time, for as long as patience lasts."""
+    deadline = time.monotonic() + bounds.PATIENCE_SECONDS
+    # One more than the page has, and one more where the place's own may have been shown.
+    wanted = ask.limit + 1 + inclusive
+    places: list[Place] = []
+    while True:
+        portion, end = portions(ask, inclusive)
         places += _entry_places(portion, search, ask, inclusive=inclusive)
-        if end is None or len(places) > ask.limit + inclusive:
+        if end is None or len(places) >= wanted:
             return Scanned(places)
         # Behind the last row looked at, and all its postings.
         edge = Place("id", entry_id=end, number=0 if ask.newer else 2**15)
         if time.monotonic() > deadline:
             return Scanned(places, edge)
-        ask, inclusive = replace(ask, place=edge), False
+        # Still as many: of what was found here the place's own may be shown already.
+        ask, inclusive = replace(ask, place=edge, limit=wanted - 1), False
 
 
 def _ids_ahead(

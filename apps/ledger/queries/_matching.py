@@ -54,7 +54,8 @@ def matching_postings(search: Search) -> QuerySet[Posting]:
     if not search.asks_of_entries:
         return rows
     # One look for each posting that the lane meets. As EXISTS it would be a join, which Postgres
-    # begins with the entries of all time where it takes those that match for few.
+    # begins with the entries of all time where it takes those that match for few. That Postgres
+    # takes one in two hundred to match is also what has it begin with entries that are named.
     one = matching_entries(search).filter(id=OuterRef("entry_id")).values(found=Value(1))
     return rows.alias(of_entry=Subquery(one[:1])).filter(of_entry=1)
 
@@ -129,14 +130,14 @@ def _of_kind(search: Search) -> list[UUID] | None:
     return None if list(is_common) else list(found)
 
 
-def named_entries(search: Search) -> list[UUID] | None:
+def named_entries(search: Search, *, or_kind: bool) -> list[UUID] | None:
     """
-    Return the few entries that a reference, metadata or a rare kind names; None if nothing does.
+    Return the few entries that a reference or metadata names; None if neither does.
 
-    The lane of ids follows a kind's own index, so there its entries need no names.
+    Or a rare kind, where the lane has many rows and is not that of the kind's own index.
     """
     if search.reference is not None:
         named = matching_entries(search).filter(reference=search.reference)
         return list(named.values_list("id", flat=True))
     found = _with_metadata(search)
-    return _of_kind(search) if found is None and search.order != "id" else found
+    return _of_kind(search) if found is None and or_kind else found

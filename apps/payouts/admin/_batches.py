@@ -124,6 +124,7 @@ class PayoutBatchAdmin(RecordAdmin[PayoutBatch]):
         "hash_cell",
         "frozen_at",
         "exported_at",
+        "send_started_at",
     )
     filters: ClassVar[Sequence[Filter]] = (
         lists.choice("state", BatchState.choices),

@@ -59,6 +59,7 @@ class DeliveryCollection(ApiView):
         wanted = DeliveryFilter(
             hidden_types=_hidden_types(caller),
             endpoint_id=endpoint_id,
+            # Not looked for: events go with their weeks, and their deliveries may stay longer.
             event_id=_id_or_none("evt", asked.get("event")),
             status=status,
             created_from=_instant_or_none(asked.get("created_from")),
