@@ -6,7 +6,7 @@ from functools import partial
 import pytest
 
 from apps.accounts.models import Organization
-from apps.core.admin_base.lists import PAGE_ROWS
+from apps.core.admin_base.lists import PAGE_ROWS, Keyset
 from apps.core.ids import encode_id
 from apps.core.models import OutboxEvent
 from apps.ledger.models import JournalEntry
@@ -86,6 +86,11 @@ def test_show_nobody_what_others_have(houses, path):
 
     own = model.objects.filter(organization_id=houses.other).order_by("-id")
     assert [id_ for page in pages for id_ in page] == [encode_id(prefix, row.pk) for row in own]
+
+
+def test_of_nothing_are_empty(houses):
+    assert Keyset().page(OutboxEvent.objects.none(), owners=[houses.id]) == ([], "", "")
+    assert Keyset().page(OutboxEvent.objects.all(), owners=[]) == ([], "", "")
 
 
 def test_read_a_page_of_each_organization_and_not_all_that_they_have(houses):

@@ -247,7 +247,7 @@ class TestTheOtherScreens:
             ("ledger/ledgeraccount/", 5),
             ("ledger/ledgeraccount/?under=customers", 5),
             ("ledger/ledgeraccount/?flat=1", 6),
-            ("ledger/journalentry/", 6),
+            ("ledger/journalentry/", 7),
             ("ledger/journalentry/?kind=fee", 7),
             ("ledger/hold/", 5),
             ("ledger/hold/?status=all", 5),

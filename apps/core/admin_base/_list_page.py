@@ -88,7 +88,8 @@ class ListPage[M: Model](Screen[M]):
     def get_page(self, request: HttpRequest, rows: QuerySet[M]) -> tuple[list[M], str, str]:
         """Return a page of the rows, and the keys of the pages before and after it."""
         owners = None
-        if self.is_ordered_by_organization:
+        # What is sought by its name is found by an index of its own, and is little.
+        if self.is_ordered_by_organization and not typed(request.GET.get("q", "")):
             seen = self.admin_site.organizations(request)  # type: ignore[attr-defined]  # our site's
             owners = [one.id for one in seen]
         query = request.GET

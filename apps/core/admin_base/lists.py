@@ -14,7 +14,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
-from django.core.exceptions import ValidationError
+from django.core.exceptions import EmptyResultSet, ValidationError
 from django.db import connection, models
 from django.db.models import Q, QuerySet
 from django.db.models.expressions import RawSQL
@@ -82,7 +82,12 @@ class Keyset:
         direction = "DESC" if descending else "ASC"
         own = rows.filter(organization_id=RawSQL("whose.id", ()))
         own = own.order_by(*[f"-{name}" if descending else name for name in self.names])
-        statement, values = own.values_list(*self.names)[: PAGE_ROWS + 1].query.sql_with_params()
+        first = own.values_list(*self.names)[: PAGE_ROWS + 1]
+        try:
+            statement, values = first.query.sql_with_params()
+        except EmptyResultSet:
+            # What is looked for is nothing that a row could be.
+            return []
         order = ", ".join(f"{place} {direction}" for place in range(1, len(self.names) + 1))
         with connection.cursor() as cursor:
             cursor.execute(
