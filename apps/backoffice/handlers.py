@@ -1,13 +1,13 @@
 """What the back office hears from below, and what those there ask of it without knowing it."""
 
 from apps.backoffice import operations, queries
-from apps.core import invariants
+from apps.core import findings
 from apps.ledger import registry as ledger
 
 
 def register() -> None:
     """Register acts on the ledger's months and entries, who asks for them, and what is broken."""
-    invariants.register_findings(find=queries.list_broken, keep=operations.keep_whole_check)
+    findings.register(find=queries.list_broken, keep=operations.keep_whole_check)
     operations.register_period_acts()
     operations.register_correction_acts()
     ledger.register_period_requests(

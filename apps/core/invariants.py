@@ -9,7 +9,7 @@ between two of them goes on from there. Who has little time says how long a stat
 that is cut off leaves its part unanswered and is told (ADR 0109).
 """
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
@@ -252,47 +252,6 @@ class Step:
     is_cut: bool = False
 
 
-type Finder = Callable[[], Collection[str]]
-# Of all that were looked at, and those that did not hold.
-type Keeper = Callable[[Collection[str], Collection[str]], object]
-
-_finders: list[Finder] = []
-_keepers: list[Keeper] = []
-
-
-def register_findings(*, find: Finder, keep: Keeper) -> None:
-    """Have `find` say what did not hold as last seen, which is kept above those who ask."""
-    _finders.append(find)
-    _keepers.append(keep)
-
-
-def keep_findings(looked_at: Collection[str], broken: Collection[str]) -> None:
-    """Have what a whole run found be what was last seen."""
-    for keep in _keepers:
-        keep(looked_at, broken)
-
-
-def find_broken(*, of_apps: Collection[str]) -> list[str]:
-    """
-    Return which of these apps' own invariants did not hold when last looked at.
-
-    That work is overdue is not among them: it says nothing about what the rows say.
-    """
-    return sorted(name for name, holds in find_last(of_apps=of_apps).items() if not holds)
-
-
-def find_last(*, of_apps: Collection[str] | None = None) -> dict[str, bool]:
-    """Return which of all apps' own invariants, or of some apps', held when last looked at."""
-    broken = {name for find in _finders for name in find()}
-    own = [
-        name
-        for config in apps.get_app_configs()
-        if config.name.startswith("apps.") and (of_apps is None or config.label in of_apps)
-        for name in _own(config)
-    ]
-    return {name: name not in broken for name in own}
-
-
 def collect(*, only_apps: frozenset[str] | None = None) -> dict[str, Invariant]:
     """
     Return every app's invariants by name, or those of some apps.
@@ -303,12 +262,12 @@ def collect(*, only_apps: frozenset[str] | None = None) -> dict[str, Invariant]:
     for config in apps.get_app_configs():
         if not config.name.startswith("apps.") or (only_apps and config.label not in only_apps):
             continue
-        found |= _own(config)
+        found |= own_of(config)
         found |= _of_work_rows(config.label)
     return found
 
 
-def _own(config: AppConfig) -> dict[str, Invariant]:
+def own_of(config: AppConfig) -> dict[str, Invariant]:
     """Return what an app's module of invariants lists, if it has one."""
     if not find_spec(f"{config.name}.invariants"):
         return {}

@@ -13,10 +13,10 @@ from typing import Final
 
 import structlog
 from celery import current_app
-from django.apps import apps as django_apps
+from django.apps import apps
 from django.db import DatabaseError, InterfaceError, connection
 
-from apps.core import clock, counters, heartbeats, invariants, stuck
+from apps.core import clock, counters, findings, heartbeats, stuck
 from apps.core.counters import Counter, sample_name
 from apps.core.stuck import KindStanding, Standing
 
@@ -163,9 +163,9 @@ def _oldest_transaction() -> Gauge:
 
 def _invariants() -> Iterator[Gauge]:
     # What core's own say of work that is late is told by the kinds of work themselves.
-    apps = {config.label for config in django_apps.get_app_configs()} - {"core"}
+    ours = {one.label for one in apps.get_app_configs() if one.name.startswith("apps.")}
     try:
-        last = invariants.find_last(of_apps=apps)
+        last = findings.find_last(of_apps=ours - {"core"})
     except DatabaseError as fault:
         # The table is of an app above, and its right may be missing: others are told all the same.
         log.warning("invariants_not_read", fault=type(fault).__name__)

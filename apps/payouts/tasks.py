@@ -12,7 +12,7 @@ from apps.banking import adapters
 from apps.banking import queries as banking
 from apps.banking import tasks as banking_tasks
 from apps.banking.adapters.port import SendOutcome as Channeled
-from apps.core import clock, invariants, jobs, work, working
+from apps.core import clock, findings, jobs, work, working
 from apps.core.actors import Actor
 from apps.core.errors import Declined, OutcomeUnknown, Unavailable
 from apps.core.working import Record, Worker
@@ -129,7 +129,7 @@ def _send(row: BatchWork) -> Record[BatchWork] | None:
     batch = queries.get_batch(organization_id=row.organization_id, batch_id=row.batch_id)
     # Only before anything says that the file may have left: what was begun goes on to be resolved.
     is_new = batch.state == BatchState.EXPORTED and batch.send_started_at is None
-    broken = invariants.find_broken(of_apps=_MONEY) if is_new else []
+    broken = findings.list_broken(of_apps=_MONEY) if is_new else []
     if broken:
         log.error("payouts_frozen", batch_id=str(row.batch_id), names=broken)
         return partial(work.mark_waiting, error_code="books_broken", delay_seconds=_BROKEN_SECONDS)

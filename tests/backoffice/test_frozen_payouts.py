@@ -9,7 +9,7 @@ from django.db.models.functions import Now
 
 from apps.backoffice import operations
 from apps.backoffice.models import InvariantCheck
-from apps.core import clock, invariants, metrics
+from apps.core import clock, findings, invariants, metrics
 from apps.payouts import operations as payouts
 from apps.payouts import tasks
 from apps.payouts.models import BatchWork
@@ -136,7 +136,7 @@ def test_an_exporter_that_may_not_read_it_tells_the_others(monkeypatch):
     def refused() -> list[str]:
         raise DatabaseError("permission denied")
 
-    monkeypatch.setattr(invariants, "_finders", [refused])
+    monkeypatch.setattr(findings, "_finders", [refused])
 
     names = {gauge.name for gauge in metrics.read_gauges()}
 

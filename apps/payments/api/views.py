@@ -1,13 +1,12 @@
 """Views of payments: translate in, one call, translate out."""
 
 from typing import ClassVar
-from uuid import UUID
 
 from django.http import HttpResponse
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from apps.accounts import queries as accounts
+from apps.accounts.api.filters import read_customer
 from apps.core import clock
 from apps.core.api.pagination import check_query, list_page
 from apps.core.api.problems import ApiProblem
@@ -59,7 +58,7 @@ class VirtualReferenceCollection(ApiView):
     def get(self, request: Request) -> Response:
         references = queries.list_virtual_references(
             organization_id=get_caller(request).organization_id,
-            customer_id=_customer_id(request),
+            customer_id=read_customer(request),
         )
         return list_page(request, references, serializers.VirtualReference, filters=("customer",))
 
@@ -103,7 +102,7 @@ class PaymentCollection(ApiView):
     def get(self, request: Request) -> Response:
         payments = queries.list_payments(
             organization_id=get_caller(request).organization_id,
-            customer_id=_customer_id(request),
+            customer_id=read_customer(request),
         )
         return list_page(request, payments, serializers.Payment, filters=("customer",))
 
@@ -152,14 +151,3 @@ class UnmatchedMoneyCollection(ApiView):
             organization_id=get_caller(request).organization_id, state=state
         )
         return list_page(request, money, serializers.UnmatchedMoney, filters=("state",))
-
-
-def _customer_id(request: Request) -> UUID | None:
-    """Return the customer that a list is narrowed to, if it is: one of the caller's own."""
-    given = request.query_params.get("customer")
-    if given is None:
-        return None
-    customer = accounts.get_customer(
-        organization_id=get_caller(request).organization_id, customer_id=decode_id("cus", given)
-    )
-    return customer.id

@@ -1,13 +1,12 @@
 """Views of payouts: translate in, one call, translate out."""
 
 from typing import ClassVar, Final
-from uuid import UUID
 
 from django.http import HttpResponse
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from apps.accounts import queries as accounts
+from apps.accounts.api.filters import read_customer
 from apps.core import clock
 from apps.core.api.pagination import check_query, list_page, read_text
 from apps.core.api.problems import ApiProblem
@@ -70,7 +69,7 @@ class DestinationCollection(ApiView):
     def get(self, request: Request) -> Response:
         destinations = queries.list_destinations(
             organization_id=get_caller(request).organization_id,
-            customer_id=_customer_id(request),
+            customer_id=read_customer(request),
         )
         return list_page(request, destinations, serializers.Destination, filters=("customer",))
 
@@ -184,7 +183,7 @@ class PayoutCollection(ApiView):
             raise ApiProblem("invalid_request", "There is no such state.")
         payouts = queries.list_payouts(
             organization_id=get_caller(request).organization_id,
-            customer_id=_customer_id(request),
+            customer_id=read_customer(request),
             state=state,
             external_id=read_text(request, "external_id"),
         )
@@ -241,14 +240,3 @@ class PayoutCancel(ApiView):
         )
 
         return Response(serializers.Payout(payout).data)
-
-
-def _customer_id(request: Request) -> UUID | None:
-    """Return the customer that a list is narrowed to, if it is: one of the caller's own."""
-    given = request.query_params.get("customer")
-    if given is None:
-        return None
-    customer = accounts.get_customer(
-        organization_id=get_caller(request).organization_id, customer_id=decode_id("cus", given)
-    )
-    return customer.id
