@@ -83,8 +83,8 @@ def _open_accounts(organization_id: UUID, count: int) -> list[UUID]:
     ledger.post(
         organization_id=organization_id,
         commands=[
-            rules.transfer(
-                id_=id_,
+            rules.Transfer(
+                id=id_,
                 debit_account_id=opened[bank.code],
                 credit_account_id=account,
                 amount_minor=_MONEY_MINOR // count,

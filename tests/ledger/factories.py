@@ -9,7 +9,7 @@ from apps.core.actors import Actor
 from apps.core.ids import new_id
 from apps.ledger import operations, queries
 from apps.ledger.operations import AccountSpec, TransferRequest
-from apps.ledger.rules import CaptureHold, PlaceHold, PostEntry, transfer
+from apps.ledger.rules import CaptureHold, PlaceHold, PostEntry, Transfer
 from tests.support import wait_until
 
 NOW = datetime(2026, 11, 2, 9, 30, tzinfo=UTC)
@@ -56,8 +56,8 @@ def fund(
 
 def move(debit: UUID, credit: UUID, amount_minor: int, **more: object) -> PostEntry:
     more = {"currency": "EUR", **more}
-    return transfer(
-        id_=new_id(),
+    return Transfer(
+        id=new_id(),
         debit_account_id=debit,
         credit_account_id=credit,
         amount_minor=amount_minor,

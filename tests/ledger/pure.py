@@ -10,7 +10,6 @@ from apps.ledger.rules import (
     PostEntry,
     State,
     Transfer,
-    transfer,
 )
 
 A, B, C, BANK = (UUID(int=n) for n in range(1, 5))
@@ -37,8 +36,8 @@ def state(**balances: int) -> State:
 
 
 def move(debit: UUID, credit: UUID, amount: int, **more: object) -> PostEntry:
-    return transfer(
-        id_=fresh(), debit_account_id=debit, credit_account_id=credit, amount_minor=amount,
+    return Transfer(
+        id=fresh(), debit_account_id=debit, credit_account_id=credit, amount_minor=amount,
         currency="EUR", **more,
     )  # fmt: skip
 

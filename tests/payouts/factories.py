@@ -24,7 +24,7 @@ from apps.core.money import Money
 from apps.ledger import operations as ledger
 from apps.ledger import queries as books
 from apps.ledger.operations import AccountSpec
-from apps.ledger.rules import AccountStatus, transfer
+from apps.ledger.rules import AccountStatus, Transfer
 from apps.payouts import operations, queries
 from apps.payouts.invariants import INVARIANTS as PAYOUTS
 from apps.payouts.operations import DestinationDetails, PayoutDetails, SendOutcome
@@ -96,8 +96,8 @@ def customer_with(home: World, amount_minor: int, currency: str = "EUR") -> Cust
             now=NOW,
         )
         if amount_minor:
-            command = transfer(
-                id_=new_id(),
+            command = Transfer(
+                id=new_id(),
                 debit_account_id=ids[f"equity:opening:{currency}"],
                 credit_account_id=ids[available],
                 amount_minor=amount_minor,
@@ -353,8 +353,8 @@ def suspense(home: World) -> Any:
 
 def to_suspense(home: World, account_id: Any, amount_minor: int) -> None:
     """Book a credit of the bank as not explained, as reconciliation does."""
-    command = transfer(
-        id_=new_id(),
+    command = Transfer(
+        id=new_id(),
         debit_account_id=home.bank_account.ledger_account_id,
         credit_account_id=account_id,
         amount_minor=amount_minor,

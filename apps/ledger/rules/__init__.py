@@ -61,7 +61,6 @@ from apps.ledger.rules.values import (
     State,
     Transfer,
     VoidHold,
-    transfer,
 )
 
 __all__ = [
@@ -112,5 +111,4 @@ __all__ = [
     "rate_text",
     "split_by_basis_points",
     "touched",
-    "transfer",
 ]

@@ -277,26 +277,6 @@ class ExpireHold:
 type Command = Transfer | PostEntry | PlaceHold | CaptureHold | VoidHold | ExpireHold
 
 
-def transfer(
-    *,
-    id_: UUID,
-    debit_account_id: UUID,
-    credit_account_id: UUID,
-    amount_minor: int,
-    currency: str,
-    **more: object,
-) -> Transfer:
-    """Return the command that moves `amount_minor` (> 0) from the debited to the credited one."""
-    return Transfer(
-        id=id_,
-        debit_account_id=debit_account_id,
-        credit_account_id=credit_account_id,
-        amount_minor=amount_minor,
-        currency=currency,
-        **more,  # type: ignore[arg-type]  # a Transfer's own remaining fields
-    )
-
-
 class PostedLine(NamedTuple):
     """One posting as it is written: the account's version and balances right after it."""
 

@@ -14,7 +14,7 @@ from apps.ledger import operations as ledger
 from apps.ledger import queries as books
 from apps.ledger.operations import AccountSpec
 from apps.ledger.queries import Dating
-from apps.ledger.rules import Command, transfer
+from apps.ledger.rules import Command, Transfer
 from apps.payments import events, queries
 from apps.payments.models import Payment, UnmatchedMoney
 from apps.payments.rules import IncomingTransfer, Verdict, decide_owner
@@ -136,8 +136,8 @@ def _posting(
     about: Mapping[str, str],
     dating: Dating,
 ) -> Command:
-    return transfer(
-        id_=entry_id,
+    return Transfer(
+        id=entry_id,
         debit_account_id=one.money_account_id,
         credit_account_id=account_id,
         amount_minor=one.amount_minor,

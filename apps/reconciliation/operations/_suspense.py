@@ -13,7 +13,7 @@ from apps.ledger import operations as ledger
 from apps.ledger import queries as books
 from apps.ledger.operations import AccountSpec
 from apps.ledger.queries import Dating
-from apps.ledger.rules import Command, transfer
+from apps.ledger.rules import Command, Transfer
 
 SUSPENSE_IN: Final = "suspense:in"
 SUSPENSE_OUT: Final = "suspense:out"
@@ -38,8 +38,8 @@ class Suspense:
         suspense = self.account_for(line.amount_minor)
         debit, credit = (bank, suspense) if line.amount_minor > 0 else (suspense, bank)
         self._commands.append(
-            transfer(
-                id_=entry_id,
+            Transfer(
+                id=entry_id,
                 debit_account_id=debit,
                 credit_account_id=credit,
                 amount_minor=amount,
