@@ -23,7 +23,6 @@ def record(
     reason: str = "",
     before: Mapping[str, object] | None = None,
     after: Mapping[str, object] | None = None,
-    request_id: str | None = None,
 ) -> None:
     """Write one row of the trail, as `row` makes it, in the transaction of the act."""
     transactions.current()
@@ -35,7 +34,6 @@ def record(
         reason=reason,
         before=before,
         after=after,
-        request_id=request_id,
     ).save(force_insert=True)
 
 

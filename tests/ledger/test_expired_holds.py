@@ -412,9 +412,10 @@ class TestWhatIsShown:
 
     def reserved(self, organization, now) -> dict:
         """Return pending out, pending in and available of each wallet, in each read of them."""
-        listed = queries.list_balances(organization_id=organization, code_prefix="wallets", now=now)
         levels = queries.list_levels(organization_id=organization, now=now, path="wallets")
         rows = LedgerAccount.objects.filter(organization_id=organization, code__startswith="wal")
+        ids = [row.id for row in rows]
+        listed = queries.list_balances(organization_id=organization, ids=ids, now=now)
         listing = queries.balances_with_holds(rows.order_by("code"), now=now, limit=0)
         paged = [view for view, holds in listing if holds == []]
         alone = [

@@ -60,7 +60,11 @@ def available(customer, currency="EUR"):
 
 def posted(organization_id, code):
     """Return an account's posted balance by its code, or by a bank account's branch; 0 if none."""
-    views = ledger.list_balances(organization_id=organization_id, code_prefix=code)
+    branch = ledger.accounts(
+        organization_id=organization_id, search=ledger.AccountSearch(code_prefix=code)
+    )
+    ids = [account.id for account in branch]
+    views = ledger.list_balances(organization_id=organization_id, ids=ids)
     return sum(view.posted for view in views)
 
 

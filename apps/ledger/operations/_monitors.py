@@ -164,7 +164,7 @@ def tell_crossings(
     outcomes: Sequence[Outcome],
     origins: Sequence[Origin],
     now: datetime,
-    is_one_act: bool = False,
+    is_one_act: bool,
 ) -> None:
     """
     Tell of every threshold that these outcomes crossed, in their order, each by one event.

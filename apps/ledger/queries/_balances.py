@@ -12,7 +12,6 @@ from django.db.models.functions import Coalesce
 
 from apps.ledger import errors
 from apps.ledger.models import Balance, Hold, LedgerAccount
-from apps.ledger.queries._accounts import in_branch
 from apps.ledger.queries._expired_sql import EXPIRED
 from apps.ledger.rules import AccountType, BalanceAfter, BalanceState, HoldStatus
 
@@ -31,7 +30,6 @@ _TRIAL_BALANCE: Final = """
       FROM ledger_account a
       JOIN ledger_balance b ON b.organization_id = a.organization_id AND b.id = a.id
      WHERE a.organization_id = %(org)s
-       AND (%(branch)s = '' OR a.code = %(branch)s OR starts_with(a.code, %(branch)s || ':'))
        AND (b.posted_debits <> 0 OR b.posted_credits <> 0)
      ORDER BY a.currency, a.code
 """
@@ -135,14 +133,10 @@ def get_balance(
 
 
 def list_balances(
-    *,
-    organization_id: UUID,
-    ids: Sequence[UUID] | None = None,
-    code_prefix: str | None = None,
-    now: datetime | None = None,
+    *, organization_id: UUID, ids: Sequence[UUID] | None = None, now: datetime | None = None
 ) -> list[BalanceView]:
     """
-    Return balances in the order of their codes, narrowed to ids or to a branch of the tree.
+    Return the balances of these accounts, or of all, in the order of their codes.
 
     A hold whose time is over at `now` reserves nothing in them, whether or not it was swept. Who
     shows a balance gives it; without it pending and available are the counters as they stand.
@@ -150,9 +144,14 @@ def list_balances(
     accounts = LedgerAccount.objects.filter(organization_id=organization_id)
     if ids is not None:
         accounts = accounts.filter(id__in=ids)
-    if code_prefix is not None:
-        accounts = accounts.filter(in_branch(code_prefix))
-    return sorted(view_balances(accounts, now=now), key=lambda view: view.code)
+    by_id = {account.id: account for account in accounts}
+    if not by_id:
+        return []
+    values = {"owners": [organization_id], "ids": list(by_id), "now": now}
+    with connection.cursor() as cursor:
+        cursor.execute(_BALANCES, values)
+        views = [view_of(by_id[row[0]], BalanceState(*row)) for row in cursor.fetchall()]
+    return sorted(views, key=lambda view: view.code)
 
 
 def balances_now(
@@ -171,24 +170,6 @@ def balances_now(
         for id_ in ids
         if id_ in found
     )
-
-
-def view_balances(
-    accounts: Iterable[LedgerAccount], *, now: datetime | None = None
-) -> list[BalanceView]:
-    """Return the balances of these accounts, in their order, in one read as of one instant."""
-    by_id = {account.id: account for account in accounts}
-    if not by_id:
-        return []
-    values = {
-        "owners": list({account.organization_id for account in by_id.values()}),
-        "ids": list(by_id),
-        "now": now,
-    }
-    with connection.cursor() as cursor:
-        cursor.execute(_BALANCES, values)
-        states = {row[0]: BalanceState(*row) for row in cursor.fetchall()}
-    return [view_of(account, states[id_]) for id_, account in by_id.items() if id_ in states]
 
 
 def view_of(account: LedgerAccount, state: BalanceState) -> BalanceView:
@@ -221,17 +202,15 @@ class TrialBalanceLine:
     credit: int
 
 
-def trial_balance(*, organization_id: UUID, code_prefix: str = "") -> list[TrialBalanceLine]:
+def trial_balance(*, organization_id: UUID) -> list[TrialBalanceLine]:
     """
     Return a line per account that ever moved; per currency debits equal credits.
-
-    Of a branch of the tree (`in_branch`) only its own accounts: that need not come to zero.
 
     By the counters as they stand, whatever the entries' business times: as of an instant or of a
     month it is `movements_between`.
     """
     with connection.cursor() as cursor:
-        cursor.execute(_TRIAL_BALANCE, {"org": organization_id, "branch": code_prefix.rstrip(":")})
+        cursor.execute(_TRIAL_BALANCE, {"org": organization_id})
         return [
             TrialBalanceLine(code, type_, currency, max(dr - cr, 0), max(cr - dr, 0))
             for code, type_, currency, dr, cr in cursor.fetchall()

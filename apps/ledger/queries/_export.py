@@ -28,6 +28,8 @@ from apps.ledger.queries._recount import stream_chain
 from apps.ledger.rules import HoldStatus, rate_text
 from apps.ledger.states import PeriodState
 
+# How many rows are in memory where they are streamed.
+_CHUNK: Final = 2_000
 _EXPORT_ACCOUNTS: Final = """
     SELECT a.code, a.type, a.currency, COALESCE(SUM(p.amount_minor), 0)::bigint
       FROM ledger_account a
@@ -73,7 +75,7 @@ def export_accounts(*, organization_id: UUID) -> list[AccountRecord]:
         return [AccountRecord(*row) for row in cursor.fetchall()]
 
 
-def stream_entries(*, organization_id: UUID, chunk: int = 2000) -> Iterator[EntryRecord]:
+def stream_entries(*, organization_id: UUID, chunk: int = _CHUNK) -> Iterator[EntryRecord]:
     """
     Yield every entry in the order of its id, `chunk` of them in memory (`core.streaming`).
 
@@ -95,7 +97,7 @@ def stream_entries(*, organization_id: UUID, chunk: int = 2000) -> Iterator[Entr
         )
 
 
-def stream_journal(*, organization_id: UUID, chunk: int = 2000) -> Generator[journal.Line]:
+def stream_journal(*, organization_id: UUID) -> Generator[journal.Line]:
     """
     Yield the journal whole, as it is imported again: all lines of `journal.ORDER`.
 
@@ -108,7 +110,7 @@ def stream_journal(*, organization_id: UUID, chunk: int = 2000) -> Generator[jou
     rows = _Rows(organization_id)
     yield _header(rows)
     codes = {}
-    for account in rows.accounts.order_by("code").iterator(chunk_size=chunk):
+    for account in rows.accounts.order_by("code").iterator(chunk_size=_CHUNK):
         codes[account.id] = account.code
         yield _account_line(account, rows.balances[account.id])
     for link in stream_chain(organization_id=organization_id):
@@ -121,12 +123,12 @@ def stream_journal(*, organization_id: UUID, chunk: int = 2000) -> Generator[jou
             id_=encode_id("je", link.entry_id),
             content=link.content,
         )
-    yield from _metadata_lines(organization_id, chunk)
-    yield from _lines_beside(rows, codes, chunk)
+    yield from _metadata_lines(organization_id)
+    yield from _lines_beside(rows, codes)
 
 
-def _metadata_lines(organization_id: UUID, chunk: int) -> Iterator[journal.MetadataLine]:
-    rows = stream(_LATER_METADATA, [organization_id], portion=chunk)
+def _metadata_lines(organization_id: UUID) -> Iterator[journal.MetadataLine]:
+    rows = stream(_LATER_METADATA, [organization_id], portion=_CHUNK)
     for position, number, metadata, actor, recorded_at in rows:
         yield journal.MetadataLine(
             position=position,
@@ -137,12 +139,12 @@ def _metadata_lines(organization_id: UUID, chunk: int) -> Iterator[journal.Metad
         )
 
 
-def _lines_beside(rows: "_Rows", codes: Mapping[UUID, str], chunk: int) -> Iterator[journal.Line]:
-    for fx in rows.fx_transfers.order_by("id").iterator(chunk_size=chunk):
+def _lines_beside(rows: "_Rows", codes: Mapping[UUID, str]) -> Iterator[journal.Line]:
+    for fx in rows.fx_transfers.order_by("id").iterator(chunk_size=_CHUNK):
         yield _fx_line(fx, codes)
-    for hold in rows.holds.order_by("id").iterator(chunk_size=chunk):
+    for hold in rows.holds.order_by("id").iterator(chunk_size=_CHUNK):
         yield _hold_line(hold, codes)
-    for monitor in rows.monitors.order_by("id").iterator(chunk_size=chunk):
+    for monitor in rows.monitors.order_by("id").iterator(chunk_size=_CHUNK):
         yield _monitor_line(monitor, codes)
     for period in rows.periods.order_by("month"):
         yield _period_line(period)

@@ -92,7 +92,6 @@ def list_levels(
     now: datetime,
     path: str = "",
     after: str = "",
-    most: int = SEGMENTS_MAX,
 ) -> Mapping[str, Level]:
     """
     Return the level under each step of `path`, from the root (an empty text) on, in one read.
@@ -111,7 +110,7 @@ def list_levels(
         "opened": [*steps, ""],
         "depths": list(range(len(prefixes))),
         "after": [""] * len(steps) + [after],
-        "most": most + 1,
+        "most": SEGMENTS_MAX + 1,
     }
     levels = {prefix: Level() for prefix in prefixes}
     with connection.cursor() as cursor:
@@ -119,7 +118,7 @@ def list_levels(
         rows = cursor.fetchall()
     for prefix, name, currency, accounts, net, *reserved, below, leaf, types, rank in rows:
         level = levels[prefix]
-        if rank > most:
+        if rank > SEGMENTS_MAX:
             level.has_more = True
             if name not in steps:
                 continue
