@@ -8,7 +8,7 @@ from django.db.models import Exists, OuterRef, Q, QuerySet
 
 from apps.ledger import errors
 from apps.ledger.models import Balance, LedgerAccount
-from apps.ledger.queries._search import Window, during
+from apps.ledger.queries._search import Window, during, with_metadata
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,9 @@ _ANY = AccountSearch()
 def accounts(*, organization_id: UUID, search: AccountSearch = _ANY) -> QuerySet[LedgerAccount]:
     """Return the organisation's ledger accounts that match, for a page of them."""
     rows = LedgerAccount.objects.filter(
-        during("created_at", search.created), organization_id=organization_id
+        during("created_at", search.created),
+        with_metadata(search.metadata),
+        organization_id=organization_id,
     )
     exact = {"code": search.code, "type": search.type, "currency": search.currency}
     rows = rows.filter(**{name: value for name, value in exact.items() if value is not None})
@@ -41,9 +43,6 @@ def accounts(*, organization_id: UUID, search: AccountSearch = _ANY) -> QuerySet
             organization_id=OuterRef("organization_id"), id=OuterRef("id"), status=search.status
         )
         rows = rows.filter(Exists(balances))
-    if search.metadata:
-        # The index is of those that have some: a row without is not to be found by it.
-        rows = rows.filter(metadata__contains=dict(search.metadata)).exclude(metadata={})
     return rows
 
 

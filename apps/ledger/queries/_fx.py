@@ -8,7 +8,7 @@ from django.db.models import Q, QuerySet
 
 from apps.ledger import errors
 from apps.ledger.models import Balance, FxTransfer
-from apps.ledger.queries._search import Window, during
+from apps.ledger.queries._search import Window, during, with_metadata
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,15 +71,13 @@ def fx_transfers(*, organization_id: UUID, search: FxSearch) -> QuerySet[FxTrans
     rows = FxTransfer.objects.filter(
         during("effective_at", search.effective),
         during("created_at", search.created),
+        with_metadata(search.metadata),
         organization_id=organization_id,
     )
     if search.reference is not None:
         rows = rows.filter(reference=search.reference)
     if search.currency is not None:
         rows = rows.filter(Q(sold_currency=search.currency) | Q(bought_currency=search.currency))
-    if search.metadata:
-        # The index is of those that have some: a row without is not to be found by it.
-        rows = rows.filter(metadata__contains=dict(search.metadata)).exclude(metadata={})
     return rows
 
 

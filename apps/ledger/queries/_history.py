@@ -23,10 +23,11 @@ from typing import Any, Final, Literal, Self
 from uuid import UUID
 
 from django.db import connection
-from django.db.models import Exists, Max, Min, OuterRef, Q, QuerySet
+from django.db.models import Exists, Max, Min, OuterRef, QuerySet
 
 from apps.ledger.models import Balance, LedgerAccount, MonthlyTotal
 from apps.ledger.queries import _history_sql as sql
+from apps.ledger.queries._accounts import in_branch
 from apps.ledger.rules import CREDIT_NORMAL
 from apps.ledger.rules.months import nearest_boundary
 
@@ -84,8 +85,7 @@ def choose_accounts(
     """
     Return one account, the accounts of a branch of the tree, or all.
 
-    A branch is the account of this code and all below it: `customers` and `customers:` both mean
-    `customers:cus_1:EUR`, and neither means `customers_old`.
+    A branch is the account of this code and all below it, as `in_branch` says.
     """
     branch = code_prefix.rstrip(":")
     rows = _in_order(organization_id, branch, currency)
@@ -132,7 +132,7 @@ def _in_order(organization_id: UUID, branch: str, currency: str) -> QuerySet[Led
     if currency:
         rows = rows.filter(currency=currency)
     if branch:
-        rows = rows.filter(Q(code=branch) | Q(code__startswith=f"{branch}:"))
+        rows = rows.filter(in_branch(branch))
     return rows
 
 

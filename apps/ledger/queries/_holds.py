@@ -18,7 +18,7 @@ from apps.ledger.models import Balance, Hold, HoldEvent, LedgerAccount
 from apps.ledger.queries._accounts import in_branch
 from apps.ledger.queries._balances import BALANCES_AT, BalanceView, view_of
 from apps.ledger.queries._expired_sql import EXPIRED
-from apps.ledger.queries._search import Window, during
+from apps.ledger.queries._search import Window, during, with_metadata
 from apps.ledger.rules import BalanceState, HoldStatus
 
 OPEN_HOLDS_MAX = 1000
@@ -130,6 +130,7 @@ def holds(*, organization_id: UUID, search: HoldSearch, now: datetime) -> QueryS
     rows = Hold.objects.filter(
         during("created_at", search.created),
         during("expires_at", search.expires),
+        with_metadata(search.metadata),
         organization_id=organization_id,
     )
     if search.account_id is not None:
@@ -138,9 +139,6 @@ def holds(*, organization_id: UUID, search: HoldSearch, now: datetime) -> QueryS
         rows = rows.filter(hold_has_status(search.status, now=now))
     if search.reference is not None:
         rows = rows.filter(reference=search.reference)
-    if search.metadata:
-        # The index is of those that have some: a row without is not to be found by it.
-        rows = rows.filter(metadata__contains=dict(search.metadata)).exclude(metadata={})
     return rows
 
 

@@ -14,7 +14,7 @@ from django.db.models.functions import Coalesce, Concat
 
 from apps.ledger.models import EntryMetadata, JournalEntry, Posting
 from apps.ledger.queries import _bounds as bounds
-from apps.ledger.queries._search import Search, during
+from apps.ledger.queries._search import Search, during, with_metadata
 from apps.ledger.rules import TRANSFER_KIND
 
 _INDEXES_OF_TEXTS: Final = frozenset({"entry_metadata", "later_entry_metadata"})
@@ -87,13 +87,9 @@ def _with_metadata(search: Search) -> list[UUID] | None:
     """
     if not search.metadata:
         return None
-    wanted = {
-        "organization_id": search.organization_id,
-        "metadata__contains": dict(search.metadata),
-    }
-    # Partial indexes: a row without metadata has none to be found by.
-    own = JournalEntry.objects.filter(**wanted).exclude(metadata={})
-    later = EntryMetadata.objects.filter(**wanted).exclude(metadata={})
+    wanted = with_metadata(search.metadata)
+    own = JournalEntry.objects.filter(wanted, organization_id=search.organization_id)
+    later = EntryMetadata.objects.filter(wanted, organization_id=search.organization_id)
     found: list[UUID] = []
     for ids in (own.values_list("id", flat=True), later.values_list("entry_id", flat=True)):
         some = ids[: bounds.CANDIDATES_MAX + 1]

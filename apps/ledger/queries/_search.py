@@ -43,6 +43,12 @@ def during(name: str, window: Window) -> Q:
     return condition
 
 
+def with_metadata(wanted: Mapping[str, str]) -> Q:
+    """Return the condition of rows whose metadata contains this; of all where nothing is asked."""
+    # The index is of those that have some: a row without is not to be found by it.
+    return Q(metadata__contains=dict(wanted)) & ~Q(metadata={}) if wanted else Q()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Search:
     """
