@@ -198,6 +198,12 @@ class KassaSite(ThemeSite):
             request.kassa_organizations = found  # type: ignore[attr-defined]  # kept for the request
         return found
 
+    def chosen_organization(self, request: HttpRequest) -> Organization | None:
+        """Return the organization a screen was opened for, else the first that may be seen."""
+        seen = self.organizations(request)
+        wanted = request.GET.get("organization", "")
+        return next((one for one in seen if str(one.id) == wanted), seen[0] if seen else None)
+
     def organization_choices(self, request: HttpRequest) -> list[tuple[str, str]]:
         """Return them for a filter."""
         return [(str(one.id), str(one)) for one in self.organizations(request)]

@@ -14,7 +14,7 @@ from django.utils.safestring import SafeString
 from apps.accounts.models import Organization
 from apps.backoffice import queries
 from apps.backoffice.views._sheet import balance_sheet
-from apps.backoffice.views.pages import Site, chosen_organization
+from apps.backoffice.views.pages import Site
 from apps.core import clock
 from apps.core.admin_base import CapabilityMissing, Table, cells, lists, zone_note
 from apps.core.ids import encode_id
@@ -28,7 +28,7 @@ def trial_balance(site: Site, request: HttpRequest) -> HttpResponse:
     """Show whether the books stand, per currency, in words and in figures."""
     if not request.user.has_perm("ledger.view_ledger"):
         raise CapabilityMissing("ledger.view_ledger")
-    organization = chosen_organization(site, request)
+    organization = site.chosen_organization(request)
     month = parse_month(request.GET.get("period", ""))
     asked = {
         "period": f"{month:%Y-%m}" if month else "",

@@ -32,6 +32,8 @@ class Site(Protocol):
 
     def organizations(self, request: HttpRequest) -> list[Organization]: ...
 
+    def chosen_organization(self, request: HttpRequest) -> Organization | None: ...
+
 
 type Page = Callable[..., HttpResponse]
 
@@ -43,13 +45,6 @@ def bind(site: Site, page: Page) -> Page:
         return page(site, request, **said)
 
     return view
-
-
-def chosen_organization(site: Site, request: HttpRequest) -> Organization | None:
-    """Return the organization the page was opened for, else the first one that may be seen."""
-    seen = site.organizations(request)
-    wanted = request.GET.get("organization", "")
-    return next((one for one in seen if str(one.id) == wanted), seen[0] if seen else None)
 
 
 # --- Home ---------------------------------------------------------------------------------------

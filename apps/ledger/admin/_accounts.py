@@ -11,7 +11,6 @@ from django.template.response import TemplateResponse
 from django.utils.http import urlencode
 from django.utils.safestring import SafeString
 
-from apps.accounts.models import Organization
 from apps.core import clock
 from apps.core.admin_base import (
     Fact,
@@ -40,7 +39,7 @@ from apps.ledger.admin._links import (
 )
 from apps.ledger.models import LedgerAccount
 from apps.ledger.queries import BalanceView, Position, Statement
-from apps.ledger.rules import AccountStatus, AccountType
+from apps.ledger.rules import CREDIT_NORMAL, AccountStatus, AccountType
 from apps.ledger.rules.months import first_of, next_month, parse_month
 
 STATEMENT_ROWS = 50
@@ -167,7 +166,7 @@ class LedgerAccountAdmin(RecordAdmin[LedgerAccount]):
             return super().changelist_view(request, extra_context)
         self._refuse_stranger(request)
         site: Any = self.admin_site
-        organization = _chosen(request, site.organizations(request))
+        organization = site.chosen_organization(request)
         filters = [one for one in self.get_filters(request) if one.name != "organization"]
         context = {
             **site.each_context(request),
@@ -221,11 +220,6 @@ def _view(obj: LedgerAccount) -> BalanceView:
     return view
 
 
-def _chosen(request: HttpRequest, seen: Sequence[Organization]) -> Organization | None:
-    wanted = request.GET.get("organization", "")
-    return next((one for one in seen if str(one.id) == wanted), seen[0] if seen else None)
-
-
 def _asked(request: HttpRequest, obj: LedgerAccount) -> dict[str, Any]:
     """Return what the page was opened with; by default the month in which something moved last."""
     zone = zone_of(obj)
@@ -271,7 +265,7 @@ def _position(text: str) -> Position | None:
 
 def _statement_table(statement: Statement, *, zone: str) -> Table:
     currency = statement.currency
-    side = -1 if statement.type in {"liability", "equity", "income"} else 1
+    side = -1 if statement.type in CREDIT_NORMAL else 1
     return Table(
         "",
         ("Business time", "Recorded", "Kind", "Reference", "What", "Entry", ">Amount", ">Balance"),

@@ -287,7 +287,8 @@ def debits(postings: Sequence[PostingView]) -> dict[str, int]:
     return sums
 
 
-def _asked(asked: AskedFor) -> str:
+def told_asked(asked: AskedFor) -> str:
+    """Say that what takes two people was asked for."""
     return f"Asked; the request is {asked.state} until another person decides it."
 
 
@@ -329,7 +330,7 @@ REVERSE: Final = Act(
     form=ReverseForm,
     label=_reverse_words,
     off=_reverse_is_off,
-    done=_asked,
+    done=told_asked,
     preview=_preview_reversal,
     presets=_PRESETS,
     is_dangerous=True,
@@ -346,7 +347,7 @@ ADJUST: Final = Act(
     form=AdjustForm,
     label=lambda row: f"Adjust {'this account' if isinstance(row, LedgerAccount) else 'by hand'}",
     off=_adjust_is_off,
-    done=_asked,
+    done=told_asked,
     preview=_preview_adjustment,
     note=f"A new entry, written by hand. {_ANOTHER_DECIDES}",
 )
@@ -357,7 +358,7 @@ ADJUST_ANYWHERE: Final = Act(
     operation=registry.request_adjustment,
     form=AdjustAnywhereForm,
     label=lambda _none: "Adjust the books",
-    done=_asked,
+    done=told_asked,
     preview=_preview_adjustment,
     on_list=True,
     note=f"A new entry, written by hand. {_ANOTHER_DECIDES}",

@@ -19,6 +19,7 @@ from apps.ledger.admin._links import account_link, entry_link, metadata_pairs
 from apps.ledger.models import FxTransfer, JournalEntry
 from apps.ledger.queries import MetadataVersion, WholeView
 from apps.ledger.registry import Corrections
+from apps.ledger.rules import rate_text
 
 VERSIONS_SHOWN = 20
 
@@ -194,7 +195,7 @@ def _exchange(obj: JournalEntry) -> list[Fact]:
         return []
     sold = cells.amount(fx.sold_minor, fx.sold_currency)
     bought = cells.amount(fx.bought_minor, fx.bought_currency)
-    rate = f"{fx.rate.normalize():f}"
+    rate = rate_text(fx.rate)
     quoted_at = cells.instant(fx.quoted_at, zone=zone_of(obj))
     left = (
         f"{fx.remainder_minor.normalize():f} of a minor unit" if fx.remainder_minor else "nothing"

@@ -68,14 +68,6 @@ def of_one_organization(filters: Sequence[Filter]) -> list[Filter]:
     ]
 
 
-def named_organization(
-    query: Mapping[str, str], seen: Sequence[Organization]
-) -> Organization | None:
-    """Return the organization that such a search is of, the first unless another one is named."""
-    wanted = query.get("organization", "")
-    return next((one for one in seen if str(one.id) == wanted), seen[0] if seen else None)
-
-
 def read(query: Mapping[str, str], organization: Organization, *, now: datetime) -> Asked:
     """Return what the filters ask for in one organization's journal, or what is wrong with them."""
     try:

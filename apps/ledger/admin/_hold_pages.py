@@ -118,8 +118,8 @@ class HoldAdmin(RecordAdmin[Hold]):
         return typed.pop("status") not in {"", _OPEN} or any(typed.values())
 
     def _organization(self, request: HttpRequest) -> Organization | None:
-        seen: list[Organization] = self.admin_site.organizations(request)  # type: ignore[attr-defined]  # our site's
-        return _finding.named_organization(request.GET, seen)
+        chosen: Organization | None = self.admin_site.chosen_organization(request)  # type: ignore[attr-defined]  # our site's
+        return chosen
 
     def _read(
         self, request: HttpRequest, organization: Organization

@@ -116,8 +116,8 @@ class JournalEntryAdmin(RecordAdmin[JournalEntry]):
     def _organization(self, request: HttpRequest) -> Organization | None:
         if request.GET.get("q") or not _finding.is_asked(request.GET):
             return None
-        seen: list[Organization] = self.admin_site.organizations(request)  # type: ignore[attr-defined]  # our site's
-        return _finding.named_organization(request.GET, seen)
+        chosen: Organization | None = self.admin_site.chosen_organization(request)  # type: ignore[attr-defined]  # our site's
+        return chosen
 
     @override
     def total(

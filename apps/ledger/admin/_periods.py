@@ -28,9 +28,9 @@ from apps.core.admin_base import (
     zone_of,
 )
 from apps.ledger import operations, queries, registry
+from apps.ledger.admin._corrections import told_asked
 from apps.ledger.models import Period
 from apps.ledger.queries import Blocker, MonthStanding, PeriodView
-from apps.ledger.registry import AskedFor
 from apps.ledger.states import PeriodState
 
 TONES: Mapping[str, str] = {"open": "flat", "closing": "busy", "closed": "good"}
@@ -63,10 +63,6 @@ def _reopen_is_off(period: Period, _user: Any) -> str:  # noqa: ANN401  (the sig
 
 def _call_off_is_off(period: Period, _user: Any) -> str:  # noqa: ANN401  (the signed-in person)
     return "" if period.state == PeriodState.CLOSING else f"It is {period.state}."
-
-
-def _asked(asked: AskedFor) -> str:
-    return f"Asked; the request is {asked.state} until another person decides it."
 
 
 def _of_row(period: Period | None, _cleaned: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -128,7 +124,7 @@ class PeriodAdmin(RecordAdmin[Period]):
             operation=registry.request_close,
             form=CloseForm,
             label=lambda _none: "Close a month",
-            done=_asked,
+            done=told_asked,
             on_list=True,
             presets=("Reconciled with the bank to the last line.",),
             note="Another person decides. From then on no entry is taken before the month's end.",
@@ -139,7 +135,7 @@ class PeriodAdmin(RecordAdmin[Period]):
             operation=registry.request_close,
             label=lambda period: _month_words("Close", period),
             off=_close_is_off,
-            done=_asked,
+            done=told_asked,
             more=_of_row,
             presets=("Reconciled with the bank to the last line.",),
             note="Another person decides. From then on no entry is taken before the month's end.",
@@ -158,7 +154,7 @@ class PeriodAdmin(RecordAdmin[Period]):
             operation=registry.request_reopen,
             label=lambda period: _month_words("Open again", period),
             off=_reopen_is_off,
-            done=_asked,
+            done=told_asked,
             more=_of_row,
             presets=("A document of this month came late.",),
             is_dangerous=True,
@@ -220,9 +216,7 @@ class PeriodAdmin(RecordAdmin[Period]):
         """Show every month, also those that nobody asked about, and what the next one waits for."""
         self._refuse_stranger(request)
         site: Any = self.admin_site
-        seen = site.organizations(request)
-        wanted = request.GET.get("organization", "")
-        chosen = next((one for one in seen if str(one.id) == wanted), seen[0] if seen else None)
+        chosen = site.chosen_organization(request)
         months = (
             queries.list_periods(organization_id=chosen.id, now=clock.now(), zone=chosen.time_zone)
             if chosen
@@ -232,7 +226,7 @@ class PeriodAdmin(RecordAdmin[Period]):
         context = {
             **site.each_context(request),
             "title": self.list_title(),
-            "organizations": seen,
+            "organizations": site.organizations(request),
             "chosen": str(chosen.id) if chosen else "",
             "acts": self._buttons(request, None),
             "turn": f"{turn.month:%B %Y}" if turn else "",
