@@ -1,7 +1,7 @@
 """Ledger accounts: a tree of codes, and an account's page, which is its statement."""
 
 from collections.abc import Mapping, Sequence
-from datetime import date, datetime, time
+from datetime import date, datetime
 from typing import Any, ClassVar, override
 
 from django.contrib import admin
@@ -23,7 +23,7 @@ from apps.core.admin_base import (
     shown,
     zone_of,
 )
-from apps.core.wall_clock import day_of, first_instant_at
+from apps.core.wall_clock import day_of
 from apps.ledger import queries
 from apps.ledger.admin._account_tree import tree
 from apps.ledger.admin._corrections import ADJUST, ADJUST_ANYWHERE
@@ -228,20 +228,20 @@ def _asked(request: HttpRequest, obj: LedgerAccount) -> dict[str, Any]:
         opens_at = queries.statement_opens_at(obj, now=clock.now())
         month = first_of(day_of(instant=opens_at or obj.created_at, zone=zone))
     is_recorded = request.GET.get("clock") == "recorded"
-    following = next_month(month)
+    since, until = queries.month_bounds(month, zone=zone)
     after = _position(request.GET.get("after", ""))
     return {
         "clock": "recorded" if is_recorded else "effective",
         "period": f"{month:%Y-%m}",
         "month": f"{month:%B %Y}",
         "earlier": f"{first_of(date.fromordinal(month.toordinal() - 1)):%Y-%m}",
-        "later": f"{following:%Y-%m}",
+        "later": f"{next_month(month):%Y-%m}",
         "kind": lists.typed(request.GET.get("kind", ""))[:40],
         "after": after,
         # One place only: lists go on after one if both are named.
         "before": None if after else _position(request.GET.get("before", "")),
-        "since": first_instant_at(day=month, at=time.min, zone=zone),
-        "until": first_instant_at(day=following, at=time.min, zone=zone),
+        "since": since,
+        "until": until,
     }
 
 

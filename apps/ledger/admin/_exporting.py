@@ -1,7 +1,7 @@
 """A statement of account, or a trial balance, as a file."""
 
 from collections.abc import Iterable
-from datetime import date, time
+from datetime import date
 from typing import Any, Final, override
 from uuid import UUID
 
@@ -13,7 +13,7 @@ from apps.accounts.models import Organization
 from apps.core import clock
 from apps.core.admin_base import Act, ActForm, for_staff, lists, zone_of
 from apps.core.ids import encode_id
-from apps.core.wall_clock import day_of, first_instant_at
+from apps.core.wall_clock import day_of
 from apps.ledger import operations, queries
 from apps.ledger.operations import (
     StatementExport,
@@ -21,19 +21,30 @@ from apps.ledger.operations import (
     TrialBalanceExport,
     TrialBalanceTerms,
 )
-from apps.ledger.rules.months import next_month, parse_month
+from apps.ledger.rules.months import parse_month
 
 # As many as the trial balance itself offers.
 ORGANIZATIONS_MAX: Final = 100
 
 
+class MonthField(forms.CharField):
+    """A month as people and browsers write it, and its first day; None where it may be empty."""
+
+    widget = forms.TextInput(attrs={"type": "month", "placeholder": "2026-06"})
+
+    @override
+    def clean(self, value: Any) -> date | None:
+        typed: str = super().clean(value)
+        month = parse_month(typed)
+        if typed and month is None:
+            raise ValidationError("A month is given like 2026-06.")
+        return month
+
+
 class ExportForm(ActForm):
     """Which statement: its month, its clock, and one kind or all."""
 
-    period = forms.CharField(
-        label="Month",
-        widget=forms.TextInput(attrs={"type": "month", "placeholder": "2026-06"}),
-    )
+    period = MonthField(label="Month")
     clock = forms.ChoiceField(
         choices=[("effective", "Business time"), ("recorded", "As recorded")], initial="effective"
     )
@@ -45,20 +56,15 @@ class ExportForm(ActForm):
         month = day_of(instant=opens_at or self.subject.created_at, zone=zone_of(self.subject))
         self.initial.setdefault("period", f"{month:%Y-%m}")
 
-    def clean_period(self) -> date:
-        month = parse_month(self.cleaned_data["period"])
-        if month is None:
-            raise ValidationError("A month is given like 2026-06.")
-        return month
-
     @override
     def arguments(self) -> dict[str, Any]:
         given, zone = super().arguments(), zone_of(self.subject)
         month: date = given["period"]
+        since, until = queries.month_bounds(month, zone=zone)
         terms = StatementTerms(
             period=f"{month:%Y-%m}",
-            since=first_instant_at(day=month, at=time.min, zone=zone),
-            until=first_instant_at(day=next_month(month), at=time.min, zone=zone),
+            since=since,
+            until=until,
             clock=given["clock"],
             kind=given["kind"],
         )
@@ -69,12 +75,7 @@ class TrialBalanceForm(ActForm):
     """Which trial balance: whose, of which month or of now, and of what part of the accounts."""
 
     organization = forms.ChoiceField()
-    period = forms.CharField(
-        label="Month",
-        required=False,
-        widget=forms.TextInput(attrs={"type": "month", "placeholder": "2026-06"}),
-        help_text="Empty: as of now.",
-    )
+    period = MonthField(label="Month", required=False, help_text="Empty: as of now.")
     currency = forms.CharField(max_length=3, required=False, help_text="Empty: every currency.")
     code = forms.CharField(
         label="Branch", max_length=200, required=False, help_text="Empty: all accounts."
@@ -86,13 +87,6 @@ class TrialBalanceForm(ActForm):
         self.fields["organization"].choices = [  # type: ignore[attr-defined]  # a choice field
             (str(one.id), str(one)) for one in seen[:ORGANIZATIONS_MAX]
         ]
-
-    def clean_period(self) -> date | None:
-        typed: str = self.cleaned_data["period"]
-        month = parse_month(typed)
-        if typed and month is None:
-            raise ValidationError("A month is given like 2026-06.")
-        return month
 
     def clean_currency(self) -> str:
         currency: str = self.cleaned_data["currency"]

@@ -55,10 +55,12 @@ _FIRST_OF_MONTH: Final = """
 
 def period_bounds(*, organization_id: UUID, month: date) -> tuple[datetime, datetime]:
     """Return the month's first instant in the organisation's zone, and the next month's."""
-    return _bounds(month, accounts.get_organization(organization_id=organization_id).time_zone)
+    zone = accounts.get_organization(organization_id=organization_id).time_zone
+    return month_bounds(month, zone=zone)
 
 
-def _bounds(month: date, zone: str) -> tuple[datetime, datetime]:
+def month_bounds(month: date, *, zone: str) -> tuple[datetime, datetime]:
+    """Return the month's first instant in a zone, and the next month's."""
     return (
         first_instant_at(day=month, at=time.min, zone=zone),
         first_instant_at(day=next_month(month), at=time.min, zone=zone),
@@ -255,7 +257,7 @@ def list_periods(*, organization_id: UUID, now: datetime, zone: str = "") -> lis
 
 def _without_row(organization_id: UUID, month: date, zone: str, *, is_before: bool) -> PeriodView:
     state = PeriodState.CLOSED if is_before else PeriodState.OPEN
-    return PeriodView(organization_id, month, *_bounds(month, zone), state.value)
+    return PeriodView(organization_id, month, *month_bounds(month, zone=zone), state.value)
 
 
 def _of_row(row: Period, *, is_before: bool) -> PeriodView:
