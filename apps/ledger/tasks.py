@@ -1,6 +1,7 @@
 """Jobs of the ledger: sealing, ending holds whose time is over, the second step of a close."""
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from functools import partial
 from itertools import groupby
@@ -57,16 +58,27 @@ def _in_turn(
         waiting = left
 
 
-def _seal_portion(organization_id: UUID, now: datetime) -> bool:
+@contextmanager
+def _apart(told: str, **of: str) -> Iterator[None]:
+    """
+    Tell of a fault, and go on: one organisation's must not keep the others from their turn.
+
+    :raises OutOfTime: if the run's time is over
+    """
     try:
-        return operations.seal_entries(organization_id=organization_id, now=now) > 0
+        yield
     except working.OutOfTime:
         raise
-    # The boundary: a chain that cannot go on must not keep the others from it. An invariant tells
-    # of entries that wait for an hour.
+    # The boundary: a chain that cannot go on, money that stays reserved, a month that stays open.
+    # An invariant tells of entries that wait for an hour.
     except Exception:
-        log.exception("entries_not_sealed", organization_id=str(organization_id))
-        return False
+        log.exception(told, **of)
+
+
+def _seal_portion(organization_id: UUID, now: datetime) -> bool:
+    with _apart("entries_not_sealed", organization_id=str(organization_id)):
+        return operations.seal_entries(organization_id=organization_id, now=now) > 0
+    return False
 
 
 def expire_due(_period: str, now: datetime, place: str = "") -> Iterator[str]:
@@ -81,14 +93,9 @@ def expire_due(_period: str, now: datetime, place: str = "") -> Iterator[str]:
 
 
 def _expire_portion(organization_id: UUID, *, now: datetime) -> bool:
-    try:
+    with _apart("holds_not_expired", organization_id=str(organization_id)):
         return operations.expire_holds(organization_id=organization_id, now=now) > 0
-    except working.OutOfTime:
-        raise
-    # The boundary: one organisation's fault must not keep the others' money reserved.
-    except Exception:
-        log.exception("holds_not_expired", organization_id=str(organization_id))
-        return False
+    return False
 
 
 def close_periods(_period: str, now: datetime, place: str = "") -> Iterator[str]:
@@ -98,15 +105,8 @@ def close_periods(_period: str, now: datetime, place: str = "") -> Iterator[str]
         if str(organization_id) <= place:
             continue
         for _, period_id in periods:
-            _close(organization_id, period_id, now)
+            with _apart("period_not_closed", period_id=str(period_id)):
+                operations.finish_closing(
+                    organization_id=organization_id, period_id=period_id, now=now
+                )
         yield str(organization_id)
-
-
-def _close(organization_id: UUID, period_id: UUID, now: datetime) -> None:
-    try:
-        operations.finish_closing(organization_id=organization_id, period_id=period_id, now=now)
-    except working.OutOfTime:
-        raise
-    # The boundary: one organisation's fault must not keep the others' months open.
-    except Exception:
-        log.exception("period_not_closed", period_id=str(period_id))

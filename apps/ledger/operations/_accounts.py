@@ -64,18 +64,7 @@ def open_accounts(
     missing = [spec for spec in sorted(accounts, key=attrgetter("code")) if spec.code not in found]
     if not missing:
         return {code: account.id for code, account in found.items()}
-    rows = [
-        LedgerAccount(
-            id=new_id(),
-            organization_id=organization_id,
-            code=spec.code,
-            type=AccountType(spec.type),
-            currency=spec.currency,
-            metadata=dict(spec.metadata),
-            created_at=now,
-        )
-        for spec in missing
-    ]
+    rows = [_account(organization_id, new_id(), spec, now) for spec in missing]
     # Two callers may open one account at once: the first insert wins and both read it back.
     LedgerAccount.objects.bulk_create(rows, ignore_conflicts=True)
     found = _find(organization_id, accounts)
@@ -123,15 +112,7 @@ def open_client_account(
         raise errors.LedgerCodeReserved(
             "Codes of this branch are Kassa's own.", ledger_code=account.code
         )
-    row = LedgerAccount(
-        id=claim.resource_id,
-        organization_id=organization_id,
-        code=account.code,
-        type=AccountType(account.type),
-        currency=account.currency,
-        metadata=dict(account.metadata),
-        created_at=now,
-    )
+    row = _account(organization_id, claim.resource_id, account, now)
     LedgerAccount.objects.bulk_create([row], ignore_conflicts=True)
     standing = LedgerAccount.objects.get(organization_id=organization_id, code=account.code)
     if standing.id != row.id:
@@ -167,6 +148,18 @@ def _find(organization_id: UUID, accounts: Sequence[AccountSpec]) -> dict[str, L
                 ledger_account=encode_id("la", row.id),
             )
     return found
+
+
+def _account(organization_id: UUID, id_: UUID, spec: AccountSpec, now: datetime) -> LedgerAccount:
+    return LedgerAccount(
+        id=id_,
+        organization_id=organization_id,
+        code=spec.code,
+        type=AccountType(spec.type),
+        currency=spec.currency,
+        metadata=dict(spec.metadata),
+        created_at=now,
+    )
 
 
 def _balance(account: LedgerAccount, spec: AccountSpec) -> Balance:

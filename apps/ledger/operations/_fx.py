@@ -17,7 +17,6 @@ from apps.ledger.operations import _engine
 from apps.ledger.operations._accounts import AccountSpec, open_accounts, standing_accounts
 from apps.ledger.rules import (
     FX_KIND,
-    RESERVED_REFERENCES,
     AccountType,
     BalanceAfter,
     BalanceState,
@@ -25,6 +24,7 @@ from apps.ledger.rules import (
     Outcome,
     PostEntry,
     Quote,
+    checks,
 )
 
 # Two transactions may exchange under one new reference at once; the later one runs again and finds
@@ -226,8 +226,7 @@ def _standing(organization_id: UUID, fx: FxRequest) -> UUID | None:
     """
     if fx.reference is None:
         return None
-    if fx.reference.startswith(RESERVED_REFERENCES):
-        raise errors.ReferenceReserved("References that begin so are of Kassa's own acts.")
+    checks.reference(fx.reference, reach_internal=False)
     known = queries.find_fx_transfer(organization_id=organization_id, reference=fx.reference)
     if known is None:
         return None
