@@ -6,12 +6,16 @@ from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from unittest import mock
 
+import pytest
 from django.db import connection
 
-from apps.core import clock, ids, partitions
+from apps.core import clock, ids, invariants, outbox, partitions
+from apps.core.outbox import Consumer
+from tests.core.events_of_tests import opened, publish, relay_and_consume
 from tests.support import past_the_guards
 
 WEEK = timedelta(weeks=1)
+EVENTS, BATCHES = "core_outbox_event", "core_outbox_batch"
 
 # From which Monday on parts were made, and what the catalog said of them then.
 _made: list[object] = []
@@ -40,6 +44,16 @@ def ensure_weeks_from(first: datetime) -> None:
     if _made != [first, _fingerprint()]:
         _rebuild(first)
         _made[:] = [first, _fingerprint()]
+
+
+def begin_weeks(now: datetime, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have parts from twenty weeks ago on; one consumer, and of the holders only the core's."""
+    monkeypatch.setattr(
+        outbox._consuming, "_consumers", {"recorder": Consumer(lambda _organization, _events: None)}
+    )
+    kept = {name: each for name, each in partitions._holders.items() if name.startswith("core.")}
+    monkeypatch.setattr(partitions, "_holders", kept)
+    ensure_weeks_from(monday(now) - 20 * WEEK)
 
 
 def restore_weeks() -> None:
@@ -103,3 +117,19 @@ def at(instant: datetime, act: Callable[[], object]) -> None:
     """Do something at an instant, by the clock that ids are made from."""
     with made_at(instant):
         act()
+
+
+def where(table: str = EVENTS) -> dict[str, int]:
+    """Return which parts hold rows, by how many."""
+    return dict(run(f"SELECT tableoid::regclass::text, count(*) FROM {table} GROUP BY 1"))
+
+
+def happen(instant: datetime, *events: object) -> None:
+    """Publish events at an instant, and have them worked."""
+    at(instant, lambda: publish(*(events or (opened(),))))
+    relay_and_consume()
+
+
+def broken() -> list[str]:
+    """Return the invariants that do not hold."""
+    return [breach.name for breach in invariants.breaches()]
