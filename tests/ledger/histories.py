@@ -9,8 +9,16 @@ from uuid import UUID
 from django.db import connection
 
 from apps.core.ids import new_ids
-from apps.ledger.queries import AccountMovement, BalanceAt, Clock, CurrencyTotal
-from apps.ledger.queries._history import balances_of, choose_accounts
+from apps.ledger.queries import (
+    AccountMovement,
+    BalanceAt,
+    Clock,
+    CurrencyTotal,
+    PeriodView,
+    _period_balances,
+    _trial_balance,
+)
+from apps.ledger.queries._history import balances_of, choose_accounts, cumulate
 
 _POSTINGS = """
     WITH written AS (
@@ -90,6 +98,20 @@ def balances_at(
         organization_id=organization_id, account_id=account_id, code_prefix=code_prefix
     )
     return balances_of(accounts, at=at, clock=clock)
+
+
+def movements_between(
+    *, organization_id: UUID, since: datetime | None, until: datetime, **narrowed: str
+) -> list[AccountMovement]:
+    """Return every line of a trial balance by one read, of which a page shows some."""
+    accounts = choose_accounts(organization_id=organization_id, **narrowed)
+    ends = _trial_balance._ends(since, until)
+    return _trial_balance._lines(cumulate(accounts, instants=ends))
+
+
+def movements_of(view: PeriodView, **narrowed: str) -> list[AccountMovement]:
+    """Return every line of a month's trial balance."""
+    return _period_balances.movements_of(view, start="", count=10_000, **narrowed)
 
 
 def write_history(organization_id: UUID, moves: Sequence[Move]) -> History:

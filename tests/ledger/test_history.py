@@ -13,6 +13,7 @@ from tests.ledger.histories import (
     Move,
     balances_at,
     movement_totals,
+    movements_between,
     write_history,
     write_totals,
 )
@@ -298,7 +299,7 @@ class TestMovementsBetween:
         write_totals(organization, history.entry_ids[:sealed])
         tick = timedelta(microseconds=1)
 
-        lines = queries.movements_between(organization_id=organization, since=since, until=until)
+        lines = movements_between(organization_id=organization, since=since, until=until)
 
         within = [move for move in history.moves if since <= move.effective_at < until]
         for line in lines:
@@ -324,11 +325,11 @@ class TestMovementsBetween:
         history = write_history(organization, as_moves(accounts, drawn))
         write_totals(organization, history.entry_ids[:sealed])
 
-        lines = queries.movements_between(organization_id=organization, since=since, until=until)
-        branch = queries.movements_between(
+        lines = movements_between(organization_id=organization, since=since, until=until)
+        branch = movements_between(
             organization_id=organization, since=since, until=until, code_prefix="wallets"
         )
-        dollars = queries.movements_between(
+        dollars = movements_between(
             organization_id=organization, since=since, until=until, currency="USD"
         )
 
@@ -340,7 +341,7 @@ class TestMovementsBetween:
         later = START + timedelta(hours=1)
         write_history(organization, [Move(bank, ann, 100, START, START)])
 
-        lines = queries.movements_between(
+        lines = movements_between(
             organization_id=organization, since=later, until=later + timedelta(hours=1)
         )
 

@@ -15,7 +15,13 @@ from apps.ledger.models import MonthlyTotal, TypeTotal
 from apps.ledger.operations import AccountSpec, open_accounts
 from apps.ledger.queries import CurrencyLines, Shown, _history
 from tests.ledger.factories import NOW, committed, create_organization, open_account
-from tests.ledger.histories import Move, seal, write_history, write_totals
+from tests.ledger.histories import (
+    Move,
+    movements_of,
+    seal,
+    write_history,
+    write_totals,
+)
 from tests.support import examples
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -139,7 +145,7 @@ class TestLines:
 
         found = queries.lines_of(view, show=show, code_prefix=branch, currency=currency)
 
-        accounts = queries.movements_of(view, code_prefix=branch, currency=currency)
+        accounts = movements_of(view, code_prefix=branch, currency=currency)
         rows = [
             (one.currency, one.code, one.type, one.account_id, one.opening, one.debits, one.credits)
             for one in accounts

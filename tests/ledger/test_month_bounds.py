@@ -17,6 +17,7 @@ from tests.ledger.factories import (
     open_account,
     post_transfer,
 )
+from tests.ledger.histories import movements_of
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -83,6 +84,6 @@ class TestAMonth:
         # What was stored has the last tick in it and nothing of the month behind.
         view = queries.view_period(organization_id=organization, month=before)
         assert view.is_stored
-        stored = {line.account_id: line for line in queries.movements_of(view)}
+        stored = {line.account_id: line for line in movements_of(view)}
         assert (stored[bob].debits, stored[bob].credits) == (0, 1)
         assert breaches() == []

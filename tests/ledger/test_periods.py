@@ -27,7 +27,13 @@ from tests.ledger.factories import (
     open_account,
     post_transfer,
 )
-from tests.ledger.histories import Move, seal, write_history
+from tests.ledger.histories import (
+    Move,
+    movements_between,
+    movements_of,
+    seal,
+    write_history,
+)
 from tests.ledger.in_the_way import holders, was_held_up
 from tests.ledger.rows import fingerprints
 from tests.ledger.threads import Asking, is_waiting
@@ -201,7 +207,7 @@ class TestClosing:
         }
         since, until = queries.period_bounds(organization_id=books.id, month=JUNE)
         view = queries.view_period(organization_id=books.id, month=JUNE)
-        assert queries.movements_of(view) == queries.movements_between(
+        assert movements_of(view) == movements_between(
             organization_id=books.id, since=since, until=until
         )
 
@@ -305,7 +311,7 @@ class TestClosing:
         for month in (date(1969, 12, 1), date(2000, 2, 1), MAY):
             view = queries.view_period(organization_id=books.id, month=month)
             assert (view.state, view.is_stored) == ("closed", False)
-            assert queries.movements_of(view)
+            assert movements_of(view)
             with pytest.raises(errors.PeriodClosedAlready):
                 books.begin(month)
         for n, at in enumerate((begun, may)):
@@ -734,7 +740,7 @@ class TestAPostingUnderWayAsTheMonthFreezes:
             assert {type(refusal) for refusal in refused} <= {errors.PeriodClosed}
             stored = books.stored().get(books.bob, (0, 0, 0))
             assert stored == (0, 0, sum(posted)), (run, outcomes)
-            found = queries.movements_between(
+            found = movements_between(
                 organization_id=books.id, since=None, until=JUNE_ENDS, code_prefix="wallets:bob"
             )
             assert sum(line.credits for line in found) == sum(posted)

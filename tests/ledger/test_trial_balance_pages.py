@@ -14,7 +14,14 @@ from apps.ledger.models import Period, PeriodBalance
 from apps.ledger.operations import AccountSpec, open_accounts
 from apps.ledger.queries import PageAsked, _history, _trial_balance
 from tests.ledger.factories import NOW, committed, create_organization, open_account
-from tests.ledger.histories import Move, movement_totals, write_history, write_totals
+from tests.ledger.histories import (
+    Move,
+    movement_totals,
+    movements_between,
+    movements_of,
+    write_history,
+    write_totals,
+)
 from tests.ledger.test_periods import Books
 from tests.support import examples
 
@@ -111,9 +118,7 @@ class TestPages:
             limit=limit, **narrowed,
         )  # fmt: skip
 
-        whole = queries.movements_between(
-            organization_id=organization, since=None, until=at, **narrowed
-        )
+        whole = movements_between(organization_id=organization, since=None, until=at, **narrowed)
         assert lines == whole
         assert totals == movement_totals(whole)
 
@@ -126,7 +131,7 @@ class TestPages:
         organization = write_books(drawn, sealed)
         month = date(2026, month, 1)
         since, until = queries.period_bounds(organization_id=organization, month=month)
-        whole = queries.movements_between(
+        whole = movements_between(
             organization_id=organization, since=since, until=until, **narrowed
         )
         if is_stored:
@@ -139,7 +144,7 @@ class TestPages:
 
         assert pages(read, limit=limit, **narrowed) == (whole, movement_totals(whole))
         view = queries.view_period(organization_id=organization, month=month)
-        assert queries.movements_of(view, **narrowed) == whole
+        assert movements_of(view, **narrowed) == whole
 
     @EXAMPLES
     @given(drawn=drawn_moves(), sealed=st.integers(0, 20), at=INSTANTS)
@@ -149,7 +154,7 @@ class TestPages:
 
         sheets = queries.balance_sheets(organization_id=organization, at=at - tick)
 
-        whole = queries.movements_between(organization_id=organization, since=None, until=at)
+        whole = movements_between(organization_id=organization, since=None, until=at)
         assert [sheet.currency for sheet in sheets] == sorted({line.currency for line in whole})
         for sheet in sheets:
             own = [line for line in whole if line.currency == sheet.currency]
@@ -164,7 +169,7 @@ class TestPages:
 
 def store(organization, month: date, since: datetime, until: datetime) -> None:
     """Close the month as its second closing stores it; what the first one stored is left alone."""
-    lines = queries.movements_between(organization_id=organization, since=since, until=until)
+    lines = movements_between(organization_id=organization, since=since, until=until)
     PeriodBalance.objects.bulk_create(
         PeriodBalance(
             organization_id=organization, month=month, closing=closing, account_id=line.account_id,

@@ -25,6 +25,7 @@ from tests.banking.factories import (
 from tests.banking.real_files import needs_real_files, real_file
 from tests.banking.statements import Entry, Made, camt053, camt054
 from tests.ledger.factories import close_month
+from tests.ledger.histories import movements_of
 from tests.reconciliation.factories import (
     assert_books_hold,
     available,
@@ -234,7 +235,7 @@ class TestALineWhoseMonthClosesMeanwhile:
             [month] = ledger.periods(organization_id=organization_id)
             view = ledger.view_period(organization_id=organization_id, month=month.month)
             assert view.is_stored
-            stored = ledger.movements_of(view)
+            stored = movements_of(view)
             in_march = sum(range(1, 30)) if march in dated else 0
             assert sum(line.debits for line in stored) == in_march
         assert_books_hold()

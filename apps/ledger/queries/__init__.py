@@ -131,7 +131,6 @@ from apps.ledger.queries._monitors import (
 )
 from apps.ledger.queries._pages import PageAsked
 from apps.ledger.queries._period_balances import (
-    movements_of,
     totals_of,
 )
 from apps.ledger.queries._periods import (
@@ -196,7 +195,6 @@ from apps.ledger.queries._trial_balance import (
     BalanceSheet,
     CurrencyTotal,
     balance_sheets,
-    movements_between,
     movements_statement,
 )
 from apps.ledger.queries._trial_balance_pages import (
@@ -336,8 +334,6 @@ __all__ = [
     "month_bounds",
     "month_of",
     "months_to_close",
-    "movements_between",
-    "movements_of",
     "movements_statement",
     "next_to_close",
     "oldest_transaction",

@@ -206,8 +206,8 @@ def trial_balance(*, organization_id: UUID) -> list[TrialBalanceLine]:
     """
     Return a line per account that ever moved; per currency debits equal credits.
 
-    By the counters as they stand, whatever the entries' business times: as of an instant or of a
-    month it is `movements_between`.
+    By the counters as they stand, whatever the entries' business times: as of an instant it is
+    `page_until`, of a month `page_of_period`.
     """
     with connection.cursor() as cursor:
         cursor.execute(_TRIAL_BALANCE, {"org": organization_id})

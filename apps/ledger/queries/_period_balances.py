@@ -13,7 +13,6 @@ from apps.ledger.queries._trial_balance import (
     AccountMovement,
     CurrencyTotal,
     Narrowed,
-    movements_between,
     movements_from,
     total_of,
     totals_between,
@@ -47,19 +46,18 @@ class _Span(TypedDict):
     until: datetime
 
 
-def movements_of(view: PeriodView, **narrowed: Unpack[Narrowed]) -> list[AccountMovement]:
-    """Return a month's trial balance, all lines: the one stored with its close, or as of now."""
-    if (stored := _stored(view)) is not None:
-        return _stored_lines(stored, **narrowed)
-    return movements_between(**_span(view), **narrowed)
-
-
-def movements_of_from(
+def movements_of(
     view: PeriodView, *, start: str, count: int, back: bool = False, **narrowed: Unpack[Narrowed]
 ) -> list[AccountMovement]:
-    """Return the first `count` of the same lines from the code `start` on; `back`: down from it."""
+    """
+    Return lines of a month's trial balance: of the one stored with its close, or as of now.
+
+    The first `count` from the code `start` on; `back`: down from it.
+    """
     if (stored := _stored(view)) is not None:
-        return _stored_lines(stored, start=start, count=count, back=back, **narrowed)
+        statement = _LINES_BACK if back else _LINES
+        rows = _read(statement, stored, start=start, count=count, **narrowed)
+        return [AccountMovement(*row) for row in rows]
     return movements_from(**_span(view), start=start, count=count, back=back, **narrowed)
 
 
@@ -82,16 +80,6 @@ def _span(view: PeriodView) -> _Span:
         "since": view.starts_at,
         "until": view.ends_at,
     }
-
-
-def _stored_lines(
-    period: Period,
-    *,
-    back: bool = False,
-    **asked: Any,  # noqa: ANN401  (what `_read` takes)
-) -> list[AccountMovement]:
-    statement = _LINES_BACK if back else _LINES
-    return [AccountMovement(*row) for row in _read(statement, period, **asked)]
 
 
 def _read(

@@ -69,30 +69,14 @@ class CurrencyTotal:
         return self.opening == 0 and self.closing == 0 and self.debits == self.credits
 
 
-def movements_between(
-    *,
-    organization_id: UUID,
-    since: datetime | None,
-    until: datetime,
-    **narrowed: Unpack[Narrowed],
-) -> list[AccountMovement]:
-    """
-    Return a line per account that ever moved before `until` (exclusive), in the order of codes.
-
-    By the effective clock. Without `since` (inclusive) everything counts as moved. These are all
-    lines, as many as accounts: an answer takes `movements_from` and `totals_between`.
-    """
-    accounts = choose_accounts(organization_id=organization_id, **narrowed)
-    return _lines(cumulate(accounts, instants=_ends(since, until)))
-
-
 def movements_statement(
     *, organization_id: UUID, since: datetime, until: datetime
 ) -> tuple[str, dict[str, Any]]:
     """
-    Return a SELECT of the same lines and its values, for what is stored of them by Postgres itself.
+    Return a SELECT of a span's lines and its values, for what Postgres itself stores of them.
 
-    Its columns are the account's id, code, type, currency, opening, debits and credits.
+    A line is of each account that moved before `until` (exclusive). Its columns are the account's
+    id, code, type, currency, opening, debits and credits.
     """
     accounts = choose_accounts(organization_id=organization_id)
     return moved_statement(accounts, instants=[since, until])
@@ -109,7 +93,10 @@ def movements_from(
     **narrowed: Unpack[Narrowed],
 ) -> list[AccountMovement]:
     """
-    Return the first `count` of the same lines from the code `start` on; `back`: down from it.
+    Return lines of accounts that moved before `until` (exclusive), in the order of codes.
+
+    By the effective clock. The first `count` from the code `start` on; `back`: down from it.
+    Without `since` (inclusive) everything counts as moved.
 
     Accounts that moved at some time are read in portions, no others. They may have moved later
     only: after `PORTIONS` Postgres looks for the next lines among all accounts.

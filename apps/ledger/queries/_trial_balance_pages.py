@@ -7,7 +7,7 @@ from uuid import UUID
 
 from apps.core import transactions
 from apps.ledger.queries._pages import Cut, PageAsked, cut_lines
-from apps.ledger.queries._period_balances import movements_of_from, totals_of
+from apps.ledger.queries._period_balances import movements_of, totals_of
 from apps.ledger.queries._periods import PeriodView, view_period
 from apps.ledger.queries._trial_balance import (
     AccountMovement,
@@ -60,7 +60,7 @@ def page_of_period(
         view = view_period(organization_id=organization_id, month=month)
 
         def lines_from(start: str, count: int, *, back: bool = False) -> list[AccountMovement]:
-            return movements_of_from(view, start=start, count=count, back=back, **ask.narrowed)
+            return movements_of(view, start=start, count=count, back=back, **ask.narrowed)
 
         page = cut_lines(organization_id, ask, lines_from)
         if page is None:
