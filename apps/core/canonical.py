@@ -2,13 +2,14 @@
 
 import hashlib
 import json
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from typing import Final
 from uuid import UUID
 
 import msgspec
 
 from apps.core.money import Money
+from apps.core.wall_clock import print_instant
 
 
 def canonical_json(value: object) -> str:
@@ -46,7 +47,7 @@ def _instant(value: datetime) -> str:
     if value.tzinfo is None:
         msg = "An instant without a zone has no canonical form."
         raise TypeError(msg)
-    return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    return print_instant(value)
 
 
 def _plain(value: object) -> object:  # noqa: C901, PLR0911  (one line a type)

@@ -1,7 +1,7 @@
 """The base of every event: a past fact, a snapshot taken under the lock that made it."""
 
 from dataclasses import dataclass, fields
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from decimal import Decimal
 from functools import cache
 from importlib import import_module
@@ -12,6 +12,7 @@ from uuid import UUID
 from django.apps import apps
 
 from apps.core.errors import InvariantBroken
+from apps.core.wall_clock import print_instant
 
 DATA_BYTES_MAX: Final = 16_000
 _ENVELOPE: Final = frozenset({"organization_id", "aggregate_id", "sequence", "occurred_at"})
@@ -91,7 +92,7 @@ def _event_modules() -> frozenset[str]:
 def _json(value: object) -> object:
     match value:
         case datetime():
-            return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+            return print_instant(value)
         case date() | UUID():
             return str(value)
         case list() | tuple():

@@ -1,4 +1,4 @@
-"""Wall-clock times of a named zone as instants: days and cut-offs that survive clock changes."""
+"""Instants as they are printed, and as wall-clock times of a zone: they survive clock changes."""
 
 from datetime import UTC, date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
@@ -19,6 +19,11 @@ def first_instant_at(*, day: date, at: time, zone: str) -> datetime:
     if instant.astimezone(zone_info).replace(tzinfo=None) == wall.replace(tzinfo=None):
         return instant
     return _end_of_gap(before=wall.replace(fold=1).astimezone(UTC), after=instant, zone=zone_info)
+
+
+def print_instant(instant: datetime) -> str:
+    """Return an instant as it leaves the house, in answers, events and files: UTC, with `Z`."""
+    return instant.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
 def wall_text(instant: datetime, *, zone: str) -> str:

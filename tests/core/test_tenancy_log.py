@@ -16,8 +16,8 @@ import pytest
 from django.db import connection
 
 from apps.core import clock, outbox, transactions
-from apps.core.api.fields import print_instant
 from apps.core.ids import new_id
+from apps.core.wall_clock import print_instant
 from apps.ledger import operations, queries
 from apps.ledger.rules import PlaceHold, VoidHold
 from tests.core.test_tenancy_catalogue import TENANT

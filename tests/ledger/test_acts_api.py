@@ -5,10 +5,10 @@ from datetime import timedelta
 import pytest
 
 from apps.core import clock
-from apps.core.api.fields import print_instant
 from apps.core.ids import encode_id, new_id
 from apps.core.invariants import breaches
 from apps.core.models import AuditEvent, IdempotencyKey
+from apps.core.wall_clock import print_instant
 from apps.ledger import operations
 from apps.ledger.errors import LedgerAccountDiffers
 from apps.ledger.models import Hold, JournalEntry, LedgerAccount, Posting

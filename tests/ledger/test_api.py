@@ -4,8 +4,8 @@ import pytest
 from django.test import Client
 
 from apps.accounts.api.authentication import forget_cached_keys
-from apps.core.api.fields import print_instant
 from apps.core.ids import encode_id
+from apps.core.wall_clock import print_instant
 from apps.ledger import queries
 from apps.ledger.models import JournalEntry, LedgerAccount
 from tests.accounts.factories import create_customer, create_organization, issue_key

@@ -7,9 +7,9 @@ import pytest
 from django.db import connection
 
 from apps.core import clock
-from apps.core.api.fields import print_instant
 from apps.core.ids import new_id
 from apps.core.invariants import breaches
+from apps.core.wall_clock import print_instant
 from apps.ledger import operations
 from apps.ledger.models import HoldEvent, JournalEntry, Posting
 from apps.ledger.operations import EntryRequest

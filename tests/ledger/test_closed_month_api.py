@@ -5,10 +5,10 @@ from datetime import UTC, date, datetime
 import pytest
 
 from apps.core import clock
-from apps.core.api.fields import print_instant
 from apps.core.ids import encode_id
 from apps.core.invariants import breaches
 from apps.core.models import IdempotencyKey
+from apps.core.wall_clock import print_instant
 from apps.ledger.models import JournalEntry
 from tests.ledger.acting import Client
 from tests.ledger.clients import code_of

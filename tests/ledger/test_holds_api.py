@@ -8,10 +8,10 @@ from django.test import Client
 from apps.accounts.api.authentication import forget_cached_keys
 from apps.accounts.models import Organization
 from apps.core import clock
-from apps.core.api.fields import print_instant
 from apps.core.ids import encode_id
 from apps.core.invariants import breaches
 from apps.core.models import AuditEvent, IdempotencyKey
+from apps.core.wall_clock import print_instant
 from apps.ledger.models import Hold, JournalEntry, Posting
 from apps.ledger.queries import _holds
 from tests.accounts.factories import create_organization, issue_key

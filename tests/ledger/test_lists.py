@@ -8,8 +8,8 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from apps.core import clock
-from apps.core.api.fields import print_instant
 from apps.core.models import AuditEvent, OutboxEvent
+from apps.core.wall_clock import print_instant
 from apps.ledger.models import LedgerAccount
 from tests.ledger.clients import SCOPES, ApiClient, code_of, pointers, printed
 from tests.ledger.factories import fund, open_account

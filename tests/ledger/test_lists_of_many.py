@@ -7,8 +7,8 @@ import pytest
 from django.db import connection
 
 from apps.core import clock
-from apps.core.api.fields import print_instant
 from apps.core.ids import encode_id
+from apps.core.wall_clock import print_instant
 from apps.ledger import operations, queries
 from apps.ledger.models import BalanceMonitor
 from apps.ledger.operations import FxRequest, HoldRequest

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from apps.core import clock
-from apps.core.api.fields import print_instant
 from apps.core.invariants import breaches
+from apps.core.wall_clock import print_instant
 from tests.ledger import documents
 from tests.ledger.acting import ACTS, Client
 from tests.ledger.clients import printed

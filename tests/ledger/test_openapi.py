@@ -5,8 +5,8 @@ import pytest
 from apps.approvals import operations as approvals
 from apps.approvals.states import Verdict
 from apps.core import clock
-from apps.core.api.fields import print_instant
 from apps.core.ids import decode_id
+from apps.core.wall_clock import print_instant
 from apps.ledger import operations, queries
 from apps.ledger.api import examples
 from tests.ledger import documents

@@ -17,6 +17,7 @@ from rest_framework import serializers
 from apps.core import money, text
 from apps.core.errors import InvalidInput
 from apps.core.ids import decode_id, encode_id
+from apps.core.wall_clock import print_instant
 
 AMOUNT_MAX: Final = 10**13
 METADATA_KEYS_MAX: Final = 50
@@ -291,11 +292,6 @@ class InstantField(serializers.Field[datetime, Any, str, Any]):
     @override
     def to_representation(self, value: datetime) -> str:
         return print_instant(value)
-
-
-def print_instant(value: datetime) -> str:
-    """Return the instant as the API prints it: UTC, with `Z`."""
-    return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
 class DayField(serializers.Field[date, Any, str, Any]):

@@ -24,10 +24,10 @@ from apps.core.api.fields import (
     METADATA_KEYS_MAX,
     METADATA_VALUE_BYTES_MAX,
     TextField,
-    print_instant,
 )
 from apps.core.errors import Refusal
 from apps.core.ids import decode_often, encode_id, encode_ids, encode_often
+from apps.core.wall_clock import print_instant
 from apps.ledger.api import serializers
 from apps.ledger.operations import TransferRequest
 from apps.ledger.queries import BalanceView, BatchResult

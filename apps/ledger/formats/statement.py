@@ -7,7 +7,8 @@ from typing import Final
 
 from apps.core.money import decimal_text
 from apps.core.text import mask_account_numbers, mask_ibans
-from apps.ledger.formats.tables import escape_formula, instant_text, quoted_row
+from apps.core.wall_clock import print_instant
+from apps.ledger.formats.tables import escape_formula, quoted_row
 
 _COLUMNS: Final = (
     "business_time", "recorded", "kind", "reference", "description", "entry",
@@ -58,11 +59,11 @@ def write_statement(head: StatementHead, rows: Iterable[StatementRow]) -> Iterat
     )  # fmt: skip
     yield quoted_row(
         "from",
-        instant_text(head.since),
+        print_instant(head.since),
         "until",
-        instant_text(head.until),
+        print_instant(head.until),
         "as of",
-        instant_text(head.as_of),
+        print_instant(head.as_of),
     )
     yield quoted_row("opening", *_money(head.opening_minor, head.currency))
     yield quoted_row("closing", *_money(head.closing_minor, head.currency))
@@ -70,8 +71,8 @@ def write_statement(head: StatementHead, rows: Iterable[StatementRow]) -> Iterat
     count = 0
     for row in rows:
         yield quoted_row(
-            instant_text(row.effective_at),
-            instant_text(row.recorded_at),
+            print_instant(row.effective_at),
+            print_instant(row.recorded_at),
             escape_formula(row.kind),
             escape_formula(mask_ibans(row.reference)),
             escape_formula(mask_account_numbers(row.description)),

@@ -4,7 +4,7 @@ import csv
 import io
 import re
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC
 from typing import Final
 
 from apps.core.money import decimal_text
@@ -21,11 +21,6 @@ _FORMULA: Final = re.compile("[\\s\"']*(?:[=+@＝＋－＠-]|[\t\r\n])")  # noqa
 def escape_formula(text: str) -> str:
     """Return the text with an apostrophe in front where a spreadsheet would run it."""
     return f"'{text}" if _FORMULA.match(text) else text
-
-
-def instant_text(instant: datetime) -> str:
-    """Return an instant as our files print it, in UTC."""
-    return instant.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
 def quoted_row(*values: object) -> str:

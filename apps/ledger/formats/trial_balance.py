@@ -8,7 +8,8 @@ from typing import Final
 
 from apps.core.money import decimal_text
 from apps.core.text import mask_ibans
-from apps.ledger.formats.tables import escape_formula, instant_text, quoted_row
+from apps.core.wall_clock import print_instant
+from apps.ledger.formats.tables import escape_formula, quoted_row
 from apps.ledger.rules import AccountType
 
 # Of now an account stands on one side; a month opens, moves and closes.
@@ -68,7 +69,7 @@ def write_trial_balance(head: TrialHead, lines: Iterable[TrialRow]) -> Iterator[
     )  # fmt: skip
     yield quoted_row(
         "branch", escape_formula(mask_ibans(head.branch)),
-        "currency", escape_formula(head.currency), "as of", instant_text(head.as_of),
+        "currency", escape_formula(head.currency), "as of", print_instant(head.as_of),
     )  # fmt: skip
     columns = _OF_MONTH if head.month else _OF_NOW
     minor = [f"{name}_minor" for name in columns]

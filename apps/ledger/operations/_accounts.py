@@ -11,6 +11,7 @@ from apps.core import audit, idempotency, outbox, transactions
 from apps.core.actors import Actor
 from apps.core.errors import Refusal
 from apps.core.ids import encode_id, new_id
+from apps.core.wall_clock import print_instant
 from apps.ledger import errors, events, queries, rules
 from apps.ledger.models import Balance, LedgerAccount
 from apps.ledger.operations import _engine
@@ -334,7 +335,7 @@ def _check_floor(
             "Less is available than the new floor.",
             ledger_account=encode_id("la", balance.id),
             available=available,
-            available_at=at.isoformat().replace("+00:00", "Z"),
+            available_at=print_instant(at),
             min_available=floor,
         )
 
@@ -349,7 +350,7 @@ def _check_empty(balance: BalanceState, *, now: datetime) -> None:
             posted=balance.posted,
             pending_out=balance.pending_out,
             pending_in=balance.pending_in,
-            latest_effective_at=latest and latest.isoformat().replace("+00:00", "Z"),
+            latest_effective_at=latest and print_instant(latest),
         )
 
 

@@ -17,6 +17,7 @@ from apps.accounts import queries as accounts
 from apps.core import audit, idempotency, outbox, transactions
 from apps.core.actors import Actor
 from apps.core.ids import encode_id, new_id
+from apps.core.wall_clock import print_instant
 from apps.ledger import errors, events, queries
 from apps.ledger.models import Period
 from apps.ledger.operations._by_hand import refuse_one_person
@@ -79,7 +80,7 @@ def _refuse_close(period: Period, *, now: datetime) -> None:
         raise errors.PeriodNotOver(
             "A month closes an hour after its end.",
             period=str(period),
-            closes_at=closes_at.isoformat().replace("+00:00", "Z"),
+            closes_at=print_instant(closes_at),
         )
     turn = queries.next_to_close(organization_id=period.organization_id)
     if turn is not None and turn < period.month:

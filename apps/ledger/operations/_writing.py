@@ -7,7 +7,7 @@ entry whole, and a transfer costs one round trip.
 
 import json
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import lru_cache
 from itertools import chain, repeat
 from typing import Final, cast
@@ -16,6 +16,7 @@ from uuid import UUID
 from apps.core import outbox, statements
 from apps.core.ids import encode_ids, encode_often
 from apps.core.outbox import Published
+from apps.core.wall_clock import print_instant
 from apps.ledger.events import JournalEntryPosted
 from apps.ledger.operations import _hold_writing
 from apps.ledger.operations._origin import Origin
@@ -208,7 +209,7 @@ def _entry_events(
 ) -> list[Published]:
     """Return the event of each entry, its data written as `JournalEntryPosted.data` would."""
     # What many of them share is written once.
-    printed = {at: _printed(at) for at in {o.effective_at or now for o, _ in posted}}
+    printed = {at: print_instant(at) for at in {o.effective_at or now for o, _ in posted}}
     kinds: dict[str, str] = {}
     entry_ids = encode_ids("je", [cast("UUID", outcome.entry_id) for outcome, _ in posted])
     taken = []
@@ -241,10 +242,6 @@ def _begun(account: int, currency: str) -> str:
     """Return an account's part of a posting, which is the same in all of its postings."""
     printed = encode_often("la", account)
     return f'{{"ledger_account":"{printed}","currency":"{currency}","amount":'
-
-
-def _printed(at: datetime) -> str:
-    return at.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
 _quoted: Final = json.JSONEncoder(ensure_ascii=False).encode

@@ -7,6 +7,7 @@ from uuid import UUID
 from apps.core.errors import Refusal
 from apps.core.ids import encode_id
 from apps.core.money import format_minor
+from apps.core.wall_clock import print_instant
 from apps.ledger import errors
 from apps.ledger.rules.values import (
     COUNTER_MAX,
@@ -168,7 +169,7 @@ def net_history(
 def _above_floor(balance: BalanceState, left: int, amount: int, at: datetime) -> None:
     floor = balance.min_available_minor
     if floor is not None and left < floor:
-        shown, when = encode_id("la", balance.id), at.isoformat().replace("+00:00", "Z")
+        shown, when = encode_id("la", balance.id), print_instant(at)
         of = balance.currency
         raise errors.LaterBalanceBelowFloor(
             f"This would leave {format_minor(left, of)} on {shown} at {when}, below its floor of"

@@ -15,10 +15,10 @@ from apps.core.api.fields import (
     IntegerField,
     MetadataField,
     TextField,
-    print_instant,
 )
 from apps.core.api.shapes import StrictSerializer
 from apps.core.ids import encode_id
+from apps.core.wall_clock import print_instant
 from apps.payouts import queries
 from apps.payouts.models import Destination as DestinationRow
 from apps.payouts.models import DestinationVersion

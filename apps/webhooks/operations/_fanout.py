@@ -8,6 +8,7 @@ from uuid import UUID
 from apps.core import transactions
 from apps.core.ids import encode_id
 from apps.core.models import OutboxEvent
+from apps.core.wall_clock import print_instant
 from apps.webhooks import queries
 from apps.webhooks.models import WebhookBody, WebhookDelivery, WebhookEndpoint, WebhookFanout
 from apps.webhooks.operations import _shared
@@ -69,7 +70,7 @@ def envelope(event: OutboxEvent) -> dict[str, Any]:
     return {
         "id": encode_id("evt", event.id),
         "type": event.type,
-        "timestamp": event.occurred_at.isoformat().replace("+00:00", "Z"),
+        "timestamp": print_instant(event.occurred_at),
         "api_version": rendering.VERSIONS[0],
         "organization_id": encode_id("org", event.organization_id),
         "sequence": event.sequence,
