@@ -2,7 +2,7 @@
 
 import struct
 from collections.abc import Sequence
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from hashlib import sha256
 from typing import Any, Final
 from uuid import UUID
@@ -18,7 +18,7 @@ from apps.core.api.pagination import (
 from apps.core.api.problems import ApiProblem
 from apps.core.api.shapes import StrictSerializer
 from apps.ledger import queries
-from apps.ledger.queries import LinesAsked, Position, Statement
+from apps.ledger.queries import TICK, LinesAsked, Position, Statement
 from apps.ledger.rules.months import parse_month
 
 PAGING_TOLD: Final = {
@@ -28,7 +28,6 @@ PAGING_TOLD: Final = {
 }
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_TICK: Final = timedelta(microseconds=1)
 _ID_BYTES: Final = 16
 _PLACE: Final = struct.Struct(">qq8s")
 
@@ -134,7 +133,7 @@ def _position(place: bytes | None, mark: bytes) -> Position | None:
     ticks, version, made_for = _PLACE.unpack(place)
     if made_for != mark:
         raise invalid_cursor()
-    return Position(_EPOCH + ticks * _TICK, version)
+    return Position(_EPOCH + ticks * TICK, version)
 
 
 def statement_ends(request: Request, found: Statement, *, mark: bytes) -> dict[str, object]:
@@ -165,7 +164,7 @@ def statement_mark(asked: dict[str, Any], *, since: datetime, until: datetime) -
 
 
 def _ticks(at: datetime) -> int:
-    return (at - _EPOCH) // _TICK
+    return (at - _EPOCH) // TICK
 
 
 def span_of(
@@ -204,4 +203,4 @@ def instant_of(organization_id: UUID, asked: dict[str, Any], *, now: datetime) -
     if "at" in asked:
         raise ApiProblem("invalid_request", "Give a period or at, not both.")
     month = read_month(asked["period"])
-    return queries.view_period(organization_id=organization_id, month=month).ends_at - _TICK
+    return queries.view_period(organization_id=organization_id, month=month).ends_at - TICK

@@ -165,15 +165,11 @@ class HoldCollection(ApiView):
         asked = read_query(request, AskHolds, more=[*PAGING_NAMES, *names])
         organization_id = get_caller(request).organization_id
         created = read_window(request, *CREATED)
-        account_id = find_account(organization_id, asked.get("ledger_account"))
+        account_id = find_account(organization_id, asked.pop("ledger_account", None))
         rows = queries.holds(
             organization_id=organization_id,
             search=HoldSearch(
-                account_id=account_id,
-                status=asked.get("status"),
-                reference=asked.get("reference"),
-                metadata=read_metadata(request),
-                created=created,
+                account_id=account_id, **asked, metadata=read_metadata(request), created=created
             ),
             now=now,
         )

@@ -264,8 +264,6 @@ def _run(organization_id: UUID, command: Command, *, actor: Actor, now: datetime
 
 
 def _preview(organization_id: UUID, command: Command, *, now: datetime) -> Outcome:
-    _, [outcome] = _engine.preview(
-        organization_id=organization_id, commands=[command], now=now, reach_internal=False
-    )
+    _, [outcome] = _engine.preview(organization_id=organization_id, commands=[command], now=now)
     _engine.raise_first([outcome])
     return outcome

@@ -5,18 +5,17 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Any
 from uuid import UUID
 
 from django.db.models import Q, QuerySet
 
 from apps.ledger.models import JournalEntry, Posting
 from apps.ledger.queries import _bounds as bounds
+from apps.ledger.queries._history import TICK
 from apps.ledger.queries._matching import matching_entries, matching_postings, named_entries
 from apps.ledger.queries._search import Ask, Place, Scanned, Search
 from apps.ledger.rules import TRANSFER_KIND
-
-_TICK: Final = timedelta(microseconds=1)
 
 
 def scan_entries(search: Search, ask: Ask, *, inclusive: bool = False) -> Scanned:
@@ -254,12 +253,12 @@ def _steps(
     at = present
     if ask.place is not None:
         # With the rows at the very instant where the page before ended: its place tells them apart.
-        at = ask.place.instant + _TICK
+        at = ask.place.instant + TICK
     elif present != end:
         yield at, end
     is_open = window.starts_at is None
     # A page that begins at the last step's own edge goes on below it.
-    while at > (first + _TICK if is_open else first):
+    while at > (first + TICK if is_open else first):
         low = pace.since(at, first)
         yield low, at
         at = low
