@@ -117,8 +117,8 @@ class LedgerAccountAdmin(RecordAdmin[LedgerAccount]):
 
     @override
     def get_facts(self, request: HttpRequest, obj: LedgerAccount) -> list[Fact]:
-        said = metadata_pairs(obj.metadata) if obj.metadata else cells.NONE
-        return [*super().get_facts(request, obj), Fact("Metadata", said, wide=True)]
+        said = Fact("Metadata", metadata_pairs(obj.metadata), wide=True)
+        return [*super().get_facts(request, obj), said]
 
     @shown("Account")
     def path(self, obj: LedgerAccount) -> SafeString:

@@ -4,7 +4,7 @@ import base64
 import binascii
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Final
 from uuid import UUID
 
@@ -13,7 +13,7 @@ from apps.core.admin_base import Filter, lists
 from apps.core.errors import Refusal
 from apps.core.ids import decode_id
 from apps.core.money import AMOUNT_MAX, EXPONENTS, minor_from_decimal
-from apps.core.wall_clock import day_of, first_instant_at
+from apps.core.wall_clock import day_bounds, day_of
 from apps.ledger import queries
 from apps.ledger.queries import Place, Search, Window
 from apps.ledger.rules.months import YEAR_MAX, YEAR_MIN
@@ -157,8 +157,8 @@ def _amount(text: str, currency: str | None) -> int | None:
 def window_of(typed: Mapping[str, str], clock: str, zone: str) -> Window:
     first, last = _day(typed[f"{clock}_from"]), _day(typed[f"{clock}_until"])
     window = Window(
-        first_instant_at(day=first, at=time.min, zone=zone) if first else None,
-        first_instant_at(day=last + timedelta(days=1), at=time.min, zone=zone) if last else None,
+        day_bounds(day=first, zone=zone)[0] if first else None,
+        day_bounds(day=last, zone=zone)[1] if last else None,
     )
     if window.starts_at and window.ends_at and window.starts_at >= window.ends_at:
         raise NotReadable("The last day is not before the first.")

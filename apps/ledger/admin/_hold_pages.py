@@ -250,9 +250,7 @@ class HoldAdmin(RecordAdmin[Hold]):
             # A code is as wide as a small screen.
             *(replace(one, wide=one.title in _WIDE) for one in super().get_facts(request, obj)),
             Fact("Organization", cells.text(obj.organization)),
-            Fact(
-                "Metadata", metadata_pairs(obj.metadata) if obj.metadata else cells.NONE, wide=True
-            ),
+            Fact("Metadata", metadata_pairs(obj.metadata), wide=True),
         ]
 
     @override

@@ -61,8 +61,7 @@ def _of_account(screen: str, account: LedgerAccount, **more: str) -> str:
 
 def metadata_pairs(metadata: Mapping[str, object]) -> SafeString:
     """Draw what a client wrote, account numbers in it masked."""
-    return format_html_join(
-        ", ",
-        "{} {}",
-        [(cells.code(key), cells.free_text(str(value))) for key, value in sorted(metadata.items())],
-    )
+    pairs = [
+        (cells.code(key), cells.free_text(str(value))) for key, value in sorted(metadata.items())
+    ]
+    return format_html_join(", ", "{} {}", pairs) or cells.NONE
