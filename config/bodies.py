@@ -77,7 +77,7 @@ class Source(Protocol):
 
 
 class Gone(Exception):
-    """The client is not there any more."""
+    """The client, or its sending side, is not there any more."""
 
 
 class NotHere(Exception):
@@ -216,7 +216,7 @@ class Body:
             # How granian says that the connection is closed (`RSGIProtocolClosed`).
             raise Gone from fault
         if self._declared not in {None, self.length}:
-            # The connection ended before the body did, so nobody waits for an answer.
+            # The connection ended before the body did.
             raise Gone
 
     async def _read_long(self) -> None:

@@ -137,7 +137,8 @@ class Front:
         try:
             answer = await self._serve(scope, wire)
         except Gone:
-            return
+            # Who has ended only its own side still reads: without a word the server says 500.
+            answer = _refuse(scope, ApiProblem("invalid_request", "The body broke off."))
         except ApiProblem as problem:
             answer = _refuse(scope, problem)
         # The boundary: views answer their own faults, so this one is of what is round them.
@@ -165,6 +166,9 @@ class Front:
             # Django falls over RFC 2231's way to write a parameter where it is malformed, and reads
             # an address and a form's parts in whatever codec is named, also one that is of no text.
             raise ApiProblem("unsupported_media_type", "Send a plain Content-Type.")
+        if len(scope.headers.get_all("idempotency-key")) > 1:
+            # Two lines read as one key, and a retry that has only one of them as another: two acts.
+            raise ApiProblem("idempotency_key_invalid", "Send one Idempotency-Key header.")
         is_for_lane = self._lane.takes(
             method=scope.method, path=scope.path, query=scope.query_string
         )

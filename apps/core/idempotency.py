@@ -32,10 +32,18 @@ _INSERT: Final = """
                   /* same */ %(operations)s::text[], %(prefixes)s::text[], %(codes)s::text[],
                   %(refusals)s::text[])
            AS k(key, fingerprint, resource_id, operation, prefix, code, refusal)
+     {condition}
      ORDER BY k.key COLLATE "C"
         ON CONFLICT (organization_id, key) DO NOTHING
     RETURNING key
 """
+_TAKE: Final = _INSERT.format(condition="")
+# Asked once, before the first of them is waited for, and good until the transaction's end.
+_TAKE_SHARING: Final = _INSERT.format(
+    condition="""WHERE (SELECT set_config('lock_timeout', ceil(extract(
+        epoch FROM current_setting('lock_timeout')::interval) * 1000 / %(waits)s)::text, TRUE)
+    ) IS NOT NULL"""
+)
 _SELECT: Final = """
     SELECT key, operation, fingerprint, prefix, resource_id, refusal_code, refusal::text
       FROM core_idempotency_key WHERE organization_id = %(org)s AND key = ANY(%(keys)s)
@@ -146,13 +154,20 @@ def claim_many(organization_id: UUID, rows: Sequence[Asked]) -> list[Claim | Ref
 
 
 class Claiming:
-    """Keys that are being claimed: what is asked meanwhile travels in the same trip, behind."""
+    """
+    Keys that are being claimed: what is asked meanwhile travels in the same trip, behind.
 
-    def __init__(self, organization_id: UUID, rows: Sequence[Asked]) -> None:
+    With `waits` the transaction waits for each lock that part of its session's `lock_timeout`, for
+    one that may wait so often.
+    """
+
+    def __init__(
+        self, organization_id: UUID, rows: Sequence[Asked], *, waits: int | None = None
+    ) -> None:
         transactions.current().resolvable = True
         self._organization_id = organization_id
         self._rows = rows
-        self._answer = _ask_take(organization_id, rows)
+        self._answer = _ask_take(organization_id, rows, waits=waits)
 
     def claims(self) -> list[Claim | Refusal]:
         """Return what each key stands for, as `claim_many` does."""
@@ -211,11 +226,14 @@ def _ask_take(
     *,
     code: str | None = None,
     refusal: str | None = None,
+    waits: int | None = None,
 ) -> statements.Answer:
     """Have the rows inserted whose keys nobody has."""
+    sharing = {} if waits is None else {"waits": waits}
     return statements.ask(
-        _INSERT,
+        _TAKE_SHARING if sharing else _TAKE,
         {
+            **sharing,
             "org": organization_id,
             "keys": statements.texts([row.key for row in rows]),
             "operations": statements.texts([row.operation for row in rows]),

@@ -1,6 +1,7 @@
 """Bodies that come while all threads of the lane are at work: nobody waits for those, or must."""
 
 import asyncio
+import json
 
 import pytest
 
@@ -144,7 +145,7 @@ def test_that_never_comes_is_408(lane, monkeypatch):
 
 
 @pytest.mark.parametrize("end", [b"bod", RuntimeError("The connection is closed.")])
-def test_that_breaks_off_is_answered_by_nobody(lane, end):
+def test_that_breaks_off_is_never_begun_and_400_to_whoever_still_reads(lane, end):
     async def scenario(begin):
         wire, task = begin("three")
         if isinstance(end, bytes):
@@ -153,7 +154,8 @@ def test_that_breaks_off_is_answered_by_nobody(lane, end):
             wire.coming.set_exception(end)
         lane.may_go_on.set()
         await task
-        assert wire.answered == []
+        [(status, body)] = wire.answered
+        assert (status, json.loads(body)["code"]) == (400, "invalid_request")
 
     during(lane, scenario)
 

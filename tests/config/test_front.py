@@ -198,14 +198,25 @@ class TestBodies:
         assert answer[0] == 401
 
     @pytest.mark.parametrize("path", [b"/taken", b"/v1/transfers"])
-    def test_one_that_breaks_off_is_answered_by_nobody(self, server, path):
+    @pytest.mark.parametrize("length", [10, 2**20])
+    def test_one_that_breaks_off_is_400_to_whoever_still_reads(self, server, path, length):
         with server.connect() as wire:
-            wire.sendall(post(path, b"Content-Length: 10", body=b"abc"))
+            wire.sendall(post(path, b"Content-Length: %d" % length, SIGNED_IN, KEY, body=b"abc"))
             wire.shutdown(socket.SHUT_WR)
-            came = wire.recv(65536)
+            status, head, body = read(wire)
 
-        assert not came.startswith(b"HTTP/1.1 2")
+        assert (status, json.loads(body)["code"]) == (400, "invalid_request")
+        assert json.loads(body)["request_id"].encode() in head
         assert is_there(server)
+
+    @pytest.mark.parametrize("path", [b"/taken", b"/v1/transfers", b"/v1/holds"])
+    @pytest.mark.parametrize("other", [b"a", b"b"])
+    def test_under_two_keys_is_400_whichever_they_are(self, server, path, other):
+        keys = (b"Idempotency-Key: a", b"Idempotency-Key: " + other)
+
+        status, _head, body = server.ask(post(path, *keys, b"Content-Length: 2", body=b"{}"))
+
+        assert (status, json.loads(body)["code"]) == (400, "idempotency_key_invalid")
 
     @pytest.mark.parametrize("path", [b"/taken", b"/v1/transfers"])
     def test_one_that_does_not_come_is_408_and_holds_nobody_up(self, server, path):

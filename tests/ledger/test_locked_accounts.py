@@ -11,8 +11,17 @@ from apps.core.idempotency import RequestInProgress
 from apps.core.ids import new_id
 from apps.core.invariants import breaches
 from apps.core.models import IdempotencyKey
-from apps.ledger.operations import _grouping, _suspects
-from tests.ledger.factories import balance, create_organization, fund, open_account, post_transfer
+from apps.ledger import operations
+from apps.ledger.operations import TransferRequest, _grouping, _suspects
+from tests.ledger.factories import (
+    ACTOR,
+    NOW,
+    balance,
+    create_organization,
+    fund,
+    open_account,
+    post_transfer,
+)
 from tests.ledger.threads import Asking, gather, held, is_waiting, sql
 from tests.support import wait_until
 
@@ -123,6 +132,84 @@ class TestLockedAccount:
 
         assert [one.fault for one in answered] == [None] * 3
         assert balance(organization, bob).available == 1
+        assert breaches() == []
+
+    def test_is_waited_for_by_a_group_a_third_as_long_as_a_request_may(self, books, monkeypatch):
+        """It may wait so twice, for another process first, and has to find out what is locked."""
+        organization, ann, bob, _ = books
+        run, waits = _grouping._engine.run, []
+
+        def look_and_run(**asked):
+            waits.append(sql("SHOW lock_timeout"))
+            return run(**asked)
+
+        monkeypatch.setattr(_grouping._engine, "run", look_and_run)
+        for timeout in ("2s", "1ms", "0"):
+            other = partial(post_transfer, organization, ann, bob, 1, key=timeout)
+            assert Asking(other, lock_timeout=timeout).ended().fault is None
+
+        # A third of one is not none at all.
+        assert waits == [[("667ms",)], [("1ms",)], [("0",)]]
+        assert balance(organization, bob).available == 3
+
+    def test_that_is_let_go_in_time_is_posted_to_once_the_others_are(
+        self, books, locked, monkeypatch
+    ):
+        """A long batch may hold it: who names it waits once more, and nobody else does then."""
+        organization, ann, bob, _ = books
+        monkeypatch.setattr(_grouping, "_PATIENCE_SECONDS", 3600.0)
+        late = partial(post_transfer, organization, locked, bob, 1)
+        other = partial(post_transfer, organization, ann, bob, 1)
+
+        with held(locked) as let_go:
+            with held(ann):
+                asked = [Asking(partial(other, key="first"))]
+                wait_until(is_waiting)
+                for number, call in enumerate(
+                    (partial(late, key="late-1"), partial(other, key="other"),
+                     partial(late, key="late-2")), 1
+                ):  # fmt: skip
+                    asked.append(Asking(call, lock_timeout="300ms"))
+                    wait_until(lambda: len(_grouping._queues[organization]) == number)  # noqa: B023
+            wait_until(lambda: balance(organization, bob).available == 2)
+            wait_until(lambda: locked in _suspects.find(organization))
+            let_go()
+            answered = [one.ended() for one in asked]
+
+        assert [one.fault for one in answered] == [None] * 4
+        # Together.
+        assert answered[1].answer.recorded_at == answered[3].answer.recorded_at
+        assert _suspects.find(organization) == set()
+        assert balance(organization, bob).available == 4
+        assert breaches() == []
+
+    def test_that_is_found_when_time_is_over_is_waited_for_at_a_glance(self, books, monkeypatch):
+        """Each of several is tried, and the first of them looked at: so the next group knows it."""
+        organization, ann, bob, cy = books
+        monkeypatch.setattr(_grouping, "_PATIENCE_SECONDS", -1.0)
+        post, waits = _grouping._post, []
+
+        def note_and_post(**asked):
+            waits.append((len(asked["group"]), asked["wait"]))
+            return post(**asked)
+
+        monkeypatch.setattr(_grouping, "_post", note_and_post)
+        asked = [
+            operations.ask_transfer(
+                transfer=TransferRequest(
+                    debit_account_id=ann, credit_account_id=credit, amount_minor=1, currency="EUR"
+                ), idempotency_key=f"late-{credit}",
+                actor=ACTOR, now=NOW,
+            )
+            for credit in (bob, cy)
+        ]  # fmt: skip
+
+        with held(bob), held(cy):
+            operations.post_asked(organization_id=organization, asked=asked)
+
+        assert [transactions.sqlstate(one.fault) for one in asked] == ["55P03"] * 2
+        assert waits == [(2, _grouping._BRIEFLY), (1, _grouping._GLANCE), (1, _grouping._GLANCE)]
+        assert _suspects.find(organization) == {bob}
         assert breaches() == []
 
     def test_of_another_organization_is_suspected_by_nobody_else(self, books, locked):

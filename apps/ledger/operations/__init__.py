@@ -37,7 +37,6 @@ from apps.ledger.operations._fx import (
     exchange,
     preview_exchange,
 )
-from apps.ledger.operations._grouping import Ticket
 from apps.ledger.operations._holds import (
     CaptureRequest,
     HoldPreview,
@@ -103,6 +102,7 @@ from apps.ledger.operations._statement_export import (
     begin_statement_export,
     write_statement_export,
 )
+from apps.ledger.operations._tickets import Ticket
 from apps.ledger.operations._trial_balance_export import (
     TrialBalanceExport,
     TrialBalanceTerms,

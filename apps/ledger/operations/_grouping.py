@@ -9,87 +9,41 @@ no timer and no thread of its own: an idle system posts at once, a busy one fill
 """
 
 import threading
+import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from datetime import datetime
 from typing import Final
 from uuid import UUID
 
 import structlog
 from django.db import InterfaceError, OperationalError
 
-from apps.core import audit, context, idempotency, statements, transactions
+from apps.core import audit, idempotency, statements, transactions
 from apps.core.actors import Actor
 from apps.core.errors import Refusal
-from apps.core.idempotency import Asked, Claim
+from apps.core.idempotency import Claim
 from apps.core.ids import encode_id
 from apps.ledger import queries
 from apps.ledger.operations import _engine, _suspects
-from apps.ledger.operations._origin import Origin
+from apps.ledger.operations._tickets import Answer, Ticket
 from apps.ledger.rules import Outcome, PostEntry, Transfer
 
 log = structlog.get_logger(__name__)
 
 # A batch this long takes a few hundredths of a second; the next one is not kept waiting longer.
 GROUP_MAX: Final = 512
+# A group waits so large a part of what its session may, which is what a request may (operations.md,
+# F14): it may wait for rows of another process that waits itself, then for what is locked, and the
+# rest is for finding out what that is.
+_SHARES: Final = 3
 # So often a group that was split waits for somebody's rows before the rest of it is told so.
 _WAITS_MAX: Final = 3
+# So long after a group was begun, or its oldest request came to wait behind others that waited in
+# vain, nobody waits once more: the rest of the two seconds is for those that are under way by then.
+_PATIENCE_SECONDS: Final = 1.3
 # How long those wait once more who have waited with their group, and those who name a suspect:
 # while the writer of an organization waits for them, so do all others of it.
 _BRIEFLY: Final = "200ms"
 _GLANCE: Final = "10ms"
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What a request is answered: the entry that stands, or why there is none."""
-
-    entry_id: UUID
-    outcome: Outcome | None = None
-    refusal: Refusal | None = None
-    replayed: bool = False
-
-
-class Ticket:
-    """One request's transfer: what was asked, what it was answered, and when it was recorded."""
-
-    __slots__ = ("actor", "answer", "asked", "command", "fault", "now", "origin", "recorded_at")
-
-    def __init__(self, asked: Asked, command: Transfer, actor: Actor, now: datetime) -> None:
-        self.asked = asked
-        self.command = command
-        self.actor = actor
-        self.origin = Origin.of(actor)
-        self.now = now
-        self.answer: Answer | None = None
-        self.fault: Exception | None = None
-        # That of what its group posted; None if it posted nothing.
-        self.recorded_at: datetime | None = None
-
-    @property
-    def accounts(self) -> tuple[UUID, UUID]:
-        """The accounts that it names."""
-        return self.command.debit_account_id, self.command.credit_account_id
-
-    @property
-    def named(self) -> tuple[UUID, UUID, str]:
-        """What others can hold that it waits for: its accounts and its key."""
-        return *self.accounts, self.asked.key
-
-    def taken(self) -> Answer:
-        """
-        Return the answer, in the context of the request that it is for.
-
-        :raises Exception: whatever kept the transfer from being answered
-        """
-        if self.fault is not None:
-            raise self.fault
-        if self.answer is None:
-            # The thread that wrote for this one was ended in the middle: the outcome is unknown.
-            msg = "The transaction's outcome is unknown."
-            raise OperationalError(msg)
-        context.current().replayed = self.answer.replayed
-        return self.answer
 
 
 class _Crowded(OperationalError):
@@ -180,43 +134,77 @@ def _answer_apart(organization_id: UUID, group: Sequence[Ticket]) -> None:
     others, slow = list[Ticket](), list[Ticket]()
     for ticket in group:
         (others if suspects.isdisjoint(ticket.named) else slow).append(ticket)
+    now = time.monotonic()
+    # Who has waited behind others that waited in vain has waited.
+    since = min(ticket.came for ticket in group) if suspects else now
+    until = since + _PATIENCE_SECONDS
+    wait = None if until - now > _PATIENCE_SECONDS / 2 else _BRIEFLY
     if len(others) == 1:
-        _answer_singly(organization_id, others, wait=None)
+        _answer_singly(organization_id, others, wait=wait, until=until)
     elif others:
-        _answer(organization_id, others, wait=None)
+        _answer(organization_id, others, wait=wait, until=until)
+    _answer_late(organization_id, others, until=until)
     if slow:
-        _answer_singly(organization_id, slow, wait=_GLANCE)
+        _answer_singly(organization_id, slow, wait=_GLANCE, until=until)
 
 
-def _answer(organization_id: UUID, group: Sequence[Ticket], *, wait: str | None) -> None:
+def _answer_late(organization_id: UUID, group: Sequence[Ticket], *, until: float) -> None:
+    """
+    Have those of a group that waited for rows in vain wait once more, together.
+
+    By now the others are posted. What these wait for may be a long batch, which ends. Those that
+    name nothing that is locked for long go first.
+    """
+    late = [ticket for ticket in group if ticket.fault is not None and _is_timeout(ticket.fault)]
+    suspects = _suspects.find(organization_id) if late else set()
+    for is_locked in (False, True):
+        part = [one for one in late if suspects.isdisjoint(one.named) is not is_locked]
+        left = until - time.monotonic()
+        if part and left > 0:
+            _try(organization_id, part, wait=f"{round(left * 1000) + 1}ms")
+
+
+def _answer(
+    organization_id: UUID, group: Sequence[Ticket], *, wait: str | None, until: float
+) -> None:
     """Give each ticket its answer, or the fault that it met. Raises nothing but a thread's end."""
+    fault = _try(organization_id, group, wait=wait)
+    if fault is None or len(group) == 1 or _is_away(fault):
+        return
+    # One of them is to blame and is not known: each for itself. Where they waited for
+    # somebody, those that are free have waited long enough.
+    log.warning("group_split", size=len(group), fault=type(fault).__name__)
+    is_late = _is_timeout(fault) or isinstance(fault, idempotency.RequestInProgress)
+    _answer_singly(organization_id, group, wait=_BRIEFLY if is_late else wait, until=until)
+
+
+def _try(organization_id: UUID, group: Sequence[Ticket], *, wait: str | None) -> Exception | None:
+    """Give each ticket of a group its answer, or all of them the fault that they met; return it."""
     try:
         answers, recorded = _post(organization_id=organization_id, group=group, wait=wait)
         # It came with COMMIT's answer.
         [(recorded_at,)] = recorded.rows() if recorded else [(None,)]
     # The boundary: the fault is raised again in the thread of each request that it is of.
     except Exception as fault:  # noqa: BLE001
-        if len(group) == 1 or _is_away(fault):
-            for ticket in group:
-                ticket.fault = fault
-            return
-        # One of them is to blame and is not known: each for itself. Where they waited for
-        # somebody, those that are free have waited long enough.
-        log.warning("group_split", size=len(group), fault=type(fault).__name__)
-        is_late = _is_timeout(fault) or isinstance(fault, idempotency.RequestInProgress)
-        _answer_singly(organization_id, group, wait=_BRIEFLY if is_late else wait)
-        return
+        for ticket in group:
+            ticket.fault = fault
+        return fault
     for ticket, answer in zip(group, answers, strict=True):
-        ticket.answer, ticket.recorded_at = answer, recorded_at
+        ticket.answer, ticket.recorded_at, ticket.fault = answer, recorded_at, None
+        _suspects.clear(organization_id, ticket.named)
+    return None
 
 
-def _answer_singly(organization_id: UUID, group: Sequence[Ticket], *, wait: str | None) -> None:
+def _answer_singly(
+    organization_id: UUID, group: Sequence[Ticket], *, wait: str | None, until: float
+) -> None:
     """
     Answer each for itself.
 
     Where one has waited in vain for an account, the others that name that account are told so and
     do not wait as long one after the other. Where somebody sits on many, all that are left are told
-    so after a few waits: each would be one more.
+    so after a few waits: each would be one more. From `until` on none of them waits, and what they
+    name is looked at once, so that it is known to the next group.
     """
     stuck: dict[UUID, Exception] = {}
     waits = 0
@@ -227,19 +215,19 @@ def _answer_singly(organization_id: UUID, group: Sequence[Ticket], *, wait: str 
             ticket.fault = given_up
         if ticket.fault is not None:
             continue
-        _answer(organization_id, [ticket], wait=wait)
-        if ticket.fault is None:
-            _suspects.clear(organization_id, ticket.named)
-        elif isinstance(ticket.fault, idempotency.RequestInProgress):
+        is_over = time.monotonic() >= until
+        _try(organization_id, [ticket], wait=_GLANCE if is_over else wait)
+        if isinstance(ticket.fault, idempotency.RequestInProgress):
             # As all keys of a group are held whose COMMIT was not answered: so each would wait.
             waits += 1
             given_up = _Crowded("Others of this organization wait for too long.")
             _suspects.note(organization_id, [ticket.asked.key])
-        elif _is_timeout(ticket.fault):
+        elif ticket.fault is not None and _is_timeout(ticket.fault):
             waits += 1
             given_up = ticket.fault
-            locked = _suspects.look(organization_id, ticket.accounts)
-            stuck |= dict.fromkeys(locked, ticket.fault)
+            if waits == 1 or not is_over:
+                locked = _suspects.look(organization_id, ticket.accounts)
+                stuck |= dict.fromkeys(locked, ticket.fault)
 
 
 def _is_away(fault: Exception) -> bool:
@@ -262,7 +250,7 @@ def _post(
     Post a group in one transaction; every request is refused, replayed or posted by itself.
 
     Beside the answers: what tells when what was posted was recorded, after COMMIT. `wait`: how long
-    it waits for a key or an account that somebody holds, if not as long as its session does.
+    it waits for a key or an account that somebody holds, if not its share of what its session does.
     """
     if wait is not None:
         # In the trip of the keys and the locks, and of this transaction alone.
@@ -271,7 +259,11 @@ def _post(
     for ticket in group:
         by_key.setdefault(ticket.asked.key, ticket)
     firsts = list(by_key.values())
-    claiming = idempotency.Claiming(organization_id, [ticket.asked for ticket in firsts])
+    claiming = idempotency.Claiming(
+        organization_id,
+        [ticket.asked for ticket in firsts],
+        waits=_SHARES if wait is None else None,
+    )
     # In the same trip, behind the keys.
     locked = queries.lock_claimed_balances(
         organization_id=organization_id,

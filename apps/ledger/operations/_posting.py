@@ -14,8 +14,8 @@ from apps.core.errors import Refusal
 from apps.core.ids import new_ids
 from apps.ledger import queries
 from apps.ledger.operations import _engine, _grouping, _turns
-from apps.ledger.operations._grouping import Ticket
 from apps.ledger.operations._origin import Origin
+from apps.ledger.operations._tickets import Ticket
 from apps.ledger.queries import BatchResult
 from apps.ledger.rules import TRANSFER_KIND, BalanceAfter, Outcome, Transfer
 

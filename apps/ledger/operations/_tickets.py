@@ -1,0 +1,71 @@
+"""Requests that are posted as a group: what each asks, and what it is answered."""
+
+import time
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from django.db import OperationalError
+
+from apps.core import context
+from apps.core.actors import Actor
+from apps.core.errors import Refusal
+from apps.core.idempotency import Asked
+from apps.ledger.operations._origin import Origin
+from apps.ledger.rules import Outcome, Transfer
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a request is answered: the entry that stands, or why there is none."""
+
+    entry_id: UUID
+    outcome: Outcome | None = None
+    refusal: Refusal | None = None
+    replayed: bool = False
+
+
+class Ticket:
+    """One request's transfer: what was asked, what it was answered, and when it was recorded."""
+
+    __slots__ = (
+        "actor", "answer", "asked", "came", "command", "fault", "now", "origin", "recorded_at",
+    )  # fmt: skip
+
+    def __init__(self, asked: Asked, command: Transfer, actor: Actor, now: datetime) -> None:
+        self.asked = asked
+        self.command = command
+        self.actor = actor
+        self.origin = Origin.of(actor)
+        self.now = now
+        # On the monotonic clock.
+        self.came = time.monotonic()
+        self.answer: Answer | None = None
+        self.fault: Exception | None = None
+        # That of what its group posted; None if it posted nothing.
+        self.recorded_at: datetime | None = None
+
+    @property
+    def accounts(self) -> tuple[UUID, UUID]:
+        """The accounts that it names."""
+        return self.command.debit_account_id, self.command.credit_account_id
+
+    @property
+    def named(self) -> tuple[UUID, UUID, str]:
+        """What others can hold that it waits for: its accounts and its key."""
+        return *self.accounts, self.asked.key
+
+    def taken(self) -> Answer:
+        """
+        Return the answer, in the context of the request that it is for.
+
+        :raises Exception: whatever kept the transfer from being answered
+        """
+        if self.fault is not None:
+            raise self.fault
+        if self.answer is None:
+            # The thread that wrote for this one was ended in the middle: the outcome is unknown.
+            msg = "The transaction's outcome is unknown."
+            raise OperationalError(msg)
+        context.current().replayed = self.answer.replayed
+        return self.answer
