@@ -11,6 +11,7 @@ from django.db.models import Q, QuerySet
 from django.urls import reverse
 
 from apps.accounts.queries import for_staff
+from apps.approvals import queries as approvals
 from apps.approvals.models import ApprovalRequest
 from apps.approvals.states import RequestState
 from apps.backoffice.models import InvariantCheck
@@ -78,9 +79,7 @@ def list_tiles(glance: Glance) -> list[Tile]:
 
 def requests_for(user: Any) -> QuerySet[ApprovalRequest]:  # noqa: ANN401  (the signed-in person)
     """Return the open requests this person may decide: asked of a role held, by somebody else."""
-    asked = Q(pk__in=[])
-    for role in user.role_names():
-        asked |= Q(steps__contains=[{"role": role}])
+    asked = approvals.asks_for(user.role_names())
     rows = ApprovalRequest.objects.filter(asked, state=RequestState.OPEN)
     return for_staff(rows.exclude(requester_principal=f"staff:{user.pk}"), user)
 
