@@ -12,6 +12,11 @@ from apps.backoffice.operations.figures import (
     roll_up,
     roll_up_since,
 )
+from apps.backoffice.operations.freezes import (
+    drop_unfreeze_request,
+    register_freeze_act,
+    request_unfreeze,
+)
 from apps.backoffice.operations.periods import (
     register_period_acts,
     request_period_close,
@@ -23,13 +28,16 @@ __all__ = [
     "ACTS",
     "REQUEUE",
     "check_invariants",
+    "drop_unfreeze_request",
     "keep_whole_check",
     "register_correction_acts",
+    "register_freeze_act",
     "register_period_acts",
     "request_adjustment",
     "request_period_close",
     "request_period_reopen",
     "request_reversal",
+    "request_unfreeze",
     "requeue_work",
     "roll_up",
     "roll_up_since",
