@@ -27,6 +27,10 @@ def again(customer):
     return Customer.objects.get(pk=customer.pk)
 
 
+def home(client):
+    return client.get("/admin/").content.decode()
+
+
 def waiting():
     return ApprovalRequest.objects.get(act=UNFREEZE_ACT, state="open")
 
@@ -176,6 +180,15 @@ class TestTheInbox:
         mine = browse(login).get(f"{INBOX}?for=me").content.decode()
 
         assert ("Lift the freeze of" in mine) is is_asked
+
+    def test_is_counted_on_the_home_of_who_may_decide_it(self, browse, frozen):
+        for login, waits in (("milo", 0), ("liam", 0)):
+            assert f"Waiting for me</span><b>{waits}</b>" in home(browse(login))
+
+        perform(browse("liam"), frozen, "unfreeze")
+
+        for login, waits in (("milo", 1), ("cora", 1), ("liam", 0), ("iris", 0)):
+            assert f"Waiting for me</span><b>{waits}</b>" in home(browse(login))
 
     def test_says_when_the_freeze_is_another_one(self, browse, frozen):
         perform(browse("liam"), frozen, "unfreeze")

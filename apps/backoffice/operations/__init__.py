@@ -13,6 +13,7 @@ from apps.backoffice.operations.figures import (
     roll_up_since,
 )
 from apps.backoffice.operations.freezes import (
+    UNFREEZE_ACT,
     drop_unfreeze_request,
     register_freeze_act,
     request_unfreeze,
@@ -27,6 +28,7 @@ from apps.backoffice.operations.stuck_work import REQUEUE, requeue_work
 __all__ = [
     "ACTS",
     "REQUEUE",
+    "UNFREEZE_ACT",
     "check_invariants",
     "drop_unfreeze_request",
     "keep_whole_check",

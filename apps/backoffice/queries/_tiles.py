@@ -65,8 +65,8 @@ def counted(number: int) -> str:
 def list_tiles(glance: Glance) -> list[Tile]:
     """Return the tiles of one's roles; one that fails says so, and the others stand."""
     tiles = []
-    for title, capability, made in _TILES:
-        if not glance.user.has_perm(capability):
+    for title, capabilities, made in _TILES:
+        if not any(map(glance.user.has_perm, capabilities)):
             continue
         try:
             tiles.append(made(glance))
@@ -229,13 +229,13 @@ def _of(rows: QuerySet[Any], glance: Glance) -> QuerySet[Any]:
     return rows.filter(organization_id__in=glance.organization_ids)
 
 
-_TILES: Final[tuple[tuple[str, str, TileOf], ...]] = (
-    ("Waiting for me", "payouts.approve_payout", waiting_for_me),
-    ("Held payouts", "payouts.view_payout", held_payouts),
-    ("Unmatched", "payments.view_payment", unmatched_money),
-    ("In doubt", "payouts.freeze_batch", unknown_outcomes),
-    ("Deliveries failing", "webhooks.view_delivery", endpoints_failing),
-    ("Trial balance", "ledger.view_ledger", books_stand),
-    ("Ledger verified", "ledger.view_ledger", invariants_hold),
-    ("Stuck work", "core.requeue_work", stuck_work),
+_TILES: Final[tuple[tuple[str, tuple[str, ...], TileOf], ...]] = (
+    ("Waiting for me", ("payouts.approve_payout", "accounts.unfreeze_customer"), waiting_for_me),
+    ("Held payouts", ("payouts.view_payout",), held_payouts),
+    ("Unmatched", ("payments.view_payment",), unmatched_money),
+    ("In doubt", ("payouts.freeze_batch",), unknown_outcomes),
+    ("Deliveries failing", ("webhooks.view_delivery",), endpoints_failing),
+    ("Trial balance", ("ledger.view_ledger",), books_stand),
+    ("Ledger verified", ("ledger.view_ledger",), invariants_hold),
+    ("Stuck work", ("core.requeue_work",), stuck_work),
 )
