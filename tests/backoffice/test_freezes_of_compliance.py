@@ -4,7 +4,8 @@ from datetime import timedelta
 from functools import partial
 
 import pytest
-from django.db import IntegrityError
+from django.db import IntegrityError, connection
+from django.db.migrations.loader import MigrationLoader
 
 from apps.accounts import errors as account_errors
 from apps.accounts.models import Customer, StaffRole
@@ -28,6 +29,8 @@ from tests.backoffice.freezing import (
 )
 from tests.payouts import people
 from tests.support import race
+
+LOOKED_AT = ("accounts", "0006_freezes_from_before")
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -125,6 +128,16 @@ class TestAFreezeOfCompliance:
 
         assert is_of_compliance(theirs)
         assert Customer.objects.get(pk=theirs.pk).frozen_at == NOW
+
+    def test_is_one_from_before_of_who_is_of_them_now(self, theirs):
+        others = freeze(people.customer(people.organization()), people.staff("support"))
+        Customer.objects.update(is_frozen_by_compliance=False)
+        [statement, _] = MigrationLoader(connection).get_migration(*LOOKED_AT).operations
+
+        with connection.cursor() as cursor:
+            cursor.execute(statement.sql)
+
+        assert (is_of_compliance(theirs), is_of_compliance(others)) == (True, False)
 
     def test_stands_on_no_customer_that_is_open(self, customer):
         with pytest.raises(IntegrityError, match="customer_of_compliance_is_not_open"):
