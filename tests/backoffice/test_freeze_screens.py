@@ -147,6 +147,8 @@ class TestAFreezeOfCompliance:
         assert "It is frozen already." in read(browse("milo"), frozen)
 
         client = browse("cora")
+        assert "It is frozen already." not in read(client, frozen)
+
         answer = perform(client, frozen, "freeze")
 
         assert answer.status_code == 302
