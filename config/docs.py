@@ -132,14 +132,16 @@ BACK_OFFICE: Final = frozenset(
         "approval_closed", "approval_expired", "approval_policy_refused", "approval_stale",
         "bank_account_exists", "cannot_approve_own", "capability_missing", "changed_meanwhile",
         "contact_address_taken", "contact_not_found", "correction_closed", "correction_not_found",
-        "customer_not_frozen", "email_taken", "file_message_id_reused", "inbound_body_gone",
-        "inbound_event_settled", "inbound_object_not_found", "inbound_type_unhandled",
-        "invalid_bank_account", "journal_file_refused", "limit_raise_needs_two", "limit_refused",
+        "customer_not_frozen", "email_taken", "file_message_id_reused", "freeze_of_compliance",
+        "inbound_body_gone", "inbound_event_settled", "inbound_object_not_found",
+        "inbound_type_unhandled", "invalid_bank_account", "journal_file_refused",
+        "limit_raise_needs_two", "limit_refused",
         "malformed_api_key", "malformed_contact", "may_not_decide", "not_held",
         "opening_balance_not_found", "organization_not_empty", "own_role",
         "payout_batch_may_have_been_sent", "payout_batch_not_found", "payout_batch_not_ready",
         "reversal_asked_for_already", "role_pair_refused", "secret_malformed", "staff_not_found",
-        "unknown_act", "unknown_provider", "unknown_time_zone", "weak_password",
+        "unknown_act", "unknown_provider", "unknown_time_zone",
+        "unfreezing_asked_for_already", "weak_password",
     }
 )  # fmt: skip
 

@@ -50,7 +50,15 @@ class CustomerNotOpen(StateConflict):
 
 
 class CustomerNotFrozen(StateConflict):
+    """There is no freeze to lift; `state` says what the customer is."""
+
     code = "customer_not_frozen"
+
+
+class FreezeOfCompliance(NotPermitted):
+    """Compliance set this freeze: only they ask for it to be lifted, and only they decide it."""
+
+    code = "freeze_of_compliance"
 
 
 class ApiKeyNotLive(StateConflict):

@@ -12,7 +12,7 @@ from django.utils.safestring import SafeString
 
 from apps.approvals import operations, queries, registry
 from apps.approvals.models import ApprovalDecision, ApprovalPolicy, ApprovalRequest
-from apps.approvals.rules import snapshot_digest, steps_from_json
+from apps.approvals.rules import roles_asked, snapshot_digest, steps_from_json
 from apps.approvals.states import PolicyState, RequestState, Verdict
 from apps.core import clock
 from apps.core.admin_base import (
@@ -49,7 +49,7 @@ def _is_off(request: ApprovalRequest, user: Any) -> str:  # noqa: ANN401  (the s
         return f"It is {request.state} already."
     if clock.now() >= request.expires_at:
         return "The time to decide is over."
-    asked = {step.role for step in steps_from_json(request.steps)}
+    asked = roles_asked(steps_from_json(request.steps))
     if asked.isdisjoint(user.role_names()):
         wanted = " or ".join(sorted(role.replace("_", " ") for role in asked))
         return f"It asks for {wanted}."
@@ -170,7 +170,9 @@ class ApprovalRequestAdmin(RecordAdmin[ApprovalRequest]):
             for name, text in _told(obj).items()
             if name != "title" and text
         ]
-        steps = [f"{step.count} {step.role}" for step in steps_from_json(obj.steps)]
+        steps = [
+            f"{step.count} {' or '.join(sorted(step.roles))}" for step in steps_from_json(obj.steps)
+        ]
         whose = Fact("Organization", cells.text(obj.organization))
         asked = Fact("Asks for", cells.words([step.replace("_", " ") for step in steps]))
         return [*told, whose, asked, *super().get_facts(request, obj)]
@@ -240,10 +242,7 @@ def _agreed(
 
 
 def _asked_of(user: Any) -> Q:  # noqa: ANN401  (the signed-in person)
-    asked = Q(pk__in=[])
-    for role in user.role_names():
-        asked |= Q(steps__contains=[{"role": role}])
-    return asked & ~Q(requester_principal=f"staff:{user.pk}")
+    return queries.asks_for(user.role_names()) & ~Q(requester_principal=f"staff:{user.pk}")
 
 
 def _told(obj: ApprovalRequest) -> Mapping[str, str]:

@@ -1,8 +1,10 @@
 """Reads of approvals, and the only place here that locks."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from uuid import UUID
+
+from django.db.models import Q
 
 from apps.accounts.models import Staff
 from apps.approvals.errors import ApprovalNotFound
@@ -86,6 +88,14 @@ def list_open_requests(
     if organization_id is not None:
         requests = requests.filter(organization_id=organization_id)
     return list(requests.order_by("requested_at", "id")[:limit])
+
+
+def asks_for(roles: Iterable[str]) -> Q:
+    """Return what is true of the requests that somebody with one of these roles may fill."""
+    asked = Q(pk__in=[])
+    for role in roles:
+        asked |= Q(steps__contains=[{"role": role}]) | Q(steps__contains=[{"or": [role]}])
+    return asked
 
 
 def list_expired(*, now: datetime, limit: int = 500) -> Sequence[ApprovalRequest]:

@@ -1,7 +1,7 @@
 """Who must agree before an act happens, and whether they have: over values alone."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from apps.core.canonical import digest
@@ -9,10 +9,16 @@ from apps.core.canonical import digest
 
 @dataclass(frozen=True, order=True)
 class Step:
-    """So many different people with this role have to agree."""
+    """So many different people have to agree, each with this role or one of the `others`."""
 
     role: str
     count: int
+    others: tuple[str, ...] = ()
+
+    @property
+    def roles(self) -> frozenset[str]:
+        """Any of these will do."""
+        return frozenset({self.role, *self.others})
 
 
 @dataclass(frozen=True)
@@ -55,17 +61,20 @@ class Facts:
 
 
 def required_steps(*, policy: Policy, facts: Facts) -> tuple[Step, ...]:
-    """Return the steps this act needs, one per role, sorted by role; none means nobody is asked."""
+    """Return the steps this act needs, one per role, sorted; none means nobody is asked."""
     asked = [_banded(policy=policy, facts=facts)]
     asked += [
         extra.steps
         for extra in policy.extras
         if all(facts.conditions.get(name) == value for name, value in extra.when.items())
     ]
-    counts: dict[str, int] = {}
+    counts: dict[tuple[str, tuple[str, ...]], int] = {}
     for step in (step for steps in asked for step in steps):
-        counts[step.role] = max(step.count, counts.get(step.role, 0))
-    return tuple(Step(role, count) for role, count in sorted(counts.items()) if count > 0)
+        who = (step.role, step.others)
+        counts[who] = max(step.count, counts.get(who, 0))
+    return tuple(
+        Step(role, count, others) for (role, others), count in sorted(counts.items()) if count > 0
+    )
 
 
 def _banded(*, policy: Policy, facts: Facts) -> tuple[Step, ...]:
@@ -84,12 +93,12 @@ def steps_met(*, steps: Sequence[Step], approvers: Mapping[str, frozenset[str]])
     `approvers` maps a person to the roles held. Someone with two roles fills the seat that is left:
     the seats are matched to people by augmenting paths (Kuhn), not first come first served.
     """
-    seats = [step.role for step in steps for _ in range(step.count)]
+    seats = [step.roles for step in steps for _ in range(step.count)]
     seat_of: dict[str, int] = {}
 
     def seat_person(seat: int, seen: set[str]) -> bool:
         for person, roles in approvers.items():
-            if seats[seat] not in roles or person in seen:
+            if seats[seat].isdisjoint(roles) or person in seen:
                 continue
             seen.add(person)
             if person not in seat_of or seat_person(seat_of[person], seen):
@@ -114,7 +123,7 @@ def _parts(steps: Sequence[Step], people: int) -> list[tuple[Step, ...]]:
         return [()] if people == 0 else []
     first, rest = steps[0], steps[1:]
     return [
-        (Step(first.role, count), *part)
+        (replace(first, count=count), *part)
         for count in range(min(first.count, people) + 1)
         for part in _parts(rest, people - count)
     ]
@@ -151,7 +160,10 @@ def policy_from_json(stored: Mapping[str, object]) -> Policy:
 def _steps(rows: object) -> tuple[Step, ...]:
     if not isinstance(rows, list | tuple):
         raise TypeError("Steps are a list.")
-    return tuple(Step(str(row["role"]), int(row["count"])) for row in rows)
+    return tuple(
+        Step(str(row["role"]), int(row["count"]), tuple(map(str, row.get("or", ()))))
+        for row in rows
+    )
 
 
 def policy_to_json(policy: Policy) -> dict[str, Json]:
@@ -173,8 +185,18 @@ def policy_to_json(policy: Policy) -> dict[str, Json]:
 
 
 def steps_to_json(steps: Sequence[Step]) -> list[Json]:
-    """Return steps as JSON values."""
-    return [{"role": step.role, "count": step.count} for step in steps]
+    """Return steps as JSON values; `or` is there where other roles will do as well."""
+    return [_step_to_json(step) for step in steps]
+
+
+def _step_to_json(step: Step) -> Json:
+    row: dict[str, Json] = {"role": step.role, "count": step.count}
+    return row | {"or": list(step.others)} if step.others else row
+
+
+def roles_asked(steps: Sequence[Step]) -> frozenset[str]:
+    """Return every role that may fill a seat of these steps."""
+    return frozenset().union(*(step.roles for step in steps))
 
 
 def steps_from_json(stored: object) -> tuple[Step, ...]:

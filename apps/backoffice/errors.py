@@ -15,6 +15,12 @@ class ReversalAskedForAlready(StateConflict):
     code = "reversal_asked_for_already"
 
 
+class UnfreezingAskedForAlready(StateConflict):
+    """A request to lift this customer's freeze waits for a second person; `approval` names it."""
+
+    code = "unfreezing_asked_for_already"
+
+
 class CorrectionNotFound(NotFound):
     code = "correction_not_found"
 

@@ -47,6 +47,14 @@ class TestRequiredSteps:
     def test_an_act_without_an_amount_asks_for_the_rest(self):
         assert required_steps(policy=SEND, facts=Facts()) == TWO
 
+    def test_keeps_apart_what_different_roles_may_fill(self):
+        either, one = Step("a", 1, ("b",)), Step("a", 2)
+        policy = Policy(otherwise=(either,), extras=(Extra({"risk": "review"}, (one, either)),))
+
+        asked = required_steps(policy=policy, facts=Facts(conditions={"risk": "review"}))
+
+        assert asked == (one, either)
+
     @given(st.integers(1, 10**13), st.integers(1, 10**13))
     def test_more_money_never_needs_fewer_people(self, one, other):
         def people(amount):
@@ -73,9 +81,23 @@ class TestStepsMet:
     def test_a_person_without_the_role_fills_nothing(self):
         assert people_missing(steps=TWO, approvers={"eva": frozenset({"support"})}) == 2
 
+    def test_a_step_of_several_roles_is_filled_by_any_of_them(self):
+        steps = (Step("a", 1, ("b",)), Step("a", 1))
+
+        for held, missing in (("b", 1), ("a", 1), ("c", 2)):
+            assert people_missing(steps=steps, approvers={"eva": frozenset(held)}) == missing
+        # Whoever has the one role that the other step wants is moved there.
+        approvers = {"eva": frozenset("a"), "ole": frozenset("b")}
+        assert steps_met(steps=steps, approvers=approvers)
+
     @given(
         steps=st.lists(
-            st.builds(Step, st.sampled_from("abc"), st.integers(1, 2)),
+            st.builds(
+                Step,
+                st.sampled_from("abc"),
+                st.integers(1, 2),
+                st.lists(st.sampled_from("abc"), max_size=2).map(tuple),
+            ),
             max_size=3,
             unique_by=lambda s: s.role,
         ),
@@ -128,6 +150,17 @@ class TestSnapshot:
 class TestPolicyJson:
     def test_reads_what_it_wrote(self):
         assert policy_from_json(policy_to_json(SEND)) == SEND
+
+    def test_reads_steps_of_several_roles_and_those_from_before(self):
+        either = Policy(otherwise=(Step("a", 1, ("b", "c")), Step("d", 2)))
+
+        stored = policy_to_json(either)
+
+        assert stored["otherwise"] == [
+            {"role": "a", "count": 1, "or": ["b", "c"]},
+            {"role": "d", "count": 2},
+        ]
+        assert policy_from_json(stored) == either
 
     @pytest.mark.parametrize(
         ("policy", "fault"),

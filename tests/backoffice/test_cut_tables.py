@@ -2,7 +2,7 @@
 
 import pytest
 
-from apps.backoffice import admin as backoffice
+from apps.backoffice.admin import _customers as backoffice
 from apps.backoffice.views import pages
 from apps.banking.admin import _accounts, _files, _statements
 from apps.banking.models import BankFile, BankLine, BankStatement

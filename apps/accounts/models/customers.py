@@ -21,6 +21,11 @@ class Customer(OrganizationOwned):
     state = models.CharField(max_length=8, choices=CustomerState, default=CustomerState.OPEN)
     frozen_at = models.DateTimeField(null=True)
     frozen_by = models.CharField(max_length=64, blank=True, default="")
+    is_frozen_by_compliance = models.BooleanField(
+        default=False,
+        db_default=False,
+        db_comment="What the person was when freezing; they alone lift it.",
+    )
     metadata = models.JSONField(default=dict)
     event_sequence = models.PositiveIntegerField(default=0)
     created_at = models.DateTimeField()
@@ -41,6 +46,10 @@ class Customer(OrganizationOwned):
                 name="customer_is_frozen_by_somebody",
                 condition=Q(state="frozen", frozen_at__isnull=False) & ~Q(frozen_by="")
                 | ~Q(state="frozen"),
+            ),
+            models.CheckConstraint(
+                name="customer_of_compliance_is_not_open",
+                condition=Q(is_frozen_by_compliance=False) | ~Q(state="open"),
             ),
         ]
         triggers = [

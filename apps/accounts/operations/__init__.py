@@ -13,6 +13,7 @@ from apps.accounts.operations._customers import (
     change_customer,
     create_customer,
     freeze_customer,
+    prepare_unfreeze,
     unfreeze_customer,
 )
 from apps.accounts.operations._mail import (
@@ -49,6 +50,7 @@ __all__ = [
     "freeze_customer",
     "grant_role",
     "note_key_use",
+    "prepare_unfreeze",
     "purge_mail",
     "record_sent",
     "record_unwanted",

@@ -1,11 +1,13 @@
-"""Customers: made once, frozen at once."""
+"""Customers: made once, frozen at once, and by two people open again."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
+from typing import Final
 from uuid import UUID
 
 from apps.accounts import errors, events, queries, registry
 from apps.accounts.models import Customer
+from apps.accounts.roles import Role
 from apps.accounts.rules import CustomerDetails
 from apps.accounts.states import CustomerState
 from apps.core import audit, encryption, idempotency, outbox, transactions
@@ -138,7 +140,9 @@ def freeze_customer(
     """
     Freeze a customer at once: nothing of theirs leaves until two people lift it.
 
-    Freezing a frozen customer changes nothing. Replaying the key returns the customer as it is.
+    Freezing a frozen customer changes nothing, but that compliance makes it their own: from then
+    on they alone lift it, and what others asked for is void. An API key is nobody of compliance,
+    whoever issued it. Replaying the key returns the customer as it is.
 
     :raises CustomerNotFound: if the organization has no such customer
     :raises CustomerNotOpen: if it is closed
@@ -160,49 +164,120 @@ def freeze_customer(
     customer = queries.get_customer_for_update(
         organization_id=organization_id, customer_id=customer_id
     )
-    if claim.replayed or customer.state == CustomerState.FROZEN:
+    if claim.replayed:
+        return customer
+    by_compliance = actor.kind == "staff" and _is_of_compliance(actor.principal)
+    if customer.state == CustomerState.FROZEN:
+        if by_compliance and not customer.is_frozen_by_compliance:
+            _freeze_anew(customer, reason=reason, actor=actor, now=now)
         return customer
     if customer.state != CustomerState.OPEN:
         raise errors.CustomerNotOpen("This customer is closed.", state=customer.state)
-    customer.frozen_at, customer.frozen_by = now, actor.principal
+    _note_freeze(customer, now, actor.principal, by_compliance=by_compliance)
     _move(customer, CustomerState.FROZEN)
     audit.record("accounts.freeze_customer", customer, actor=actor, reason=reason)
     _publish(events.CustomerFrozen, customer, actor=actor, now=now)
     return customer
 
 
+def _freeze_anew(customer: Customer, *, reason: str, actor: Actor, now: datetime) -> None:
+    # No event: a client is told that a customer is frozen, and never that compliance looks at it.
+    before = {"frozen_at": str(customer.frozen_at), "frozen_by": customer.frozen_by}
+    _note_freeze(customer, now, actor.principal, by_compliance=True)
+    customer.save(update_fields=_FREEZE)
+    audit.record("accounts.freeze_customer", customer, actor=actor, reason=reason, before=before)
+    for listener in registry.refreeze_listeners():
+        listener(
+            organization_id=customer.organization_id, customer_id=customer.id, actor=actor, now=now
+        )
+
+
+@transactions.required
+def prepare_unfreeze(*, organization_id: UUID, customer_id: UUID, actor: Actor) -> Customer:
+    """
+    Return the customer, locked, of whom this person may ask that the freeze be lifted.
+
+    :raises CapabilityMissing: if the actor is no person, or one who may not ask for it
+    :raises CustomerNotFound: if the organization has no such customer
+    :raises CustomerNotFrozen: if it is not frozen
+    :raises FreezeOfCompliance: if compliance set it, and the actor is not of them
+    """
+    _refuse_strangers(organization_id, actor=actor, deciding=False)
+    return _frozen_for(organization_id, customer_id, people=[actor.principal])
+
+
 @transactions.required
 def unfreeze_customer(
-    *, organization_id: UUID, customer_id: UUID, reason: str, actor: Actor, now: datetime
+    *,
+    organization_id: UUID,
+    customer_id: UUID,
+    requested_by: str,
+    reason: str,
+    actor: Actor,
+    now: datetime,
 ) -> Customer:
     """
     Lift a freeze, as the last step of an approved request: two people decided it before.
 
+    `requested_by` is the principal of who asked, `actor` who agreed. What was held meanwhile stays
+    held until it is released.
+
+    :raises CapabilityMissing: if the actor is no person, or one who may not decide it
     :raises CustomerNotFound: if the organization has no such customer
     :raises CustomerNotFrozen: if it is not frozen
+    :raises FreezeOfCompliance: if compliance set it, and one of the two is not of them
     """
-    queries.require_capability(
-        actor=actor,
-        capability="accounts.unfreeze_customer",
-        organization_id=organization_id,
-        deciding=True,
-    )
-    customer = queries.get_customer_for_update(
-        organization_id=organization_id, customer_id=customer_id
-    )
-    if customer.state != CustomerState.FROZEN:
-        raise errors.CustomerNotFrozen("This customer is not frozen.", state=customer.state)
-    customer.frozen_at, customer.frozen_by = None, ""
+    _refuse_strangers(organization_id, actor=actor, deciding=True)
+    customer = _frozen_for(organization_id, customer_id, people=[requested_by, actor.principal])
+    _note_freeze(customer, None, "", by_compliance=False)
     _move(customer, CustomerState.OPEN)
     audit.record("accounts.unfreeze_customer", customer, actor=actor, reason=reason)
     _publish(events.CustomerUnfrozen, customer, actor=actor, now=now)
     return customer
 
 
+def _refuse_strangers(organization_id: UUID, *, actor: Actor, deciding: bool) -> None:
+    capability = "accounts.unfreeze_customer"
+    # A job says the last word where a policy asks nobody any more, and a key where one calls this.
+    if actor.kind != "staff":
+        raise errors.CapabilityMissing("People lift a freeze.", capability=capability)
+    queries.require_capability(
+        actor=actor, capability=capability, organization_id=organization_id, deciding=deciding
+    )
+
+
+def _frozen_for(organization_id: UUID, customer_id: UUID, *, people: Iterable[str]) -> Customer:
+    # Under the lock: who froze it may change until then, and with that whose it is to lift.
+    customer = queries.get_customer_for_update(
+        organization_id=organization_id, customer_id=customer_id
+    )
+    if customer.state != CustomerState.FROZEN:
+        raise errors.CustomerNotFrozen("This customer is not frozen.", state=customer.state)
+    if customer.is_frozen_by_compliance and not all(map(_is_of_compliance, people)):
+        raise errors.FreezeOfCompliance("Compliance froze this customer: they alone lift it.")
+    return customer
+
+
+def _is_of_compliance(principal: str) -> bool:
+    # Read afresh; whoever has left meanwhile keeps the roles they left with.
+    kind, _, id_ = principal.partition(":")
+    return kind == "staff" and Role.COMPLIANCE in queries.list_roles(staff_id=UUID(id_))
+
+
+_FREEZE: Final = ("frozen_at", "frozen_by", "is_frozen_by_compliance")
+
+
+def _note_freeze(
+    customer: Customer, at: datetime | None, principal: str, *, by_compliance: bool
+) -> None:
+    customer.frozen_at, customer.frozen_by = at, principal
+    customer.is_frozen_by_compliance = by_compliance
+
+
 def _move(customer: Customer, state: CustomerState) -> None:
     customer.state = state
     customer.event_sequence += 1
-    customer.save(update_fields=["state", "frozen_at", "frozen_by", "event_sequence"])
+    customer.save(update_fields=["state", *_FREEZE, "event_sequence"])
 
 
 def _publish(

@@ -17,7 +17,7 @@ from apps.approvals.operations.requests import (
     resolution,
 )
 from apps.approvals.registry import Act
-from apps.approvals.rules import steps_from_json, steps_met
+from apps.approvals.rules import roles_asked, steps_from_json, steps_met
 from apps.approvals.states import RequestState, Verdict
 from apps.core import audit, idempotency, outbox, transactions
 from apps.core.actors import Actor
@@ -116,7 +116,7 @@ def _refuse_wrong_person(request: ApprovalRequest, act: Act, *, actor: Actor) ->
         deciding=True,
     )
     held = queries.roles_of({actor.principal})[actor.principal]
-    asked = {step.role for step in steps_from_json(request.steps)}
+    asked = roles_asked(steps_from_json(request.steps))
     if actor.kind != "staff" or asked.isdisjoint(held):
         raise errors.MayNotDecide("This request asks for other roles.")
     return held

@@ -12,6 +12,12 @@ from apps.backoffice.operations.figures import (
     roll_up,
     roll_up_since,
 )
+from apps.backoffice.operations.freezes import (
+    UNFREEZE_ACT,
+    drop_unfreeze_request,
+    register_freeze_act,
+    request_unfreeze,
+)
 from apps.backoffice.operations.periods import (
     register_period_acts,
     request_period_close,
@@ -22,14 +28,18 @@ from apps.backoffice.operations.stuck_work import REQUEUE, requeue_work
 __all__ = [
     "ACTS",
     "REQUEUE",
+    "UNFREEZE_ACT",
     "check_invariants",
+    "drop_unfreeze_request",
     "keep_whole_check",
     "register_correction_acts",
+    "register_freeze_act",
     "register_period_acts",
     "request_adjustment",
     "request_period_close",
     "request_period_reopen",
     "request_reversal",
+    "request_unfreeze",
     "requeue_work",
     "roll_up",
     "roll_up_since",

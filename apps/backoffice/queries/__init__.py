@@ -9,7 +9,11 @@ from apps.backoffice.queries._corrections import (
     get_correction_for_update,
     sums_moved,
 )
-from apps.backoffice.queries._customers import CustomerPage, customer_page
+from apps.backoffice.queries._customers import (
+    CustomerPage,
+    customer_page,
+    find_waiting_unfreeze,
+)
 from apps.backoffice.queries._figures import (
     DayOfMoney,
     count_money,
@@ -49,6 +53,7 @@ __all__ = [
     "find_last_check",
     "find_waiting_period_request",
     "find_waiting_reversal",
+    "find_waiting_unfreeze",
     "find_work",
     "get_correction",
     "get_correction_for_update",

@@ -3,8 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from uuid import UUID
 
 from apps.accounts.models import Customer
+from apps.approvals import queries as requests
 from apps.core.ids import encode_id
 from apps.ledger import queries as ledger
 from apps.payments import queries as payments
@@ -22,6 +24,17 @@ class CustomerPage:
     payouts: Sequence[Payout]
     payments: Sequence[Payment]
     destinations: Sequence[tuple[Destination, DestinationVersion]]
+
+
+def find_waiting_unfreeze(*, customer: Customer, now: datetime) -> UUID | None:
+    """Return the request to lift the customer's freeze that may be decided at `now`, or None."""
+    waiting = requests.find_open_request(
+        organization_id=customer.organization_id,
+        subject_type="customer",
+        subject_id=customer.id,
+        now=now,
+    )
+    return None if waiting is None else waiting.id
 
 
 def customer_page(*, customer: Customer, limit: int, now: datetime) -> CustomerPage:

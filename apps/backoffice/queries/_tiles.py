@@ -11,6 +11,7 @@ from django.db.models import Q, QuerySet
 from django.urls import reverse
 
 from apps.accounts.queries import for_staff
+from apps.approvals import queries as approvals
 from apps.approvals.models import ApprovalRequest
 from apps.approvals.states import RequestState
 from apps.backoffice.models import InvariantCheck
@@ -64,8 +65,8 @@ def counted(number: int) -> str:
 def list_tiles(glance: Glance) -> list[Tile]:
     """Return the tiles of one's roles; one that fails says so, and the others stand."""
     tiles = []
-    for title, capability, made in _TILES:
-        if not glance.user.has_perm(capability):
+    for title, capabilities, made in _TILES:
+        if not any(map(glance.user.has_perm, capabilities)):
             continue
         try:
             tiles.append(made(glance))
@@ -78,9 +79,7 @@ def list_tiles(glance: Glance) -> list[Tile]:
 
 def requests_for(user: Any) -> QuerySet[ApprovalRequest]:  # noqa: ANN401  (the signed-in person)
     """Return the open requests this person may decide: asked of a role held, by somebody else."""
-    asked = Q(pk__in=[])
-    for role in user.role_names():
-        asked |= Q(steps__contains=[{"role": role}])
+    asked = approvals.asks_for(user.role_names())
     rows = ApprovalRequest.objects.filter(asked, state=RequestState.OPEN)
     return for_staff(rows.exclude(requester_principal=f"staff:{user.pk}"), user)
 
@@ -230,13 +229,13 @@ def _of(rows: QuerySet[Any], glance: Glance) -> QuerySet[Any]:
     return rows.filter(organization_id__in=glance.organization_ids)
 
 
-_TILES: Final[tuple[tuple[str, str, TileOf], ...]] = (
-    ("Waiting for me", "payouts.approve_payout", waiting_for_me),
-    ("Held payouts", "payouts.view_payout", held_payouts),
-    ("Unmatched", "payments.view_payment", unmatched_money),
-    ("In doubt", "payouts.freeze_batch", unknown_outcomes),
-    ("Deliveries failing", "webhooks.view_delivery", endpoints_failing),
-    ("Trial balance", "ledger.view_ledger", books_stand),
-    ("Ledger verified", "ledger.view_ledger", invariants_hold),
-    ("Stuck work", "core.requeue_work", stuck_work),
+_TILES: Final[tuple[tuple[str, tuple[str, ...], TileOf], ...]] = (
+    ("Waiting for me", ("payouts.approve_payout", "accounts.unfreeze_customer"), waiting_for_me),
+    ("Held payouts", ("payouts.view_payout",), held_payouts),
+    ("Unmatched", ("payments.view_payment",), unmatched_money),
+    ("In doubt", ("payouts.freeze_batch",), unknown_outcomes),
+    ("Deliveries failing", ("webhooks.view_delivery",), endpoints_failing),
+    ("Trial balance", ("ledger.view_ledger",), books_stand),
+    ("Ledger verified", ("ledger.view_ledger",), invariants_hold),
+    ("Stuck work", ("core.requeue_work",), stuck_work),
 )

@@ -1,9 +1,8 @@
-"""The customer's page, over every app that knows the customer, and corrections of the books."""
+"""The customer's page, over every app that knows the customer."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
 from typing import Any, ClassVar, override
+from uuid import UUID
 
 from cryptography.exceptions import InvalidTag
 from django.contrib import admin
@@ -15,11 +14,10 @@ from django.utils.safestring import SafeString
 from apps.accounts import operations as customers
 from apps.accounts import queries as accounts
 from apps.accounts.models import Customer
+from apps.accounts.roles import Role
 from apps.accounts.rules import masked_email, masked_name
 from apps.accounts.states import CustomerState
 from apps.backoffice import operations, queries
-from apps.backoffice.models import Correction, CorrectionKind
-from apps.backoffice.states import CorrectionState
 from apps.core import clock, encryption
 from apps.core.admin_base import (
     Act,
@@ -29,18 +27,41 @@ from apps.core.admin_base import (
     Table,
     cells,
     lists,
-    people,
     shown,
     zone_of,
 )
 from apps.core.ids import encode_id
-from apps.core.money import format_minor
 
 ROWS_SHOWN = 10
 
 
-def _freeze_is_off(customer: Customer, _user: Any) -> str:  # noqa: ANN401
+def _freeze_is_off(customer: Customer, user: Any) -> str:  # noqa: ANN401  (the signed-in person)
+    is_to_be_theirs = _is_of_compliance(user) and not customer.is_frozen_by_compliance
+    if customer.state == CustomerState.FROZEN and is_to_be_theirs:
+        return ""
     return "" if customer.state == CustomerState.OPEN else f"It is {customer.state} already."
+
+
+def _unfreeze_is_off(customer: Customer, user: Any) -> str:  # noqa: ANN401  (likewise)
+    if customer.state != CustomerState.FROZEN:
+        return f"It is {customer.state}: there is no freeze to lift."
+    if customer.is_frozen_by_compliance and not _is_of_compliance(user):
+        return "Compliance froze this customer: they alone lift it."
+    return "It waits for a second person already." if _lifting(customer) else ""
+
+
+def _is_of_compliance(user: Any) -> bool:  # noqa: ANN401  (likewise)
+    return Role.COMPLIANCE in user.role_names()
+
+
+def _lifting(customer: Customer) -> UUID | None:
+    found: UUID | None = customer.lifting_id  # type: ignore[attr-defined]  # attached by prepare
+    return found
+
+
+def _frozen_words(customer: Customer) -> str:
+    whose = " of compliance" if customer.is_frozen_by_compliance else ""
+    return f"Frozen. Nothing of theirs leaves until two people{whose} lift it."
 
 
 @admin.register(Customer)
@@ -63,10 +84,22 @@ class CustomerAdmin(RecordAdmin[Customer]):
             operation=customers.freeze_customer,
             label=lambda _customer: "Freeze this customer",
             off=_freeze_is_off,
-            done=lambda _result: "Frozen. Nothing of theirs leaves until two people lift it.",
+            done=_frozen_words,
             presets=("The customer reports a stolen phone.", "Asked for by the authorities."),
             is_dangerous=True,
-            note="Takes effect at once. Payouts that are in no file yet stop; money may come in.",
+            note="Takes effect at once. Payouts that are in no file yet stop; money may come in. "
+            "What compliance freezes, also once it is frozen, they alone lift.",
+        ),
+        Act(
+            name="unfreeze",
+            capability="accounts.unfreeze_customer",
+            operation=operations.request_unfreeze,
+            label=lambda _customer: "Ask for the freeze to be lifted",
+            off=_unfreeze_is_off,
+            done=lambda asked: f"Asked; it is {asked.state} until another person decides it.",
+            presets=("The customer has a new phone.", "Looked at: nothing was wrong."),
+            note="Another person decides it, in Approvals; it stays frozen until then. Payouts "
+            "that the freeze held stay held: each is released, or canceled, on its own page.",
         ),
     )
 
@@ -92,6 +125,13 @@ class CustomerAdmin(RecordAdmin[Customer]):
     def headline(self, obj: Customer) -> str:
         return f"Customer {obj.external_id or self.key_of(obj)}"
 
+    @override
+    def prepare_page(self, request: HttpRequest, obj: Customer) -> None:
+        is_frozen = obj.state == CustomerState.FROZEN
+        obj.lifting_id = (  # type: ignore[attr-defined]  # attached for the page and its acts
+            queries.find_waiting_unfreeze(customer=obj, now=clock.now()) if is_frozen else None
+        )
+
     @shown("Frozen")
     def frozen_at(self, obj: Customer) -> SafeString:
         return cells.instant(obj.frozen_at, zone=zone_of(obj))
@@ -105,6 +145,7 @@ class CustomerAdmin(RecordAdmin[Customer]):
             Fact("Name", _masked(lambda: accounts.unseal_name(obj), masked_name)),
             Fact("E-mail", _masked(lambda: accounts.unseal_email(obj) or "", masked_email)),
             Fact("Since", cells.instant(obj.created_at, zone=zone_of(obj))),
+            *_freeze_facts(obj, sees_approvals=request.user.has_perm("ledger.view_ledger")),
         ]
 
     @override
@@ -123,6 +164,16 @@ class CustomerAdmin(RecordAdmin[Customer]):
             _payments(page, zone=zone_of(obj)),
             _destinations(page, zone=zone_of(obj)),
         ]
+
+
+def _freeze_facts(customer: Customer, *, sees_approvals: bool) -> list[Fact]:
+    if customer.state != CustomerState.FROZEN:
+        return []
+    frozen = Fact("Frozen", cells.instant(customer.frozen_at, zone=zone_of(customer)))
+    if not (sees_approvals and _lifting(customer)):
+        return [frozen]
+    link = cells.row_link("approvals_approvalrequest", "apr", _lifting(customer))
+    return [frozen, Fact("Its lifting waits", link)]
 
 
 def _masked(read: Callable[[], str], mask: Callable[[str], str]) -> SafeString:
@@ -251,141 +302,3 @@ def _destinations(page: queries.CustomerPage, *, zone: str) -> Table:
 
 def _more(rows: Sequence[object], which: str = "newest") -> str:
     return f"The {which} {ROWS_SHOWN}." if len(rows) >= ROWS_SHOWN else ""
-
-
-def money_words(amounts: dict[str, int]) -> str:
-    """Return amounts per currency as one text."""
-    return ", ".join(format_minor(amount, currency) for currency, amount in amounts.items())
-
-
-# --- Corrections --------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CorrectionAct(Act):
-    """An act on a correction: what one must hold is what asking for it took."""
-
-    @override
-    def needed(self, subject: Correction) -> str:
-        return operations.ACTS[subject.kind]
-
-
-def _withdraw_is_off(correction: Correction, _user: Any) -> str:  # noqa: ANN401
-    if correction.state == CorrectionState.WAITING:
-        return ""
-    return f"It was {correction.state} already."
-
-
-@admin.register(Correction)
-class CorrectionAdmin(RecordAdmin[Correction]):
-    """What people asked to have corrected in the books."""
-
-    view_capability = "ledger.view_ledger"
-    prefix = "cor"
-    intro = "Entries that people asked for by hand. Another person decides, in Approvals."
-    empty = "Nobody has asked for a correction. One begins on the page of an entry, or in Journal."
-    tones: ClassVar[Mapping[str, str]] = {"waiting": "busy", "dropped": "flat"}
-    search_hint = "cor_…"
-    list_display = ("id", "kind", "moves", "state", "asked_by", "requested_at", "became")
-    facts = (
-        "id",
-        "kind",
-        "undoes",
-        "became",
-        "decided_in",
-        "asked",
-        "agreed",
-        "closed_at",
-        "reason",
-    )
-    filters: ClassVar[Sequence[Filter]] = (
-        lists.choice("state", CorrectionState.choices),
-        lists.choice("kind", CorrectionKind.choices),
-    )
-    acts = (
-        CorrectionAct(
-            name="withdraw",
-            capability="ledger.adjust",
-            operation=operations.withdraw_correction,
-            label=lambda _correction: "Withdraw the request",
-            off=_withdraw_is_off,
-            done=lambda correction: f"It is {correction.state}; nothing was posted.",
-            is_dangerous=True,
-        ),
-    )
-
-    @override
-    def headline(self, obj: Correction) -> str:
-        return f"{obj.get_kind_display()} of {money_words(queries.sums_moved(obj))}"
-
-    @override
-    def prepare(self, request: HttpRequest, rows: Sequence[Correction]) -> None:
-        names = people({who for row in rows for who in (row.requested_by, row.approved_by)})
-        for row in rows:
-            row.people = names  # type: ignore[attr-defined]  # attached for the cells
-
-    @shown("Amount", align="end")
-    def moves(self, obj: Correction) -> SafeString:
-        return cells.amounts(queries.sums_moved(obj))
-
-    def undoes(self, obj: Correction) -> SafeString:
-        return cells.row_link("ledger_journalentry", "je", obj.entry_id)
-
-    @shown("Decided in")
-    def decided_in(self, obj: Correction) -> SafeString:
-        request_id = queries.find_approval_of(obj)
-        return cells.row_link("approvals_approvalrequest", "apr", request_id)
-
-    @shown("Posted as")
-    def became(self, obj: Correction) -> SafeString:
-        return cells.row_link("ledger_journalentry", "je", obj.posted_id)
-
-    def asked_by(self, obj: Correction) -> SafeString:
-        return _person(obj, obj.requested_by)
-
-    @shown("Asked by")
-    def asked(self, obj: Correction) -> SafeString:
-        return _done_by(obj, obj.requested_by, obj.requested_at)
-
-    @shown("Agreed by")
-    def agreed(self, obj: Correction) -> SafeString:
-        return _done_by(obj, obj.approved_by, obj.closed_at)
-
-    @override
-    def get_tables(self, request: HttpRequest, obj: Correction) -> list[Table]:
-        moved = cells.amounts(queries.sums_moved(obj))
-        return [
-            Table(
-                "Postings",
-                ("Account", ">Debit", ">Credit"),
-                [
-                    [
-                        _account(leg),
-                        _side(leg["amount_minor"], leg["currency"]),
-                        _side(-leg["amount_minor"], leg["currency"]),
-                    ]
-                    for leg in obj.legs
-                ],
-                totals=["Sum", moved, moved],
-                note="As they were asked for.",
-            )
-        ]
-
-
-def _person(obj: Correction, principal: str) -> SafeString:
-    names: Mapping[str, str] = obj.people  # type: ignore[attr-defined]  # attached by prepare
-    return cells.text(names.get(principal, principal))
-
-
-def _done_by(obj: Correction, principal: str, at: datetime | None) -> SafeString:
-    names: Mapping[str, str] = obj.people  # type: ignore[attr-defined]  # attached by prepare
-    return cells.done_by(principal, names, at, zone=zone_of(obj))
-
-
-def _account(leg: Mapping[str, Any]) -> SafeString:
-    url = reverse("admin:ledger_ledgeraccount_change", args=[leg["account"]])
-    return cells.cut(leg["code"], url=url, head=24, tail=16)
-
-
-def _side(amount_minor: int, currency: str) -> SafeString | str:
-    return cells.amount(amount_minor, currency) if amount_minor > 0 else ""
