@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from functools import partial
+from functools import cache, partial
 from uuid import UUID
 
 from django.test import Client as Browser
@@ -25,6 +25,9 @@ from tests.support import wait_until
 
 MAY = date(2026, 5, 1)
 
+# How many rows an organisation has in each table, and what is posted and available on its wallets.
+type Standing = tuple[dict[str, int], list[tuple[int, int]]]
+
 
 @dataclass
 class Act:
@@ -38,8 +41,8 @@ class Act:
     call: Callable[[], object]
     settle: Callable[[], None] = lambda: None
 
-    def standing(self) -> tuple[dict[str, int], list[tuple[int, int]]]:
-        """Return how many rows its organisation has in each table, and what is on its wallets."""
+    def standing(self) -> Standing:
+        """Return what its organisation has, once nothing is left to be done."""
         self.settle()
         client = self.client
         wallets = [
@@ -53,6 +56,14 @@ def begin(name: str) -> Act:
     client = Client()
     client.begin()
     return _OTHERS[name](client) if name in _OTHERS else _asked(client, name)
+
+
+@cache
+def undisturbed(name: str) -> Standing:
+    """Return what stands after the act of this name that was done once, with nothing in its way."""
+    act = begin(name)
+    act.call()
+    return act.standing()
 
 
 def request(method: str, path: str, body: object, token: str, key: str):
