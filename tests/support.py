@@ -142,6 +142,7 @@ def running(*arguments: str, **environment: str) -> Iterator[subprocess.Popen[st
             "KASSA_TEST_DB_NAME": connection.settings_dict["NAME"],
             **environment,
         },
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -199,8 +200,9 @@ def kill_hard(process: subprocess.Popen[str]) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait(timeout=10)
-    if process.stdout is not None:
-        process.stdout.close()
+    for end in (process.stdin, process.stdout):
+        if end is not None:
+            end.close()
 
 
 def wait_until(condition: Callable[[], bool], *, seconds: float = 30) -> None:

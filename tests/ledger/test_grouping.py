@@ -28,7 +28,7 @@ from tests.ledger.factories import (
     post_transfer,
 )
 from tests.ledger.tampering import corrupt
-from tests.ledger.threads import Asking, gather, held, is_waiting, sql
+from tests.ledger.threads import Asking, gather, held, is_others_open, is_waiting, sql
 from tests.support import kill_hard, race, running, wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -420,15 +420,6 @@ class TestKilledProcess:
             post_transfer(organization, ann, bob, 1, key=f"k-{n}")
         assert balance(organization, bob).available == 8
         assert breaches() == []
-
-
-def is_others_open() -> bool:
-    [[count]] = sql(
-        "SELECT COUNT(*) FROM pg_stat_activity WHERE datname = current_database()"
-        " AND pid <> pg_backend_pid() AND backend_type = 'client backend'"
-        " AND xact_start IS NOT NULL"
-    )
-    return count > 0
 
 
 class TestOrganizations:

@@ -11,7 +11,6 @@ from itertools import count
 
 import pytest
 from django.core.management import call_command
-from django.db import connection
 
 from apps.core import clock, outbox
 from apps.core.errors import Refusal
@@ -21,6 +20,7 @@ from apps.ledger import operations, queries
 from apps.ledger.models import Hold, JournalEntry
 from apps.ledger.operations import AccountChange, CaptureRequest, HoldRequest, TransferRequest
 from tests.ledger.factories import ACTOR, create_organization, fund, open_account
+from tests.ledger.threads import is_others_open
 from tests.support import kill_hard, race, running, until_serialized, wait_until
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(300), pytest.mark.django_db(transaction=True)]
@@ -234,13 +234,3 @@ class TestHammer:
             pass
         status = queries.chain_status(organization_id=organization)
         assert (status.position, status.waiting) == (JournalEntry.objects.count(), 0)
-
-
-def is_others_open() -> bool:
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database()"
-            " AND pid <> pg_backend_pid() AND backend_type = 'client backend'"
-            " AND xact_start IS NOT NULL)"
-        )
-        return cursor.fetchone()[0]

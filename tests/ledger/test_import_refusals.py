@@ -17,11 +17,13 @@ from apps.ledger.models import (
     LedgerAccount,
     Period,
 )
-from apps.ledger.rules import PlaceHold
+from apps.ledger.operations import MonitorTerms, _importing
+from apps.ledger.rules import MonitorDirection, MonitorMeasure, PlaceHold
 from tests.ledger.beside_entries import (
     ANN,
     BOB,
     DOLLARS,
+    OCTOBER,
     TILL,
     capture,
     closed,
@@ -32,10 +34,12 @@ from tests.ledger.beside_entries import (
 from tests.ledger.factories import (
     ACTOR,
     NOW,
+    close_month,
     create_organization,
     post,
 )
 from tests.ledger.journals import export, refused, rewrite, run_import
+from tests.ledger.rows import fingerprints
 from tests.support import wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -214,3 +218,60 @@ class TestRefusals:
         with connection.cursor() as cursor:
             cursor.execute("SELECT name FROM pg_cursors")
             assert cursor.fetchall() == [], refused
+
+    @pytest.mark.parametrize("what", ["holds", "balance monitors", "accounting periods"])
+    def test_what_stands_as_in_the_file_before_its_last_entry(
+        self, origin, file, monkeypatch, what
+    ):
+        """An import writes it after all entries, so it is somebody else's, however alike."""
+        target = create_organization("Target")
+        stop_among_entries(target, file, monkeypatch)
+        ids = ids_of(target)
+        match what:
+            case "holds":
+                first = open_holds(origin)[0]
+                post(target, PlaceHold(
+                    id=new_id(), debit_account_id=ids[ANN], credit_account_id=ids[BOB],
+                    amount_minor=first.amount_minor, currency="EUR", reference=first.reference,
+                    expires_at=first.expires_at, metadata=first.metadata,
+                ))  # fmt: skip
+            case "balance monitors":
+                watch_as(origin, target)
+            case _:
+                close_month(target, OCTOBER, now=NOW)
+        before = fingerprints("ledger_", "core_outbox", locks=False)
+
+        with pytest.raises(CommandError, match=f"organization_not_empty: .* this one has {what}"):
+            run_import(target, file)
+
+        assert fingerprints("ledger_", "core_outbox", locks=False) == before
+
+
+def stop_among_entries(target, file, monkeypatch) -> None:
+    """Import the accounts and the first entry, and no more."""
+    real, calls = _importing._post, []
+
+    def stop_in_the_second(*values):
+        calls.append(values)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        real(*values)
+
+    with monkeypatch.context() as stopping:
+        stopping.setattr(_importing, "PORTION", 1)
+        stopping.setattr(_importing, "_post", stop_in_the_second)
+        with pytest.raises(KeyboardInterrupt):
+            run_import(target, file)
+
+
+def watch_as(origin, target) -> None:
+    """Watch a balance as the first of the origin's active monitors does."""
+    first = BalanceMonitor.objects.filter(organization_id=origin, is_active=True).earliest("id")
+    terms = MonitorTerms(
+        account_id=ids_of(target)[ANN], measure=MonitorMeasure(first.measure),
+        direction=MonitorDirection(first.direction), threshold_minor=first.threshold_minor,
+        description=first.description,
+    )  # fmt: skip
+    operations.create_monitor(
+        organization_id=target, terms=terms, idempotency_key="m", actor=ACTOR, now=NOW
+    )

@@ -52,6 +52,15 @@ class TestOpenAccounts:
         ]
         assert breaches() == []
 
+    def test_inserts_by_code_in_whatever_order_they_are_asked_for(self):
+        """So that of two who ask the other way round one waits for the other, and not each."""
+        organization = create_organization()
+
+        opened = open_both(organization)
+
+        # Ids grow as rows are made.
+        assert sorted(opened, key=opened.__getitem__) == sorted(spec.code for spec in BOTH)
+
     @pytest.mark.parametrize("turn", range(5))
     def test_by_many_at_once_opens_each_once_and_answers_it_to_all(self, turn):
         organization = create_organization()

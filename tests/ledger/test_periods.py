@@ -649,6 +649,25 @@ class TestReopening:
 
         assert refused.value.details == {"period": "2026-07"}
 
+    @pytest.mark.parametrize(
+        ("meanwhile", "refusal"),
+        [("reopen", errors.PeriodNotClosed), ("close", errors.PeriodOutOfOrder)],
+    )
+    def test_is_looked_at_again_as_it_is_agreed_to(self, books, meanwhile, refusal):
+        """Others opened it since it was asked for, or closed the month after it."""
+        books.close()
+        asked = committed(operations.prepare_reopen)(organization_id=books.id, month=JUNE)
+        books.reopen() if meanwhile == "reopen" else books.close(JULY)
+        before = fingerprints("ledger_", "core_outbox", "core_audit", locks=False)
+
+        with pytest.raises(refusal):
+            committed(operations.reopen_period)(
+                organization_id=books.id, period_id=asked.id, requested_by=MARA,
+                approved_by=ANTON, reason="A late fact", actor=ACTOR, now=LATER,
+            )  # fmt: skip
+
+        assert fingerprints("ledger_", "core_outbox", "core_audit", locks=False) == before
+
     def test_of_an_open_month_is_refused(self, books):
         with pytest.raises(errors.PeriodNotFound):
             books.reopen()

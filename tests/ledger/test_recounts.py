@@ -19,7 +19,14 @@ from tests.ledger.histories import seal
 from tests.ledger.tampering import corrupt, faults
 from tests.ledger.test_annotate_entry import annotate
 from tests.ledger.test_monitors import watch
-from tests.ledger.test_periods import IN_JUNE, JULY, JUNE_ENDS, Books, insert_entry
+from tests.ledger.test_periods import (
+    IN_JUNE,
+    JULY,
+    JUNE_ENDS,
+    Books,
+    a_connection,
+    insert_entry,
+)
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -128,6 +135,27 @@ class TestAClosedMonth:
             (account, period) for account in touched for period in periods
         }
         assert (f"FAULT {STORED}" in faults(capsys)) == bool(periods)
+
+    @pytest.mark.parametrize("at", [IN_MAY, IN_JUNE])
+    def test_into_which_somebody_wrote_who_saw_it_open_is_named(self, capsys, at):
+        """
+        In SQL, by a snapshot of before: the trigger sees what its transaction sees. It had written
+        nothing until then, so nobody waited for it. No posting of Kassa's looks so far back.
+        """
+        books = Books()
+        with a_connection() as other, other.cursor() as cursor:
+            cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+            cursor.execute("SELECT FROM ledger_period")
+            books.close()
+            assert broken(STORED) == []
+            insert_entry(cursor, books, 3_00, at, id_=str(new_id()))
+
+        told = faults(capsys)
+
+        named = {(row["account"], row["period"]) for row in broken(STORED)}
+        assert named == {(encode_id("la", id_), "2026-06") for id_ in (books.bank, books.ann)}
+        assert f"FAULT {STORED}" in told
+        assert all(account in told for account, _ in named)
 
     def test_whose_entry_was_moved_into_the_next_one_is_named(self, books):
         for table in ("ledger_journal_entry", "ledger_posting"):

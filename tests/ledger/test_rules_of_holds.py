@@ -118,6 +118,15 @@ class TestHold:
 
         assert codes(outcomes) == ["held", "held", "hold_expired", "posted"]
 
+    def test_whose_time_is_not_over_is_ended_by_no_sweeper(self):
+        for_ever, later = hold(10), hold(10, expires_at=NOW + timedelta(microseconds=1))
+        start, _ = apply(state(a=20), [for_ever, later])
+
+        after, outcomes = apply(start, [ExpireHold(hold_id=one.id) for one in (for_ever, later)])
+
+        assert codes(outcomes) == ["hold_not_expired"] * 2
+        assert (after.balances[A].available, after.balances[A].pending_out) == (0, 20)
+
     def test_one_that_expired_releases_nothing_again(self):
         placed = hold(10)
         start, _ = apply(state(a=20), [placed, hold(10)])

@@ -70,6 +70,16 @@ def count_waiting() -> int:
     return int(count)
 
 
+def is_others_open() -> bool:
+    """Whether anybody else on this database has a transaction open."""
+    [[count]] = sql(
+        "SELECT COUNT(*) FROM pg_stat_activity WHERE datname = current_database()"
+        " AND pid <> pg_backend_pid() AND backend_type = 'client backend'"
+        " AND xact_start IS NOT NULL"
+    )
+    return count > 0
+
+
 def gather(organization, account, first, *calls, lock_timeout: str = "") -> list[Asking]:
     """Ask all calls while the first one writes, which waits for the account: then let it go on."""
     with held(account):

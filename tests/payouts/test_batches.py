@@ -360,6 +360,24 @@ class TestSend:
         assert mark().state == "submitted"
 
 
+class TestAnotherOrganizationsBatch:
+    @pytest.mark.parametrize(
+        "act",
+        [operations.release_batch, operations.export_batch, operations.begin_send],
+    )
+    def test_is_not_found_and_stays_as_it_is(self, home, target, act):
+        batch = factories.freeze(request(home, target, 100_00))
+        before = PayoutBatch.objects.values().get()
+        stranger = factories.world()
+
+        with pytest.raises(errors.BatchNotFound) as refused:
+            act(organization_id=stranger.id, batch_id=batch.id, actor=JOB, now=NOW)
+
+        assert refused.value.code == "payout_batch_not_found"
+        assert PayoutBatch.objects.values().get() == before
+        assert not BankFile.objects.filter(direction="out").exists()
+
+
 class TestVoid:
     def void(self, home, batch):
         return operations.void_batch(

@@ -6,12 +6,13 @@ from apps.approvals.models import ApprovalRequest
 from apps.core.actors import Actor
 from apps.core.ids import new_id
 from apps.reconciliation import operations
+from apps.reconciliation.errors import OpeningBalanceNotFound
 from apps.reconciliation.models import OpeningBalance
 from tests.banking.factories import NOW, create_bank_account, create_organization, import_file
 from tests.banking.statements import Entry, Made, camt053
 from tests.payouts import people
 from tests.reconciliation.factories import assert_books_hold, match_all, posted
-from tests.support import race
+from tests.support import past_the_guards, race
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -122,6 +123,17 @@ class TestAnOpeningBalance:
 
         assert posted(organization_id, "bank:") == 210_50
         assert_books_hold()
+
+    def test_that_is_gone_with_its_row_is_not_agreed_to(self, organization_id, account):
+        request = bring(organization_id, actor=people.staff("finance_maker"))
+        past_the_guards("DELETE FROM reconciliation_opening")
+
+        with pytest.raises(OpeningBalanceNotFound) as refused:
+            decide(request, people.approver())
+
+        assert refused.value.code == "opening_balance_not_found"
+        assert posted(organization_id, "bank:") == 10_00
+        assert ApprovalRequest.objects.get().state == "open"
 
     def test_is_asked_for_by_the_first_statement_only(self, organization_id, account):
         bring(organization_id, actor=people.staff("finance_maker"))
