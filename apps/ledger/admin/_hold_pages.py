@@ -85,7 +85,7 @@ class HoldAdmin(RecordAdmin[Hold]):
         own = super().get_filters(request)
         if not self._is_asked(request):
             return own
-        return _finding.of_one_organization(own)
+        return lists.of_one_organization(own)
 
     @override
     def _narrow(self, request: HttpRequest) -> tuple[QuerySet[Hold], list[tuple[Filter, str]]]:
@@ -119,7 +119,7 @@ class HoldAdmin(RecordAdmin[Hold]):
 
     def _organization(self, request: HttpRequest) -> Organization | None:
         seen: list[Organization] = self.admin_site.organizations(request)  # type: ignore[attr-defined]  # our site's
-        return _finding.named_organization(request.GET, seen)
+        return lists.named_organization(request.GET, seen)
 
     def _read(
         self, request: HttpRequest, organization: Organization
