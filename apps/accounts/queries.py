@@ -149,14 +149,10 @@ def list_api_keys(*, organization_id: UUID) -> QuerySet[ApiKey]:
 # --- Customers ----------------------------------------------------------------------------------
 
 
-def list_customers(
-    *, organization_id: UUID, external_id: str | None = None, state: str | None = None
-) -> QuerySet[Customer]:
+def list_customers(*, organization_id: UUID, external_id: str | None = None) -> QuerySet[Customer]:
     """Return the organization's customers, newest first."""
     found = Customer.objects.filter(organization_id=organization_id).order_by("-id")
-    if external_id is not None:
-        found = found.filter(external_id=external_id)
-    return found if state is None else found.filter(state=state)
+    return found if external_id is None else found.filter(external_id=external_id)
 
 
 def get_customer(*, organization_id: UUID, customer_id: UUID) -> Customer:

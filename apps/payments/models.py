@@ -34,7 +34,10 @@ class VirtualReference(OrganizationOwned):
     class Meta:
         db_table = "payments_virtual_reference"
         indexes: ClassVar = [
-            models.Index(name="virtual_reference_of", fields=["organization", "customer"])
+            models.Index(name="virtual_reference_of", fields=["organization", "customer"]),
+            models.Index(
+                name="virtual_reference_made", fields=["organization", "created_at", "id"]
+            ),
         ]
         constraints: ClassVar = [
             OwnedKey(name="virtual_reference_key"),
@@ -89,7 +92,8 @@ class Payment(OrganizationOwned):
     class Meta:
         db_table = "payments_payment"
         indexes: ClassVar = [
-            models.Index(name="payment_of", fields=["organization", "customer"]),
+            models.Index(name="payment_of_customer", fields=["organization", "customer", "-id"]),
+            models.Index(name="payment_made", fields=["organization", "created_at", "id"]),
         ]
         constraints: ClassVar = [
             OwnedKey(name="payment_key"),
@@ -160,6 +164,7 @@ class UnmatchedMoney(OrganizationOwned):
                 fields=["organization", "received_at"],
                 condition=Q(state="open"),
             ),
+            models.Index(name="unmatched_money_made", fields=["organization", "created_at", "id"]),
         ]
         constraints: ClassVar = [
             OwnedKey(name="unmatched_money_key"),

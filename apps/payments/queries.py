@@ -29,10 +29,12 @@ def get_virtual_reference(*, organization_id: UUID, virtual_reference_id: UUID) 
 
 
 def list_virtual_references(
-    *, organization_id: UUID, customer_id: UUID | None = None
+    *, organization_id: UUID, customer_id: UUID | None = None, reference: str | None = None
 ) -> QuerySet[VirtualReference]:
-    """Return references, newest first, of one customer where given."""
+    """Return references, newest first, of one customer or one text where given."""
     rows = VirtualReference.objects.filter(organization_id=organization_id)
+    if reference is not None:
+        rows = rows.filter(reference=reference)
     if customer_id is not None:
         rows = rows.filter(customer_id=customer_id)
     return rows.order_by("-id")
@@ -85,19 +87,25 @@ def get_payment(*, organization_id: UUID, payment_id: UUID) -> Payment:
     return found
 
 
-def list_payments(*, organization_id: UUID, customer_id: UUID | None = None) -> QuerySet[Payment]:
-    """Return payments, newest first, of one customer where given."""
+def list_payments(
+    *,
+    organization_id: UUID,
+    customer_id: UUID | None = None,
+    reference: VirtualReference | None = None,
+) -> QuerySet[Payment]:
+    """
+    Return payments, newest first, of one customer where given.
+
+    With a reference, of the customer whose it is for ever: its own are among those.
+    """
     rows = Payment.objects.filter(organization_id=organization_id)
+    if reference is not None:
+        rows = rows.filter(customer_id=reference.customer_id)
     if customer_id is not None:
         rows = rows.filter(customer_id=customer_id)
     return rows.order_by("-id")
 
 
-def list_unmatched_money(
-    *, organization_id: UUID, state: str | None = None
-) -> QuerySet[UnmatchedMoney]:
-    """Return money nobody owned when it came, newest first, in one state where given."""
-    rows = UnmatchedMoney.objects.filter(organization_id=organization_id)
-    if state is not None:
-        rows = rows.filter(state=state)
-    return rows.order_by("-id")
+def list_unmatched_money(*, organization_id: UUID) -> QuerySet[UnmatchedMoney]:
+    """Return money nobody owned when it came, newest first."""
+    return UnmatchedMoney.objects.filter(organization_id=organization_id).order_by("-id")

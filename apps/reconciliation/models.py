@@ -36,6 +36,10 @@ class Match(OrganizationOwned):
     class Meta:
         db_table = "reconciliation_match"
         verbose_name_plural = "matches"
+        indexes: ClassVar = [
+            models.Index(name="match_of_line", fields=["organization", "bank_line", "id"]),
+            models.Index(name="match_made", fields=["organization", "created_at", "id"]),
+        ]
         constraints: ClassVar = [
             OwnedKey(name="match_key"),
             SameOrganization(name="match_owns_its_line", field="bank_line"),
@@ -114,6 +118,7 @@ class Break(OrganizationOwned):
                 fields=["organization", "bank_account", "first_seen_at"],
                 condition=~Q(state="resolved"),
             ),
+            models.Index(name="break_first_seen", fields=["organization", "first_seen_at", "id"]),
         ]
         constraints: ClassVar = [
             OwnedKey(name="break_key"),

@@ -53,16 +53,9 @@ def get_break(*, organization_id: UUID, break_id: UUID) -> Break:
     return found
 
 
-def list_breaks(
-    *, organization_id: UUID, state: str | None = None, kind: str | None = None
-) -> QuerySet[Break]:
-    """Return breaks, newest first, narrowed where asked."""
-    rows = Break.objects.filter(organization_id=organization_id)
-    if state is not None:
-        rows = rows.filter(state=state)
-    if kind is not None:
-        rows = rows.filter(kind=kind)
-    return rows.order_by("-id")
+def list_breaks(*, organization_id: UUID) -> QuerySet[Break]:
+    """Return breaks, newest first."""
+    return Break.objects.filter(organization_id=organization_id).order_by("-id")
 
 
 def find_matched(

@@ -11,8 +11,18 @@ from apps.accounts.api import examples, serializers
 from apps.accounts.rules import CustomerDetails
 from apps.accounts.states import CustomerState
 from apps.core import clock
+from apps.core.api.filters import (
+    CREATED,
+    CREATED_TOLD,
+    METADATA_TOLD,
+    Timed,
+    equal,
+    metadata_names,
+    read_choice,
+    read_metadata,
+    read_window,
+)
 from apps.core.api.pagination import check_query, list_page, read_text
-from apps.core.api.problems import ApiProblem
 from apps.core.api.views import ApiView, Shape, get_caller, require_idempotency_key, resource
 from apps.core.ids import decode_id
 
@@ -61,6 +71,8 @@ class CustomerCollection(ApiView):
             query={
                 "external_id": "Only the customer you call by this id.",
                 "state": "Only customers in this state.",
+                **METADATA_TOLD,
+                **CREATED_TOLD,
             },
             example=examples.LIST_CUSTOMERS,
         ),
@@ -82,15 +94,21 @@ class CustomerCollection(ApiView):
         return Response(serializers.Customer(customer).data, status=201)
 
     def get(self, request: Request) -> Response:
-        state = request.query_params.get("state")
-        if state is not None and state not in CustomerState.values:
-            raise ApiProblem("invalid_request", "There is no such state.")
+        external_id = read_text(request, "external_id")
         customers = queries.list_customers(
-            organization_id=get_caller(request).organization_id,
-            external_id=read_text(request, "external_id"),
-            state=state,
+            organization_id=get_caller(request).organization_id, external_id=external_id
         )
-        return list_page(request, customers, serializers.Customer, filters=("external_id", "state"))
+        return list_page(
+            request,
+            customers,
+            serializers.Customer,
+            filters=("external_id", "state", *CREATED, *metadata_names(request)),
+            timed=Timed("created_at", read_window(request, *CREATED), leads=external_id is None),
+            sieve=equal(
+                state=read_choice(request, "state", CustomerState.values),
+                metadata__contains=read_metadata(request) or None,
+            ),
+        )
 
 
 class CustomerResource(ApiView):

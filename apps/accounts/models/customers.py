@@ -33,6 +33,7 @@ class Customer(OrganizationOwned):
     class Meta:
         indexes = [
             models.Index(name="customer_by_email", fields=["organization", "email_index"]),
+            models.Index(name="customer_made", fields=["organization", "created_at", "id"]),
         ]
         constraints = [
             OwnedKey(name="customer_of_its_organization"),

@@ -10,8 +10,17 @@ from rest_framework.response import Response
 from apps.banking import operations, queries
 from apps.banking.api import examples, serializers
 from apps.banking.api.uploads import read_upload
-from apps.banking.states import LineState
+from apps.banking.states import FileState, LineState, StatementState
 from apps.core import clock
+from apps.core.api.filters import (
+    CREATED,
+    CREATED_TOLD,
+    Timed,
+    equal,
+    read_choice,
+    read_day,
+    read_window,
+)
 from apps.core.api.pagination import check_query, list_page
 from apps.core.api.problems import ApiProblem
 from apps.core.api.views import ApiView, Shape, get_caller, require_idempotency_key, resource
@@ -35,6 +44,7 @@ class BankFileCollection(ApiView):
             response=serializers.BankFile,
             page=True,
             summary="List bank files",
+            query={"state": "Only files in this state.", **CREATED_TOLD},
             example=examples.LIST_FILES,
         ),
     }
@@ -60,7 +70,14 @@ class BankFileCollection(ApiView):
 
     def get(self, request: Request) -> Response:
         files = queries.list_bank_files(organization_id=get_caller(request).organization_id)
-        return list_page(request, files, serializers.BankFile)
+        return list_page(
+            request,
+            files,
+            serializers.BankFile,
+            filters=("state", *CREATED),
+            timed=Timed("created_at", read_window(request, *CREATED)),
+            sieve=equal(state=read_choice(request, "state", FileState.values)),
+        )
 
 
 class BankFileResource(ApiView):
@@ -114,7 +131,9 @@ class BankStatementCollection(ApiView):
             summary="List statements and notifications",
             query={
                 "bank_account": "Only those of this account.",
-                "bank_file": "Only those of this file.",
+                "bank_file": "Only those of this file; sorted by the ids whatever the window.",
+                "state": "Only those in this state.",
+                **CREATED_TOLD,
             },
             example=examples.LIST_STATEMENTS,
         )
@@ -127,13 +146,19 @@ class BankStatementCollection(ApiView):
             file_id = queries.get_bank_file(
                 organization_id=organization_id, bank_file_id=decode_id("bf", file)
             ).id
-        statements = queries.list_statements(
-            organization_id=organization_id,
-            bank_account_id=_account_id(request),
-            bank_file_id=file_id,
+        statements = queries.list_statements(organization_id=organization_id, bank_file_id=file_id)
+        return list_page(
+            request,
+            statements,
+            serializers.BankStatement,
+            filters=("bank_account", "bank_file", "state", *CREATED),
+            timed=Timed("created_at", read_window(request, *CREATED), leads=file_id is None),
+            # An organization has few accounts, so one of them is met soon.
+            sieve=equal(
+                bank_account_id=_account_id(request),
+                state=read_choice(request, "state", StatementState.values),
+            ),
         )
-        filters = ("bank_account", "bank_file")
-        return list_page(request, statements, serializers.BankStatement, filters=filters)
 
 
 class BankStatementResource(ApiView):
@@ -171,6 +196,8 @@ class BankLineCollection(ApiView):
                 "bank_account": "Only those of this account.",
                 "statement": "Only those of this statement.",
                 "state": "Only those in this state.",
+                "booked_from": "Only those booked on this day or later.",
+                "booked_before": "Only those booked before this day.",
             },
             example=examples.LIST_LINES,
         )
@@ -178,22 +205,26 @@ class BankLineCollection(ApiView):
 
     def get(self, request: Request) -> Response:
         organization_id = get_caller(request).organization_id
-        state = request.query_params.get("state")
-        if state is not None and state not in LineState.values:
-            raise ApiProblem("invalid_request", "There is no such state.")
         statement_id, statement = None, request.query_params.get("statement")
         if statement is not None:
             statement_id = queries.get_statement(
                 organization_id=organization_id, statement_id=decode_id("bst", statement)
             ).id
         lines = queries.list_lines_with_status(
-            organization_id=organization_id,
-            bank_account_id=_account_id(request),
-            statement_id=statement_id,
-            state=state,
+            organization_id=organization_id, statement_id=statement_id
         )
-        filters = ("bank_account", "statement", "state")
-        return list_page(request, lines, serializers.BankLine, filters=filters)
+        return list_page(
+            request,
+            lines,
+            serializers.BankLine,
+            filters=("bank_account", "statement", "state", "booked_from", "booked_before"),
+            sieve=equal(
+                bank_account_id=_account_id(request),
+                status_state=read_choice(request, "state", LineState.values),
+                booking_date__gte=read_day(request, "booked_from"),
+                booking_date__lt=read_day(request, "booked_before"),
+            ),
+        )
 
 
 class BankLineResource(ApiView):

@@ -40,6 +40,7 @@ class BankFile(OrganizationOwned):
         db_table = "banking_file"
         indexes: ClassVar = [
             models.Index(name="bank_file_by_message", fields=["organization", "message_id"]),
+            models.Index(name="bank_file_made", fields=["organization", "created_at", "id"]),
         ]
         constraints: ClassVar = [
             OwnedKey(name="bank_file_key"),

@@ -56,6 +56,7 @@ class BankStatement(OrganizationOwned):
                 fields=["organization", "identification_index"],
                 condition=Q(bank_account__isnull=True),
             ),
+            models.Index(name="bank_statement_made", fields=["organization", "created_at", "id"]),
         ]
         constraints: ClassVar = [
             OwnedKey(name="bank_statement_key"),

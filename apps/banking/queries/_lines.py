@@ -18,23 +18,16 @@ COUNTERPARTY_PURPOSE: Final = "iban"
 def list_lines_with_status(
     *,
     organization_id: UUID,
-    bank_account_id: UUID | None = None,
     statement_id: UUID | None = None,
-    state: str | None = None,
 ) -> QuerySet[BankLine]:
     """
-    Return lines, newest first, narrowed where asked.
+    Return lines, newest first, of one statement where given.
 
     Each has `status_state` and `status_reason`.
     """
     rows = BankLine.objects.filter(organization_id=organization_id)
-    if bank_account_id is not None:
-        rows = rows.filter(bank_account_id=bank_account_id)
     if statement_id is not None:
         rows = rows.filter(statement_id=statement_id)
-    if state is not None:
-        statuses = BankLineStatus.objects.filter(organization_id=organization_id, state=state)
-        rows = rows.filter(id__in=statuses.values("line_id"))
     status = BankLineStatus.objects.filter(
         organization_id=OuterRef("organization_id"), line_id=OuterRef("id")
     )

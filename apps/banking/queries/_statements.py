@@ -23,15 +23,10 @@ def get_statement(*, organization_id: UUID, statement_id: UUID) -> BankStatement
 
 
 def list_statements(
-    *,
-    organization_id: UUID,
-    bank_account_id: UUID | None = None,
-    bank_file_id: UUID | None = None,
+    *, organization_id: UUID, bank_file_id: UUID | None = None
 ) -> QuerySet[BankStatement]:
-    """Return statements, newest first, of one account or one file where given."""
+    """Return statements, newest first, of one file where given."""
     rows = BankStatement.objects.filter(organization_id=organization_id)
-    if bank_account_id is not None:
-        rows = rows.filter(bank_account_id=bank_account_id)
     if bank_file_id is not None:
         rows = rows.filter(bank_file_id=bank_file_id)
     return rows.order_by("-id")

@@ -91,7 +91,8 @@ class ListPage[M: Model](Screen[M]):
         # What is sought by its name is found by an index of its own, and is little.
         if self.is_ordered_by_organization and not typed(request.GET.get("q", "")):
             seen = self.admin_site.organizations(request)  # type: ignore[attr-defined]  # our site's
-            owners = [one.id for one in seen]
+            named = request.GET.get("organization", "")
+            owners = [one.id for one in seen if str(one.id) == named] or [one.id for one in seen]
         query = request.GET
         return self.keyset.page(
             rows, after=query.get("after", ""), before=query.get("before", ""), owners=owners

@@ -9,8 +9,9 @@ import base64
 import binascii
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from typing import Any, Final
 from uuid import UUID
 
@@ -19,6 +20,8 @@ from django.db import connection, models
 from django.db.models import Q, QuerySet
 from django.db.models.expressions import RawSQL
 from django.http import QueryDict
+
+from apps.core.sifting import sift
 
 PAGE_ROWS: Final = 50
 COUNT_MAX: Final = 10_000
@@ -55,9 +58,8 @@ class Keyset:
         if key is not None:
             narrowed = self._from(rows, key, descending=descending)
             key, rows = (key, narrowed) if narrowed is not None else (None, rows)
-        order = [f"-{name}" if descending else name for name in self.names]
         if owners is None:
-            found = list(rows.order_by(*order)[: PAGE_ROWS + 1])
+            found = list(rows.order_by(*self._order(descending=descending))[: PAGE_ROWS + 1])
         else:
             found = self._of_each(rows, owners, descending=descending)
         has_more, found = len(found) > PAGE_ROWS, found[:PAGE_ROWS]
@@ -71,51 +73,102 @@ class Keyset:
             self._key(found[-1]) if found and has_next else "",
         )
 
+    def sifted(
+        self, rows: QuerySet[Any], sieve: Q, *, after: str = "", before: str = ""
+    ) -> tuple[list[Any], str, str]:
+        """
+        Return what `page` does, of those rows that the sieve lets through: it has no index.
+
+        Looked for so many at a time: a page may have few rows or none, and one after it.
+        """
+        backwards = bool(before) and not after
+        descending = self.descending != backwards
+        key, lane = self._read(before if backwards else after), rows
+        if key is not None:
+            narrowed = self._from(rows, key, descending=descending)
+            key, lane = (key, narrowed) if narrowed is not None else (None, rows)
+        found = sift(
+            lane,
+            sieve,
+            order=self._order(descending=descending),
+            beyond=partial(self._beyond, descending=descending),
+            up_to=partial(self._beyond, descending=not descending, inclusive=True),
+            count=PAGE_ROWS + 1,
+        )
+        page = found.rows[:PAGE_ROWS]
+        further = self._token(found.stopped) if found.stopped is not None else ""
+        if len(found.rows) > PAGE_ROWS:
+            further = self._key(page[-1])
+        back = self._key(page[0]) if page and key is not None else ""
+        return (page[::-1], further, back) if backwards else (page, back, further)
+
     def _of_each(
         self, rows: QuerySet[Any], owners: Sequence[UUID], *, descending: bool
     ) -> list[Any]:
         """
         Return the first rows of all owners, each of whom is looked into for its own first ones.
 
-        Asked for the first of several owners Postgres reads and sorts all that they have.
+        Asked for the first of several owners Postgres reads and sorts all that they have. A page
+        has rows of no more owners than it has rows: of those whose own first one comes first.
         """
-        direction = "DESC" if descending else "ASC"
         own = rows.filter(organization_id=RawSQL("whose.id", ()))
-        own = own.order_by(*[f"-{name}" if descending else name for name in self.names])
-        first = own.values_list(*self.names)[: PAGE_ROWS + 1]
+        own = own.order_by(*self._order(descending=descending))
+        own = own.values_list("organization_id", *self.names)
         try:
-            statement, values = first.query.sql_with_params()
+            if len(owners) > PAGE_ROWS + 1:
+                first = self._first(own[:1], owners, descending=descending)
+                owners = [organization_id for organization_id, *_ in first]
+            found = self._first(own[: PAGE_ROWS + 1], owners, descending=descending)
         except EmptyResultSet:
             # What is looked for is nothing that a row could be.
             return []
-        order = ", ".join(f"{place} {direction}" for place in range(1, len(self.names) + 1))
+        places = {key[-1]: place for place, key in enumerate(found)}
+        shown = rows.filter(organization_id__in=owners, pk__in=places)
+        return sorted(shown, key=lambda row: places[row.pk])
+
+    def _first(
+        self, own: QuerySet[Any, Any], owners: Sequence[UUID], *, descending: bool
+    ) -> list[tuple[Any, ...]]:
+        """Return the first of what is read of each owner: whose it is, and its key."""
+        statement, values = own.query.sql_with_params()
+        direction = "DESC" if descending else "ASC"
+        order = ", ".join(f"{place} {direction}" for place in range(2, len(self.names) + 2))
         with connection.cursor() as cursor:
             cursor.execute(
                 "SELECT found.* FROM unnest(%s::uuid[]) AS whose (id)"  # noqa: S608  (the rows' own statement)
                 f" CROSS JOIN LATERAL ({statement}) AS found ORDER BY {order} LIMIT %s",
                 [list(owners), *values, PAGE_ROWS + 1],
             )
-            places = {key[-1]: place for place, key in enumerate(cursor.fetchall())}
-        found = rows.filter(organization_id__in=owners, pk__in=places)
-        return sorted(found, key=lambda row: places[row.pk])
+            found: list[tuple[Any, ...]] = cursor.fetchall()
+        return found
+
+    def _order(self, *, descending: bool) -> list[str]:
+        return [f"-{name}" if descending else name for name in self.names]
 
     def _from(
         self, rows: QuerySet[Any], key: list[str], *, descending: bool
     ) -> QuerySet[Any] | None:
+        try:
+            return rows.filter(self._beyond(key, descending=descending))
+        except (ValidationError, ValueError):
+            return None
+
+    def _beyond(self, key: Sequence[Any], *, descending: bool, inclusive: bool = False) -> Q:
         operator = "lt" if descending else "gt"
         beyond, same = Q(), Q()
         for name, value in zip(self.names, key, strict=True):
             beyond |= same & Q(**{f"{name}__{operator}": value})
             same &= Q(**{name: value})
+        if inclusive:
+            beyond |= same
         # The first column alone bounds the range for the index; the rest decides within it.
-        bound = Q(**{f"{self.names[0]}__{operator}e": key[0]})
-        try:
-            return rows.filter(bound, beyond)
-        except (ValidationError, ValueError):
-            return None
+        return Q(**{f"{self.names[0]}__{operator}e": key[0]}) & beyond
 
     def _key(self, row: models.Model) -> str:
-        values = [_text(getattr(row, name)) for name in self.names]
+        return self._token([getattr(row, name) for name in self.names])
+
+    def _token(self, key: Sequence[Any]) -> str:
+        values = [_text(value) for value in key]
         raw = json.dumps(values, separators=(",", ":")).encode()
         return base64.urlsafe_b64encode(raw).decode().rstrip("=")
 
@@ -217,6 +270,16 @@ def searched(
         is_linked=is_linked,
         input_type=input_type,
     )
+
+
+def of_one_organization(filters: Sequence[Filter]) -> list[Filter]:
+    """Return a list's filters for a search of one organization: which one is always named."""
+    return [
+        replace(one, default=one.choices[0][0], is_needed=True)
+        if one.name == "organization"
+        else one
+        for one in filters
+    ]
 
 
 def prefix(name: str, title: str, *, placeholder: str = "") -> Filter:

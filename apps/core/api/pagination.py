@@ -4,6 +4,10 @@ Lists: newest first, by an opaque cursor, without a total.
 The cursor is a key, mostly an id, signed for this organization and this route, so it stays where it
 was made when rows are added, and means nothing elsewhere. A list that is narrowed to a window of
 time may be sorted by it, so that one index finds the window and its order (docs/adr/0170).
+
+What no index leads to is sifted: looked for row by row, so many at a time, until a tenth of a
+second has passed. Then the page is over, however few rows it has, and its cursor goes on from where
+it stopped (docs/adr/0175).
 """
 
 import base64
@@ -19,14 +23,22 @@ from typing import Any, Final
 from uuid import UUID
 
 from django.conf import settings
-from django.db.models import QuerySet
-from django.db.models.fields.tuple_lookups import TupleGreaterThan, TupleLessThan
+from django.db.models import Q, QuerySet
+from django.db.models.fields.tuple_lookups import (
+    TupleGreaterThan,
+    TupleGreaterThanOrEqual,
+    TupleLessThan,
+    TupleLessThanOrEqual,
+)
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from apps.core import text
 from apps.core.api.caller import get_caller
+from apps.core.api.filters import Timed
 from apps.core.api.problems import ApiProblem
+from apps.core.sifting import Key, Sifted, sift
+from apps.core.windows import during
 
 LIMIT_DEFAULT: Final = 25
 LIMIT_MAX: Final = 100
@@ -48,6 +60,8 @@ def list_page(
     filters: Collection[str] = (),
     context: dict[str, Any] | None = None,
     clock: str | None = None,
+    timed: Timed | None = None,
+    sieve: Q | None = None,
 ) -> Response:
     """
     Answer one page of a queryset that is already the caller's own.
@@ -55,18 +69,40 @@ def list_page(
     `after` goes on to older rows, `before` back to newer ones; the page itself is always newest
     first. `filters` are the further query names that the view has read; others are refused.
     Of several querysets, which share no row, each is read as far as the page needs it. `clock` is a
-    column by which rows are sorted before their ids; a cursor is good for one order.
+    column by which rows are sorted before their ids; a cursor is good for one order. `timed` is a
+    window, and the clock if it leads. `sieve` is what no index of the rows of one queryset has: a
+    page of them may have fewer rows than `limit`, or none, and still a `next`.
 
     :raises ApiProblem: `invalid_request` or `invalid_cursor` (400)
     """
     check_query(request, {*PAGING_NAMES, *filters})
     lanes = [queryset] if isinstance(queryset, QuerySet) else queryset
-    rows, older, newer = _slice(request, lanes, clock)
+    sieve = sieve or Q()
+    if timed is not None and not timed.window.is_open:
+        within = during(timed.column, timed.window)
+        if timed.leads:
+            lanes, clock = [lane.filter(within) for lane in lanes], timed.column
+        else:
+            sieve &= within
+    asked = read_paging(request)
+    back = asked.before is not None
+    order = _Order(clock, newer=back)
+    found = _find(lanes, sieve, order, asked.before if back else asked.after, asked.limit + 1)
+    rows, beyond = found.rows[: asked.limit], found.stopped
+    if len(found.rows) > asked.limit:
+        beyond = order.key_of(rows[-1])
+    # Whoever came by a cursor can go back from the first row.
+    came = asked.after is not None or back
+    behind = order.key_of(rows[0]) if rows and came else None
+    if back:
+        rows.reverse()
+    older, newer = (behind, beyond) if back else (beyond, behind)
+    data = serializer(rows, many=True, context=context or {}).data
     return answer_page(
         request,
-        serializer(rows, many=True, context=context or {}).data,
-        older=_place(rows[-1], clock) if older else None,
-        newer=_place(rows[0], clock) if newer else None,
+        data,
+        older=None if older is None else order.place_of(older),
+        newer=None if newer is None else order.place_of(newer),
     )
 
 
@@ -137,6 +173,9 @@ def read_text(request: Request, name: str) -> str | None:
     given = request.query_params.get(name)
     if given is None:
         return None
+    if not given:
+        # As a client's unset variable is.
+        raise ApiProblem("invalid_request", f"{name} is empty.", parameter=name)
     try:
         return text.in_normal_form(given)
     except text.TextRefused:
@@ -149,63 +188,84 @@ def _is_visible(character: str) -> bool:
     return character.isprintable() or unicodedata.category(character) == "Zs"
 
 
-def _slice(
-    request: Request, lanes: Sequence[QuerySet[Any]], clock: str | None
-) -> tuple[list[Any], bool, bool]:
-    """Return a page, and whether there is an older and a newer one."""
-    asked = read_paging(request)
-    limit = asked.limit
-    if asked.before is not None:
-        lanes = [_beyond(lane, asked.before, clock, newer=True) for lane in lanes]
-        found = _first(lanes, clock, limit + 1, newer=True)
-        return found[:limit][::-1], bool(found), len(found) > limit
-    if asked.after is not None:
-        lanes = [_beyond(lane, asked.after, clock, newer=False) for lane in lanes]
-    found = _first(lanes, clock, limit + 1, newer=False)
-    return found[:limit], len(found) > limit, asked.after is not None and bool(found)
+@dataclass(frozen=True, slots=True)
+class _Order:
+    """The order of a list in one direction: by a clock if there is one, and the ids."""
+
+    clock: str | None
+    newer: bool
+
+    @property
+    def names(self) -> list[str]:
+        names = ["pk"] if self.clock is None else [self.clock, "pk"]
+        return [name if self.newer else f"-{name}" for name in names]
+
+    def beyond(self, key: Key) -> Q:
+        """Return the condition of rows behind a key."""
+        if self.clock is None:
+            return Q(**{"pk__gt" if self.newer else "pk__lt": key[0]})
+        # One comparison of both: the index is entered at the place, however many rows have its
+        # instant.
+        compare = TupleGreaterThan if self.newer else TupleLessThan
+        return Q(compare((self.clock, "pk"), tuple(key)))
+
+    def up_to(self, key: Key) -> Q:
+        """Return the condition of rows that are not behind a key."""
+        if self.clock is None:
+            return Q(**{"pk__lte" if self.newer else "pk__gte": key[0]})
+        compare = TupleLessThanOrEqual if self.newer else TupleGreaterThanOrEqual
+        return Q(compare((self.clock, "pk"), tuple(key)))
+
+    def key_of(self, row: Any) -> Key:  # noqa: ANN401  (a row of any model)
+        return (row.pk,) if self.clock is None else (getattr(row, self.clock), row.pk)
+
+    def place_of(self, key: Key) -> bytes:
+        """Return the bytes that a cursor has of a key."""
+        if self.clock is None:
+            return bytes(key[0].bytes)
+        ticks = (key[0] - _EPOCH) // _TICK
+        return _TIMED.pack(ticks, key[1].bytes) + _marked(self.clock)
+
+    def key_at(self, place: bytes) -> Key:
+        """
+        Return the key that a cursor has the bytes of.
+
+        :raises ApiProblem: `invalid_cursor` (400), also if it is of another order
+        """
+        if self.clock is None:
+            if len(place) != _ID_BYTES:
+                raise invalid_cursor()
+            return (UUID(bytes=place),)
+        timed, of_clock = place[: _TIMED.size], place[_TIMED.size :]
+        if len(timed) != _TIMED.size or of_clock != _marked(self.clock):
+            raise invalid_cursor()
+        ticks, id_ = _TIMED.unpack(timed)
+        return _EPOCH + ticks * _TICK, UUID(bytes=id_)
 
 
-def _first(
-    lanes: Sequence[QuerySet[Any]], clock: str | None, count: int, *, newer: bool
-) -> list[Any]:
-    """Return the newest rows of all lanes, or the oldest of the newer ones, by one statement."""
-    names = ["pk"] if clock is None else [clock, "pk"]
-    order = names if newer else [f"-{name}" for name in names]
-    first, *others = (lane.order_by(*order)[:count] for lane in lanes)
+def _find(
+    lanes: Sequence[QuerySet[Any]], sieve: Q, order: _Order, place: bytes | None, count: int
+) -> Sifted:
+    """Return the first rows behind a place: of all lanes, or of one what the sieve lets through."""
+    if place is not None:
+        beyond = order.beyond(order.key_at(place))
+        lanes = [lane.filter(beyond) for lane in lanes]
+    first, *others = lanes
+    if sieve:
+        return sift(
+            first, sieve, order=order.names, beyond=order.beyond, up_to=order.up_to, count=count
+        )
+    first = first.order_by(*order.names)[:count]
     if others:
-        first = first.union(*others, all=True).order_by(*order)[:count]
-    return list(first)
-
-
-def _beyond(rows: QuerySet[Any], place: bytes, clock: str | None, *, newer: bool) -> QuerySet[Any]:
-    """Narrow rows to those beyond a place."""
-    if clock is None:
-        return rows.filter(**{"pk__gt" if newer else "pk__lt": _id(place)})
-    timed, of_clock = place[: _TIMED.size], place[_TIMED.size :]
-    if len(timed) != _TIMED.size or of_clock != _marked(clock):
-        raise invalid_cursor()
-    ticks, id_ = _TIMED.unpack(timed)
-    # One comparison of both: the index is entered at the place, however many rows have its instant.
-    compare = TupleGreaterThan if newer else TupleLessThan
-    return rows.filter(compare((clock, "pk"), (_EPOCH + ticks * _TICK, UUID(bytes=id_))))
-
-
-def _place(row: Any, clock: str | None) -> bytes:  # noqa: ANN401  (a row of any model)
-    id_: UUID = row.pk
-    if clock is None:
-        return id_.bytes
-    return _TIMED.pack((getattr(row, clock) - _EPOCH) // _TICK, id_.bytes) + _marked(clock)
+        # By one statement.
+        rest = (lane.order_by(*order.names)[:count] for lane in others)
+        first = first.union(*rest, all=True).order_by(*order.names)[:count]
+    return Sifted(list(first))
 
 
 def _marked(clock: str) -> bytes:
     """Return what tells cursors of one clock from those of another; the usual one needs nothing."""
     return b"" if clock == "created_at" else clock.encode()
-
-
-def _id(place: bytes) -> UUID:
-    if len(place) != _ID_BYTES:
-        raise invalid_cursor()
-    return UUID(bytes=place)
 
 
 def page_limit(request: Request) -> int:

@@ -2,7 +2,7 @@
 
 import base64
 import binascii
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Final
@@ -56,16 +56,6 @@ class Asked:
 def is_asked(query: Mapping[str, str]) -> bool:
     """Say whether any of the filters is set."""
     return any(lists.typed(query.get(filter_.name, "")) for filter_ in FILTERS)
-
-
-def of_one_organization(filters: Sequence[Filter]) -> list[Filter]:
-    """Return a list's filters for a search of one organization: which one is always named."""
-    return [
-        replace(one, default=one.choices[0][0], is_needed=True)
-        if one.name == "organization"
-        else one
-        for one in filters
-    ]
 
 
 def read(query: Mapping[str, str], organization: Organization, *, now: datetime) -> Asked:

@@ -85,7 +85,7 @@ class HoldAdmin(RecordAdmin[Hold]):
         own = super().get_filters(request)
         if not self._is_asked(request):
             return own
-        return _finding.of_one_organization(own)
+        return lists.of_one_organization(own)
 
     @override
     def _narrow(self, request: HttpRequest) -> tuple[QuerySet[Hold], list[tuple[Filter, str]]]:

@@ -20,6 +20,7 @@ from apps.core.admin_base import (
     Table,
     cells,
     for_staff,
+    lists,
     people,
     shown,
     zone_of,
@@ -83,7 +84,7 @@ class JournalEntryAdmin(RecordAdmin[JournalEntry]):
         own = super().get_filters(request)
         if not _finding.is_asked(request.GET):
             return own
-        return _finding.of_one_organization(own)
+        return lists.of_one_organization(own)
 
     @override
     def get_page(

@@ -20,23 +20,21 @@ from apps.core.api.fields import (
     TextField,
     TruthField,
 )
-from apps.core.api.pagination import PAGING_NAMES, check_query, list_page
-from apps.core.api.shapes import StrictSerializer
-from apps.core.api.views import ApiView, Shape, get_caller, require_idempotency_key, resource
-from apps.core.ids import decode_id, encode_id
-from apps.ledger import operations, queries
-from apps.ledger.api import examples
-from apps.ledger.api._searching import (
+from apps.core.api.filters import (
     CREATED,
-    CREATED_AFTER_EFFECTIVE_TOLD,
-    EFFECTIVE,
-    EFFECTIVE_TOLD,
     METADATA_TOLD,
     clock_of,
     metadata_names,
     read_metadata,
     read_window,
 )
+from apps.core.api.pagination import PAGING_NAMES, check_query, list_page
+from apps.core.api.shapes import StrictSerializer
+from apps.core.api.views import ApiView, Shape, get_caller, require_idempotency_key, resource
+from apps.core.ids import decode_id, encode_id
+from apps.ledger import operations, queries
+from apps.ledger.api import examples
+from apps.ledger.api._searching import CREATED_AFTER_EFFECTIVE_TOLD, EFFECTIVE, EFFECTIVE_TOLD
 from apps.ledger.api.asked import find_account, read_query
 from apps.ledger.api.reversals import Reversal, ReverseEntry, printed
 from apps.ledger.api.serializers import DRY_RUN, EffectiveField, TransferBalance

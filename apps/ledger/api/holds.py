@@ -22,14 +22,7 @@ from apps.core.api.fields import (
     TextField,
     TruthField,
 )
-from apps.core.api.pagination import PAGING_NAMES, check_query, list_page
-from apps.core.api.problems import ApiProblem
-from apps.core.api.shapes import StrictSerializer as Strict
-from apps.core.api.views import ApiView, Shape, get_caller, require_idempotency_key, resource
-from apps.core.ids import decode_id
-from apps.ledger import operations, queries
-from apps.ledger.api import examples
-from apps.ledger.api._searching import (
+from apps.core.api.filters import (
     CREATED,
     CREATED_TOLD,
     METADATA_TOLD,
@@ -38,6 +31,13 @@ from apps.ledger.api._searching import (
     read_metadata,
     read_window,
 )
+from apps.core.api.pagination import PAGING_NAMES, check_query, list_page
+from apps.core.api.problems import ApiProblem
+from apps.core.api.shapes import StrictSerializer as Strict
+from apps.core.api.views import ApiView, Shape, get_caller, require_idempotency_key, resource
+from apps.core.ids import decode_id
+from apps.ledger import operations, queries
+from apps.ledger.api import examples
 from apps.ledger.api.asked import find_account, read_query
 from apps.ledger.api.serializers import (
     DRY_RUN,

@@ -10,6 +10,7 @@ from rest_framework.response import Response
 
 from apps.core import clock
 from apps.core.api.fields import CodeField, IdField, InstantField, IntegerField, TextField
+from apps.core.api.filters import CREATED, CREATED_TOLD, clock_of, read_window
 from apps.core.api.pagination import check_query, list_page
 from apps.core.api.problems import ApiProblem
 from apps.core.api.shapes import StrictSerializer as Strict
@@ -17,7 +18,6 @@ from apps.core.api.views import ApiView, Shape, get_caller, require_idempotency_
 from apps.core.ids import decode_id
 from apps.ledger import operations, queries
 from apps.ledger.api import examples
-from apps.ledger.api._searching import CREATED, CREATED_TOLD, clock_of, read_window
 from apps.ledger.api.asked import find_account
 from apps.ledger.operations import MonitorTerms
 from apps.ledger.rules import COUNTER_MAX, MonitorDirection, MonitorMeasure

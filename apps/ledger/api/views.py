@@ -11,6 +11,15 @@ from rest_framework.response import Response
 from apps.core import clock
 from apps.core.api.bodies import read_raw_json
 from apps.core.api.caller import Caller, declare_scopes, require_scope
+from apps.core.api.filters import (
+    CREATED,
+    CREATED_TOLD,
+    METADATA_TOLD,
+    clock_of,
+    metadata_names,
+    read_metadata,
+    read_window,
+)
 from apps.core.api.gathering import GatheringApiView
 from apps.core.api.pagination import PAGING_NAMES, check_query, list_page
 from apps.core.api.problems import ApiProblem
@@ -26,15 +35,6 @@ from apps.core.api.views import (
 from apps.core.ids import decode_id
 from apps.ledger import operations, queries
 from apps.ledger.api import examples, lean, serializers, transfer_reads
-from apps.ledger.api._searching import (
-    CREATED,
-    CREATED_TOLD,
-    METADATA_TOLD,
-    clock_of,
-    metadata_names,
-    read_metadata,
-    read_window,
-)
 from apps.ledger.api.asked import read_query
 from apps.ledger.operations import AccountChange, AccountSpec, TransferRequest, TransferResult
 from apps.ledger.queries import AccountSearch

@@ -1,5 +1,6 @@
 """Reads of the books, and the only place that locks them (`_locks`)."""
 
+from apps.core.windows import Window
 from apps.ledger.queries._accounts import AccountSearch, accounts, require_account
 from apps.ledger.queries._balance_pages import (
     BalancePage,
@@ -173,7 +174,6 @@ from apps.ledger.queries._search import (
     Found,
     Place,
     Search,
-    Window,
 )
 from apps.ledger.queries._statement import (
     LinesAsked,

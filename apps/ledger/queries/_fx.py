@@ -6,9 +6,10 @@ from uuid import UUID
 
 from django.db.models import Q, QuerySet
 
+from apps.core.windows import Window, during
 from apps.ledger import errors
 from apps.ledger.models import Balance, FxTransfer
-from apps.ledger.queries._search import Window, during, with_metadata
+from apps.ledger.queries._search import with_metadata
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,12 +13,13 @@ from django.db.models import Case, IntegerField, Q, QuerySet, When
 from apps.core import transactions
 from apps.core.ids import encode_id
 from apps.core.models import OutboxEvent
+from apps.core.windows import Window, during
 from apps.ledger import errors
 from apps.ledger.models import Balance, Hold, HoldEvent, LedgerAccount
 from apps.ledger.queries._accounts import in_branch
 from apps.ledger.queries._balances import BALANCES_AT, BalanceView, view_of
 from apps.ledger.queries._expired_sql import EXPIRED
-from apps.ledger.queries._search import Window, during, with_metadata
+from apps.ledger.queries._search import with_metadata
 from apps.ledger.rules import BalanceState, HoldStatus
 
 OPEN_HOLDS_MAX = 1000

@@ -12,9 +12,10 @@ from uuid import UUID
 from django.db.models import F, JSONField, OuterRef, Q, QuerySet, Subquery, Value
 from django.db.models.functions import Coalesce, Concat
 
+from apps.core.windows import during
 from apps.ledger.models import EntryMetadata, JournalEntry, Posting
 from apps.ledger.queries import _bounds as bounds
-from apps.ledger.queries._search import Search, during, with_metadata
+from apps.ledger.queries._search import Search, with_metadata
 from apps.ledger.rules import TRANSFER_KIND
 
 _INDEXES_OF_TEXTS: Final = frozenset({"entry_metadata", "later_entry_metadata"})

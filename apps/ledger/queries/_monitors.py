@@ -5,9 +5,9 @@ from uuid import UUID
 
 from django.db.models import QuerySet
 
+from apps.core.windows import Window, during
 from apps.ledger import errors
 from apps.ledger.models import BalanceMonitor
-from apps.ledger.queries._search import Window, during
 
 _ANY_TIME: Final = Window()
 

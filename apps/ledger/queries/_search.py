@@ -15,32 +15,12 @@ from uuid import UUID
 
 from django.db.models import Q
 
+from apps.core.windows import Window
+
 type Order = Literal["account_version", "effective_at", "recorded_at", "id"]
 
 _NIL: Final = UUID(int=0)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-@dataclass(frozen=True, slots=True)
-class Window:
-    """A span of time: from an instant on, and before another; None is open."""
-
-    starts_at: datetime | None = None
-    ends_at: datetime | None = None
-
-    @property
-    def is_open(self) -> bool:
-        return self.starts_at is None and self.ends_at is None
-
-
-def during(name: str, window: Window) -> Q:
-    """Return the condition of rows whose column of that name lies in a window."""
-    condition = Q()
-    if window.starts_at is not None:
-        condition &= Q(**{f"{name}__gte": window.starts_at})
-    if window.ends_at is not None:
-        condition &= Q(**{f"{name}__lt": window.ends_at})
-    return condition
 
 
 def with_metadata(wanted: Mapping[str, str]) -> Q:

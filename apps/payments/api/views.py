@@ -8,13 +8,20 @@ from rest_framework.response import Response
 
 from apps.accounts.api.filters import read_customer
 from apps.core import clock
-from apps.core.api.pagination import check_query, list_page
-from apps.core.api.problems import ApiProblem
+from apps.core.api.filters import (
+    CREATED,
+    CREATED_TOLD,
+    Timed,
+    equal,
+    read_choice,
+    read_window,
+)
+from apps.core.api.pagination import check_query, list_page, read_text
 from apps.core.api.views import ApiView, Shape, get_caller, require_idempotency_key, resource
 from apps.core.ids import decode_id
 from apps.payments import operations, queries
 from apps.payments.api import examples, serializers
-from apps.payments.states import UnmatchedState
+from apps.payments.states import ReferenceState, UnmatchedState
 
 
 class VirtualReferenceCollection(ApiView):
@@ -33,7 +40,12 @@ class VirtualReferenceCollection(ApiView):
             response=serializers.VirtualReference,
             page=True,
             summary="List virtual references",
-            query={"customer": "Only those of this customer."},
+            query={
+                "customer": "Only those of this customer; sorted by the ids whatever the window.",
+                "reference": "Only the one with this text, RF and digits.",
+                "state": "Only references in this state.",
+                **CREATED_TOLD,
+            },
             example=examples.LIST_REFERENCES,
         ),
     }
@@ -56,11 +68,21 @@ class VirtualReferenceCollection(ApiView):
         return Response(serializers.VirtualReference(reference).data, status=201)
 
     def get(self, request: Request) -> Response:
+        customer_id, reference = read_customer(request), read_text(request, "reference")
         references = queries.list_virtual_references(
             organization_id=get_caller(request).organization_id,
-            customer_id=read_customer(request),
+            customer_id=customer_id,
+            reference=reference,
         )
-        return list_page(request, references, serializers.VirtualReference, filters=("customer",))
+        created = read_window(request, *CREATED)
+        return list_page(
+            request,
+            references,
+            serializers.VirtualReference,
+            filters=("customer", "reference", "state", *CREATED),
+            timed=Timed("created_at", created, leads=customer_id is None and reference is None),
+            sieve=equal(state=read_choice(request, "state", ReferenceState.values)),
+        )
 
 
 class VirtualReferenceResource(ApiView):
@@ -94,17 +116,36 @@ class PaymentCollection(ApiView):
             response=serializers.Payment,
             page=True,
             summary="List payments",
-            query={"customer": "Only those of this customer."},
+            query={
+                "customer": "Only those of this customer; sorted by the ids whatever the window.",
+                "virtual_reference": "Only those under this reference; sorted by the ids whatever"
+                " the window.",
+                **CREATED_TOLD,
+            },
             example=examples.LIST_PAYMENTS,
         )
     }
 
     def get(self, request: Request) -> Response:
+        organization_id = get_caller(request).organization_id
+        customer_id = read_customer(request)
+        reference, given = None, request.query_params.get("virtual_reference")
+        if given is not None:
+            reference = queries.get_virtual_reference(
+                organization_id=organization_id, virtual_reference_id=decode_id("vref", given)
+            )
         payments = queries.list_payments(
-            organization_id=get_caller(request).organization_id,
-            customer_id=read_customer(request),
+            organization_id=organization_id, customer_id=customer_id, reference=reference
         )
-        return list_page(request, payments, serializers.Payment, filters=("customer",))
+        created = read_window(request, *CREATED)
+        return list_page(
+            request,
+            payments,
+            serializers.Payment,
+            filters=("customer", "virtual_reference", *CREATED),
+            timed=Timed("created_at", created, leads=customer_id is None and reference is None),
+            sieve=equal(virtual_reference_id=reference and reference.id),
+        )
 
 
 class PaymentResource(ApiView):
@@ -138,16 +179,18 @@ class UnmatchedMoneyCollection(ApiView):
             response=serializers.UnmatchedMoney,
             page=True,
             summary="List money that nobody owned when it came",
-            query={"state": "Only money in this state."},
+            query={"state": "Only money in this state.", **CREATED_TOLD},
             example=examples.LIST_UNMATCHED,
         )
     }
 
     def get(self, request: Request) -> Response:
-        state = request.query_params.get("state")
-        if state is not None and state not in UnmatchedState.values:
-            raise ApiProblem("invalid_request", "There is no such state.")
-        money = queries.list_unmatched_money(
-            organization_id=get_caller(request).organization_id, state=state
+        money = queries.list_unmatched_money(organization_id=get_caller(request).organization_id)
+        return list_page(
+            request,
+            money,
+            serializers.UnmatchedMoney,
+            filters=("state", *CREATED),
+            timed=Timed("created_at", read_window(request, *CREATED)),
+            sieve=equal(state=read_choice(request, "state", UnmatchedState.values)),
         )
-        return list_page(request, money, serializers.UnmatchedMoney, filters=("state",))

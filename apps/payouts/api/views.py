@@ -8,18 +8,28 @@ from rest_framework.response import Response
 
 from apps.accounts.api.filters import read_customer
 from apps.core import clock
+from apps.core.api.filters import (
+    CREATED,
+    CREATED_TOLD,
+    METADATA_TOLD,
+    Timed,
+    equal,
+    metadata_names,
+    read_choice,
+    read_metadata,
+    read_window,
+)
 from apps.core.api.pagination import check_query, list_page, read_text
-from apps.core.api.problems import ApiProblem
 from apps.core.api.views import ApiView, Shape, get_caller, require_idempotency_key, resource
 from apps.core.ids import decode_id
 from apps.core.money import Money
 from apps.payouts import operations, queries
 from apps.payouts.api import examples, serializers
 from apps.payouts.operations import DestinationDetails, PayoutDetails
-from apps.payouts.states import PayoutState
+from apps.payouts.states import DestinationState, PayoutState
 
 READ, WRITE = "payouts:read", "payouts:write"
-_FILTERS: Final = ("customer", "state", "external_id")
+_FILTERS: Final = ("customer", "state", "external_id", *CREATED)
 
 
 class DestinationCollection(ApiView):
@@ -38,7 +48,11 @@ class DestinationCollection(ApiView):
             response=serializers.Destination,
             page=True,
             summary="List destinations",
-            query={"customer": "Only this customer's."},
+            query={
+                "customer": "Only this customer's; sorted by the ids whatever the window.",
+                "state": "Only destinations in this state.",
+                **CREATED_TOLD,
+            },
             example=examples.LIST_DESTINATIONS,
         ),
     }
@@ -67,11 +81,18 @@ class DestinationCollection(ApiView):
         return Response(serializers.Destination(destination).data, status=201)
 
     def get(self, request: Request) -> Response:
+        customer_id = read_customer(request)
         destinations = queries.list_destinations(
-            organization_id=get_caller(request).organization_id,
-            customer_id=read_customer(request),
+            organization_id=get_caller(request).organization_id, customer_id=customer_id
         )
-        return list_page(request, destinations, serializers.Destination, filters=("customer",))
+        return list_page(
+            request,
+            destinations,
+            serializers.Destination,
+            filters=("customer", "state", *CREATED),
+            timed=Timed("created_at", read_window(request, *CREATED), leads=customer_id is None),
+            sieve=equal(state=read_choice(request, "state", DestinationState.values)),
+        )
 
 
 class DestinationResource(ApiView):
@@ -143,9 +164,11 @@ class PayoutCollection(ApiView):
             page=True,
             summary="List payouts",
             query={
-                "customer": "Only this customer's.",
+                "customer": "Only this customer's; sorted by the ids whatever the window.",
                 "state": "Only payouts in this state.",
                 "external_id": "Only the payout you call by this id.",
+                **METADATA_TOLD,
+                **CREATED_TOLD,
             },
             example=examples.LIST_PAYOUTS,
         ),
@@ -178,16 +201,24 @@ class PayoutCollection(ApiView):
         return Response(serializers.Payout(payout).data, status=201)
 
     def get(self, request: Request) -> Response:
-        state = request.query_params.get("state")
-        if state is not None and state not in PayoutState.values:
-            raise ApiProblem("invalid_request", "There is no such state.")
+        customer_id, external_id = read_customer(request), read_text(request, "external_id")
         payouts = queries.list_payouts(
             organization_id=get_caller(request).organization_id,
-            customer_id=read_customer(request),
-            state=state,
-            external_id=read_text(request, "external_id"),
+            customer_id=customer_id,
+            external_id=external_id,
         )
-        return list_page(request, payouts, serializers.Payout, filters=_FILTERS)
+        created = read_window(request, *CREATED)
+        return list_page(
+            request,
+            payouts,
+            serializers.Payout,
+            filters=(*_FILTERS, *metadata_names(request)),
+            timed=Timed("requested_at", created, leads=customer_id is None and external_id is None),
+            sieve=equal(
+                state=read_choice(request, "state", PayoutState.values),
+                metadata__contains=read_metadata(request) or None,
+            ),
+        )
 
 
 class PayoutResource(ApiView):

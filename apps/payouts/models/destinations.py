@@ -26,7 +26,10 @@ class Destination(OrganizationOwned):
     class Meta:
         db_table = "payouts_destination"
         indexes: ClassVar = [
-            models.Index(name="destination_of_customer", fields=["organization", "customer", "-id"])
+            models.Index(
+                name="destination_of_customer", fields=["organization", "customer", "-id"]
+            ),
+            models.Index(name="destination_made", fields=["organization", "created_at", "id"]),
         ]
         constraints: ClassVar = [
             OwnedKey(name="destination_key"),

@@ -63,6 +63,7 @@ class Payout(OrganizationOwned):
         db_table = "payouts_payout"
         indexes: ClassVar = [
             models.Index(name="payout_of_customer", fields=["organization", "customer", "-id"]),
+            models.Index(name="payout_requested", fields=["organization", "requested_at", "id"]),
             models.Index(
                 name="payout_of_destination",
                 fields=["organization", "destination", "requested_at"],

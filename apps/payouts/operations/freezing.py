@@ -142,9 +142,9 @@ class _Facts:
     @classmethod
     def read(cls, payouts: Sequence[Payout]) -> "_Facts":
         organization_id = payouts[0].organization_id
-        customers = accounts.list_customers(
-            organization_id=organization_id, state=CustomerState.OPEN
-        ).filter(id__in={payout.customer_id for payout in payouts})
+        customers = accounts.list_customers(organization_id=organization_id).filter(
+            id__in={payout.customer_id for payout in payouts}, state=CustomerState.OPEN
+        )
         destinations = queries.list_destinations(organization_id=organization_id).filter(
             id__in={payout.destination_id for payout in payouts}
         )

@@ -67,15 +67,12 @@ def list_payouts(
     *,
     organization_id: UUID,
     customer_id: UUID | None = None,
-    state: str | None = None,
     external_id: str | None = None,
 ) -> QuerySet[Payout]:
     """Return the organization's payouts, newest first."""
     found = Payout.objects.filter(organization_id=organization_id).order_by("-id")
     if customer_id is not None:
         found = found.filter(customer_id=customer_id)
-    if state is not None:
-        found = found.filter(state=state)
     return found if external_id is None else found.filter(external_id=external_id)
 
 

@@ -1,19 +1,28 @@
 """Views of reconciliation: translate in, one call, translate out."""
 
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from django.http import HttpResponse
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from apps.banking import queries as banking
+from apps.core.api.filters import (
+    CREATED,
+    CREATED_TOLD,
+    Timed,
+    equal,
+    read_choice,
+    read_window,
+)
 from apps.core.api.pagination import check_query, list_page
-from apps.core.api.problems import ApiProblem
 from apps.core.api.views import ApiView, Shape, get_caller, resource
 from apps.core.ids import decode_id
 from apps.reconciliation import queries
 from apps.reconciliation.api import examples, serializers
-from apps.reconciliation.states import BreakKind, BreakState
+from apps.reconciliation.states import BreakKind, BreakState, MatchState
+
+_FIRST_SEEN: Final = ("first_seen_from", "first_seen_before")
 
 
 class MatchCollection(ApiView):
@@ -25,7 +34,11 @@ class MatchCollection(ApiView):
             response=serializers.Match,
             page=True,
             summary="List which bank line is what",
-            query={"bank_line": "Only those of this line."},
+            query={
+                "bank_line": "Only those of this line; sorted by the ids whatever the window.",
+                "state": "Only matches in this state.",
+                **CREATED_TOLD,
+            },
             example=examples.LIST_MATCHES,
         )
     }
@@ -38,7 +51,14 @@ class MatchCollection(ApiView):
                 organization_id=organization_id, line_id=decode_id("bl", line)
             ).id
         matches = queries.list_matches(organization_id=organization_id, bank_line_id=line_id)
-        return list_page(request, matches, serializers.Match, filters=("bank_line",))
+        return list_page(
+            request,
+            matches,
+            serializers.Match,
+            filters=("bank_line", "state", *CREATED),
+            timed=Timed("created_at", read_window(request, *CREATED), leads=line_id is None),
+            sieve=equal(state=read_choice(request, "state", MatchState.values)),
+        )
 
 
 class MatchResource(ApiView):
@@ -72,21 +92,29 @@ class BreakCollection(ApiView):
             response=serializers.Break,
             page=True,
             summary="List what bank and books do not agree about",
-            query={"state": "Only those in this state.", "kind": "Only those of this kind."},
+            query={
+                "state": "Only those in this state.",
+                "kind": "Only those of this kind.",
+                "first_seen_from": "Only those first seen at this instant or later; sorted by it.",
+                "first_seen_before": "Only those first seen before this instant; sorted by it.",
+            },
             example=examples.LIST_BREAKS,
         )
     }
 
     def get(self, request: Request) -> Response:
-        state, kind = request.query_params.get("state"), request.query_params.get("kind")
-        if state is not None and state not in BreakState.values:
-            raise ApiProblem("invalid_request", "There is no such state.")
-        if kind is not None and kind not in BreakKind.values:
-            raise ApiProblem("invalid_request", "There is no such kind.")
-        breaks = queries.list_breaks(
-            organization_id=get_caller(request).organization_id, state=state, kind=kind
+        breaks = queries.list_breaks(organization_id=get_caller(request).organization_id)
+        return list_page(
+            request,
+            breaks,
+            serializers.Break,
+            filters=("state", "kind", *_FIRST_SEEN),
+            timed=Timed("first_seen_at", read_window(request, *_FIRST_SEEN)),
+            sieve=equal(
+                state=read_choice(request, "state", BreakState.values),
+                kind=read_choice(request, "kind", BreakKind.values),
+            ),
         )
-        return list_page(request, breaks, serializers.Break, filters=("state", "kind"))
 
 
 class BreakResource(ApiView):

@@ -37,8 +37,6 @@ class DeliveryFilter:
     endpoint_id: UUID | None = None
     event_id: UUID | None = None
     status: str | None = None
-    created_from: datetime | None = None
-    created_before: datetime | None = None
     # What the key may not read.
     hidden_types: Collection[str] = ()
 
@@ -52,8 +50,6 @@ def list_deliveries(
         "endpoint_id": wanted.endpoint_id,
         "event_id": wanted.event_id,
         "status": wanted.status,
-        "created_at__gte": wanted.created_from,
-        "created_at__lt": wanted.created_before,
     }
     given = {name: value for name, value in conditions.items() if value is not None}
     rows = WebhookDelivery.objects.filter(organization_id=organization_id, **given)
