@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Iterable
 from typing import Any, Final, cast, override
+from uuid import UUID
 
 from django.apps import apps as installed
 from django.contrib.admin.models import LogEntry
@@ -197,6 +198,10 @@ class KassaSite(ThemeSite):
             found = queries.organizations_of(request.user)
             request.kassa_organizations = found  # type: ignore[attr-defined]  # kept for the request
         return found
+
+    def organization_ids(self, request: HttpRequest) -> list[UUID]:
+        """Return the ids of all organizations this person may see, more than are offered."""
+        return queries.organization_ids_of(request.user)
 
     def organization_choices(self, request: HttpRequest) -> list[tuple[str, str]]:
         """Return them for a filter."""
