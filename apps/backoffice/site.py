@@ -201,6 +201,9 @@ class KassaSite(ThemeSite):
 
     def organization_ids(self, request: HttpRequest) -> list[UUID]:
         """Return the ids of all organizations this person may see, more than are offered."""
+        offered = self.organizations(request)
+        if len(offered) < queries.ORGANIZATIONS_MAX:
+            return [one.id for one in offered]
         return queries.organization_ids_of(request.user)
 
     def organization_choices(self, request: HttpRequest) -> list[tuple[str, str]]:

@@ -18,7 +18,12 @@ from apps.backoffice.queries._figures import (
     list_organization_ids,
     list_touched_days,
 )
-from apps.backoffice.queries._people import organization_ids_of, organizations_of, scope_of
+from apps.backoffice.queries._people import (
+    ORGANIZATIONS_MAX,
+    organization_ids_of,
+    organizations_of,
+    scope_of,
+)
 from apps.backoffice.queries._periods import find_waiting_period_request
 from apps.backoffice.queries._stuck_work import find_work
 from apps.backoffice.queries._tiles import (
@@ -36,6 +41,7 @@ from apps.backoffice.queries._trial_balances import (
 )
 
 __all__ = [
+    "ORGANIZATIONS_MAX",
     "CustomerPage",
     "DayOfMoney",
     "Glance",
