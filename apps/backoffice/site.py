@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Iterable
 from typing import Any, Final, cast, override
+from uuid import UUID
 
 from django.apps import apps as installed
 from django.contrib.admin.models import LogEntry
@@ -203,6 +204,13 @@ class KassaSite(ThemeSite):
         seen = self.organizations(request)
         wanted = request.GET.get("organization", "")
         return next((one for one in seen if str(one.id) == wanted), seen[0] if seen else None)
+
+    def organization_ids(self, request: HttpRequest) -> list[UUID]:
+        """Return the ids of all organizations this person may see, more than are offered."""
+        offered = self.organizations(request)
+        if len(offered) < queries.ORGANIZATIONS_MAX:
+            return [one.id for one in offered]
+        return queries.organization_ids_of(request.user)
 
     def organization_choices(self, request: HttpRequest) -> list[tuple[str, str]]:
         """Return them for a filter."""

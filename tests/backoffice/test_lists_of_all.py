@@ -1,11 +1,14 @@
 """Lists of what several organizations have, in an order that no index has without them."""
 
 import re
+from datetime import timedelta
 from functools import partial
+from uuid import UUID
 
 import pytest
 
 from apps.accounts.models import Organization
+from apps.core import sifting
 from apps.core.admin_base.lists import PAGE_ROWS, Keyset
 from apps.core.ids import encode_id
 from apps.core.models import OutboxEvent
@@ -15,6 +18,7 @@ from tests.backoffice.books import QUERIES_MAX, House
 from tests.ledger.factories import create_organization, move, open_account, post
 from tests.ledger.test_old_statistics import rows_read
 from tests.ledger.threads import sql
+from tests.support import past_the_guards
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -102,3 +106,125 @@ def test_read_a_page_of_each_organization_and_not_all_that_they_have(houses):
     # The fifty-first of each tells that there is more; what is shown is read by its id, twice.
     assert read["ledger_journal_entry"] <= 6 * (PAGE_ROWS + 1)
     assert houses.asked <= QUERIES_MAX
+
+
+# More than are offered as a filter's choices, and more than a page has rows.
+CROWD = 130
+EVERY = timedelta(minutes=1)
+
+
+@pytest.fixture
+def crowd(houses) -> list[UUID]:
+    """Organizations with five events each between each other's, and one with a thousand."""
+    past_the_guards(
+        "INSERT INTO accounts_organization (id, name, mode, time_zone, created_at)"
+        f" SELECT uuidv7(-n * interval '1 day'), 'One of many ' || n, 'live', 'UTC', now()"
+        f" FROM generate_series(1, {CROWD}) AS n"
+    )
+    # The first of them are offered.
+    rows = Organization.objects.filter(name__startswith="One of many").order_by("id")
+    ids = list(rows.values_list("id", flat=True))
+    add_events([(ids[n % CROWD], "thing.done", n * EVERY) for n in range(5 * CROWD)])
+    add_events([(ids[0], "thing.done", n * EVERY) for n in range(1000)])
+    return ids
+
+
+def add_events(events: list[tuple[UUID, str, timedelta]]) -> None:
+    """Write events: whose, of which type, how long ago."""
+    values = ", ".join(
+        f"(uuidv7(interval '{-ago.total_seconds()} seconds'), '{owner}'::uuid, uuidv7(), '{type_}')"
+        for owner, type_, ago in events
+    )
+    past_the_guards(
+        "INSERT INTO core_outbox_event (id, organization_id, batch_id, ordinal, name, type, public,"
+        " schema_version, aggregate_type, aggregate_id, sequence, occurred_at, recorded_at, actor,"
+        " request_id, traceparent, data)"
+        " SELECT id, organization_id, batch_id, 0, 'things.thing.done', type, true, 1, 'thing',"
+        f" id::text, 1, now(), now(), 'job:tests', '', '', '{{}}' FROM (VALUES {values})"
+        " AS told (id, organization_id, batch_id, type)"
+    )
+
+
+def events_read(act) -> int:
+    """Return how many rows of all weeks' events were read."""
+
+    def so_far() -> int:
+        sql("SELECT pg_stat_force_next_flush()")
+        sql("SELECT pg_stat_clear_snapshot()")
+        [(count,)] = sql(
+            "SELECT sum(seq_tup_read + coalesce(idx_tup_fetch, 0)) FROM pg_stat_user_tables"
+            " WHERE relname LIKE 'core_outbox_event%%'"
+        )
+        return int(count)
+
+    before = so_far()
+    act()
+    return so_far() - before
+
+
+def test_show_what_more_organizations_have_than_are_offered(houses, crowd):
+    expected = OutboxEvent.objects.order_by("-id").values_list("id", flat=True)
+
+    pages, last = walk(houses, "core/outboxevent", "evt", "after")
+    back, _ = walk(houses, "core/outboxevent", "evt", "before", last)
+
+    assert [id_ for page in pages for id_ in page] == [encode_id("evt", id_) for id_ in expected]
+    assert [id_ for page in reversed(back) for id_ in page] == [
+        id_ for page in pages for id_ in page
+    ]
+
+
+def test_ask_each_organization_for_its_first_row_and_few_for_more(houses, crowd):
+    sql("VACUUM ANALYZE core_outbox_event")
+
+    read = events_read(lambda: Keyset().page(OutboxEvent.objects.all(), owners=crowd))
+
+    # Of those whose first row is among the first fifty-one: five each, and a page of one of them.
+    assert read <= CROWD + 5 * (PAGE_ROWS + 1) + 2 * (PAGE_ROWS + 1)
+
+
+class TestEventsOfAType:
+    """They have no index: they are looked for in one organization's, so many at a time."""
+
+    @pytest.fixture
+    def rare(self, houses, crowd, monkeypatch) -> list[str]:
+        add_events([(crowd[0], "thing.lost", n * 170 * EVERY) for n in range(6)])
+        add_events([(crowd[1], "thing.lost", n * EVERY) for n in range(60)])
+        monkeypatch.setattr(sifting, "SIFTED_ROWS", 100)
+        monkeypatch.setattr(sifting, "PATIENCE_SECONDS", 0)
+        return self.of(crowd[0])
+
+    def of(self, owner: UUID) -> list[str]:
+        rows = OutboxEvent.objects.filter(organization_id=owner, type="thing.lost")
+        return [encode_id("evt", id_) for id_ in rows.order_by("-id").values_list("id", flat=True)]
+
+    def test_are_found_page_by_page(self, houses, crowd, rare):
+        query = f"?type=thing.lost&organization={crowd[0]}"
+
+        pages, _ = walk(houses, "core/outboxevent", "evt", "after", query)
+
+        assert [id_ for page in pages for id_ in page] == rare
+        # A portion each; those in which there was nothing say so.
+        assert len(pages) == 11
+        assert any(page == [] for page in pages)
+
+    def test_are_of_one_organization(self, houses, crowd, rare):
+        query = f"?type=thing.lost&organization={crowd[1]}"
+
+        pages, _ = walk(houses, "core/outboxevent", "evt", "after", query)
+
+        assert [id_ for page in pages for id_ in page] == self.of(crowd[1])
+        text = houses.page("core/outboxevent/", type="thing.lost")
+        # Of none in particular it is the first that is offered.
+        assert re.search(r'<option value="[0-9a-f-]{36}" selected>', text)
+
+    def test_that_none_has_are_looked_for_no_further_than_a_portion(self, houses, crowd, rare):
+        sql("VACUUM ANALYZE core_outbox_event")
+        asked = {"type": "thing.odd", "organization": str(crowd[0])}
+
+        read = events_read(lambda: houses.page("core/outboxevent/", **asked))
+
+        assert read <= 2 * 100 + 10
+        text = houses.page("core/outboxevent/", **asked)
+        assert "the next page looks further back" in text
+        assert "0 rows on this page" in text

@@ -14,7 +14,8 @@ from apps.core import clock
 from apps.core.api.filters import (
     CREATED,
     CREATED_TOLD,
-    METADATA_TOLD,
+    METADATA_SIFTED_TOLD,
+    SIFTED,
     Timed,
     equal,
     metadata_names,
@@ -70,8 +71,8 @@ class CustomerCollection(ApiView):
             summary="List customers",
             query={
                 "external_id": "Only the customer you call by this id.",
-                "state": "Only customers in this state.",
-                **METADATA_TOLD,
+                "state": "Only customers in this state." + SIFTED,
+                **METADATA_SIFTED_TOLD,
                 **CREATED_TOLD,
             },
             example=examples.LIST_CUSTOMERS,

@@ -22,7 +22,12 @@ from apps.backoffice.queries._figures import (
     list_organization_ids,
     list_touched_days,
 )
-from apps.backoffice.queries._people import organizations_of, scope_of
+from apps.backoffice.queries._people import (
+    ORGANIZATIONS_MAX,
+    organization_ids_of,
+    organizations_of,
+    scope_of,
+)
 from apps.backoffice.queries._periods import find_waiting_period_request
 from apps.backoffice.queries._stuck_work import find_work
 from apps.backoffice.queries._tiles import (
@@ -40,6 +45,7 @@ from apps.backoffice.queries._trial_balances import (
 )
 
 __all__ = [
+    "ORGANIZATIONS_MAX",
     "CustomerPage",
     "DayOfMoney",
     "Glance",
@@ -63,6 +69,7 @@ __all__ = [
     "list_tiles",
     "list_touched_days",
     "month_trial_balances",
+    "organization_ids_of",
     "organizations_of",
     "prefix_of",
     "scope_of",

@@ -15,6 +15,7 @@ from apps.core import clock
 from apps.core.api.filters import (
     CREATED,
     CREATED_TOLD,
+    SIFTED,
     Timed,
     equal,
     read_choice,
@@ -44,7 +45,7 @@ class BankFileCollection(ApiView):
             response=serializers.BankFile,
             page=True,
             summary="List bank files",
-            query={"state": "Only files in this state.", **CREATED_TOLD},
+            query={"state": "Only files in this state." + SIFTED, **CREATED_TOLD},
             example=examples.LIST_FILES,
         ),
     }
@@ -130,9 +131,9 @@ class BankStatementCollection(ApiView):
             page=True,
             summary="List statements and notifications",
             query={
-                "bank_account": "Only those of this account.",
+                "bank_account": "Only those of this account." + SIFTED,
                 "bank_file": "Only those of this file; sorted by the ids whatever the window.",
-                "state": "Only those in this state.",
+                "state": "Only those in this state." + SIFTED,
                 **CREATED_TOLD,
             },
             example=examples.LIST_STATEMENTS,
@@ -193,11 +194,11 @@ class BankLineCollection(ApiView):
             page=True,
             summary="List bank lines and what became of them",
             query={
-                "bank_account": "Only those of this account.",
+                "bank_account": "Only those of this account." + SIFTED,
                 "statement": "Only those of this statement.",
-                "state": "Only those in this state.",
-                "booked_from": "Only those booked on this day or later.",
-                "booked_before": "Only those booked before this day.",
+                "state": "Only those in this state." + SIFTED,
+                "booked_from": "Only those booked on this day or later." + SIFTED,
+                "booked_before": "Only those booked before this day." + SIFTED,
             },
             example=examples.LIST_LINES,
         )

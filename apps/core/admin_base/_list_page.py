@@ -90,9 +90,9 @@ class ListPage[M: Model](Screen[M]):
         owners = None
         # What is sought by its name is found by an index of its own, and is little.
         if self.is_ordered_by_organization and not typed(request.GET.get("q", "")):
-            seen = self.admin_site.organizations(request)  # type: ignore[attr-defined]  # our site's
+            seen = self.admin_site.organization_ids(request)  # type: ignore[attr-defined]  # our site's
             named = request.GET.get("organization", "")
-            owners = [one.id for one in seen if str(one.id) == named] or [one.id for one in seen]
+            owners = [id_ for id_ in seen if str(id_) == named] or seen
         query = request.GET
         return self.keyset.page(
             rows, after=query.get("after", ""), before=query.get("before", ""), owners=owners

@@ -29,6 +29,11 @@ CREATED_TOLD: Final = {
     "created_before": "Only those made before this instant; sorted by it.",
 }
 METADATA_TOLD: Final = {"metadata[key]": "Only those whose metadata has this value under this key."}
+# What is said of each filter that no index has (ADR 0175).
+SIFTED: Final = (
+    " Looked for so many at a time: go on from `next`, also where a page has few or none."
+)
+METADATA_SIFTED_TOLD: Final = {name: told + SIFTED for name, told in METADATA_TOLD.items()}
 
 
 @dataclass(frozen=True, slots=True)

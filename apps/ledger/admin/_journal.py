@@ -45,6 +45,10 @@ if TYPE_CHECKING:
 DESCRIPTION_SHOWN = 60
 
 
+def _seen(request: HttpRequest) -> QuerySet[Organization, Any]:
+    return for_staff(request.user, Organization.objects.order_by(), column="id").values("id")
+
+
 @admin.register(JournalEntry)
 class JournalEntryAdmin(RecordAdmin[JournalEntry]):
     """What moved money."""
@@ -71,10 +75,9 @@ class JournalEntryAdmin(RecordAdmin[JournalEntry]):
 
     @override
     def scope(self, request: HttpRequest, rows: QuerySet[JournalEntry]) -> QuerySet[JournalEntry]:
-        # By name, also for those who see all: the key of the table begins with the organization,
-        # and an id alone would be looked for in every row.
-        seen = self.admin_site.organizations(request)  # type: ignore[attr-defined]  # our site's
-        return super().scope(request, rows).filter(organization_id__in=[one.id for one in seen])
+        # Also for those who see all: the key of the table begins with the organization, and an id
+        # alone would be looked for in every row.
+        return rows.filter(organization_id__in=_seen(request))
 
     # --- What is looked for ---------------------------------------------------------------------
 
@@ -155,9 +158,8 @@ class JournalEntryAdmin(RecordAdmin[JournalEntry]):
     @override
     def rows_of_pages(self, request: HttpRequest) -> QuerySet[JournalEntry]:
         # Each organization seen is looked into by the key, with none of them read before.
-        seen = for_staff(request.user, Organization.objects.order_by(), column="id")
         rows = JournalEntry.objects.select_related("organization")
-        return rows.filter(organization_id__in=seen.values("id"))
+        return rows.filter(organization_id__in=_seen(request))
 
     @override
     def prepare_page(self, request: HttpRequest, obj: JournalEntry) -> None:

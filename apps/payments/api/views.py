@@ -11,6 +11,7 @@ from apps.core import clock
 from apps.core.api.filters import (
     CREATED,
     CREATED_TOLD,
+    SIFTED,
     Timed,
     equal,
     read_choice,
@@ -43,7 +44,7 @@ class VirtualReferenceCollection(ApiView):
             query={
                 "customer": "Only those of this customer; sorted by the ids whatever the window.",
                 "reference": "Only the one with this text, RF and digits.",
-                "state": "Only references in this state.",
+                "state": "Only references in this state." + SIFTED,
                 **CREATED_TOLD,
             },
             example=examples.LIST_REFERENCES,
@@ -119,7 +120,7 @@ class PaymentCollection(ApiView):
             query={
                 "customer": "Only those of this customer; sorted by the ids whatever the window.",
                 "virtual_reference": "Only those under this reference; sorted by the ids whatever"
-                " the window.",
+                " the window." + SIFTED,
                 **CREATED_TOLD,
             },
             example=examples.LIST_PAYMENTS,
@@ -179,7 +180,7 @@ class UnmatchedMoneyCollection(ApiView):
             response=serializers.UnmatchedMoney,
             page=True,
             summary="List money that nobody owned when it came",
-            query={"state": "Only money in this state.", **CREATED_TOLD},
+            query={"state": "Only money in this state." + SIFTED, **CREATED_TOLD},
             example=examples.LIST_UNMATCHED,
         )
     }

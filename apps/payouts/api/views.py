@@ -11,7 +11,8 @@ from apps.core import clock
 from apps.core.api.filters import (
     CREATED,
     CREATED_TOLD,
-    METADATA_TOLD,
+    METADATA_SIFTED_TOLD,
+    SIFTED,
     Timed,
     equal,
     metadata_names,
@@ -50,7 +51,7 @@ class DestinationCollection(ApiView):
             summary="List destinations",
             query={
                 "customer": "Only this customer's; sorted by the ids whatever the window.",
-                "state": "Only destinations in this state.",
+                "state": "Only destinations in this state." + SIFTED,
                 **CREATED_TOLD,
             },
             example=examples.LIST_DESTINATIONS,
@@ -165,9 +166,9 @@ class PayoutCollection(ApiView):
             summary="List payouts",
             query={
                 "customer": "Only this customer's; sorted by the ids whatever the window.",
-                "state": "Only payouts in this state.",
+                "state": "Only payouts in this state." + SIFTED,
                 "external_id": "Only the payout you call by this id.",
-                **METADATA_TOLD,
+                **METADATA_SIFTED_TOLD,
                 **CREATED_TOLD,
             },
             example=examples.LIST_PAYOUTS,

@@ -10,6 +10,7 @@ from apps.banking import queries as banking
 from apps.core.api.filters import (
     CREATED,
     CREATED_TOLD,
+    SIFTED,
     Timed,
     equal,
     read_choice,
@@ -36,7 +37,7 @@ class MatchCollection(ApiView):
             summary="List which bank line is what",
             query={
                 "bank_line": "Only those of this line; sorted by the ids whatever the window.",
-                "state": "Only matches in this state.",
+                "state": "Only matches in this state." + SIFTED,
                 **CREATED_TOLD,
             },
             example=examples.LIST_MATCHES,
@@ -93,8 +94,8 @@ class BreakCollection(ApiView):
             page=True,
             summary="List what bank and books do not agree about",
             query={
-                "state": "Only those in this state.",
-                "kind": "Only those of this kind.",
+                "state": "Only those in this state." + SIFTED,
+                "kind": "Only those of this kind." + SIFTED,
                 "first_seen_from": "Only those first seen at this instant or later; sorted by it.",
                 "first_seen_before": "Only those first seen before this instant; sorted by it.",
             },

@@ -10,7 +10,7 @@ from rest_framework.response import Response
 
 from apps.core import clock
 from apps.core.api.caller import Caller
-from apps.core.api.filters import CREATED, Timed, equal, read_choice, read_window
+from apps.core.api.filters import CREATED, SIFTED, Timed, equal, read_choice, read_window
 from apps.core.api.pagination import check_query, list_page
 from apps.core.api.views import ApiView, Shape, get_caller, require_idempotency_key, resource
 from apps.core.ids import decode_id
@@ -33,9 +33,9 @@ class DeliveryCollection(ApiView):
     filters: ClassVar = {
         "endpoint": "Only deliveries to this endpoint.",
         "event": "Only deliveries of this event.",
-        "status": "Only deliveries in this status.",
-        "created_from": "Only deliveries created then or later.",
-        "created_before": "Only deliveries created before.",
+        "status": "Only deliveries in this status." + SIFTED,
+        "created_from": "Only deliveries created then or later." + SIFTED,
+        "created_before": "Only deliveries created before." + SIFTED,
     }
     shapes: ClassVar = {
         "GET": Shape(
