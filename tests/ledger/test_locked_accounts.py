@@ -1,10 +1,11 @@
 """What somebody sits on, an account or a key: a wait in vain finds it, and it is known a while."""
 
+import time
 from contextlib import contextmanager
 from functools import partial
 
 import pytest
-from django.db import connection
+from django.db import IntegrityError, connection
 
 from apps.core import transactions
 from apps.core.idempotency import RequestInProgress
@@ -12,6 +13,7 @@ from apps.core.ids import new_id
 from apps.core.invariants import breaches
 from apps.core.models import IdempotencyKey
 from apps.ledger import operations
+from apps.ledger.models import JournalEntry
 from apps.ledger.operations import TransferRequest, _grouping, _suspects
 from tests.ledger.factories import (
     ACTOR,
@@ -22,6 +24,7 @@ from tests.ledger.factories import (
     open_account,
     post_transfer,
 )
+from tests.ledger.tampering import corrupt
 from tests.ledger.threads import Asking, gather, held, is_waiting, sql
 from tests.support import wait_until
 
@@ -210,6 +213,50 @@ class TestLockedAccount:
         assert [transactions.sqlstate(one.fault) for one in asked] == ["55P03"] * 2
         assert waits == [(2, _grouping._BRIEFLY), (1, _grouping._GLANCE), (1, _grouping._GLANCE)]
         assert _suspects.find(organization) == {bob}
+        assert breaches() == []
+
+    @pytest.fixture
+    def late(self, books, locked):
+        """Three who waited in vain, the second of whom names the account `locked`."""
+        organization, ann, bob, _ = books
+        asked = [
+            operations.ask_transfer(
+                transfer=TransferRequest(
+                    debit_account_id=debit, credit_account_id=bob, amount_minor=1, currency="EUR"
+                ), idempotency_key=f"late-{number}", actor=ACTOR, now=NOW,
+            )
+            for number, debit in enumerate([ann, locked, ann])
+        ]  # fmt: skip
+        with held(ann), held(locked):
+            for one in asked:
+                _grouping._try(organization, [one], wait=_grouping._GLANCE)
+        assert [transactions.sqlstate(one.fault) for one in asked] == ["55P03"] * 3
+        return asked
+
+    def test_whose_key_is_held_is_the_only_one_of_those_that_wait_once_more_to_be_told(
+        self, books, late
+    ):
+        organization, *_ = books
+
+        with held_key(organization, "late-1"):
+            _grouping._answer_late(organization, late, until=time.monotonic() + 0.3)
+
+        assert [type(one.fault) for one in late] == [type(None), RequestInProgress, type(None)]
+        assert _suspects.find(organization) == {"late-1"}
+        assert (
+            JournalEntry.objects.filter(id__in=[one.asked.resource_id for one in late]).count() == 2
+        )
+        assert breaches() == []
+
+    def test_that_postgres_refuses_fails_no_other_that_waits_once_more(self, books, late, locked):
+        organization, *_ = books
+        # Its next posting will have the version of the one before: a fault, and no refusal.
+        corrupt("UPDATE ledger_balance SET version = version - 1 WHERE id = %s", locked)
+
+        _grouping._answer_late(organization, late, until=time.monotonic() + 5)
+
+        assert [type(one.fault) for one in late] == [type(None), IntegrityError, type(None)]
+        corrupt("UPDATE ledger_balance SET version = version + 1 WHERE id = %s", locked)
         assert breaches() == []
 
     def test_of_another_organization_is_suspected_by_nobody_else(self, books, locked):

@@ -160,8 +160,17 @@ def _answer_late(organization_id: UUID, group: Sequence[Ticket], *, until: float
     for is_locked in (False, True):
         part = [one for one in late if suspects.isdisjoint(one.named) is not is_locked]
         left = until - time.monotonic()
-        if part and left > 0:
-            _try(organization_id, part, wait=f"{round(left * 1000) + 1}ms")
+        if not part or left <= 0:
+            continue
+        for ticket in part:
+            # From here on what becomes of it is not known, until it is.
+            ticket.fault = None
+        fault = _try(organization_id, part, wait=f"{round(left * 1000) + 1}ms")
+        if fault is None or len(part) == 1 or _is_timeout(fault) or _is_away(fault):
+            continue
+        # One of them is to blame, or its key is held: the others are not told what it met.
+        log.warning("group_split", size=len(part), fault=type(fault).__name__)
+        _answer_singly(organization_id, part, wait=_GLANCE, until=until)
 
 
 def _answer(
@@ -207,7 +216,7 @@ def _answer_singly(
     name is looked at once, so that it is known to the next group.
     """
     stuck: dict[UUID, Exception] = {}
-    waits = 0
+    waits, has_looked = 0, False
     given_up: Exception | None = None
     for ticket in group:
         ticket.fault = next((stuck[id_] for id_ in ticket.accounts if id_ in stuck), None)
@@ -225,7 +234,8 @@ def _answer_singly(
         elif ticket.fault is not None and _is_timeout(ticket.fault):
             waits += 1
             given_up = ticket.fault
-            if waits == 1 or not is_over:
+            if not has_looked or not is_over:
+                has_looked = True
                 locked = _suspects.look(organization_id, ticket.accounts)
                 stuck |= dict.fromkeys(locked, ticket.fault)
 
