@@ -256,7 +256,8 @@ def _describe(rows: Sequence[ApprovalRequest]) -> None:
     for row in rows:
         grouped.setdefault((row.act, row.organization_id), []).append(row)
     for (name, organization_id), own in grouped.items():
-        found = registry.get_act(name).describe(organization_id, [row.subject_id for row in own])
+        act = registry.find_act(name)
+        found = act.describe(organization_id, [row.subject_id for row in own]) if act else {}
         for row in own:
             row.told = found.get(row.subject_id, {})  # type: ignore[attr-defined]  # for the cells
 

@@ -58,6 +58,11 @@ def register(act: Act) -> None:
     _acts[act.name] = act
 
 
+def find_act(name: str) -> Act | None:
+    """Return the act, or None where an app of a newer release has asked for it."""
+    return _acts.get(name)
+
+
 def get_act(name: str) -> Act:
     """
     Return the act that an app registered.

@@ -7,7 +7,9 @@ from django.test.utils import CaptureQueriesContext
 from apps.accounts.models import Customer
 from apps.approvals.models import ApprovalRequest
 from apps.backoffice.operations import UNFREEZE_ACT
+from apps.core.ids import encode_id
 from tests.backoffice.test_acts import open_form, perform, url_of
+from tests.support import past_the_guards
 
 INBOX = "/admin/approvals/approvalrequest/"
 
@@ -220,3 +222,15 @@ def test_the_page_of_a_frozen_customer_takes_one_statement_more(browse, customer
     assert statements(client, customer) == 12
     perform(browse("liam"), customer, "unfreeze")
     assert statements(client, customer) == 12
+
+
+def test_a_request_of_an_act_that_this_release_does_not_know_is_listed_plainly(browse, frozen):
+    """A newer release has asked for it, on another process or before it was taken back."""
+    perform(browse("liam"), frozen, "unfreeze")
+    request = waiting()
+    past_the_guards("UPDATE approvals_request SET act = 'things.improve'")
+
+    listed = browse("milo").get(INBOX)
+
+    assert listed.status_code == 200
+    assert encode_id("apr", request.id) in listed.content.decode()

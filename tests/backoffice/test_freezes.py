@@ -8,6 +8,7 @@ import pytest
 from apps.accounts import errors as account_errors
 from apps.accounts.models import Customer
 from apps.approvals import errors as approval_errors
+from apps.approvals import operations as approvals
 from apps.approvals.models import ApprovalRequest
 from apps.approvals.rules import Policy
 from apps.approvals.states import Verdict
@@ -71,6 +72,18 @@ class TestRequestUnfreeze:
 
         assert state(frozen) == "frozen"
         assert ask(frozen, people.staff("support_lead")).approval_id != asked.approval_id
+
+    def test_that_nobody_decided_in_time_may_be_asked_anew_without_a_sweeper(self, frozen):
+        asked = ask(frozen, people.staff("support_lead"))
+        over = NOW + approvals.APPROVAL_LIFE
+
+        with pytest.raises(errors.UnfreezingAskedForAlready):
+            ask(frozen, people.staff("support_lead"), now=over - timedelta(seconds=1))
+        again = ask(frozen, people.staff("support_lead"), now=over)
+
+        states = dict(ApprovalRequest.objects.values_list("id", "state"))
+        assert states == {asked.approval_id: "expired", again.approval_id: "open"}
+        assert state(frozen) == "frozen"
 
     def test_is_not_decided_by_who_asked(self, frozen):
         manager = people.staff("risk_manager")

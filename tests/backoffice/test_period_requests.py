@@ -193,6 +193,17 @@ class TestRequestPeriodClose:
         trail = AuditEvent.objects.get(act="ledger.close_period")
         assert (trail.principal, trail.reason) == (maker.principal, "June is done")
 
+    def test_that_nobody_decided_in_time_may_be_asked_anew_without_a_sweeper(
+        self, organization, maker
+    ):
+        asked = ask(organization, maker)
+
+        again = ask(organization, maker, key="again", now=NOW + approvals.APPROVAL_LIFE)
+
+        states = dict(ApprovalRequest.objects.values_list("id", "state"))
+        assert states == {asked.approval_id: "expired", again.approval_id: "open"}
+        assert state(organization) == "open"
+
 
 class TestCallOff:
     def call_off(self, organization, actor):

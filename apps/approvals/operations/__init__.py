@@ -9,6 +9,7 @@ from apps.approvals.operations.policies import (
 from apps.approvals.operations.requests import (
     APPROVAL_LIFE,
     expire_approval,
+    lock_waiting,
     request_approval,
     withdraw_approval,
 )
@@ -18,6 +19,7 @@ __all__ = [
     "POLICY_ACT",
     "decide_approval",
     "expire_approval",
+    "lock_waiting",
     "propose_policy",
     "register_policy_act",
     "request_approval",

@@ -87,6 +87,24 @@ def expire_now(*, organization_id: UUID, request_id: UUID, now: datetime) -> boo
     return True
 
 
+def lock_waiting(
+    *, organization_id: UUID, act: str, subject_id: UUID, now: datetime
+) -> ApprovalRequest | None:
+    """
+    Return the subject's request that waits for somebody, locked, or None.
+
+    One whose time is over by the clock ends here, whether or not the sweeper ran. The subject is
+    locked by the caller.
+    """
+    found = queries.lock_open_request(
+        organization_id=organization_id, act=act, subject_id=subject_id
+    )
+    if found is not None and now >= found.expires_at:
+        expire_now(organization_id=organization_id, request_id=found.id, now=now)
+        return None
+    return found
+
+
 def renew_now(*, organization_id: UUID, request_id: UUID, now: datetime) -> None:
     """Void the decisions of a request whose subject changed, and ask anew."""
     request, act = lock_with_subject(organization_id=organization_id, request_id=request_id)

@@ -66,8 +66,8 @@ def request_unfreeze(
     customer = customers.prepare_unfreeze(
         organization_id=organization_id, customer_id=customer_id, actor=actor
     )
-    waiting = requests.lock_open_request(
-        organization_id=organization_id, act=UNFREEZE_ACT, subject_id=customer_id
+    waiting = approvals.lock_waiting(
+        organization_id=organization_id, act=UNFREEZE_ACT, subject_id=customer_id, now=now
     )
     if waiting is not None:
         raise errors.UnfreezingAskedForAlready(

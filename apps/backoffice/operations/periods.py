@@ -14,6 +14,7 @@ import structlog
 
 from apps.accounts import queries as accounts
 from apps.accounts.roles import Role
+from apps.approvals import operations as approvals
 from apps.approvals import queries as requests
 from apps.approvals import registry
 from apps.approvals.registry import Act, Resolution
@@ -126,8 +127,8 @@ def _ask(
     now: datetime,
 ) -> AskedFor:
     """Open the request; the period is locked by the caller, so nobody opens another meanwhile."""
-    waiting = requests.lock_open_request(
-        organization_id=organization_id, act=act, subject_id=period_id
+    waiting = approvals.lock_waiting(
+        organization_id=organization_id, act=act, subject_id=period_id, now=now
     )
     if waiting is not None:
         raise errors.PeriodAskedForAlready(
