@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 import pytest
 from django.db import connection
@@ -276,6 +276,46 @@ WRONG = [
     *((path, name, "x") for path in ("customers", "payouts") for name in ("metadata[]",)),
     ("breaks", "kind", ""),
 ]  # fmt: skip
+
+
+def test_days_in_the_wrong_order_are_400_and_named(api):
+    refused = api.get("/v1/bank_lines?booked_from=2026-07-01&booked_before=2026-06-30")
+
+    assert (refused.status_code, refused.json()["parameter"]) == (400, "booked_before")
+
+
+@pytest.mark.parametrize("given", ["2026-06-30 10:00:00Z", "2026-06-30T10:00:00.5 02:00"])
+def test_blanks_in_an_instant_are_its_own_or_the_plus_of_its_offset(api, given):
+    found = api.get(f"/v1/payouts?{urlencode({'created_from': given}, quote_via=quote)}")
+
+    assert (found.status_code, found.json()["data"]) == (200, [])
+
+
+def test_a_window_ends_before_its_end(api, owner, ids_alone):
+    listed = LISTS["payouts"]
+    fill(listed, [owner.id, new_id()], many=2)
+    ids_alone(listed)
+    first, second = Payout.objects.filter(organization_id=owner.id).order_by("requested_at")
+    asked = urlencode({"created_before": print_instant(second.requested_at)})
+
+    found = api.get(f"/v1/payouts?{asked}").json()["data"]
+
+    assert found == [str(first.pk)]
+
+
+def test_one_look_goes_on_through_portions_while_it_has_patience(
+    api, owner, ids_alone, monkeypatch
+):
+    fill(LISTS["payouts"], [owner.id, new_id()], many=30)
+    ids_alone(LISTS["payouts"])
+    monkeypatch.setattr(sifting, "PATIENCE_SECONDS", 60)
+    monkeypatch.setattr(sifting, "SIFTED_ROWS", 7)
+
+    found = api.get("/v1/payouts?state=requested&limit=100").json()
+
+    rows = Payout.objects.filter(organization_id=owner.id).order_by("-id")
+    assert found["data"] == [str(one.pk) for one in rows]
+    assert (len(rows), found["next"]) == (30, None)
 
 
 @pytest.mark.parametrize(("path", "name", "given"), WRONG)

@@ -19,7 +19,7 @@ from apps.core.api.filters import (
     Timed,
     equal,
     read_choice,
-    read_day,
+    read_days,
     read_window,
 )
 from apps.core.api.pagination import check_query, list_page
@@ -211,6 +211,7 @@ class BankLineCollection(ApiView):
             statement_id = queries.get_statement(
                 organization_id=organization_id, statement_id=decode_id("bst", statement)
             ).id
+        first, behind = read_days(request, "booked_from", "booked_before")
         lines = queries.list_lines_with_status(
             organization_id=organization_id, statement_id=statement_id
         )
@@ -222,8 +223,8 @@ class BankLineCollection(ApiView):
             sieve=equal(
                 bank_account_id=_account_id(request),
                 status_state=read_choice(request, "state", LineState.values),
-                booking_date__gte=read_day(request, "booked_from"),
-                booking_date__lt=read_day(request, "booked_before"),
+                booking_date__gte=first,
+                booking_date__lt=behind,
             ),
         )
 

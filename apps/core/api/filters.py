@@ -21,6 +21,7 @@ from apps.core.api.problems import ApiProblem
 from apps.core.windows import Window
 
 METADATA_NAMES_MAX: Final = 10
+_PLUS: Final = re.compile(r" (?=\d{2}:\d{2}$)", re.ASCII)
 _METADATA: Final = re.compile(r"metadata\[.*\]", re.DOTALL)
 
 CREATED: Final = ("created_from", "created_before")
@@ -73,6 +74,20 @@ def length_of(window: Window) -> timedelta | None:
     if window.starts_at is None or window.ends_at is None:
         return None
     return window.ends_at - window.starts_at
+
+
+def read_days(
+    request: Request, from_name: str, before_name: str
+) -> tuple[date | None, date | None]:
+    """
+    Return the days that a request asks for: the first of them, and that behind the last.
+
+    :raises ApiProblem: `invalid_request` (400), with the `parameter` that is wrong
+    """
+    first, behind = read_day(request, from_name), read_day(request, before_name)
+    if first is not None and behind is not None and behind < first:
+        raise wrong(before_name, f"{before_name} is not earlier than {from_name}.")
+    return first, behind
 
 
 def read_day(request: Request, name: str) -> date | None:
@@ -148,7 +163,7 @@ def _instant(request: Request, name: str) -> datetime | None:
     if given is None:
         return None
     try:
-        # In a URL a bare plus is a blank.
-        return InstantField().to_internal_value(given.replace(" ", "+"))
+        # In a URL the bare plus of an offset is a blank; one between day and time is a blank.
+        return InstantField().to_internal_value(_PLUS.sub("+", given))
     except serializers.ValidationError:
         raise wrong(name, f"{name} is an RFC 3339 instant with an offset.") from None
