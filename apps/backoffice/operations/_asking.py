@@ -8,6 +8,8 @@ from apps.approvals import queries as requests
 from apps.approvals.models import ApprovalRequest
 from apps.core import idempotency
 from apps.core.actors import Actor
+from apps.core.errors import StateConflict
+from apps.core.ids import encode_id
 from apps.ledger.errors import TwoPeopleNeeded
 from apps.ledger.registry import AskedFor
 
@@ -16,6 +18,30 @@ def asked_before(organization_id: UUID, request_id: UUID) -> AskedFor:
     """Return the request as it is now: what a replayed key answers."""
     request = requests.get_request(organization_id=organization_id, request_id=request_id)
     return AskedFor(request.id, request.state)
+
+
+def refuse_second(
+    act: str,
+    refusal: type[StateConflict],
+    *,
+    organization_id: UUID,
+    subject_id: UUID,
+    now: datetime,
+) -> None:
+    """
+    Refuse what waits for a second person already; one whose time is over ends here.
+
+    The subject is locked by the caller.
+
+    :raises StateConflict: the refusal that was given, which names the request
+    """
+    waiting = approvals.lock_waiting(
+        organization_id=organization_id, act=act, subject_id=subject_id, now=now
+    )
+    if waiting is not None:
+        raise refusal(
+            "This waits for a second person already.", approval=encode_id("apr", waiting.id)
+        )
 
 
 def open_request(

@@ -22,7 +22,7 @@ from apps.approvals import registry
 from apps.approvals.registry import Act, Resolution
 from apps.approvals.rules import Extra, Facts, Policy, Step
 from apps.backoffice import errors
-from apps.backoffice.operations._asking import asked_before, open_request
+from apps.backoffice.operations._asking import asked_before, open_request, refuse_second
 from apps.core import audit, idempotency, transactions
 from apps.core.actors import Actor
 from apps.core.ids import encode_id
@@ -66,13 +66,13 @@ def request_unfreeze(
     customer = customers.prepare_unfreeze(
         organization_id=organization_id, customer_id=customer_id, actor=actor
     )
-    waiting = approvals.lock_waiting(
-        organization_id=organization_id, act=UNFREEZE_ACT, subject_id=customer_id, now=now
+    refuse_second(
+        UNFREEZE_ACT,
+        errors.UnfreezingAskedForAlready,
+        organization_id=organization_id,
+        subject_id=customer_id,
+        now=now,
     )
-    if waiting is not None:
-        raise errors.UnfreezingAskedForAlready(
-            "This waits for a second person already.", approval=encode_id("apr", waiting.id)
-        )
     request = open_request(
         UNFREEZE_ACT,
         organization_id=organization_id,

@@ -14,13 +14,12 @@ import structlog
 
 from apps.accounts import queries as accounts
 from apps.accounts.roles import Role
-from apps.approvals import operations as approvals
 from apps.approvals import queries as requests
 from apps.approvals import registry
 from apps.approvals.registry import Act, Resolution
 from apps.approvals.rules import Facts, Policy, Step
 from apps.backoffice import errors
-from apps.backoffice.operations._asking import asked_before, open_request
+from apps.backoffice.operations._asking import asked_before, open_request, refuse_second
 from apps.core import audit, idempotency, transactions
 from apps.core.actors import Actor
 from apps.core.ids import encode_id
@@ -127,13 +126,13 @@ def _ask(
     now: datetime,
 ) -> AskedFor:
     """Open the request; the period is locked by the caller, so nobody opens another meanwhile."""
-    waiting = approvals.lock_waiting(
-        organization_id=organization_id, act=act, subject_id=period_id, now=now
+    refuse_second(
+        act,
+        errors.PeriodAskedForAlready,
+        organization_id=organization_id,
+        subject_id=period_id,
+        now=now,
     )
-    if waiting is not None:
-        raise errors.PeriodAskedForAlready(
-            "This waits for a second person already.", approval=encode_id("apr", waiting.id)
-        )
     request = open_request(
         act,
         organization_id=organization_id,
