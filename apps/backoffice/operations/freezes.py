@@ -82,7 +82,10 @@ def request_unfreeze(
         now=now,
     )
     after = {"approval": encode_id("apr", request.id)}
-    audit.record(UNFREEZE_ACT, customer, actor=actor, reason=reason, after=after)
+    # Not as the act itself: on the customer's timeline it would read as done.
+    audit.record(
+        "accounts.ask_to_unfreeze_customer", customer, actor=actor, reason=reason, after=after
+    )
     return AskedFor(request.id, request.state)
 
 
