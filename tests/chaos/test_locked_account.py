@@ -14,9 +14,8 @@ from tests.ledger.threads import held
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(120)]
 
-# Twice what a web process waits for a lock: nobody waited for one after another. F14 allows half of
-# it, which is measured (ADR 0176): a busy machine takes longer by itself.
-SECONDS_MAX = 4.0
+# What F14 of the faults allows, and half a second for the machine.
+SECONDS_MAX = 2.5
 
 
 def test_keeps_no_transfer_waiting_and_those_that_name_it_from_being_posted(house):
@@ -53,7 +52,7 @@ def test_keeps_no_transfer_waiting_and_those_that_name_it_from_being_posted(hous
     assert {status for named, status, _ in asked if named} == {503}
     others = [status for named, status, _ in asked if not named]
     # Some may be told to come again, behind those that the other process waits for.
-    assert others.count(201) > 0.9 * len(others)
+    assert others.count(201) > 0.95 * len(others)
     assert set(others) <= {201, 503}
     assert max(seconds for *_, seconds in asked) < SECONDS_MAX
     assert invariants.breaches() == []
