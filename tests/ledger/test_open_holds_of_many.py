@@ -70,7 +70,7 @@ def test_of_either_side_are_read_alone(type_):
     _make_open_of_others(command.id, others[1:])
     assert Hold.objects.filter(organization_id=organization).count() == 2 * MANY + 1
     with connection.cursor() as cursor:
-        cursor.execute("ANALYZE ledger_hold")
+        cursor.execute("ANALYZE")
 
     before = _holds_read()
     balance, holds, has_more = queries.balance_with_holds(

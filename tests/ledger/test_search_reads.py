@@ -55,8 +55,7 @@ def grow(organization, debit, credit, *, since=NOW, every=timedelta()):
         actor=ACTOR,
         now=NOW,
     )  # fmt: skip
-    for table in ("ledger_journal_entry", "ledger_posting"):
-        sql(f"ANALYZE {table}")
+    sql("ANALYZE")
 
 
 def plans(search: Search, *off: str) -> list[str]:
