@@ -36,6 +36,10 @@ _KEYS_MAX: Final = 16
 _BUSY_MIN: Final = 8
 # For so long a thread keeps its database connection before others may have it.
 _TURN_SECONDS: Final = 0.05
+# For so long after the end of a turn the next one waits for as many as that one had. Who asks again
+# as soon as they are answered, and who happens to ask meanwhile, are then of one turn, not of two
+# that each pay what a turn costs (docs/adr/0177).
+_GATHER_SECONDS: Final = 0.005
 # A part that takes longer is waiting for something: what was answered before it is told by then,
 # and other threads go on with what is behind it.
 _SLOW_SECONDS: Final = 0.02
@@ -71,6 +75,11 @@ class Gathering:
         # Whether a thread is on its way that will take what is in line.
         self._is_called = False
         self._lock = threading.Lock()
+        # How many no thread has taken yet, how many the last turn had, and when one ended last.
+        self._waits = 0
+        self._had = 0
+        self._ended = 0.0
+        self._are_enough = threading.Condition(self._lock)
         # The loop's alone.
         self._watch: asyncio.TimerHandle | None = None
 
@@ -101,6 +110,9 @@ class Gathering:
                 waiting.append(request)
             else:
                 raise places.too_many()
+            self._waits += 1
+            if self._waits == self._had:
+                self._are_enough.notify_all()
         if waiting is None:
             self._call()
         if self._watch is None:
@@ -126,6 +138,7 @@ class Gathering:
                 self._is_called = False
                 abandoned = [one for key in self._line for one in self._waiting.pop(key)]
                 self._line.clear()
+                self._waits -= len(abandoned)
             tell([(request, Crowded()) for request in abandoned])
 
     def _serve(self) -> None:
@@ -150,6 +163,7 @@ class Gathering:
         """Return what waits under the first keys in line, as a turn; None if nothing does."""
         taken: list[Request] = []
         with self._lock:
+            self._gather()
             self._is_called = False
             keys = 0
             while self._line and keys < _KEYS_MAX and len(taken) < _BATCH_MAX:
@@ -165,12 +179,24 @@ class Gathering:
                     break
             if not taken:
                 return None
+            self._waits -= len(taken)
+            self._had = len(taken)
             turn = Turn(taken)
             self._turns.add(turn)
             is_more = bool(self._line)
         if is_more:
             self._call()
         return turn
+
+    def _gather(self) -> None:
+        """Wait until as many wait as the last turn had, for a moment. Called with the lock held."""
+        if not self._line:
+            return
+        # What comes meanwhile is taken by this thread and needs no other.
+        self._is_called = True
+        left = self._ended + _GATHER_SECONDS - time.monotonic()
+        # Where two threads wait, one takes all.
+        self._are_enough.wait_for(lambda: self._waits >= self._had or not self._line, max(left, 0))
 
     def _work(self, turn: Turn) -> None:
         """Answer the parts of a turn that no other thread has begun."""
@@ -244,6 +270,7 @@ class Gathering:
             is_over = not turn.left
             if is_over:
                 self._turns.discard(turn)
+                self._ended = time.monotonic()
         tell(told)
         # At its end the thread looks for more by itself.
         if not is_over:

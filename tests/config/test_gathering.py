@@ -159,6 +159,61 @@ def test_what_comes_while_a_thread_is_at_it_is_one_batch_and_each_is_told_its_ow
     assert lane.batches == [["0"], ["1", "2", "3", "4", "5"]]
 
 
+class TestAfterATurnOfThree:
+    """The next one waits for as many, since they may all ask again as soon as they are answered."""
+
+    @pytest.fixture
+    def asked(self, lane, patient):
+        """Have three answered together, then what the test asks; return all batches behind them."""
+
+        def run_all(scenario):
+            async def after_three(gathered):
+                lane.may_go_on.clear()
+                tasks = [asyncio.create_task(ask(gathered, "k", "first"))]
+                await settled()
+                tasks += [asyncio.create_task(ask(gathered, "k", str(n))) for n in range(3)]
+                await settled()
+                lane.may_go_on.set()
+                await asyncio.gather(*tasks)
+                await scenario(gathered)
+
+            run(lane, after_three)
+            assert lane.batches[:2] == [["first"], ["0", "1", "2"]]
+            return lane.batches[2:]
+
+        return run_all
+
+    def test_three_are_one_turn_however_they_come(self, lane, asked, monkeypatch):
+        monkeypatch.setattr(gathering, "_GATHER_SECONDS", 60)
+
+        async def scenario(gathered):
+            two = [asyncio.create_task(ask(gathered, key, key)) for key in ("k", "other")]
+            await settled()
+            assert len(lane.batches) == 2
+            assert await ask(gathered, "k", "again") == "again"
+            await asyncio.gather(*two)
+
+        asked(scenario)
+        assert lane.admitted[2:] == [["k", "again", "other"]]
+
+    def test_fewer_wait_for_a_moment(self, asked, monkeypatch):
+        monkeypatch.setattr(gathering, "_GATHER_SECONDS", 0.1)
+
+        async def scenario(gathered):
+            assert await ask(gathered, "k", "alone") == "alone"
+
+        assert asked(scenario) == [["alone"]]
+
+    def test_whoever_comes_later_waits_for_nobody(self, asked, monkeypatch):
+        monkeypatch.setattr(gathering, "_GATHER_SECONDS", 60)
+
+        async def scenario(gathered):
+            gathered._ended -= 60
+            assert await ask(gathered, "k", "later") == "later"
+
+        assert asked(scenario) == [["later"]]
+
+
 def test_what_is_djangos_is_told_so_and_its_neighbours_are_answered(lane):
     async def scenario(gathered):
         return await asyncio.gather(*(ask(gathered, "k", name) for name in ("a", "other", "b")))
