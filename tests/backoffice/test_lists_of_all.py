@@ -208,6 +208,36 @@ class TestEventsOfAType:
         assert len(pages) == 11
         assert any(page == [] for page in pages)
 
+    def test_are_found_again_on_the_way_back(self, houses, crowd, rare):
+        query = f"?type=thing.lost&organization={crowd[0]}"
+        _, last = walk(houses, "core/outboxevent", "evt", "after", query)
+
+        back, first = walk(houses, "core/outboxevent", "evt", "before", last)
+
+        assert [id_ for page in reversed(back) for id_ in page] == rare
+        assert any(page == [] for page in back[1:])
+        # And from wherever one stands a link leads to the beginning.
+        for place in (last, first):
+            text = houses.client.get(f"/admin/core/outboxevent/{place}").content.decode()
+            assert ">First</a>" in text or ">Previous</a>" not in text
+
+    def test_say_where_one_stands_on_a_page_without_rows(self, houses, crowd, rare):
+        asked = {"type": "thing.lost", "organization": str(crowd[0])}
+        oldest = OutboxEvent.objects.filter(organization_id=crowd[0]).earliest("id")
+        newest = OutboxEvent.objects.filter(organization_id=crowd[0]).latest("id")
+        first = f'href="?type=thing.lost&amp;organization={crowd[0]}">First</a>'
+
+        end = houses.page("core/outboxevent/", **asked, after=Keyset()._key(oldest))
+        start = houses.page("core/outboxevent/", **asked, before=Keyset()._key(newest))
+
+        assert "No row fits after the page that you came from." in end
+        assert first in end
+        assert ">Previous</a>" in end
+        assert ">Next</a>" not in end
+        assert "No row fits before the page that you came from." in start
+        assert first in start
+        assert ">Next</a>" in start
+
     def test_are_of_one_organization(self, houses, crowd, rare):
         query = f"?type=thing.lost&organization={crowd[1]}"
 

@@ -99,7 +99,7 @@ class TestTwoImportsOfOneJournal:
 
         monkeypatch.setattr(_importing, "_check_standing", overtake)
 
-        with pytest.raises(CommandError, match="^import_under_way: Another import .* run this one"):
+        with pytest.raises(CommandError, match=r"^import_under_way: Another import .* run this"):
             run_import(target, file)
 
     def test_of_another_journal_is_told_of_what_stands(self, file, tmp_path):
