@@ -92,6 +92,8 @@ class TestPagesByKey:
         from_the_start, *_ = page(after=onwards)
 
         assert behind
+        assert before
+        assert onwards
         assert (nothing, further) == ([], "")
         assert (again, newer) == (first, "")
         assert (nothing_again, further_back) == ([], "")
