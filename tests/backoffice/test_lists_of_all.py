@@ -183,6 +183,70 @@ def test_ask_each_organization_for_its_first_row_and_few_for_more(houses, crowd)
     assert read <= CROWD + 5 * (PAGE_ROWS + 1) + 2 * (PAGE_ROWS + 1)
 
 
+class TestOneOfMoreOrganizationsThanAreOffered:
+    @pytest.fixture
+    def other(self, houses, crowd) -> UUID:
+        """One that is not among the first hundred, which alone were offered."""
+        assert f'value="{houses.other}"' not in houses.page("core/outboxevent/")
+        return houses.other
+
+    def events(self, houses, **query) -> set[str]:
+        text = houses.page("core/outboxevent/", **query)
+        return set(re.findall(r'href="/admin/core/outboxevent/(evt_\w+)/"', text))
+
+    def of(self, owner: UUID, **which) -> set[str]:
+        rows = OutboxEvent.objects.filter(organization_id=owner, **which)
+        newest = rows.order_by("-id")[:PAGE_ROWS]
+        return {encode_id("evt", row.id) for row in newest}
+
+    def test_is_found_by_its_name_or_its_printed_id(self, houses, other):
+        for whose in ("oThe", encode_id("org", other)):
+            assert self.events(houses, whose=whose) == self.of(other)
+        assert self.events(houses, whose="nobody's") == set()
+        # Many are: the choice is narrowed to those.
+        text = houses.page("core/outboxevent/", whose="of many 11")
+        assert set(re.findall(r">(One of many \d+)</option>", text)) == {
+            f"One of many {number}" for number in (11, *range(110, 120))
+        }
+        assert houses.asked <= QUERIES_MAX
+
+    def test_is_not_found_by_who_may_not_see_it(self, houses, other, crowd):
+        # A crowd of their own.
+        theirs = list(Organization.objects.filter(id__in=crowd))
+        one = accounts.create_staff("finance_maker", organizations=theirs, sees_all=False)
+        houses.client = houses.signed_in(one)
+
+        for query in ({"whose": "other"}, {"whose": encode_id("org", other)}):
+            assert self.events(houses, **query) == set()
+        text = houses.page("core/outboxevent/", organization=str(other))
+        assert f'value="{other}"' not in text
+
+    def test_stays_chosen(self, houses, other):
+        selected = f'<option value="{other}" selected>Other</option>'
+        houses.client = houses.signed_in(accounts.create_staff("finance_approver"))
+
+        for path in ("core/outboxevent/", "ledger/journalentry/", "trial-balance/",
+                     "stuck-work/", "ledger/ledgeraccount/", "ledger/period/", ""):  # fmt: skip
+            text = houses.page(path, organization=str(other))
+            assert selected in text, path
+            assert 'name="whose"' in text, path
+
+        assert self.events(houses, organization=str(other)) == self.of(other)
+
+    def test_is_the_one_whose_journal_is_searched(self, houses, other):
+        newest = OutboxEvent.objects.filter(organization_id=other).latest("id")
+
+        found = self.events(houses, type=newest.type, whose="other")
+
+        assert found == self.of(other, type=newest.type)
+
+    def test_is_not_looked_for_where_all_are_offered(self, houses):
+        text = houses.page("core/outboxevent/")
+
+        assert f'value="{houses.other}"' in text
+        assert 'name="whose"' not in text
+
+
 class TestEventsOfAType:
     """They have no index: they are looked for in one organization's, so many at a time."""
 

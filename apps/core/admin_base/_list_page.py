@@ -8,7 +8,7 @@ from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 
 from apps.core.admin_base._screen import Screen
-from apps.core.admin_base.lists import Filter, about_rows, count_bounded, typed
+from apps.core.admin_base.lists import NAMED, Filter, about_rows, count_bounded, typed
 from apps.core.admin_base.pages import zone_note, zone_of
 
 
@@ -63,8 +63,19 @@ class ListPage[M: Model](Screen[M]):
         site: Any = self.admin_site
         whose = site.organization_choices(request) if self.scope_column else []
         own = list(self.filters)
+        column = self.scope_column
+        if column and site.has_more_organizations(request):
+            own.append(
+                Filter(
+                    NAMED,
+                    "Organization's name",
+                    lambda rows, _text: rows.filter(
+                        **{f"{column}__in": site.named_organizations(request).values("id")}
+                    ),
+                    placeholder="Part of it, or org_…",
+                )
+            )
         if len(whose) > 1:
-            column = self.scope_column
             own.append(
                 Filter(
                     "organization",

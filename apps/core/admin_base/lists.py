@@ -25,6 +25,8 @@ from apps.core.sifting import sift
 
 PAGE_ROWS: Final = 50
 COUNT_MAX: Final = 10_000
+# What an organization is looked for by in an address: part of its name, or its printed id.
+NAMED: Final = "whose"
 
 # At the end of a key: a page begins at the row itself, and not behind it.
 _ROW_TOO: Final = "="
