@@ -133,6 +133,7 @@ BACK_OFFICE: Final = frozenset(
         "bank_account_exists", "cannot_approve_own", "capability_missing", "changed_meanwhile",
         "contact_address_taken", "contact_not_found", "correction_closed", "correction_not_found",
         "customer_not_frozen", "email_taken", "file_message_id_reused", "freeze_of_compliance",
+        "import_under_way",
         "inbound_body_gone", "inbound_event_settled", "inbound_object_not_found",
         "inbound_type_unhandled", "invalid_bank_account", "journal_file_refused",
         "limit_raise_needs_two", "limit_refused",

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, Final, cast, override
 from uuid import UUID
 
@@ -17,8 +18,9 @@ from django.utils.safestring import SafeString
 from apps.accounts import roles
 from apps.accounts.models import Organization, Staff
 from apps.backoffice import queries, views
-from apps.core.admin_base import CapabilityMissing, RecordAdmin, ThemeSite, cells, people
+from apps.core.admin_base import CapabilityMissing, RecordAdmin, ThemeSite, cells, lists, people
 from apps.core.admin_base.acts import uuid_or_none
+from apps.core.admin_base.lists import NAMED
 
 # Group, then title, icon and screen: a model's label, or the name of a page of this site.
 _GROUPS: Final = (
@@ -103,6 +105,11 @@ _PRINTED_ID: Final = re.compile(r"([a-z]{2,4})_[0-9a-hjkmnp-tv-z]{26}")
 _KEPT: Final = frozenset({"index", "login", "logout"})
 
 
+def _named(request: HttpRequest) -> str:
+    """Return what an organization is looked for by: part of a name, or a printed id."""
+    return lists.typed(request.GET.get(NAMED, ""))
+
+
 class KassaSite(ThemeSite):
     """One site for support, finance, risk and audit; what each sees follows from their roles."""
 
@@ -181,6 +188,8 @@ class KassaSite(ThemeSite):
         held: frozenset[str] = getattr(request.user, "role_names", frozenset)()
         return super().each_context(request) | {
             "colors": None,
+            # Asked where a page offers a choice of them: most do not.
+            "has_more_organizations": partial(self.has_more_organizations, request),
             "own_roles": ", ".join(sorted(role.replace("_", " ") for role in held)),
         }
 
@@ -192,10 +201,16 @@ class KassaSite(ThemeSite):
     # --- For the screens -----------------------------------------------------------------------
 
     def organizations(self, request: HttpRequest) -> list[Organization]:
-        """Return the organizations this person may see; read once per request."""
+        """
+        Return the organizations that are offered to this person; read once per request.
+
+        The first hundred of those they may see, or of those that are looked for by name, and the
+        one that is chosen.
+        """
         found: list[Organization] | None = getattr(request, "kassa_organizations", None)
         if found is None:
-            found = queries.organizations_of(request.user)
+            chosen = uuid_or_none(request.GET.get("organization", ""))
+            found = queries.organizations_of(request.user, named=_named(request), chosen=chosen)
             request.kassa_organizations = found  # type: ignore[attr-defined]  # kept for the request
         return found
 
@@ -206,11 +221,21 @@ class KassaSite(ThemeSite):
         return next((one for one in seen if str(one.id) == wanted), seen[0] if seen else None)
 
     def organization_ids(self, request: HttpRequest) -> list[UUID]:
-        """Return the ids of all organizations this person may see, more than are offered."""
+        """Return the ids of all that `organizations` offers the first of."""
         offered = self.organizations(request)
         if len(offered) < queries.ORGANIZATIONS_MAX:
             return [one.id for one in offered]
-        return queries.organization_ids_of(request.user)
+        return queries.organization_ids_of(request.user, _named(request))
+
+    def has_more_organizations(self, request: HttpRequest) -> bool:
+        """Say whether one looks for an organization by name: there are more than are offered."""
+        return len(self.organizations(request)) >= queries.ORGANIZATIONS_MAX or bool(
+            _named(request)
+        )
+
+    def named_organizations(self, request: HttpRequest) -> QuerySet[Organization]:
+        """Return all organizations of this person that are looked for by name."""
+        return queries.named_organizations(request.user, _named(request))
 
     def organization_choices(self, request: HttpRequest) -> list[tuple[str, str]]:
         """Return them for a filter."""

@@ -215,6 +215,12 @@ class OrganizationNotEmpty(StateConflict):
     code = "organization_not_empty"
 
 
+class ImportUnderWay(StateConflict):
+    """Another import of the same journal goes on in this organisation, or ended meanwhile."""
+
+    code = "import_under_way"
+
+
 class JournalFileRefused(RuleViolation):
     """A file that is to be imported is not a whole, right journal; `line` says where."""
 

@@ -9,6 +9,8 @@ from django.db import models
 STATE_LENGTH: Final = 24
 # Of what holds a payout, the one that the clock alone takes off.
 COOLDOWN: Final = "destination_cooldown"
+# And the one that a batch puts on while the customer is frozen or closed.
+PAUSED: Final = "payouts_paused"
 
 
 class PayoutState(models.TextChoices):

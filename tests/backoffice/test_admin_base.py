@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 from django.contrib import admin
+from django.db.models import Q
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -71,6 +72,40 @@ class TestPagesByKey:
 
         assert page[0].pk == min(organizations, key=lambda row: (row.name, row.pk)).pk
         assert before == ""
+
+    @pytest.mark.parametrize("keyset", [Keyset(), Keyset(("name",), descending=False)])
+    @pytest.mark.parametrize("is_sifted", [False, True])
+    def test_lead_back_from_a_page_without_rows(self, organizations, keyset, is_sifted):
+        """All that a page would have had moved on meanwhile; its start is on the page before."""
+        rows = Organization.objects.all()
+
+        def page(**place):
+            return keyset.sifted(rows, Q(), **place) if is_sifted else keyset.page(rows, **place)
+
+        first, _, after = page()
+        behind, *_ = page(after=after)
+        rows = rows.filter(pk__in=[row.pk for row in first])
+
+        nothing, before, further = page(after=after)
+        again, newer, _ = page(before=before)
+        nothing_again, further_back, onwards = page(before=keyset._key(first[0]))
+        from_the_start, *_ = page(after=onwards)
+
+        assert behind
+        assert before
+        assert onwards
+        assert (nothing, further) == ([], "")
+        assert (again, newer) == (first, "")
+        assert (nothing_again, further_back) == ([], "")
+        assert from_the_start == first
+
+    @pytest.mark.parametrize("is_sifted", [False, True])
+    def test_lead_nowhere_from_a_list_without_rows(self, db, is_sifted):
+        rows = Organization.objects.all()
+
+        page = Keyset().sifted(rows, Q()) if is_sifted else Keyset().page(rows)
+
+        assert page == ([], "", "")
 
     def test_count_up_to_a_bound(self, organizations):
         assert count_bounded(Organization.objects.all(), at_most=10) == (10, True)

@@ -8,6 +8,7 @@ from apps.accounts.models import Customer
 from apps.approvals.models import ApprovalRequest
 from apps.backoffice.operations import UNFREEZE_ACT
 from apps.core.ids import encode_id
+from apps.payouts.models import Payout
 from tests.backoffice.test_acts import open_form, perform, url_of
 from tests.support import past_the_guards
 
@@ -205,6 +206,35 @@ class TestTheInbox:
         assert answer.status_code == 409
         assert b"approval_stale" in answer.content
         assert waiting().pk != was.pk
+
+
+class TestReleasingWhatTheFreezeHolds:
+    @pytest.fixture
+    def met(self, house, db):
+        """A payout that a batch met while its customer was frozen."""
+        payout = house.payouts["scheduled"]
+        held = {"state": "held", "hold_reasons": ["payouts_paused"]}
+        Payout.objects.filter(pk=payout.pk).update(**held)
+        payout.refresh_from_db()
+        return payout
+
+    def test_is_off_as_long_as_the_customer_is_frozen(self, browse, met):
+        perform(browse("sofia"), met.customer, "freeze")
+
+        text = read(browse("iris"), met)
+        answer = perform(browse("iris"), met, "release", hold_reason="payouts_paused")
+
+        assert "The customer is frozen: the next batch would hold it again." in text
+        assert answer.status_code == 409
+        met.refresh_from_db()
+        assert (met.state, met.hold_reasons) == ("held", ["payouts_paused"])
+
+    def test_is_offered_once_the_customer_is_open(self, browse, met):
+        answer = perform(browse("iris"), met, "release", hold_reason="payouts_paused")
+
+        assert answer.status_code == 302
+        met.refresh_from_db()
+        assert met.hold_reasons == []
 
 
 def statements(client, row):

@@ -17,7 +17,9 @@ from apps.core.actors import Actor
 from apps.core.ids import encode_id
 from apps.core.models import AuditEvent
 from apps.ledger.errors import TwoPeopleNeeded
+from apps.payouts import errors as payout_errors
 from apps.payouts import operations as payouts
+from apps.payouts.models import Payout
 from tests.accounts.factories import create_staff
 from tests.backoffice.freezing import (
     LATER,
@@ -263,6 +265,31 @@ class TestPayoutsOfAFrozenCustomer:
         assert released.state == "scheduled"
         batch = factories.freeze(released)
         assert (batch.attempt_count, batch.total_minor) == (1, 100_00)
+
+    @pytest.mark.parametrize("what", ["frozen", "closed"])
+    def test_are_not_released_before_the_customer_is_open(self, settings, what):
+        settings.PAYOUT_COOLDOWN_HOURS = 0
+        home = factories.world()
+        customer = factories.customer_with(home, 5_000_00)
+        target = factories.destination(home, customer)
+        met = factories.request(home, target, 100_00)
+        freeze(customer, people.staff("support"))
+        assert factories.freeze(met) is None
+        Payout.objects.filter(pk=met.pk).update(hold_reasons=["payouts_paused", "velocity"])
+        Customer.objects.filter(pk=customer.pk).update(state=what)
+        release = partial(
+            payouts.release_payout, organization_id=home.id, payout_id=met.id,
+            reason="Checked with the customer", actor=people.staff("risk_analyst"),
+            now=factories.NOW,
+        )  # fmt: skip
+
+        with pytest.raises(payout_errors.AccountFrozen, match=f"The customer is {what}"):
+            release(hold_reason="payouts_paused", idempotency_key="paused")
+        # What else holds it is looked at meanwhile.
+        left = release(hold_reason="velocity", idempotency_key="velocity")
+
+        assert (left.state, left.hold_reasons) == ("held", ["payouts_paused"])
+        assert AuditEvent.objects.filter(act="payouts.release_payout").count() == 1
 
     def test_that_no_cut_off_met_go_on_by_themselves(self, settings):
         settings.PAYOUT_COOLDOWN_HOURS = 0

@@ -184,6 +184,70 @@ def test_ask_each_organization_for_its_first_row_and_few_for_more(houses, crowd)
     assert read <= CROWD + 5 * (PAGE_ROWS + 1) + 2 * (PAGE_ROWS + 1)
 
 
+class TestOneOfMoreOrganizationsThanAreOffered:
+    @pytest.fixture
+    def other(self, houses, crowd) -> UUID:
+        """One that is not among the first hundred, which alone were offered."""
+        assert f'value="{houses.other}"' not in houses.page("core/outboxevent/")
+        return houses.other
+
+    def events(self, houses, **query) -> set[str]:
+        text = houses.page("core/outboxevent/", **query)
+        return set(re.findall(r'href="/admin/core/outboxevent/(evt_\w+)/"', text))
+
+    def of(self, owner: UUID, **which) -> set[str]:
+        rows = OutboxEvent.objects.filter(organization_id=owner, **which)
+        newest = rows.order_by("-id")[:PAGE_ROWS]
+        return {encode_id("evt", row.id) for row in newest}
+
+    def test_is_found_by_its_name_or_its_printed_id(self, houses, other):
+        for whose in ("oThe", encode_id("org", other)):
+            assert self.events(houses, whose=whose) == self.of(other)
+        assert self.events(houses, whose="nobody's") == set()
+        # Many are: the choice is narrowed to those.
+        text = houses.page("core/outboxevent/", whose="of many 11")
+        assert set(re.findall(r">(One of many \d+)</option>", text)) == {
+            f"One of many {number}" for number in (11, *range(110, 120))
+        }
+        assert houses.asked <= QUERIES_MAX
+
+    def test_is_not_found_by_who_may_not_see_it(self, houses, other, crowd):
+        # A crowd of their own.
+        theirs = list(Organization.objects.filter(id__in=crowd))
+        one = accounts.create_staff("finance_maker", organizations=theirs, sees_all=False)
+        houses.client = houses.signed_in(one)
+
+        for query in ({"whose": "other"}, {"whose": encode_id("org", other)}):
+            assert self.events(houses, **query) == set()
+        text = houses.page("core/outboxevent/", organization=str(other))
+        assert f'value="{other}"' not in text
+
+    def test_stays_chosen(self, houses, other):
+        selected = f'<option value="{other}" selected>Other</option>'
+        houses.client = houses.signed_in(accounts.create_staff("finance_approver"))
+
+        for path in ("core/outboxevent/", "ledger/journalentry/", "trial-balance/",
+                     "stuck-work/", "ledger/ledgeraccount/", "ledger/period/", ""):  # fmt: skip
+            text = houses.page(path, organization=str(other))
+            assert selected in text, path
+            assert 'name="whose"' in text, path
+
+        assert self.events(houses, organization=str(other)) == self.of(other)
+
+    def test_is_the_one_whose_journal_is_searched(self, houses, other):
+        newest = OutboxEvent.objects.filter(organization_id=other).latest("id")
+
+        found = self.events(houses, type=newest.type, whose="other")
+
+        assert found == self.of(other, type=newest.type)
+
+    def test_is_not_looked_for_where_all_are_offered(self, houses):
+        text = houses.page("core/outboxevent/")
+
+        assert f'value="{houses.other}"' in text
+        assert 'name="whose"' not in text
+
+
 class TestEventsOfAType:
     """They have no index: they are looked for in one organization's, so many at a time."""
 
@@ -208,6 +272,36 @@ class TestEventsOfAType:
         # A portion each; those in which there was nothing say so.
         assert len(pages) == 11
         assert any(page == [] for page in pages)
+
+    def test_are_found_again_on_the_way_back(self, houses, crowd, rare):
+        query = f"?type=thing.lost&organization={crowd[0]}"
+        _, last = walk(houses, "core/outboxevent", "evt", "after", query)
+
+        back, first = walk(houses, "core/outboxevent", "evt", "before", last)
+
+        assert [id_ for page in reversed(back) for id_ in page] == rare
+        assert any(page == [] for page in back[1:])
+        # And from wherever one stands a link leads to the beginning.
+        for place in (last, first):
+            text = houses.client.get(f"/admin/core/outboxevent/{place}").content.decode()
+            assert ">First</a>" in text or ">Previous</a>" not in text
+
+    def test_say_where_one_stands_on_a_page_without_rows(self, houses, crowd, rare):
+        asked = {"type": "thing.lost", "organization": str(crowd[0])}
+        oldest = OutboxEvent.objects.filter(organization_id=crowd[0]).earliest("id")
+        newest = OutboxEvent.objects.filter(organization_id=crowd[0]).latest("id")
+        first = f'href="?type=thing.lost&amp;organization={crowd[0]}">First</a>'
+
+        end = houses.page("core/outboxevent/", **asked, after=Keyset()._key(oldest))
+        start = houses.page("core/outboxevent/", **asked, before=Keyset()._key(newest))
+
+        assert "No row fits after the page that you came from." in end
+        assert first in end
+        assert ">Previous</a>" in end
+        assert ">Next</a>" not in end
+        assert "No row fits before the page that you came from." in start
+        assert first in start
+        assert ">Next</a>" in start
 
     def test_are_of_one_organization(self, houses, crowd, rare):
         query = f"?type=thing.lost&organization={crowd[1]}"

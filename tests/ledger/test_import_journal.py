@@ -248,7 +248,7 @@ def attempt(organization, path, *, on_progress=lambda *_: None) -> str:
             organization_id=organization, read=read, actor=Actor.job("tests"), now=NOW,
             on_progress=on_progress,
         )  # fmt: skip
-    except (errors.OrganizationNotEmpty, errors.JournalFileRefused):
+    except (errors.ImportUnderWay, errors.OrganizationNotEmpty, errors.JournalFileRefused):
         return "refused"
     return "done"
 

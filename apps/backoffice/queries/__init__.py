@@ -24,6 +24,7 @@ from apps.backoffice.queries._figures import (
 )
 from apps.backoffice.queries._people import (
     ORGANIZATIONS_MAX,
+    named_organizations,
     organization_ids_of,
     organizations_of,
     scope_of,
@@ -69,6 +70,7 @@ __all__ = [
     "list_tiles",
     "list_touched_days",
     "month_trial_balances",
+    "named_organizations",
     "organization_ids_of",
     "organizations_of",
     "prefix_of",

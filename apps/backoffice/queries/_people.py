@@ -3,21 +3,50 @@
 from typing import Any, Final
 from uuid import UUID
 
+from django.db.models import QuerySet
+
 from apps.accounts.models import Organization
 from apps.accounts.queries import for_staff
+from apps.core.errors import Refusal
+from apps.core.ids import decode_id
 
 ORGANIZATIONS_MAX: Final = 100
 
 
-def organizations_of(user: Any) -> list[Organization]:  # noqa: ANN401  (the signed-in person)
-    """Return the organizations this person may see, live ones first, at most a hundred."""
-    rows = for_staff(Organization.objects.order_by("mode", "id"), user)
-    return list(rows[:ORGANIZATIONS_MAX])
+def named_organizations(user: Any, named: str = "") -> QuerySet[Organization]:  # noqa: ANN401  (the signed-in person)
+    """Return the organizations this person may see: with this in their name, or this printed id."""
+    rows = for_staff(Organization.objects.all(), user)
+    if not named:
+        return rows
+    try:
+        return rows.filter(id=decode_id("org", named))
+    except Refusal:
+        # Their names have no index: there are some thousands, and few who look for one.
+        return rows.filter(name__icontains=named)
 
 
-def organization_ids_of(user: Any) -> list[UUID]:  # noqa: ANN401  (the signed-in person)
-    """Return the ids of all organizations this person may see, however many."""
-    return list(for_staff(Organization.objects.order_by(), user).values_list("id", flat=True))
+def organizations_of(
+    user: Any,  # noqa: ANN401  (the signed-in person)
+    *,
+    named: str = "",
+    chosen: UUID | None = None,
+) -> list[Organization]:
+    """
+    Return the organizations this person may see, live ones first, at most a hundred.
+
+    Of those that are `named` so, if that is given. The one that is `chosen` is always among them,
+    unless it is not theirs to see, or not named so.
+    """
+    rows = named_organizations(user, named)
+    found = list(rows.order_by("mode", "id")[:ORGANIZATIONS_MAX])
+    if chosen and len(found) == ORGANIZATIONS_MAX and chosen not in {one.id for one in found}:
+        found += rows.filter(id=chosen)
+    return found
+
+
+def organization_ids_of(user: Any, named: str = "") -> list[UUID]:  # noqa: ANN401  (the signed-in person)
+    """Return the ids of all organizations this person may see, or that are named so."""
+    return list(named_organizations(user, named).order_by().values_list("id", flat=True))
 
 
 def scope_of(user: Any) -> list[UUID] | None:  # noqa: ANN401  (the signed-in person)

@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 from urllib.parse import urlencode
+from uuid import UUID
 
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
 from django.template.response import TemplateResponse
@@ -31,6 +32,8 @@ class Site(Protocol):
     def each_context(self, request: HttpRequest) -> dict[str, Any]: ...
 
     def organizations(self, request: HttpRequest) -> list[Organization]: ...
+
+    def organization_ids(self, request: HttpRequest) -> list[UUID]: ...
 
     def chosen_organization(self, request: HttpRequest) -> Organization | None: ...
 

@@ -23,7 +23,7 @@ from apps.backoffice import operations, queries
 from apps.backoffice.operations import REQUEUE
 from apps.backoffice.views.pages import Site
 from apps.core import clock, stuck, work
-from apps.core.admin_base import Act, CapabilityMissing, Fact, Table, cells
+from apps.core.admin_base import Act, CapabilityMissing, Fact, Table, cells, lists
 from apps.core.admin_base.acts import fresh_form, status_of
 from apps.core.admin_base.jobs import jobs_table
 from apps.core.errors import Refusal
@@ -82,7 +82,8 @@ def stuck_work(site: Site, request: HttpRequest) -> HttpResponse:
     seen = site.organizations(request)
     wanted = request.GET.get("organization", "")
     chosen = [one.id for one in seen if str(one.id) == wanted]
-    scope = chosen or queries.scope_of(request.user)
+    named = site.organization_ids(request) if request.GET.get(lists.NAMED) else None
+    scope = chosen or (queries.scope_of(request.user) if named is None else named)
     now = clock.database_now()
     kind = work.find_kind(request.GET.get("kind", ""))
     standings = [one for one in _LISTED if one == request.GET.get("state", "")] or list(STUCK)

@@ -8,7 +8,7 @@ from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 
 from apps.core.admin_base._screen import Screen
-from apps.core.admin_base.lists import Filter, about_rows, count_bounded, typed
+from apps.core.admin_base.lists import NAMED, Filter, about_rows, count_bounded, typed
 from apps.core.admin_base.pages import zone_note, zone_of
 
 
@@ -29,6 +29,7 @@ class ListPage[M: Model](Screen[M]):
             [(column.cell(obj), column.align) for column in columns]  # one cell per column
             for obj in page
         ]
+        is_placed = bool(request.GET.get("after") or request.GET.get("before"))
         has_times = any("<time" in cell for row in drawn for cell, _ in row)
         context = {
             **self.admin_site.each_context(request),
@@ -41,7 +42,8 @@ class ListPage[M: Model](Screen[M]):
             "sought": request.GET.get("q", ""),
             "previous": _query(request, before=previous) if previous else "",
             "following": _query(request, after=following) if following else "",
-            "first": _query(request) if request.GET.get("after") else "",
+            "first": _query(request) if is_placed and (previous or not page) else "",
+            "empty_words": _words_of_none(request, previous, following),
             "total": self.total(request, rows, page, previous, following),
             "count_url": _query(request, count="1"),
             "acts": self._buttons(request, None),
@@ -61,8 +63,19 @@ class ListPage[M: Model](Screen[M]):
         site: Any = self.admin_site
         whose = site.organization_choices(request) if self.scope_column else []
         own = list(self.filters)
+        column = self.scope_column
+        if column and site.has_more_organizations(request):
+            own.append(
+                Filter(
+                    NAMED,
+                    "Organization's name",
+                    lambda rows, _text: rows.filter(
+                        **{f"{column}__in": site.named_organizations(request).values("id")}
+                    ),
+                    placeholder="Part of it, or org_…",
+                )
+            )
         if len(whose) > 1:
-            column = self.scope_column
             own.append(
                 Filter(
                     "organization",
@@ -118,6 +131,19 @@ def _applied[M: Model](filter_: Filter, rows: QuerySet[M], value: str) -> QueryS
     except (ValidationError, ValueError):
         # What is no value of the column at all fits no row.
         return rows.none()
+
+
+def _words_of_none(request: HttpRequest, previous: str, following: str) -> str:
+    """Return what a page without rows says that one came to by a key; else nothing."""
+    is_after = bool(request.GET.get("after"))
+    is_before = bool(request.GET.get("before")) and not is_after
+    if is_before and previous:
+        return "No row so far; the previous page looks further on."
+    if is_before:
+        return "No row fits before the page that you came from."
+    if following:
+        return "No row so far; the next page looks further back."
+    return "No row fits after the page that you came from." if is_after else ""
 
 
 def _query(request: HttpRequest, **changes: str) -> str:

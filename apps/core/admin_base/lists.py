@@ -25,6 +25,12 @@ from apps.core.sifting import sift
 
 PAGE_ROWS: Final = 50
 COUNT_MAX: Final = 10_000
+# What an organization is looked for by in an address: part of its name, or its printed id.
+NAMED: Final = "whose"
+
+# At the end of a key: a page begins at the row itself, and not behind it.
+_ROW_TOO: Final = "="
+type _Place = tuple[list[str], bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,24 +59,23 @@ class Keyset:
         With `owners`, of their rows, where every index that has the order begins with them.
         """
         backwards = bool(before) and not after
-        key = self._read(before if backwards else after)
         descending = self.descending != backwards
-        if key is not None:
-            narrowed = self._from(rows, key, descending=descending)
-            key, rows = (key, narrowed) if narrowed is not None else (None, rows)
+        key, rows = self._started(rows, before if backwards else after, descending=descending)
         if owners is None:
             found = list(rows.order_by(*self._order(descending=descending))[: PAGE_ROWS + 1])
         else:
             found = self._of_each(rows, owners, descending=descending)
         has_more, found = len(found) > PAGE_ROWS, found[:PAGE_ROWS]
+        if not found:
+            return [], *self._round(self._back(key), "", backwards=backwards)
         if backwards:
             found.reverse()
         has_previous = has_more if backwards else key is not None
         has_next = has_more or backwards
         return (
             found,
-            self._key(found[0]) if found and has_previous else "",
-            self._key(found[-1]) if found and has_next else "",
+            self._key(found[0]) if has_previous else "",
+            self._key(found[-1]) if has_next else "",
         )
 
     def sifted(
@@ -83,10 +88,7 @@ class Keyset:
         """
         backwards = bool(before) and not after
         descending = self.descending != backwards
-        key, lane = self._read(before if backwards else after), rows
-        if key is not None:
-            narrowed = self._from(rows, key, descending=descending)
-            key, lane = (key, narrowed) if narrowed is not None else (None, rows)
+        key, lane = self._started(rows, before if backwards else after, descending=descending)
         found = sift(
             lane,
             sieve,
@@ -99,8 +101,42 @@ class Keyset:
         further = self._token(found.stopped) if found.stopped is not None else ""
         if len(found.rows) > PAGE_ROWS:
             further = self._key(page[-1])
-        back = self._key(page[0]) if page and key is not None else ""
-        return (page[::-1], further, back) if backwards else (page, back, further)
+        back = self._back(key)
+        if page and key is not None:
+            back = self._key(page[0])
+        if backwards:
+            page.reverse()
+        return page, *self._round(back, further, backwards=backwards)
+
+    def _started(
+        self, rows: QuerySet[Any], token: str, *, descending: bool
+    ) -> tuple[_Place | None, QuerySet[Any]]:
+        """Return where a page starts, and the rows from there; without a place all of them."""
+        place = self._read(token)
+        if place is None:
+            return None, rows
+        key, is_row_too = place
+        try:
+            beyond = self._beyond(key, descending=descending, inclusive=is_row_too)
+            return place, rows.filter(beyond)
+        except (ValidationError, ValueError):
+            return None, rows
+
+    def _back(self, place: _Place | None) -> str:
+        """
+        Return the way back from a page without rows: to the rows up to its start.
+
+        The row it started behind was on the page before, and is on the page that this leads to.
+        """
+        if place is None:
+            return ""
+        key, is_row_too = place
+        return self._token(key, is_row_too=not is_row_too)
+
+    @staticmethod
+    def _round(back: str, further: str, *, backwards: bool) -> tuple[str, str]:
+        """Return the keys of the pages before and after, whichever way one came."""
+        return (further, back) if backwards else (back, further)
 
     def _of_each(
         self, rows: QuerySet[Any], owners: Sequence[UUID], *, descending: bool
@@ -145,14 +181,6 @@ class Keyset:
     def _order(self, *, descending: bool) -> list[str]:
         return [f"-{name}" if descending else name for name in self.names]
 
-    def _from(
-        self, rows: QuerySet[Any], key: list[str], *, descending: bool
-    ) -> QuerySet[Any] | None:
-        try:
-            return rows.filter(self._beyond(key, descending=descending))
-        except (ValidationError, ValueError):
-            return None
-
     def _beyond(self, key: Sequence[Any], *, descending: bool, inclusive: bool = False) -> Q:
         operator = "lt" if descending else "gt"
         beyond, same = Q(), Q()
@@ -167,12 +195,14 @@ class Keyset:
     def _key(self, row: models.Model) -> str:
         return self._token([getattr(row, name) for name in self.names])
 
-    def _token(self, key: Sequence[Any]) -> str:
+    def _token(self, key: Sequence[Any], *, is_row_too: bool = False) -> str:
         values = [_text(value) for value in key]
+        if is_row_too:
+            values.append(_ROW_TOO)
         raw = json.dumps(values, separators=(",", ":")).encode()
         return base64.urlsafe_b64encode(raw).decode().rstrip("=")
 
-    def _read(self, token: str) -> list[str] | None:
+    def _read(self, token: str) -> _Place | None:
         try:
             raw = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4))
             values = [str(value) for value in json.loads(raw)] if token else []
@@ -180,9 +210,11 @@ class Keyset:
             "".join(values).encode()
         except (binascii.Error, ValueError, TypeError):
             values = []
+        count = len(self.names)
+        key, rest = values[:count], values[count:]
         # A key that is not ours shows the first page.
-        is_ours = len(values) == len(self.names) and "\x00" not in "".join(values)
-        return values if is_ours else None
+        is_ours = len(key) == count and rest in ([], [_ROW_TOO]) and "\x00" not in "".join(key)
+        return (key, bool(rest)) if is_ours else None
 
 
 def _text(value: object) -> str:

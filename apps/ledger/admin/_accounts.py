@@ -44,6 +44,8 @@ from apps.ledger.rules.months import first_of, next_month, parse_month
 
 STATEMENT_ROWS = 50
 _FLAT = ("q", "code", "type", "currency", "status", "floor", "after", "before", "flat")
+# What the tree's own choice stands for.
+_WHOSE = ("organization", lists.NAMED)
 _VERSION_DIGITS_MAX = 18
 
 
@@ -167,7 +169,7 @@ class LedgerAccountAdmin(RecordAdmin[LedgerAccount]):
         self._refuse_stranger(request)
         site: Any = self.admin_site
         organization = site.chosen_organization(request)
-        filters = [one for one in self.get_filters(request) if one.name != "organization"]
+        filters = [one for one in self.get_filters(request) if one.name not in _WHOSE]
         context = {
             **site.each_context(request),
             "title": self.list_title(),

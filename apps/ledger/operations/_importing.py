@@ -53,6 +53,7 @@ def import_journal(
 
     :raises JournalFileRefused: if a line is wrong, or the engine refuses its entry; names the line
     :raises OrganizationNotEmpty: if the organisation has anything that the file does not begin with
+    :raises ImportUnderWay: if another import of this file has posted of it since this one began
     """
     standing, _ = queries.count_entries_and_postings(organization_id=organization_id)
     check = JournalCheck(standing=standing)
@@ -61,23 +62,35 @@ def import_journal(
         if number % _PROGRESS == 0:
             on_progress("lines checked", number)
     _refuse_wrong(0, check.close)
-    run = Import(organization_id, check, actor, now, {}, {})
+    run = Import(organization_id, check, actor, now, {}, {}, posted=standing)
+    try:
+        _import(run, read, on_progress)
+    except (errors.OrganizationNotEmpty, errors.JournalFileRefused) as refusal:
+        # What the other one has posted is met in many ways: as a reference used twice, a balance.
+        if met := _importing_state.count_by_others(run, read):
+            raise _importing_state.under_way(f"posted {met:,} entries meanwhile") from refusal
+        raise
+    return check
+
+
+def _import(run: Import, read: Read, on_progress: Progress) -> None:
+    check = run.check
     _check_standing(run)
     _importing_state.check_months(run, read)
     beside = _importing_state.count_standing(run, read)
     for portion in batched(check.accounts, PORTION):
         run.accounts |= _open(run, portion)
-    waiting = _entries(read, after=standing)
+    waiting = _entries(read, after=check.standing)
     for entries in batched(waiting, PORTION):
         ids = _post_portion(run, entries)
         for (_, entry), entry_id in zip(entries, ids, strict=True):
             run.remember(entry.position, entry_id)
-        on_progress("entries posted", entries[-1][1].position)
+        run.posted = entries[-1][1].position
+        on_progress("entries posted", run.posted)
     for later in batched(_later_metadata(read) if check.later else (), PORTION):
         _keep_metadata(run, later)
     _importing_state.restore(run, read, beside, on_progress)
     _finish(run)
-    return check
 
 
 # --- Before anything is written -----------------------------------------------------------------

@@ -15,7 +15,7 @@ from apps.core.errors import Refusal
 from apps.core.ids import new_id, new_ids
 from apps.ledger import errors, queries, rules
 from apps.ledger.formats import journal
-from apps.ledger.formats.journal import FxLine, HoldLine, MonitorLine, PeriodLine
+from apps.ledger.formats.journal import EntryLine, FxLine, HoldLine, MonitorLine, PeriodLine
 from apps.ledger.formats.journal_check import JournalCheck
 from apps.ledger.models import FxTransfer, Period
 from apps.ledger.operations._engine import post
@@ -44,6 +44,8 @@ class Import:
     now: datetime
     accounts: dict[str, UUID]
     entry_ids: dict[int, UUID]
+    # How many of the file's entries stood when it began, or were posted by itself since.
+    posted: int
 
     def remember(self, position: int, entry_id: UUID) -> None:
         check = self.check
@@ -55,6 +57,14 @@ def not_empty(what: str) -> Refusal:
     """Return the refusal of an organisation that has `what` in its books."""
     return errors.OrganizationNotEmpty(
         f"A journal is imported into an empty organisation; this one has {what}."
+    )
+
+
+def under_way(what: str) -> Refusal:
+    """Return the refusal of an import that met another one of the same file, which did `what`."""
+    return errors.ImportUnderWay(
+        f"Another import of this journal runs in this organisation, or ended just now: it {what}."
+        " Let it end; run this one again then, and it goes on after what stands."
     )
 
 
@@ -151,7 +161,7 @@ def _terms(run: Import, line: _Beside) -> tuple[object, ...]:
             return line.month, line.requested_by, line.approved_by, True
 
 
-def _lines(run: Import, read: Read, kind: type[_Beside]) -> Iterator[_Numbered]:
+def _lines(run: Import, read: Read, kind: type[_Beside | EntryLine]) -> Iterator[_Numbered]:
     """Yield the file's lines of a kind with their numbers; read only where there are any."""
     if not run.check.lines[kind]:
         return
@@ -159,6 +169,20 @@ def _lines(run: Import, read: Read, kind: type[_Beside]) -> Iterator[_Numbered]:
         line = journal.parse_line(text)
         if isinstance(line, kind):
             yield number, line
+
+
+def count_by_others(run: Import, read: Read) -> int:
+    """Return how many of the file's entries another import has posted since; 0 without one."""
+    standing, last = 0, b""
+    for position, _, hash_ in queries.stream_chain_by_id(organization_id=run.organization_id):
+        standing, last = position, hash_
+    if standing <= run.posted:
+        return 0
+    # The hash of a link is of all before it too: so nothing stands that is not the file's.
+    for _, line in _lines(run, read, EntryLine):
+        if line.position == standing and line.hash == last.hex():
+            return standing - run.posted
+    return 0
 
 
 # --- Writing ------------------------------------------------------------------------------------
@@ -171,7 +195,7 @@ def restore(
     Write what of these lines does not stand yet, a portion to a transaction.
 
     :raises JournalFileRefused: if the ledger refuses one; names the line
-    :raises OrganizationNotEmpty: if somebody else writes here too
+    :raises ImportUnderWay: if another import writes them too
     """
     for kind, (what, write) in _WRITERS.items():
         count = standing[kind]
@@ -191,9 +215,9 @@ def _restore_portion(
 ) -> None:
     # Of two imports of one file each waits here for the other's portion, and then sees it.
     queries.lock_chain_head(organization_id=run.organization_id)
-    _, rows = _standing(run)[kind]
+    name, rows = _standing(run)[kind]
     if sum(1 for _ in rows) != standing:
-        raise not_empty("another import under way")
+        raise under_way(f"wrote {name} meanwhile")
     try:
         write(run, [line for _, line in portion])
     except Refusal as refusal:

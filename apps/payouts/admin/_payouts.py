@@ -10,6 +10,7 @@ from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.safestring import SafeString
 
+from apps.accounts.states import CustomerState
 from apps.core import clock
 from apps.core.admin_base import (
     Act,
@@ -29,7 +30,7 @@ from apps.core.ids import encode_id
 from apps.core.money import format_minor
 from apps.payouts import operations, queries
 from apps.payouts.models import Payout, PayoutAttempt, PayoutBatch
-from apps.payouts.states import CANCELABLE, COOLDOWN, PayoutState
+from apps.payouts.states import CANCELABLE, COOLDOWN, PAUSED, PayoutState
 
 
 class ReleaseForm(ActForm):
@@ -63,6 +64,12 @@ def _release_is_off(payout: Payout, _user: Any) -> str:  # noqa: ANN401
         return "Nothing holds it."
     if set(payout.hold_reasons) == {COOLDOWN}:
         return "Only the cooldown holds it, and that ends by itself."
+    customer = payout.customer
+    if customer.state != CustomerState.OPEN and set(payout.hold_reasons) <= {COOLDOWN, PAUSED}:
+        return (
+            f"The customer is {customer.state}: the next batch would hold it again. "
+            "It can be canceled."
+        )
     return ""
 
 

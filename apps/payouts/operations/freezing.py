@@ -30,7 +30,7 @@ from apps.payouts.operations._moves import enqueue, move_payouts, publish_all
 from apps.payouts.operations._progress import digests_of, go_on, next_day
 from apps.payouts.queries import BatchKey, Clear
 from apps.payouts.rules import CutOff, missed_its_day
-from apps.payouts.states import AttemptState, BatchState, DestinationState, PayoutState
+from apps.payouts.states import PAUSED, AttemptState, BatchState, DestinationState, PayoutState
 
 _ADDRESS_PARTS: Final = ("street", "building", "post_code", "town", "country")
 
@@ -160,7 +160,7 @@ class _Facts:
     def unfit(self, payout: Payout, *, now: datetime) -> str:
         """Return why a payout may not leave now, as the client may know it, or nothing."""
         if payout.customer_id not in self.open_customers:
-            return "payouts_paused"
+            return PAUSED
         if self.destinations[payout.destination_id].state != DestinationState.VERIFIED:
             return "destination_unverified"
         version = self.versions[payout.destination_version_id]

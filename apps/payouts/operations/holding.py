@@ -4,13 +4,14 @@ from datetime import datetime
 from uuid import UUID
 
 from apps.accounts import queries as accounts
+from apps.accounts.states import CustomerState
 from apps.core import audit, idempotency, transactions
 from apps.core.actors import Actor
 from apps.payouts import errors, queries
 from apps.payouts.models import Payout, PayoutPrice
 from apps.payouts.operations._ending import end_all
 from apps.payouts.operations._progress import go_on
-from apps.payouts.states import CANCELABLE, COOLDOWN, PayoutState
+from apps.payouts.states import CANCELABLE, COOLDOWN, PAUSED, PayoutState
 
 
 @transactions.outermost
@@ -76,6 +77,7 @@ def release_payout(
 
     :raises PayoutNotFound: if the organization has no such payout
     :raises PayoutNotHeld: if it is not held, or not for this reason, or it is the cooldown
+    :raises AccountFrozen: if it is `payouts_paused`, and the customer is frozen or closed still
     :raises CapabilityMissing: if the actor is staff without `payouts.release_risk_hold`
     """
     claim = idempotency.claim(
@@ -101,6 +103,8 @@ def release_payout(
             state=payout.state,
             hold_reasons=list(payout.hold_reasons),
         )
+    if hold_reason == PAUSED:
+        _refuse_frozen(payout)
     audit.record(
         "payouts.release_payout",
         payout,
@@ -110,6 +114,19 @@ def release_payout(
     )
     _take_off(payout, hold_reason, actor=actor, now=now)
     return payout
+
+
+def _refuse_frozen(payout: Payout) -> None:
+    # Without the customer's lock: who is frozen after this is as if frozen after the release, and
+    # the next batch holds the payout anew.
+    customer = accounts.get_customer(
+        organization_id=payout.organization_id, customer_id=payout.customer_id
+    )
+    if customer.state != CustomerState.OPEN:
+        raise errors.AccountFrozen(
+            f"The customer is {customer.state}: the next batch would hold this payout again.",
+            state=customer.state,
+        )
 
 
 @transactions.outermost

@@ -1,0 +1,112 @@
+"""Two imports of one journal at once: the one that is refused says that it is the other one."""
+
+import pytest
+from django.core.management import CommandError
+
+from apps.core.invariants import breaches
+from apps.ledger import errors, operations
+from apps.ledger.models import JournalEntry
+from apps.ledger.operations import _importing
+from tests.ledger.beside_entries import create_origin
+from tests.ledger.factories import ACTOR, NOW, create_organization
+from tests.ledger.journals import books_of, export, run_import
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def origin():
+    return create_origin()
+
+
+@pytest.fixture
+def file(origin, tmp_path):
+    return export(origin, tmp_path / "journal.jsonl")
+
+
+class Overtaken:
+    """An import that another one of the same organization overtakes at a moment, once."""
+
+    def __init__(self, target, file, moment, other) -> None:
+        self.target, self.file, self.moment, self.other = target, file, moment, other
+        self.is_over = False
+
+    def run(self) -> None:
+        operations.import_journal(
+            organization_id=self.target, read=self.read, actor=ACTOR, now=NOW,
+            on_progress=lambda what, _: self.meet(what),
+        )  # fmt: skip
+
+    def read(self):
+        yield from self.file.read_bytes().splitlines()
+        self.meet("lines checked")
+
+    def meet(self, what) -> None:
+        if what == self.moment and not self.is_over:
+            self.is_over = True
+            self.other()
+
+
+class TestTwoImportsOfOneJournal:
+    @pytest.mark.parametrize(
+        ("moment", "posted"), [("lines checked", "all"), ("entries posted", "all but one")]
+    )
+    def test_the_one_that_was_overtaken_says_so(self, origin, file, monkeypatch, moment, posted):
+        target = create_organization("Target")
+        monkeypatch.setattr(_importing, "PORTION", 1)
+        every = JournalEntry.objects.filter(organization_id=origin).count()
+        met = every if posted == "all" else every - 1
+        overtaken = Overtaken(target, file, moment, lambda: run_import(target, file))
+
+        with pytest.raises(errors.ImportUnderWay, match=f"it posted {met} entries meanwhile"):
+            overtaken.run()
+
+        assert books_of(target) == books_of(origin)
+        assert breaches() == []
+
+    def test_of_which_one_is_stopped_goes_on_when_it_is_run_again(self, origin, file, monkeypatch):
+        target = create_organization("Target")
+        monkeypatch.setattr(_importing, "PORTION", 1)
+
+        def post_one_more() -> None:
+            real, calls = _importing._post, []
+
+            def stop_in_the_second(*values):
+                calls.append(values)
+                if len(calls) == 2:
+                    raise KeyboardInterrupt
+                real(*values)
+
+            with monkeypatch.context() as stopping:
+                stopping.setattr(_importing, "_post", stop_in_the_second)
+                with pytest.raises(KeyboardInterrupt):
+                    run_import(target, file)
+
+        with pytest.raises(errors.ImportUnderWay, match="it posted 1 entries meanwhile"):
+            Overtaken(target, file, "entries posted", post_one_more).run()
+
+        run_import(target, file)
+        assert books_of(target) == books_of(origin)
+
+    def test_the_command_names_the_code(self, file, monkeypatch):
+        target = create_organization("Target")
+        real = _importing._check_standing
+
+        def overtake(run):
+            monkeypatch.setattr(_importing, "_check_standing", real)
+            run_import(target, file)
+            real(run)
+
+        monkeypatch.setattr(_importing, "_check_standing", overtake)
+
+        with pytest.raises(CommandError, match=r"^import_under_way: Another import .* run this"):
+            run_import(target, file)
+
+    def test_of_another_journal_is_told_of_what_stands(self, file, tmp_path):
+        """It is not the file's own entries that it meets."""
+        target = create_organization("Target")
+        other = export(create_origin(), tmp_path / "other.jsonl")
+        overtaken = Overtaken(target, file, "lines checked", lambda: run_import(target, other))
+
+        with pytest.raises(errors.OrganizationNotEmpty):
+            overtaken.run()
