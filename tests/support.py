@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -123,6 +124,24 @@ def _start_runners(calls: tuple[Callable[[], Any], ...], seconds: float) -> list
 
 
 # --- Processes --------------------------------------------------------------------------------
+
+# Kept to the end: what it binds and never listens on, Postgres' clients and others are not given.
+_reserved_ports: list[socket.socket] = []
+
+
+def free_port() -> int:
+    """
+    Return a port of this machine that nobody else is given until this process ends.
+
+    A server that reuses addresses, as ours do, can listen on it. A port that was free a moment ago
+    and is let go may be the near end of somebody's connection by the time the server starts.
+    """
+    reserved = socket.socket()
+    reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    reserved.bind(("127.0.0.1", 0))
+    _reserved_ports.append(reserved)
+    port: int = reserved.getsockname()[1]
+    return port
 
 
 @contextlib.contextmanager

@@ -22,8 +22,7 @@ from apps.banking.api.uploads import FORM_BYTES_MAX
 from apps.banking.api.views import BankFileCollection
 from apps.banking.formats.secure_xml import FILE_BYTES_MAX as BANK_FILE_BYTES_MAX
 from config import bodies, front
-from tests.config.test_server import free_port
-from tests.support import running, wait_until
+from tests.support import free_port, running, wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

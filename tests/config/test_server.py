@@ -19,17 +19,11 @@ from django.db import transaction
 from apps.ledger.models import Balance, JournalEntry
 from config.server import STEADY_SECONDS
 from tests.config.test_express import Both
-from tests.support import running, wait_until
+from tests.support import free_port, running, wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 HOST = b"Host: localhost\r\n"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @pytest.fixture(scope="module")

@@ -1,3 +1,4 @@
+import socket
 from functools import partial
 
 import psycopg
@@ -10,7 +11,14 @@ from apps.core.errors import RuleViolation
 from apps.core.models import OutboxBatch, OutboxEvent
 from tests.core.events_of_tests import opened, publish
 from tests.snapshots import from_snapshot
-from tests.support import empty_tables, list_filled_tables, race, renew_connection, running
+from tests.support import (
+    empty_tables,
+    free_port,
+    list_filled_tables,
+    race,
+    renew_connection,
+    running,
+)
 
 
 def _insert_row() -> None:
@@ -175,3 +183,12 @@ django.setup()
 from django.contrib.sessions.models import Session
 print(Session.objects.count())
 """
+
+
+def test_a_free_port_is_for_the_server_of_the_test_and_given_to_nobody_else():
+    port = free_port()
+
+    with socket.socket() as other, pytest.raises(OSError, match="Address already in use"):
+        other.bind(("127.0.0.1", port))
+    with socket.create_server(("127.0.0.1", port)), socket.create_connection(("127.0.0.1", port)):
+        assert free_port() != port
