@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -124,6 +125,24 @@ def _start_runners(calls: tuple[Callable[[], Any], ...], seconds: float) -> list
 
 # --- Processes --------------------------------------------------------------------------------
 
+# Kept to the end: what it binds and never listens on, Postgres' clients and others are not given.
+_reserved_ports: list[socket.socket] = []
+
+
+def free_port() -> int:
+    """
+    Return a port of this machine that nobody else is given until this process ends.
+
+    A server that reuses addresses, as ours do, can listen on it. A port that was free a moment ago
+    and is let go may be the near end of somebody's connection by the time the server starts.
+    """
+    reserved = socket.socket()
+    reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    reserved.bind(("127.0.0.1", 0))
+    _reserved_ports.append(reserved)
+    port: int = reserved.getsockname()[1]
+    return port
+
 
 @contextlib.contextmanager
 def running(*arguments: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
@@ -233,7 +252,11 @@ def empty_tables() -> None:
         with cleaning() as cursor:
             # Row by row: a TRUNCATE makes and syncs new files for each table and index, which
             # costs more than the test did. Sent together they are one transaction.
-            cursor.execute("; ".join(f'DELETE FROM "{name}"' for name in filled))
+            statements = [f'DELETE FROM "{name}"' for name in filled]
+            # The rows that it read for this are counted now. Postgres would put that off for up to
+            # ten seconds, into what the next test finds that its own act has read.
+            statements.append("SELECT pg_stat_force_next_flush()")
+            cursor.execute("; ".join(statements))
 
 
 def list_filled_tables() -> list[str]:

@@ -26,7 +26,7 @@ from apps.core import work
 from config.settings._celery import make_celery
 from config.settings._database import make_timeouts
 from dev import valkey
-from tests.support import ROOT, wait_until
+from tests.support import ROOT, free_port, wait_until
 
 # How long a test waits for what takes a second or two: two processors are shared with others.
 PATIENCE_SECONDS = 90
@@ -259,13 +259,6 @@ class FarSide:
 
     def ids(self, path: str = "ok") -> list[str]:
         return [one.id for one in self.received(path)]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def address_of_tests() -> str:

@@ -19,17 +19,11 @@ from django.db import transaction
 from apps.ledger.models import Balance, JournalEntry
 from config.server import STEADY_SECONDS
 from tests.config.test_express import Both
-from tests.support import running, wait_until
+from tests.support import free_port, running, wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 HOST = b"Host: localhost\r\n"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @pytest.fixture(scope="module")
@@ -305,6 +299,18 @@ class TestCores:
         assert [cores_of(worker) for worker in workers(process)] == [os.sched_getaffinity(0)]
 
 
+# On a machine with much to do a process may take longer to find out that it cannot start than it is
+# given to be taken for sound.
+NEVER_STEADY = """
+import multiprocessing
+from config import server
+
+server.STEADY_SECONDS = float("inf")
+multiprocessing.set_start_method("spawn")
+server.make_server().serve()
+"""
+
+
 class TestDeaths:
     def test_of_one_process_twice_take_no_other_along(self, steady):
         process, port = steady
@@ -333,7 +339,7 @@ class TestDeaths:
 
     def test_of_a_release_that_cannot_start_end_it(self):
         with running(
-            "-m", "config.server",
+            "-c", NEVER_STEADY,
             KASSA_ROLE="web", KASSA_BIND=f"127.0.0.1:{free_port()}", WEB_CONCURRENCY="2",
             DJANGO_SETTINGS_MODULE="config.settings.missing",
         ) as process:  # fmt: skip

@@ -1,3 +1,4 @@
+import socket
 from functools import partial
 
 import psycopg
@@ -10,11 +11,26 @@ from apps.core.errors import RuleViolation
 from apps.core.models import OutboxBatch, OutboxEvent
 from tests.core.events_of_tests import opened, publish
 from tests.snapshots import from_snapshot
-from tests.support import empty_tables, race, renew_connection, running
+from tests.support import (
+    empty_tables,
+    free_port,
+    list_filled_tables,
+    race,
+    renew_connection,
+    running,
+)
 
 
 def _insert_row() -> None:
     Session.objects.create(session_key="row", expire_date="2026-01-01T00:00:00Z")
+
+
+def _rows_deleted() -> int:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT n_tup_del FROM pg_stat_user_tables WHERE relname = %s", [Session._meta.db_table]
+        )
+        return cursor.fetchone()[0]
 
 
 @pytest.mark.django_db(transaction=True)
@@ -58,6 +74,17 @@ class TestCleanUp:
         empty_tables()
 
         assert not Session.objects.exists()
+
+    def test_counts_the_rows_it_read_before_the_next_test_counts_its_own(self):
+        _insert_row()
+        # Whoever has just counted what they read puts off what comes next.
+        list_filled_tables()
+        list_filled_tables()
+        before = _rows_deleted()
+
+        empty_tables()
+
+        assert _rows_deleted() == before + 1
 
     def test_leaves_the_guards_on_for_whoever_comes_next(self):
         _insert_row()
@@ -156,3 +183,12 @@ django.setup()
 from django.contrib.sessions.models import Session
 print(Session.objects.count())
 """
+
+
+def test_a_free_port_is_for_the_server_of_the_test_and_given_to_nobody_else():
+    port = free_port()
+
+    with socket.socket() as other, pytest.raises(OSError, match="Address already in use"):
+        other.bind(("127.0.0.1", port))
+    with socket.create_server(("127.0.0.1", port)), socket.create_connection(("127.0.0.1", port)):
+        assert free_port() != port

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import socket
 import urllib.request
 from datetime import timedelta
 from hashlib import sha256
@@ -17,7 +16,14 @@ from apps.payouts import operations, tasks
 from apps.payouts.models import BatchWork, Payout, PayoutAttempt, PayoutBatch
 from tests.payouts import factories
 from tests.payouts.factories import CUT_OFF, available, file_of, request
-from tests.support import empty_broker, kill_hard, running, running_worker, wait_until
+from tests.support import (
+    empty_broker,
+    free_port,
+    kill_hard,
+    running,
+    running_worker,
+    wait_until,
+)
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -88,12 +94,6 @@ def swept(condition):
         return condition()
 
     return look
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 class Bank:

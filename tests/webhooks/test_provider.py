@@ -9,9 +9,9 @@ import pytest
 from apps.core import invariants
 from apps.webhooks import operations, tasks
 from apps.webhooks.rules.inbound import Reading
-from tests.config.test_server import answers, free_port
+from tests.config.test_server import answers
 from tests.sandbox.conftest import Bank
-from tests.support import running, wait_until
+from tests.support import free_port, running, wait_until
 from tests.webhooks import things
 from tests.webhooks.inbox import NEXT, SECRET, kept, path_of, refused, replace_secret
 from tests.webhooks.things import appear, standing
