@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import redirect_stdout
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
@@ -139,7 +140,7 @@ def _known_token() -> str:
         addresses=(),
         kassa_version="2026-11-01",
         issued_by_id=new_id(),
-        expires_at=clock.now().replace(year=clock.now().year + 1),
+        expires_at=clock.now() + timedelta(days=365),
         revoked_at=None,
         last_used_at=clock.now(),
     )
