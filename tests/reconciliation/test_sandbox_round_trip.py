@@ -38,7 +38,11 @@ def test_two_payouts_of_which_one_comes_back(bank, settings):
         name="batch.xml", content=content
     )
     taken = fetch_files(
-        organization_id=home.id, connection_id=home.bank_account.connection_id, now=CUT_OFF
+        organization_id=home.id,
+        connection_id=home.bank_account.connection_id,
+        # However slow the machine is.
+        seconds_max=60,
+        now=CUT_OFF,
     )
     match_all()
 
