@@ -1,6 +1,5 @@
 """The database, the data and the browser that tests share."""
 
-import gc
 import os
 import shutil
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from hypothesis import settings as hypothesis_settings
 
 from apps.core import attempts, counters
 from apps.core.api import rates
+from config.memory import settle
 from tests.core import weeks_of_tests
 from tests.support import BROWSERS, empty_tables, examples, renew_connection, stop_cleaning
 from tests.template import ensure_template
@@ -122,8 +122,7 @@ def chromium() -> str:
 
 def pytest_collection_finish() -> None:
     """Have no later garbage collection walk through thousands of tests that stay to the end."""
-    gc.collect()
-    gc.freeze()
+    settle()
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
