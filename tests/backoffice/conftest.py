@@ -1,7 +1,6 @@
 """One house for the tests of all modules: they look at it, and what they change is rolled back."""
 
 from copy import deepcopy
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,8 +12,6 @@ from apps.core import clock
 from tests.backoffice import world
 from tests.backoffice.house import House
 from tests.support import empty_tables
-
-HERE = Path(__file__).parent
 
 # The one that stands, if one does, and what lets the database be used between tests.
 _standing: list[tuple[House, Any]] = []
@@ -35,22 +32,6 @@ def house(django_db_setup, django_db_blocker):
     return deepcopy(made)
 
 
-@pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(items):
-    """Have the modules that live in the house follow one another: each gap has it built anew."""
-    modules = {test.path for test in items if _is_ours(test) and "house" in test.fixturenames}
-    places = [n for n, test in enumerate(items) if test.path in modules and _is_ours(test)]
-    if places:
-        between = slice(places[0], places[-1] + 1)
-        items[between] = sorted(
-            items[between], key=lambda test: not (test.path in modules and _is_ours(test))
-        )
-
-
-def _is_ours(test):
-    return test.path.is_relative_to(HERE) and not _commits(test)
-
-
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_teardown(item, nextitem):
     """Once the fixtures of a test are gone, let the house go, unless the next test lives in it."""
@@ -66,12 +47,9 @@ def pytest_runtest_teardown(item, nextitem):
 
 
 def _lives_in_it(test, module):
-    return not _commits(test) and ("house" in test.fixturenames or test.path == module)
-
-
-def _commits(test):
     marker = test.get_closest_marker("django_db")
-    return bool(marker is not None and marker.kwargs.get("transaction"))
+    commits = marker is not None and marker.kwargs.get("transaction")
+    return not commits and ("house" in test.fixturenames or test.path == module)
 
 
 @pytest.fixture
