@@ -242,14 +242,19 @@ class TestStale:
 
 
 class TestPayoutsOfAFrozenCustomer:
-    def test_that_a_cut_off_met_are_released_one_by_one(self, settings):
+    @pytest.fixture
+    def met(self, settings):
+        """A payout of a frozen customer that a cut-off met: it is held."""
         settings.PAYOUT_COOLDOWN_HOURS = 0
         home = factories.world()
         customer = factories.customer_with(home, 5_000_00)
-        target = factories.destination(home, customer)
-        met = factories.request(home, target, 100_00)
+        payout = factories.request(home, factories.destination(home, customer), 100_00)
         freeze(customer, people.staff("support"))
-        assert factories.freeze(met) is None
+        assert factories.freeze(payout) is None
+        return home, customer, payout
+
+    def test_that_a_cut_off_met_are_released_one_by_one(self, met):
+        home, customer, met = met
         met.refresh_from_db()
         assert (met.state, met.hold_reasons) == ("held", ["payouts_paused"])
 
@@ -267,14 +272,8 @@ class TestPayoutsOfAFrozenCustomer:
         assert (batch.attempt_count, batch.total_minor) == (1, 100_00)
 
     @pytest.mark.parametrize("what", ["frozen", "closed"])
-    def test_are_not_released_before_the_customer_is_open(self, settings, what):
-        settings.PAYOUT_COOLDOWN_HOURS = 0
-        home = factories.world()
-        customer = factories.customer_with(home, 5_000_00)
-        target = factories.destination(home, customer)
-        met = factories.request(home, target, 100_00)
-        freeze(customer, people.staff("support"))
-        assert factories.freeze(met) is None
+    def test_are_not_released_before_the_customer_is_open(self, met, what):
+        home, customer, met = met
         Payout.objects.filter(pk=met.pk).update(hold_reasons=["payouts_paused", "velocity"])
         Customer.objects.filter(pk=customer.pk).update(state=what)
         release = partial(
