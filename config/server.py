@@ -10,8 +10,11 @@ import os
 import resource
 import time
 from collections.abc import Callable, Sequence
+from ctypes import c_bool
+from functools import partial
 from typing import Any, Final, override
 
+from granian._internal import load_target
 from granian.constants import HTTPModes, Interfaces, Loops
 from granian.http import HTTP1Settings
 from granian.server.mp import MPServer
@@ -27,7 +30,7 @@ _HEADERS_BYTES_MAX = 32 * 1024
 _HEADERS_MS_MAX = 10_000
 # Of a process. One that says nothing costs little, and whoever holds all of them is all there is.
 _CONNECTIONS_MAX: Final = 4_096
-# A process that has lived for so long did start: what kills the next one is not the release.
+# One that has lived for so long, of a release that can start, is not killed by the release.
 STEADY_SECONDS: Final = 10.0
 # So many may die before any is steady; then it is the release.
 _DEATHS_MAX: Final = 3
@@ -42,13 +45,20 @@ class Server(MPServer):
     granian's server, which goes on when a process dies again and again (docs/adr/0142).
 
     Its own ends once one has died twice within 5.5 s, and ends those that answer with it. Ours ends
-    only if it has never come so far that a process was steady.
+    only if it has never come so far that a process was steady. None is before one has loaded the
+    release, however long it takes until it finds that it cannot.
     """
 
     _is_steady = False
     _deaths = 0
     # One for each process, or none.
     cores: tuple[int, ...] = ()
+
+    @override
+    def serve(self, *_: object, **__: object) -> None:
+        # Without a lock, which a process that is killed would keep.
+        self._has_loaded = multiprocessing.RawValue(c_bool)
+        super().serve(target_loader=partial(_load, self._has_loaded))
 
     @override
     def _spawn_worker(self, idx: int, *args: Any, **more: Any) -> Any:
@@ -74,7 +84,8 @@ class Server(MPServer):
 
     def _goes_on(self, died: Sequence[int]) -> bool:
         now = time.monotonic()
-        self._is_steady |= any(now - worker.birth >= STEADY_SECONDS for worker in self.wrks)
+        if self._has_loaded.value:
+            self._is_steady |= any(now - worker.birth >= STEADY_SECONDS for worker in self.wrks)
         self._deaths += len(died)
         if not self._is_steady and self._deaths > _DEATHS_MAX:
             log.error("server_cannot_start")
@@ -85,6 +96,13 @@ class Server(MPServer):
         elif any(now - self.wrks[place].birth < STEADY_SECONDS for place in died):
             self.main_loop_interrupt.wait(_PAUSE_SECONDS)
         return not self.interrupt_signal
+
+
+def _load(has_loaded: c_bool, target: str) -> Callable[..., None]:
+    """Load the application, in one of the server's processes, and tell the server that it can."""
+    application = load_target(target)
+    has_loaded.value = True
+    return application
 
 
 def make_server() -> Server:
