@@ -23,8 +23,9 @@ STAFF_REQUIRES_SECOND_FACTOR = False
 KASSA_TEST_DB = env.str("KASSA_TEST_DB", default="test_kassa")
 _name = "_".join(filter(None, (KASSA_TEST_DB, env.str("PYTEST_XDIST_WORKER", default=""))))
 
-# Threads of a race and processes of a worker each open a connection and close it: no pool, which
-# would keep the test database in use, and a worker's timeouts so that a deadlock ends a test.
+# No pool, which would keep the test database in use, and a worker's timeouts so that a deadlock
+# ends a test. But a thread keeps its connection, as those of a pool are kept: a new one reads the
+# schema anew, and a test with one request, which lets it go for a moment twice, paid for two.
 _database_of_tests = DATABASES["default"]
 _database_of_tests["OPTIONS"].pop("pool", None)
 if not env.str("DATABASE_URL", default=""):
@@ -36,7 +37,7 @@ if not env.str("DATABASE_URL", default=""):
 # The books promise nothing that only one isolation level keeps: `make test-serializable` tries it.
 if env.str("KASSA_ISOLATION", default="") == "serializable":
     _database_of_tests["OPTIONS"]["isolation_level"] = IsolationLevel.SERIALIZABLE
-_database_of_tests |= {"CONN_MAX_AGE": 0, "TEST": {"NAME": KASSA_TEST_DB}}
+_database_of_tests |= {"CONN_MAX_AGE": None, "TEST": {"NAME": KASSA_TEST_DB}}
 # A worker process started by a test finds the database of that test.
 if env.bool("KASSA_IN_TEST", default=False):
     _database_of_tests["NAME"] = env.str("KASSA_TEST_DB_NAME")

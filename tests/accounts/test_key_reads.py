@@ -162,9 +162,12 @@ class TestKey:
         assert faults == []
 
     @pytest.mark.django_db(transaction=True)
-    def test_holds_no_connection_once_it_is_read(self, api):
+    def test_holds_no_connection_once_it_is_read(self, api, monkeypatch):
         request = Client().get("/v1/livez").wsgi_request
         forget_cached_keys()
+        # As the web processes are set up, whose pool it goes back to.
+        connection.close()
+        monkeypatch.setitem(connection.settings_dict, "CONN_MAX_AGE", 0)
 
         authentication.authenticate_token(api.token, request)
 
