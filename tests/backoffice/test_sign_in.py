@@ -303,6 +303,7 @@ class TestHashing:
         connection.close()
         pool = {"min_size": 1, "max_size": 1, "timeout": 5}
         monkeypatch.setitem(connection.settings_dict["OPTIONS"], "pool", pool)
+        monkeypatch.setitem(connection.settings_dict, "CONN_MAX_AGE", 0)
         try:
             answer = sign_in(person.email)
         finally:
