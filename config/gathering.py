@@ -36,9 +36,9 @@ _KEYS_MAX: Final = 16
 _BUSY_MIN: Final = 8
 # For so long a thread keeps its database connection before others may have it.
 _TURN_SECONDS: Final = 0.05
-# For so long after the end of a turn the next one waits for as many as that one had. Who asks again
-# as soon as they are answered, and who happens to ask meanwhile, are then of one turn, not of two
-# that each pay what a turn costs (docs/adr/0177).
+# For so long after the end of a turn one that begins with a key of it waits for as many as it had.
+# Who asks again as soon as they are answered, and who happens to ask meanwhile, are then of one
+# turn, not of two that each pay what a turn costs (docs/adr/0177).
 _GATHER_SECONDS: Final = 0.005
 # A part that takes longer is waiting for something: what was answered before it is told by then,
 # and other threads go on with what is behind it.
@@ -75,9 +75,11 @@ class Gathering:
         # Whether a thread is on its way that will take what is in line.
         self._is_called = False
         self._lock = threading.Lock()
-        # How many no thread has taken yet, how many the last turn had, and when one ended last.
+        # How many no thread has taken yet; how many the last turn had, of which keys, and when one
+        # ended last.
         self._waits = 0
         self._had = 0
+        self._had_keys: frozenset[str] = frozenset()
         self._ended = 0.0
         self._are_enough = threading.Condition(self._lock)
         # The loop's alone.
@@ -163,7 +165,9 @@ class Gathering:
         """Return what waits under the first keys in line, as a turn; None if nothing does."""
         taken: list[Request] = []
         with self._lock:
-            self._gather()
+            # Without the memory to wait, what is there is taken: no later thread would be called.
+            with suppress(MemoryError, RuntimeError):
+                self._gather()
             self._is_called = False
             keys = 0
             while self._line and keys < _KEYS_MAX and len(taken) < _BATCH_MAX:
@@ -182,6 +186,7 @@ class Gathering:
             self._waits -= len(taken)
             self._had = len(taken)
             turn = Turn(taken)
+            self._had_keys = frozenset(turn.left)
             self._turns.add(turn)
             is_more = bool(self._line)
         if is_more:
@@ -190,13 +195,14 @@ class Gathering:
 
     def _gather(self) -> None:
         """Wait until as many wait as the last turn had, for a moment. Called with the lock held."""
-        if not self._line:
+        left = self._ended + _GATHER_SECONDS - time.monotonic()
+        # A key that had no part in it has nobody to wait for.
+        if left <= 0 or not self._line or self._line[0] not in self._had_keys:
             return
         # What comes meanwhile is taken by this thread and needs no other.
         self._is_called = True
-        left = self._ended + _GATHER_SECONDS - time.monotonic()
         # Where two threads wait, one takes all.
-        self._are_enough.wait_for(lambda: self._waits >= self._had or not self._line, max(left, 0))
+        self._are_enough.wait_for(lambda: self._waits >= self._had or not self._line, left)
 
     def _work(self, turn: Turn) -> None:
         """Answer the parts of a turn that no other thread has begun."""

@@ -140,9 +140,12 @@ def run(lane, scenario, *, threads=2):
     # On a thread of its own: the browser's driver has a loop running on this one.
     with ThreadPoolExecutor(1) as loop:
         try:
-            return loop.submit(asyncio.run, bounded()).result()
+            answered = loop.submit(asyncio.run, bounded()).result()
         finally:
             gathered.close()
+    # Nothing is left: what would be counted on would be waited for in vain, turn by turn.
+    assert (gathered._waits, gathered._waiting, list(gathered._line)) == (0, {}, [])
+    return answered
 
 
 def test_what_comes_while_a_thread_is_at_it_is_one_batch_and_each_is_told_its_own(lane, patient):
@@ -200,6 +203,26 @@ class TestAfterATurnOfThree:
         monkeypatch.setattr(gathering, "_GATHER_SECONDS", 0.1)
 
         async def scenario(gathered):
+            assert await ask(gathered, "k", "alone") == "alone"
+
+        assert asked(scenario) == [["alone"]]
+
+    def test_another_key_has_nobody_to_wait_for(self, asked, monkeypatch):
+        monkeypatch.setattr(gathering, "_GATHER_SECONDS", 60)
+
+        async def scenario(gathered):
+            assert await ask(gathered, "quiet", "quiet") == "quiet"
+
+        assert asked(scenario) == [["quiet"]]
+
+    def test_without_memory_to_wait_those_that_are_there_are_answered(self, asked, monkeypatch):
+        monkeypatch.setattr(gathering, "_GATHER_SECONDS", 60)
+
+        def wait(_seconds):
+            raise MemoryError
+
+        async def scenario(gathered):
+            monkeypatch.setattr(gathered._are_enough, "wait", wait)
             assert await ask(gathered, "k", "alone") == "alone"
 
         assert asked(scenario) == [["alone"]]
@@ -512,6 +535,21 @@ def test_while_the_process_ends_nobody_waits_for_ever(lane):
 
     run(lane, scenario)
     assert lane.batches == []
+
+
+def test_whom_no_thread_can_be_had_for_is_told_so_and_the_next_one_is_answered(lane, monkeypatch):
+    async def scenario(gathered):
+        with monkeypatch.context() as patch:
+            patch.setattr(gathered._pool, "submit", refuse)
+            with pytest.raises(Crowded):
+                await ask(gathered, "k", "refused")
+        return await ask(gathered, "k", "next")
+
+    def refuse(_work):
+        raise RuntimeError("can't start new thread")
+
+    assert run(lane, scenario) == "next"
+    assert lane.batches == [["next"]]
 
 
 def its_keys(lane, number):
