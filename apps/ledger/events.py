@@ -64,9 +64,9 @@ class HoldPlaced(Event):
     }
 
     debit_account: str
-    "Whose money is reserved."
+    "What a capture debits; the amount is reserved on it if money leaves it by debit."
     credit_account: str
-    "Who is to have it."
+    "What a capture credits; the amount is reserved on it if money leaves it by credit."
     amount: int
     currency: str
     reference: str | None

@@ -1,5 +1,6 @@
 """Metadata given to an entry later: a history, and the newest counts."""
 
+import hashlib
 from functools import partial
 
 import pytest
@@ -76,7 +77,12 @@ class TestAnnotateEntry:
         assert told.last().data == {"number": 2, "keys": ["c"]}
         trail = AuditEvent.objects.filter(act="ledger.annotate_entry").latest("id")
         assert trail.before == {"number": 1, "keys": ["b"]}
-        assert trail.after == {"number": 2, "keys": ["c"]}
+        assert trail.after == {
+            "number": 2,
+            "keys": ["c"],
+            # Of {"c":"3"}: it proves what was said, and does not say it.
+            "digest": hashlib.sha256(b'{"c":"3"}').hexdigest(),
+        }
         assert breaches() == []
 
     def test_with_an_empty_object_takes_all_away(self, books):

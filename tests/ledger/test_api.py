@@ -280,6 +280,21 @@ class TestReads:
         assert (taken.status_code, taken.json()["code"]) == (409, "ledger_code_taken")
         assert (reserved.status_code, reserved.json()["code"]) == (422, "ledger_code_reserved")
 
+    @pytest.mark.parametrize(
+        "branch",
+        [
+            "bank", "costs", "customers", "equity", "fees", "liquidity", "payouts", "providers",
+            "refunds", "suspense",
+        ],
+    )  # fmt: skip
+    def test_no_client_opens_an_account_in_a_branch_of_kassas_own(self, api, branch):
+        body = {"code": f"{branch}:x:EUR", "type": "liability", "currency": "EUR"}
+
+        refused = api.post("/v1/ledger-accounts", body)
+
+        assert (refused.status_code, refused.json()["code"]) == (422, "ledger_code_reserved")
+        assert not LedgerAccount.objects.filter(code=body["code"]).exists()
+
     def test_an_account_that_would_begin_below_its_floor_is_400(self, api):
         body = {"code": "wallets:w_1:EUR", "type": "asset", "currency": "EUR", "min_available": 1}
 

@@ -197,7 +197,11 @@ BROKEN: dict[str, list[str]] = {
         for half in ("sold_entry_id", "bought_entry_id")
     ],
     "ledger_entry_of_an_exchange_has_it": ["DELETE FROM ledger_fx_transfer"],
-    "ledger_entry_metadata_has_no_gap": ["DELETE FROM ledger_entry_metadata WHERE number = 1"],
+    "ledger_entry_metadata_is_as_audited": [
+        "DELETE FROM ledger_entry_metadata WHERE number = 1",
+        "DELETE FROM ledger_entry_metadata",
+        """UPDATE ledger_entry_metadata SET metadata = metadata || '{"forged": "yes"}'""",
+    ],
     "ledger_monitor_stands_where_its_balance_does": [
         "UPDATE ledger_balance SET monitored = FALSE",
         "UPDATE ledger_balance_monitor SET is_beyond = TRUE WHERE direction = 'below'",

@@ -1,12 +1,16 @@
 """Two imports of one journal at once: the one that is refused says that it is the other one."""
 
+from collections import Counter
+from types import SimpleNamespace
+
 import pytest
 from django.core.management import CommandError
 
 from apps.core.invariants import breaches
-from apps.ledger import errors, operations
+from apps.ledger import errors, operations, queries
+from apps.ledger.formats.journal import EntryLine
 from apps.ledger.models import JournalEntry
-from apps.ledger.operations import _importing
+from apps.ledger.operations import _importing, _importing_state
 from tests.ledger.beside_entries import create_origin
 from tests.ledger.factories import ACTOR, NOW, create_organization
 from tests.ledger.journals import books_of, export, run_import
@@ -110,3 +114,20 @@ class TestTwoImportsOfOneJournal:
 
         with pytest.raises(errors.OrganizationNotEmpty):
             overtaken.run()
+
+    def test_and_what_others_than_an_import_posted_is_no_reason_to_compute_a_chain(
+        self, file, monkeypatch
+    ):
+        """Of a used organization that takes long, and says nothing."""
+        target = create_organization("Target")
+        run_import(target, file)
+        monkeypatch.setattr(queries, "stream_chain_by_id", None)
+        lines = Counter({EntryLine: JournalEntry.objects.filter(organization=target).count()})
+        run = _importing_state.Import(
+            target, SimpleNamespace(lines=lines), ACTOR, NOW, {}, {}, posted=lines[EntryLine]
+        )
+
+        assert _importing_state.count_by_others(run, file.open) == 0
+        lines[EntryLine] -= 1
+        run.posted = 0
+        assert _importing_state.count_by_others(run, file.open) == 0

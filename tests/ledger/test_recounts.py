@@ -35,7 +35,7 @@ IN_JULY = datetime(2026, 7, 20, 12, tzinfo=UTC)
 IN_AUGUST = datetime(2026, 8, 1, 12, tzinfo=UTC)
 STORED = "ledger_closed_month_is_what_was_stored"
 POSTED = "ledger_exchange_is_what_was_posted"
-NUMBERED = "ledger_entry_metadata_has_no_gap"
+AUDITED = "ledger_entry_metadata_is_as_audited"
 KEPT = "ledger_stored_month_has_its_period"
 HELD = "ledger_hold_agrees_with_its_history"
 CAPTURED = "ledger_capture_is_posted"
@@ -303,19 +303,52 @@ class TestMetadataOfAnEntry:
 
     @pytest.mark.parametrize("portion", [1, 2, 100])
     def test_is_numbered_without_a_gap(self, entries, portion):
-        assert broken(NUMBERED, portion=portion) == []
+        assert broken(AUDITED, portion=portion) == []
 
     @pytest.mark.parametrize("portion", [1, 2, 100])
-    @pytest.mark.parametrize("number", [1, 2])
+    @pytest.mark.parametrize("number", [1, 2, 3])
     def test_of_which_a_version_is_gone_is_named(self, entries, number, portion):
         corrupt(
             "DELETE FROM ledger_entry_metadata WHERE entry_id = %s AND number = %s",
             entries[1], number,
         )  # fmt: skip
 
-        [row] = broken(NUMBERED, portion=portion)
+        [row] = broken(AUDITED, portion=portion)
 
         assert (row["entry"], row["versions"], row["last"]) == (encode_id("je", entries[1]), 2, 3)
+        assert row["what"] == "a version is gone"
+
+    @pytest.mark.parametrize("portion", [1, 2, 100])
+    def test_of_which_all_is_gone_is_named(self, entries, portion):
+        corrupt("DELETE FROM ledger_entry_metadata WHERE entry_id = %s", entries[0])
+
+        [row] = broken(AUDITED, portion=portion)
+
+        assert (row["entry"], row["versions"], row["last"]) == (encode_id("je", entries[0]), 0, 3)
+
+    @pytest.mark.parametrize(
+        "change", ["""metadata = '{"n": "4"}'""", "metadata = '{}'", "number = number + 3"]
+    )
+    def test_that_was_written_anew_is_named(self, entries, change):
+        corrupt(
+            f"UPDATE ledger_entry_metadata SET {change} WHERE entry_id = %s AND number = 3",
+            entries[1],
+        )
+
+        [row] = broken(AUDITED)
+
+        assert row["entry"] == encode_id("je", entries[1])
+
+    def test_is_proved_whatever_is_written_in_it(self, entries):
+        odd = {
+            "quoted": 'say "it" \\ / \b\f\n\r\t\x01\x1f\x7f', "Ü": "é\u2028😀", "a" * 40: "",
+            "B": "1", "b": "2", "\uffff": "3", "😀": "4",
+        }  # fmt: skip
+        organization = JournalEntry.objects.get(id=entries[2]).organization_id
+        annotate(organization, entries[2], odd, key="odd")
+        annotate(organization, entries[2], {}, key="none")
+
+        assert broken(AUDITED) == []
 
 
 class TestAMonitor:

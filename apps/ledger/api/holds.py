@@ -57,8 +57,18 @@ WRITE: Final = "holds:write"
 
 
 class PlaceHold(Strict):
-    debit_account = IdField("la", source="debit_account_id", help_text="Whose money is reserved.")
-    credit_account = IdField("la", source="credit_account_id", help_text="For whom.")
+    debit_account = IdField(
+        "la",
+        source="debit_account_id",
+        help_text="What a capture debits. If it is of a type that money leaves by debit (liability,"
+        " equity, income), the amount is reserved on it.",
+    )
+    credit_account = IdField(
+        "la",
+        source="credit_account_id",
+        help_text="What a capture credits. If it is of a type that money leaves by credit (asset,"
+        " expense), the amount is reserved on it.",
+    )
     amount = AmountField(source="amount_minor")
     currency = CurrencyField()
     reference = TextField(255, required=False)

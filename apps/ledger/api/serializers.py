@@ -137,7 +137,11 @@ class ChangeLedgerAccount(StrictSerializer):
         least=-_FLOOR_MAX, most=_FLOOR_MAX, required=False, allow_null=True,
         help_text="The floor of available; null is none, negative a credit line.",
     )  # fmt: skip
-    status = CodeField([status.value for status in AccountStatus], required=False)
+    status = CodeField(
+        [status.value for status in AccountStatus], required=False,
+        help_text="To a frozen account nothing new is posted, and no hold is placed on it; what was"
+        " held before may still be captured.",
+    )  # fmt: skip
     metadata = MetadataField(help_text="In place of all it has; an empty object takes all away.")
     reason = TextField(500, help_text="Goes to the audit trail.")
 

@@ -83,14 +83,41 @@ INVARIANTS: Final[dict[str, Invariant]] = {
          ORDER BY m.id
         """,
     ),
-    # The newest counts, and what it was before stays: a version taken out leaves a gap.
-    "ledger_entry_metadata_has_no_gap": by_entries("""
-        SELECT m.organization_id, kassa_public_id('je', m.entry_id) AS entry, m.versions, m.last
-          FROM (SELECT organization_id, entry_id, COUNT(*) AS versions, MAX(number) AS last
-                  FROM ledger_entry_metadata
-                 WHERE organization_id = %(org)s AND entry_id > %(after)s AND entry_id <= %(upto)s
-                 GROUP BY organization_id, entry_id) m
-         WHERE m.versions <> m.last
-         ORDER BY m.entry_id
+    # The newest counts, and what it was before stays. The audit trail has each one's number and the
+    # digest of what it said (canonical JSON, as `operations.annotate_entry` leaves it there), but
+    # for those that were imported. So what is taken out or written anew is told, the newest too.
+    "ledger_entry_metadata_is_as_audited": by_entries("""
+        SELECT %(org)s::uuid AS organization_id,
+               kassa_public_id('je', COALESCE(m.entry_id, a.entry_id)) AS entry,
+               CASE WHEN m.changed THEN 'not what was audited' ELSE 'a version is gone' END AS what,
+               COALESCE(m.versions, 0) AS versions, GREATEST(m.last, a.last) AS last
+          FROM (SELECT h.entry_id, COUNT(*) AS versions, MAX(h.number) AS last,
+                       BOOL_OR(said.digest <> encode(sha256(convert_to(
+                           '{' || COALESCE(written.pairs, '') || '}', 'UTF8')), 'hex')) AS changed
+                  FROM ledger_entry_metadata h
+                 CROSS JOIN LATERAL (
+                       SELECT string_agg(to_json(key)::text || ':' || to_json(value)::text, ','
+                                         ORDER BY key COLLATE "C") AS pairs
+                         FROM jsonb_each_text(h.metadata)) AS written
+                  LEFT JOIN LATERAL (
+                       SELECT v.after ->> 'digest' AS digest
+                         FROM core_audit_event v
+                        WHERE v.organization_id = h.organization_id
+                          AND v.subject_type = 'ledger.journalentry'
+                          AND v.subject_id = h.entry_id::text
+                          AND v.act = 'ledger.annotate_entry'
+                          AND v.after ->> 'number' = h.number::text) AS said ON true
+                 WHERE h.organization_id = %(org)s
+                   AND h.entry_id > %(after)s AND h.entry_id <= %(upto)s
+                 GROUP BY h.entry_id) m
+          FULL JOIN (SELECT subject_id::uuid AS entry_id, MAX((after ->> 'number')::int) AS last
+                       FROM core_audit_event
+                      WHERE organization_id = %(org)s AND subject_type = 'ledger.journalentry'
+                        AND subject_id > %(after)s::uuid::text
+                        AND subject_id <= %(upto)s::uuid::text
+                        AND act = 'ledger.annotate_entry'
+                      GROUP BY subject_id) a ON a.entry_id = m.entry_id
+         WHERE m.versions IS DISTINCT FROM GREATEST(m.last, a.last) OR m.changed
+         ORDER BY COALESCE(m.entry_id, a.entry_id)
     """),
 }

@@ -6,6 +6,7 @@ from uuid import UUID
 
 from apps.core import audit, idempotency, outbox, transactions
 from apps.core.actors import Actor
+from apps.core.canonical import digest
 from apps.core.ids import encode_id
 from apps.ledger import events, queries
 from apps.ledger.models import EntryMetadata
@@ -60,9 +61,14 @@ def annotate_entry(
         ("ledger.journalentry", str(entry_id)),
         organization_id=organization_id,
         actor=actor,
-        # What a client writes there is the client's; which keys it changed is enough to find it.
+        # What a client writes there is the client's: which keys it changed is enough to find it,
+        # and the digest to prove it (`ledger_entry_metadata_is_as_audited`).
         before={"number": last.number, "keys": sorted(last.metadata)},
-        after={"number": number, "keys": sorted(metadata)},
+        after={
+            "number": number,
+            "keys": sorted(metadata),
+            "digest": digest(dict(metadata)).hex(),
+        },
     )
     event = events.JournalEntryAnnotated(
         organization_id=organization_id,
