@@ -124,6 +124,13 @@ class TestNarrowed:
         # The state is chosen: it is lifted.
         assert len(town.listed(CUSTOMERS, state="all")) == 2
 
+    def test_all_is_a_text_of_any_filter_that_is_typed(self, town):
+        path = "ledger/ledgeraccount/"
+
+        assert town.listed(path, code="bank:") == [encode_id("la", town.bank)]
+        assert town.listed(path, code="all") == []
+        assert town.listed(path, currency="all") == []
+
     def test_by_the_text_that_narrows_the_choice_however_long(self, town):
         Organization.objects.filter(id=town.other).update(name="x" * 100)
         add_customers(town.other, 1)
