@@ -207,7 +207,12 @@ class KassaSite(ThemeSite):
         The first hundred of those they may see, or of those that are looked for by name, and the
         one that is chosen.
         """
-        found: list[Organization] | None = getattr(request, "kassa_organizations", None)
+        return self._offered(request)[0]
+
+    def _offered(self, request: HttpRequest) -> tuple[list[Organization], bool]:
+        """Return those that are offered, and whether there are more."""
+        found: tuple[list[Organization], bool] | None
+        found = getattr(request, "kassa_organizations", None)
         if found is None:
             chosen = uuid_or_none(request.GET.get("organization", ""))
             found = queries.organizations_of(request.user, named=_named(request), chosen=chosen)
@@ -222,20 +227,24 @@ class KassaSite(ThemeSite):
 
     def organization_ids(self, request: HttpRequest) -> list[UUID]:
         """Return the ids of all that `organizations` offers the first of."""
-        offered = self.organizations(request)
-        if len(offered) < queries.ORGANIZATIONS_MAX:
+        offered, has_more = self._offered(request)
+        if not has_more:
             return [one.id for one in offered]
-        return queries.organization_ids_of(request.user, _named(request))
+        found: list[UUID] | None = getattr(request, "kassa_organization_ids", None)
+        if found is None:
+            found = queries.organization_ids_of(request.user, _named(request))
+            request.kassa_organization_ids = found  # type: ignore[attr-defined]  # kept for the request
+        return found
+
+    def all_organization_ids(self, request: HttpRequest) -> list[UUID]:
+        """Return the ids of all that this person may see, whatever they are narrowed to."""
+        if not _named(request):
+            return self.organization_ids(request)
+        return queries.organization_ids_of(request.user)
 
     def has_more_organizations(self, request: HttpRequest) -> bool:
         """Say whether one looks for an organization by name: there are more than are offered."""
-        return len(self.organizations(request)) >= queries.ORGANIZATIONS_MAX or bool(
-            _named(request)
-        )
-
-    def named_organizations(self, request: HttpRequest) -> QuerySet[Organization]:
-        """Return all organizations of this person that are looked for by name."""
-        return queries.named_organizations(request.user, _named(request))
+        return self._offered(request)[1] or bool(_named(request))
 
     def organization_choices(self, request: HttpRequest) -> list[tuple[str, str]]:
         """Return them for a filter."""

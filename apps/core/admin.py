@@ -173,10 +173,8 @@ class OutboxEventAdmin(RecordAdmin[OutboxEvent]):
     ) -> QuerySet[OutboxEvent]:
         if text.startswith(f"{self.prefix}_"):
             return super().find(request, rows, text)
-        seen = self.admin_site.organizations(request)  # type: ignore[attr-defined]  # our site's
-        return rows & queries.list_events_about(
-            organization_ids=[one.id for one in seen], aggregate_id=text
-        )
+        seen = self.admin_site.all_organization_ids(request)  # type: ignore[attr-defined]  # our site's
+        return rows & queries.list_events_about(organization_ids=seen, aggregate_id=text)
 
     @override
     def prepare(self, request: HttpRequest, rows: Sequence[OutboxEvent]) -> None:

@@ -24,7 +24,6 @@ from apps.backoffice.queries._figures import (
 )
 from apps.backoffice.queries._people import (
     ORGANIZATIONS_MAX,
-    named_organizations,
     organization_ids_of,
     organizations_of,
     scope_of,
@@ -70,7 +69,6 @@ __all__ = [
     "list_tiles",
     "list_touched_days",
     "month_trial_balances",
-    "named_organizations",
     "organization_ids_of",
     "organizations_of",
     "prefix_of",

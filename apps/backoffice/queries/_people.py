@@ -13,7 +13,7 @@ from apps.core.ids import decode_id
 ORGANIZATIONS_MAX: Final = 100
 
 
-def named_organizations(user: Any, named: str = "") -> QuerySet[Organization]:  # noqa: ANN401  (the signed-in person)
+def _named_organizations(user: Any, named: str = "") -> QuerySet[Organization]:  # noqa: ANN401  (the signed-in person)
     """Return the organizations this person may see: with this in their name, or this printed id."""
     rows = for_staff(Organization.objects.all(), user)
     if not named:
@@ -30,23 +30,24 @@ def organizations_of(
     *,
     named: str = "",
     chosen: UUID | None = None,
-) -> list[Organization]:
+) -> tuple[list[Organization], bool]:
     """
-    Return the organizations this person may see, live ones first, at most a hundred.
+    Return the organizations this person may see, live ones first, and whether there are more.
 
-    Of those that are `named` so, if that is given. The one that is `chosen` is always among them,
-    unless it is not theirs to see, or not named so.
+    At most a hundred: of those that are `named` so, if that is given. The one that is `chosen` is
+    always among them, unless it is not theirs to see, or not named so.
     """
-    rows = named_organizations(user, named)
-    found = list(rows.order_by("mode", "id")[:ORGANIZATIONS_MAX])
-    if chosen and len(found) == ORGANIZATIONS_MAX and chosen not in {one.id for one in found}:
+    rows = _named_organizations(user, named)
+    found = list(rows.order_by("mode", "id")[: ORGANIZATIONS_MAX + 1])
+    has_more, found = len(found) > ORGANIZATIONS_MAX, found[:ORGANIZATIONS_MAX]
+    if chosen and has_more and chosen not in {one.id for one in found}:
         found += rows.filter(id=chosen)
-    return found
+    return found, has_more
 
 
 def organization_ids_of(user: Any, named: str = "") -> list[UUID]:  # noqa: ANN401  (the signed-in person)
     """Return the ids of all organizations this person may see, or that are named so."""
-    return list(named_organizations(user, named).order_by().values_list("id", flat=True))
+    return list(_named_organizations(user, named).order_by().values_list("id", flat=True))
 
 
 def scope_of(user: Any) -> list[UUID] | None:  # noqa: ANN401  (the signed-in person)

@@ -59,12 +59,13 @@ def home(site: Site, request: HttpRequest) -> TemplateResponse:
     seen = site.organizations(request)
     wanted = request.GET.get("organization", "")
     chosen = [one for one in seen if str(one.id) == wanted]
+    owners = owners_of(request, chosen)
     glance = queries.Glance(request.user, tuple(one.id for one in chosen or seen))
     context = {
         **site.each_context(request),
         "title": "Home",
         "greeting": f"Hello, {str(request.user).split()[0]}",
-        "tiles": [_leading_on(tile, chosen) for tile in queries.list_tiles(glance)],
+        "tiles": [_leading_on(tile, owners) for tile in queries.list_tiles(glance)],
         "money": _money(glance, now),
         "states": _states(glance, now),
         "as_of": cells.instant(now, zone=_shared_zone(chosen or seen)),
@@ -76,12 +77,21 @@ def home(site: Site, request: HttpRequest) -> TemplateResponse:
     return TemplateResponse(request, "kassa/home.html", context)
 
 
-def _leading_on(tile: queries.Tile, chosen: Sequence[Organization]) -> queries.Tile:
-    """Return the tile with a link to what it counted: of the organization chosen, if one is."""
-    if not (chosen and tile.url):
+def owners_of(request: HttpRequest, chosen: Sequence[Organization]) -> dict[str, str]:
+    """Return what in an address says whose rows are shown: the name looked for, and the choice."""
+    told = {
+        "organization": str(chosen[0].id) if chosen else "",
+        lists.NAMED: lists.typed(request.GET.get(lists.NAMED, "")),
+    }
+    return {name: value for name, value in told.items() if value}
+
+
+def _leading_on(tile: queries.Tile, owners: dict[str, str]) -> queries.Tile:
+    """Return the tile with a link to what it counted, narrowed to whose rows that was."""
+    if not (owners and tile.url):
         return tile
     joined = "&" if "?" in tile.url else "?"
-    return replace(tile, url=f"{tile.url}{joined}organization={chosen[0].id}")
+    return replace(tile, url=f"{tile.url}{joined}{urlencode(owners)}")
 
 
 def _shared_zone(organizations: Sequence[Organization]) -> str:

@@ -21,7 +21,7 @@ from django.utils.safestring import SafeString
 
 from apps.backoffice import operations, queries
 from apps.backoffice.operations import REQUEUE
-from apps.backoffice.views.pages import Site
+from apps.backoffice.views.pages import Site, owners_of
 from apps.core import clock, stuck, work
 from apps.core.admin_base import Act, CapabilityMissing, Fact, Table, cells, lists
 from apps.core.admin_base.acts import fresh_form, status_of
@@ -81,9 +81,12 @@ def stuck_work(site: Site, request: HttpRequest) -> HttpResponse:
         raise CapabilityMissing(REQUEUE)
     seen = site.organizations(request)
     wanted = request.GET.get("organization", "")
-    chosen = [one.id for one in seen if str(one.id) == wanted]
+    chosen = [one for one in seen if str(one.id) == wanted]
     named = site.organization_ids(request) if request.GET.get(lists.NAMED) else None
-    scope = chosen or (queries.scope_of(request.user) if named is None else named)
+    scope = [one.id for one in chosen] or (
+        queries.scope_of(request.user) if named is None else named
+    )
+    owners = owners_of(request, chosen)
     now = clock.database_now()
     kind = work.find_kind(request.GET.get("kind", ""))
     standings = [one for one in _LISTED if one == request.GET.get("state", "")] or list(STUCK)
@@ -99,9 +102,10 @@ def stuck_work(site: Site, request: HttpRequest) -> HttpResponse:
         "as_of": cells.instant(now),
         "organizations": seen,
         "chosen": wanted if chosen else "",
+        "all_url": f"?{urlencode(owners)}",
         "is_narrowed": kind is not None or tuple(standings) != STUCK,
         "tables": [
-            _kinds(stuck.count_work(organization_ids=scope), now=now, organization=wanted),
+            _kinds(stuck.count_work(organization_ids=scope), now=now, owners=owners),
             _rows(rows, kind, standings, {one.id: str(one) for one in seen}),
             jobs_table(
                 stuck.list_jobs(now=now), now=now, more_url=reverse("admin:core_jobrun_changelist")
@@ -112,7 +116,7 @@ def stuck_work(site: Site, request: HttpRequest) -> HttpResponse:
     return TemplateResponse(request, "kassa/stuck_work.html", context)
 
 
-def _kinds(found: Sequence[stuck.KindStanding], *, now: datetime, organization: str) -> Table:
+def _kinds(found: Sequence[stuck.KindStanding], *, now: datetime, owners: dict[str, str]) -> Table:
     def number(kind: stuck.KindStanding, standing: Standing) -> SafeString:
         count = kind.number(standing)
         if not count:
@@ -121,8 +125,7 @@ def _kinds(found: Sequence[stuck.KindStanding], *, now: datetime, organization: 
         told = f"{min(count, stuck.COUNT_MAX):,}{'+' if is_least else ''}"
         if standing not in _LISTED:
             return cells.text(told)
-        query = {"kind": kind.name, "state": standing, "organization": organization}
-        query = {name: value for name, value in query.items() if value}
+        query = {"kind": kind.name, "state": standing} | owners
         return cells.link(f"?{urlencode(query)}", told)
 
     return Table(

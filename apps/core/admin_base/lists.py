@@ -248,7 +248,7 @@ class Filter:
 
     def chosen(self, query: QueryDict) -> str:
         """Return what the page was opened with; an unknown choice is none."""
-        text = typed(query.get(self.name, self.default))[:100]
+        text = typed(query.get(self.name, self.default))
         known = {value for value, _ in self.choices}
         if not known or text in known or (text == "all" and not self.is_needed):
             return text

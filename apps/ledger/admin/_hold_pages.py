@@ -143,8 +143,8 @@ class HoldAdmin(RecordAdmin[Hold]):
         if text.startswith(f"{self.prefix}_"):
             return super().find(request, rows, text)
         # By name, also for those who see all: the index of references begins with it.
-        seen: list[Organization] = self.admin_site.organizations(request)  # type: ignore[attr-defined]  # our site's
-        return rows.filter(organization_id__in=[one.id for one in seen], reference=text)
+        seen = self.admin_site.all_organization_ids(request)  # type: ignore[attr-defined]  # our site's
+        return rows.filter(organization_id__in=seen, reference=text)
 
     @override
     def list_extra(self, request: HttpRequest) -> dict[str, Any]:
