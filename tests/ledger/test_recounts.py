@@ -327,7 +327,15 @@ class TestMetadataOfAnEntry:
         assert (row["entry"], row["versions"], row["last"]) == (encode_id("je", entries[0]), 0, 3)
 
     @pytest.mark.parametrize(
-        "change", ["""metadata = '{"n": "4"}'""", "metadata = '{}'", "number = number + 3"]
+        "change",
+        [
+            """metadata = '{"n": "4"}'""",
+            """metadata = '{"n": 3}'""",
+            """metadata = metadata || '{"b": null}'""",
+            "metadata = '{}'",
+            "metadata = '[]'",
+            "number = number + 3",
+        ],
     )
     def test_that_was_written_anew_is_named(self, entries, change):
         corrupt(
@@ -338,6 +346,22 @@ class TestMetadataOfAnEntry:
         [row] = broken(AUDITED)
 
         assert row["entry"] == encode_id("je", entries[1])
+
+    def test_of_which_a_version_was_never_said_is_named(self, entries):
+        corrupt(
+            "INSERT INTO ledger_entry_metadata"
+            " (organization_id, entry_id, number, metadata, actor, recorded_at)"
+            """ SELECT organization_id, entry_id, 4, '{"n": "forged"}', actor, recorded_at"""
+            " FROM ledger_entry_metadata WHERE entry_id = %s AND number = 3",
+            entries[0],
+        )
+
+        [row] = broken(AUDITED)
+
+        assert (row["entry"], row["what"]) == (
+            encode_id("je", entries[0]),
+            "a version was never audited",
+        )
 
     def test_is_proved_whatever_is_written_in_it(self, entries):
         odd = {
