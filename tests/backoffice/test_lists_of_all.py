@@ -14,7 +14,7 @@ from apps.core.ids import encode_id
 from apps.core.models import OutboxEvent
 from apps.ledger.models import JournalEntry
 from tests.accounts import factories as accounts
-from tests.backoffice.books import QUERIES_MAX, House
+from tests.backoffice.books import QUERIES_MAX, House, count_rows_read
 from tests.ledger.factories import create_organization, move, open_account, post
 from tests.ledger.test_old_statistics import rows_read
 from tests.ledger.threads import sql
@@ -147,19 +147,7 @@ def add_events(events: list[tuple[UUID, str, timedelta]]) -> None:
 
 def events_read(act) -> int:
     """Return how many rows of all weeks' events were read."""
-
-    def so_far() -> int:
-        sql("SELECT pg_stat_force_next_flush()")
-        sql("SELECT pg_stat_clear_snapshot()")
-        [(count,)] = sql(
-            "SELECT sum(seq_tup_read + coalesce(idx_tup_fetch, 0)) FROM pg_stat_user_tables"
-            " WHERE relname LIKE 'core_outbox_event%%'"
-        )
-        return int(count)
-
-    before = so_far()
-    act()
-    return so_far() - before
+    return count_rows_read("core_outbox_event%", act)
 
 
 def test_show_what_more_organizations_have_than_are_offered(houses, crowd):

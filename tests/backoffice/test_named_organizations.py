@@ -15,7 +15,7 @@ from apps.ledger import operations
 from apps.ledger.rules import PlaceHold
 from apps.webhooks.models import WebhookDelivery
 from tests.accounts import factories as accounts
-from tests.backoffice.books import House
+from tests.backoffice.books import House, count_rows_read
 from tests.backoffice.test_stuck_work import set_aside
 from tests.ledger.factories import committed, open_account
 from tests.ledger.threads import sql
@@ -99,20 +99,13 @@ class TestNarrowed:
         add_customers(Organization.objects.get(name="One of many 1").id, 60_000)
         sql("ANALYZE")
 
-        def read_so_far() -> int:
-            sql("SELECT pg_stat_force_next_flush()")
-            sql("SELECT pg_stat_clear_snapshot()")
-            [(count,)] = sql(
-                "SELECT seq_tup_read + coalesce(idx_tup_fetch, 0) FROM pg_stat_user_tables"
-                " WHERE relname = 'accounts_customer'"
-            )
-            return int(count)
-
-        before = read_so_far()
-        found = town.listed(CUSTOMERS, whose="allianz")
+        found: list[str] = []
+        read = count_rows_read(
+            "accounts_customer", lambda: found.extend(town.listed(CUSTOMERS, whose="allianz"))
+        )
 
         assert sorted(found) == sorted(theirs)
-        assert read_so_far() - before <= 20
+        assert read <= 20
 
     def test_by_a_text_all_of_whose_letters_count(self, town):
         """Where there are choices "all" lifts a filter; what is typed is a part of a name."""
