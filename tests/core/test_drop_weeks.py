@@ -121,11 +121,15 @@ class TestDropWeeks:
         run(f'ALTER TABLE core_outbox_batch DETACH PARTITION "{week}"')
         run(f'DROP TABLE "{week}"')
         run("SELECT kassa_make_like('core_outbox_batch_before', 'core_outbox_batch_default')")
-        bound = run("SELECT kassa_first_id(%s)", monday(now) - 12 * WEEK)[0][0]
-        for number in range(19, 12, -1):
-            later = part_of(monday(now) - number * WEEK, BATCHES)
-            run(f'ALTER TABLE core_outbox_batch DETACH PARTITION "{later}"')
-            run(f'DROP TABLE "{later}"')
+        # The end of the oldest week that is kept in part: on a Sunday that is a later one.
+        beyond = monday(partitions.kept_since(now)) + WEEK
+        later = monday(now) - 19 * WEEK
+        while later < beyond:
+            week = part_of(later, BATCHES)
+            run(f'ALTER TABLE core_outbox_batch DETACH PARTITION "{week}"')
+            run(f'DROP TABLE "{week}"')
+            later += WEEK
+        bound = run("SELECT kassa_first_id(%s)", beyond)[0][0]
         run(
             "ALTER TABLE core_outbox_batch ATTACH PARTITION core_outbox_batch_before"
             f" FOR VALUES FROM (MINVALUE) TO ('{bound}')"
