@@ -55,6 +55,18 @@ def batch(organization, transfers, key):
     )  # fmt: skip
 
 
+def gathered(organization, ann, bob, *keys):
+    """Post a transfer under each key, as the express lane does with what gathered."""
+    asked = [
+        operations.ask_transfer(
+            transfer=request(ann, bob), idempotency_key=key, actor=ACTOR, now=NOW
+        )
+        for key in keys
+    ]
+    operations.post_asked(organization_id=organization, asked=asked)
+    return [operations.take_result(one) for one in asked]
+
+
 def statements_of(call) -> list[str]:
     """What was sent, BEGIN and COMMIT left out; nothing of it is a savepoint."""
     with CaptureQueriesContext(connection) as captured:
@@ -66,20 +78,35 @@ def statements_of(call) -> list[str]:
 
 
 class TestStatements:
-    def test_of_one_transfer_are_key_lock_write_and_events(self, books):
+    def test_of_a_plain_transfer_is_one(self, books):
         organization, ann, bob = books
-        post_transfer(organization, ann, bob, 1, key="warm")
 
-        sent = statements_of(lambda: post_transfer(organization, ann, bob, 1, key="k"))
+        [sent] = statements_of(lambda: post_transfer(organization, ann, bob, 1, key="k"))
 
-        assert [sql.split(maxsplit=1)[0] for sql in sent] == ["INSERT", "SELECT", "WITH", "WITH"]
+        assert "kassa_post_transfer" in sent
 
-    def test_of_one_transfer_are_two_trips(self, books):
-        """Key and lock with BEGIN; and what is written with COMMIT."""
+    def test_of_a_plain_transfer_is_one_trip(self, books):
+        """With BEGIN and COMMIT."""
         organization, ann, bob = books
         before = statements.trips()
 
         post_transfer(organization, ann, bob, 1, key="k")
+
+        assert statements.trips() == before + 1
+
+    def test_of_two_that_gathered_are_key_lock_write_and_events(self, books):
+        organization, ann, bob = books
+
+        sent = statements_of(lambda: gathered(organization, ann, bob, "k-1", "k-2"))
+
+        assert [sql.split(maxsplit=1)[0] for sql in sent] == ["INSERT", "SELECT", "WITH", "WITH"]
+
+    def test_of_two_that_gathered_are_two_trips(self, books):
+        """Key and lock with BEGIN; and what is written with COMMIT."""
+        organization, ann, bob = books
+        before = statements.trips()
+
+        gathered(organization, ann, bob, "k-1", "k-2")
 
         assert statements.trips() == before + 2
 
@@ -94,7 +121,8 @@ class TestStatements:
             )
         )  # fmt: skip
 
-        # Closed months, and the balances from then on; and the audit row of `force`.
+        # Of the engine, and closed months, and the balances from then on; and the audit row of
+        # `force`.
         assert len(sent) == 4 + 2 + 1
 
     @pytest.mark.parametrize("size", [1, 1_000])

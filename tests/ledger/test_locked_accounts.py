@@ -148,7 +148,10 @@ class TestLockedAccount:
 
         monkeypatch.setattr(_grouping._engine, "run", look_and_run)
         for timeout in ("2s", "1ms", "0"):
-            other = partial(post_transfer, organization, ann, bob, 1, key=timeout)
+            # Under a reference, so that it is the engine's.
+            other = partial(
+                post_transfer, organization, ann, bob, 1, key=timeout, reference=timeout
+            )
             assert Asking(other, lock_timeout=timeout).ended().fault is None
 
         # A third of one is not none at all.

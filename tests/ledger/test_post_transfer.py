@@ -236,20 +236,6 @@ class TestRace:
         assert balance(organization, bob).available == 5_00
 
 
-class TestCost:
-    def test_is_four_statements_and_no_savepoint(self, books):
-        organization, ann, bob = books
-        post_transfer(organization, ann, bob, 1_00, key="warm")
-
-        with CaptureQueriesContext(connection) as captured:
-            post_transfer(organization, ann, bob, 1_00, key="k-1")
-
-        statements = [query["sql"] for query in captured]
-        assert not [sql for sql in statements if "SAVEPOINT" in sql.upper()]
-        # BEGIN and COMMIT; key, lock, entry with postings and balances, events.
-        assert len(statements) == 6
-
-
 class TestPostTransfers:
     def batch(self, organization, requests, *, mode, key="b-1"):
         return operations.post_transfers(

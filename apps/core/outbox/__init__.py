@@ -15,7 +15,7 @@ from apps.core.outbox._consuming import (
     consume,
     register_consumer,
 )
-from apps.core.outbox._publishing import Published, publish, publish_taken
+from apps.core.outbox._publishing import Published, publish, publish_along, publish_taken
 from apps.core.outbox._relaying import RELAY_KIND, relay, relay_organization
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "Published",
     "consume",
     "publish",
+    "publish_along",
     "publish_taken",
     "register_consumer",
     "relay",

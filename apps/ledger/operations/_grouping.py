@@ -11,6 +11,7 @@ no timer and no thread of its own: an idle system posts at once, a busy one fill
 import threading
 import time
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from typing import Final
 from uuid import UUID
 
@@ -23,7 +24,7 @@ from apps.core.errors import Refusal
 from apps.core.idempotency import Claim
 from apps.core.ids import encode_id
 from apps.ledger import queries
-from apps.ledger.operations import _engine, _suspects
+from apps.ledger.operations import _engine, _plain, _suspects
 from apps.ledger.operations._tickets import Answer, Ticket
 from apps.ledger.rules import Outcome, PostEntry, Transfer
 
@@ -190,9 +191,7 @@ def _answer(
 def _try(organization_id: UUID, group: Sequence[Ticket], *, wait: str | None) -> Exception | None:
     """Give each ticket of a group its answer, or all of them the fault that they met; return it."""
     try:
-        answers, recorded = _post(organization_id=organization_id, group=group, wait=wait)
-        # It came with COMMIT's answer.
-        [(recorded_at,)] = recorded.rows() if recorded else [(None,)]
+        answers, recorded_at = _posted(organization_id, group, wait=wait)
     # The boundary: the fault is raised again in the thread of each request that it is of.
     except Exception as fault:  # noqa: BLE001
         for ticket in group:
@@ -202,6 +201,21 @@ def _try(organization_id: UUID, group: Sequence[Ticket], *, wait: str | None) ->
         ticket.answer, ticket.recorded_at, ticket.fault = answer, recorded_at, None
         _suspects.clear(organization_id, ticket.named)
     return None
+
+
+def _posted(
+    organization_id: UUID, group: Sequence[Ticket], *, wait: str | None
+) -> tuple[list[Answer], datetime | None]:
+    """Return the answers of a group, and when what it posted was recorded."""
+    # Where somebody sits on a row, who waits for it and for how long is what counts.
+    if len(group) == 1 and wait is None:
+        plain = _plain.post(organization_id, group[0])
+        if plain is not None:
+            return [plain.answer], plain.recorded_at
+    answers, recorded = _post(organization_id=organization_id, group=group, wait=wait)
+    # It came with COMMIT's answer.
+    [(recorded_at,)] = recorded.rows() if recorded else [(None,)]
+    return answers, recorded_at
 
 
 def _answer_singly(

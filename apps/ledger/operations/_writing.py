@@ -6,15 +6,15 @@ entry whole, and a transfer costs one round trip.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
 from itertools import chain, repeat
-from typing import Final, cast
+from typing import Any, Final, cast
 from uuid import UUID
 
 from apps.core import outbox, statements
-from apps.core.ids import encode_ids, encode_often
+from apps.core.ids import encode_id, encode_ids, encode_often
 from apps.core.outbox import Published
 from apps.core.wall_clock import print_instant
 from apps.ledger.events import JournalEntryPosted
@@ -163,9 +163,7 @@ def _columns(posted: Sequence[tuple[Outcome, Origin]], now: datetime) -> dict[st
                 for entry, (_, origin) in zip(entries, posted, strict=True)
             ]
         ),
-        "metadata": statements.texts(
-            [json.dumps(dict(c.metadata)) if c.metadata else "{}" for c in commands]
-        ),
+        "metadata": statements.texts([metadata_of(command) for command in commands]),
         "posting_entries": statements.uuids(_each(ids, counts)),
         "numbers": statements.int4s([n for count in counts for n in range(1, count + 1)]),
         "accounts": statements.uuids(accounts),
@@ -176,6 +174,11 @@ def _columns(posted: Sequence[tuple[Outcome, Origin]], now: datetime) -> dict[st
         "posting_effective": statements.instants(_each(effective, counts)),
         "posting_recorded": statements.instants(_each(recorded, counts)),
     }
+
+
+def metadata_of(command: Transfer | PostEntry | CaptureHold) -> str:
+    """Return an entry's metadata as JSON."""
+    return json.dumps(dict(command.metadata)) if command.metadata else "{}"
 
 
 def _each[T](values: Sequence[T], counts: Sequence[int]) -> list[T]:
@@ -219,14 +222,7 @@ def _entry_events(
         if kind is None:
             kind = kinds[command.kind] = _quoted(command.kind)
         reference = _quoted(command.reference) if command.reference else "null"
-        postings = ",".join(
-            [f"{_begun(line[0].int, line[2])}{line[1]}}}" for line in outcome.lines]
-        )
-        data = (
-            f'{{"kind":{kind},"reference":{reference},'
-            f'"effective_at":"{printed[outcome.effective_at or now]}",'
-            f'"postings":[{postings}]}}'
-        )
+        data = _data(kind, reference, printed[outcome.effective_at or now], outcome.lines)
         # By name it takes twice as long, for each of thousands.
         taken.append(
             Published._make(
@@ -234,6 +230,28 @@ def _entry_events(
             )
         )
     return taken
+
+
+def event_of_transfer(
+    organization_id: UUID, command: Transfer, origin: Origin, at: datetime
+) -> Published:
+    """Return the event of a transfer without a reference that is posted as it was asked for."""
+    currency, amount = command.currency, command.amount_minor
+    moved = ((command.debit_account_id, amount), (command.credit_account_id, -amount))
+    data = _data(
+        _quoted(command.kind), "null", print_instant(at), [(*one, currency) for one in moved]
+    )
+    return Published(
+        JournalEntryPosted, organization_id, encode_id("je", command.id), 1, at, *origin, data
+    )
+
+
+def _data(kind: str, reference: str, at: str, lines: Iterable[Sequence[Any]]) -> str:
+    """Return an entry's data; of each line account, amount and currency come first."""
+    postings = ",".join([f"{_begun(line[0].int, line[2])}{line[1]}}}" for line in lines])
+    return (
+        f'{{"kind":{kind},"reference":{reference},"effective_at":"{at}","postings":[{postings}]}}'
+    )
 
 
 # By the integer in an id, whose hash is not computed in Python.

@@ -1,0 +1,120 @@
+-- Whether nothing about an account speaks against a transfer, and nothing has to be decided or told
+-- because of it: it is open, in this currency and within a client's reach, nobody watches its
+-- balance, nothing on it is dated later, its counter has room, and what leaves is covered. These are
+-- the checks of `rules.posting.transfer`, without the reasons.
+CREATE FUNCTION kassa_takes_transfer(
+    b ledger_balance, is_debited boolean, amount bigint, of_currency text, at timestamptz
+) RETURNS boolean LANGUAGE sql IMMUTABLE AS $$
+    SELECT b.status = 'open' AND b.currency = of_currency AND NOT b.internal AND NOT b.monitored
+       AND (b.latest_effective_at IS NULL OR b.latest_effective_at <= at)
+       AND amount + CASE WHEN is_debited THEN b.posted_debits + b.pending_debits
+                         ELSE b.posted_credits + b.pending_credits END <= 1000000000000000000
+       AND (b.credit_normal <> is_debited OR b.min_available_minor IS NULL
+            OR b.min_available_minor + amount
+               <= CASE WHEN is_debited THEN b.posted_credits - b.posted_debits - b.pending_debits
+                       ELSE b.posted_debits - b.posted_credits - b.pending_credits END)
+$$;
+
+-- Post a transfer of which nothing has to be decided: its key, its locks, its entry and its event in
+-- one statement, and one row that says what became of the accounts. Of any other one nothing is
+-- written and no row is answered: the engine decides it, and says why where it refuses (ADR 0178).
+--
+-- In the order of all posters: the key, the balances ascending, what is appended. Each statement
+-- sees what was committed before it began, so what counts is what stands under the locks.
+CREATE FUNCTION kassa_post_transfer(
+    org uuid, key text, operation text, fingerprint bytea, prefix text,
+    entry uuid, kind text, description text, metadata text, at timestamptz, actor text,
+    debited uuid, credited uuid, amount bigint, of_currency text,
+    batch uuid, event uuid, event_name text, event_type text, event_version bigint,
+    aggregate_type text, aggregate text, request text, trace text, cause uuid, data text
+) RETURNS TABLE (
+    recorded timestamptz,
+    debited_version bigint, debited_posted bigint, debited_available bigint,
+    credited_version bigint, credited_posted bigint, credited_available bigint
+) LANGUAGE plpgsql SET search_path = public, pg_temp
+-- Who would wait for longer does so in the engine, which knows for what.
+SET lock_timeout = '10ms' AS $$
+DECLARE
+    balance record;
+    moved integer := 0;
+BEGIN
+    -- Before anything is written, and without a lock: here ends most of what is not plain.
+    PERFORM FROM ledger_balance d JOIN ledger_balance c ON c.organization_id = d.organization_id
+      WHERE d.organization_id = org AND d.id = debited AND c.id = credited AND d.id <> c.id
+        AND kassa_takes_transfer(d, TRUE, amount, of_currency, at)
+        AND kassa_takes_transfer(c, FALSE, amount, of_currency, at);
+    IF NOT FOUND THEN
+        RETURN;
+    END IF;
+
+    INSERT INTO core_idempotency_key
+        (organization_id, key, operation, fingerprint, prefix, resource_id, created_at)
+    VALUES (org, key, operation, fingerprint, prefix, entry, clock_timestamp())
+        ON CONFLICT DO NOTHING;
+    -- What it stands for is found out by the engine.
+    IF NOT FOUND THEN
+        RETURN;
+    END IF;
+
+    PERFORM FROM ledger_balance b
+      WHERE b.organization_id = org AND b.id IN (debited, credited)
+      ORDER BY b.id FOR NO KEY UPDATE;
+    -- Under the locks, so an account's versions never run against its recorded times.
+    recorded := clock_timestamp();
+
+    FOR balance IN
+        UPDATE ledger_balance b
+           SET posted_debits = b.posted_debits + CASE WHEN b.id = debited THEN amount ELSE 0 END,
+               posted_credits = b.posted_credits + CASE WHEN b.id = credited THEN amount ELSE 0 END,
+               version = b.version + 1, latest_effective_at = at
+         WHERE b.organization_id = org AND b.id IN (debited, credited)
+           AND kassa_takes_transfer(b, b.id = debited, amount, of_currency, at)
+        RETURNING b.id, b.version,
+                  CASE WHEN b.credit_normal THEN b.posted_credits - b.posted_debits
+                       ELSE b.posted_debits - b.posted_credits END AS posted,
+                  CASE WHEN b.credit_normal THEN b.pending_debits
+                       ELSE b.pending_credits END AS reserved
+    LOOP
+        moved := moved + 1;
+        IF balance.id = debited THEN
+            debited_version := balance.version;
+            debited_posted := balance.posted;
+            debited_available := balance.posted - balance.reserved;
+        ELSE
+            credited_version := balance.version;
+            credited_posted := balance.posted;
+            credited_available := balance.posted - balance.reserved;
+        END IF;
+    END LOOP;
+    -- One of them changed while its lock was waited for. The key is not to stand.
+    IF moved <> 2 THEN
+        RAISE EXCEPTION 'transfer % is no longer plain, and is left to the engine', entry
+            USING ERRCODE = 'KA001';
+    END IF;
+
+    INSERT INTO ledger_journal_entry
+        (id, organization_id, kind, description, effective_at, recorded_at, actor, metadata)
+    VALUES (entry, org, kind, description, at, recorded, actor, metadata::jsonb);
+    INSERT INTO ledger_posting
+        (organization_id, entry_id, number, account_id, amount_minor, currency,
+         account_version, balance_after_minor, effective_at, recorded_at)
+    VALUES (org, entry, 1, debited, amount, of_currency,
+            debited_version, debited_posted, at, recorded),
+           (org, entry, 2, credited, -amount, of_currency,
+            credited_version, credited_posted, at, recorded);
+
+    -- As the outbox writes a batch of one (`apps.core.outbox`).
+    INSERT INTO core_outbox_batch
+        (id, organization_id, public, event_count, inserted_at, state, attempts, lapses,
+         next_attempt_at, last_error_code, traceparent)
+    VALUES (batch, org, TRUE, 1, clock_timestamp(), 'pending', 0, 0, clock_timestamp(), '', trace);
+    INSERT INTO core_outbox_event
+        (id, organization_id, batch_id, ordinal, name, type, public, schema_version,
+         aggregate_type, aggregate_id, sequence, occurred_at, recorded_at, actor,
+         request_id, traceparent, causation_id, data)
+    VALUES (event, org, batch, 0, event_name, event_type, TRUE, event_version,
+            aggregate_type, aggregate, 1, at, clock_timestamp(), actor,
+            request, trace, cause, data::jsonb);
+    RETURN NEXT;
+END;
+$$;
