@@ -8,7 +8,7 @@ libpq, and leaves the connection as psycopg wants to find it.
 """
 
 import select
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import count
 from typing import Any, Final, NamedTuple, cast
@@ -180,7 +180,7 @@ class Wire:
                 pgconn.enter_pipeline_mode()
             sent += self._send(raw, asked, commit=commit)
             pgconn.pipeline_sync()
-            fault = self._take(sent)
+            fault = self._take(sent, self._results())
             pgconn.exit_pipeline_mode()
         except BaseException as fault:
             # An interrupt, or the server is gone: nobody can say what would still come in.
@@ -188,6 +188,39 @@ class Wire:
             raise
         if fault is not None and (commit or any(one.has_silent_fault for one in sent)):
             raise fault
+
+    def exchange_each(self, raw: Connection, asked: Sequence[Pending]) -> None:
+        """
+        Send statements that are a transaction each, in one trip, and take the answers.
+
+        Each keeps its rows or what it met, which nothing of the others minds.
+
+        :raises psycopg.Error: if the connection is lost, and nobody can say what became of them
+        """
+        pgconn = self._pgconn
+        _refuse_closed(pgconn)
+        self.trips += 1
+        level = raw.isolation_level
+        try:
+            pgconn.enter_pipeline_mode()
+            sent: list[list[_Sent]] = []
+            for one in asked:
+                begun: list[_Sent] = []
+                if level is not None:
+                    # For the transaction alone, which the first statement after a SYNC begins.
+                    is_of = f"SET transaction_isolation = '{_name_of(level)}'"
+                    pgconn.send_query_params(is_of.encode(), None)
+                    begun.append(_PLAIN)
+                sent.append(begun + self._send(raw, [one]))
+                # Its COMMIT: what fails before does not concern what comes behind.
+                pgconn.pipeline_sync()
+            results = self._results()
+            for one, part in zip(asked, sent, strict=True):
+                one.fault = self._take(part, results)
+            pgconn.exit_pipeline_mode()
+        except BaseException as fault:
+            _give_up(raw, fault)
+            raise
 
     def rows(self, asked: Pending) -> list[tuple[Any, ...]]:
         """Return the rows that a statement was answered, as Python's values."""
@@ -236,9 +269,8 @@ class Wire:
             # It may have something to say before it has heard all.
             pgconn.consume_input()
 
-    def _take(self, sent: list[_Sent]) -> psycopg.Error | None:
-        """Take each answer, up to the end of the pipeline; return the first fault."""
-        results = self._results()
+    def _take(self, sent: list[_Sent], results: Iterator[PGresult]) -> psycopg.Error | None:
+        """Take each answer, up to the next end of a pipeline; return the first fault."""
         fault: psycopg.Error | None = None
         for one in sent:
             result = next(results)
@@ -293,8 +325,11 @@ def _begin(raw: Connection) -> bytes:
     level = raw.isolation_level
     if level is None:
         return b"BEGIN"
-    name = psycopg.IsolationLevel(level).name.replace("_", " ")
-    return f"BEGIN ISOLATION LEVEL {name}".encode()
+    return f"BEGIN ISOLATION LEVEL {_name_of(level)}".encode()
+
+
+def _name_of(level: int) -> str:
+    return psycopg.IsolationLevel(level).name.replace("_", " ")
 
 
 def _give_up(raw: Connection, fault: BaseException) -> None:

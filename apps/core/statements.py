@@ -13,7 +13,7 @@ as one array, at the speed of a copy: `uuids`, `texts` and the others make them.
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -31,6 +31,7 @@ __all__ = [
     "booleans",
     "byteas",
     "commit",
+    "each",
     "flush",
     "forget",
     "instants",
@@ -87,6 +88,35 @@ def send(statement: str, values: Mapping[str, object]) -> Answer:
     """
     django = _connected()
     return Answer(django, _put(django, statement, values, is_silent=True))
+
+
+def each(statement: str, values: Sequence[Mapping[str, object]]) -> list[Answer]:
+    """
+    Run a statement once with each of these values, each a transaction of its own, in one trip.
+
+    A fault of one is its own, and is met by whoever reads its rows; the others mind nothing of it.
+    A statement that is all of its transaction is durable once it is answered.
+
+    :raises InvariantBroken: inside a transaction
+    :raises OperationalError, InterfaceError: if there is no connection, or if it is lost, and then
+        nobody can say which of them were carried out
+    """
+    django = _connected()
+    if django.in_atomic_block:
+        msg = "What is a transaction of its own is not run inside another one."
+        raise InvariantBroken(msg)
+    asked: list[Pending] = []
+    for one in values:
+        pending = Pending(statement, one, is_silent=False)
+        _watched(django, statement, one, partial(asked.append, pending))
+    try:
+        with django.wrap_database_errors:
+            _wire(django).exchange_each(django.connection, asked)
+    except BaseException:
+        # The next statement is for a new one.
+        django.close()
+        raise
+    return [Answer(django, one) for one in asked]
 
 
 def start() -> None:
@@ -172,15 +202,7 @@ def _put(
     django: BaseDatabaseWrapper, statement: str, values: Mapping[str, object], *, is_silent: bool
 ) -> Pending:
     asked = Pending(statement, values, is_silent=is_silent)
-
-    def put(*_: object) -> None:
-        _wire(django).waiting.append(asked)
-
-    others = [wrapper for wrapper in django.execute_wrappers if wrapper is not _send_first]
-    if others or django.queries_logged:
-        _watched(django, others, put, statement, values)
-    else:
-        put()
+    _watched(django, statement, values, partial(_wire(django).waiting.append, asked))
     if django.in_atomic_block:
         _listen(django, is_needed=True)
     else:
@@ -191,13 +213,20 @@ def _put(
 
 def _watched(
     django: BaseDatabaseWrapper,
-    wrappers: list[Any],
-    put: Callable[..., None],
     statement: str,
     values: Mapping[str, object],
+    put: Callable[[], None],
 ) -> None:
     """Show the statement to whatever watches or logs Django's; it waits to be sent after that."""
-    watched: Callable[..., Any] = put
+    wrappers = [wrapper for wrapper in django.execute_wrappers if wrapper is not _send_first]
+    if not wrappers and not django.queries_logged:
+        put()
+        return
+
+    def reached(*_: object) -> None:
+        put()
+
+    watched: Callable[..., Any] = reached
     for wrapper in reversed(wrappers):
         watched = partial(wrapper, watched)
     started = time.monotonic()

@@ -17,6 +17,7 @@ from django.db import (
     transaction,
 )
 from django.test.utils import CaptureQueriesContext
+from psycopg import IsolationLevel
 
 from apps.core import statements, transactions
 from apps.core.copying import copy_rows
@@ -638,6 +639,91 @@ class TestWhatIsStarted:
         assert positions() == []
         add(2)
         assert positions() == [2]
+
+
+class TestEach:
+    """Statements that are a transaction each, in one trip."""
+
+    def each(self, *positions: int | None) -> list[statements.Answer]:
+        return statements.each(
+            ADD + " RETURNING pg_current_xact_id()::text, %(at)s",
+            [{"org": uuid4(), "at": at} for at in positions],
+        )
+
+    def test_are_transactions_of_their_own_in_one_trip(self):
+        seen: list[statements.Answer] = []
+
+        assert trips_of(lambda: seen.extend(self.each(1, 2, 3))) == 1
+
+        rows = [answer.rows() for answer in seen]
+        assert [at for [(_, at)] in rows] == [1, 2, 3]
+        assert len({by for [(by, _)] in rows}) == 3
+        assert positions() == [1, 2, 3]
+        assert connection.connection.info.transaction_status.name == "IDLE"
+
+    def test_mind_nothing_of_a_fault_of_another_one(self):
+        first, bad, last = self.each(1, None, 2)
+
+        assert [len(one.rows()) for one in (first, last)] == [1, 1]
+        for _ in range(2):
+            with pytest.raises(IntegrityError, match="last_position"):
+                bad.rows()
+        assert positions() == [1, 2]
+
+    def test_may_be_prepared_by_one_that_fails(self):
+        bad, good = statements.each(
+            "SELECT 2 / %(zero)s AS a_text_of_its_own", [{"zero": 0}, {"zero": 1}]
+        )
+
+        with pytest.raises(DataError):
+            bad.rows()
+        assert good.rows() == [(2,)]
+
+    def test_are_none_of_none(self):
+        assert statements.each(ADD, []) == []
+
+    def test_are_refused_inside_a_transaction(self):
+        @transactions.outermost
+        def act():
+            self.each(1)
+
+        with pytest.raises(InvariantBroken, match="of its own"):
+            act()
+
+        assert positions() == []
+
+    def test_are_of_the_level_that_is_set(self):
+        connection.ensure_connection()
+        raw, given = connection.connection, connection.connection.isolation_level
+        raw.isolation_level = IsolationLevel.SERIALIZABLE
+        try:
+            first, bad, second = self.each(1, None, 2)
+            levels = statements.each("SHOW transaction_isolation", [{}] * 2)
+            raw.isolation_level = None
+            [after] = statements.each("SHOW transaction_isolation", [{}])
+        finally:
+            raw.isolation_level = given
+
+        assert [one.rows() for one in levels] == [[("serializable",)]] * 2
+        assert after.rows() == [("read committed",)]
+        assert len({one.rows()[0][0] for one in (first, second)}) == 2
+        with pytest.raises(IntegrityError):
+            bad.rows()
+        assert positions() == [1, 2]
+
+    def test_are_seen_by_whatever_watches_djangos_statements(self):
+        with CaptureQueriesContext(connection) as captured:
+            self.each(1, 2)
+
+        assert [query["sql"].split(maxsplit=1)[0] for query in captured] == ["INSERT", "INSERT"]
+
+    def test_on_a_server_that_hangs_up_are_lost_and_the_next_connection_works(self):
+        ends = "SELECT pg_terminate_backend(pg_backend_pid()), %(at)s"
+
+        with pytest.raises(OperationalError):
+            statements.each(ends, [{"at": 1}, {"at": 2}])
+
+        assert [one.rows()[0][1] for one in self.each(5)] == [5]
 
 
 class TestAnInterrupt:

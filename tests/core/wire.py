@@ -1,4 +1,8 @@
-"""A wire to Postgres that breaks at COMMIT, before it arrives or before its answer does."""
+"""
+A wire to Postgres that breaks at COMMIT, before it arrives or before its answer does.
+
+Or at another text: what is a transaction by itself has no COMMIT.
+"""
 
 import contextlib
 import socket
@@ -17,6 +21,7 @@ class Wire:
 
     cuts: list[Literal["before", "after"]] = field(default_factory=list)
     commits: int = 0
+    at: bytes = b"COMMIT"
 
     def serve(self, listener: socket.socket, upstream: tuple[str, int]) -> None:
         while True:
@@ -31,7 +36,7 @@ class Wire:
     def _ask(self, client: socket.socket, server: socket.socket) -> None:
         with contextlib.suppress(OSError):
             while data := client.recv(65536):
-                if b"COMMIT" in data:
+                if self.at in data:
                     self.commits += 1
                     if self.cuts:
                         self._cut(client, server, data)

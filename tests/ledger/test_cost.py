@@ -78,15 +78,16 @@ def statements_of(call) -> list[str]:
 
 
 class TestStatements:
-    def test_of_a_plain_transfer_is_one(self, books):
+    def test_of_a_plain_transfer_is_one_that_is_its_transaction(self, books):
         organization, ann, bob = books
 
-        [sent] = statements_of(lambda: post_transfer(organization, ann, bob, 1, key="k"))
+        with CaptureQueriesContext(connection) as captured:
+            post_transfer(organization, ann, bob, 1, key="k")
 
+        [sent] = [query["sql"] for query in captured]
         assert "kassa_post_transfer" in sent
 
     def test_of_a_plain_transfer_is_one_trip(self, books):
-        """With BEGIN and COMMIT."""
         organization, ann, bob = books
         before = statements.trips()
 

@@ -21,12 +21,19 @@ class GatheringApiView[Asked](LeanApiView, ABC):
     A lean view whose POST takes three steps, so that one thread may serve many requests by turns.
 
     `ask` reads one request and waits for nothing, `do` does what several of one organization asked
-    for, and `show` answers one of them.
+    for, and `show` answers one of them. `do_ahead` may do some of what several organizations asked.
     """
 
     @abstractmethod
     def ask(self, request: HttpRequest, caller: Caller) -> Asked:
         """Read the request; return what it asks for."""
+
+    def do_ahead(self, asked: Mapping[UUID, Sequence[Asked]]) -> None:
+        """
+        Do at once what organizations asked for together, as far as nothing of it waits.
+
+        `do` is called for all of it afterwards, and leaves what is done.
+        """
 
     @abstractmethod
     def do(self, organization_id: UUID, asked: Sequence[Asked]) -> None:
@@ -87,6 +94,10 @@ class GatheringApiView[Asked](LeanApiView, ABC):
                 places.release(request)
             else:
                 asked.setdefault(caller.organization_id, {})[place] = one
+        if asked:
+            # What is logged here is of none of them.
+            context.begin()
+            self.do_ahead({id_: list(of_one.values()) for id_, of_one in asked.items()})
         return answers, asked
 
     def carry_out(

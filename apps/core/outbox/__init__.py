@@ -15,7 +15,13 @@ from apps.core.outbox._consuming import (
     consume,
     register_consumer,
 )
-from apps.core.outbox._publishing import Published, publish, publish_along, publish_taken
+from apps.core.outbox._publishing import (
+    Published,
+    alone,
+    nudge,
+    publish,
+    publish_taken,
+)
 from apps.core.outbox._relaying import RELAY_KIND, relay, relay_organization
 
 __all__ = [
@@ -25,9 +31,10 @@ __all__ = [
     "RELAY_KIND",
     "Consumer",
     "Published",
+    "alone",
     "consume",
+    "nudge",
     "publish",
-    "publish_along",
     "publish_taken",
     "register_consumer",
     "relay",

@@ -101,17 +101,15 @@ def publish_taken(events: Sequence[Published]) -> None:
     unit.events.extend(events)
 
 
-def publish_along(event: Published) -> dict[str, object]:
+def alone(event: Published) -> dict[str, object]:
     """
-    Publish one public event, which the caller's own statement writes as a batch of one.
+    Return the values of one public event and its batch, for a statement that writes both itself.
 
-    For the hottest path alone, whose one statement is all of its transaction: where that writes
-    nothing, nothing was published. Returned are the values of the batch and of the event.
+    For the hottest path alone, of which that statement is all. Call `nudge` once it is committed.
 
     :raises InvariantBroken: as `publish` does
     """
     _require_short(event)
-    work.nudge(RELAY_KIND)
     batch_id, event_id = new_ids(2)
     return {
         "batch": batch_id,
@@ -126,6 +124,11 @@ def publish_along(event: Published) -> dict[str, object]:
         "cause": event.causation_id or context.find_cause(),
         "data": event.data,
     }
+
+
+def nudge() -> None:
+    """Have the relay look for what was published now, or once this transaction is committed."""
+    work.nudge(RELAY_KIND)
 
 
 def _require_short(event: Published) -> None:
@@ -173,4 +176,4 @@ def _flush() -> None:
         },
     )
     if is_public:
-        work.nudge(RELAY_KIND)
+        nudge()

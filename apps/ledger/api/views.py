@@ -1,6 +1,6 @@
 """Views of the ledger: translate in, one call, translate out."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Final, NamedTuple, cast, override
 from uuid import UUID
 
@@ -239,6 +239,11 @@ class TransferCollection(GatheringApiView[AskedTransfer]):
             now=clock.now(),
         )
         return AskedTransfer(caller.organization_id, transfer, ticket)
+
+    @override
+    def do_ahead(self, asked: Mapping[UUID, Sequence[AskedTransfer]]) -> None:
+        alone = [(id_, one.ticket) for id_, [one, *more] in asked.items() if not more]
+        operations.post_plain([(id_, ticket) for id_, ticket in alone if ticket is not None])
 
     @override
     def do(self, organization_id: UUID, asked: Sequence[AskedTransfer]) -> None:

@@ -37,7 +37,7 @@ _POST = """
         credited_version bigint, credited_posted bigint, credited_available bigint
     ) LANGUAGE plpgsql SET search_path = public, pg_temp
     -- Who would wait for longer does so in the engine, which knows for what.
-    SET lock_timeout = '10ms' AS $$
+    SET lock_timeout = '5ms' AS $$
     DECLARE
         balance record;
         moved integer := 0;

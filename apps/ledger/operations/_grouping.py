@@ -84,6 +84,27 @@ def submit(organization_id: UUID, tickets: Sequence[Ticket]) -> None:
         _write(organization_id, caller)
 
 
+def post_alone(asked: Iterable[tuple[UUID, Ticket]]) -> None:
+    """
+    Post what is plain of what organizations ask for, of each the only one, in one trip.
+
+    The others have no answer after it, and are for `submit`; so are those of an organization that
+    is being written for, whose next group they are of, or in which somebody sits on something.
+    """
+    transactions.refuse_inside()
+    free = [
+        (organization_id, ticket)
+        for organization_id, ticket in asked
+        if organization_id not in _queues and not _suspects.find(organization_id)
+    ]
+    try:
+        _plain.post(free)
+    # The boundary: there is no connection, and each request is told so.
+    except Exception as fault:  # noqa: BLE001
+        for _, ticket in free:
+            ticket.fault = fault
+
+
 def _wait(organization_id: UUID, caller: _Caller) -> None:
     """Wait for the caller's turn; a thread that ends meanwhile leaves no queue without writer."""
     try:
@@ -207,11 +228,12 @@ def _posted(
     organization_id: UUID, group: Sequence[Ticket], *, wait: str | None
 ) -> tuple[list[Answer], datetime | None]:
     """Return the answers of a group, and when what it posted was recorded."""
+    first = group[0]
     # Where somebody sits on a row, who waits for it and for how long is what counts.
-    if len(group) == 1 and wait is None:
-        plain = _plain.post(organization_id, group[0])
-        if plain is not None:
-            return [plain.answer], plain.recorded_at
+    if len(group) == 1 and wait is None and not first.is_engines:
+        _plain.post([(organization_id, first)])
+        if first.answer is not None:
+            return [first.answer], first.recorded_at
     answers, recorded = _post(organization_id=organization_id, group=group, wait=wait)
     # It came with COMMIT's answer.
     [(recorded_at,)] = recorded.rows() if recorded else [(None,)]

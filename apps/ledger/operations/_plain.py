@@ -1,23 +1,26 @@
 """
-The plain transfer: one of which nothing has to be decided, posted by one statement in one trip.
+The plain transfer: one of which nothing has to be decided, posted by one statement.
 
 Where many organizations ask for little each, a transfer is alone in its transaction, and what the
 engine costs is paid by it alone. `sql/post_transfer.sql` posts it in the same order, under the same
-locks, with the same rows, if nothing speaks against it. Everything else is the engine's: what has a
-reference or a business time, what is refused, replayed or monitored, and all reasons (ADR 0178).
+locks, with the same rows, if nothing speaks against it; and of many organizations one after the
+other in one trip, a transaction each. Everything else is the engine's: what has a reference or a
+business time, what is refused, replayed or monitored, and all reasons (ADR 0178).
 """
 
-from collections.abc import Mapping
-from datetime import datetime
-from typing import Final, NamedTuple
+from collections.abc import Sequence
+from typing import Final
 from uuid import UUID
 
-from django.db import DatabaseError
+import structlog
+from django.db import DatabaseError, InterfaceError, OperationalError, connection
 
 from apps.core import outbox, statements, transactions
 from apps.ledger.operations import _writing
 from apps.ledger.operations._tickets import Answer, Ticket
 from apps.ledger.rules import Outcome, PostedLine, Transfer
+
+log = structlog.get_logger(__name__)
 
 _POST: Final = """
     SELECT recorded, debited_version, debited_posted, debited_available,
@@ -34,47 +37,41 @@ _POST: Final = """
            cause => %(cause)s, data => %(data)s)
 """
 # Somebody holds the key or an account for longer than is waited for here; or an account changed
-# after it was looked at. Nothing is written in either.
-_LEFT: Final = frozenset({"55P03", "KA001"})
+# after it was looked at; or the level at which transactions run forbids it. Nothing is written.
+_LEFT: Final = frozenset({"55P03", "KA001", *transactions.RETRIED})
 
 
-class Posted(NamedTuple):
-    """What a transfer is answered, and when Postgres recorded it."""
-
-    answer: Answer
-    recorded_at: datetime
-
-
-def post(organization_id: UUID, ticket: Ticket) -> Posted | None:
+def post(asked: Sequence[tuple[UUID, Ticket]]) -> None:
     """
-    Post the transfer that a request asks for; None, and nothing is done, if it is not plain.
+    Post what is plain of what requests ask for, each with whose it is, in one trip to Postgres.
 
-    An outermost operation. A key that stands for something already is not plain.
+    Each is a transaction of its own, of one organization, durable when its ticket has its answer.
+    Of the others nothing is written, and their tickets say that they are the engine's, as do all
+    if the connection is lost: by their keys it finds out what was posted (rule 5 of the map).
+
+    :raises OperationalError: if there is no connection; then nothing was sent
     """
-    command = ticket.command
-    if not _may_be_plain(command):
-        return None
+    plain = []
+    for organization_id, ticket in asked:
+        if _may_be_plain(ticket.command):
+            plain.append((organization_id, ticket))
+        else:
+            ticket.is_engines = True
+    if not plain:
+        return
+    transactions.refuse_inside()
+    connection.ensure_connection()
+    for _, ticket in plain:
+        # Until its answer is here.
+        ticket.is_engines = True
     try:
-        posted = _post_plainly(
-            organization_id=organization_id,
-            ticket=ticket,
-            entry=_entry_values(command, ticket.now, ticket.origin.actor),
-        )
-        # They came with COMMIT's answer.
-        rows = posted.rows()
-    except DatabaseError as fault:
-        if transactions.sqlstate(fault) in _LEFT:
-            return None
-        raise
-    if not rows:
-        return None
-    [(recorded_at, *after)] = rows
-    lines = (
-        PostedLine(command.debit_account_id, command.amount_minor, command.currency, *after[:3]),
-        PostedLine(command.credit_account_id, -command.amount_minor, command.currency, *after[3:]),
-    )
-    outcome = Outcome(command, "posted", command.id, lines, None, ticket.now)
-    return Posted(Answer(command.id, outcome), recorded_at)
+        answers = statements.each(_POST, [_values(*one) for one in plain])
+    except (OperationalError, InterfaceError) as fault:
+        log.warning("plain_transfers_unknown", size=len(plain), fault=type(fault).__name__)
+        return
+    has_posted = [_take(ticket, answer) for (_, ticket), answer in zip(plain, answers, strict=True)]
+    if any(has_posted):
+        outbox.nudge()
 
 
 def _may_be_plain(command: Transfer) -> bool:
@@ -87,39 +84,47 @@ def _may_be_plain(command: Transfer) -> bool:
     )
 
 
-@transactions.outermost
-def _post_plainly(
-    *, organization_id: UUID, ticket: Ticket, entry: Mapping[str, object]
-) -> statements.Answer:
-    """Have it posted, in the one trip of BEGIN and COMMIT; what is answered is read after that."""
-    # If COMMIT's answer is lost, the next run finds the key taken, and the engine what it made.
-    transactions.current().resolvable = True
-    asked = ticket.asked
-    event = _writing.event_of_transfer(organization_id, ticket.command, ticket.origin, ticket.now)
-    return statements.send(
-        _POST,
-        {
-            "org": organization_id,
-            "key": asked.key,
-            "operation": asked.operation,
-            "fingerprint": asked.fingerprint,
-            "prefix": asked.prefix,
-            **entry,
-            **outbox.publish_along(event),
-        },
+def _take(ticket: Ticket, answer: statements.Answer) -> bool:
+    """Give a ticket its answer, if it was posted."""
+    try:
+        rows = answer.rows()
+    # The boundary: a fault is of this one alone, and the engine, which has it now, meets it again.
+    except DatabaseError as fault:
+        if transactions.sqlstate(fault) not in _LEFT:
+            log.warning("plain_transfer_failed", fault=transactions.sqlstate(fault), exc_info=True)
+        return False
+    if not rows:
+        return False
+    command = ticket.command
+    [(recorded_at, *after)] = rows
+    lines = (
+        PostedLine(command.debit_account_id, command.amount_minor, command.currency, *after[:3]),
+        PostedLine(command.credit_account_id, -command.amount_minor, command.currency, *after[3:]),
     )
+    outcome = Outcome(command, "posted", command.id, lines, None, ticket.now)
+    ticket.answer, ticket.recorded_at = Answer(command.id, outcome), recorded_at
+    ticket.is_engines, ticket.fault = False, None
+    return True
 
 
-def _entry_values(command: Transfer, at: datetime, actor: str) -> dict[str, object]:
+def _values(organization_id: UUID, ticket: Ticket) -> dict[str, object]:
+    asked, command = ticket.asked, ticket.command
+    event = _writing.event_of_transfer(organization_id, command, ticket.origin, ticket.now)
     return {
+        "org": organization_id,
+        "key": asked.key,
+        "operation": asked.operation,
+        "fingerprint": asked.fingerprint,
+        "prefix": asked.prefix,
         "entry": command.id,
         "kind": command.kind,
         "description": command.description,
         "metadata": _writing.metadata_of(command),
-        "at": at,
-        "actor": actor,
+        "at": ticket.now,
+        "actor": ticket.origin.actor,
         "debited": command.debit_account_id,
         "credited": command.credit_account_id,
         "amount": command.amount_minor,
         "currency": command.currency,
+        **outbox.alone(event),
     }

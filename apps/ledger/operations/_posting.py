@@ -93,9 +93,24 @@ def ask_transfer(
     return Ticket(asked, _command(asked.resource_id, transfer), actor, now)
 
 
+def post_plain(asked: Sequence[tuple[UUID, Ticket]]) -> None:
+    """
+    Post what needs no deciding of the transfers of several organizations, each the only one of its.
+
+    Each is a transaction of its own. `post_asked` has the others; call it for all of them.
+    """
+    _grouping.post_alone(asked)
+
+
 def post_asked(*, organization_id: UUID, asked: Sequence[Ticket]) -> None:
-    """Post the transfers of several requests of one organisation. An outermost operation."""
-    _grouping.submit(organization_id, asked)
+    """
+    Post the transfers of several requests of one organisation. An outermost operation.
+
+    What `post_plain` has posted, or could not begin, is left as it is.
+    """
+    left = [ticket for ticket in asked if not ticket.is_answered]
+    if left:
+        _grouping.submit(organization_id, left)
 
 
 def take_result(asked: Ticket) -> TransferResult:

@@ -29,7 +29,8 @@ class Ticket:
     """One request's transfer: what was asked, what it was answered, and when it was recorded."""
 
     __slots__ = (
-        "actor", "answer", "asked", "came", "command", "fault", "now", "origin", "recorded_at",
+        "actor", "answer", "asked", "came", "command", "fault", "is_engines", "now", "origin",
+        "recorded_at",
     )  # fmt: skip
 
     def __init__(self, asked: Asked, command: Transfer, actor: Actor, now: datetime) -> None:
@@ -42,8 +43,15 @@ class Ticket:
         self.came = time.monotonic()
         self.answer: Answer | None = None
         self.fault: Exception | None = None
+        # Whether it is not one that is posted without the engine, as far as is known.
+        self.is_engines = False
         # That of what its group posted; None if it posted nothing.
         self.recorded_at: datetime | None = None
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether it is known what became of it."""
+        return self.answer is not None or self.fault is not None
 
     @property
     def accounts(self) -> tuple[UUID, UUID]:
