@@ -13,7 +13,7 @@ from django.db import OperationalError
 from django.urls import resolve
 
 from apps.accounts.api.authentication import forget_cached_keys
-from apps.core import context
+from apps.core import context, statements
 from apps.core.api import places, rates
 from apps.core.ids import encode_id
 from apps.core.models import OutboxEvent
@@ -447,6 +447,46 @@ class TestMany:
         )
         assert json.loads(foreign[2])["code"] == "unknown_ledger_account"
 
+    def test_of_several_organizations_plain_transfers_are_one_trip(self, both):
+        others = [Both() for _ in range(3)]
+        asked = [one.environ(key=f"of-{place}") for place, one in enumerate([both, *others])]
+        too_much = others[1].transfer(amount=5_000_00)
+        asked[2] = others[1].environ(too_much, key="too-much")
+        # Keys are looked up, and statements prepared.
+        both.by_lane(*(one.environ(key="warm") for one in (both, *others)))
+        before = statements.trips()
+
+        parts = both.lane.admit(asked)
+
+        # The keys of all, and the transfers of all; what is not plain is left.
+        assert statements.trips() == before + 1
+        # Whose part is done waits for no turn of its organization's.
+        assert {part.organization_id for part in parts} == {None, others[1].organization.id}
+        answers = {p: a for part in parts for p, a in zip(part.places, part.answer(), strict=True)}
+        assert [answers[place].status for place in range(4)] == [201, 201, 422, 201]
+        assert [queries.get_balance(
+            organization_id=one.organization.id, account_id=one.bob
+        ).posted for one in (both, *others)] == [2_00, 2_00, 1_00, 2_00]  # fmt: skip
+
+    def test_of_one_organization_under_two_keys_are_one_transaction(self, both):
+        second = issue_key(both.organization, "transfers:write").token
+
+        answers = both.by_lane(both.environ(), both.environ(HTTP_AUTHORIZATION=f"Bearer {second}"))
+
+        assert [answer[0] for answer in answers] == [201, 201]
+        made = [json.loads(answer[2])["created_at"] for answer in answers]
+        assert len(set(made)) == 1
+
+    def test_a_fault_of_what_is_done_ahead_leaves_all_to_be_done(self, both, monkeypatch):
+        def fail(_asked):
+            raise ValueError("A bug.")
+
+        monkeypatch.setattr(operations, "post_plain", fail)
+
+        [(status, _, _)] = both.by_lane(both.environ())
+
+        assert status == 201
+
     def test_what_is_djangos_among_them_is_left_and_the_rest_answered(self, both):
         answers = answers_of(
             both.lane, [both.environ(), both.environ(HTTP_HOST="evil.example"), both.environ()]
@@ -507,14 +547,16 @@ class TestMany:
         assert not places._in_flight
 
     def test_what_is_given_up_keeps_no_place_and_may_be_asked_for_again(self, both):
-        parts = both.lane.admit([both.environ(key="given-up"), both.environ(b"{")])
+        # Under a reference, so that nothing of it is done ahead.
+        named = both.transfer(reference="order-1")
+        parts = both.lane.admit([both.environ(named, key="given-up"), both.environ(b"{")])
         assert [part.organization_id for part in parts] == [both.organization.id, None]
         assert sum(places._in_flight.values()) == 1
         for part in parts:
             part.give_up()
         assert not places._in_flight
 
-        [(status, headers, _)] = both.by_lane(both.environ(key="given-up"))
+        [(status, headers, _)] = both.by_lane(both.environ(named, key="given-up"))
 
         assert (status, headers.get("Idempotent-Replayed")) == (201, None)
 

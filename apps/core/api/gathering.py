@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from uuid import UUID
 
+import structlog
 from django.http import HttpRequest, HttpResponse
 
 from apps.core import context
@@ -11,6 +12,8 @@ from apps.core.api import limits, places, problems
 from apps.core.api.caller import Caller, prepare
 from apps.core.api.views import LeanApiView
 from apps.core.context import RequestContext
+
+log = structlog.stdlib.get_logger(__name__)
 
 # A request, and the context that was begun for it.
 type Begun = tuple[RequestContext, HttpRequest]
@@ -34,6 +37,10 @@ class GatheringApiView[Asked](LeanApiView, ABC):
 
         `do` is called for all of it afterwards, and leaves what is done.
         """
+
+    def is_done(self, asked: Asked) -> bool:  # noqa: ARG002
+        """Say whether `do_ahead` has done what was asked for, so that only its answer is left."""
+        return False
 
     @abstractmethod
     def do(self, organization_id: UUID, asked: Sequence[Asked]) -> None:
@@ -95,10 +102,17 @@ class GatheringApiView[Asked](LeanApiView, ABC):
             else:
                 asked.setdefault(caller.organization_id, {})[place] = one
         if asked:
-            # What is logged here is of none of them.
-            context.begin()
-            self.do_ahead({id_: list(of_one.values()) for id_, of_one in asked.items()})
+            self._do_ahead(asked)
         return answers, asked
+
+    def _do_ahead(self, asked: Mapping[UUID, Mapping[int, Asked]]) -> None:
+        # What is logged here is of none of them.
+        context.begin()
+        try:
+            self.do_ahead({id_: list(of_one.values()) for id_, of_one in asked.items()})
+        # It is one place for all of them: what it left undone, `do` does for each.
+        except Exception:
+            log.exception("not_done_ahead", size=len(asked))
 
     def carry_out(
         self, requests: Mapping[int, Begun], organization_id: UUID, asked: Mapping[int, Asked]

@@ -246,6 +246,10 @@ class TransferCollection(GatheringApiView[AskedTransfer]):
         operations.post_plain([(id_, ticket) for id_, ticket in alone if ticket is not None])
 
     @override
+    def is_done(self, asked: AskedTransfer) -> bool:
+        return asked.ticket is not None and asked.ticket.is_answered
+
+    @override
     def do(self, organization_id: UUID, asked: Sequence[AskedTransfer]) -> None:
         tickets = [one.ticket for one in asked if one.ticket is not None]
         if tickets:

@@ -99,8 +99,8 @@ def post_alone(asked: Iterable[tuple[UUID, Ticket]]) -> None:
     ]
     try:
         _plain.post(free)
-    # The boundary: there is no connection, and each request is told so.
-    except Exception as fault:  # noqa: BLE001
+    # There is no connection, and each request is told so.
+    except (OperationalError, InterfaceError) as fault:
         for _, ticket in free:
             ticket.fault = fault
 
@@ -202,9 +202,11 @@ def _answer(
     fault = _try(organization_id, group, wait=wait)
     if fault is None or len(group) == 1 or _is_away(fault):
         return
-    # One of them is to blame and is not known: each for itself. Where they waited for
-    # somebody, those that are free have waited long enough.
+    # One of them is to blame and is not known: each for itself, as it was tried. Where they waited
+    # for somebody, those that are free have waited long enough.
     log.warning("group_split", size=len(group), fault=type(fault).__name__)
+    for ticket in group:
+        ticket.is_engines = True
     is_late = _is_timeout(fault) or isinstance(fault, idempotency.RequestInProgress)
     _answer_singly(organization_id, group, wait=_BRIEFLY if is_late else wait, until=until)
 
