@@ -1,8 +1,4 @@
-"""
-A wire to Postgres that breaks at COMMIT, before it arrives or before its answer does.
-
-Or at another text: what is a transaction by itself has no COMMIT.
-"""
+"""A wire to Postgres that breaks at COMMIT, before it arrives or before its answer does."""
 
 import contextlib
 import socket
@@ -14,6 +10,10 @@ from typing import Literal
 
 from django.db import connection
 
+# What ends a transaction. A plain transfer is one by itself, and is told by its name as it is
+# prepared, once on a connection.
+COMMITS = (b"COMMIT", b"kassa_post_transfer")
+
 
 @dataclass
 class Wire:
@@ -21,7 +21,6 @@ class Wire:
 
     cuts: list[Literal["before", "after"]] = field(default_factory=list)
     commits: int = 0
-    at: bytes = b"COMMIT"
 
     def serve(self, listener: socket.socket, upstream: tuple[str, int]) -> None:
         while True:
@@ -36,7 +35,7 @@ class Wire:
     def _ask(self, client: socket.socket, server: socket.socket) -> None:
         with contextlib.suppress(OSError):
             while data := client.recv(65536):
-                if self.at in data:
+                if any(text in data for text in COMMITS):
                     self.commits += 1
                     if self.cuts:
                         self._cut(client, server, data)

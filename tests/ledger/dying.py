@@ -7,10 +7,12 @@ import signal
 import subprocess
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from typing import Literal
+
+from django.db import connection
 
 from apps.core import statements
 from tests.support import running
@@ -57,7 +59,17 @@ def keep() -> None:
 
 
 def _make(moment: Moment, call: Callable[[], object]) -> None:
-    commit = statements.commit
+    commit, each = statements.commit, statements.each
+
+    def die_with_each(statement: str, values: Sequence[Mapping[str, object]]) -> None:
+        # A transaction each, which has no COMMIT of its own.
+        if moment == "after":
+            each(statement, values)
+        else:
+            connection.set_autocommit(False)
+            for one in values:
+                statements.run(statement, one)
+        os.kill(os.getpid(), signal.SIGKILL)
 
     def die() -> None:
         if moment == "after":
@@ -69,7 +81,7 @@ def _make(moment: Moment, call: Callable[[], object]) -> None:
             statements.run("SELECT 1", {})
         os.kill(os.getpid(), signal.SIGKILL)
 
-    statements.commit = die
+    statements.commit, statements.each = die, die_with_each
     try:
         print("answered:", call(), flush=True)  # noqa: T201
     except BaseException:  # noqa: BLE001  the test reads it

@@ -497,7 +497,7 @@ class TestOfManyOrganizations:
         """Some of them were posted and some not, and nobody can say which."""
         asked = self.ask(many)
         with wired() as wire:
-            wire.cuts, wire.at = [moment], b"kassa_post_transfer"
+            wire.cuts = [moment]
             operations.post_plain(asked)
         for owner, one in asked:
             operations.post_asked(organization_id=owner, asked=[one])
@@ -529,7 +529,7 @@ class TestLostCommit:
     def test_is_one_effect_and_the_answer_that_stands(self, books, moment):
         organization, ann, bob = books
         with wired() as wire:
-            wire.cuts, wire.at = [moment], b"kassa_post_transfer"
+            wire.cuts = [moment]
             answer = post_transfer(organization, ann, bob, 1, key="k")
 
         assert wire.cuts == []

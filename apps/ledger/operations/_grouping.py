@@ -300,6 +300,11 @@ def _post(
     Beside the answers: what tells when what was posted was recorded, after COMMIT. `wait`: how long
     it waits for a key or an account that somebody holds, if not its share of what its session does.
     """
+    for ticket in group:
+        if (met := ticket.met) is not None:
+            # The run that met it was the first of those that there may be (rule 5 of the map).
+            ticket.met = None
+            raise met
     if wait is not None:
         # In the trip of the keys and the locks, and of this transaction alone.
         statements.send(_suspects.WAIT, {"wait": wait})

@@ -37,8 +37,8 @@ _POST: Final = """
            cause => %(cause)s, data => %(data)s)
 """
 # Somebody holds the key or an account for longer than is waited for here; or an account changed
-# after it was looked at; or the level at which transactions run forbids it. Nothing is written.
-_LEFT: Final = frozenset({"55P03", "KA001", *transactions.RETRIED})
+# after it was looked at. Nothing is written.
+_LEFT: Final = frozenset({"55P03", "KA001"})
 
 
 def post(asked: Sequence[tuple[UUID, Ticket]]) -> None:
@@ -90,8 +90,11 @@ def _take(ticket: Ticket, answer: statements.Answer) -> bool:
         rows = answer.rows()
     # The boundary: a fault is of this one alone, and the engine, which has it now, meets it again.
     except DatabaseError as fault:
-        if transactions.sqlstate(fault) not in _LEFT:
-            log.warning("plain_transfer_failed", fault=transactions.sqlstate(fault), exc_info=True)
+        state = transactions.sqlstate(fault)
+        if state in transactions.RETRIED:
+            ticket.met = fault
+        elif state not in _LEFT:
+            log.warning("plain_transfer_failed", fault=state, exc_info=True)
         return False
     if not rows:
         return False

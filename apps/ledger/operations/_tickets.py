@@ -29,8 +29,8 @@ class Ticket:
     """One request's transfer: what was asked, what it was answered, and when it was recorded."""
 
     __slots__ = (
-        "actor", "answer", "asked", "came", "command", "fault", "is_engines", "now", "origin",
-        "recorded_at",
+        "actor", "answer", "asked", "came", "command", "fault", "is_engines", "met", "now",
+        "origin", "recorded_at",
     )  # fmt: skip
 
     def __init__(self, asked: Asked, command: Transfer, actor: Actor, now: datetime) -> None:
@@ -45,6 +45,8 @@ class Ticket:
         self.fault: Exception | None = None
         # Whether it is not one that is posted without the engine, as far as is known.
         self.is_engines = False
+        # What its one run without the engine met, if that counts as the first of those it may have.
+        self.met: Exception | None = None
         # That of what its group posted; None if it posted nothing.
         self.recorded_at: datetime | None = None
 
