@@ -1,0 +1,40 @@
+"""Books with money for plain transfers, and what asks for one."""
+
+from uuid import UUID
+
+from apps.ledger import operations
+from apps.ledger.operations import TransferRequest
+from tests.ledger.factories import (
+    ACTOR,
+    NOW,
+    create_organization,
+    fund,
+    open_account,
+)
+from tests.ledger.threads import sql
+
+
+def make_books():
+    """An organization, two wallets, and 100.00 on the first."""
+    organization = create_organization()
+    ann = open_account(organization, "wallets:ann:EUR")
+    bob = open_account(organization, "wallets:bob:EUR")
+    fund(organization, ann, 100_00)
+    return organization, ann, bob
+
+
+def ticket(debit: UUID, credit: UUID, amount: int = 1, *, key: str = "k", **more: object):
+    at = more.pop("now", NOW)
+    request = TransferRequest(
+        debit_account_id=debit, credit_account_id=credit, amount_minor=amount,
+        **{"currency": "EUR", **more},
+    )  # fmt: skip
+    return operations.ask_transfer(transfer=request, idempotency_key=key, actor=ACTOR, now=at)
+
+
+def waiting() -> list[tuple[str]]:
+    """Return the statements on this database that wait for a lock."""
+    return sql(
+        "SELECT query FROM pg_stat_activity"
+        " WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    )
