@@ -131,12 +131,14 @@ class TestRows:
     def test_of_an_event_name_what_led_to_it(self, books):
         """A consumer's transfer, whose event has that cause, as the engine's would."""
         organization, ann, bob = books
-        cause = new_id()
+        cause, trace = new_id(), f"00-{'a' * 32}-{'b' * 16}-01"
 
-        with context.because_of(context.Cause(cause)):
+        with context.because_of(context.Cause(cause, trace)):
             post_transfer(organization, ann, bob, 1, key="k")
 
-        assert OutboxEvent.objects.latest("id").causation_id == cause
+        event = OutboxEvent.objects.latest("id")
+        assert (event.causation_id, event.traceparent) == (cause, trace)
+        assert OutboxBatch.objects.get(id=event.batch_id).traceparent == trace
 
 
 def reuse(organization, ann, bob):
