@@ -279,7 +279,12 @@ class Wire:
             if fault is not None and fault.diag.severity_nonlocalized in _LAST_WORDS:
                 # The server has said why it hangs up, and says nothing more.
                 raise fault
-        if next(results).status != ExecStatus.PIPELINE_SYNC:
+        end = next(results)
+        if end.status == ExecStatus.FATAL_ERROR:
+            # What is no transaction's block is committed by the SYNC, and that failed.
+            fault = fault or _fault_of(end)
+            end = next(results)
+        if end.status != ExecStatus.PIPELINE_SYNC:
             raise errors.InterfaceError("Postgres answered more than it was asked.")
         return fault
 

@@ -679,6 +679,24 @@ class TestEach:
             bad.rows()
         assert good.rows() == [(2,)]
 
+    def test_mind_nothing_of_one_whose_commit_fails(self):
+        """Its row was answered, and then it does not stand: what it met is its own all the same."""
+        with connection.cursor() as cursor:
+            cursor.execute("CREATE TABLE place (at int UNIQUE DEFERRABLE INITIALLY DEFERRED)")
+        try:
+            first, bad, last = statements.each(
+                "INSERT INTO place VALUES (%(at)s) RETURNING at", [{"at": n} for n in (1, 1, 2)]
+            )
+            stand = statements.run("SELECT at FROM place ORDER BY at", {})
+        finally:
+            with connection.cursor() as cursor:
+                cursor.execute("DROP TABLE place")
+
+        with pytest.raises(IntegrityError, match="place_at_key"):
+            bad.rows()
+        assert [one.rows() for one in (first, last)] == [[(1,)], [(2,)]]
+        assert stand == [(1,), (2,)]
+
     def test_are_none_of_none(self):
         assert statements.each(ADD, []) == []
 
