@@ -21,6 +21,7 @@ class Wire:
 
     cuts: list[Literal["before", "after"]] = field(default_factory=list)
     commits: int = 0
+    unheard: set[socket.socket] = field(default_factory=set)
 
     def serve(self, listener: socket.socket, upstream: tuple[str, int]) -> None:
         while True:
@@ -44,21 +45,22 @@ class Wire:
         _close(client, server)
 
     def _cut(self, client: socket.socket, server: socket.socket, data: bytes) -> None:
-        moment = self.cuts.pop(0)
-        # From here on the client hears nothing more, as when a cable is pulled.
-        _close(client)
-        if moment == "after":
+        if self.cuts.pop(0) == "after":
+            # The client hears nothing more, as when a cable is pulled, and learns of it once all is
+            # done: a statement that is a whole transaction has no key yet for which it would wait.
+            self.unheard.add(client)
             server.sendall(data)
             # The server closes once it has committed and is asked to end.
             server.sendall(b"X\x00\x00\x00\x04")
             while server.recv(65536):
                 pass
-        _close(server)
+        _close(client, server)
 
     def _answer(self, client: socket.socket, server: socket.socket) -> None:
         with contextlib.suppress(OSError):
             while data := server.recv(65536):
-                client.sendall(data)
+                if client not in self.unheard:
+                    client.sendall(data)
         _close(client)
 
 
