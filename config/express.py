@@ -103,7 +103,8 @@ class ExpressLane:
         if at_once:
             print_all = partial(self._print_all, plain, answered, at_once)
             parts.append(Part(None, at_once, print_all, partial(view.give_up, plain, ())))
-        return sorted(parts, key=lambda part: len(part.places))
+        # What is done or refused, then the smallest.
+        return sorted(parts, key=lambda part: (part.organization_id is not None, len(part.places)))
 
     def _carry_out(
         self,

@@ -8,6 +8,7 @@ libpq, and leaves the connection as psycopg wants to find it.
 """
 
 import select
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import count
@@ -193,34 +194,48 @@ class Wire:
         """
         Send statements that are a transaction each, in one trip, and take the answers.
 
-        Each keeps its rows or what it met, which nothing of the others minds.
+        Each keeps its rows or what it met, which nothing of the others minds. If the connection is
+        lost, that is what those met that were not answered: nobody can say what became of them.
 
-        :raises psycopg.Error: if the connection is lost, and nobody can say what became of them
+        :raises psycopg.Error: if the connection was lost before
         """
         pgconn = self._pgconn
         _refuse_closed(pgconn)
         self.trips += 1
-        level = raw.isolation_level
+        taken = 0
         try:
             pgconn.enter_pipeline_mode()
-            sent: list[list[_Sent]] = []
-            for one in asked:
-                begun: list[_Sent] = []
-                if level is not None:
-                    # For the transaction alone, which the first statement after a SYNC begins.
-                    is_of = f"SET transaction_isolation = '{_name_of(level)}'"
-                    pgconn.send_query_params(is_of.encode(), None)
-                    begun.append(_PLAIN)
-                sent.append(begun + self._send(raw, [one]))
-                # Its COMMIT: what fails before does not concern what comes behind.
-                pgconn.pipeline_sync()
-            results = self._results()
+            sent = self._send_each(raw, asked)
+            # All of them together may take as long as a server is waited for.
+            results = self._results(None if self._wait_ms is None else self._wait_ms / 1000)
             for one, part in zip(asked, sent, strict=True):
                 one.fault = self._take(part, results)
+                taken += 1
             pgconn.exit_pipeline_mode()
         except BaseException as fault:
             _give_up(raw, fault)
-            raise
+            if not isinstance(fault, psycopg.Error):
+                raise
+            for one in asked[taken:]:
+                # Of one that was answered, but not its COMMIT, too.
+                one.result, one.fault = None, fault
+
+    def _send_each(self, raw: Connection, asked: Sequence[Pending]) -> list[list[_Sent]]:
+        """Queue a transaction for each; return what the answers of each will be of."""
+        pgconn, level = self._pgconn, raw.isolation_level
+        preparing: dict[_Key, bytes] = {}
+        sent: list[list[_Sent]] = []
+        for one in asked:
+            begun: list[_Sent] = []
+            if level is not None:
+                # For the transaction alone, which the first statement after a SYNC begins.
+                is_of = f"SET transaction_isolation = '{_name_of(level)}'"
+                pgconn.send_query_params(is_of.encode(), None)
+                begun.append(_PLAIN)
+            sent.append(begun + self._send(raw, [one], preparing=preparing))
+            # Its COMMIT: what fails before does not concern what comes behind.
+            pgconn.pipeline_sync()
+        return sent
 
     def rows(self, asked: Pending) -> list[tuple[Any, ...]]:
         """Return the rows that a statement was answered, as Python's values."""
@@ -235,9 +250,21 @@ class Wire:
         finally:
             transformer.set_pgresult(None)
 
-    def _send(self, raw: Connection, asked: list[Pending], *, commit: bool = False) -> list[_Sent]:
-        """Queue everything in order; return what each answer will be of."""
+    def _send(
+        self,
+        raw: Connection,
+        asked: list[Pending],
+        *,
+        commit: bool = False,
+        preparing: dict[_Key, bytes] | None = None,
+    ) -> list[_Sent]:
+        """
+        Queue everything in order; return what each answer will be of.
+
+        `preparing` is what is prepared in front of this in the same trip, and is added to.
+        """
         pgconn = self._pgconn
+        new = {} if preparing is None else preparing
         sent: list[_Sent] = []
         if not raw.autocommit and pgconn.transaction_status == TransactionStatus.IDLE:
             pgconn.send_query_params(_begin(raw), None)
@@ -246,11 +273,12 @@ class Wire:
         for one in asked:
             sql, formats = one.statement.sql, [Format.BINARY] * len(one.values)
             if prepares:
-                name = self._prepared.get((sql, one.oids))
+                key = (sql, one.oids)
+                name = self._prepared.get(key) or new.get(key)
                 if name is None:
-                    name = b"kassa_%d" % next(self._numbers)
+                    name = new[key] = b"kassa_%d" % next(self._numbers)
                     pgconn.send_prepare(name, sql, one.oids)
-                    sent.append(_Preparing(self._prepared, (sql, one.oids), name))
+                    sent.append(_Preparing(self._prepared, key, name))
                 pgconn.send_query_prepared(name, one.values, formats, Format.BINARY)
             else:
                 pgconn.send_query_params(sql, one.values, one.oids, formats, Format.BINARY)
@@ -288,14 +316,19 @@ class Wire:
             raise errors.InterfaceError("Postgres answered more than it was asked.")
         return fault
 
-    def _results(self) -> Iterator[PGresult]:
-        """Yield one result for each thing that was sent, and the end's."""
+    def _results(self, seconds: float | None = None) -> Iterator[PGresult]:
+        """
+        Yield one result for each thing that was sent, and the end's.
+
+        `seconds` is how long all of them may take together; without it each wait is for itself.
+        """
+        until = None if seconds is None else time.monotonic() + seconds
         pgconn, poll = self._pgconn, select.poll()
         unsent = pgconn.flush()
         poll.register(pgconn.socket, _BOTH if unsent else _INCOMING)
         while True:
             while pgconn.is_busy():
-                self._wait(poll)
+                self._wait(poll, until)
                 pgconn.consume_input()
                 if unsent and not (unsent := pgconn.flush()):
                     poll.modify(pgconn.socket, _INCOMING)
@@ -306,9 +339,12 @@ class Wire:
             elif pgconn.status != ConnStatus.OK:
                 raise errors.OperationalError("the connection is lost")
 
-    def _wait(self, poll: select.poll) -> None:
+    def _wait(self, poll: select.poll, until: float | None = None) -> None:
         """Wait until Postgres has something to say, or takes more of what it is told."""
-        if not poll.poll(self._wait_ms):
+        left = self._wait_ms
+        if until is not None:
+            left = max(0.0, (until - time.monotonic()) * 1000)
+        if not poll.poll(left):
             raise _Silent("the server says nothing")
 
 

@@ -169,9 +169,15 @@ class Claiming:
         self._rows = rows
         self._answer = _ask_take(organization_id, rows, waits=waits)
 
-    def claims(self) -> list[Claim | Refusal]:
-        """Return what each key stands for, as `claim_many` does."""
+    def claims(self, *, behind: statements.Answer | None = None) -> list[Claim | Refusal]:
+        """
+        Return what each key stands for, as `claim_many` does.
+
+        What a statement met that went `behind` the keys is raised before anything more is asked.
+        """
         taken = _taken(self._answer)
+        if behind is not None:
+            behind.require()
         standing = [row.key for row in self._rows if row.key not in taken]
         found: dict[str, _Stored] = {}
         if standing:

@@ -49,11 +49,13 @@ __all__ = [
 class Answer:
     """The answer to a statement that may not have been sent yet."""
 
-    __slots__ = ("_asked", "_django")
+    __slots__ = ("_asked", "_django", "_wire")
 
     def __init__(self, django: BaseDatabaseWrapper, asked: Pending) -> None:
         self._django = django
         self._asked = asked
+        # It outlives its connection, which may be lost by the time.
+        self._wire = _wire(django)
 
     def rows(self) -> list[tuple[Any, ...]]:
         """
@@ -65,7 +67,15 @@ class Answer:
         with self._django.wrap_database_errors:
             if not self._asked.is_answered:
                 flush()
-            return _wire(self._django).rows(self._asked)
+            return self._wire.rows(self._asked)
+
+    def require(self) -> None:
+        """Have what waits sent, and raise what this statement met, if anything; read nothing."""
+        with self._django.wrap_database_errors:
+            if not self._asked.is_answered:
+                flush()
+            if self._asked.fault is not None:
+                raise self._asked.fault
 
 
 def ask(statement: str, values: Mapping[str, object]) -> Answer:
@@ -95,28 +105,30 @@ def each(statement: str, values: Sequence[Mapping[str, object]]) -> list[Answer]
     Run a statement once with each of these values, each a transaction of its own, in one trip.
 
     A fault of one is its own, and is met by whoever reads its rows; the others mind nothing of it.
-    A statement that is all of its transaction is durable once it is answered.
+    If the connection is lost that is an OperationalError or InterfaceError of each that was not
+    answered, and nobody can say which of those were carried out. A statement that is all of its
+    transaction is durable once it is answered.
 
     :raises InvariantBroken: inside a transaction
-    :raises OperationalError, InterfaceError: if there is no connection, or if it is lost, and then
-        nobody can say which of them were carried out
+    :raises OperationalError: if there is no connection; then nothing was sent
     """
     django = _connected()
-    if django.in_atomic_block:
+    if django.in_atomic_block or not django.get_autocommit():
         msg = "What is a transaction of its own is not run inside another one."
         raise InvariantBroken(msg)
     asked: list[Pending] = []
     for one in values:
         pending = Pending(statement, one, is_silent=False)
         _watched(django, statement, one, partial(asked.append, pending))
+    answers = [Answer(django, one) for one in asked]
     try:
         with django.wrap_database_errors:
             _wire(django).exchange_each(django.connection, asked)
-    except BaseException:
-        # The next statement is for a new one.
-        django.close()
-        raise
-    return [Answer(django, one) for one in asked]
+    finally:
+        if django.connection.closed:
+            # The next statement is for a new one.
+            django.close()
+    return answers
 
 
 def start() -> None:

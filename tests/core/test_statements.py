@@ -735,13 +735,58 @@ class TestEach:
 
         assert [query["sql"].split(maxsplit=1)[0] for query in captured] == ["INSERT", "INSERT"]
 
-    def test_on_a_server_that_hangs_up_are_lost_and_the_next_connection_works(self):
-        ends = "SELECT pg_terminate_backend(pg_backend_pid()), %(at)s"
+    def test_that_were_answered_before_a_server_hangs_up_are_known_and_the_others_are_not(self):
+        ends = (
+            ADD
+            + """
+            RETURNING CASE WHEN %(at)s = 3 THEN pg_terminate_backend(pg_backend_pid()) END, %(at)s
+        """
+        )
 
-        with pytest.raises(OperationalError):
-            statements.each(ends, [{"at": 1}, {"at": 2}])
+        answers = statements.each(ends, [{"org": uuid4(), "at": at} for at in range(1, 6)])
 
+        assert [one.rows() for one in answers[:2]] == [[(None, 1)], [(None, 2)]]
+        for one in answers[2:]:
+            with pytest.raises(OperationalError):
+                one.rows()
+        # On the next connection.
+        assert positions() == [1, 2]
         assert [one.rows()[0][1] for one in self.each(5)] == [5]
+
+    def test_may_take_as_long_together_as_a_server_is_waited_for(self, monkeypatch):
+        connection.close()
+        connection.ensure_connection()
+        monkeypatch.setattr(connection.connection, "answer_seconds_max", 0.5, raising=False)
+        naps = "SELECT pg_sleep(0.2), %(at)s"
+
+        answers = statements.each(naps, [{"at": at} for at in range(8)])
+
+        assert answers[0].rows()[0][1] == 0
+        with pytest.raises(OperationalError, match="says nothing"):
+            answers[7].rows()
+        assert positions() == []
+
+    def test_are_prepared_once_in_the_first_trip(self):
+        connection.close()
+        text = "SELECT %(at)s AS prepared_once_in_a_trip"
+
+        statements.each(text, [{"at": at} for at in range(4)])
+
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT count(*) FROM pg_prepared_statements WHERE statement LIKE %s",
+                ["SELECT $1%prepared_once_in_a_trip"],
+            )
+            assert cursor.fetchone() == (1,)
+
+    def test_are_refused_where_statements_do_not_commit_by_themselves(self):
+        connection.set_autocommit(False)
+        try:
+            with pytest.raises(InvariantBroken, match="of its own"):
+                self.each(1)
+        finally:
+            connection.rollback()
+            connection.set_autocommit(True)
 
 
 class TestAnInterrupt:

@@ -33,7 +33,7 @@ class GatheringApiView[Asked](LeanApiView, ABC):
 
     def do_ahead(self, asked: Mapping[UUID, Sequence[Asked]]) -> None:
         """
-        Do at once what organizations asked for together, as far as nothing of it waits.
+        Do at once what organizations asked for together, as far as nothing of it has to wait.
 
         `do` is called for all of it afterwards, and leaves what is done.
         """

@@ -1,4 +1,8 @@
-"""Events leave with their change: a snapshot at the act, one INSERT before COMMIT."""
+"""
+Events leave with their change: a snapshot at the act, one INSERT before COMMIT.
+
+A plain transfer writes its own, which is the same rows (`apps/ledger/sql/post_transfer.sql`).
+"""
 
 import json
 from collections.abc import Sequence

@@ -1,4 +1,8 @@
-"""The posting engine's shell: lock, decide, write; one path for one command and for thousands."""
+"""
+The posting engine's shell: lock, decide, write; one path for one command and for thousands.
+
+What needs no deciding may be posted without it (`_plain`).
+"""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace

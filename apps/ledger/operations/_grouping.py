@@ -100,7 +100,7 @@ def post_alone(asked: Iterable[tuple[UUID, Ticket]]) -> None:
     try:
         _plain.post(free)
     # There is no connection, and each request is told so.
-    except (OperationalError, InterfaceError) as fault:
+    except OperationalError as fault:
         for _, ticket in free:
             ticket.fault = fault
 
@@ -300,11 +300,12 @@ def _post(
     Beside the answers: what tells when what was posted was recorded, after COMMIT. `wait`: how long
     it waits for a key or an account that somebody holds, if not its share of what its session does.
     """
+    met = [ticket.met for ticket in group if ticket.met is not None]
     for ticket in group:
-        if (met := ticket.met) is not None:
-            # The run that met it was the first of those that there may be (rule 5 of the map).
-            ticket.met = None
-            raise met
+        ticket.met = None
+    if met:
+        # The run that met it was the first of those that there may be (rule 5 of the map).
+        raise met[0]
     if wait is not None:
         # In the trip of the keys and the locks, and of this transaction alone.
         statements.send(_suspects.WAIT, {"wait": wait})
@@ -326,7 +327,8 @@ def _post(
             for account_id in ticket.accounts
         ],
     )
-    claims = claiming.claims()
+    # A lock that was waited for in vain is what failed, and not what would be asked next.
+    claims = claiming.claims(behind=locked.answer)
     answers = {
         ticket.asked.key: _claimed(claim) for ticket, claim in zip(firsts, claims, strict=True)
     }

@@ -13,7 +13,7 @@ from typing import Final
 from uuid import UUID
 
 import structlog
-from django.db import DatabaseError, InterfaceError, OperationalError, connection
+from django.db import DatabaseError, InterfaceError
 
 from apps.core import outbox, statements, transactions
 from apps.ledger.operations import _writing
@@ -46,29 +46,19 @@ def post(asked: Sequence[tuple[UUID, Ticket]]) -> None:
     Post what is plain of what requests ask for, each with whose it is, in one trip to Postgres.
 
     Each is a transaction of its own, of one organization, durable when its ticket has its answer.
-    Of the others nothing is written, and their tickets say that they are the engine's, as do all
-    if the connection is lost: by their keys it finds out what was posted (rule 5 of the map).
+    Of the others nothing is written, and their tickets say that they are the engine's. So do those
+    of which it is not known, as the connection was lost: by its key the engine finds out what
+    became of each (rule 5 of the map).
 
     :raises OperationalError: if there is no connection; then nothing was sent
     """
-    plain = []
-    for organization_id, ticket in asked:
-        if _may_be_plain(ticket.command):
-            plain.append((organization_id, ticket))
-        else:
-            ticket.is_engines = True
-    if not plain:
-        return
-    transactions.refuse_inside()
-    connection.ensure_connection()
-    for _, ticket in plain:
+    plain = [one for one in asked if _may_be_plain(one[1].command)]
+    for _, ticket in asked:
         # Until its answer is here.
         ticket.is_engines = True
-    try:
-        answers = statements.each(_POST, [_values(*one) for one in plain])
-    except (OperationalError, InterfaceError) as fault:
-        log.warning("plain_transfers_unknown", size=len(plain), fault=type(fault).__name__)
+    if not plain:
         return
+    answers = statements.each(_POST, [_values(*one) for one in plain])
     has_posted = [_take(ticket, answer) for (_, ticket), answer in zip(plain, answers, strict=True)]
     if any(has_posted):
         outbox.nudge()
@@ -88,13 +78,14 @@ def _take(ticket: Ticket, answer: statements.Answer) -> bool:
     """Give a ticket its answer, if it was posted."""
     try:
         rows = answer.rows()
-    # The boundary: a fault is of this one alone, and the engine, which has it now, meets it again.
-    except DatabaseError as fault:
+    # A fault is of this one alone. The engine, which has it now, meets it again, or finds by its
+    # key what became of it.
+    except (DatabaseError, InterfaceError) as fault:
         state = transactions.sqlstate(fault)
         if state in transactions.RETRIED:
             ticket.met = fault
         elif state not in _LEFT:
-            log.warning("plain_transfer_failed", fault=state, exc_info=True)
+            log.warning("plain_transfer_failed", fault=state or type(fault).__name__, exc_info=True)
         return False
     if not rows:
         return False

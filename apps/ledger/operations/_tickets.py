@@ -43,7 +43,7 @@ class Ticket:
         self.came = time.monotonic()
         self.answer: Answer | None = None
         self.fault: Exception | None = None
-        # Whether it is not one that is posted without the engine, as far as is known.
+        # Whether only the engine may post it, as far as is known.
         self.is_engines = False
         # What its one run without the engine met, if that counts as the first of those it may have.
         self.met: Exception | None = None

@@ -32,7 +32,8 @@ from apps.ledger.rules import (
 # All entries of a statement are recorded at one instant, that of the statement, which is sent
 # under the locks: so an account's versions never run against its recorded times. An entry that is
 # imported keeps the time at which it was recorded first. Postings go in by account, as their
-# largest index has them: neighbours on a page are written one after the other.
+# largest index has them: neighbours on a page are written one after the other. A plain transfer is
+# written by `kassa_post_transfer` instead, which a test holds against this.
 _WRITE: Final = """
     WITH entries AS (
         INSERT INTO ledger_journal_entry

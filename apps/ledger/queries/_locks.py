@@ -92,11 +92,11 @@ class PendingBalances:
         self, statement: str, values: Mapping[str, object], ids: Mapping[int, UUID]
     ) -> None:
         self._asked = ids
-        self._answer = statements.ask(statement, values)
+        self.answer = statements.ask(statement, values)
 
     def read(self) -> dict[UUID, BalanceState]:
         """Return those that are there."""
-        asked, rows = self._asked, self._answer.rows()
+        asked, rows = self._asked, self.answer.rows()
         # Under the very objects that were asked for, which a dict then finds without comparing.
         return {(id_ := asked[row[0].int]): BalanceState(id_, *row[1:]) for row in rows}
 

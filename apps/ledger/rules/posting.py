@@ -29,7 +29,11 @@ type Legs = Sequence[tuple[UUID, int, str]]
 
 
 def transfer(draft: Draft, command: Transfer) -> Outcome:
-    """The path of thousands: the same checks as for any entry, written for two legs."""
+    """
+    The path of thousands: the same checks as for any entry, written for two legs.
+
+    What it lets through without more is in SQL too (`kassa_takes_transfer`, docs/adr/0178).
+    """
     currency, amount, reference = command.currency, command.amount_minor, command.reference
     known = _known(draft, reference) if reference else None
     if known is not None:
