@@ -207,8 +207,13 @@ def test_is_said_of_one_table_at_a_time():
     test_is_said_by_every_table_of_tenants()
 
 
-def test_for_one_transfer(books):
+@pytest.mark.parametrize("turn", ["first", "prepared"])
+def test_for_one_transfer(books, turn):
+    """Of a plain one the statements of its function are planned in the same way."""
     organization, ann, bob = books
+    if turn == "prepared":
+        for number in range(6):
+            post_transfer(organization, ann, bob, 1, key=f"before-{number}")
 
     read = rows_read(partial(post_transfer, organization, ann, bob, 1, key="k"))
 
