@@ -212,13 +212,14 @@ class Wire:
                 one.fault = self._take(part, results)
                 taken += 1
             pgconn.exit_pipeline_mode()
-        except BaseException as fault:
+        except psycopg.Error as fault:
             _give_up(raw, fault)
-            if not isinstance(fault, psycopg.Error):
-                raise
             for one in asked[taken:]:
                 # Of one that was answered, but not its COMMIT, too.
                 one.result, one.fault = None, fault
+        except BaseException as fault:
+            _give_up(raw, fault)
+            raise
 
     def _send_each(self, raw: Connection, asked: Sequence[Pending]) -> list[list[_Sent]]:
         """Queue a transaction for each; return what the answers of each will be of."""
