@@ -14,7 +14,8 @@ def first_instant_at(*, day: date, at: time, zone: str) -> datetime:
     :raises zoneinfo.ZoneInfoNotFoundError: if the zone is not an IANA name
     """
     zone_info = ZoneInfo(zone)
-    wall = datetime.combine(day, at, tzinfo=zone_info)
+    # Which of two times the value itself would name (PEP 495) is decided here.
+    wall = datetime.combine(day, at.replace(fold=0), tzinfo=zone_info)
     instant = wall.astimezone(UTC)
     if instant.astimezone(zone_info).replace(tzinfo=None) == wall.replace(tzinfo=None):
         return instant

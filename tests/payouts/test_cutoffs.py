@@ -106,6 +106,15 @@ class TestClockChanges:
 
         assert cut_off.instant_on(date(2027, 3, 28)) == datetime(2027, 3, 28, 1, tzinfo=UTC)
 
+    @pytest.mark.parametrize("day", [date(2026, 10, 25), date(2027, 3, 28)])
+    def test_a_time_that_names_the_second_of_two_is_no_other_time(self, day):
+        first, second = (
+            first_instant_at(day=day, at=time(2, 30, fold=fold), zone="Europe/Berlin")
+            for fold in (0, 1)
+        )
+
+        assert first == second
+
     def test_a_day_without_midnight_begins_after_the_gap(self):
         # Cairo goes from 24 April 2026 00:00 to 01:00.
         assert day_bounds(day=date(2026, 4, 24), zone="Africa/Cairo") == (
