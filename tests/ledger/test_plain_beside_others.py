@@ -1,5 +1,6 @@
 """Plain transfers beside others: what they lock, what they wait for, and what is lost."""
 
+from contextlib import contextmanager
 from functools import partial
 
 import pytest
@@ -31,6 +32,19 @@ pytestmark = pytest.mark.django_db(transaction=True)
 @pytest.fixture
 def books():
     return make_books()
+
+
+@contextmanager
+def changing(account, set_):
+    """Another connection changes an account, and is committed by what is yielded."""
+    other = connection.copy()
+    other.set_autocommit(False)
+    try:
+        with other.cursor() as cursor:
+            cursor.execute(f"UPDATE ledger_balance SET {set_} WHERE id = %s", [account])
+        yield other.commit
+    finally:
+        other.close()
 
 
 class TestWaiting:
@@ -75,20 +89,12 @@ class TestWaiting:
     def test_is_one_whose_money_went_while_it_waited(self, books, patient):
         """It was covered as it was looked at, and is not under the lock: nothing of it stands."""
         organization, ann, bob = books
-        other = connection.copy()
-        other.set_autocommit(False)
-        try:
-            with other.cursor() as cursor:
-                cursor.execute(
-                    "UPDATE ledger_balance SET pending_debits = 10000 WHERE id = %s", [ann]
-                )
+        with changing(ann, "pending_debits = 10000") as commit:
             asked = Asking(partial(post_transfer, organization, ann, bob, 1, key="k"))
             wait_until(lambda: any("kassa_post_transfer" in row[0] for row in waiting()))
             with capture_logs() as said:
-                other.commit()
+                commit()
                 asked.ended()
-        finally:
-            other.close()
 
         assert type(asked.fault) is InsufficientFunds
         # As is to be expected: it is no fault that anybody has to look at.
@@ -173,19 +179,11 @@ class TestLocks:
     def test_come_before_the_time_at_which_it_is_recorded(self, books, patient):
         """So the versions of an account never run against their times."""
         organization, ann, bob = books
-        other = connection.copy()
-        other.set_autocommit(False)
-        try:
-            with other.cursor() as cursor:
-                cursor.execute(
-                    "UPDATE ledger_balance SET min_available_minor = -1 WHERE id = %s", [ann]
-                )
+        with changing(ann, "min_available_minor = -1") as commit:
             asked, _ = self.posted(organization, ann, bob, until=lambda: None)
             [[since]] = sql("SELECT clock_timestamp()")
-            other.commit()
+            commit()
             asked.ended()
-        finally:
-            other.close()
 
         assert asked.fault is None
         assert asked.answer.recorded_at > since

@@ -10,7 +10,7 @@ from apps.core import idempotency, transactions
 from apps.core.actors import Actor
 from apps.core.ids import new_id
 from apps.ledger import queries, rules
-from apps.ledger.operations import _engine, _grouping
+from apps.ledger.operations import _engine, _forced
 from apps.ledger.operations._origin import Origin
 from apps.ledger.rules import BalanceAfter, Leg, Outcome, PostEntry
 
@@ -77,7 +77,7 @@ def post_entry(
         atomic=True,
         reach_internal=False,
     )
-    _grouping.record_forced(organization_id, [(outcome, actor, None)])
+    _forced.record_forced(organization_id, [(outcome, actor, None)])
     entry_id = outcome.entry_id or claim.resource_id
     if entry_id != claim.resource_id:
         # Its reference stood for an entry already: from now on the key stands for that one too.

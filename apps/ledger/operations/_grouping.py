@@ -18,15 +18,11 @@ from uuid import UUID
 import structlog
 from django.db import InterfaceError, OperationalError
 
-from apps.core import audit, idempotency, statements, transactions
-from apps.core.actors import Actor
-from apps.core.errors import Refusal
-from apps.core.idempotency import Claim
-from apps.core.ids import encode_id
+from apps.core import idempotency, statements, transactions
 from apps.ledger import queries
-from apps.ledger.operations import _engine, _plain, _suspects
-from apps.ledger.operations._tickets import Answer, Ticket
-from apps.ledger.rules import Outcome, PostEntry, Transfer
+from apps.ledger.operations import _engine, _forced, _plain, _suspects
+from apps.ledger.operations._tickets import NOBODY, Answer, Ticket, claimed, of_key
+from apps.ledger.rules import Outcome
 
 log = structlog.get_logger(__name__)
 
@@ -330,7 +326,7 @@ def _post(
     # A lock that was waited for in vain is what failed, and not what would be asked next.
     claims = claiming.claims(behind=locked.answer)
     answers = {
-        ticket.asked.key: _claimed(claim) for ticket, claim in zip(firsts, claims, strict=True)
+        ticket.asked.key: claimed(claim) for ticket, claim in zip(firsts, claims, strict=True)
     }
     fresh = [ticket for ticket in firsts if answers[ticket.asked.key] is None]
     recorded = None
@@ -347,7 +343,7 @@ def _post(
         )
         for ticket, outcome in zip(fresh, outcomes, strict=True):
             answers[ticket.asked.key] = _decided(organization_id, ticket, outcome)
-        record_forced(
+        _forced.record_forced(
             organization_id,
             [
                 (outcome, ticket.actor, ticket.origin.request_id)
@@ -363,76 +359,16 @@ def _post(
             ],
         )
     return [
-        _of_key(ticket, first=by_key[ticket.asked.key], answer=answers[ticket.asked.key])
+        of_key(ticket, first=by_key[ticket.asked.key], answer=answers[ticket.asked.key])
         for ticket in group
     ], recorded
 
 
-def _claimed(claim: Claim | Refusal) -> Answer | None:
-    """Return the answer that stands under a key already, or None for one that is new."""
-    if isinstance(claim, Claim):
-        return Answer(claim.resource_id, replayed=True) if claim.replayed else None
-    is_replay = not isinstance(claim, idempotency.IdempotencyKeyReused)
-    return Answer(_NOBODY, refusal=claim, replayed=is_replay)
-
-
 def _decided(organization_id: UUID, ticket: Ticket, outcome: Outcome) -> Answer:
     if outcome.refusal is not None:
-        return Answer(_NOBODY, refusal=outcome.refusal)
+        return Answer(NOBODY, refusal=outcome.refusal)
     entry_id = outcome.entry_id or ticket.asked.resource_id
     if entry_id != ticket.asked.resource_id:
         # Its reference stood for an entry already: from now on the key stands for that one too.
         idempotency.answer_with(organization_id, ticket.asked.key, entry_id)
     return Answer(entry_id, outcome)
-
-
-def record_forced(
-    organization_id: UUID, asked: Iterable[tuple[Outcome, Actor, str | None]]
-) -> None:
-    """
-    Leave the audit row of each transfer or entry that was forced; others leave none.
-
-    Each comes with who asked for it, and the id of the request it is of, where another one's thread
-    writes it.
-    """
-    audit.record_all(
-        [
-            audit.row(
-                "ledger.force_transfer" if isinstance(command, Transfer) else "ledger.force_entry",
-                ("ledger.journalentry", str(outcome.entry_id)),
-                organization_id=organization_id,
-                actor=actor,
-                reason="Asked for with force.",
-                request_id=request_id,
-                after={
-                    "journal_entry": encode_id("je", command.id),
-                    "effective_at": str(outcome.effective_at),
-                },
-            )
-            for outcome, actor, request_id in asked
-            if isinstance(command := outcome.command, Transfer | PostEntry)
-            and command.force
-            and outcome.lines
-        ]
-    )
-
-
-def _of_key(ticket: Ticket, *, first: Ticket, answer: Answer | None) -> Answer:
-    """Return a ticket's answer: the first one's of its key, which for a second one is a replay."""
-    assert answer is not None  # noqa: S101  (every key was claimed or decided)
-    if ticket is first:
-        return answer
-    same = (ticket.asked.operation, ticket.asked.fingerprint)
-    if same != (first.asked.operation, first.asked.fingerprint):
-        made = {} if answer.refusal else {"resource": encode_id("je", answer.entry_id)}
-        return Answer(
-            _NOBODY,
-            refusal=idempotency.IdempotencyKeyReused(
-                "This idempotency key was used for another request.", **made
-            ),
-        )
-    is_replay = not isinstance(answer.refusal, idempotency.IdempotencyKeyReused)
-    return Answer(answer.entry_id, refusal=answer.refusal, replayed=is_replay)
-
-
-_NOBODY: Final = UUID(int=0)

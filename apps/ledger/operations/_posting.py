@@ -13,7 +13,7 @@ from apps.core.actors import Actor
 from apps.core.errors import Refusal
 from apps.core.ids import new_ids
 from apps.ledger import queries
-from apps.ledger.operations import _engine, _grouping, _turns
+from apps.ledger.operations import _engine, _forced, _grouping, _turns
 from apps.ledger.operations._origin import Origin
 from apps.ledger.operations._tickets import Ticket
 from apps.ledger.queries import BatchResult
@@ -210,7 +210,7 @@ def post_transfers(
             atomic=mode == "atomic",
             reach_internal=False,
         )
-    _grouping.record_forced(organization_id, [(outcome, actor, None) for outcome in outcomes])
+    _forced.record_forced(organization_id, [(outcome, actor, None) for outcome in outcomes])
     entry_ids = [o.entry_id for o in outcomes]
     result = _batch_result(organization_id, claim.resource_id, entry_ids, outcomes, created_at=now)
     _keep(organization_id, result, mode=mode)

@@ -3,16 +3,21 @@
 import time
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 from uuid import UUID
 
 from django.db import OperationalError
 
-from apps.core import context
+from apps.core import context, idempotency
 from apps.core.actors import Actor
 from apps.core.errors import Refusal
-from apps.core.idempotency import Asked
+from apps.core.idempotency import Asked, Claim
+from apps.core.ids import encode_id
 from apps.ledger.operations._origin import Origin
 from apps.ledger.rules import Outcome, Transfer
+
+# Where no entry stands.
+NOBODY: Final = UUID(int=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,3 +84,29 @@ class Ticket:
             raise OperationalError(msg)
         context.current().replayed = self.answer.replayed
         return self.answer
+
+
+def claimed(claim: Claim | Refusal) -> Answer | None:
+    """Return the answer that stands under a key already, or None for one that is new."""
+    if isinstance(claim, Claim):
+        return Answer(claim.resource_id, replayed=True) if claim.replayed else None
+    is_replay = not isinstance(claim, idempotency.IdempotencyKeyReused)
+    return Answer(NOBODY, refusal=claim, replayed=is_replay)
+
+
+def of_key(ticket: Ticket, *, first: Ticket, answer: Answer | None) -> Answer:
+    """Return a ticket's answer: the first one's of its key, which for a second one is a replay."""
+    assert answer is not None  # noqa: S101  (every key was claimed or decided)
+    if ticket is first:
+        return answer
+    same = (ticket.asked.operation, ticket.asked.fingerprint)
+    if same != (first.asked.operation, first.asked.fingerprint):
+        made = {} if answer.refusal else {"resource": encode_id("je", answer.entry_id)}
+        return Answer(
+            NOBODY,
+            refusal=idempotency.IdempotencyKeyReused(
+                "This idempotency key was used for another request.", **made
+            ),
+        )
+    is_replay = not isinstance(answer.refusal, idempotency.IdempotencyKeyReused)
+    return Answer(answer.entry_id, refusal=answer.refusal, replayed=is_replay)
