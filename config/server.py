@@ -8,8 +8,10 @@ import logging
 import multiprocessing
 import os
 import resource
+import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from ctypes import c_bool
 from functools import partial
 from typing import Any, Final, override
@@ -65,6 +67,7 @@ class Server(MPServer):
         if self.cores:
             # What this thread starts next begins where it is. By itself it only waits.
             os.sched_setaffinity(0, {self.cores[idx]})
+        give_way()
         return super()._spawn_worker(idx, *args, **more)
 
     @override
@@ -96,6 +99,20 @@ class Server(MPServer):
         elif any(now - self.wrks[place].birth < STEADY_SECONDS for place in died):
             self.main_loop_interrupt.wait(_PAUSE_SECONDS)
         return not self.interrupt_signal
+
+
+def give_way() -> None:
+    """
+    Have this thread, and what it starts, take no core from who is at work there when it wakes.
+
+    A process wakes for each request, on several threads, and takes the core from Postgres or from a
+    thread of its own that has the interpreter's lock, for which it then waits (docs/adr/0179). Its
+    share of the cores stays what it was. A policy that was chosen for it stays too.
+    """
+    if sys.platform == "linux" and os.sched_getscheduler(0) == os.SCHED_OTHER:
+        # Where it is not allowed to, it is as quick as it was before.
+        with suppress(PermissionError):
+            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
 def _load(has_loaded: c_bool, target: str) -> Callable[..., None]:
