@@ -191,6 +191,11 @@ class TestParts:
             "SELECT reloptions, 1 FROM pg_class WHERE relname = 'core_outbox_batch_default'"
         )
         assert "fillfactor=70" in batches
+        # As core 0014 has it, whichever week is made after it.
+        [(events, _), *_] = run(
+            "SELECT reloptions, 1 FROM pg_class WHERE relname = 'core_outbox_event_default'"
+        )
+        assert events == ["autovacuum_analyze_scale_factor=0.5"]
 
     def test_are_all_planned_as_one_another(self, every_part):
         for table in partitions.TABLES:

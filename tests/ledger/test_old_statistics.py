@@ -173,6 +173,16 @@ def test_is_said_by_every_table_of_tenants():
     assert silent == []
 
 
+@pytest.mark.parametrize(
+    "table", ["core_idempotency_key", "ledger_journal_entry", "ledger_posting"]
+)
+def test_what_only_grows_is_looked_at_when_it_has_grown_by_half(table):
+    """Old statistics do no harm, which is the rest of this file, and new ones cost transfers."""
+    [(options,)] = sql("SELECT reloptions FROM pg_class WHERE oid = %s::regclass", table)
+
+    assert options == ["autovacuum_analyze_scale_factor=0.5"]
+
+
 def test_is_said_once_and_then_nothing_is_locked():
     """A release of which no migration makes a table waits for nobody's work."""
     other = connection.copy()
