@@ -5,6 +5,7 @@ import http.client
 import json
 import re
 import socket
+import subprocess
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -22,11 +23,19 @@ HOST = b"Host: localhost\r\n"
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[tuple[object, int]]:
+def server() -> Iterator[tuple[subprocess.Popen[str], int]]:
+    with serving(processes=1) as started:
+        yield started
+
+
+@contextlib.contextmanager
+def serving(*, processes: int) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """Run the server with so many processes; yield it and its port once one of them answers."""
     port = free_port()
     with running(
-        "-m", "config.server", KASSA_ROLE="web", KASSA_BIND=f"127.0.0.1:{port}", WEB_CONCURRENCY="1"
-    ) as process:
+        "-m", "config.server",
+        KASSA_ROLE="web", KASSA_BIND=f"127.0.0.1:{port}", WEB_CONCURRENCY=str(processes),
+    ) as process:  # fmt: skip
         wait_until(lambda: answers(port), seconds=60)
         yield process, port
 

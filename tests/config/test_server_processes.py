@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from config.server import STEADY_SECONDS, give_way
-from tests.config.test_server import answers
+from tests.config.test_server import answers, serving
 from tests.support import free_port, running, wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -21,27 +21,17 @@ pytestmark = pytest.mark.django_db(transaction=True)
 @pytest.fixture(scope="module")
 def alone() -> Iterator[tuple[subprocess.Popen[str], int]]:
     """Run one process, which is fewer than there are cores."""
-    port = free_port()
-    with running(
-        "-m", "config.server", KASSA_ROLE="web", KASSA_BIND=f"127.0.0.1:{port}", WEB_CONCURRENCY="1"
-    ) as process:
-        wait_until(lambda: answers(port), seconds=60)
-        yield process, port
+    with serving(processes=1) as started:
+        yield started
 
 
 @pytest.fixture(scope="module")
 def steady() -> Iterator[tuple[subprocess.Popen[str], int]]:
     """Run two processes, on two cores, that have lived for long enough to be taken for sound."""
-    port = free_port()
     with contextlib.ExitStack() as stack:
         with on_cores(2):
-            process = stack.enter_context(
-                running(
-                    "-m", "config.server",
-                    KASSA_ROLE="web", KASSA_BIND=f"127.0.0.1:{port}", WEB_CONCURRENCY="2",
-                )
-            )  # fmt: skip
-        wait_until(lambda: len(workers(process)) == 2 and answers(port), seconds=60)
+            process, port = stack.enter_context(serving(processes=2))
+        wait_until(lambda: len(workers(process)) == 2, seconds=60)
         since = time.monotonic()
         wait_until(lambda: time.monotonic() - since > STEADY_SECONDS)
         yield process, port
