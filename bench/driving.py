@@ -2,8 +2,10 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator, Sequence
@@ -18,14 +20,26 @@ from bench._rounds import SECONDS, WARM_UP_SECONDS
 from bench.books import Books
 
 CLIENTS: Final = 64
-# In memory, where there is a disk of that: in production no log lies on the database's disk, where
-# the system writes tens of megabytes of it at once while a COMMIT waits (docs/adr/0179).
-_MEMORY: Final = Path("/dev/shm")  # noqa: S108  (of this user's, and overwritten by the next run)
-LOG: Final = (
-    _MEMORY / f"kassa-bench-web-{os.getuid()}.log"
-    if os.access(_MEMORY, os.W_OK)
-    else database.ROOT / "var" / "bench-web.log"
-)
+_LOG_BYTES_MAX: Final = 1 << 30
+_LOG_TAIL_BYTES: Final = 2_000
+
+
+def _log_place() -> Path:
+    """
+    Return where the web's log lies: in memory, where there is room.
+
+    In production it is on no database's disk. There the system writes tens of megabytes of it back
+    at once, while a COMMIT waits (docs/adr/0179).
+    """
+    memory = Path("/dev/shm")  # noqa: S108  (a folder of our own is made there)
+    if os.access(memory, os.W_OK) and shutil.disk_usage(memory).free >= _LOG_BYTES_MAX:
+        return memory
+    return database.ROOT / "var"
+
+
+# A folder of this run's, which ends with it: two runs at once do not write each other's.
+_FOLDER: Final = tempfile.TemporaryDirectory(prefix="kassa-bench-", dir=_log_place())
+LOG: Final = Path(_FOLDER.name) / "web.log"
 _START_SECONDS_MAX: Final = 30
 # The limits of a key are in force, and asked as always; they are raised so far that the figure is
 # the ledger's and not the limiter's.
@@ -130,7 +144,9 @@ def _wait(server: "subprocess.Popen[bytes]", port: int) -> None:
             time.sleep(0.1)
         else:
             return
-    raise RuntimeError("The web server did not start.")
+    said = LOG.read_bytes()[-_LOG_TAIL_BYTES:].decode(errors="replace")
+    msg = f"The web server did not start.\n{said}"
+    raise RuntimeError(msg)
 
 
 def drive(port: int, tenants: Sequence[Books], order: Order) -> Load:

@@ -109,10 +109,11 @@ def give_way() -> None:
     thread of its own that has the interpreter's lock, for which it then waits (docs/adr/0179). Its
     share of the cores stays what it was. A policy that was chosen for it stays too.
     """
-    if sys.platform == "linux" and os.sched_getscheduler(0) == os.SCHED_OTHER:
-        # Where it is not allowed to, it is as quick as it was before.
-        with suppress(PermissionError):
-            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+    if sys.platform == "linux":
+        # Where there is no such policy, or it is not allowed, the server is as quick as without.
+        with suppress(OSError):
+            if os.sched_getscheduler(0) == os.SCHED_OTHER:
+                os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
 def _load(has_loaded: c_bool, target: str) -> Callable[..., None]:

@@ -1,6 +1,7 @@
 """The HTTP server's processes: where they run, whom they let go first, what kills them."""
 
 import contextlib
+import errno
 import os
 import signal
 import subprocess
@@ -79,15 +80,33 @@ class TestGiveWay:
         assert [set(of_one) for of_one in policies] == [{os.SCHED_BATCH}] * 2
 
     def test_who_was_given_another_policy_keeps_it(self):
-        def begin() -> tuple[int, int]:
-            before = os.sched_getscheduler(0)
+        def begin() -> int:
             os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
             give_way()
-            return before, os.sched_getscheduler(0)
+            return os.sched_getscheduler(0)
 
         # On a thread that ends with it.
         with ThreadPoolExecutor(1) as apart:
-            assert apart.submit(begin).result() == (os.SCHED_OTHER, os.SCHED_IDLE)
+            assert apart.submit(begin).result() == os.SCHED_IDLE
+
+    @pytest.mark.parametrize("call", ["sched_getscheduler", "sched_setscheduler"])
+    @pytest.mark.parametrize("number", [errno.EPERM, errno.EINVAL, errno.ENOSYS])
+    def test_where_the_system_has_none_or_forbids_it_the_server_starts(
+        self, monkeypatch, call, number
+    ):
+        """A container's policy answers EPERM or ENOSYS, gVisor EINVAL, musl ENOSYS."""
+        asked = []
+
+        def refuse(*values: object) -> None:
+            asked.append(values)
+            raise OSError(number, os.strerror(number))
+
+        monkeypatch.setattr(os, "sched_getscheduler", lambda _: os.SCHED_OTHER)
+        monkeypatch.setattr(os, call, refuse)
+
+        give_way()
+
+        assert len(asked) == 1
 
 
 # As if each process took longer to find out that it cannot start than one has to live to be sound.

@@ -55,6 +55,10 @@ class TestMigration:
         assert list(OutboxEvent.objects.order_by("id").values()) == before
         assert where() == {"core_outbox_event_before": 3}
         assert part_of(now + 4 * WEEK) in parts(EVENTS)
+        options = run(
+            "SELECT DISTINCT reloptions, 1 FROM pg_class WHERE relname = ANY(%s)", parts(EVENTS)
+        )
+        assert options == [(["autovacuum_analyze_scale_factor=0.5"], 1)]
         happen(now + 3 * WEEK, opened(sequence=4))
         assert where()[part_of(now + 3 * WEEK)] == 1
         assert broken() == []

@@ -176,7 +176,7 @@ def test_is_said_by_every_table_of_tenants():
 @pytest.mark.parametrize(
     "table", ["core_idempotency_key", "ledger_journal_entry", "ledger_posting"]
 )
-def test_what_only_grows_is_looked_at_when_it_has_grown_by_half(table):
+def test_what_mostly_grows_is_analyzed_when_half_as_many_rows_are_new(table):
     """Old statistics do no harm, which is the rest of this file, and new ones cost transfers."""
     [(options,)] = sql("SELECT reloptions FROM pg_class WHERE oid = %s::regclass", table)
 

@@ -17,7 +17,7 @@ _EACH = """
 
 
 class Migration(migrations.Migration):
-    """ANALYZE when a table has grown by half, not by a tenth: two cores feel each run (ADR 0179)."""
+    """ANALYZE when half as many rows are new, not a tenth: two cores feel each run (ADR 0179)."""
 
     dependencies = [("core", "0013_weeks_are_planned_alike")]
     operations = [

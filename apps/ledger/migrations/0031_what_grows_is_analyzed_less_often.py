@@ -4,7 +4,7 @@ _TABLES = ("ledger_journal_entry", "ledger_posting")
 
 
 class Migration(migrations.Migration):
-    """ANALYZE when a table has grown by half, not by a tenth: two cores feel each run (ADR 0179)."""
+    """ANALYZE when half as many rows are new, not a tenth: two cores feel each run (ADR 0179)."""
 
     dependencies = [
         ("core", "0014_what_grows_is_analyzed_less_often"),
