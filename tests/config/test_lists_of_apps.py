@@ -152,9 +152,11 @@ class TestWhatIsSifted:
     def shown(self, api, owner, ids_alone, monkeypatch):
         listed = LISTS["payouts"]
         fill(listed, [owner.id, new_id()], many=1000)
+        # Thirty together and ninety between them: pages of seven that are full, and portions of
+        # forty that have none. Scattered by chance, seven were once found in each portion.
         past_the_guards(
-            "UPDATE payouts_payout SET state = 'approved'"
-            f" WHERE organization_id = '{owner.id}' AND get_byte(uuid_send(id), 15) < 60"
+            "UPDATE payouts_payout SET state = 'approved' WHERE"
+            f" organization_id = '{owner.id}' AND extract(epoch FROM requested_at) % 7200 < 1800"
         )
         ids_alone(listed)
         monkeypatch.setattr(sifting, "SIFTED_ROWS", 40)
