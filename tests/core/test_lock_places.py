@@ -12,8 +12,9 @@ ELSEWHERE = {
     "apps/core/claiming.py",
     "apps/core/outbox/_following.py",
     "apps/core/work/_leases.py",
-    # A whole transfer in Postgres, its locks among the rest.
+    # Whole transfers in Postgres, their locks among the rest.
     "apps/ledger/sql/post_transfer.sql",
+    "apps/ledger/sql/post_transfers.sql",
 }
 # Rows that are deleted under the lock, which is as strong as that.
 DELETED = {"apps/webhooks/queries/_deliveries.py"}

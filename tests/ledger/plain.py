@@ -2,6 +2,7 @@
 
 from uuid import UUID
 
+from apps.core.errors import Refusal
 from apps.ledger import operations
 from apps.ledger.operations import TransferRequest
 from tests.ledger.factories import (
@@ -21,6 +22,29 @@ def make_books():
     bob = open_account(organization, "wallets:bob:EUR")
     fund(organization, ann, 100_00)
     return organization, ann, bob
+
+
+def make_three():
+    """An organization, three wallets, and 100.00 on the first."""
+    organization = create_organization()
+    wallets = [open_account(organization, f"wallets:{name}:EUR") for name in ("ann", "bob", "cy")]
+    fund(organization, wallets[0], 100_00)
+    return organization, *wallets
+
+
+def ask(organization, asked):
+    """Ask for them together, as the express lane does; return what each was answered."""
+    operations.post_asked(organization_id=organization, asked=asked)
+    return [operations.take_result(one) for one in asked]
+
+
+def outcome_of(one):
+    """What a ticket was answered, without what each run has of its own; of a replay None."""
+    try:
+        outcome = operations.take_result(one).outcome
+    except Refusal as refusal:
+        return refusal.code, sorted(refusal.details)
+    return outcome and [line[1:] for line in outcome.lines]
 
 
 def ticket(debit: UUID, credit: UUID, amount: int = 1, *, key: str = "k", **more: object):

@@ -55,11 +55,11 @@ def batch(organization, transfers, key):
     )  # fmt: skip
 
 
-def gathered(organization, ann, bob, *keys):
+def gathered(organization, ann, bob, *keys, **more):
     """Post a transfer under each key, as the express lane does with what gathered."""
     asked = [
         operations.ask_transfer(
-            transfer=request(ann, bob), idempotency_key=key, actor=ACTOR, now=NOW
+            transfer=request(ann, bob, **more), idempotency_key=key, actor=ACTOR, now=NOW
         )
         for key in keys
     ]
@@ -95,10 +95,22 @@ class TestStatements:
 
         assert statements.trips() == before + 1
 
+    @pytest.mark.parametrize("size", [2, 64])
+    def test_of_plain_ones_that_gathered_are_one_that_is_their_transaction(self, books, size):
+        organization, ann, bob = books
+        before = statements.trips()
+
+        with CaptureQueriesContext(connection) as captured:
+            gathered(organization, ann, bob, *(f"k-{n}" for n in range(size)))
+
+        [sent] = [query["sql"] for query in captured]
+        assert "kassa_post_transfers" in sent
+        assert statements.trips() == before + 1
+
     def test_of_two_that_gathered_are_key_lock_write_and_events(self, books):
         organization, ann, bob = books
 
-        sent = statements_of(lambda: gathered(organization, ann, bob, "k-1", "k-2"))
+        sent = statements_of(lambda: gathered(organization, ann, bob, "k-1", "k-2", up_to=True))
 
         assert [sql.split(maxsplit=1)[0] for sql in sent] == ["INSERT", "SELECT", "WITH", "WITH"]
 
@@ -107,7 +119,7 @@ class TestStatements:
         organization, ann, bob = books
         before = statements.trips()
 
-        gathered(organization, ann, bob, "k-1", "k-2")
+        gathered(organization, ann, bob, "k-1", "k-2", up_to=True)
 
         assert statements.trips() == before + 2
 

@@ -9,7 +9,7 @@ from apps.core import transactions
 from apps.core.invariants import breaches
 from apps.core.models import IdempotencyKey
 from apps.ledger.models import JournalEntry
-from apps.ledger.operations import _grouping
+from apps.ledger.operations import _grouping, _plain
 from tests.ledger.factories import balance, create_organization, fund, open_account, post_transfer
 from tests.ledger.threads import Asking, gather, sql
 
@@ -128,14 +128,17 @@ class TestAWayThatIsGone:
         organization, _, bob, _ = books
         tried = []
 
-        def refuse_to_connect(**more):
-            tried.append(len(more["group"]))
-            if len(more["group"]) > 1:
-                raise OperationalError("Connection refused.")
-            return post(**more)
+        def refuse_to_connect(organization_id, group):
+            tried.append(len(group))
+            raise OperationalError("Connection refused.")
 
-        post = _grouping._post
-        monkeypatch.setattr(_grouping, "_post", refuse_to_connect)
+        def post(**more):
+            tried.append(len(more["group"]))
+            return engine(**more)
+
+        engine = _grouping._post
+        monkeypatch.setattr(_plain, "post_together", refuse_to_connect)
+        monkeypatch.setattr(_grouping, "_post", post)
         asked = ask(books)
         monkeypatch.undo()
 

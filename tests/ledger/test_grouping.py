@@ -16,7 +16,7 @@ from apps.core.models import IdempotencyKey, OutboxEvent
 from apps.ledger import operations
 from apps.ledger.errors import InsufficientFunds
 from apps.ledger.models import JournalEntry
-from apps.ledger.operations import TransferRequest, _grouping
+from apps.ledger.operations import TransferRequest, _grouping, _plain
 from tests.core.wire import wired
 from tests.ledger.factories import (
     ACTOR,
@@ -36,8 +36,11 @@ pytestmark = pytest.mark.django_db(transaction=True)
 MANY = 64
 
 
-@pytest.fixture
-def books():
+@pytest.fixture(params=["plain", "engine"])
+def books(request, monkeypatch):
+    """With and without the short way of what is plain: a group is answered alike on both."""
+    if request.param == "engine":
+        monkeypatch.setattr(_plain, "_may_be_plain", lambda _command: False)
     organization = create_organization()
     ann = open_account(organization, "wallets:ann:EUR")
     bob = open_account(organization, "wallets:bob:EUR")

@@ -21,6 +21,7 @@ from apps.core.outbox._publishing import (
     nudge,
     publish,
     publish_taken,
+    together,
 )
 from apps.core.outbox._relaying import RELAY_KIND, relay, relay_organization
 
@@ -39,4 +40,5 @@ __all__ = [
     "register_consumer",
     "relay",
     "relay_organization",
+    "together",
 ]

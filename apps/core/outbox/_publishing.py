@@ -130,6 +130,32 @@ def alone(event: Published) -> dict[str, object]:
     }
 
 
+def together(events: Sequence[Published]) -> dict[str, object]:
+    """
+    Return the values of public events of one kind and their batch, as `alone` does those of one.
+
+    :raises InvariantBroken: as `publish` does
+    """
+    for event in events:
+        _require_short(event)
+    batch_id, *ids = new_ids(1 + len(events))
+    kind, cause = events[0].kind, context.find_cause()
+    return {
+        "batch": batch_id,
+        "batch_trace": context.current().traceparent,
+        "event_name": kind.name,
+        "event_type": public_type(kind.name),
+        "event_version": kind.schema_version,
+        "aggregate_type": kind.aggregate_type,
+        "events": statements.uuids(ids),
+        "aggregates": statements.texts([event.aggregate_id for event in events]),
+        "requests": statements.texts([event.request_id for event in events]),
+        "traces": statements.texts([event.traceparent for event in events]),
+        "causes": statements.uuids([event.causation_id or cause for event in events]),
+        "data": statements.texts([event.data for event in events]),
+    }
+
+
 def nudge() -> None:
     """Have the relay look for what was published now, or once this transaction is committed."""
     work.nudge(RELAY_KIND)

@@ -226,12 +226,15 @@ def _posted(
     organization_id: UUID, group: Sequence[Ticket], *, wait: str | None
 ) -> tuple[list[Answer], datetime | None]:
     """Return the answers of a group, and when what it posted was recorded."""
-    first = group[0]
     # Where somebody sits on a row, who waits for it and for how long is what counts.
-    if len(group) == 1 and wait is None and not first.is_engines:
-        _plain.post([(organization_id, first)])
-        if first.answer is not None:
-            return [first.answer], first.recorded_at
+    if wait is None and not any(ticket.is_engines for ticket in group):
+        if len(group) == 1:
+            _plain.post([(organization_id, group[0])])
+        else:
+            _plain.post_together(organization_id, group)
+        made = [ticket.answer for ticket in group if ticket.answer is not None]
+        if made:
+            return made, group[0].recorded_at
     answers, recorded = _post(organization_id=organization_id, group=group, wait=wait)
     # It came with COMMIT's answer.
     [(recorded_at,)] = recorded.rows() if recorded else [(None,)]

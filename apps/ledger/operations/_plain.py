@@ -4,12 +4,15 @@ The plain transfer: one of which nothing has to be decided, posted by one statem
 Where many organizations ask for little each, a transfer is alone in its transaction, and what the
 engine costs is paid by it alone. `sql/post_transfer.sql` posts it in the same order, under the same
 locks, with the same rows, if nothing speaks against it; and of many organizations one after the
-other in one trip, a transaction each. Everything else is the engine's: what has a reference or a
-business time, what is refused, replayed or monitored, and all reasons (ADR 0178).
+other in one trip, a transaction each. `sql/post_transfers.sql` does so with a group of one
+organization, whose accounts nobody then has while Python decides. Everything else is the engine's:
+what has a reference or a business time, what is refused, replayed or monitored, and all reasons
+(ADR 0178, 0180).
 """
 
 from collections.abc import Sequence
-from typing import Final
+from datetime import datetime
+from typing import Any, Final
 from uuid import UUID
 
 import structlog
@@ -36,6 +39,21 @@ _POST: Final = """
            aggregate => %(aggregate)s, request => %(request)s, trace => %(trace)s,
            cause => %(cause)s, data => %(data)s)
 """
+_POST_TOGETHER: Final = """
+    SELECT recorded, debited_version, debited_posted, debited_available,
+           credited_version, credited_posted, credited_available
+      FROM kassa_post_transfers(
+           org => %(org)s, at => %(at)s,
+           keys => %(keys)s, operations => %(operations)s, fingerprints => %(fingerprints)s,
+           prefixes => %(prefixes)s, entries => %(entries)s, kinds => %(kinds)s,
+           descriptions => %(descriptions)s, metadata => %(metadata)s, actors => %(actors)s,
+           debited => %(debited)s, credited => %(credited)s, amounts => %(amounts)s,
+           currencies => %(currencies)s, batch => %(batch)s, batch_trace => %(batch_trace)s,
+           event_name => %(event_name)s, event_type => %(event_type)s,
+           event_version => %(event_version)s, aggregate_type => %(aggregate_type)s,
+           events => %(events)s, aggregates => %(aggregates)s, requests => %(requests)s,
+           traces => %(traces)s, causes => %(causes)s, data => %(data)s)
+"""
 # Somebody holds the key or an account for longer than is waited for here; or an account changed
 # after it was looked at. Nothing is written.
 _LEFT: Final = frozenset({"55P03", "KA001"})
@@ -59,8 +77,36 @@ def post(asked: Sequence[tuple[UUID, Ticket]]) -> None:
     if not plain:
         return
     answers = statements.each(_POST, [_values(*one) for one in plain])
-    has_posted = [_take(ticket, answer) for (_, ticket), answer in zip(plain, answers, strict=True)]
-    if any(has_posted):
+    for (_, ticket), answer in zip(plain, answers, strict=True):
+        for row in _rows(answer, [ticket]):
+            _give(ticket, row, ticket.now)
+    if any(ticket.answer for _, ticket in plain):
+        outbox.nudge()
+
+
+def post_together(organization_id: UUID, group: Sequence[Ticket]) -> None:
+    """
+    Post requests of one organization as one transaction, if all of them are plain.
+
+    It is durable when its tickets have their answers. Otherwise they say that they are the
+    engine's, as `post` has it, and nothing of any of them is written.
+
+    :raises OperationalError: if there is no connection; then nothing was sent
+    """
+    for ticket in group:
+        # Until their answers are here.
+        ticket.is_engines = True
+    are_plain = all(_may_be_plain(ticket.command) for ticket in group)
+    # Who asks twice under one key is told what that stands for.
+    if not are_plain or len({ticket.asked.key for ticket in group}) < len(group):
+        return
+    # One business time for all of them, as the engine has it.
+    now = max(ticket.now for ticket in group)
+    [answer] = statements.each(_POST_TOGETHER, [_columns(organization_id, group, now)])
+    rows = _rows(answer, group)
+    for ticket, row in zip(group, rows, strict=bool(rows)):
+        _give(ticket, row, now)
+    if rows:
         outbox.nudge()
 
 
@@ -74,36 +120,38 @@ def _may_be_plain(command: Transfer) -> bool:
     )
 
 
-def _take(ticket: Ticket, answer: statements.Answer) -> bool:
-    """Give a ticket its answer, if it was posted."""
+def _rows(answer: statements.Answer, asked: Sequence[Ticket]) -> list[tuple[Any, ...]]:
+    """Return the row of each, or none if they are the engine's."""
     try:
-        rows = answer.rows()
-    # A fault is of this one alone. The engine, which has it now, meets it again, or finds by its
-    # key what became of it.
+        return answer.rows()
+    # A fault is of these alone. The engine, which has them now, meets it again, or finds by their
+    # keys what became of them.
     except (DatabaseError, InterfaceError) as fault:
         state = transactions.sqlstate(fault)
         if state in transactions.RETRIED:
-            ticket.met = fault
+            for ticket in asked:
+                ticket.met = fault
         elif state not in _LEFT:
             log.warning("plain_transfer_failed", fault=state or type(fault).__name__, exc_info=True)
-        return False
-    if not rows:
-        return False
+        return []
+
+
+def _give(ticket: Ticket, row: tuple[Any, ...], now: datetime) -> None:
+    """Give a ticket its answer: when it was recorded, and each account after it."""
     command = ticket.command
-    [(recorded_at, *after)] = rows
+    recorded_at, *after = row
     lines = (
         PostedLine(command.debit_account_id, command.amount_minor, command.currency, *after[:3]),
         PostedLine(command.credit_account_id, -command.amount_minor, command.currency, *after[3:]),
     )
-    outcome = Outcome(command, "posted", command.id, lines, None, ticket.now)
+    outcome = Outcome(command, "posted", command.id, lines, None, now)
     ticket.answer, ticket.recorded_at = Answer(command.id, outcome), recorded_at
     ticket.is_engines, ticket.fault = False, None
-    return True
 
 
 def _values(organization_id: UUID, ticket: Ticket) -> dict[str, object]:
     asked, command = ticket.asked, ticket.command
-    event = _writing.event_of_transfer(organization_id, command, ticket.origin, ticket.now)
+    [event] = _writing.events_of_transfers(organization_id, [(command, ticket.origin)], ticket.now)
     return {
         "org": organization_id,
         "key": asked.key,
@@ -121,4 +169,30 @@ def _values(organization_id: UUID, ticket: Ticket) -> dict[str, object]:
         "amount": command.amount_minor,
         "currency": command.currency,
         **outbox.alone(event),
+    }
+
+
+def _columns(organization_id: UUID, group: Sequence[Ticket], now: datetime) -> dict[str, object]:
+    asked, commands = [ticket.asked for ticket in group], [ticket.command for ticket in group]
+    origins = [ticket.origin for ticket in group]
+    events = _writing.events_of_transfers(
+        organization_id, list(zip(commands, origins, strict=True)), now
+    )
+    return {
+        "org": organization_id,
+        "at": now,
+        "keys": statements.texts([one.key for one in asked]),
+        "operations": statements.texts([one.operation for one in asked]),
+        "fingerprints": statements.byteas([one.fingerprint for one in asked]),
+        "prefixes": statements.texts([one.prefix for one in asked]),
+        "entries": statements.uuids([command.id for command in commands]),
+        "kinds": statements.texts([command.kind for command in commands]),
+        "descriptions": statements.texts([command.description for command in commands]),
+        "metadata": statements.texts([_writing.metadata_of(command) for command in commands]),
+        "actors": statements.texts([origin.actor for origin in origins]),
+        "debited": statements.uuids([command.debit_account_id for command in commands]),
+        "credited": statements.uuids([command.credit_account_id for command in commands]),
+        "amounts": statements.int8s([command.amount_minor for command in commands]),
+        "currencies": statements.texts([command.currency for command in commands]),
+        **outbox.together(events),
     }

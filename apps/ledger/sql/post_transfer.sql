@@ -2,15 +2,19 @@
 -- because of it: it is open, in this currency and within a client's reach, nobody watches its
 -- balance, nothing on it is dated later, its counter has room, and what leaves is covered. These are
 -- the checks of `rules.posting.transfer`, without the reasons.
+--
+-- Of several in a row `counted` is what they have added to that side of the account with this one,
+-- and `gone` what they have taken from it, all in all.
 CREATE FUNCTION kassa_takes_transfer(
-    b ledger_balance, is_debited boolean, amount bigint, of_currency text, at timestamptz
+    b ledger_balance, is_debited boolean, counted bigint, gone bigint, of_currency text,
+    at timestamptz
 ) RETURNS boolean LANGUAGE sql IMMUTABLE AS $$
     SELECT b.status = 'open' AND b.currency = of_currency AND NOT b.internal AND NOT b.monitored
        AND (b.latest_effective_at IS NULL OR b.latest_effective_at <= at)
-       AND amount + CASE WHEN is_debited THEN b.posted_debits + b.pending_debits
-                         ELSE b.posted_credits + b.pending_credits END <= 1000000000000000000
+       AND counted + CASE WHEN is_debited THEN b.posted_debits + b.pending_debits
+                          ELSE b.posted_credits + b.pending_credits END <= 1000000000000000000
        AND (b.credit_normal <> is_debited OR b.min_available_minor IS NULL
-            OR b.min_available_minor + amount
+            OR b.min_available_minor + gone
                <= CASE WHEN is_debited THEN b.posted_credits - b.posted_debits - b.pending_debits
                        ELSE b.posted_debits - b.posted_credits - b.pending_credits END)
 $$;
@@ -41,8 +45,8 @@ BEGIN
     -- Before anything is written, and without a lock: here ends most of what is not plain.
     PERFORM FROM ledger_balance d JOIN ledger_balance c ON c.organization_id = d.organization_id
       WHERE d.organization_id = org AND d.id = debited AND c.id = credited AND d.id <> c.id
-        AND kassa_takes_transfer(d, TRUE, amount, of_currency, at)
-        AND kassa_takes_transfer(c, FALSE, amount, of_currency, at);
+        AND kassa_takes_transfer(d, TRUE, amount, amount, of_currency, at)
+        AND kassa_takes_transfer(c, FALSE, amount, amount, of_currency, at);
     IF NOT FOUND THEN
         RETURN;
     END IF;
@@ -68,7 +72,7 @@ BEGIN
                posted_credits = b.posted_credits + CASE WHEN b.id = credited THEN amount ELSE 0 END,
                version = b.version + 1, latest_effective_at = at
          WHERE b.organization_id = org AND b.id IN (debited, credited)
-           AND kassa_takes_transfer(b, b.id = debited, amount, of_currency, at)
+           AND kassa_takes_transfer(b, b.id = debited, amount, amount, of_currency, at)
         RETURNING b.id, b.version,
                   CASE WHEN b.credit_normal THEN b.posted_credits - b.posted_debits
                        ELSE b.posted_debits - b.posted_credits END AS posted,

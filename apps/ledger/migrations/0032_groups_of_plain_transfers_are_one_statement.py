@@ -1,0 +1,307 @@
+from importlib import import_module
+
+from django.db import migrations
+
+_BEFORE = import_module("apps.ledger.migrations.0030_plain_transfers_are_one_statement")
+
+# As `sql/post_transfer.sql` and `sql/post_transfers.sql` are at this migration.
+_ONE = """
+    -- Whether nothing about an account speaks against a transfer, and nothing has to be decided or told
+    -- because of it: it is open, in this currency and within a client's reach, nobody watches its
+    -- balance, nothing on it is dated later, its counter has room, and what leaves is covered. These are
+    -- the checks of `rules.posting.transfer`, without the reasons.
+    --
+    -- Of several in a row `counted` is what they have added to that side of the account with this one,
+    -- and `gone` what they have taken from it, all in all.
+    CREATE FUNCTION kassa_takes_transfer(
+        b ledger_balance, is_debited boolean, counted bigint, gone bigint, of_currency text,
+        at timestamptz
+    ) RETURNS boolean LANGUAGE sql IMMUTABLE AS $$
+        SELECT b.status = 'open' AND b.currency = of_currency AND NOT b.internal AND NOT b.monitored
+           AND (b.latest_effective_at IS NULL OR b.latest_effective_at <= at)
+           AND counted + CASE WHEN is_debited THEN b.posted_debits + b.pending_debits
+                              ELSE b.posted_credits + b.pending_credits END <= 1000000000000000000
+           AND (b.credit_normal <> is_debited OR b.min_available_minor IS NULL
+                OR b.min_available_minor + gone
+                   <= CASE WHEN is_debited THEN b.posted_credits - b.posted_debits - b.pending_debits
+                           ELSE b.posted_debits - b.posted_credits - b.pending_credits END)
+    $$;
+
+    -- Post a transfer of which nothing has to be decided: its key, its locks, its entry and its event in
+    -- one statement, and one row that says what became of the accounts. Of any other one nothing is
+    -- written and no row is answered: the engine decides it, and says why where it refuses (ADR 0178).
+    --
+    -- In the order of all posters: the key, the balances ascending, what is appended. Each statement
+    -- sees what was committed before it began, so what counts is what stands under the locks.
+    CREATE OR REPLACE FUNCTION kassa_post_transfer(
+        org uuid, key text, operation text, fingerprint bytea, prefix text,
+        entry uuid, kind text, description text, metadata text, at timestamptz, actor text,
+        debited uuid, credited uuid, amount bigint, of_currency text,
+        batch uuid, event uuid, event_name text, event_type text, event_version bigint,
+        aggregate_type text, aggregate text, request text, trace text, cause uuid, data text
+    ) RETURNS TABLE (
+        recorded timestamptz,
+        debited_version bigint, debited_posted bigint, debited_available bigint,
+        credited_version bigint, credited_posted bigint, credited_available bigint
+    ) LANGUAGE plpgsql SET search_path = public, pg_temp
+    -- Who would wait for longer does so in the engine, which knows for what.
+    SET lock_timeout = '5ms' AS $$
+    DECLARE
+        balance record;
+        moved integer := 0;
+    BEGIN
+        -- Before anything is written, and without a lock: here ends most of what is not plain.
+        PERFORM FROM ledger_balance d JOIN ledger_balance c ON c.organization_id = d.organization_id
+          WHERE d.organization_id = org AND d.id = debited AND c.id = credited AND d.id <> c.id
+            AND kassa_takes_transfer(d, TRUE, amount, amount, of_currency, at)
+            AND kassa_takes_transfer(c, FALSE, amount, amount, of_currency, at);
+        IF NOT FOUND THEN
+            RETURN;
+        END IF;
+
+        INSERT INTO core_idempotency_key
+            (organization_id, key, operation, fingerprint, prefix, resource_id, created_at)
+        VALUES (org, key, operation, fingerprint, prefix, entry, clock_timestamp())
+            ON CONFLICT DO NOTHING;
+        -- What it stands for is found out by the engine.
+        IF NOT FOUND THEN
+            RETURN;
+        END IF;
+
+        PERFORM FROM ledger_balance b
+          WHERE b.organization_id = org AND b.id IN (debited, credited)
+          ORDER BY b.id FOR NO KEY UPDATE;
+        -- Under the locks, so an account's versions never run against its recorded times.
+        recorded := clock_timestamp();
+
+        FOR balance IN
+            UPDATE ledger_balance b
+               SET posted_debits = b.posted_debits + CASE WHEN b.id = debited THEN amount ELSE 0 END,
+                   posted_credits = b.posted_credits + CASE WHEN b.id = credited THEN amount ELSE 0 END,
+                   version = b.version + 1, latest_effective_at = at
+             WHERE b.organization_id = org AND b.id IN (debited, credited)
+               AND kassa_takes_transfer(b, b.id = debited, amount, amount, of_currency, at)
+            RETURNING b.id, b.version,
+                      CASE WHEN b.credit_normal THEN b.posted_credits - b.posted_debits
+                           ELSE b.posted_debits - b.posted_credits END AS posted,
+                      CASE WHEN b.credit_normal THEN b.pending_debits
+                           ELSE b.pending_credits END AS reserved
+        LOOP
+            moved := moved + 1;
+            IF balance.id = debited THEN
+                debited_version := balance.version;
+                debited_posted := balance.posted;
+                debited_available := balance.posted - balance.reserved;
+            ELSE
+                credited_version := balance.version;
+                credited_posted := balance.posted;
+                credited_available := balance.posted - balance.reserved;
+            END IF;
+        END LOOP;
+        -- One of them changed while its lock was waited for. The key is not to stand.
+        IF moved <> 2 THEN
+            RAISE EXCEPTION 'transfer % is no longer plain, and is left to the engine', entry
+                USING ERRCODE = 'KA001';
+        END IF;
+
+        INSERT INTO ledger_journal_entry
+            (id, organization_id, kind, description, effective_at, recorded_at, actor, metadata)
+        VALUES (entry, org, kind, description, at, recorded, actor, metadata::jsonb);
+        INSERT INTO ledger_posting
+            (organization_id, entry_id, number, account_id, amount_minor, currency,
+             account_version, balance_after_minor, effective_at, recorded_at)
+        VALUES (org, entry, 1, debited, amount, of_currency,
+                debited_version, debited_posted, at, recorded),
+               (org, entry, 2, credited, -amount, of_currency,
+                credited_version, credited_posted, at, recorded);
+
+        -- As the outbox writes a batch of one (`apps.core.outbox`).
+        INSERT INTO core_outbox_batch
+            (id, organization_id, public, event_count, inserted_at, state, attempts, lapses,
+             next_attempt_at, last_error_code, traceparent)
+        VALUES (batch, org, TRUE, 1, clock_timestamp(), 'pending', 0, 0, clock_timestamp(), '', trace);
+        INSERT INTO core_outbox_event
+            (id, organization_id, batch_id, ordinal, name, type, public, schema_version,
+             aggregate_type, aggregate_id, sequence, occurred_at, recorded_at, actor,
+             request_id, traceparent, causation_id, data)
+        VALUES (event, org, batch, 0, event_name, event_type, TRUE, event_version,
+                aggregate_type, aggregate, 1, at, clock_timestamp(), actor,
+                request, trace, cause, data::jsonb);
+        RETURN NEXT;
+    END;
+    $$;
+"""
+_MANY = """
+    -- What transfers of one organization would make of their accounts, one after the other: two lines
+    -- each, with the account as it stands after that one, and whether it is taken there.
+    CREATE FUNCTION kassa_lines_of_transfers(
+        org uuid, at timestamptz, debited uuid[], credited uuid[], amounts bigint[], currencies text[]
+    ) RETURNS TABLE (
+        transfer bigint, number integer, account uuid, amount bigint, currency text,
+        version bigint, posted bigint, available bigint, is_taken boolean
+    ) LANGUAGE sql STABLE AS $$
+        SELECT l.transfer, l.number, l.account, l.amount, l.currency, b.version + l.step, after.posted,
+               after.posted - CASE WHEN b.credit_normal THEN b.pending_debits ELSE b.pending_credits END,
+               CASE WHEN l.amount > 0
+                    THEN kassa_takes_transfer(b, TRUE, l.debits, l.debits - l.credits, l.currency, at)
+                    ELSE kassa_takes_transfer(b, FALSE, l.credits, l.credits - l.debits, l.currency, at)
+                     END
+          FROM (SELECT t.transfer, side.number, side.account, side.amount, t.currency,
+                       (sum(greatest(side.amount, 0)) OVER so_far)::bigint AS debits,
+                       (sum(greatest(-side.amount, 0)) OVER so_far)::bigint AS credits,
+                       row_number() OVER so_far AS step
+                  FROM unnest(debited, credited, amounts, currencies)
+                       WITH ORDINALITY AS t(debited, credited, amount, currency, transfer),
+                       LATERAL (VALUES (1, t.debited, t.amount), (2, t.credited, -t.amount))
+                            AS side(number, account, amount)
+                 -- An account on both sides is refused, and has no line here.
+                 WHERE t.debited <> t.credited
+                WINDOW so_far AS (PARTITION BY side.account ORDER BY t.transfer
+                                  ROWS UNBOUNDED PRECEDING)) AS l
+          JOIN ledger_balance b ON b.organization_id = org AND b.id = l.account
+         CROSS JOIN LATERAL (
+               SELECT (b.posted_debits - b.posted_credits + l.debits - l.credits)
+                      * CASE WHEN b.credit_normal THEN -1 ELSE 1 END AS posted) AS after
+    $$;
+
+    -- Post transfers of one organization of which nothing has to be decided, in their order, as
+    -- `kassa_post_transfer` does one: all of them, with a row for each; or none of them, without a row,
+    -- where a single one is not plain. Under the same locks, which are taken in the same order.
+    CREATE FUNCTION kassa_post_transfers(
+        org uuid, at timestamptz,
+        keys text[], operations text[], fingerprints bytea[], prefixes text[], entries uuid[],
+        kinds text[], descriptions text[], metadata text[], actors text[],
+        debited uuid[], credited uuid[], amounts bigint[], currencies text[],
+        batch uuid, batch_trace text, event_name text, event_type text, event_version bigint,
+        aggregate_type text, events uuid[], aggregates text[], requests text[], traces text[],
+        causes uuid[], data text[]
+    ) RETURNS TABLE (
+        recorded timestamptz,
+        debited_version bigint, debited_posted bigint, debited_available bigint,
+        credited_version bigint, credited_posted bigint, credited_available bigint
+    ) LANGUAGE plpgsql SET search_path = public, pg_temp
+    -- Another group may have its accounts until its COMMIT. Who would wait for longer does so in the
+    -- engine, which knows for what.
+    SET lock_timeout = '50ms'
+    -- Planned for arrays of any length: made for some, a plan costs more than to carry it out.
+    SET plan_cache_mode = 'force_generic_plan' AS $$
+    DECLARE
+        many CONSTANT integer := cardinality(entries);
+        counted integer;
+        accounts uuid[]; changes bigint[]; versions bigint[]; posted bigint[]; available bigint[];
+    BEGIN
+        -- Before anything is written, and without a lock: here ends most of what is not plain.
+        SELECT count(*) INTO counted
+          FROM kassa_lines_of_transfers(org, at, debited, credited, amounts, currencies) AS l
+         WHERE l.is_taken;
+        IF counted <> 2 * many THEN
+            RETURN;
+        END IF;
+
+        INSERT INTO core_idempotency_key
+            (organization_id, key, operation, fingerprint, prefix, resource_id, created_at)
+        SELECT org, k.key, k.operation, k.fingerprint, k.prefix, k.resource_id, clock_timestamp()
+          FROM unnest(keys, operations, fingerprints, prefixes, entries)
+               AS k(key, operation, fingerprint, prefix, resource_id)
+         ORDER BY k.key COLLATE "C"
+            ON CONFLICT DO NOTHING;
+        GET DIAGNOSTICS counted = ROW_COUNT;
+        IF counted = 0 THEN
+            RETURN;
+        -- What one stands for is found out by the engine. The others are not to stand without it.
+        ELSIF counted <> many THEN
+            RAISE EXCEPTION '% of % keys stand, which are left to the engine', many - counted, many
+                USING ERRCODE = 'KA001';
+        END IF;
+
+        PERFORM FROM ledger_balance b
+          WHERE b.organization_id = org AND b.id = ANY (debited || credited)
+          ORDER BY b.id FOR NO KEY UPDATE;
+        -- Under the locks, so an account's versions never run against its recorded times.
+        recorded := clock_timestamp();
+
+        -- What counts is what stands under the locks.
+        SELECT count(*) FILTER (WHERE l.is_taken), array_agg(l.account), array_agg(l.amount),
+               array_agg(l.version), array_agg(l.posted), array_agg(l.available)
+          INTO counted, accounts, changes, versions, posted, available
+          FROM (SELECT * FROM kassa_lines_of_transfers(
+                    org, at, debited, credited, amounts, currencies) ORDER BY transfer, number) AS l;
+        IF counted <> 2 * many THEN
+            RAISE EXCEPTION 'transfers are no longer plain, and are left to the engine'
+                USING ERRCODE = 'KA001';
+        END IF;
+
+        UPDATE ledger_balance b
+           SET posted_debits = b.posted_debits + l.debits,
+               posted_credits = b.posted_credits + l.credits,
+               version = l.version, latest_effective_at = at
+          FROM (SELECT account, max(version) AS version,
+                       sum(greatest(change, 0))::bigint AS debits,
+                       sum(greatest(-change, 0))::bigint AS credits
+                  FROM unnest(accounts, changes, versions) AS l(account, change, version)
+                 GROUP BY account) AS l
+         WHERE b.organization_id = org AND b.id = l.account;
+        INSERT INTO ledger_journal_entry
+            (id, organization_id, kind, description, effective_at, recorded_at, actor, metadata)
+        SELECT e.id, org, e.kind, e.description, at, recorded, e.actor, e.metadata::jsonb
+          FROM unnest(entries, kinds, descriptions, actors, metadata)
+               AS e(id, kind, description, actor, metadata);
+        -- By account, as their largest index has them.
+        INSERT INTO ledger_posting
+            (organization_id, entry_id, number, account_id, amount_minor, currency,
+             account_version, balance_after_minor, effective_at, recorded_at)
+        SELECT org, entries[(p.line + 1) / 2], 2 - p.line % 2, p.account, p.change,
+               currencies[(p.line + 1) / 2], p.version, p.posted, at, recorded
+          FROM unnest(accounts, changes, versions, posted)
+               WITH ORDINALITY AS p(account, change, version, posted, line)
+         ORDER BY p.account, p.version;
+
+        -- As the outbox writes a batch (`apps.core.outbox`).
+        INSERT INTO core_outbox_batch
+            (id, organization_id, public, event_count, inserted_at, state, attempts, lapses,
+             next_attempt_at, last_error_code, traceparent)
+        VALUES (batch, org, TRUE, many, clock_timestamp(), 'pending', 0, 0, clock_timestamp(), '',
+                batch_trace);
+        INSERT INTO core_outbox_event
+            (id, organization_id, batch_id, ordinal, name, type, public, schema_version,
+             aggregate_type, aggregate_id, sequence, occurred_at, recorded_at, actor,
+             request_id, traceparent, causation_id, data)
+        SELECT e.id, org, batch, e.place - 1, event_name, event_type, TRUE, event_version,
+               aggregate_type, e.aggregate, 1, at, clock_timestamp(), e.actor,
+               e.request, e.trace, e.cause, e.data::jsonb
+          FROM unnest(events, aggregates, actors, requests, traces, causes, data)
+               WITH ORDINALITY AS e(id, aggregate, actor, request, trace, cause, data, place);
+
+        FOR line IN 1 .. 2 * many BY 2 LOOP
+            debited_version := versions[line];
+            debited_posted := posted[line];
+            debited_available := available[line];
+            credited_version := versions[line + 1];
+            credited_posted := posted[line + 1];
+            credited_available := available[line + 1];
+            RETURN NEXT;
+        END LOOP;
+    END;
+    $$;
+"""
+_UNDO = """
+    DROP FUNCTION kassa_post_transfers;
+    DROP FUNCTION kassa_lines_of_transfers;
+    DROP FUNCTION kassa_post_transfer;
+    DROP FUNCTION kassa_takes_transfer;
+"""
+
+
+class Migration(migrations.Migration):
+    """Plain transfers of one organization that gathered are posted by one statement (ADR 0180)."""
+
+    dependencies = [("ledger", "0031_what_grows_is_analyzed_less_often")]
+    operations = [
+        # The one that is called is replaced and never missing; what it asks has another shape now.
+        migrations.RunSQL(
+            f"{_ONE} DROP FUNCTION kassa_takes_transfer"
+            "(ledger_balance, boolean, bigint, text, timestamptz);",
+            migrations.RunSQL.noop,
+        ),
+        migrations.RunSQL(_MANY, f"{_UNDO} {_BEFORE._POST}"),
+    ]
