@@ -1,27 +1,33 @@
 """Plain transfers of one organization that gathered: one statement, as the engine would have it."""
 
+from datetime import timedelta
+
 import pytest
 
 from apps.core import context
 from apps.core.ids import encode_id, new_id
 from apps.core.invariants import breaches
 from apps.core.models import IdempotencyKey, OutboxBatch, OutboxEvent
+from apps.core.wall_clock import print_instant
 from apps.ledger import operations
 from apps.ledger.errors import InsufficientFunds
 from apps.ledger.models import JournalEntry, Posting
 from apps.ledger.operations import _plain
-from apps.ledger.rules import PlaceHold
+from apps.ledger.rules import COUNTER_MAX, PlaceHold
 from tests.ledger.factories import (
     NOW,
     balance,
     fund,
+    move,
     open_account,
     post,
+    post_transfer,
 )
 from tests.ledger.plain import ask, make_three, outcome_of, ticket
 from tests.ledger.rows import fingerprints
 from tests.ledger.test_plain_transfers import NOT_PLAIN, engine_alone
 from tests.ledger.threads import sql
+from tests.support import past_the_guards
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -30,6 +36,10 @@ OWN = {
     "id", "entry_id", "batch_id", "account_id", "resource_id", "organization_id", "aggregate_id",
     "key", "fingerprint", "created_at", "recorded_at", "inserted_at", "next_attempt_at", "data",
 }  # fmt: skip
+
+
+# A group happens at the latest that its accounts have seen, as far as clocks may differ.
+DATED = "before what its account has seen"
 
 
 @pytest.fixture
@@ -178,6 +188,67 @@ class TestOneAfterTheOther:
 
         assert [one.outcome.effective_at for one in made] == [later, later]
 
+    @pytest.mark.parametrize("microseconds", [1, 4_999_999, 5_000_000])
+    def test_or_the_latest_that_one_of_their_accounts_has_seen(self, books, microseconds):
+        """Of another process, whose clock is ahead, or which was first and asked later."""
+        organization, ann, bob, cy = books
+        later = NOW + timedelta(microseconds=microseconds)
+        post_transfer(organization, ann, bob, 1, key="k", effective_at=later)
+        asked = [ticket(ann, cy, key="1"), ticket(bob, cy, key="2")]
+
+        _plain.post_together(organization, asked)
+
+        made = [operations.take_result(one) for one in asked]
+        assert [one.outcome.effective_at for one in made] == [later, later]
+        for one in made:
+            event = OutboxEvent.objects.get(aggregate_id=encode_id("je", one.entry_id))
+            assert event.occurred_at == NOW
+            assert event.data["effective_at"] == print_instant(later)
+            postings = Posting.objects.filter(entry_id=one.entry_id)
+            assert {row.effective_at for row in postings} == {later}
+        assert breaches() == []
+
+    def test_but_not_one_that_no_clock_would_show(self, books):
+        organization, ann, bob, cy = books
+        later = NOW + timedelta(microseconds=5_000_001)
+        post_transfer(organization, ann, bob, 1, key="k", effective_at=later)
+        asked = [ticket(ann, cy, key="1"), ticket(ann, cy, key="2")]
+
+        _plain.post_together(organization, asked)
+
+        assert [one.is_engines for one in asked] == [True, True]
+        assert [one.outcome.effective_at for one in ask(organization, asked)] == [NOW, NOW]
+        assert breaches() == []
+
+    def test_may_not_take_from_a_till_what_only_comes_back_later(self, books):
+        """Each is counted with those before it, on accounts of either kind."""
+        organization, _, bob, _ = books
+        till = open_account(organization, "till:1:EUR", type_="asset", floor=0)
+        post(organization, move(till, bob, 5))
+        asked = [ticket(*pair, 3, key=f"k-{n}")
+                 for n, pair in enumerate([(bob, till), (bob, till), (till, bob)])]  # fmt: skip
+
+        _plain.post_together(organization, asked)
+
+        assert [one.is_engines for one in asked] == [True] * 3
+        assert balance(organization, till).available == 5
+
+    @pytest.mark.parametrize("side", ["posted_debits", "posted_credits"])
+    def test_have_room_for_all_of_them_or_are_the_engines(self, books, side):
+        organization, ann, bob, _ = books
+        past_the_guards(
+            "UPDATE ledger_balance SET min_available_minor = NULL,"
+            f" posted_debits = {COUNTER_MAX - 5}, posted_credits = {COUNTER_MAX - 5}"
+            f" WHERE id = '{bob}'"
+        )
+        pair = (bob, ann) if side == "posted_debits" else (ann, bob)
+        asked = [ticket(*pair, 3, key=f"k-{n}") for n in range(2)]
+
+        _plain.post_together(organization, asked)
+
+        assert [one.is_engines for one in asked] == [True] * 2
+        assert sql(f"SELECT {side} FROM ledger_balance WHERE id = %s", bob) == [(COUNTER_MAX - 5,)]
+
 
 @pytest.fixture
 def later():
@@ -193,7 +264,7 @@ class TestOneThatIsNotPlain:
         plain = [ticket(dee, eve, key=f"plain-{n}") for n in range(5)]
         return [*plain[:2], odd, *plain[2:]]
 
-    @pytest.mark.parametrize("name", NOT_PLAIN)
+    @pytest.mark.parametrize("name", [name for name in NOT_PLAIN if name != DATED])
     def test_leaves_them_to_the_engine_and_nothing_is_written(self, books, name):
         organization, ann, bob, _ = books
         asked = self.among(organization, NOT_PLAIN[name](organization, ann, bob))

@@ -1,14 +1,16 @@
 """Groups of plain transfers beside others: what they lock and wait for, and what is lost."""
 
+import contextlib
 from contextlib import contextmanager
 from functools import partial
 
 import pytest
-from django.db import OperationalError
+from django.db import OperationalError, connection
 from psycopg.errors import SerializationFailure
 from structlog.testing import capture_logs
 
 from apps.core import statements
+from apps.core.ids import new_id
 from apps.core.invariants import breaches
 from apps.core.models import IdempotencyKey, OutboxEvent
 from apps.ledger import operations
@@ -18,6 +20,7 @@ from tests.core.wire import wired
 from tests.ledger.factories import (
     balance,
     fund,
+    post_transfer,
 )
 from tests.ledger.plain import ask, make_three, outcome_of, ticket, waiting
 from tests.ledger.rows import fingerprints
@@ -31,6 +34,13 @@ pytestmark = pytest.mark.django_db(transaction=True)
 @pytest.fixture
 def books():
     return make_three()
+
+
+KEY = """
+    INSERT INTO core_idempotency_key
+        (organization_id, key, operation, fingerprint, prefix, resource_id, created_at)
+    VALUES (%s, %s, 'x', '', '', %s, now())
+"""
 
 
 class TestWaiting:
@@ -65,6 +75,24 @@ class TestWaiting:
             asking.ended()
 
         assert free == [(high,)]
+
+    def test_of_a_key_has_none_that_comes_after_it(self, books):
+        """Keys from the lowest up, so of two groups with keys in common one waits, not both."""
+        organization, ann, bob, _ = books
+        asked = [ticket(ann, bob, key=key) for key in ("c", "a", "B", "Z")]
+        other = connection.copy()
+        other.set_autocommit(False)
+        with contextlib.closing(other), patience(), other.cursor() as cursor:
+            cursor.execute(KEY, [organization, "a", new_id()])
+            asking = Asking(partial(_plain.post_together, organization, asked))
+            wait_until(lambda: any("kassa_post_transfers" in row[0] for row in waiting()))
+            cursor.execute("SET LOCAL lock_timeout = '500ms'")
+            # Nobody has it yet.
+            cursor.execute(KEY, [organization, "c", new_id()])
+            other.rollback()
+            asking.ended()
+
+        assert [one.is_answered for one in asked] == [True] * 4
 
     def test_comes_before_the_time_at_which_they_are_recorded(self, books):
         organization, ann, bob, _ = books
@@ -105,12 +133,17 @@ class TestWaiting:
 @contextmanager
 def patience():
     """Have a group wait for as long as a test may take."""
-    [[signature]] = sql("SELECT 'kassa_post_transfers'::regproc::oid::regprocedure::text")
+    [[signature, settings]] = sql(
+        "SELECT oid::regprocedure::text, proconfig FROM pg_proc"
+        " WHERE proname = 'kassa_post_transfers'"
+    )
+    [before] = [one for one in settings if one.startswith("lock_timeout=")]
+    name, value = before.split("=")
     sql(f"ALTER FUNCTION {signature} SET lock_timeout = '60s'")
     try:
         yield
     finally:
-        sql(f"ALTER FUNCTION {signature} SET lock_timeout = '50ms'")
+        sql(f"ALTER FUNCTION {signature} SET {name} = '{value}'")
 
 
 class TestAtOnce:
@@ -151,6 +184,43 @@ class TestAtOnce:
         assert len(refused) == 5
         assert balance(organization, ann).available == 0
         assert breaches() == []
+
+    @pytest.mark.parametrize("odd", ["replay", "refusal"])
+    def test_one_that_is_known_before_is_no_fault_in_postgres(self, books, monkeypatch, odd):
+        """It is seen before anything is written; its group has lost a look."""
+        organization, ann, bob, _ = books
+        post_transfer(organization, ann, bob, 1, key="replay")
+        asked = [ticket(ann, bob, key=f"k-{n}") for n in range(2)]
+        asked.append(ticket(ann, bob, {"replay": 1, "refusal": 200_00}[odd], key=odd))
+        each, seen = statements.each, []
+        monkeypatch.setattr(statements, "each", lambda *call: seen.append(each(*call)) or seen[-1])
+
+        _plain.post_together(organization, asked)
+
+        [[answer]] = seen
+        assert answer.rows() == []
+        assert [one.is_engines for one in asked] == [True] * 3
+        operations.post_asked(organization_id=organization, asked=asked)
+        assert [outcome_of(one) is not None for one in asked] == [True, True, odd == "refusal"]
+
+    def test_a_key_that_somebody_takes_meanwhile_leaves_all_to_the_engine(self, books):
+        organization, ann, bob, _ = books
+        asked = [ticket(ann, bob, key=f"k-{n}") for n in range(3)]
+        other = connection.copy()
+        other.set_autocommit(False)
+        with contextlib.closing(other), patience(), other.cursor() as cursor:
+            cursor.execute(KEY, [organization, "k-1", new_id()])
+            asking = Asking(
+                partial(operations.post_asked, organization_id=organization, asked=asked)
+            )
+            wait_until(lambda: any("kassa_post_transfers" in row[0] for row in waiting()))
+            with capture_logs() as said:
+                other.commit()
+                asking.ended()
+
+        assert [outcome_of(one)[0] for one in asked][1] == "idempotency_key_reused"
+        assert [one for one in said if one["event"].startswith("plain")] == []
+        assert balance(organization, bob).available == 2
 
     def test_the_same_group_twice_is_posted_once(self, books):
         organization, ann, bob, _ = books

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 import apps.ledger
 from apps.core.ids import new_id
 from apps.ledger.rules import (
+    CLOCK_SKEW,
     COUNTER_MAX,
     BalanceState,
     Command,
@@ -55,7 +56,8 @@ def accounts(draw, id_: UUID, *, usual: int = 3) -> BalanceState:
         internal=draw(st.sampled_from([False] * usual + [True])),
         monitored=draw(st.sampled_from([False] * usual + [True])),
         latest_effective_at=draw(st.sampled_from(
-            [None, NOW - timedelta(seconds=1), NOW] * usual + [NOW + timedelta(microseconds=1)] * 2
+            [None, NOW - timedelta(seconds=1), NOW] * usual
+            + [NOW + timedelta(microseconds=1), NOW + CLOCK_SKEW + timedelta(microseconds=1)]
         )),
         **counters,
     )  # fmt: skip
@@ -124,14 +126,15 @@ class TestASeries:
             "SELECT account, amount, currency, version, posted, available, is_taken"
             " FROM kassa_lines_of_transfers(%s, %s, %s::uuid[], %s::uuid[], %s::bigint[],"
             " %s::text[]) ORDER BY transfer, number",
-            owner, NOW, [ids[debit] for debit, _, _ in asked],
+            owner, NOW + CLOCK_SKEW, [ids[debit] for debit, _, _ in asked],
             [ids[credit] for _, credit, _ in asked], [amount for *_, amount in asked],
             ["EUR"] * len(asked),
         )  # fmt: skip
         _, outcomes = apply(State(balances, now=NOW, reach_internal=False), commands)
 
+        # A series happens at the latest that its accounts have seen, if clocks may differ so much.
         has_more = any(
-            one.monitored or (one.latest_effective_at or NOW) > NOW
+            one.monitored or (one.latest_effective_at or NOW) > NOW + CLOCK_SKEW
             for one in (states[n] for n in named)
         )
         are_posted = all(one.status == "posted" for one in outcomes)
@@ -181,6 +184,30 @@ class TestTheFunctions:
 
     def test_count_as_far_as_the_engine(self):
         assert f"<= {COUNTER_MAX}\n" in FILES[0].read_text()
+
+    def test_take_clocks_to_differ_as_far_as_the_engine_does(self):
+        assert f"at + interval '{CLOCK_SKEW.seconds} seconds'" in FILES[1].read_text()
+
+    def test_are_what_they_are_whoever_calls_them(self):
+        settings = sql(
+            "SELECT proname, proconfig FROM pg_proc WHERE proname LIKE 'kassa_post_transfer%%'"
+        )
+
+        assert {name: set(config) for name, config in settings} == {
+            "kassa_post_transfer": {"search_path=public, pg_temp", "lock_timeout=5ms"},
+            "kassa_post_transfers": {
+                "search_path=public, pg_temp",
+                "lock_timeout=50ms",
+                "plan_cache_mode=force_generic_plan",
+            },
+        }
+
+    def test_lock_keys_and_balances_in_the_order_of_all_posters(self):
+        """Written, as the index that finds them has them in this order by chance."""
+        text = FILES[1].read_text()
+
+        assert text.count('ORDER BY k.key COLLATE "C"\n        ON CONFLICT') == 1
+        assert text.count("ORDER BY b.id FOR NO KEY UPDATE") == text.count("FOR NO KEY UPDATE") == 1
 
     @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
     def test_name_whose_rows_they_lock_and_change(self, path):

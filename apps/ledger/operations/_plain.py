@@ -40,7 +40,7 @@ _POST: Final = """
            cause => %(cause)s, data => %(data)s)
 """
 _POST_TOGETHER: Final = """
-    SELECT recorded, debited_version, debited_posted, debited_available,
+    SELECT happened, recorded, debited_version, debited_posted, debited_available,
            credited_version, credited_posted, credited_available
       FROM kassa_post_transfers(
            org => %(org)s, at => %(at)s,
@@ -100,12 +100,12 @@ def post_together(organization_id: UUID, group: Sequence[Ticket]) -> None:
     # Who asks twice under one key is told what that stands for.
     if not are_plain or len({ticket.asked.key for ticket in group}) < len(group):
         return
-    # One business time for all of them, as the engine has it.
+    # One business time for all of them, or a later one that their accounts have seen.
     now = max(ticket.now for ticket in group)
     [answer] = statements.each(_POST_TOGETHER, [_columns(organization_id, group, now)])
     rows = _rows(answer, group)
-    for ticket, row in zip(group, rows, strict=bool(rows)):
-        _give(ticket, row, now)
+    for ticket, (happened, *row) in zip(group, rows, strict=bool(rows)):
+        _give(ticket, row, happened)
     if rows:
         outbox.nudge()
 
@@ -136,7 +136,7 @@ def _rows(answer: statements.Answer, asked: Sequence[Ticket]) -> list[tuple[Any,
         return []
 
 
-def _give(ticket: Ticket, row: tuple[Any, ...], now: datetime) -> None:
+def _give(ticket: Ticket, row: Sequence[Any], happened: datetime) -> None:
     """Give a ticket its answer: when it was recorded, and each account after it."""
     command = ticket.command
     recorded_at, *after = row
@@ -144,7 +144,7 @@ def _give(ticket: Ticket, row: tuple[Any, ...], now: datetime) -> None:
         PostedLine(command.debit_account_id, command.amount_minor, command.currency, *after[:3]),
         PostedLine(command.credit_account_id, -command.amount_minor, command.currency, *after[3:]),
     )
-    outcome = Outcome(command, "posted", command.id, lines, None, now)
+    outcome = Outcome(command, "posted", command.id, lines, None, happened)
     ticket.answer, ticket.recorded_at = Answer(command.id, outcome), recorded_at
     ticket.is_engines, ticket.fault = False, None
 

@@ -33,6 +33,9 @@ $$;
 -- Post transfers of one organization of which nothing has to be decided, in their order, as
 -- `kassa_post_transfer` does one: all of them, with a row for each; or none of them, without a row,
 -- where a single one is not plain. Under the same locks, which are taken in the same order.
+--
+-- They happen at `at`, or at the latest that one of their accounts has seen if a group of another
+-- process, whose clock may be as far ahead as `rules.posting` allows, had them meanwhile.
 CREATE FUNCTION kassa_post_transfers(
     org uuid, at timestamptz,
     keys text[], operations text[], fingerprints bytea[], prefixes text[], entries uuid[],
@@ -42,7 +45,7 @@ CREATE FUNCTION kassa_post_transfers(
     aggregate_type text, events uuid[], aggregates text[], requests text[], traces text[],
     causes uuid[], data text[]
 ) RETURNS TABLE (
-    recorded timestamptz,
+    recorded timestamptz, happened timestamptz,
     debited_version bigint, debited_posted bigint, debited_available bigint,
     credited_version bigint, credited_posted bigint, credited_available bigint
 ) LANGUAGE plpgsql SET search_path = public, pg_temp
@@ -53,14 +56,17 @@ SET lock_timeout = '50ms'
 SET plan_cache_mode = 'force_generic_plan' AS $$
 DECLARE
     many CONSTANT integer := cardinality(entries);
+    latest CONSTANT timestamptz := at + interval '5 seconds';
     counted integer;
     accounts uuid[]; changes bigint[]; versions bigint[]; posted bigint[]; available bigint[];
 BEGIN
     -- Before anything is written, and without a lock: here ends most of what is not plain.
     SELECT count(*) INTO counted
-      FROM kassa_lines_of_transfers(org, at, debited, credited, amounts, currencies) AS l
+      FROM kassa_lines_of_transfers(org, latest, debited, credited, amounts, currencies) AS l
      WHERE l.is_taken;
-    IF counted <> 2 * many THEN
+    IF counted <> 2 * many OR EXISTS (
+        SELECT FROM core_idempotency_key k WHERE k.organization_id = org AND k.key = ANY (keys)
+    ) THEN
         RETURN;
     END IF;
 
@@ -72,17 +78,17 @@ BEGIN
      ORDER BY k.key COLLATE "C"
         ON CONFLICT DO NOTHING;
     GET DIAGNOSTICS counted = ROW_COUNT;
-    IF counted = 0 THEN
-        RETURN;
     -- What one stands for is found out by the engine. The others are not to stand without it.
-    ELSIF counted <> many THEN
-        RAISE EXCEPTION '% of % keys stand, which are left to the engine', many - counted, many
+    IF counted <> many THEN
+        RAISE EXCEPTION '% of % keys stand by now, and are left to the engine',
+                many - counted, many
             USING ERRCODE = 'KA001';
     END IF;
 
-    PERFORM FROM ledger_balance b
-      WHERE b.organization_id = org AND b.id = ANY (debited || credited)
-      ORDER BY b.id FOR NO KEY UPDATE;
+    SELECT greatest(at, max(b.latest_effective_at)) INTO happened
+      FROM (SELECT b.latest_effective_at FROM ledger_balance b
+             WHERE b.organization_id = org AND b.id = ANY (debited || credited)
+             ORDER BY b.id FOR NO KEY UPDATE) AS b;
     -- Under the locks, so an account's versions never run against its recorded times.
     recorded := clock_timestamp();
 
@@ -91,7 +97,7 @@ BEGIN
            array_agg(l.version), array_agg(l.posted), array_agg(l.available)
       INTO counted, accounts, changes, versions, posted, available
       FROM (SELECT * FROM kassa_lines_of_transfers(
-                org, at, debited, credited, amounts, currencies) ORDER BY transfer, number) AS l;
+                org, latest, debited, credited, amounts, currencies) ORDER BY transfer, number) AS l;
     IF counted <> 2 * many THEN
         RAISE EXCEPTION 'transfers are no longer plain, and are left to the engine'
             USING ERRCODE = 'KA001';
@@ -100,7 +106,7 @@ BEGIN
     UPDATE ledger_balance b
        SET posted_debits = b.posted_debits + l.debits,
            posted_credits = b.posted_credits + l.credits,
-           version = l.version, latest_effective_at = at
+           version = l.version, latest_effective_at = happened
       FROM (SELECT account, max(version) AS version,
                    sum(greatest(change, 0))::bigint AS debits,
                    sum(greatest(-change, 0))::bigint AS credits
@@ -109,7 +115,7 @@ BEGIN
      WHERE b.organization_id = org AND b.id = l.account;
     INSERT INTO ledger_journal_entry
         (id, organization_id, kind, description, effective_at, recorded_at, actor, metadata)
-    SELECT e.id, org, e.kind, e.description, at, recorded, e.actor, e.metadata::jsonb
+    SELECT e.id, org, e.kind, e.description, happened, recorded, e.actor, e.metadata::jsonb
       FROM unnest(entries, kinds, descriptions, actors, metadata)
            AS e(id, kind, description, actor, metadata);
     -- By account, as their largest index has them.
@@ -117,7 +123,7 @@ BEGIN
         (organization_id, entry_id, number, account_id, amount_minor, currency,
          account_version, balance_after_minor, effective_at, recorded_at)
     SELECT org, entries[(p.line + 1) / 2], 2 - p.line % 2, p.account, p.change,
-           currencies[(p.line + 1) / 2], p.version, p.posted, at, recorded
+           currencies[(p.line + 1) / 2], p.version, p.posted, happened, recorded
       FROM unnest(accounts, changes, versions, posted)
            WITH ORDINALITY AS p(account, change, version, posted, line)
      ORDER BY p.account, p.version;
@@ -134,7 +140,12 @@ BEGIN
          request_id, traceparent, causation_id, data)
     SELECT e.id, org, batch, e.place - 1, event_name, event_type, TRUE, event_version,
            aggregate_type, e.aggregate, 1, at, clock_timestamp(), e.actor,
-           e.request, e.trace, e.cause, e.data::jsonb
+           e.request, e.trace, e.cause,
+           -- It says what `at` is, and is as `print_instant` has it.
+           CASE WHEN happened = at THEN e.data::jsonb
+                ELSE e.data::jsonb || jsonb_build_object('effective_at', replace(to_char(
+                    happened AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'), '.000000', ''))
+                 END
       FROM unnest(events, aggregates, actors, requests, traces, causes, data)
            WITH ORDINALITY AS e(id, aggregate, actor, request, trace, cause, data, place);
 
