@@ -253,10 +253,54 @@ BROKEN: dict[str, dict[str, list[str]]] = {
                 closed_at="NULL",
                 approved_by="''",
             ),
+            # Opened again, it names those who closed it.
+            copy(
+                "ledger_period",
+                month="'2020-01-01'",
+                state="'open'",
+                closed_at="NULL",
+                requested_by="''",
+                approved_by="''",
+            ),
+        ],
+        "period_is_reopened_by_two": [
+            change("ledger_period", f"state = 'open', closed_at = NULL, {names}")
+            for names in (
+                "reopening_requested_by = 'a', reopening_approved_by = 'b'",
+                "reopening_requested_by = 'a', reopening_reason = 'c'",
+                "reopening_requested_by = 'a', reopening_approved_by = 'a', reopening_reason = 'c'",
+            )
+        ]
+        + [
+            copy(
+                "ledger_period",
+                month="'2020-01-01'",
+                state="'open'",
+                closed_at="NULL",
+                reopening_approved_by="'b'",
+                reopening_reason="'c'",
+            ),
+            # Nobody opened what is closed.
+            change(
+                "ledger_period",
+                "reopening_requested_by = 'a', reopening_approved_by = 'b', reopening_reason = 'c'",
+            ),
+        ],
+        "period_names_who_reopened_it": [
+            change("ledger_period", "state = 'open', closed_at = NULL"),
+            change(
+                "ledger_period",
+                "state = 'open', closed_at = NULL, reopening_approved_by = 'b',"
+                " reopening_reason = 'c'",
+            ),
         ],
         "period_closed_at_iff_closed": [
             change("ledger_period", "closed_at = NULL"),
-            change("ledger_period", "state = 'open'"),
+            change(
+                "ledger_period",
+                "state = 'open', reopening_requested_by = 'a', reopening_approved_by = 'b',"
+                " reopening_reason = 'c'",
+            ),
         ],
         "period_is_one_month": [copy("ledger_period")],
         "periods_stay": goes("ledger_period"),

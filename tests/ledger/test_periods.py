@@ -19,6 +19,7 @@ from apps.core.ids import new_id
 from apps.core.models import AuditEvent, OutboxEvent
 from apps.ledger import errors, operations, queries, tasks
 from apps.ledger.models import Period, PeriodBalance
+from apps.ledger.operations import _periods
 from apps.ledger.queries import Dating, _history
 from tests.ledger.factories import (
     balance,
@@ -501,7 +502,8 @@ class TestAClosedMonth:
         with pytest.raises(IntegrityError), connection.cursor() as cursor:
             cursor.execute(
                 "UPDATE ledger_period SET state = 'closed', closed_at = now(), requested_by = 'a',"
-                " approved_by = 'b'"
+                " approved_by = 'b', reopening_requested_by = '', reopening_approved_by = '',"
+                " reopening_reason = ''"
             )
 
     def test_is_where_late_facts_begin(self, books):
@@ -682,6 +684,43 @@ class TestReopening:
         with pytest.raises(errors.TwoPeopleNeeded):
             books.reopen(by=(MARA, MARA))
         assert books.period().state == "closed"
+
+    def test_names_who_asked_who_agreed_and_why_until_the_month_is_closed_once_more(self, books):
+        books.close()
+        assert self.named(books) == ("", "", "")
+
+        books.reopen(by=(ANTON, MARA))
+        books.post(1, IN_JUNE, key="unsealed")
+        seen = [self.named(books)]
+        books.begin(by=("staff:eva", "staff:leo"))
+        seen.append(self.named(books))
+
+        assert seen == [(ANTON, MARA, "An invoice came late")] * 2
+        seal(books.id)
+        books.finish_for_sure()
+        assert self.named(books) == ("", "", "")
+        assert books.period().requested_by == "staff:eva"
+
+    def test_that_names_nobody_is_refused_by_postgres(self, books, monkeypatch):
+        """It is not enough that two people once closed it, whose names stand there."""
+        books.close()
+        monkeypatch.setattr(_periods, "_name_reopening", lambda *_: None)
+
+        with pytest.raises(IntegrityError, match="who opens it again is said then"):
+            books.reopen()
+        assert books.period().state == "closed"
+
+    @pytest.mark.parametrize("other", ["'staff:eva'", "''"])
+    def test_names_for_good_who_did(self, books, other):
+        books.close()
+        books.reopen()
+
+        with pytest.raises(IntegrityError, match="is said then"), connection.cursor() as cursor:
+            cursor.execute(f"UPDATE ledger_period SET reopening_requested_by = {other}")
+
+    def named(self, books) -> tuple[str, str, str]:
+        row = books.period()
+        return row.reopening_requested_by, row.reopening_approved_by, row.reopening_reason
 
 
 class TestAPostingUnderWayAsTheMonthFreezes:

@@ -30,7 +30,8 @@ SAID_ONCE = {
     "ledger_period_balance": set(),
     "ledger_period": {
         "approved_by", "closed_at", "closing_after", "ends_at", "event_sequence", "id",
-        "requested_by", "starts_at",
+        "reopening_approved_by", "reopening_reason", "reopening_requested_by", "requested_by",
+        "starts_at",
     },
     "ledger_account": {"created_at", "event_sequence", "metadata"},
     "ledger_balance": {"internal", "min_available_minor", "monitored", "status"},

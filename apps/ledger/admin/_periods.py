@@ -173,7 +173,12 @@ class PeriodAdmin(RecordAdmin[Period]):
 
     @override
     def actors_of(self, obj: Period) -> Sequence[str]:
-        return [obj.requested_by, obj.approved_by]
+        return [
+            obj.requested_by,
+            obj.approved_by,
+            obj.reopening_requested_by,
+            obj.reopening_approved_by,
+        ]
 
     @override
     def headline(self, obj: Period) -> str:
@@ -200,6 +205,18 @@ class PeriodAdmin(RecordAdmin[Period]):
 
     def closed_at(self, obj: Period) -> SafeString:
         return cells.instant(obj.closed_at, zone=zone_of(obj))
+
+    @override
+    def get_facts(self, request: HttpRequest, obj: Period) -> list[Fact]:
+        facts = super().get_facts(request, obj)
+        if not obj.reopening_requested_by:
+            return facts
+        return [
+            *facts,
+            Fact("Opening asked by", _person(obj, obj.reopening_requested_by)),
+            Fact("Opening agreed by", _person(obj, obj.reopening_approved_by)),
+            Fact("Opened again because", obj.reopening_reason, wide=True),
+        ]
 
     @override
     def get_act_facts(self, request: HttpRequest, obj: Period) -> list[Fact]:

@@ -22,6 +22,12 @@ _DIFFERENCE: Final = """(
       FROM before
 )"""
 
+_REOPENING: Final = ("reopening_requested_by", "reopening_approved_by", "reopening_reason")
+
+
+def _columns(row: str) -> str:
+    return ", ".join(f"{row}.{column}" for column in _REOPENING)
+
 
 class Period(OrganizationOwned):
     """A month of an organisation's books, once somebody asked to close it; others are open."""
@@ -43,6 +49,11 @@ class Period(OrganizationOwned):
     requested_by = models.CharField(max_length=100, default="")
     approved_by = models.CharField(max_length=100, default="")
     closed_at = models.DateTimeField(null=True)
+    # Of a month that was opened again, until it is closed once more: so that who opens it cannot
+    # leave the names of those who closed it.
+    reopening_requested_by = models.CharField(max_length=100, default="", db_default="")
+    reopening_approved_by = models.CharField(max_length=100, default="", db_default="")
+    reopening_reason = models.CharField(max_length=500, default="", db_default="")
     event_sequence = models.BigIntegerField(default=0)
 
     class Meta:
@@ -58,8 +69,22 @@ class Period(OrganizationOwned):
             ),
             models.CheckConstraint(
                 name="period_is_closed_by_two",
-                condition=Q(state="open")
+                # One that is open was never closed, or two people closed it before.
+                condition=Q(state="open", closings=0, requested_by="", approved_by="")
                 | (~Q(requested_by="") & ~Q(approved_by="") & ~Q(requested_by=F("approved_by"))),
+            ),
+            models.CheckConstraint(
+                name="period_is_reopened_by_two",
+                condition=Q(
+                    reopening_requested_by="", reopening_approved_by="", reopening_reason=""
+                )
+                | (
+                    ~Q(state="closed")
+                    & ~Q(reopening_requested_by="")
+                    & ~Q(reopening_approved_by="")
+                    & ~Q(reopening_requested_by=F("reopening_approved_by"))
+                    & ~Q(reopening_reason="")
+                ),
             ),
             models.CheckConstraint(
                 name="period_closed_at_iff_closed",
@@ -74,6 +99,23 @@ class Period(OrganizationOwned):
                 columns=["id", "organization_id", "month", "starts_at", "ends_at"],
             ),
             moves_only("period_moves", moves=PERIOD_MOVES),
+            # By the CHECK above nobody is named of a closed month, and never one alone: so two are
+            # named as it is opened again, and stay until it is closed.
+            Guard(
+                name="period_names_who_reopened_it",
+                level=pgtrigger.Row,
+                when=pgtrigger.Before,
+                operation=pgtrigger.UpdateOf("state", *_REOPENING),
+                func=(
+                    "IF (OLD.state, NEW.state) = ('closed', 'open')"
+                    " AND NEW.reopening_requested_by = ''"
+                    f" OR ({_columns('OLD')}) IS DISTINCT FROM ({_columns('NEW')})"
+                    " AND OLD.state <> 'closed' AND NEW.state <> 'closed' THEN"
+                    " RAISE EXCEPTION 'period % from % to %: who opens it again is said then',"
+                    " NEW.month, OLD.state, NEW.state USING ERRCODE = 'check_violation',"
+                    " CONSTRAINT = 'period_names_who_reopened_it'; END IF; RETURN NEW;"
+                ),
+            ),
         ]
 
     @override

@@ -161,6 +161,7 @@ def finish_closing(*, organization_id: UUID, period_id: UUID, now: datetime) -> 
     period.closings += 1
     _store_trial_balance(period)
     period.closed_at = now
+    _name_reopening(period)
     actor = Actor.job("ledger.close_periods")
     _move(period, PeriodState.CLOSED, events.PeriodClosed, CLOSE, "", actor, now)
     return period
@@ -264,6 +265,8 @@ def reopen_period(
     """
     Let a closed month take entries again; the trial balance that was stored stays under its number.
 
+    The month says who asked, who agreed and why until it is closed once more; the trail for good.
+
     :raises TwoPeopleNeeded: if who asked and who agreed are one person
     :raises PeriodNotFound: if the organisation has no such period
     :raises PeriodNotClosed: if it is not closed
@@ -272,10 +275,18 @@ def reopen_period(
     refuse_one_person(requested_by, approved_by)
     period = _locked(organization_id, period_id)
     _refuse_reopen(period)
-    period.requested_by, period.approved_by = requested_by, approved_by
+    _name_reopening(period, requested_by, approved_by, reason)
     period.closed_at = period.closing_after = None
     _move(period, PeriodState.OPEN, events.PeriodReopened, REOPEN, reason, actor, now)
     return period
+
+
+def _name_reopening(
+    period: Period, requested_by: str = "", approved_by: str = "", reason: str = ""
+) -> None:
+    period.reopening_requested_by = requested_by
+    period.reopening_approved_by = approved_by
+    period.reopening_reason = reason
 
 
 def _locked(organization_id: UUID, period_id: UUID) -> Period:
@@ -296,6 +307,9 @@ def _move(
 ) -> None:
     before = period.state
     period.state = state.value
+    asked, agreed = period.requested_by, period.approved_by
+    if act == REOPEN:
+        asked, agreed = period.reopening_requested_by, period.reopening_approved_by
     # Also the version by which a form, or the second step, sees that nothing happened meanwhile.
     period.event_sequence += 1
     period.save()
@@ -308,8 +322,8 @@ def _move(
         after={
             "state": period.state,
             "closings": period.closings,
-            "requested_by": period.requested_by,
-            "approved_by": period.approved_by,
+            "requested_by": asked,
+            "approved_by": agreed,
         },
     )
     outbox.publish(
