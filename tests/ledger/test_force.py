@@ -5,8 +5,10 @@ from datetime import timedelta
 import pytest
 
 from apps.core.errors import Refusal
+from apps.core.ids import encode_id
 from apps.core.invariants import breaches
 from apps.core.models import AuditEvent
+from apps.core.wall_clock import print_instant
 from apps.ledger import operations
 from apps.ledger.operations import EntryRequest, TransferRequest
 from apps.ledger.rules import Leg
@@ -169,4 +171,75 @@ class TestForce:
         assert stands_at(organization, ann, NOW - 2 * DAY) == -30
         assert stands_at(organization, ann, NOW) == 0
         assert AuditEvent.objects.filter(act="ledger.force_transfer").count() == 1
+        assert breaches() == []
+
+
+class TestTheTrail:
+    """A reviewer sees what was moved, and how far which floor was broken, without the books."""
+
+    def shown(self, organization) -> dict:
+        [row] = AuditEvent.objects.filter(
+            organization_id=organization, act__startswith="ledger.force"
+        )
+        return row.after
+
+    def test_says_what_moved_and_what_it_broke(self, books):
+        organization, ann, bob = books
+        early = NOW - 9 * DAY
+        la_ann, la_bob = encode_id("la", ann), encode_id("la", bob)
+
+        post_transfer(organization, ann, bob, 30, key="f", effective_at=early, force=True)
+
+        after = self.shown(organization)
+        assert after["postings"] == [
+            {"ledger_account": la_ann, "amount": 30, "currency": "EUR"},
+            {"ledger_account": la_bob, "amount": -30, "currency": "EUR"},
+        ]
+        # Nothing was there nine days ago; what came eight days later made up for it.
+        assert after["floors_broken"] == [
+            {
+                "ledger_account": la_ann,
+                "currency": "EUR",
+                "min_available": 0,
+                "balance": -30,
+                "balance_at": print_instant(early),
+            }
+        ]
+
+    def test_names_the_lowest_balance_and_when_it_was(self, books):
+        organization, ann, bob = books
+        fund(organization, ann, 40, at=NOW - 9 * DAY)
+        post_transfer(organization, ann, bob, 35, key="spent", effective_at=NOW - 5 * DAY)
+
+        post_transfer(organization, ann, bob, 20, key="f", effective_at=NOW - 7 * DAY, force=True)
+
+        [broken] = self.shown(organization)["floors_broken"]
+        assert (broken["balance"], broken["balance_at"]) == (-15, print_instant(NOW - 5 * DAY))
+
+    def test_of_what_broke_nothing_says_so(self, books):
+        organization, ann, bob = books
+
+        post_transfer(organization, ann, bob, 30, key="f", force=True)
+
+        assert self.shown(organization)["floors_broken"] == []
+
+    def test_of_an_entry_says_it_of_each_leg_that_takes(self, books):
+        organization, ann, bob = books
+        cat = open_account(organization, "wallets:cat:EUR")
+        fund(organization, cat, 25, at=NOW - DAY)
+
+        entry = EntryRequest(
+            legs=(Leg(ann, 30, "EUR"), Leg(cat, 25, "EUR"), Leg(bob, -55, "EUR")),
+            effective_at=NOW - 9 * DAY, force=True,
+        )  # fmt: skip
+        operations.post_entry(
+            organization_id=organization, entry=entry, idempotency_key="e", actor=ACTOR, now=NOW
+        )
+
+        after = self.shown(organization)
+        assert [leg["amount"] for leg in after["postings"]] == [30, 25, -55]
+        assert [(one["ledger_account"], one["balance"]) for one in after["floors_broken"]] == [
+            (encode_id("la", ann), -30),
+            (encode_id("la", cat), -25),
+        ]
         assert breaches() == []

@@ -1,7 +1,7 @@
 """Entries posted to a draft: replay, accounts, business time, funds, and then the lines."""
 
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
@@ -12,6 +12,7 @@ from apps.ledger.rules import checks
 from apps.ledger.rules.draft import Draft
 from apps.ledger.rules.values import (
     BalanceState,
+    BrokenFloor,
     Command,
     KnownEntry,
     Outcome,
@@ -55,11 +56,12 @@ def transfer(draft: Draft, command: Transfer) -> Outcome:
         since = _checked_from(draft, at, force=command.force)
         check_later(draft, debit, amount, since)
         check_later(draft, credit, -amount, since)
+    broken = _broken(draft, ((debit, amount), (credit, -amount)), at) if command.force else ()
     lines = (post_line(draft, debit, amount, at), post_line(draft, credit, -amount, at))
     if reference:
         legs = ((debit.id, amount, currency), (credit.id, -amount, currency))
         draft.known[reference] = KnownEntry(command.id, legs)
-    return Outcome(command, "posted", command.id, lines, None, at)
+    return Outcome(command, "posted", command.id, lines, None, at, broken=broken)
 
 
 def _known(draft: Draft, reference: str) -> KnownEntry | None:
@@ -116,10 +118,12 @@ def post_entry(
     else:
         for account_id, amount, _ in legs:
             checks.room(balances[account_id], amount)
+    moved = ((balances[account_id], amount) for account_id, amount, _ in legs)
+    broken = _broken(draft, moved, at) if command.force else ()
     lines = tuple(post_line(draft, balances[account], amount, at) for account, amount, _ in legs)
     if command.reference:
         draft.known[command.reference] = KnownEntry(command.id, tuple(legs))
-    return Outcome(command, "posted", command.id, lines, None, at)
+    return Outcome(command, "posted", command.id, lines, None, at, broken=broken)
 
 
 def replay(command: Command, known: KnownEntry, legs: tuple[tuple[UUID, int, str], ...]) -> Outcome:
@@ -186,6 +190,25 @@ def _checked_from(draft: Draft, at: datetime | None, *, force: bool) -> datetime
     if not force or at is None:
         return at
     return None if draft.now is None else max(at, draft.now)
+
+
+def _broken(
+    draft: Draft, moved: Iterable[tuple[BalanceState, int]], at: datetime | None
+) -> tuple[BrokenFloor, ...]:
+    """Return what a forced entry, which is not posted yet, breaks of what it was let go."""
+    if at is None:
+        return ()
+    found = []
+    for balance, amount in moved:
+        later, floor = draft.later.get(balance.id), balance.min_available_minor
+        leaves = amount if balance.credit_normal else -amount
+        if later is None or floor is None or leaves <= 0:
+            continue
+        low, low_at = checks.lowest(later, balance, at, now=draft.now)
+        if low - leaves < floor:
+            left, since = low - leaves, max(low_at, at)
+            found.append(BrokenFloor(balance.id, balance.currency, floor, left, since))
+    return tuple(found)
 
 
 def check_later(

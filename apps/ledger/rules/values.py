@@ -288,6 +288,20 @@ class PostedLine(NamedTuple):
     available_after_minor: int
 
 
+class BrokenFloor(NamedTuple):
+    """
+    A balance of the past that what was forced leaves below its account's floor: the lowest such.
+
+    On the account's normal side, in minor units; `at` is from when on it stands.
+    """
+
+    account_id: UUID
+    currency: str
+    min_available_minor: int
+    balance_minor: int
+    at: datetime
+
+
 class BalanceAfter(NamedTuple):
     """An account right after a command: its version, and its balances on its normal side."""
 
@@ -311,7 +325,7 @@ class Outcome:
     What became of one command: `posted`, `held`, `voided`, `expired`, `replayed`, or `refused`.
 
     `entry_id` is the journal entry that now stands, `effective_at` the business time it got, `hold`
-    the hold right after the command.
+    the hold right after the command. `broken` is what it broke, where it was forced.
     """
 
     command: Command
@@ -322,6 +336,7 @@ class Outcome:
     effective_at: datetime | None = None
     after: tuple[BalanceAfter, ...] = ()
     hold: HoldState | None = None
+    broken: tuple[BrokenFloor, ...] = ()
 
     @property
     def balances(self) -> tuple[BalanceAfter, ...]:
