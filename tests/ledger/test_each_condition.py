@@ -11,7 +11,7 @@ from apps.core.ids import new_id
 from apps.ledger import operations
 from apps.ledger.invariants import INVARIANTS, RECOUNTS
 from apps.ledger.rules import CaptureHold, PlaceHold, VoidHold
-from tests.ledger.factories import NOW, balance, move, open_account, post
+from tests.ledger.factories import ACTOR, NOW, balance, move, open_account, post
 from tests.ledger.test_annotate_entry import annotate
 from tests.ledger.test_monitors import call_off, watch
 from tests.ledger.test_tampering import Told
@@ -28,6 +28,10 @@ WITHOUT_ITS_EVENT = (
 RECENT = "UPDATE ledger_journal_entry SET recorded_at = now()"
 LAST_BATCH = "(SELECT MAX(position) FROM core_outbox_batch)"
 FIRST_WAITING = "(SELECT MAX(feed_position) + 1 FROM ledger_chain_head)"
+THEIR_ENTRY = (
+    "(SELECT id FROM ledger_journal_entry e"
+    " WHERE e.organization_id <> ledger_transfer_batch.organization_id LIMIT 1)"
+)
 NEVER_MOVED = "(SELECT id FROM ledger_account WHERE code = 'wallets:cat:EUR')"
 
 
@@ -202,6 +206,33 @@ BROKEN: dict[str, list[str]] = {
         "DELETE FROM ledger_entry_metadata",
         """UPDATE ledger_entry_metadata SET metadata = metadata || '{"forged": "yes"}'""",
     ],
+    "ledger_batch_is_of_entries_or_refusals": [
+        *(
+            f"UPDATE ledger_transfer_batch SET entry_ids[{place}] = {entry} WHERE mode = '{mode}'"
+            for place, mode in ((1, "independent"), (3, "independent"), (1, "reversal"))
+            for entry in ("gen_random_uuid()", THEIR_ENTRY, "NULL")
+        ),
+        # Both an entry and a refusal, and a refusal of nothing.
+        f"UPDATE ledger_transfer_batch SET entry_ids[2] = {LAST_ENTRY} WHERE mode = 'independent'",
+        "UPDATE ledger_transfer_batch SET refusals = '{}' WHERE mode = 'independent'",
+        """UPDATE ledger_transfer_batch SET refusals = refusals || '{"0": {}}'""",
+        """UPDATE ledger_transfer_batch SET refusals = refusals || '{"3": {}}'""",
+        "DELETE FROM ledger_journal_entry WHERE kind = 'reversal'",
+    ],
+    "ledger_monitor_is_what_was_asked": [
+        *each("ledger_balance_monitor", "threshold_minor triggered event_sequence", "true"),
+        "UPDATE ledger_balance_monitor SET measure = 'posted'",
+        "UPDATE ledger_balance_monitor SET direction = 'above' WHERE direction = 'below'",
+        f"UPDATE ledger_balance_monitor SET account_id = {NEVER_MOVED} WHERE NOT is_active",
+        "UPDATE ledger_balance_monitor SET account_id = gen_random_uuid()",
+        "UPDATE ledger_balance_monitor SET id = gen_random_uuid()",
+        "UPDATE ledger_balance_monitor SET is_active = NOT is_active WHERE is_active",
+        "UPDATE ledger_balance_monitor SET is_active = NOT is_active WHERE NOT is_active",
+        "UPDATE ledger_balance_monitor SET triggered_at = now()",
+        "DELETE FROM ledger_balance_monitor WHERE NOT is_active",
+        "DELETE FROM core_audit_event WHERE act = 'ledger.create_monitor'",
+        "DELETE FROM ledger_balance WHERE version = 0",
+    ],
     "ledger_monitor_stands_where_its_balance_does": [
         "UPDATE ledger_balance SET monitored = FALSE",
         "UPDATE ledger_balance_monitor SET is_beyond = TRUE WHERE direction = 'below'",
@@ -266,9 +297,25 @@ def books() -> Told:
     annotate(books.id, part.entry_id, {"n": "3"}, key="n-3")
     post(books.id, move(books.bob, books.ann, 1))
     relay(books)
+    answered(books)
     # Nobody has given this one its place in the feed.
     post(books.id, move(books.bob, books.ann, 1))
     return books
+
+
+def answered(books: Told) -> None:
+    """A batch of three, of which the second is refused."""
+    asked = [
+        operations.TransferRequest(
+            debit_account_id=books.ann, credit_account_id=credit, amount_minor=1, currency="EUR"
+        )
+        for credit in (books.bob, books.ann, books.bob)
+    ]
+    done = operations.post_transfers(
+        organization_id=books.id, transfers=asked, mode="independent", idempotency_key="batch",
+        actor=ACTOR, now=NOW,
+    )  # fmt: skip
+    assert [id_ is None for id_ in done.entry_ids] == [False, True, False]
 
 
 def relay(books: Told) -> None:

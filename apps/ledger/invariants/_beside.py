@@ -1,10 +1,10 @@
-"""What stands beside the entries and says something of them: exchanges, monitors, metadata."""
+"""What stands beside the entries and tells of them: exchanges, batches, monitors, metadata."""
 
 from typing import Final
 
 from apps.core.invariants import Invariant, by_organization
 from apps.core.money import EXPONENTS
-from apps.ledger.invariants._walks import by_entries
+from apps.ledger.invariants._walks import by_batches, by_entries
 
 _USUAL: Final = 2
 
@@ -60,6 +60,27 @@ INVARIANTS: Final[dict[str, Invariant]] = {
             "{of_bought}", _decimals("f.bought_currency")
         ),
     ),
+    # Each of its transfers was answered by an entry of this organisation, or by a refusal: what a
+    # replay says, and who reads the batch, was never anything else.
+    "ledger_batch_is_of_entries_or_refusals": by_batches("""
+        SELECT t.organization_id, kassa_public_id('tb', t.id) AS batch, answer.index,
+               kassa_public_id('je', answer.entry_id) AS entry,
+               CASE WHEN answer.entry_id IS NOT NULL AND e.id IS NULL
+                    THEN 'no such entry in this organization'
+                    ELSE 'neither an entry nor a refusal, or both' END AS what
+          FROM {rows} t
+         CROSS JOIN LATERAL (
+               SELECT given.entry_id, given.place, refused.index IS NOT NULL AS is_refused,
+                      COALESCE((given.place - 1)::text, refused.index) AS index
+                 FROM unnest(t.entry_ids) WITH ORDINALITY AS given(entry_id, place)
+                 FULL JOIN jsonb_object_keys(t.refusals) AS refused(index)
+                   ON refused.index = (given.place - 1)::text) AS answer
+          LEFT JOIN ledger_journal_entry e
+            ON e.organization_id = t.organization_id AND e.id = answer.entry_id
+         WHERE (answer.entry_id IS NOT NULL AND e.id IS NULL)
+            OR (answer.entry_id IS NULL) <> answer.is_refused OR answer.place IS NULL
+         ORDER BY t.id, answer.place
+    """),
     # A posting moves both under one lock. One that stood on the wrong side would be told late, or
     # twice, and one whose account is not marked never.
     "ledger_monitor_stands_where_its_balance_does": by_organization(
@@ -81,6 +102,45 @@ INVARIANTS: Final[dict[str, Invariant]] = {
                                        THEN seen.balance < m.threshold_minor
                                        ELSE seen.balance > m.threshold_minor END)
          ORDER BY m.id
+        """,
+    ),
+    # Its threshold is in the currency of its account, so that has to be there, and its own: the
+    # account never changes either. What it was asked to watch is in the audit trail, and so is
+    # whether it was called off.
+    "ledger_monitor_is_what_was_asked": by_organization(
+        "ledger_balance_monitor",
+        """
+        SELECT %(org)s::uuid AS organization_id,
+               kassa_public_id('bm', COALESCE(m.id, a.id)) AS monitor,
+               CASE WHEN m.id IS NULL THEN 'is gone'
+                    WHEN b.id IS NULL THEN 'is of no account'
+                    WHEN a.id IS NULL THEN 'was never asked for'
+                    WHEN m.is_active = a.is_off THEN 'is on, or off, and not as was asked'
+                    WHEN a.terms IS DISTINCT FROM own.terms THEN 'watches something else'
+                    ELSE 'does not say how often it told' END AS what,
+               own.terms, a.terms AS asked
+          FROM {rows} m
+          FULL JOIN (SELECT subject_id::uuid AS id,
+                            (array_agg(after) FILTER (WHERE act = 'ledger.create_monitor'))[1]
+                                AS terms,
+                            bool_or(act = 'ledger.deactivate_monitor') AS is_off
+                       FROM core_audit_event
+                      WHERE organization_id = %(org)s AND subject_type = 'ledger.balancemonitor'
+                        AND subject_id > %(after)s::uuid::text
+                        AND subject_id <= %(upto)s::uuid::text
+                        AND act IN ('ledger.create_monitor', 'ledger.deactivate_monitor')
+                      GROUP BY subject_id) a ON a.id = m.id
+          LEFT JOIN ledger_balance b
+            ON b.organization_id = m.organization_id AND b.id = m.account_id
+         CROSS JOIN LATERAL (
+               SELECT jsonb_build_object(
+                          'ledger_account', kassa_public_id('la', m.account_id),
+                          'measure', m.measure, 'direction', m.direction,
+                          'threshold', m.threshold_minor) AS terms) AS own
+         WHERE m.id IS NULL OR b.id IS NULL OR a.id IS NULL OR m.is_active = a.is_off
+            OR a.terms IS DISTINCT FROM own.terms
+            OR m.triggered <> m.event_sequence OR (m.triggered = 0) <> (m.triggered_at IS NULL)
+         ORDER BY COALESCE(m.id, a.id)
         """,
     ),
     # The newest counts, and what it was before stays. The audit trail has each one's number and the

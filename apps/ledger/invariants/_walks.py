@@ -1,8 +1,9 @@
 """How invariants walk what is too large for one statement: by ids of entries, accounts or holds."""
 
+from dataclasses import replace
 from typing import Final
 
-from apps.core.invariants import Walk
+from apps.core.invariants import Walk, by_id
 
 
 def _next_owner(*tables: str) -> str:
@@ -39,6 +40,15 @@ _ACCOUNTS: Final = """
                              ORDER BY id LIMIT %(limit)s) AS next) AS portion
      WHERE before < %(limit)s ORDER BY id DESC LIMIT 1
 """
+# Batches, until they were answered with so many entries together; at least one. One has ten
+# thousand at most, and is read whole to be counted: not many are that are not looked at then.
+_BATCHES: Final = """
+    SELECT id FROM (SELECT id, SUM(entries) OVER (ORDER BY id) - entries AS before
+                      FROM (SELECT id, cardinality(entry_ids) AS entries
+                              FROM ledger_transfer_batch WHERE id > %(after)s
+                             ORDER BY id LIMIT GREATEST(%(limit)s / 100, 1)) AS next) AS portion
+     WHERE before < %(limit)s ORDER BY id DESC LIMIT 1
+"""
 
 
 def by_entries(sql: str) -> Walk:
@@ -54,3 +64,8 @@ def by_accounts(sql: str) -> Walk:
 def by_holds(sql: str) -> Walk:
     """Return a walk of which each portion has whole holds, with all that happened to them."""
     return Walk(sql, _HOLDS, _NEXT_HOLDER)
+
+
+def by_batches(sql: str) -> Walk:
+    """Return a walk of which each portion has whole batches, through those of all organizations."""
+    return replace(by_id("ledger_transfer_batch", sql), portion=_BATCHES)
