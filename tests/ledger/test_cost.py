@@ -2,6 +2,7 @@
 
 import random
 from datetime import timedelta
+from functools import partial
 from itertools import batched
 
 import pytest
@@ -29,6 +30,7 @@ from tests.ledger.factories import (
     post,
     post_transfer,
 )
+from tests.support import race
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -257,3 +259,50 @@ def updates_of(table: str) -> tuple[int, int]:
             "SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables WHERE relname = %s", [table]
         )
         return cursor.fetchone()
+
+
+class TestBalancesUnderLoad:
+    def test_are_updated_in_place_however_often_they_were(self):
+        """
+        Of 200 accounts, each some thirty times, and one a thousand times, by eight at once.
+
+        What an update leaves of a row's past is cleared by the next ones that need the room, once
+        nobody sees it any more: no index is touched by the thirtieth either.
+        """
+        organization = create_organization()
+        codes = [f"wallets:w{n}:EUR" for n in range(200)]
+        opened = committed(operations.open_accounts)(
+            organization_id=organization,
+            accounts=[AccountSpec(code, "asset", "EUR", internal=False) for code in codes],
+            now=NOW,
+        )
+        ids = list(opened.values())
+        updated, in_place = updates_of("ledger_balance")
+
+        def post_batches(seed: int) -> None:
+            shuffled = random.Random(seed)
+            for number in range(50):
+                pairs = batched(shuffled.sample(ids, 20), 2)
+                batch(organization, [request(*pair) for pair in pairs], f"b-{seed}-{number}")
+            # Each session tells of its own updates, and does so now.
+            updates_of("ledger_balance")
+
+        def post_singles(seed: int) -> None:
+            shuffled = random.Random(seed)
+            for number in range(500):
+                # Half of them go to one account, as fees do.
+                pair = (
+                    (*shuffled.sample(ids[1:], 1), ids[0]) if seed % 2 else shuffled.sample(ids, 2)
+                )
+                post_transfer(organization, *pair, 1, key=f"s-{seed}-{number}")
+            updates_of("ledger_balance")
+
+        race(
+            *(partial(post_batches, seed) for seed in range(2)),
+            *(partial(post_singles, seed) for seed in range(2, 8)),
+        )
+
+        after = updates_of("ledger_balance")
+        again = after[0] - updated
+        assert again >= 20 * len(ids)
+        assert after[1] - in_place >= 0.95 * again
