@@ -1,5 +1,7 @@
 """Accounting periods over the API: to read them, and to ask two people to close one."""
 
+from collections.abc import Sequence
+from datetime import date
 from typing import ClassVar, Final
 
 from django.http import HttpResponse
@@ -9,7 +11,13 @@ from rest_framework.response import Response
 
 from apps.core import clock
 from apps.core.api.fields import IdField, InstantField, TextField
-from apps.core.api.pagination import check_query
+from apps.core.api.pagination import (
+    PAGING_NAMES,
+    Paging,
+    answer_page,
+    check_query,
+    read_paging,
+)
 from apps.core.api.shapes import StrictSerializer
 from apps.core.api.views import ApiView, Shape, get_caller, require_idempotency_key, resource
 from apps.ledger import queries, registry
@@ -30,13 +38,6 @@ class Period(StrictSerializer):
     state = serializers.CharField(help_text="open, closing or closed")
     closings = serializers.IntegerField(help_text="How often it was closed.")
     closed_at = InstantField(allow_null=True)
-
-
-class PeriodList(StrictSerializer):
-    data = Period(many=True)  # type: ignore[assignment]  # as every list names its rows
-    has_more = serializers.BooleanField()
-    next = serializers.CharField(allow_null=True)
-    previous = serializers.CharField(allow_null=True)
 
 
 class Blocker(StrictSerializer):
@@ -84,25 +85,47 @@ class PeriodCollection(ApiView):
     scopes: ClassVar = {"GET": READ}
     shapes: ClassVar = {
         "GET": Shape(
-            response=PeriodList,
-            summary="List the months from the first entry on, newest first, on one page: those of"
-            " five years, and all that somebody asked to close",
+            response=Period,
+            page=True,
+            summary="List the months from the first entry on, newest first: those of five years,"
+            " and all that somebody asked to close",
             example=examples.history.LIST_PERIODS,
         )
     }
 
     def get(self, request: Request) -> Response:
-        check_query(request, ())
+        check_query(request, PAGING_NAMES)
+        asked = read_paging(request)
         found = queries.list_periods(
             organization_id=get_caller(request).organization_id, now=clock.now()
         )
-        shown = {
-            "data": [_shown(view) for view in found],
-            "has_more": False,
-            "next": None,
-            "previous": None,
-        }
-        return Response(PeriodList(shown).data)
+        return _page(request, found, asked)
+
+
+def _page(request: Request, months: Sequence[PeriodView], asked: Paging) -> Response:
+    """Answer one page of all months, newest first; a cursor is the month that it lies beside."""
+    newer: Sequence[PeriodView] = []
+    older: Sequence[PeriodView] = []
+    if asked.before is not None:
+        month = _month_at(asked.before)
+        ahead = [view for view in months if view.month > month]
+        newer, rows = ahead[: -asked.limit], ahead[-asked.limit :]
+        older = rows
+    else:
+        month = date.max if asked.after is None else _month_at(asked.after)
+        behind = [view for view in months if view.month < month]
+        rows, older = behind[: asked.limit], behind[asked.limit :]
+        newer = rows if asked.after is not None else []
+    return answer_page(
+        request,
+        Period([_shown(view) for view in rows], many=True).data,
+        older=rows[-1].name.encode() if rows and older else None,
+        newer=rows[0].name.encode() if rows and newer else None,
+    )
+
+
+def _month_at(place: bytes) -> date:
+    return date.fromisoformat(f"{place.decode()}-01")
 
 
 class PeriodResource(ApiView):
