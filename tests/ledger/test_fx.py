@@ -3,6 +3,7 @@
 from datetime import timedelta
 from decimal import Decimal
 from functools import partial
+from uuid import UUID
 
 import pytest
 
@@ -281,6 +282,12 @@ class TestRace:
         assert balance(organization, euros).available == 800_00
 
 
+def liquidity(organization) -> dict[str, UUID]:
+    """Return the organisation's own position, by currency."""
+    rows = LedgerAccount.objects.filter(organization_id=organization, code__startswith="liquidity:")
+    return {row.currency: row.id for row in rows}
+
+
 class TestApi:
     @pytest.fixture
     def api(self):
@@ -309,9 +316,16 @@ class TestApi:
             10_84, "1.08456", "0.56",
         )  # fmt: skip
         assert answer["metadata"] == {"a": "b"}
-        assert [(one["ledger_account"], one["available"]) for one in answer.pop("balances")] == [
-            (printed(api.ann), 90_00),
-            (printed(api.dollars), 10_84),
+        # Liquidity owns what was sold, and has still to buy what was bought.
+        own = liquidity(api.organization)
+        assert [
+            (one["ledger_account"], one["version"], one["available"])
+            for one in answer.pop("balances")
+        ] == [
+            (printed(api.ann), 2, 90_00),
+            (printed(api.dollars), 1, 10_84),
+            (printed(own["EUR"]), 1, 10_00),
+            (printed(own["USD"]), 1, -10_84),
         ]
         assert answer.pop("dry_run") is False
         read = api.get(f"/v1/fx-transfers/{answer['id']}").json()
@@ -373,6 +387,11 @@ class TestApi:
             "dry_run": True,
         }  # fmt: skip
         told, done = dry.json(), real.json()
+        # What the real one opened has no id before.
+        own = {printed(id_) for id_ in liquidity(api.organization).values()}
+        opened = [one["ledger_account"] for one in done["balances"][2:]]
+        assert own == set(opened)
+        del done["balances"][2:]
         for answer in (told, done):
             for name in made:
                 del answer[name]
@@ -383,6 +402,7 @@ class TestApi:
         assert fingerprints("ledger_", "core_") == before
         done = api.post("/v1/fx-transfers", body, key="k-2").json()
         assert told["balances"] == done["balances"]
+        assert [one["ledger_account"] for one in told["balances"][2:]] == opened
         assert breaches() == []
 
     def test_dry_of_a_reference_that_stands_answers_what_stands(self, api):

@@ -111,7 +111,9 @@ class PostedFxTransfer(FxTransfer):
     bought_entry = IdField("je", source="bought_entry_id", allow_null=True)
     created_at = InstantField(allow_null=True, help_text="null in a dry run.")
     balances = TransferBalance(
-        many=True, help_text="Of the two accounts, right after; in a replay, now."
+        many=True,
+        help_text="Of the two accounts, and of your liquidity in both currencies, right after; in a"
+        " replay, now. A dry run leaves out liquidity that it would open.",
     )
     dry_run = serializers.BooleanField()
 

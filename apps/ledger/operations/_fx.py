@@ -56,7 +56,7 @@ class FxRequest:
 
 @dataclass(frozen=True, slots=True)
 class FxResult:
-    """The FX transfer, and the balances of its two accounts right after; in a replay, now."""
+    """The FX transfer, and the balances of all its accounts right after; in a replay, now."""
 
     fx_transfer_id: UUID
     balances: tuple[BalanceAfter, ...]
@@ -64,7 +64,11 @@ class FxResult:
 
 @dataclass(frozen=True, slots=True)
 class FxPreview:
-    """What an exchange would come to: its quote, its business time, and its accounts' balances."""
+    """
+    What an exchange would come to: its quote, its business time, and its accounts' balances.
+
+    Liquidity that it would open has no id yet, and none is told of it.
+    """
 
     quoted: Quote
     effective_at: datetime
@@ -81,6 +85,7 @@ def exchange(
     The bought amount is rounded down: the remainder stays with `liquidity:<currency>`, an account
     of the organisation's own position, opened when it is first needed. Both transfers are posted
     or neither. Replaying the key, or asking again under the same reference, answers what stands.
+    Balances are of the two accounts, and then of liquidity in both currencies, sold before bought.
 
     :raises FxSameCurrency: if both currencies are one
     :raises FxRateInvalid: if the rate is not positive, or has more digits than are kept
@@ -132,7 +137,7 @@ def exchange(
         created_at=now,
     )
     outbox.publish(_posted(row), actor=actor, now=now)
-    return FxResult(row.id, _balances_of(outcomes, fx))
+    return FxResult(row.id, _balances_of(outcomes, fx, liquidity))
 
 
 def preview_exchange(
@@ -162,14 +167,19 @@ def preview_exchange(
     )
     with of_the_whole():
         _engine.raise_first(outcomes)
-    return FxPreview(quoted, _effective_at(outcomes, now), _balances_of(outcomes, fx))
+    made_up = {balance.id for balance in missing.values()}
+    balances = tuple(
+        after for after in _balances_of(outcomes, fx, liquidity) if after.id not in made_up
+    )
+    return FxPreview(quoted, _effective_at(outcomes, now), balances)
 
 
 def _replayed(organization_id: UUID, fx_transfer_id: UUID, fx: FxRequest) -> FxResult:
+    liquidity = standing_accounts(organization_id=organization_id, accounts=_liquidity(fx))
     return FxResult(
         fx_transfer_id,
         queries.balances_now(
-            organization_id=organization_id, account_ids=[fx.from_account_id, fx.to_account_id]
+            organization_id=organization_id, account_ids=_accounts_of(fx, liquidity)
         ),
     )
 
@@ -198,10 +208,17 @@ def _effective_at(outcomes: Sequence[Outcome], now: datetime) -> datetime:
     return max(outcome.effective_at or now for outcome in outcomes)
 
 
-def _balances_of(outcomes: Sequence[Outcome], fx: FxRequest) -> tuple[BalanceAfter, ...]:
-    """Return the client's two accounts right after; liquidity is read where it is asked for."""
+def _accounts_of(fx: FxRequest, liquidity: Mapping[str, UUID]) -> list[UUID]:
+    """Return the client's two accounts and the organisation's own, what was sold before bought."""
+    own = (liquidity[_liquidity_code(of)] for of in (fx.sold_currency, fx.bought_currency))
+    return [fx.from_account_id, fx.to_account_id, *own]
+
+
+def _balances_of(
+    outcomes: Sequence[Outcome], fx: FxRequest, liquidity: Mapping[str, UUID]
+) -> tuple[BalanceAfter, ...]:
     after = {balance.id: balance for outcome in outcomes for balance in outcome.balances}
-    return after[fx.from_account_id], after[fx.to_account_id]
+    return tuple(after[id_] for id_ in _accounts_of(fx, liquidity))
 
 
 @transactions.required

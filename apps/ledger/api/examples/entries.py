@@ -205,7 +205,12 @@ EXCHANGE: Final = Example(
     request=_quoted,
     response={
         **_exchange,
-        "balances": [after(ANN, 2, 90_00), after(DOLLARS, 1, 10_84)],
+        "balances": [
+            after(ANN, 2, 90_00),
+            after(DOLLARS, 1, 10_84),
+            after(EUROS_OWNED, 1, 10_00),
+            after(DOLLARS_OWNED, 1, -10_84),
+        ],
         "dry_run": False,
     },
 )
