@@ -1,16 +1,18 @@
 """Months on the screen: how they are closed, and trial balances of them and of now."""
 
 from datetime import date
+from uuid import UUID
 
 import pytest
 
 from apps.approvals.models import ApprovalRequest
 from apps.backoffice.queries import _trial_balances
+from apps.core.actors import Actor
 from apps.core.ids import encode_id
-from apps.ledger import queries
+from apps.ledger import operations, queries
 from tests.accounts import factories as accounts
 from tests.backoffice.books import JUNE, QUERIES_MAX, ROW, House
-from tests.ledger.factories import move, open_account, post
+from tests.ledger.factories import NOW, committed, move, open_account, post
 from tests.ledger.tampering import corrupt
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -19,6 +21,10 @@ pytestmark = pytest.mark.django_db(transaction=True)
 @pytest.fixture
 def house() -> House:
     return House()
+
+
+def url_of(period_id: UUID) -> str:
+    return f"ledger/period/{encode_id('per', period_id)}/"
 
 
 class TestPeriods:
@@ -71,6 +77,30 @@ class TestPeriods:
         )
         assert answer.status_code == 302
         assert ApprovalRequest.objects.filter(act="ledger.reopen_period").exists()
+
+    def test_name_who_opened_them_again_and_why_beside_who_closed_them(self, house):
+        house.close(date(2026, 5, 1))
+        asked, agreed = (accounts.create_staff("finance_approver") for _ in range(2))
+
+        period = queries.find_period(organization_id=house.id, month=date(2026, 5, 1))
+        assert "Opened again because" not in house.page(url_of(period.id))
+
+        @committed
+        def reopen() -> None:
+            operations.reopen_period(
+                organization_id=house.id, period_id=period.id,
+                requested_by=f"staff:{asked.pk}", approved_by=f"staff:{agreed.pk}",
+                reason="An invoice came late", actor=Actor.job("tests"), now=NOW,
+            )  # fmt: skip
+
+        reopen()
+        text = house.page(url_of(period.id))
+
+        for told in ("Opening asked by", "Opening agreed by", "Opened again because"):
+            assert told in text
+        assert "An invoice came late" in text
+        assert str(asked) in text
+        assert str(agreed) in text
 
     def test_that_are_out_of_turn_say_so_on_the_form(self, house):
         house.close(date(2026, 5, 1))
