@@ -599,7 +599,12 @@ class TestLogOfMany:
             for record in caplog.records
             if isinstance(record.msg, dict)
         ]
-        assert said == [("group_split", "fine-one"), ("request_failed", "broken-one")]
+        assert said == [
+            # By the group as one statement, by the engine, and by itself.
+            ("plain_transfer_failed", "fine-one"),
+            ("group_split", "fine-one"),
+            ("request_failed", "broken-one"),
+        ]
         assert queries.get_balance(organization_id=both.organization.id, account_id=cat).posted == (
             2_00
         )
