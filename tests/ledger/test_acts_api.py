@@ -523,9 +523,12 @@ class TestDryRuns:
         real = api.post(api.path(act), body)
         assert (dry.status_code, real.status_code) == (200, 201), (dry.content, real.content)
         kept = NAMES | {"created_at", "dry_run"}
-        assert [one for one in told(dry.json()) if one[0] not in kept] == [
-            one for one in told(real.json()) if one[0] not in kept
-        ]
+        # Liquidity that is opened for it has an id from then on.
+        made = {("ledger_account", None)} if act == "fx-transfers" else set()
+        said = [one for one in told(dry.json()) if one[0] not in kept]
+        done = [one for one in told(real.json()) if one[0] not in kept]
+        assert len(said) == len(done)
+        assert {one for one, other in zip(said, done, strict=True) if one != other} == made
         assert {value for name, value in told(dry.json()) if name in NAMES} == {None}
         assert dry.json()["balances"] != []
         assert fingerprints() != before

@@ -391,7 +391,8 @@ class TestApi:
         own = {printed(id_) for id_ in liquidity(api.organization).values()}
         opened = [one["ledger_account"] for one in done["balances"][2:]]
         assert own == set(opened)
-        del done["balances"][2:]
+        for one in done["balances"][2:]:
+            one["ledger_account"] = None
         for answer in (told, done):
             for name in made:
                 del answer[name]

@@ -209,7 +209,10 @@ class TestRefusals:
                     organization_id=target, monitor_id=monitor.id, actor=ACTOR, now=NOW
                 )
             case "month":
-                Period.objects.filter(organization_id=target).update(state="open", closed_at=None)
+                Period.objects.filter(organization_id=target).update(
+                    state="open", closed_at=None, reopening_requested_by="staff:mara",
+                    reopening_approved_by="staff:ben", reopening_reason="A late invoice",
+                )  # fmt: skip
 
         with pytest.raises(CommandError, match="organization_not_empty") as refused:
             run_import(target, file)

@@ -105,15 +105,21 @@ class StandingFxTransfer(FxTransfer):
     )
 
 
+class FxBalance(TransferBalance):
+    ledger_account = IdField(
+        "la", source="id", allow_null=True, help_text="null of liquidity that a dry run would open."
+    )
+
+
 class PostedFxTransfer(FxTransfer):
     id = IdField("fx", allow_null=True, help_text="null in a dry run.")
     sold_entry = IdField("je", source="sold_entry_id", allow_null=True)
     bought_entry = IdField("je", source="bought_entry_id", allow_null=True)
     created_at = InstantField(allow_null=True, help_text="null in a dry run.")
-    balances = TransferBalance(
+    balances = FxBalance(
         many=True,
         help_text="Of the two accounts, and of your liquidity in both currencies, right after; in a"
-        " replay, now. A dry run leaves out liquidity that it would open.",
+        " replay, now.",
     )
     dry_run = serializers.BooleanField()
 
@@ -270,7 +276,10 @@ def _dry(organization_id: UUID, fx: FxRequest) -> dict[str, Any]:
         "bought_entry_id": None,
         "effective_at": found.effective_at,
         "created_at": None,
-        "balances": found.balances,
+        "balances": [
+            after._asdict() | ({"id": None} if after.id in found.unopened else {})
+            for after in found.balances
+        ],
         "dry_run": True,
     }
     return dict(PostedFxTransfer(would_be).data)
@@ -278,7 +287,7 @@ def _dry(organization_id: UUID, fx: FxRequest) -> dict[str, Any]:
 
 def _posted(organization_id: UUID, result: FxResult, *, dry_run: bool = False) -> dict[str, Any]:
     return _shown(organization_id, result.fx_transfer_id) | {
-        "balances": TransferBalance(result.balances, many=True).data,
+        "balances": FxBalance(result.balances, many=True).data,
         "dry_run": dry_run,
     }
 

@@ -67,11 +67,12 @@ class FxPreview:
     """
     What an exchange would come to: its quote, its business time, and its accounts' balances.
 
-    Liquidity that it would open has no id yet, and none is told of it.
+    `unopened` are liquidity accounts that it would open, under ids that nobody has yet.
     """
 
     quoted: Quote
     effective_at: datetime
+    unopened: frozenset[UUID]
     balances: tuple[BalanceAfter, ...]
 
 
@@ -167,11 +168,12 @@ def preview_exchange(
     )
     with of_the_whole():
         _engine.raise_first(outcomes)
-    made_up = {balance.id for balance in missing.values()}
-    balances = tuple(
-        after for after in _balances_of(outcomes, fx, liquidity) if after.id not in made_up
+    return FxPreview(
+        quoted,
+        _effective_at(outcomes, now),
+        frozenset(balance.id for balance in missing.values()),
+        _balances_of(outcomes, fx, liquidity),
     )
-    return FxPreview(quoted, _effective_at(outcomes, now), balances)
 
 
 def _replayed(organization_id: UUID, fx_transfer_id: UUID, fx: FxRequest) -> FxResult:
