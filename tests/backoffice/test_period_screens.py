@@ -96,7 +96,7 @@ class TestPeriods:
         reopen()
         text = house.page(url_of(period.id))
 
-        for told in ("Opening asked by", "Opening agreed by", "Opened again because"):
+        for told in ("Reopening asked by", "Reopening agreed by", "Opened again because"):
             assert told in text
         assert "An invoice came late" in text
         assert str(asked) in text

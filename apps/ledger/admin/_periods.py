@@ -213,8 +213,8 @@ class PeriodAdmin(RecordAdmin[Period]):
             return facts
         return [
             *facts,
-            Fact("Opening asked by", _person(obj, obj.reopening_requested_by)),
-            Fact("Opening agreed by", _person(obj, obj.reopening_approved_by)),
+            Fact("Reopening asked by", _person(obj, obj.reopening_requested_by)),
+            Fact("Reopening agreed by", _person(obj, obj.reopening_approved_by)),
             Fact("Opened again because", obj.reopening_reason, wide=True),
         ]
 
