@@ -305,6 +305,6 @@ class TestBalancesUnderLoad:
         after = updates_of("ledger_balance")
         again = after[0] - updated
         assert again >= 20 * len(ids)
-        # Nearly all; fewer where a session sees the past for long, as those do that are SERIALIZABLE
-        # and run again. With an index on what changes it is none.
+        # Nearly all; fewer where a session sees the past for long, as one that is SERIALIZABLE and
+        # runs again does. With an index on what changes it is none.
         assert after[1] - in_place >= 0.6 * again
