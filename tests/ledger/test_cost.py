@@ -30,7 +30,7 @@ from tests.ledger.factories import (
     post,
     post_transfer,
 )
-from tests.support import race
+from tests.support import is_serializable, race
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -305,6 +305,5 @@ class TestBalancesUnderLoad:
         after = updates_of("ledger_balance")
         again = after[0] - updated
         assert again >= 20 * len(ids)
-        # Nearly all; fewer where a session sees the past for long, as one that is SERIALIZABLE and
-        # runs again does. With an index on what changes it is none.
-        assert after[1] - in_place >= 0.6 * again
+        # One that is SERIALIZABLE runs again and again, and sees the past for as long.
+        assert after[1] - in_place >= (0.6 if is_serializable() else 0.95) * again
