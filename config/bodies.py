@@ -5,7 +5,7 @@ What they take up until they are answered is bounded too, of a process and of on
 shows neither key nor session has nothing long read (docs/adr/0145).
 
 One that is short is read by the server while we do something else: whoever asks for it later finds
-it, and the loop is woken only for those who wait for it (docs/adr/0137).
+it, and the loop is woken only for those who wait for it (docs/adr/0137, 0181).
 """
 
 import asyncio

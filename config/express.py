@@ -31,7 +31,7 @@ from apps.core.api.headers import list_headers
 from apps.core.context import RequestContext
 from apps.ledger.api.views import TransferCollection
 from config.environ import Environ
-from config.logging import log_request
+from config.logging import Line, describe_request, write_requests
 from config.middleware import API_CONTENT_POLICY, begin_request
 
 log = structlog.stdlib.get_logger("kassa.lane")
@@ -123,10 +123,14 @@ class ExpressLane:
         answered: Mapping[int, HttpResponse],
         places: Sequence[int],
     ) -> list[Answer | None]:
-        return [
-            self._finish(*plain[place], answered[place]) if place in plain else None
-            for place in places
-        ]
+        lines: list[Line] = []
+        try:
+            return [
+                self._finish(*plain[place], answered[place], lines) if place in plain else None
+                for place in places
+            ]
+        finally:
+            write_requests(lines)
 
     def _read(self, environ: Environ) -> Begun | None:
         try:
@@ -161,15 +165,21 @@ class ExpressLane:
         return True
 
     def _finish(
-        self, begun: RequestContext, request: HttpRequest, response: HttpResponse
+        self,
+        begun: RequestContext,
+        request: HttpRequest,
+        response: HttpResponse,
+        lines: list[Line],
     ) -> Answer | None:
         context.resume(begun)
         try:
-            return self._print(begun, request, response)
+            printed = self._print(begun, request, response)
+            lines.append(describe_request(begun, method="POST", route=ROUTE, status=printed.status))
         # Django answers it then: what was done stands under its idempotency key.
         except Exception:
             log.exception("answer_not_printed")
             return None
+        return printed
 
     def _print(self, begun: RequestContext, request: HttpRequest, response: HttpResponse) -> Answer:
         content = response.content
@@ -178,7 +188,6 @@ class ExpressLane:
             log_response(
                 "%s: %s", response.reason_phrase, request.path, response=response, request=request
             )
-        log_request(begun, method="POST", route=ROUTE, status=status)
         headers = [
             *response.items(),
             *list_headers(request),

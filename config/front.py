@@ -174,7 +174,7 @@ class Front:
         )
         body = Body(scope, wire, self._room, is_for_lane=is_for_lane)
         try:
-            if is_for_lane and body.is_short and self._gathering.is_busy:
+            if is_for_lane and body.is_short and self._gathering.keeps_waiting(scope):
                 # It waits for a thread now, and its body comes meanwhile.
                 with suppress(NotHere):
                     return await self._hold(scope, body, is_for_lane=True)

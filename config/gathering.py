@@ -85,10 +85,18 @@ class Gathering:
         # The loop's alone.
         self._watch: asyncio.TimerHandle | None = None
 
-    @property
-    def is_busy(self) -> bool:
-        """Say whether what is asked now will wait for a thread."""
-        return self._serving >= self._threads
+    def keeps_waiting(self, scope: Scope) -> bool:
+        """
+        Say whether what is asked now will wait for a thread, whose body may come meanwhile.
+
+        All threads are at work, or one is at work for its key. Where one only gathers, whoever is
+        counted must be there: it may be the last one that is waited for.
+        """
+        if self._serving >= self._threads:
+            return True
+        key = _key_of(scope)
+        with self._lock:
+            return any(key in turn.left for turn in self._turns)
 
     async def answer(self, scope: Scope, body: Body) -> Answer | None:
         """
@@ -100,8 +108,7 @@ class Gathering:
         :raises Failed: if the lane failed in the middle
         """
         loop = asyncio.get_running_loop()
-        # Without the scheme, which may be written in many ways.
-        key = (scope.headers.get("authorization") or "").rpartition(" ")[2]
+        key = _key_of(scope)
         request = Request(key, scope, body, loop.create_future())
         with self._lock:
             waiting = self._waiting.get(key)
@@ -327,3 +334,8 @@ class Gathering:
         finally:
             close_old_connections()
         self._call()
+
+
+def _key_of(scope: Scope) -> str:
+    # Without the scheme, which may be written in many ways.
+    return (scope.headers.get("authorization") or "").rpartition(" ")[2]

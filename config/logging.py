@@ -2,7 +2,8 @@
 
 import logging
 import time
-from collections.abc import MutableMapping
+from collections.abc import Iterable, MutableMapping, Sequence
+from itertools import batched
 from typing import Any, Final, override
 
 import msgspec
@@ -46,35 +47,48 @@ def render_json(event: MutableMapping[str, Any]) -> str:
 
 _requests: Final = logging.getLogger("kassa.request")
 
+# So many are no longer than a pipe takes in one piece (PIPE_BUF), whatever they say: processes that
+# write to the same one never break into each other's lines.
+TOGETHER_MAX: Final = 10
+
+type Line = dict[str, Any]
+
 
 class _Lines(structlog.stdlib.ProcessorFormatter):
-    """Renders each line by its processors, except a request's, which was made to be printed."""
+    """Renders each line by its processors, except requests', which were made to be printed."""
 
     is_json = True
 
     @override
     def format(self, record: logging.LogRecord) -> str:
-        if self.is_json and record.name == _requests.name and isinstance(record.msg, dict):
-            return render_json(record.msg)
+        if record.name == _requests.name and isinstance(record.msg, tuple):
+            return "\n".join(self._print_all(record.msg))
         return super().format(record)
+
+    def _print_all(self, lines: Sequence[Line]) -> Iterable[str]:
+        return map(render_json, lines)
 
 
 class _ConsoleLines(_Lines):
-    is_json = False
+    @override
+    def _print_all(self, lines: Sequence[Line]) -> Iterable[str]:
+        for line in lines:
+            record = _make_record(line)
+            # By these two the common formatter knows an event from a text.
+            record.__dict__ |= {"_logger": _requests, "_name": "info"}
+            yield super().format(record)
 
 
-def log_request(
+def describe_request(
     begun: context.RequestContext, *, method: str | None, route: str | None, status: int
-) -> None:
+) -> Line:
     """
-    Write the one line of a request.
+    Return the one line of a request, for `write_requests`.
 
     There is one for each request, so it takes none of the common path's steps: every value is a
     number, a word of ours, or an id, which is masked here if a client chose it.
     """
-    if not _requests.isEnabledFor(logging.INFO):
-        return
-    event = {
+    line = {
         "method": method,
         "route": route,
         "status": status,
@@ -87,11 +101,34 @@ def log_request(
         "request_id": redact_text(begun.request_id) if begun.is_given else begun.request_id,
     }
     if begun.traceparent:
-        event["trace_id"] = begun.trace_id
-    record = _requests.makeRecord(_requests.name, logging.INFO, "", 0, event, (), None)
-    # By these two the common formatter knows an event from a text, for a terminal.
-    record.__dict__ |= {"_logger": _requests, "_name": "info"}
-    _requests.handle(record)
+        line["trace_id"] = begun.trace_id
+    return line
+
+
+def write_requests(lines: Sequence[Line]) -> None:
+    """
+    Write the lines of requests, before any of them is told its answer.
+
+    Several are one record and one write: what the standard library does for a record costs more
+    than a line, and each write lets go of the interpreter, which another thread takes then
+    (docs/adr/0181).
+    """
+    if not _requests.isEnabledFor(logging.INFO):
+        return
+    for some in batched(lines, TOGETHER_MAX):
+        _requests.handle(_make_record(some))
+
+
+def log_request(
+    begun: context.RequestContext, *, method: str | None, route: str | None, status: int
+) -> None:
+    """Write the one line of a request."""
+    if _requests.isEnabledFor(logging.INFO):
+        write_requests([describe_request(begun, method=method, route=route, status=status)])
+
+
+def _make_record(said: object) -> logging.LogRecord:
+    return _requests.makeRecord(_requests.name, logging.INFO, "", 0, said, (), None)
 
 
 # --- All other lines ----------------------------------------------------------------------------

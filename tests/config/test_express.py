@@ -393,6 +393,12 @@ class TestWhatIsDjangos:
             assert assert_same(both, HTTP_HOST="testserver")[0] == HTTPStatus.CREATED
 
 
+def lines_of_requests(caplog):
+    """What was written of requests, line by line; several may be of one record."""
+    records = [record for record in caplog.records if record.name == "kassa.request"]
+    return [line for record in records for line in record.msg]
+
+
 class TestMany:
     """What has gathered is answered by turns, and each is told its own."""
 
@@ -416,7 +422,7 @@ class TestMany:
 
         assert [answer[0] for answer in answers] == [201, 400, 422, 200, 201]
         assert [answer[1]["Request-Id"] for answer in answers] == ids
-        said = [record.msg for record in caplog.records if record.name == "kassa.request"]
+        said = lines_of_requests(caplog)
         # What is answered without more comes first.
         assert sorted((line["request_id"], line["status"]) for line in said) == [
             (id_, answer[0]) for id_, answer in zip(ids, answers, strict=True)
@@ -644,15 +650,12 @@ class TestLog:
         for changes in ({}, {"HTTP_AUTHORIZATION": None}, {"body": b"{}"}):
             caplog.clear()
             assert_same(both, **changes)
-            by_django, by_lane = [
-                record for record in caplog.records if record.name == "kassa.request"
-            ]
             own = {"duration_ms", "ts", "request_id"}
-            said = [
-                {name: value for name, value in record.msg.items() if name not in own}
-                for record in (by_django, by_lane)
+            by_django, by_lane = [
+                {name: value for name, value in line.items() if name not in own}
+                for line in lines_of_requests(caplog)
             ]
-            assert said[0] == said[1]
+            assert by_django == by_lane
             others = [
                 (record.levelname, record.getMessage())
                 for record in caplog.records

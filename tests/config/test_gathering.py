@@ -237,6 +237,58 @@ class TestAfterATurnOfThree:
         assert asked(scenario) == [["later"]]
 
 
+class TestWhoKeepsWaiting:
+    """Whose body may come meanwhile: who is sure to wait for a thread at work."""
+
+    def keeps_waiting(self, gathered, *keys):
+        return [gathered.keeps_waiting(Asked(key, "asked")) for key in keys]
+
+    def test_is_whose_key_is_at_work(self, lane, patient):
+        async def scenario(gathered):
+            assert self.keeps_waiting(gathered, "k") == [False]
+            lane.may_go_on.clear()
+            first = asyncio.create_task(ask(gathered, "k", "first"))
+            await until(lambda: lane.batches)
+            assert self.keeps_waiting(gathered, "k", "other") == [True, False]
+            lane.may_go_on.set()
+            await first
+            assert self.keeps_waiting(gathered, "k") == [False]
+
+        run(lane, scenario)
+
+    def test_is_everybody_while_no_thread_is_free(self, lane, patient):
+        async def scenario(gathered):
+            lane.may_go_on.clear()
+            tasks = [asyncio.create_task(ask(gathered, key, key)) for key in ("k", "l")]
+            await until(lambda: len(lane.batches) == 2)
+            assert self.keeps_waiting(gathered, "k", "l", "other") == [True, True, True]
+            lane.may_go_on.set()
+            await asyncio.gather(*tasks)
+
+        run(lane, scenario)
+
+    def test_is_not_the_one_that_a_thread_waits_for(self, lane, patient, monkeypatch):
+        """It is taken as soon as it is counted, so it must be here by then."""
+        monkeypatch.setattr(gathering, "_GATHER_SECONDS", 60)
+
+        async def scenario(gathered):
+            lane.may_go_on.clear()
+            tasks = [asyncio.create_task(ask(gathered, "k", "first"))]
+            await until(lambda: lane.batches)
+            tasks += [asyncio.create_task(ask(gathered, "k", name)) for name in ("a", "b")]
+            await settled()
+            lane.may_go_on.set()
+            await asyncio.gather(*tasks)
+            waits = asyncio.create_task(ask(gathered, "k", "c"))
+            await settled()
+            assert lane.batches == [["first"], ["a", "b"]]
+            assert self.keeps_waiting(gathered, "k") == [False]
+            assert await ask(gathered, "k", "d") == "d"
+            await waits
+
+        run(lane, scenario)
+
+
 def test_what_is_djangos_is_told_so_and_its_neighbours_are_answered(lane):
     async def scenario(gathered):
         return await asyncio.gather(*(ask(gathered, "k", name) for name in ("a", "other", "b")))
@@ -648,6 +700,6 @@ def test_a_body_that_cannot_be_looked_at_fails_its_turn_and_not_its_key(lane):
             await gathered.answer(asked, Broken(asked, None, Room(), is_for_lane=True))
         assert await ask(gathered, "one", "next") == "next"
         # Its thread lets go after the last answer.
-        await until(lambda: not gathered._turns and not gathered.is_busy)
+        await until(lambda: not gathered._turns and not gathered._serving)
 
     run(lane, scenario)

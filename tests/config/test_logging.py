@@ -2,12 +2,20 @@
 
 import json
 import logging
+import select
 
 import pytest
 from django.test import Client
 
 from apps.core import context, counters
-from config.logging import add_request, log_request, make_logging
+from config.logging import (
+    TOGETHER_MAX,
+    add_request,
+    describe_request,
+    log_request,
+    make_logging,
+    write_requests,
+)
 
 pytestmark = pytest.mark.django_db
 
@@ -85,6 +93,46 @@ def test_is_readable_in_a_terminal(lines):
     assert "request" in line
     assert "status=401" in line
     assert "route=v1/me" in line
+
+
+class TestTogether:
+    """The lines of requests that were answered together."""
+
+    # What the longest id and trace that we take make of it, under the longest of the lane's words.
+    LONGEST = context.RequestContext(
+        request_id="r" * 64, traceparent=f"00-{'a' * 32}-{'b' * 16}-01", is_given=True
+    )
+
+    def described(self, count):
+        return [
+            describe_request(self.LONGEST, method="POST", route="v1/transfers", status=200 + place)
+            for place in range(count)
+        ]
+
+    @pytest.mark.parametrize("form", ["json", "console"])
+    def test_are_lines_of_their_own(self, lines, form):
+        write_requests(self.described(3))
+
+        [written] = lines[form]
+        spelled = '"status":20{}' if form == "json" else "status=20{}"
+        assert len(written.splitlines()) == 3
+        for place, line in enumerate(written.splitlines()):
+            assert spelled.format(place) in line
+
+    def test_are_pieces_that_a_pipe_takes_whole(self, lines):
+        """Or processes with one standard output would break into each other's lines."""
+        write_requests(self.described(2 * TOGETHER_MAX + 1))
+
+        pieces = [piece.splitlines() for piece in lines["json"]]
+        assert [len(piece) for piece in pieces] == [TOGETHER_MAX, TOGETHER_MAX, 1]
+        said = [json.loads(line)["status"] for piece in pieces for line in piece]
+        assert said == [200 + place for place in range(2 * TOGETHER_MAX + 1)]
+        assert max(len(f"{piece}\n".encode()) for piece in lines["json"]) <= select.PIPE_BUF
+
+    def test_of_nothing_are_none(self, lines):
+        write_requests([])
+
+        assert lines == {"json": [], "console": []}
 
 
 def test_masks_an_id_that_a_client_chose(lines):
