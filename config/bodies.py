@@ -11,6 +11,7 @@ it, and the loop is woken only for those who wait for it (docs/adr/0137, 0181).
 import asyncio
 import io
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Generator
 from contextlib import suppress
@@ -154,6 +155,9 @@ class Body:
             if is_in_memory:
                 # The server has it, as it comes, before we do.
                 self._take(declared or 0)
+        # From now on, also where its request waits for its turn before anybody waits for the body.
+        seconds = _SMALL_SECONDS_MAX if self._space is None else _SECONDS_MAX
+        self._until = time.monotonic() + seconds
         self._declared = declared
         self.length = declared or 0
         self._source = source
@@ -202,8 +206,7 @@ class Body:
         if self._file is not None:
             return
         try:
-            is_small = self._space is None
-            async with asyncio.timeout(_SMALL_SECONDS_MAX if is_small else _SECONDS_MAX):
+            async with asyncio.timeout(max(0.0, self._until - time.monotonic())):
                 if self._reading is not None:
                     raw = await self._reading
                     self.length = len(raw)

@@ -3,7 +3,9 @@
 from typing import TYPE_CHECKING, cast
 
 import sentry_sdk
+from sentry_sdk.integrations.logging import ignore_logger
 
+from config.logging import REQUESTS
 from config.redaction import redact
 
 if TYPE_CHECKING:
@@ -17,6 +19,8 @@ def start_reporting(*, dsn: str, environment: str) -> None:
     """Start to report unhandled errors, where an address to report to is given."""
     if not dsn:
         return
+    # The line of a request ends it, so it leads to no fault.
+    ignore_logger(REQUESTS)
     sentry_sdk.init(
         dsn=dsn,
         environment=environment,

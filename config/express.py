@@ -130,7 +130,7 @@ class ExpressLane:
                 for place in places
             ]
         finally:
-            write_requests(lines)
+            _write(lines)
 
     def _read(self, environ: Environ) -> Begun | None:
         try:
@@ -208,6 +208,14 @@ class ExpressLane:
             response["Content-Security-Policy"] = API_CONTENT_POLICY
             self._fixed[is_secure] = list(response.items())
         return self._fixed[is_secure]
+
+
+def _write(lines: Sequence[Line]) -> None:
+    try:
+        write_requests(lines)
+    # What was done is answered, whether or not its line could be made.
+    except Exception:
+        log.exception("lines_not_written", size=len(lines))
 
 
 @contextmanager

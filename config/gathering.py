@@ -65,18 +65,19 @@ class Gathering:
         self._ready: deque[tuple[Turn, Part]] = deque()
         # How many of those are asked for and have not begun.
         self._awaited = 0
-        # How many threads take what is in line.
+        # How many threads are at a turn that they took from the line.
         self._serving = 0
         # By key, what no thread has taken yet; a key is here while it waits for a thread, in line,
         # or is at one: so it is at one thread at a time.
         self._waiting: dict[str, deque[Request]] = {}
         self._line: deque[str] = deque()
+        self._at_work: set[str] = set()
         self._turns: set[Turn] = set()
         # Whether a thread is on its way that will take what is in line.
         self._is_called = False
         self._lock = threading.Lock()
-        # How many no thread has taken yet; how many the last turn had, of which keys, and when one
-        # ended last.
+        # How many wait under the keys in line; how many the last turn had, of which keys, and when
+        # one ended last.
         self._waits = 0
         self._had = 0
         self._had_keys: frozenset[str] = frozenset()
@@ -87,16 +88,12 @@ class Gathering:
 
     def keeps_waiting(self, scope: Scope) -> bool:
         """
-        Say whether what is asked now will wait for a thread, whose body may come meanwhile.
+        Say whether what is asked now waits for a thread at work, while its body may come.
 
-        All threads are at work, or one is at work for its key. Where one only gathers, whoever is
-        counted must be there: it may be the last one that is waited for.
+        All threads are at work, or one of them for its key. Who is waited for by a thread that only
+        gathers must be here whole: they may be the last, and are taken at once.
         """
-        if self._serving >= self._threads:
-            return True
-        key = _key_of(scope)
-        with self._lock:
-            return any(key in turn.left for turn in self._turns)
+        return self._serving >= self._threads or _key_of(scope) in self._at_work
 
     async def answer(self, scope: Scope, body: Body) -> Answer | None:
         """
@@ -119,9 +116,8 @@ class Gathering:
                 waiting.append(request)
             else:
                 raise places.too_many()
-            self._waits += 1
-            if self._waits == self._had:
-                self._are_enough.notify_all()
+            if key not in self._at_work:
+                self._count(1)
         if waiting is None:
             self._call()
         if self._watch is None:
@@ -153,19 +149,19 @@ class Gathering:
     def _serve(self) -> None:
         """Answer what is in line, for a turn, on a thread of the lane."""
         until = time.monotonic() + _TURN_SECONDS
-        with self._lock:
-            self._serving += 1
         try:
             while (turn := self._take()) is not None:
-                turn.admit(self._lane, partial(self._note, turn))
-                self._work(turn)
+                try:
+                    turn.admit(self._lane, partial(self._note, turn))
+                    self._work(turn)
+                finally:
+                    with self._lock:
+                        self._serving -= 1
                 if time.monotonic() >= until:
                     # Behind whatever else a thread is wanted for; the connection is looked at then.
                     self._call()
                     return
         finally:
-            with self._lock:
-                self._serving -= 1
             close_old_connections()
 
     def _take(self) -> Turn | None:
@@ -182,7 +178,8 @@ class Gathering:
                 is_busy = len(waiting) >= _BUSY_MIN
                 if is_busy and taken:
                     break
-                self._line.popleft()
+                self._at_work.add(self._line.popleft())
+                self._waits -= len(waiting)
                 room = min(len(waiting), _BATCH_MAX - len(taken))
                 taken += [waiting.popleft() for _ in range(room)]
                 keys += 1
@@ -190,7 +187,7 @@ class Gathering:
                     break
             if not taken:
                 return None
-            self._waits -= len(taken)
+            self._serving += 1
             self._had = len(taken)
             turn = Turn(taken)
             self._had_keys = frozenset(turn.left)
@@ -291,10 +288,18 @@ class Gathering:
 
     def _let_go(self, key: str) -> None:
         """Put a key in line again, if something waits under it. Called with the lock held."""
-        if self._waiting[key]:
+        self._at_work.discard(key)
+        if waiting := self._waiting[key]:
             self._line.append(key)
+            self._count(len(waiting))
         else:
             del self._waiting[key]
+
+    def _count(self, more: int) -> None:
+        """Count what is in line now, for a thread that gathers. Called with the lock held."""
+        self._waits += more
+        if self._waits >= self._had:
+            self._are_enough.notify_all()
 
     def _look(self, loop: asyncio.AbstractEventLoop) -> None:
         """See to it that no answer, part or key waits for a part that is slow."""

@@ -45,7 +45,8 @@ def render_json(event: MutableMapping[str, Any]) -> str:
 
 # --- The line of a request ----------------------------------------------------------------------
 
-_requests: Final = logging.getLogger("kassa.request")
+REQUESTS: Final = "kassa.request"
+_requests: Final = logging.getLogger(REQUESTS)
 
 # So many are no longer than a pipe takes in one piece (PIPE_BUF), whatever they say: processes that
 # write to the same one never break into each other's lines.
@@ -56,8 +57,6 @@ type Line = dict[str, Any]
 
 class _Lines(structlog.stdlib.ProcessorFormatter):
     """Renders each line by its processors, except requests', which were made to be printed."""
-
-    is_json = True
 
     @override
     def format(self, record: logging.LogRecord) -> str:

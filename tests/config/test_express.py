@@ -527,6 +527,18 @@ class TestMany:
 
         assert (answer[0], answer[1]["Idempotent-Replayed"]) == (201, "true")
 
+    def test_what_was_done_is_answered_though_its_line_cannot_be_written(
+        self, both, monkeypatch, caplog
+    ):
+        def fail(_lines):
+            raise MemoryError
+
+        monkeypatch.setattr("config.express.write_requests", fail)
+        [answer] = both.by_lane(both.environ())
+
+        assert answer[0] == 201
+        assert "lines_not_written" in caplog.text
+
     def test_a_key_beyond_its_rate_is_refused_from_there_on(self, both, settings):
         settings.API_RATE_PER_SECOND, settings.API_RATE_BURST = 0.001, 3
 

@@ -199,6 +199,33 @@ class TestAfterATurnOfThree:
         asked(scenario)
         assert lane.admitted[2:] == [["k", "again", "other"]]
 
+    def test_who_waits_behind_a_thread_at_work_is_not_counted(self, lane, asked, monkeypatch):
+        """The thread that gathers could not take them."""
+        monkeypatch.setattr(gathering, "_GATHER_SECONDS", 60)
+
+        async def scenario(gathered):
+            lane.stuck["other"] = threading.Event()
+            gathered._ended -= 60
+            stuck = [asyncio.create_task(ask(gathered, "other", "stuck"))]
+            await until(lambda: ["stuck"] in lane.batches)
+            gathered._had, gathered._had_keys = 3, frozenset({"k"})
+            gathered._ended += 60
+            counted = [asyncio.create_task(ask(gathered, "k", name)) for name in ("a", "b")]
+            await settled()
+            stuck += [asyncio.create_task(ask(gathered, "other", str(n))) for n in range(3)]
+            await settled()
+            assert lane.admitted[2:] == [["stuck"]]
+            # One thread is at work, and the other one only gathers.
+            assert not gathered.keeps_waiting(Asked("k", "c"))
+            assert gathered.keeps_waiting(Asked("other", "more"))
+            counted.append(asyncio.create_task(ask(gathered, "k", "c")))
+            await asyncio.gather(*counted)
+            assert lane.admitted[3] == ["a", "b", "c"]
+            lane.stuck["other"].set()
+            await asyncio.gather(*stuck)
+
+        asked(scenario)
+
     def test_fewer_wait_for_a_moment(self, asked, monkeypatch):
         monkeypatch.setattr(gathering, "_GATHER_SECONDS", 0.1)
 
@@ -259,8 +286,10 @@ class TestWhoKeepsWaiting:
     def test_is_everybody_while_no_thread_is_free(self, lane, patient):
         async def scenario(gathered):
             lane.may_go_on.clear()
-            tasks = [asyncio.create_task(ask(gathered, key, key)) for key in ("k", "l")]
-            await until(lambda: len(lane.batches) == 2)
+            tasks = []
+            for place, key in enumerate(("k", "l"), 1):
+                tasks.append(asyncio.create_task(ask(gathered, key, key)))
+                await until(lambda place=place: len(lane.batches) == place)
             assert self.keeps_waiting(gathered, "k", "l", "other") == [True, True, True]
             lane.may_go_on.set()
             await asyncio.gather(*tasks)

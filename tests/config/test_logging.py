@@ -151,6 +151,8 @@ def test_is_not_made_where_nobody_listens(lines):
     logging.getLogger("kassa.request").setLevel(logging.WARNING)
 
     log_request(context.begin(), method="GET", route="v1/me", status=200)
+    described = describe_request(context.begin(), method="POST", route="v1/transfers", status=201)
+    write_requests([described])
 
     assert lines["json"] == []
 
