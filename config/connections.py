@@ -1,11 +1,13 @@
 """Connections of a pool."""
 
 import select
+from collections import deque
 from typing import Any, ClassVar, Final, override
 
 import psycopg
 from psycopg.abc import PQGen
 from psycopg.pq import TransactionStatus
+from psycopg_pool import ConnectionPool
 
 # How often psycopg looks up from a wait, as it does by itself, so that a signal is noticed.
 _LOOK_SECONDS: Final = 0.1
@@ -63,3 +65,25 @@ class WebConnection(PooledConnection):
             if self.pgconn.transaction_status == TransactionStatus.ACTIVE:
                 self.pgconn.finish()
             raise
+
+
+class _Stack(deque[Any]):
+    """Gives first what was added last: the pool adds on the right and takes from the left."""
+
+    @override
+    def append(self, connection: Any, /) -> None:
+        self.appendleft(connection)
+
+
+def hand_out_the_last(pool: ConnectionPool[Any] | None) -> None:
+    """
+    Have the pool hand out the connection that came back last, and not the one unused for longest.
+
+    Each has a process of its own in the database. The one that worked a moment ago finds what it
+    needs in its core's caches; in turn, eight processes find less of it each (docs/adr/0182). Who
+    waits for a connection is served as before, in the order they came. What nobody needed for
+    `max_idle` is still closed, one at a time.
+    """
+    if pool is not None:
+        # The pool has no choice of it. No thread uses it yet: the application is being loaded.
+        pool._pool = _Stack(pool._pool)  # noqa: SLF001

@@ -5,8 +5,10 @@ from typing import TYPE_CHECKING
 
 from django.conf import settings
 from django.core.wsgi import get_wsgi_application
+from django.db import connection
 from sentry_sdk.integrations.wsgi import SentryWsgiMiddleware
 
+from config.connections import hand_out_the_last
 from config.errors import start_reporting
 from config.memory import settle
 
@@ -22,6 +24,7 @@ def make_front() -> "Front":
     from config.express import ExpressLane  # noqa: PLC0415  (views need Django set up)
     from config.front import Front  # noqa: PLC0415
 
+    hand_out_the_last(getattr(connection, "pool", None))
     start_reporting(dsn=settings.SENTRY_DSN, environment=settings.SENTRY_ENVIRONMENT)
     application: Application = django
     if settings.SENTRY_DSN:

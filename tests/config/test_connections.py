@@ -1,6 +1,7 @@
 """A pool hands out no connection that has ended, and asks none that has not."""
 
 import contextlib
+import threading
 
 import psycopg
 import pytest
@@ -8,11 +9,27 @@ from django.db import OperationalError, connection
 from psycopg_pool import ConnectionPool
 
 from apps.core import statements, transactions
-from config.connections import PooledConnection, WebConnection
+from bench import database
+from config.connections import PooledConnection, WebConnection, hand_out_the_last
 from config.settings._database import POOLS
-from tests.support import wait_until
+from tests.support import running, wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
+
+
+WEB = """
+import config.rsgi
+from django.db import connection
+
+pool = connection.pool
+pool.open(wait=True)
+first, second = pool.getconn(), pool.getconn()
+pool.putconn(second)
+pool.putconn(first)
+last = pool.getconn()
+print("the one that came back last" if last is first else "another one", flush=True)
+pool.close()
+"""
 
 
 def address_of_connection():
@@ -33,6 +50,68 @@ def pool():
         timeout=10,
     ) as pool:
         yield pool
+
+
+class TestHandOutTheLast:
+    @pytest.fixture
+    def three(self):
+        with ConnectionPool(
+            kwargs=address_of_connection() | {"autocommit": True},
+            connection_class=PooledConnection,
+            min_size=3,
+            max_size=3,
+            timeout=10,
+            open=False,
+        ) as pool:
+            hand_out_the_last(pool)
+            pool.wait()
+            yield pool
+
+    def test_of_several_the_one_that_came_back_last_works_again_and_again(self, three):
+        taken = [three.getconn() for _ in range(3)]
+        for each in (taken[1], taken[2], taken[0]):
+            three.putconn(each)
+
+        again = []
+        for _ in range(5):
+            with three.connection() as used:
+                again.append(used)
+        all_of_them = [three.getconn() for _ in range(3)]
+
+        assert again == [taken[0]] * 5
+        assert all_of_them == [taken[0], taken[2], taken[1]]
+        for each in all_of_them:
+            three.putconn(each)
+
+    def test_who_waits_for_one_is_served_in_the_order_they_came(self, three):
+        taken = [three.getconn() for _ in range(3)]
+        served = []
+
+        def take(name):
+            with three.connection():
+                served.append(name)
+
+        threads = [threading.Thread(target=take, args=[name]) for name in "abc"]
+        for number, thread in enumerate(threads, 1):
+            thread.start()
+            wait_until(lambda n=number: three.get_stats()["requests_waiting"] == n)
+        # One comes back and goes from hand to hand.
+        three.putconn(taken.pop())
+        for thread in threads:
+            thread.join(10)
+
+        assert served == ["a", "b", "c"]
+        for each in taken:
+            three.putconn(each)
+
+    def test_is_what_the_web_has_once_it_is_loaded(self):
+        with running(
+            "-c", WEB, DJANGO_SETTINGS_MODULE="config.settings.local", KASSA_ROLE="web",
+            DATABASE_URL=database.url(connection.settings_dict["NAME"]),
+        ) as process:  # fmt: skip
+            told, _ = process.communicate(timeout=60)
+
+        assert told.strip().rpartition("\n")[2] == "the one that came back last"
 
 
 def test_the_pools_of_the_settings_have_it():
