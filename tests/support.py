@@ -121,6 +121,12 @@ def _leave_connection() -> None:
     _spares.append(raw)
 
 
+def close_spares() -> None:
+    """Close what races left: the next one is to connect to another server."""
+    while _spares:
+        _spares.pop().close()
+
+
 def is_serializable() -> bool:
     """Say whether the tests run SERIALIZABLE."""
     level = connection.settings_dict["OPTIONS"].get("isolation_level")

@@ -5,12 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
-import environ
 import pytest
 from django.db import OperationalError, connection
 
@@ -20,9 +18,10 @@ from apps.core.ids import decode_id, encode_id
 from apps.webhooks.models import WebhookDelivery
 from dev import _process, postgres, valkey
 from tests.accounts.factories import create_organization, issue_key
-from tests.chaos.house import PATIENCE_SECONDS, House, address_of_tests
+from tests.chaos.house import PATIENCE_SECONDS, House
 from tests.chaos.oracles import assert_delivered, end_leases, is_settled
 from tests.ledger.factories import balance, open_account
+from tests.own_postgres import connected_to, copy_tables, own_postgres
 from tests.support import wait_until
 from tests.webhooks.factories import create_endpoint
 
@@ -33,12 +32,8 @@ pytestmark = [pytest.mark.soak, pytest.mark.timeout(280)]
 def server(tmp_path_factory):
     """A Postgres of this test's own, with Kassa's tables."""
     folder = tmp_path_factory.mktemp("postgres")
-    record = postgres.start(folder, {})
-    try:
+    with own_postgres(folder) as record:
         yield _Server(folder, record)
-    finally:
-        postgres.stop(record)
-        postgres.remove(record)
 
 
 class _Server:
@@ -71,46 +66,18 @@ class _Server:
 def house(server, tmp_path, monkeypatch, transactional_db):
     """As the other tests' house, and this process too is on that Postgres."""
     # First, so that nothing else was started if it fails.
-    _copy_tables(server.record)
+    copy_tables(server.record)
     house = House(tmp_path, server.record["url"])
     house.start_broker()
     monkeypatch.setattr(nudging, "current_app", house.celery())
     monkeypatch.setattr(nudging, "_nudger", nudging.Nudger())
-    with _connected_to(house.database_url, monkeypatch):
+    # Here a commit has to outlive its server.
+    with connected_to(house.database_url, monkeypatch, is_durable=True):
         try:
             yield house
         finally:
             house.kill_all()
             valkey.stop(house.broker)
-
-
-def _copy_tables(record):
-    """Lay out the tables of this run's test database: migrating anew takes far longer."""
-    programs = Path(record["programs"])
-    dumped = subprocess.run(
-        [programs / "pg_dump", "--no-comments", "--dbname", address_of_tests()],
-        stdout=subprocess.PIPE,
-        check=True,
-    )
-    subprocess.run(
-        [programs / "psql", "--quiet", "--set=ON_ERROR_STOP=1", "--dbname", record["url"]],
-        input=dumped.stdout, stdout=subprocess.DEVNULL, check=True,
-    )  # fmt: skip
-
-
-@contextlib.contextmanager
-def _connected_to(url, monkeypatch):
-    there = environ.Env.db_url_config(url)
-    connection.close()
-    for name in ("NAME", "USER", "PASSWORD", "HOST", "PORT"):
-        monkeypatch.setitem(connection.settings_dict, name, there[name])
-    # Not with the tests' synchronous_commit=off: here a commit has to outlive its server.
-    monkeypatch.setitem(connection.settings_dict, "OPTIONS", there["OPTIONS"])
-    try:
-        yield
-    finally:
-        connection.close()
-        monkeypatch.undo()
 
 
 def _is_settled_by_now(organization):

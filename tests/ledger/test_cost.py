@@ -30,6 +30,7 @@ from tests.ledger.factories import (
     post,
     post_transfer,
 )
+from tests.own_postgres import connected_to, copy_tables, own_postgres
 from tests.support import is_serializable, race
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -262,14 +263,26 @@ def updates_of(table: str) -> tuple[int, int]:
 
 
 class TestBalancesUnderLoad:
-    def test_are_updated_in_place_however_often_they_were(self):
+    @pytest.fixture
+    def alone(self, tmp_path, monkeypatch):
+        """
+        A server without any other test.
+
+        A row's past is kept while anybody might see it, and a snapshot is as old as the oldest
+        transaction that writes, of another database, too. Beside one that stands still all the
+        while 0.71 of the updates are in place, 0.99 without it.
+        """
+        with own_postgres(tmp_path) as record:
+            copy_tables(record)
+            with connected_to(record["url"], monkeypatch, is_durable=False):
+                yield
+
+    def test_are_updated_in_place_however_often_they_were(self, alone):
         """
         Of 200 accounts, each some thirty times, and one a thousand times, by eight at once.
 
         What an update leaves of a row's past is cleared by the next ones that need the room, once
-        nobody sees it any more: no index is touched by the thirtieth either. A transaction that is
-        kept from its core does see it, and a round beside one came to 0.81; undisturbed it is 0.99.
-        So of three rounds one has to be undisturbed. With an index on what changes all are 0.
+        nobody sees it any more: no index is touched by the thirtieth either.
         """
         organization = create_organization()
         codes = [f"wallets:w{n}:EUR" for n in range(200)]
@@ -279,36 +292,33 @@ class TestBalancesUnderLoad:
             now=NOW,
         )
         ids = list(opened.values())
+        updated, in_place = updates_of("ledger_balance")
 
-        def post_batches(seed: int, turn: int) -> None:
+        def post_batches(seed: int) -> None:
             shuffled = random.Random(seed)
             for number in range(50):
                 pairs = batched(shuffled.sample(ids, 20), 2)
-                key = f"b-{turn}-{seed}-{number}"
-                batch(organization, [request(*pair) for pair in pairs], key)
+                batch(organization, [request(*pair) for pair in pairs], f"b-{seed}-{number}")
             # Each session tells of its own updates, and does so now.
             updates_of("ledger_balance")
 
-        def post_singles(seed: int, turn: int) -> None:
+        def post_singles(seed: int) -> None:
             shuffled = random.Random(seed)
             for number in range(500):
                 # Half of them go to one account, as fees do.
                 pair = (
                     (*shuffled.sample(ids[1:], 1), ids[0]) if seed % 2 else shuffled.sample(ids, 2)
                 )
-                post_transfer(organization, *pair, 1, key=f"s-{turn}-{seed}-{number}")
+                post_transfer(organization, *pair, 1, key=f"s-{seed}-{number}")
             updates_of("ledger_balance")
 
-        def share_in_place(turn: int) -> float:
-            updated, in_place = updates_of("ledger_balance")
-            race(
-                *(partial(post_batches, seed, turn) for seed in range(2)),
-                *(partial(post_singles, seed, turn) for seed in range(2, 8)),
-            )
-            after = updates_of("ledger_balance")
-            assert after[0] - updated >= 20 * len(ids)
-            return (after[1] - in_place) / (after[0] - updated)
+        race(
+            *(partial(post_batches, seed) for seed in range(2)),
+            *(partial(post_singles, seed) for seed in range(2, 8)),
+        )
 
+        after = updates_of("ledger_balance")
+        assert after[0] - updated >= 20 * len(ids)
         # One that is SERIALIZABLE runs again and again, and sees the past for as long.
         enough = 0.6 if is_serializable() else 0.95
-        assert any(share_in_place(turn) >= enough for turn in range(3))
+        assert (after[1] - in_place) / (after[0] - updated) >= enough

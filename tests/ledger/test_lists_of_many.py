@@ -98,15 +98,19 @@ def ages(share_from: float, share_before: float, *, name: str = "created") -> di
 WINDOWS = [(0.001, -1), (1.1, 0.999), (0.502, 0.5), (1.1, 0.5), (0.9, 0.3), (0.15, 0.1)]
 
 
-@pytest.mark.parametrize("window", WINDOWS)
 class TestByTheTimeOfMaking:
-    def in_order(self, rows: list[dict], window: dict[str, str], name: str = "created") -> bool:
-        keys = [(row[f"{name}_at"], row["id"]) for row in rows]
-        assert len(set(keys)) == len(keys)
-        assert all(window[f"{name}_from"] <= at < window[f"{name}_before"] for at, _ in keys)
-        return bool(keys) and keys == sorted(keys, reverse=True)
+    def assert_read_alone(self, api: Client, path: str, table: str, name: str = "created") -> None:
+        for window in WINDOWS:
+            asked = ages(*window, name=name)
+            rows = api.walked(path, table, pages=4, **asked)
+            keys = [(row[f"{name}_at"], row["id"]) for row in rows]
+            assert keys, asked
+            assert len(set(keys)) == len(keys), asked
+            assert keys == sorted(keys, reverse=True), asked
+            since, before = asked[f"{name}_from"], asked[f"{name}_before"]
+            assert all(since <= at < before for at, _ in keys), asked
 
-    def test_accounts_are_read_alone(self, api, window):
+    def test_accounts_are_read_alone(self, api):
         code = "'shops:n' || n || ':EUR'"
         multiply("ledger_account", api.bob, code=code)
         with connection.cursor() as cursor:
@@ -118,38 +122,26 @@ class TestByTheTimeOfMaking:
                 " 0, 0, 0, 0, 0, false FROM ledger_account WHERE code LIKE 'shops:%'"
             )
             cursor.execute("ANALYZE ledger_balance")
-        asked = ages(*window)
 
-        rows = api.walked("ledger-accounts", "ledger_account", pages=4, **asked)
+        self.assert_read_alone(api, "ledger-accounts", "ledger_account")
 
-        assert self.in_order(rows, asked)
-
-    def test_monitors_are_read_alone(self, api, window):
+    def test_monitors_are_read_alone(self, api):
         multiply("ledger_balance_monitor", monitored(api), is_active="false")
-        asked = ages(*window)
 
-        rows = api.walked("balance-monitors", "ledger_balance_monitor", pages=4, **asked)
+        self.assert_read_alone(api, "balance-monitors", "ledger_balance_monitor")
 
-        assert self.in_order(rows, asked)
-
-    def test_holds_are_read_alone(self, api, window):
+    def test_holds_are_read_alone(self, api):
         multiply("ledger_hold", placed(api), status="'voided'")
-        asked = ages(*window)
 
-        rows = api.walked("holds", "ledger_hold", pages=4, **asked)
-
-        assert self.in_order(rows, asked)
+        self.assert_read_alone(api, "holds", "ledger_hold")
 
     @pytest.mark.parametrize("name", ["created", "effective"])
-    def test_exchanges_are_read_alone(self, api, window, name):
+    def test_exchanges_are_read_alone(self, api, name):
         """By the clock that is asked for, where the other one is of all at once."""
         columns = {"created_at": "one.created_at", f"{name}_at": _MADE_AT.format(many=MANY)}
         multiply("ledger_fx_transfer", Exchanges(api).other, **columns)
-        asked = ages(*window, name=name)
 
-        rows = api.walked("fx-transfers", "ledger_fx_transfer", pages=4, **asked)
-
-        assert self.in_order(rows, asked, name)
+        self.assert_read_alone(api, "fx-transfers", "ledger_fx_transfer", name)
 
 
 def placed(api: Client, *, times: int = 1):

@@ -192,7 +192,7 @@ class TestEveryLane:
             monkeypatch.setattr(bounds, "EARLIEST", NOW - timedelta(days=60))
         total, rows = 0, Rows(organization)
 
-        limit = 3 if width == "narrow" else 8
+        limit = 3 if width == "narrow" else 13
         for window, more in [*product(WINDOWS.values(), FILTERS.values())][::every]:
             search = Search(
                 organization_id=organization,

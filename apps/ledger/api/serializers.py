@@ -78,7 +78,10 @@ class LedgerAccount(StrictSerializer):
     posted = serializers.IntegerField(
         help_text="On the account's normal side; what is dated later is in it."
     )
-    pending_out = serializers.IntegerField(help_text="What open holds reserve of its money.")
+    pending_out = serializers.IntegerField(
+        help_text="What open holds reserve of its money. One that expired is in it for a minute or"
+        " so, until it is swept; who needs its money meanwhile has it."
+    )
     pending_in = serializers.IntegerField(
         help_text="What open holds reserve for it: not spendable before it is captured."
     )
