@@ -2,6 +2,8 @@
 
 import select
 from collections import deque
+from collections.abc import Callable
+from functools import partial
 from typing import Any, ClassVar, Final, override
 
 import psycopg
@@ -83,7 +85,24 @@ def hand_out_the_last(pool: ConnectionPool[Any] | None) -> None:
     needs in its core's caches; in turn, eight processes find less of it each (docs/adr/0182). Who
     waits for a connection is served as before, in the order they came. What nobody needed for
     `max_idle` is still closed, one at a time.
+
+    Where one turns out to be dead all that lie in the pool are looked at: the server was started
+    anew, most often, and who meets them one by one waits a second for each after the first.
     """
-    if pool is not None:
-        # The pool has no choice of it. No thread uses it yet: the application is being loaded.
+    if pool is None:
+        return
+    # The pool has no choice of either.
+    with pool._lock:  # noqa: SLF001
         pool._pool = _Stack(pool._pool)  # noqa: SLF001
+        if pool._check is not None:  # noqa: SLF001
+            pool._check = partial(_check_all_if_dead, pool, pool._check)  # noqa: SLF001
+
+
+def _check_all_if_dead(
+    pool: ConnectionPool[Any], check: Callable[[Any], None], connection: psycopg.Connection[Any]
+) -> None:
+    try:
+        check(connection)
+    except psycopg.Error:
+        pool.check()
+        raise

@@ -1,7 +1,7 @@
 """What the HTTP server loads: Django and the express lane, behind one front."""
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from django.conf import settings
 from django.core.wsgi import get_wsgi_application
@@ -13,6 +13,8 @@ from config.errors import start_reporting
 from config.memory import settle
 
 if TYPE_CHECKING:
+    from django.db.backends.postgresql.base import DatabaseWrapper
+
     from config.front import Application, Front
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings.local")
@@ -24,7 +26,7 @@ def make_front() -> "Front":
     from config.express import ExpressLane  # noqa: PLC0415  (views need Django set up)
     from config.front import Front  # noqa: PLC0415
 
-    hand_out_the_last(getattr(connection, "pool", None))
+    hand_out_the_last(cast("DatabaseWrapper", connection).pool)
     start_reporting(dsn=settings.SENTRY_DSN, environment=settings.SENTRY_ENVIRONMENT)
     application: Application = django
     if settings.SENTRY_DSN:

@@ -49,15 +49,15 @@ def connected_to(url: str, monkeypatch: pytest.MonkeyPatch, *, is_durable: bool)
     With the tests' own options, `synchronous_commit=off` among them, unless it is durable.
     """
     there = environ.Env.db_url_config(url)
+    kept = {} if is_durable else connection.settings_dict["OPTIONS"]
     connection.close()
     close_spares()
-    for name in ("NAME", "USER", "PASSWORD", "HOST", "PORT"):
-        monkeypatch.setitem(connection.settings_dict, name, there[name])
-    kept = {} if is_durable else connection.settings_dict["OPTIONS"]
-    monkeypatch.setitem(connection.settings_dict, "OPTIONS", kept | there["OPTIONS"])
-    try:
-        yield
-    finally:
-        connection.close()
-        close_spares()
-        monkeypatch.undo()
+    with monkeypatch.context() as own:
+        for name in ("NAME", "USER", "PASSWORD", "HOST", "PORT"):
+            own.setitem(connection.settings_dict, name, there[name])
+        own.setitem(connection.settings_dict, "OPTIONS", kept | there["OPTIONS"])
+        try:
+            yield
+        finally:
+            connection.close()
+            close_spares()

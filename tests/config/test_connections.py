@@ -9,9 +9,9 @@ from django.db import OperationalError, connection
 from psycopg_pool import ConnectionPool
 
 from apps.core import statements, transactions
-from bench import database
 from config.connections import PooledConnection, WebConnection, hand_out_the_last
 from config.settings._database import POOLS
+from tests.chaos.house import address_of_tests
 from tests.support import running, wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -55,15 +55,17 @@ def pool():
 class TestHandOutTheLast:
     @pytest.fixture
     def three(self):
-        with ConnectionPool(
+        pool = ConnectionPool(
             kwargs=address_of_connection() | {"autocommit": True},
             connection_class=PooledConnection,
+            check=ConnectionPool.check_connection,
             min_size=3,
             max_size=3,
             timeout=10,
             open=False,
-        ) as pool:
-            hand_out_the_last(pool)
+        )
+        hand_out_the_last(pool)
+        with pool:
             pool.wait()
             yield pool
 
@@ -104,13 +106,31 @@ class TestHandOutTheLast:
         for each in taken:
             three.putconn(each)
 
+    def test_where_one_is_dead_the_others_are_looked_at_too(self, three):
+        taken = [three.getconn() for _ in range(3)]
+        were = {one.info.backend_pid for one in taken}
+        for one in taken:
+            three.putconn(one)
+        with psycopg.connect(**address_of_connection(), autocommit=True) as other:
+            other.execute("SELECT pg_terminate_backend(pid, 5000) FROM unnest(%s) pid", [[*were]])
+
+        taken = [three.getconn()]
+        # All of them, by who asked for one.
+        assert three.get_stats()["connections_lost"] == 3
+        taken += [three.getconn() for _ in range(2)]
+
+        assert were.isdisjoint(one.info.backend_pid for one in taken)
+        for one in taken:
+            three.putconn(one)
+
     def test_is_what_the_web_has_once_it_is_loaded(self):
         with running(
             "-c", WEB, DJANGO_SETTINGS_MODULE="config.settings.local", KASSA_ROLE="web",
-            DATABASE_URL=database.url(connection.settings_dict["NAME"]),
+            DATABASE_URL=address_of_tests(),
         ) as process:  # fmt: skip
             told, _ = process.communicate(timeout=60)
 
+        assert process.returncode == 0, told
         assert told.strip().rpartition("\n")[2] == "the one that came back last"
 
 

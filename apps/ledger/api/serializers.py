@@ -79,8 +79,8 @@ class LedgerAccount(StrictSerializer):
         help_text="On the account's normal side; what is dated later is in it."
     )
     pending_out = serializers.IntegerField(
-        help_text="What open holds reserve of its money. One that expired is in it for a minute or"
-        " so, until it is swept; who needs its money meanwhile has it."
+        help_text="What open holds reserve of its money. One that expired is not in it, whether or"
+        " not it was swept."
     )
     pending_in = serializers.IntegerField(
         help_text="What open holds reserve for it: not spendable before it is captured."
@@ -190,7 +190,10 @@ class TransferBalance(StrictSerializer):
     ledger_account = IdField("la", source="id")
     version = serializers.IntegerField()
     posted = serializers.IntegerField()
-    available = serializers.IntegerField()
+    available = serializers.IntegerField(
+        help_text="A hold that expired is taken off until it is swept, in a minute or so: the"
+        " account's own balance has it free at once, and so has who needs it."
+    )
 
 
 class Transfer(StrictSerializer):
