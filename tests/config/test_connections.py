@@ -39,31 +39,29 @@ def address_of_connection():
     return address
 
 
-@pytest.fixture
-def pool():
-    with ConnectionPool(
+def pool_of(size):
+    """Return a pool of so many, which opens with its block."""
+    return ConnectionPool(
         kwargs=address_of_connection() | {"autocommit": True},
         connection_class=PooledConnection,
         check=ConnectionPool.check_connection,
-        min_size=1,
-        max_size=1,
+        min_size=size,
+        max_size=size,
         timeout=10,
-    ) as pool:
+        open=False,
+    )
+
+
+@pytest.fixture
+def pool():
+    with pool_of(1) as pool:
         yield pool
 
 
 class TestHandOutTheLast:
     @pytest.fixture
     def three(self):
-        pool = ConnectionPool(
-            kwargs=address_of_connection() | {"autocommit": True},
-            connection_class=PooledConnection,
-            check=ConnectionPool.check_connection,
-            min_size=3,
-            max_size=3,
-            timeout=10,
-            open=False,
-        )
+        pool = pool_of(3)
         hand_out_the_last(pool)
         with pool:
             pool.wait()
