@@ -48,6 +48,7 @@ def main(names: list[str]) -> int:
     figures: list[Figure] = []
     for name in names or list(BENCHMARKS):
         console.print(f"[dim]{name}: {_first_line(BENCHMARKS[name].__doc__)}[/dim]")
+        database.make_log_files()
         measured = BENCHMARKS[name]()
         figures += [measured] if isinstance(measured, Figure) else measured
     if tpcb.was_measured():

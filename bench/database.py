@@ -18,6 +18,8 @@ ROOT: Final = Path(__file__).resolve().parent.parent
 NAME: Final = os.environ.get("KASSA_BENCH_DB", "kassa_bench")
 TPCB_NAME: Final = f"{NAME}_tpcb"
 _DROP_SECONDS_MAX: Final = 120
+# What a benchmark writes to the log in a few minutes: 1.5 GiB.
+_LOG_FILES: Final = 96
 HORDAK_NAME: Final = f"{NAME}_hordak"
 
 
@@ -63,6 +65,46 @@ def refuse_unsafe_settings() -> None:
             value = connection.execute(f"SHOW {setting}").fetchone()
             if value is None or value[0] != "on":
                 sys.exit(f"bench: {setting} is off on this server; its figures would mean nothing.")
+
+
+def make_log_files() -> None:
+    """
+    Give a new server the files of its log that one has which ran for a day.
+
+    It writes over old ones; while there are none it fills a new one with zeros and syncs it, and no
+    COMMIT ends meanwhile (docs/adr/0183). Whose server does not keep what is made here
+    (`min_wal_size`), or does not let us, is told so.
+    """
+    with psycopg.connect(_owners_server(), autocommit=True) as connection:
+        try:
+            if _count_log_files(connection) >= _LOG_FILES:
+                return
+            for _ in range(_LOG_FILES):
+                # Only a file in which something stands is ended.
+                connection.execute("SELECT pg_logical_emit_message(false, 'bench', '')")
+                connection.execute("SELECT pg_switch_wal()")
+            connection.execute("CHECKPOINT")
+            are_kept = _count_log_files(connection) >= _LOG_FILES
+        except errors.InsufficientPrivilege:
+            are_kept = False
+    if not are_kept:
+        print("bench: this server makes files of its log while it is measured.", file=sys.stderr)
+
+
+def _owners_server() -> str:
+    """Return the server's address for whoever may look after its log."""
+    if "KASSA_BENCH_SERVER" in os.environ:
+        return server()
+    return conninfo.make_conninfo(server(), user="postgres", dbname="postgres")
+
+
+def _count_log_files(connection: psycopg.Connection[Any]) -> int:
+    """Return how many whole files lie ready behind the one that is written."""
+    found = connection.execute(
+        "SELECT count(*) FROM pg_ls_waldir() WHERE name ~ '^[0-9A-F]{24}$'"
+        " AND name > pg_walfile_name(pg_current_wal_insert_lsn())"
+    ).fetchone()
+    return found[0] if found else 0
 
 
 def remake(name: str, *, template: str | None = None) -> None:
