@@ -183,6 +183,13 @@ def test_what_mostly_grows_is_analyzed_when_half_as_many_rows_are_new(table):
     assert options == ["autovacuum_analyze_scale_factor=0.5"]
 
 
+def test_balances_are_analyzed_when_each_has_changed_twenty_times():
+    """One in ten of them has within seconds, and what is told of the table has not."""
+    [(options,)] = sql("SELECT reloptions FROM pg_class WHERE oid = 'ledger_balance'::regclass")
+
+    assert "autovacuum_analyze_scale_factor=20" in options
+
+
 def test_is_said_once_and_then_nothing_is_locked():
     """A release of which no migration makes a table waits for nobody's work."""
     other = connection.copy()
