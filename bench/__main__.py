@@ -49,10 +49,12 @@ def main(names: list[str]) -> int:
     for name in names or list(BENCHMARKS):
         console.print(f"[dim]{name}: {_first_line(BENCHMARKS[name].__doc__)}[/dim]")
         database.make_log_files()
-        measured = BENCHMARKS[name]()
+        with database.new_log_files_told():
+            measured = BENCHMARKS[name]()
         figures += [measured] if isinstance(measured, Figure) else measured
     if tpcb.was_measured():
         console.print("[dim]tpcb, once more[/dim]")
+        database.make_log_files()
         reference = tpcb.after()
         figures = [reference, *(figure.beside_tpcb(reference.value) for figure in figures)]
     _print(figures)

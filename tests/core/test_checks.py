@@ -154,11 +154,8 @@ class TestWorkTablesStayHot:
 
         # A partitioned table stores nothing itself.
         assert stored != []
-        # Of the batches there are most, and each analysis of them is felt (core 0015).
-        batches = {"autovacuum_analyze_scale_factor": "2"}
-        wanted = work.STORAGE | (batches if table == "core_outbox_batch" else {})
         for _, options in stored:
-            assert dict(option.split("=") for option in options) == wanted
+            assert dict(option.split("=") for option in options) == work.STORAGE
 
     def test_in_every_app(self):
         assert checks.work_tables_stay_hot(databases=["default"]) == []

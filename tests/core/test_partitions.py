@@ -190,8 +190,8 @@ class TestParts:
         [(batches, _), *_] = run(
             "SELECT reloptions, 1 FROM pg_class WHERE relname = 'core_outbox_batch_default'"
         )
-        assert {"fillfactor=70", "autovacuum_analyze_scale_factor=2"} <= set(batches)
-        # As core 0014 and 0015 have it, whichever week is made after them.
+        assert "fillfactor=70" in batches
+        # As core 0014 has it, whichever week is made after it.
         [(events, _), *_] = run(
             "SELECT reloptions, 1 FROM pg_class WHERE relname = 'core_outbox_event_default'"
         )
@@ -210,9 +210,14 @@ class TestParts:
             assert len(found) > 10
             assert all(one == found[0] for one in found)
             told = {name: (target, options) for name, target, options in found[0][0]}
-            assert told["organization_id"] == (None, f"n_distinct={planner.ORGANIZATIONS}")
-            # What nothing is looked for by is not looked at.
-            assert table == BATCHES or told["data"] == ("0", None)
+            if table == BATCHES:
+                # By a small sample, as they change soon after they are written.
+                assert {target for target, _ in told.values()} == {"20"}
+            else:
+                # What nothing is looked for by is not looked at.
+                assert told["data"] == ("0", None)
+                assert told["organization_id"][0] is None
+            assert told["organization_id"][1] == f"n_distinct={planner.ORGANIZATIONS}"
 
     def test_give_a_position_once_each(self, every_part, now):
         happen(now)
