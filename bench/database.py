@@ -108,7 +108,7 @@ def new_log_files_told() -> Iterator[None]:
 
 
 def _new_log_bytes() -> int:
-    """Return how much of its log the server has made anew; 0 before Postgres 18, which counts it."""
+    """Return how much of its log the server has made; 0 before Postgres 18, which counts it."""
     with psycopg.connect(server()) as connection:
         if connection.info.server_version < _COUNTS_LOG_FILES:
             return 0

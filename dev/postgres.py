@@ -39,8 +39,8 @@ SETTINGS = {
     "random_page_cost": "1.1",
     "checkpoint_timeout": "15min",
     "max_wal_size": "4GB",
-    # Files of the log that were made once are written over: while a new one is filled with zeros and
-    # synced no COMMIT ends (docs/adr/0183).
+    # Files of the log that were made once are written over: while a new one is filled with zeros
+    # and synced no COMMIT ends (docs/adr/0183).
     "min_wal_size": "4GB",
     "autovacuum_naptime": "15s",
     "autovacuum_vacuum_cost_limit": "2000",
