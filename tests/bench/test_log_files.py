@@ -27,11 +27,13 @@ def owners(tmp_path, monkeypatch):
 def test_are_made_before_it_and_written_over_by_it(owners, capsys):
     database.make_log_files()
     assert database._count_log_files(owners) >= FILES
-    [place] = owners.execute("SELECT pg_current_wal_lsn()").fetchall()
+    [file] = owners.execute("SELECT pg_walfile_name(pg_current_wal_insert_lsn())").fetchall()
 
     # What is there is enough.
     database.make_log_files()
-    assert owners.execute("SELECT pg_current_wal_lsn()").fetchall() == [place]
+    assert owners.execute("SELECT pg_walfile_name(pg_current_wal_insert_lsn())").fetchall() == [
+        file
+    ]
 
     with database.new_log_files_told():
         fill(owners, FILES)
