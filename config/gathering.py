@@ -39,7 +39,7 @@ _TURN_SECONDS: Final = 0.05
 # For so long after the end of a turn one that begins with a key of it waits for as many as it had.
 # Who asks again as soon as they are answered, and who happens to ask meanwhile, are then of one
 # turn, not of two that each pay what a turn costs (docs/adr/0177).
-_GATHER_SECONDS: Final = 0.005
+_GATHER_SECONDS: Final = 0.002
 # A part that takes longer is waiting for something: what was answered before it is told by then,
 # and other threads go on with what is behind it.
 _SLOW_SECONDS: Final = 0.02
