@@ -2,12 +2,9 @@
 
 import sys
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any
 
 from django.core.management import call_command
-
-# All entries have their event: what is sealed is found by it.
-_EVENT_DAYS: Final = 100_000
 
 
 def prepare(order: Mapping[str, Any]) -> Callable[[], None]:
@@ -27,11 +24,4 @@ def prepare(order: Mapping[str, Any]) -> Callable[[], None]:
 
 def _seed(name: str, *, postings: int, accounts: int) -> None:
     # Its progress goes where a person sees it: standard output is the answer to the parent.
-    call_command(
-        "seed_ledger",
-        name=name,
-        postings=postings,
-        accounts=accounts,
-        event_days=_EVENT_DAYS,
-        stdout=sys.stderr,
-    )
+    call_command("seed_ledger", name=name, postings=postings, accounts=accounts, stdout=sys.stderr)

@@ -1,6 +1,7 @@
 """Made-up books must be as right as real ones, whenever their making was interrupted."""
 
 import signal
+from datetime import timedelta
 
 import pytest
 from django.core.management import CommandError, call_command
@@ -13,9 +14,10 @@ from apps.core.errors import StateConflict
 from apps.core.ids import decode_id, encode_id
 from apps.core.invariants import breaches
 from apps.core.models import OutboxEvent
-from apps.ledger import operations
+from apps.ledger import operations, queries
 from apps.ledger.models import Balance, ChainLink, JournalEntry, LedgerAccount, Posting
 from tests.ledger.factories import create_organization, fund, open_account
+from tests.ledger.histories import balances_at
 from tests.support import running
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -32,12 +34,18 @@ def seed(organization_id, *, postings: int = POSTINGS, **more: object) -> None:
 
 
 def plan(organization_id, **more: object) -> operations.SeedPlan:
-    asked = {"postings": POSTINGS, "accounts": 40, "months": 24, "seed": 1, "event_days": 90}
+    asked = {"postings": POSTINGS, "accounts": 40, "months": 24, "seed": 1}
     made = operations.plan_seeding(
         organization_id=organization_id, now=clock.now(), **(asked | more)
     )
     operations.relay_opened()
     return made
+
+
+def sums_at(at, *, by: str) -> dict:
+    """What each account's postings come to up to an instant, debits less credits, one by one."""
+    earlier = Posting.objects.filter(**{f"{by}_at__lte": at})
+    return dict(earlier.values_list("account_id").annotate(net=Sum("amount_minor")))
 
 
 class TestSeededBooks:
@@ -78,15 +86,13 @@ class TestSeededBooks:
         assert by_id == sorted(by_id)
         assert JournalEntry.objects.exclude(effective_at=F("recorded_at")).count() > 0
 
-    def test_have_an_event_for_each_entry_of_the_last_ninety_days_alone(self):
-        organization = create_organization()
-        seed(organization)
+    def test_have_an_event_for_each_entry_however_old(self):
+        seed(create_organization())
 
         events = OutboxEvent.objects.filter(name="ledger.journal_entry.posted")
-        entries = JournalEntry.objects.filter(
-            recorded_at__gte=events.earliest("recorded_at").recorded_at
-        )
-        assert events.count() == entries.count() == pytest.approx(1_000 * 90 / 730.5, abs=3)
+        told = {decode_id("je", event.aggregate_id): event.recorded_at for event in events}
+        assert told == dict(JournalEntry.objects.values_list("id", "recorded_at"))
+        assert events.count() == 1_000
         event = events.order_by("recorded_at").last()
         entry = JournalEntry.objects.get(id=decode_id("je", event.aggregate_id))
         legs = Posting.objects.filter(entry_id=entry.id).order_by("number")
@@ -112,14 +118,28 @@ class TestSeededBooks:
         )
         assert latest == dict(Balance.objects.values_list("id", "latest_effective_at"))
 
-    def test_can_be_sealed_whole_where_all_have_their_events(self, capsys):
-        seed(create_organization(), event_days=1_000)
+    def test_are_sealed_whole_and_read_through_time_as_their_postings_say(self, capsys):
+        organization = create_organization()
+        seed(organization)
+        a_year_ago = clock.now() - timedelta(days=365)
 
         call_command("seal_ledger")
         call_command("verify_ledger")
 
         assert ChainLink.objects.count() == JournalEntry.objects.count() == 1_000
         assert "1,000 entries, 2,000 postings recomputed" in capsys.readouterr().out
+        assert breaches() == []
+        summed = {by: sums_at(a_year_ago, by=by) for by in ("effective", "recorded")}
+        for by, sums in summed.items():
+            assert len(sums) == 44
+            assert {
+                one.account_id: one.posted if one.type == "asset" else -one.posted
+                for one in balances_at(organization, a_year_ago, clock=by)
+            } == sums
+        page = queries.page_until(
+            organization_id=organization, until=a_year_ago, ask=queries.PageAsked(100)
+        )
+        assert {line.account_id: line.closing for line in page.lines} == summed["effective"]
 
     def test_are_verified_in_time_where_the_statistics_know_of_others_alone(self):
         with_statistics = create_organization("Northwind")
@@ -127,7 +147,7 @@ class TestSeededBooks:
         call_command("seal_ledger")
         with connection.cursor() as cursor:
             cursor.execute("ANALYZE")
-        seed(create_organization(), event_days=1_000)
+        seed(create_organization())
 
         call_command("seal_ledger")
         call_command("verify_ledger")  # by nested loops it runs into the statement's timeout
@@ -198,6 +218,21 @@ class TestSeedLedger:
             count=Count("number"), residue=Sum("amount_minor")
         )
         assert totals == {"count": 100, "residue": 0}
+
+    def test_makes_one_called_seeded_where_none_is_named(self):
+        for _ in range(2):
+            call_command("seed_ledger", "--postings=100", "--accounts=5")
+
+        [organization] = Organization.objects.filter(name="Seeded", mode="live")
+        assert Posting.objects.filter(organization_id=organization.id).count() == 100
+
+    def test_refuses_to_go_on_with_other_numbers_where_none_is_named(self):
+        call_command("seed_ledger", "--postings=100", "--accounts=5")
+
+        with pytest.raises(CommandError, match="other numbers"):
+            call_command("seed_ledger", "--postings=200", "--accounts=5")
+
+        assert Posting.objects.count() == 100
 
     def test_refuses_an_organization_with_entries_of_its_own(self):
         organization = create_organization()

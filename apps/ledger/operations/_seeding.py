@@ -83,8 +83,7 @@ _WRITE: Final = """
                CASE WHEN step IN (0, 3) THEN
                    (ARRAY['seed-in-', '', '', 'seed-out-'])[step + 1] || cycle END AS reference,
                CASE WHEN jitter %% 10 = 0 THEN jsonb_build_object('order', 'ord_' || cycle)
-                    ELSE '{}' END AS metadata,
-               recorded_at >= %(events_from)s AS has_event
+                    ELSE '{}' END AS metadata
           FROM timed
     ), leg AS MATERIALIZED (
         SELECT plan.i, plan.entry_id, plan.effective_at, plan.recorded_at, side.number,
@@ -118,7 +117,7 @@ _WRITE: Final = """
              lapses, next_attempt_at, last_error_code, traceparent)
         SELECT batch_id, %(org)s, TRUE, 1, recorded_at,
                %(position)s + row_number() OVER (ORDER BY i), 'done', 1, 0, recorded_at, '', ''
-          FROM plan WHERE has_event ORDER BY i
+          FROM plan ORDER BY i
     ), events AS (
         INSERT INTO core_outbox_event
             (id, organization_id, batch_id, ordinal, name, type, public, schema_version,
@@ -141,10 +140,10 @@ _WRITE: Final = """
           FROM plan
           JOIN account debited ON debited.place = plan.debit
           JOIN account credited ON credited.place = plan.credit
-         WHERE has_event ORDER BY i
+         ORDER BY i
     ), head AS (
         UPDATE core_feed_head
-           SET last_position = last_position + (SELECT COUNT(*) FROM plan WHERE has_event)
+           SET last_position = last_position + (SELECT COUNT(*) FROM plan)
          WHERE organization_id = %(org)s
     )
     UPDATE ledger_balance AS b
@@ -174,7 +173,6 @@ class SeedPlan:
     seed: int
     starts_at: datetime
     ends_at: datetime
-    events_from: datetime
     account_ids: tuple[UUID, ...]
 
 
@@ -186,15 +184,14 @@ def plan_seeding(
     accounts: int,
     months: int,
     seed: int,
-    event_days: int,
     now: datetime,
 ) -> SeedPlan:
     """
     Open the accounts of a made-up history, or find the plan of one that was begun.
 
     `accounts` counts wallets; the history ends at the `now` of the first run. `postings` is rounded
-    up to an even number. Entries of the last `event_days` have their events; those of older ones
-    count as retired. What is to be sealed afterwards needs all of them: the feed leads to it.
+    up to an even number. Every entry has its event, however old it is: the feed leads the sealer to
+    what it seals.
 
     :raises StateConflict: in production, or if the organisation holds entries of anybody else, or
         if what was begun was begun with other numbers
@@ -206,13 +203,7 @@ def plan_seeding(
     strangers = JournalEntry.objects.filter(organization_id=organization_id)
     if strangers.exclude(actor=str(SEED_ACTOR)).exists():
         raise StateConflict("This organisation holds entries that were not made up.")
-    asked = {
-        "postings": postings,
-        "accounts": accounts,
-        "months": months,
-        "seed": seed,
-        "event_days": event_days,
-    }
+    asked = {"postings": postings, "accounts": accounts, "months": months, "seed": seed}
     wallets = [f"wallets:s_{number}:{CURRENCY}" for number in range(1, accounts + 1)]
     opened = open_accounts(
         organization_id=organization_id,
@@ -230,7 +221,6 @@ def plan_seeding(
         seed=seed,
         starts_at=ends_at - timedelta(days=months * _DAYS_A_MONTH),
         ends_at=ends_at,
-        events_from=ends_at - timedelta(days=event_days),
         account_ids=tuple(opened[code] for code in (*wallets, *BANKS, FEES)),
     )
 
@@ -295,7 +285,6 @@ def _parameters(plan: SeedPlan, *, first: int, last: int, position: int) -> dict
         "seed": plan.seed,
         "starts_at": plan.starts_at,
         "seconds": (plan.ends_at - plan.starts_at).total_seconds(),
-        "events_from": plan.events_from,
         "position": position,
         "actor": str(SEED_ACTOR),
         "currency": CURRENCY,

@@ -17,8 +17,7 @@ from apps.ledger.management.organizations import read_organization
 from apps.ledger.operations import SEED_ACTOR, SeedPlan
 
 _ENDED_BY_CTRL_C = 130
-# As long as events are kept (events.md).
-_EVENT_DAYS = 90
+_NAME = "Seeded"
 # The planner hears of the new rows when there are this many times as many as it knew.
 _ANALYZE_GROWTH = 4
 # Of so few entries it need not hear at once: autovacuum tells it soon enough.
@@ -33,19 +32,15 @@ class Command(BaseCommand):
 
     @override
     def add_arguments(self, parser: ArgumentParser) -> None:
-        whose = parser.add_mutually_exclusive_group(required=True)
+        whose = parser.add_mutually_exclusive_group()
         whose.add_argument("--organization", help="org_…")
-        whose.add_argument("--name", help="Its name; an organisation that is new is made.")
+        whose.add_argument(
+            "--name", default=_NAME, help=f"Its name; one that is new is made. Else it is {_NAME}."
+        )
         parser.add_argument("--postings", type=int, required=True, help="Two for each entry.")
         parser.add_argument("--accounts", type=int, default=10_000, help="Wallets.")
         parser.add_argument("--months", type=int, default=24, help="How long the history is.")
         parser.add_argument("--seed", type=int, default=1, help="Another one draws other entries.")
-        parser.add_argument(
-            "--event-days",
-            type=int,
-            default=_EVENT_DAYS,
-            help="Entries of the last so many days have their events. To be sealed, all need one.",
-        )
         parser.add_argument("--chunk", type=int, default=50_000, help="Entries per transaction.")
 
     @override
@@ -56,10 +51,9 @@ class Command(BaseCommand):
         accounts: int = 10_000,
         months: int = 24,
         seed: int = 1,
-        event_days: int = _EVENT_DAYS,
         chunk: int = 50_000,
         organization: str | None = None,
-        name: str | None = None,
+        name: str = _NAME,
         **_: object,
     ) -> None:
         try:
@@ -69,7 +63,6 @@ class Command(BaseCommand):
                 accounts=accounts,
                 months=months,
                 seed=seed,
-                event_days=event_days,
                 now=clock.now(),
             )
             operations.relay_opened()
@@ -96,12 +89,12 @@ class Command(BaseCommand):
             self.stdout.flush()
 
 
-def _organization_id(printed: str | None, name: str | None) -> UUID:
+def _organization_id(printed: str | None, name: str) -> UUID:
     if printed is not None:
         return read_organization(printed)
-    found = accounts_queries.find_live_organization(name=str(name))
+    found = accounts_queries.find_live_organization(name=name)
     if found is None:
         found = accounts_operations.create_organization(
-            name=str(name), actor=SEED_ACTOR, now=clock.now()
+            name=name, actor=SEED_ACTOR, now=clock.now()
         )
     return found.id
