@@ -55,7 +55,9 @@ class LedgerAccounts:
     """
     The accounts asked about, and how they were chosen.
 
-    `rows` are id, code, type and currency in the order of codes: of few all, of many the first.
+    `rows` are id, code, type and currency in the order of codes: of few all, of many the first. If
+    it is one account with a `version`, it is answered as of that one by the effective clock: what
+    was posted to it later is in no sum.
     """
 
     organization_id: UUID
@@ -63,6 +65,7 @@ class LedgerAccounts:
     are_few: bool
     branch: str = ""
     currency: str = ""
+    version: int | None = None
 
     @property
     def are_all(self) -> bool:
@@ -216,6 +219,7 @@ def _written(
             "accounts": [id_ for id_, *_ in accounts.rows],
             "numbers": list(range(2 * len(spans))),
             "search_at": [at for span in spans for at in (span.low - REACH, span.high + REACH)],
+            "newest": accounts.version,
         }
     else:
         values |= {
@@ -275,6 +279,7 @@ class _Span:
 
     def values(self) -> dict[str, Any]:
         return {
+            "before": self.before,
             "boundary": self.boundary,
             "month": self.month,
             "low": self.low,
@@ -313,6 +318,8 @@ def _cumulated(
     ]
     if not from_start:
         parts.append(sql.now(count))
+    if accounts.version is not None:
+        parts.append(sql.later(count))
     more, between = _between(spans, clock=clock, is_few=is_few, of_asked=of_asked)
     return sql.cumulated([*tables, *more], [*parts, *between], count, answer=answer)
 

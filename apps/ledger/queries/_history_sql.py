@@ -111,6 +111,14 @@ TAIL: Final = """
 TAIL_OF_MANY: Final = """
     SELECT p.account_id, {sides} FROM unsealed p {of_asked} GROUP BY p.account_id
 """
+# What was posted after a version: of one account, answered as of that version, it is left out.
+LATER: Final = """
+    SELECT p.account_id, {sides}
+      FROM ledger_posting p
+     WHERE p.organization_id = %(org)s AND p.account_id = ANY(%(accounts)s)
+       AND p.account_version > %(newest)s
+     GROUP BY p.account_id
+"""
 # Read before it is joined: by account the planner would rather walk a hot account's whole history.
 DISPLACED: Final = """
     displaced_{n} AS MATERIALIZED (
@@ -268,6 +276,17 @@ def tail(template: str, count: int, *, sign: int, beyond: str, clock: str, of_as
         for n in range(count)
     ]
     return template.format(sides=", ".join(sides), of_asked=of_asked)
+
+
+def later(count: int) -> str:
+    """Return the part of what was posted later, and is effective before each instant."""
+    sides = [
+        SIDES_OF_POSTINGS.format(
+            sign=-1, counted=f" FILTER (WHERE p.effective_at < %(before_{n})s)"
+        )
+        for n in range(count)
+    ]
+    return LATER.format(sides=", ".join(sides))
 
 
 def part_of(n: int, part: str, count: int, *, of_asked: str) -> str:

@@ -36,7 +36,8 @@ _SLICE: Final = """
            AND p.effective_at >= %(since)s AND p.effective_at < %(until)s
          UNION ALL
         SELECT p.entry_id, p.amount_minor, p.account_version, p.effective_at, p.recorded_at
-          FROM displaced p WHERE p.account_id = %(account)s
+          FROM displaced p
+         WHERE p.account_id = %(account)s AND p.account_version <= %(newest)s
     )
 """
 
@@ -52,11 +53,15 @@ class Slice(NamedTuple):
 
 
 def slice_after(accounts: LedgerAccounts, version: int, since: datetime, until: datetime) -> Slice:
-    """Return what to read from `since` on: whole where an account is small, else a day or more."""
+    """
+    Return what to read from `since` on: whole where an account is small, else a day or more.
+
+    What was posted after `version` is in none.
+    """
     if version <= SLICE:
         return Slice(_WHOLE, 0, version, since, until)
     day = min(since + _DAY, until)
-    low, high = _versions_near(accounts, since, day)
+    low, high = _versions_near(accounts, version, since, day)
     statement = sql.filled(_SLICE)
     if high >= low + SLICE:
         return Slice(statement, low, high, since, day)
@@ -73,7 +78,7 @@ def slice_before(accounts: LedgerAccounts, version: int, since: datetime, until:
     if version <= SLICE:
         return Slice(_WHOLE, 0, version, since, until)
     day = max(until - _DAY, since)
-    low, high = _versions_near(accounts, day, until)
+    low, high = _versions_near(accounts, version, day, until)
     statement = sql.filled(_SLICE)
     if high >= low + SLICE:
         return Slice(statement, low, high, day, until)
@@ -85,10 +90,16 @@ def slice_before(accounts: LedgerAccounts, version: int, since: datetime, until:
     return Slice(statement, high - SLICE, high, start, until)
 
 
-def _versions_near(accounts: LedgerAccounts, since: datetime, until: datetime) -> tuple[int, int]:
-    """Return between which versions (low exclusive) all lies that is effective then and near."""
+def _versions_near(
+    accounts: LedgerAccounts, version: int, since: datetime, until: datetime
+) -> tuple[int, int]:
+    """
+    Return between which versions (low exclusive) all lies that is effective then and near.
+
+    Neither is above `version`.
+    """
     marks = recorded_marks(accounts, instants=[since - REACH, until + REACH])
-    low, high = (mark.get(accounts.rows[0][0], (0, 0))[0] for mark in marks)
+    low, high = (min(mark.get(accounts.rows[0][0], (0, 0))[0], version) for mark in marks)
     return low, high
 
 

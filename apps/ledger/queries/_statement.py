@@ -3,9 +3,12 @@ Statement of account: what stood there, what moved, what stood after, by either 
 
 By `recorded` the lines are in the order of their versions, and the running balance is the one
 stored with each. By `effective` they are in the order of business time, and the running balance is
-summed from the start of what the page reads, so that it is right in either direction, also while
-others post. A page of a hot account reads what it moved in some days; of any other, the account
-whole.
+summed from the start of what the page reads. A page of a hot account reads what it moved in some
+days; of any other, the account whole.
+
+A page takes several statements while others post, and agrees with itself: it is the account as of
+one version, the newest as it was begun. What was posted later is in neither its lines nor its
+balances. So it needs no transaction, and no trips of one.
 """
 
 from collections.abc import Sequence
@@ -116,8 +119,8 @@ def get_statement(
     With a `kind` the other lines are left out and the running balance still counts them; a page
     may then be shorter than asked for, even empty, and go on. A place may be any, as the one in a
     page's address is: outside of the window it is its nearer end. Opening and closing are those of
-    the whole statement. A closed month's never changes; of an open one, what is posted while a page
-    is read may be in its closing balance and not yet among its lines.
+    the whole statement, of the same postings as the page's lines. A closed month's never changes;
+    of an open one, each page is as the account stood when it was read.
 
     :raises LedgerAccountNotFound: if the organisation has no such account
     """
@@ -137,10 +140,10 @@ def statement_of(
     kind: str,
     ask: LinesAsked,
 ) -> Statement:
-    """Return what `get_statement` does, of an account that was read `with_standing`."""
+    """Return what `get_statement` does, of an account as it was read `with_standing`."""
     found: Any = account
     row = (found.id, found.code, found.type, found.currency)
-    accounts = LedgerAccounts(account.organization_id, [row], are_few=True)
+    accounts = LedgerAccounts(account.organization_id, [row], are_few=True, version=found.version)
     page = _by_version if clock == "recorded" else partial(_by_business_time, found.version)
     opening, closing, lines, beyond = page(accounts, since, until, kind, ask)
     behind = _behind(ask, lines, clock)
@@ -296,6 +299,7 @@ def _by_business_time(
             account=account_id,
             low=part.low,
             high=part.high,
+            newest=version,
             since=part.since,
             until=part.until,
             base=nets[-1],
