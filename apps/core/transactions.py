@@ -2,9 +2,9 @@
 The only place that opens a transaction (house style, section 5).
 
 `outermost` stands on what views, tasks and acts call; `required` on the parts that operations
-compose. `snapshot` is for long reads that must agree with themselves, and cannot write; `limited`
-for reads that must not take long. There is no other way, and no savepoint; but for a statement that
-is all of its transaction (`statements.each`, docs/adr/0178).
+compose. `snapshot` is for reads of several statements that must agree with each other, and cannot
+write; `limited` for reads that must not take long. There is no other way, and no savepoint; but for
+a statement that is all of its transaction (`statements.each`, docs/adr/0178).
 """
 
 import random
@@ -252,10 +252,21 @@ def required[**P, R](operation: Callable[P, R]) -> Callable[P, R]:
     return run
 
 
+class _Snapshot(transaction.Atomic):
+    """The block of a transaction that is read in as of one instant."""
+
+
 @contextmanager
 def snapshot() -> Iterator[None]:
-    """Read as of one instant (REPEATABLE READ), in a transaction that cannot write."""
-    with transaction.atomic(durable=True):  # noqa: TID251  (the one place)
+    """
+    Read as of one instant (REPEATABLE READ), in a transaction that cannot write.
+
+    Within another snapshot it is of that one's instant. Nor does it begin in any other transaction.
+    """
+    if connection.atomic_blocks and isinstance(connection.atomic_blocks[-1], _Snapshot):
+        yield
+        return
+    with _Snapshot(using=None, savepoint=True, durable=True):
         with connection.cursor() as cursor:
             cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
         yield

@@ -201,6 +201,35 @@ class TestSnapshot:
             with pytest.raises(DatabaseError, match="read-only"):
                 add_head()
 
+    def test_within_another_is_of_the_same_instant_and_ends_with_it(self):
+        with CaptureQueriesContext(connection) as captured, transactions.snapshot():
+            assert FeedHead.objects.count() == 0
+            add_elsewhere()
+            with transactions.snapshot():
+                assert FeedHead.objects.count() == 0
+            assert FeedHead.objects.count() == 0
+
+        assert [query["sql"].split()[0] for query in captured] == [
+            "BEGIN", "SET", "SELECT", "SELECT", "SELECT", "COMMIT",
+        ]  # fmt: skip
+        with transactions.snapshot():
+            assert FeedHead.objects.count() == 1
+
+    def test_does_not_begin_in_another_transaction(self):
+        @transactions.outermost
+        def read():
+            with transactions.snapshot():
+                pass
+
+        with pytest.raises(RuntimeError, match="durable"):
+            read()
+
+    def test_is_no_place_for_an_outermost_operation(self):
+        with transactions.snapshot(), pytest.raises(RuntimeError, match="durable"):
+            transactions.outermost(add_head)()
+
+        assert not FeedHead.objects.exists()
+
 
 class TestOnRefusal:
     def test_is_written_after_the_rollback(self):

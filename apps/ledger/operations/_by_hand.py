@@ -101,11 +101,12 @@ def reverse_by_hand(
     )
 
 
+@transactions.snapshot()
 def preview_reversal_by_hand(
     *, organization_id: UUID, entry_id: UUID, at: ReversalTime, now: datetime
 ) -> ReversalResult:
     """
-    Return what `reverse_by_hand` would leave, and write nothing.
+    Return what `reverse_by_hand` would leave, as of one instant, and write nothing.
 
     :raises Refusal: the one that it would be refused with
     """
@@ -177,9 +178,10 @@ def adjust(
     return command.id
 
 
+@transactions.snapshot()
 def preview_adjustment(*, organization_id: UUID, entry: EntryRequest, now: datetime) -> Outcome:
     """
-    Return what `adjust` would do, by the same path, and write nothing.
+    Return what `adjust` would do, by the same path and as of one instant, and write nothing.
 
     :raises Refusal: the one that it would be refused with
     """

@@ -141,11 +141,14 @@ def exchange(
     return FxResult(row.id, _balances_of(outcomes, fx, liquidity))
 
 
+@transactions.snapshot()
 def preview_exchange(
     *, organization_id: UUID, fx: FxRequest, now: datetime
 ) -> FxPreview | FxResult:
     """
     Return what `exchange` would come to, and write nothing; or what stands already.
+
+    All of it is read as of one instant.
 
     :raises Refusal: as `exchange` does
     """

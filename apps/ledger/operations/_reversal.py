@@ -192,11 +192,12 @@ def reverse_fx_transfer(
     return _undoing.result(reversals, outcomes)
 
 
+@transactions.snapshot()
 def preview_fx_reversal(
     *, organization_id: UUID, fx_transfer_id: UUID, at: ReversalTime, now: datetime
 ) -> ReversalResult:
     """
-    Return what `reverse_fx_transfer` would leave, and write nothing.
+    Return what `reverse_fx_transfer` would leave, as of one instant, and write nothing.
 
     :raises Refusal: as `reverse_fx_transfer` does
     """
@@ -208,6 +209,7 @@ def _both(organization_id: UUID, fx_transfer_id: UUID) -> list[UUID]:
     return [row.sold_entry_id, row.bought_entry_id]
 
 
+@transactions.snapshot()
 def preview_reversal(
     *,
     organization_id: UUID,
@@ -216,7 +218,7 @@ def preview_reversal(
     now: datetime,
 ) -> ReversalResult:
     """
-    Return what `reverse_entries` would leave, and write nothing.
+    Return what `reverse_entries` would leave, as of one instant, and write nothing.
 
     :raises Refusal: as `reverse_entries` does
     """
@@ -225,6 +227,7 @@ def preview_reversal(
     return _undoing.preview(organization_id, entries, at=at, now=now, reach_internal=False)
 
 
+@transactions.snapshot()
 def preview_whole(
     organization_id: UUID, entry_ids: Sequence[UUID], *, at: ReversalTime, now: datetime
 ) -> ReversalResult:
@@ -234,6 +237,7 @@ def preview_whole(
         return _undoing.preview(organization_id, entries, at=at, now=now, reach_internal=True)
 
 
+@transactions.snapshot()
 def can_reverse(
     *, organization_id: UUID, entry_id: UUID, at: ReversalTime, now: datetime
 ) -> Refusal | None:
