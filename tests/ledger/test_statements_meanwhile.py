@@ -58,14 +58,16 @@ def posted(request, monkeypatch) -> Posted:
 @contextmanager
 def posting(posted: Posted):
     """Somebody else posts all the while."""
-    is_over = threading.Event()
+    has_begun, is_over = threading.Event(), threading.Event()
 
     def go_on() -> None:
         while not is_over.is_set():
             posted.post()
+            has_begun.set()
 
     asking = Asking(go_on)
     try:
+        assert has_begun.wait(60)
         yield
     finally:
         is_over.set()
