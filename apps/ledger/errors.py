@@ -204,7 +204,7 @@ class FxAmountTooSmall(RuleViolation):
 
 
 class FxQuoteStale(RuleViolation):
-    """The quote is too old, or of the future; `quote_seconds_max` is how old one may be."""
+    """The quote is too old, or too far ahead; `quote_seconds_max` is how old one may be."""
 
     code = "fx_quote_stale"
 

@@ -1,24 +1,30 @@
 """A month is closed, and opened again, by two people: asked by one, decided by another."""
 
 from datetime import UTC, date, datetime
+from uuid import UUID
 
 import pytest
+from django.test import Client
 
 from apps.accounts.errors import CapabilityMissing
+from apps.accounts.models import Organization, Staff
+from apps.accounts.operations import rotate_api_key
 from apps.approvals import errors as approval_errors
 from apps.approvals import operations as approvals
 from apps.approvals import queries as requests
 from apps.approvals import registry
-from apps.approvals.models import ApprovalRequest
+from apps.approvals.models import ApprovalDecision, ApprovalRequest
 from apps.approvals.rules import Policy
 from apps.approvals.states import Verdict
 from apps.backoffice import errors, operations
+from apps.core import clock
 from apps.core.actors import Actor
 from apps.core.ids import encode_id
 from apps.core.models import AuditEvent
 from apps.ledger import errors as ledger_errors
 from apps.ledger import operations as ledger
 from apps.ledger import queries as books
+from tests.accounts.factories import TESTS, issue_key
 from tests.ledger.factories import create_organization, open_account, post_transfer
 from tests.ledger.histories import Move, seal, write_history
 from tests.payouts import people
@@ -62,10 +68,14 @@ def ask(organization, actor, *, key="ask", what=operations.request_period_close,
     )
 
 
-def decide(organization, asked, actor, *, verdict=Verdict.APPROVE, key="decide"):
+def decide(organization, asked, actor, **more):
+    return decide_request(organization, asked.approval_id, actor, **more)
+
+
+def decide_request(organization, request_id, actor, *, verdict=Verdict.APPROVE, key="decide"):
     return approvals.decide_approval(
         organization_id=organization,
-        request_id=asked.approval_id,
+        request_id=request_id,
         verdict=verdict,
         reason="Looked at it",
         idempotency_key=key,
@@ -114,6 +124,34 @@ class TestRequestPeriodClose:
         with pytest.raises(approval_errors.CannotApproveOwn):
             decide(organization, asked, approver)
         assert state(organization) == "open"
+
+    @pytest.mark.parametrize("rotated", [False, True], ids=["issued", "rotated"])
+    def test_by_a_key_is_not_decided_by_who_made_it(self, organization, approver, rotated):
+        """Over the API, with its token: who could hold it does not agree to what it asked for."""
+        owner = Organization.objects.get(id=organization)
+        maker = Staff.objects.get(id=UUID(approver.id))
+        issued = issue_key(owner, "periods:write", issued_by=maker)
+        if rotated:
+            issued = rotate_api_key(
+                organization_id=organization, api_key_id=issued.key.id, actor=TESTS, now=clock.now()
+            )
+        client = Client(
+            headers={"Authorization": f"Bearer {issued.token}", "Idempotency-Key": "close"}
+        )
+        answer = client.post(
+            "/v1/periods/2026-06/close", {"reason": "June is done"}, content_type="application/json"
+        )
+        assert answer.status_code == 202, answer.content
+        request = ApprovalRequest.objects.get()
+
+        with pytest.raises(approval_errors.CannotApproveOwn) as refused:
+            decide_request(organization, request.id, approver)
+
+        assert refused.value.code == "cannot_approve_own"
+        assert state(organization) == "open"
+        assert not ApprovalDecision.objects.exists()
+        decide_request(organization, request.id, people.approver(), key="other")
+        assert state(organization) in {"closing", "closed"}
 
     def test_is_not_decided_by_who_may_only_ask(self, organization, maker):
         asked = ask(organization, maker)

@@ -30,6 +30,7 @@ from apps.ledger.errors import (
 )
 from apps.ledger.models import FxTransfer, JournalEntry, LedgerAccount
 from apps.ledger.operations import AccountSpec, FxRequest
+from apps.ledger.rules import CLOCK_SKEW
 from tests.ledger.clients import ApiClient, code_of, pointers, printed
 from tests.ledger.exchanges import exchange, position
 from tests.ledger.factories import (
@@ -151,7 +152,7 @@ class TestExchange:
             ({"bought_currency": "EUR"}, FxSameCurrency),
             ({"bought_currency": "GBP"}, CurrencyMismatch),
             ({"sold_currency": "GBP"}, CurrencyMismatch),
-            ({"quoted_at": NOW + timedelta(seconds=1)}, FxQuoteStale),
+            ({"quoted_at": NOW + CLOCK_SKEW + timedelta(microseconds=1)}, FxQuoteStale),
             ({"quoted_at": NOW - timedelta(seconds=301)}, FxQuoteStale),
             ({"reference": "payout:x"}, ReferenceReserved),
         ],
@@ -169,6 +170,16 @@ class TestExchange:
         assert FxTransfer.objects.count() == 0
         assert not LedgerAccount.objects.filter(code__startswith="liquidity:").exists()
         assert balance(organization, euros).available == 1000_00
+
+    @pytest.mark.parametrize("ahead", [timedelta(milliseconds=3), CLOCK_SKEW])
+    def test_takes_a_quote_of_a_clock_that_is_a_little_ahead(self, books, ahead):
+        organization, euros, dollars = books
+
+        fx_id = exchange(organization, euros, dollars, quoted_at=NOW + ahead)
+
+        assert FxTransfer.objects.get(id=fx_id).quoted_at == NOW + ahead
+        assert balance(organization, euros).available == 900_00
+        assert breaches() == []
 
     def test_of_another_organizations_account_is_refused(self, books):
         organization, euros, _ = books

@@ -80,7 +80,11 @@ class TestFreshness:
     def test_of_five_minutes_is_enough(self, age):
         check_fresh(quoted_at=NOW - timedelta(seconds=age), now=NOW)
 
-    @pytest.mark.parametrize("age", [-0.001, 300.001, 86400])
+    @pytest.mark.parametrize("ahead", [0.001, 4.999_999, 5])
+    def test_is_not_lost_by_a_clock_that_is_a_little_ahead(self, ahead):
+        check_fresh(quoted_at=NOW + timedelta(seconds=ahead), now=NOW)
+
+    @pytest.mark.parametrize("age", [-86400, -5.000_001, 300.001, 86400])
     def test_is_lost_by_age_and_not_had_by_the_future(self, age):
         with pytest.raises(FxQuoteStale) as refused:
             check_fresh(quoted_at=NOW - timedelta(seconds=age), now=NOW)

@@ -40,7 +40,7 @@ from apps.ledger.api.reversals import Reversal, ReverseEntry, printed
 from apps.ledger.api.serializers import DRY_RUN, EffectiveField, TransferBalance
 from apps.ledger.operations import FxRequest, FxResult
 from apps.ledger.queries import FxSearch
-from apps.ledger.rules import QUOTE_SECONDS_MAX, RATE_DECIMALS_MAX, RATE_DIGITS_MAX
+from apps.ledger.rules import CLOCK_SKEW, QUOTE_SECONDS_MAX, RATE_DECIMALS_MAX, RATE_DIGITS_MAX
 
 READ: Final = "ledger:read"
 WRITE: Final = "fx:write"
@@ -61,8 +61,8 @@ class PostFxTransfer(StrictSerializer):
     # A serializer has a `source` of its own, and its metaclass keeps this one apart from it.
     source = TextField(100, help_text="Whose quote it is.")  # type: ignore[assignment]
     quoted_at = InstantField(
-        help_text=f"At most {QUOTE_SECONDS_MAX} seconds ago, and not of the future: that of the "
-        "example was right on its day."
+        help_text=f"At most {QUOTE_SECONDS_MAX} seconds ago, and at most {CLOCK_SKEW.seconds} "
+        "ahead of our clock: that of the example was right on its day."
     )
     reference = TextField(255, required=False)
     description = TextField(500, required=False, allow_blank=True)

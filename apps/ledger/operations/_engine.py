@@ -18,7 +18,7 @@ from apps.ledger.errors import (
     LaterBalanceBelowFloor,
     LinkedCommandFailed,
 )
-from apps.ledger.operations import _monitors, _state, _writing
+from apps.ledger.operations import _crossings, _state, _writing
 from apps.ledger.operations._origin import Origin
 from apps.ledger.queries import PendingBalances
 from apps.ledger.rules import (
@@ -139,7 +139,7 @@ def _write(
         now=now,
     )
     if any(balance.monitored for balance in state.balances.values()):
-        _monitors.tell_crossings(
+        _crossings.tell_crossings(
             organization_id=organization_id,
             balances=state.balances,
             outcomes=outcomes,
@@ -200,9 +200,9 @@ def _preview[C: Command](
         stale = _over(state)
         if stale:
             state = _released(organization_id, state, _state.accounts_of(stale.values()))
-        short = _short_of_money(state, decide(state, commands)[1])
-        if short:
-            state = _released(organization_id, state, short)
+        ids = _in_need_of_release(state, decide(state, commands)[1])
+        if ids:
+            state = _released(organization_id, state, ids)
         after, outcomes = decide(state, commands)
         rules.forget_unmade(outcomes)
         return after, outcomes
@@ -274,10 +274,10 @@ def _after_release(
 
 
 def _release_expired(organization_id: UUID, state: State, outcomes: Sequence[Outcome]) -> None:
-    """Where funds lack, release holds whose time is over, and have the whole decided again."""
-    short, now = _short_of_money(state, outcomes), state.now
-    if short and now is not None:
-        release_expired(organization_id=organization_id, account_ids=short, now=now)
+    """Release holds whose time is over where it matters, and have the whole decided again."""
+    ids, now = _in_need_of_release(state, outcomes), state.now
+    if ids and now is not None:
+        release_expired(organization_id=organization_id, account_ids=ids, now=now)
 
 
 def release_expired(*, organization_id: UUID, account_ids: Iterable[UUID], now: datetime) -> None:
@@ -291,6 +291,29 @@ def release_expired(*, organization_id: UUID, account_ids: Iterable[UUID], now: 
     ids = set(account_ids)
     if queries.has_expired_holds(organization_id=organization_id, account_ids=ids, now=now):
         raise _after_release(organization_id, ids, now)
+
+
+def _in_need_of_release(state: State, outcomes: Sequence[Outcome]) -> set[UUID]:
+    """Return the accounts with money reserved where holds that are over would tell."""
+    return _short_of_money(state, outcomes) | _watched(state, outcomes)
+
+
+def _watched(state: State, outcomes: Sequence[Outcome]) -> set[UUID]:
+    """
+    Return the monitored accounts that these outcomes move, and on which money is reserved.
+
+    A monitor sees each balance as it stood by the clock: else it would miss that one was back in
+    between. What gives back such money itself is on the way there.
+    """
+    reserved = {id_ for id_, b in state.balances.items() if b.monitored and b.pending_out}
+    # Of nearly every batch there is none, and then its outcomes are not gone through.
+    return reserved and {
+        after.id
+        for outcome in outcomes
+        if not isinstance(outcome.command, ExpireHold)
+        for after in outcome.balances
+        if after.id in reserved
+    }
 
 
 def _short_of_money(state: State, outcomes: Sequence[Outcome]) -> set[UUID]:

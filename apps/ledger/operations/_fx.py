@@ -90,7 +90,7 @@ def exchange(
 
     :raises FxSameCurrency: if both currencies are one
     :raises FxRateInvalid: if the rate is not positive, or has more digits than are kept
-    :raises FxQuoteStale: if the quote is too old, or of the future
+    :raises FxQuoteStale: if the quote is too old, or too far ahead of our clock
     :raises FxAmountTooSmall: if less than one minor unit would be bought
     :raises LedgerAccountReserved: if an account is posted to by Kassa's own acts only
     :raises ReferenceReserved: if the reference begins as those of Kassa's own acts do

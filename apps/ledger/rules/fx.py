@@ -7,6 +7,7 @@ from typing import Final
 
 from apps.core.money import exponent
 from apps.ledger import errors
+from apps.ledger.rules.posting import CLOCK_SKEW
 
 # The kind of an exchange's two entries.
 FX_KIND: Final = "fx"
@@ -71,13 +72,16 @@ def check_rate(rate: Decimal) -> None:
 
 def check_fresh(*, quoted_at: datetime, now: datetime) -> None:
     """
-    Refuse a quote of the future, or one older than `QUOTE_SECONDS_MAX`, which itself is allowed.
+    Refuse a quote older than `QUOTE_SECONDS_MAX`, or further ahead than `CLOCK_SKEW`.
 
-    :raises FxQuoteStale: with the bound
+    Both bounds are allowed themselves: who quotes has a clock of their own.
+
+    :raises FxQuoteStale: with how old one may be
     """
-    if not timedelta(0) <= now - quoted_at <= timedelta(seconds=QUOTE_SECONDS_MAX):
+    if not -CLOCK_SKEW <= now - quoted_at <= timedelta(seconds=QUOTE_SECONDS_MAX):
         raise errors.FxQuoteStale(
-            f"A quote is at most {QUOTE_SECONDS_MAX} seconds old, and not of the future.",
+            f"A quote is at most {QUOTE_SECONDS_MAX} seconds old, and no more than"
+            f" {CLOCK_SKEW.seconds} ahead of our clock.",
             quote_seconds_max=QUOTE_SECONDS_MAX,
         )
 
