@@ -71,7 +71,12 @@ class PlaceHold(Strict):
     )
     amount = AmountField(source="amount_minor")
     currency = CurrencyField()
-    reference = TextField(255, required=False)
+    reference = TextField(
+        255,
+        required=False,
+        help_text="Names one hold for ever: asked for again it is answered as it is now, if it has"
+        " ended too, and other terms under it are refused.",
+    )
     expires_at = InstantField(required=False, help_text="From then on it is over; later than now.")
     multi_capture = TruthField(
         required=False, help_text="Captured in parts until it is used up; else once."
