@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from typing import Any, override
 
 from django.contrib.postgres import operations
+from django.db.migrations import AddConstraint
 
 
 class AddIndexConcurrently(operations.AddIndexConcurrently):
@@ -31,6 +32,33 @@ class AddIndexConcurrently(operations.AddIndexConcurrently):
     ) -> None:
         with _for_as_long_as_it_takes(schema_editor):
             super().database_backwards(app_label, schema_editor, from_state, to_state)
+
+
+class AddUniqueConcurrently(AddConstraint):
+    """
+    Build the unique index of a constraint with a condition, as an index is built.
+
+    Rows that break it leave the migration undone, and with it what an earlier try has left.
+    """
+
+    atomic = False
+
+    @override
+    def database_forwards(
+        self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any
+    ) -> None:
+        model = to_state.apps.get_model(app_label, self.model_name)
+        if not self.allow_migrate_model(schema_editor.connection.alias, model):
+            return
+        name = schema_editor.quote_name(self.constraint.name)
+        build = str(self.constraint.create_sql(model, schema_editor))
+        begin = "CREATE UNIQUE INDEX "
+        if not build.startswith(begin):
+            msg = "A constraint without a condition is no index of its own."
+            raise ValueError(msg)
+        with _for_as_long_as_it_takes(schema_editor):
+            schema_editor.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {name}")
+            schema_editor.execute(build.replace(begin, f"{begin}CONCURRENTLY ", 1), params=None)
 
 
 class RemoveIndexConcurrently(operations.RemoveIndexConcurrently):

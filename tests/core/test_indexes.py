@@ -7,11 +7,12 @@ from types import SimpleNamespace
 import psycopg
 import pytest
 from django.contrib.postgres import operations
-from django.db import OperationalError, ProgrammingError, connection, models
+from django.db import IntegrityError, OperationalError, ProgrammingError, connection, models
 from django.db.migrations.loader import MigrationLoader
 
 from apps.core.changes import listed
-from apps.core.indexes import AddIndexConcurrently, RemoveIndexConcurrently
+from apps.core.ids import new_id
+from apps.core.indexes import AddIndexConcurrently, AddUniqueConcurrently, RemoveIndexConcurrently
 from tests.core import errands
 from tests.core.errands import Errand
 from tests.support import wait_until
@@ -115,6 +116,60 @@ class TestAddIndexConcurrently:
         ]
 
         assert others == []
+
+
+NAMED_ONCE = models.UniqueConstraint(
+    name="errand_is_named_once", fields=["name"], condition=models.Q(times_done=0)
+)
+
+
+def build_unique(constraint=NAMED_ONCE):
+    state = SimpleNamespace(apps=SimpleNamespace(get_model=lambda *_: Errand))
+    with connection.schema_editor(atomic=False) as editor:
+        operation = AddUniqueConcurrently("errand", constraint)
+        operation.database_forwards("core", editor, state, state)
+
+
+def is_unique_and_valid():
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT indisunique AND indisvalid FROM pg_index WHERE indexrelid = %s::regclass",
+            [NAMED_ONCE.name],
+        )
+        return cursor.fetchone()[0]
+
+
+class TestAddUniqueConcurrently:
+    def test_is_not_cut_off(self, limit):
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_backend_pid()")
+            [pid] = cursor.fetchone()
+        put_in_force(limit)
+        with written_to() as end:
+            ending = threading.Thread(target=end_once_waited_for, args=(end,), kwargs={"pid": pid})
+            ending.start()
+
+            build_unique()
+
+            ending.join()
+        assert is_unique_and_valid()
+
+    def test_of_rows_that_break_it_is_built_once_they_are_mended(self):
+        with errands.installed():
+            for times_done in (0, 0, 1):
+                Errand.objects.create(organization_id=new_id(), name="twice", times_done=times_done)
+
+            with pytest.raises(IntegrityError):
+                build_unique()
+
+            assert not is_unique_and_valid()
+            Errand.objects.filter(id=Errand.objects.order_by("id").first().id).delete()
+            build_unique()
+            assert is_unique_and_valid()
+
+    def test_of_all_rows_is_refused_since_that_is_no_index_alone(self):
+        with errands.installed(), pytest.raises(ValueError, match="condition"):
+            build_unique(models.UniqueConstraint(name="errand_is_named_once", fields=["name"]))
 
 
 class TestRemoveIndexConcurrently:

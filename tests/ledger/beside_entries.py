@@ -110,7 +110,7 @@ def beside(organization) -> dict:
         "holds": [
             (codes[h.debit_account_id], codes[h.credit_account_id],
              h.amount_minor - h.captured_minor, h.currency, h.reference, h.expires_at,
-             h.multi_capture, h.metadata)
+             h.multi_capture, h.metadata, h.keeps_reference)
             for h in open_holds(organization)
         ],
         "fx": [

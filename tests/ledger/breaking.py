@@ -162,7 +162,15 @@ BROKEN: dict[str, dict[str, list[str]]] = {
         "hold_owns_its_credit_account": [
             copy("ledger_hold", OPEN, credit_account_id="%(stranger)s::uuid")
         ],
-        "open_hold_reference_is_unique": [copy("ledger_hold", "reference = 'hold-1'")],
+        "open_hold_reference_is_unique": [
+            copy("ledger_hold", "reference = 'hold-1'", keeps_reference="FALSE")
+        ],
+        "hold_reference_is_unique": [
+            copy("ledger_hold", "reference = 'hold-1'", status="'voided'")
+        ],
+        "hold_keeps_a_reference_it_has": [
+            copy("ledger_hold", OPEN, reference="NULL", keeps_reference="TRUE")
+        ],
         "holds_stay": goes("ledger_hold"),
         "hold_is_what_it_was": [
             *becomes("ledger_hold", "id organization_id", OTHER_ID),
@@ -172,6 +180,7 @@ BROKEN: dict[str, dict[str, list[str]]] = {
             change("ledger_hold", "multi_capture = NOT multi_capture"),
             # No value, which is none that compares.
             change("ledger_hold", "reference = NULL WHERE reference IS NOT NULL"),
+            change("ledger_hold", "keeps_reference = NOT keeps_reference"),
             change("ledger_hold", "expires_at = now() WHERE expires_at IS NULL"),
         ],
         # The one that is captured in parts has 3 of its 10.
@@ -340,5 +349,5 @@ TAKEN = [
     copy("ledger_fx_transfer", "reference IS NOT NULL", organization_id="%(other)s::uuid"),
     copy("ledger_journal_entry", "reference IS NOT NULL", organization_id="%(other)s::uuid"),
     copy("ledger_hold", "reference = 'hold-1'", organization_id="%(other)s::uuid"),
-    copy("ledger_hold", "reference = 'hold-1'", status="'voided'"),
+    copy("ledger_hold", "reference = 'hold-1'", status="'voided'", keeps_reference="FALSE"),
 ]

@@ -208,7 +208,8 @@ class Books(Standing):
     def _place(self, command: PlaceHold) -> Result:
         legs = self._legs(command, command.amount_minor)
         for hold in self.holds.values():
-            if command.reference and hold.reference == command.reference and hold.status == "open":
+            is_same = command.reference and hold.reference == command.reference
+            if is_same and self.is_named(hold):
                 asked = (*legs, command.multi_capture, command.expires_at)
                 amount = hold.amount_minor
                 stands = (

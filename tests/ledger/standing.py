@@ -109,6 +109,11 @@ class Standing:
         is_later = latest is not None and latest > self.today(account)
         return not (balance.posted or reserved or is_later)
 
+    @staticmethod
+    def is_named(hold: HoldState) -> bool:
+        """Payouts hold money again under the name of a hold that ended; clients never do."""
+        return hold.status == "open" or not str(hold.reference).startswith("payout:")
+
     # --- The same for the engine ----------------------------------------------------------------
 
     def state(self, commands: Sequence[Command], now: datetime) -> State:
@@ -122,7 +127,7 @@ class Standing:
         standing = {
             hold.reference: copy(hold)
             for hold in self.holds.values()
-            if hold.reference in wanted and hold.status == "open"
+            if hold.reference in wanted and self.is_named(hold)
         }
         instants = _state._back_dated(commands, balances, holds, now=now)
         return State(

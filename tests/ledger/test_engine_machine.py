@@ -188,20 +188,20 @@ class EngineMachine(RuleBasedStateMachine):
     def on_a_hold(self, wish):
         self.run(self.commands([wish]), atomic=False)
 
-    def not_late(self, commands):
-        """The operations take no hold that is over before it begins; the engine itself does."""
-        soon = self.core.now + SOON
-        return [
-            replace(command, expires_at=max(command.expires_at, soon))
-            if isinstance(command, PlaceHold) and command.expires_at is not None
-            else command
-            for command in commands
-        ]
+    def of_a_client(self, command):
+        """The operations take no hold that is over as it begins, nor one of Kassa's own name."""
+        if not isinstance(command, PlaceHold):
+            return command
+        if command.expires_at is not None:
+            command = replace(command, expires_at=max(command.expires_at, self.core.now + SOON))
+        if command.reference == wishes.OWN_REFERENCE:
+            command = replace(command, reference=None)
+        return command
 
     @rule(wish=st.one_of(drawn(wishes.place), drawn(wishes.capture), drawn(wishes.end)))
     def hold_of_a_client(self, wish):
         """By the operations that the API calls; the second time its key is a replay."""
-        [command] = self.not_late(self.commands([wish]))
+        command = self.of_a_client(*self.commands([wish]))
         asked: dict = {"organization_id": self.organization, "now": self.core.now}
         match command:
             case PlaceHold():

@@ -10,12 +10,13 @@ from django.test.utils import CaptureQueriesContext
 
 from apps.accounts.models import Organization
 from apps.core import clock
+from apps.core.errors import InvalidInput
 from apps.core.ids import encode_id, new_id
 from apps.core.invariants import breaches
 from apps.core.models import OutboxEvent
 from apps.ledger import operations, queries, tasks
-from apps.ledger.errors import HoldExpired, InsufficientFunds
-from apps.ledger.models import Hold, LedgerAccount
+from apps.ledger.errors import HoldExpired, InsufficientFunds, ReferenceReused
+from apps.ledger.models import Hold, HoldEvent, LedgerAccount
 from apps.ledger.operations import (
     EntryRequest,
     FxRequest,
@@ -45,6 +46,8 @@ from tests.support import wait_until
 pytestmark = pytest.mark.django_db(transaction=True)
 
 HOUR = timedelta(hours=1)
+# A reference of Kassa's own acts.
+OWN = "payout:po_1:hold"
 
 
 @pytest.fixture
@@ -64,6 +67,19 @@ def hold_over(organization, debit, credit, amount=60, *, at=NOW, currency="EUR")
     )  # fmt: skip
     post(organization, command)
     return command.id
+
+
+def previewed(organization, *commands):
+    """What Kassa's own act would make of these."""
+    return _engine.preview(
+        organization_id=organization, commands=commands, now=NOW, reach_internal=True
+    )
+
+
+def place(organization, hold, *, key, now):
+    return operations.place_hold(
+        organization_id=organization, hold=hold, idempotency_key=key, actor=ACTOR, now=now
+    )
 
 
 def dry(organization, debit, credit, amount, **more):
@@ -304,20 +320,17 @@ class TestADryRun:
         asked = {"debit_account_id": ann, "credit_account_id": bob, "currency": "EUR"}
         post(
             organization,
-            PlaceHold(id=new_id(), amount_minor=60, reference="r", expires_at=NOW, **asked),
+            PlaceHold(id=new_id(), amount_minor=60, reference=OWN, expires_at=NOW, **asked),
             PlaceHold(id=new_id(), amount_minor=10, **asked),
         )
-        again = HoldRequest(amount_minor=100, reference="r", **asked)
+        again = PlaceHold(id=new_id(), amount_minor=100, reference=OWN, **asked)
 
         # One is released since its reference is asked for, and then they are looked for once more.
-        with pytest.raises(InsufficientFunds) as told:
-            operations.preview_hold(organization_id=organization, hold=again, now=NOW)
+        _, [told] = previewed(organization, again)
         with pytest.raises(InsufficientFunds) as done:
-            operations.place_hold(
-                organization_id=organization, hold=again, idempotency_key="h", actor=ACTOR, now=NOW
-            )
+            post(organization, again)
 
-        assert told.value.details == done.value.details
+        assert told.refusal.details == done.value.details
         assert done.value.details["available"] == 90
 
     def test_of_a_client_frees_what_an_act_of_kassas_own_has_reserved(self, books):
@@ -355,50 +368,104 @@ class TestTheSweeper:
 
 
 class TestItsReference:
-    def test_is_free_once_its_time_is_over(self, books):
+    def test_of_kassas_own_is_free_once_its_time_is_over(self, books):
         organization, ann, bob = books
         asked = {"debit_account_id": ann, "credit_account_id": bob, "currency": "EUR"}
-        first = PlaceHold(
-            id=new_id(), amount_minor=60, reference="order-1", expires_at=NOW, **asked
-        )
+        first = PlaceHold(id=new_id(), amount_minor=60, reference=OWN, expires_at=NOW, **asked)
         post(organization, first)
-        again = HoldRequest(amount_minor=70, reference="order-1", **asked)
+        again = PlaceHold(id=new_id(), amount_minor=70, reference=OWN, **asked)
 
-        told = operations.preview_hold(organization_id=organization, hold=again, now=NOW)
-        done = operations.place_hold(
-            organization_id=organization, hold=again, idempotency_key="h", actor=ACTOR, now=NOW
-        )
+        _, [told] = previewed(organization, again)
+        [done] = post(organization, again)
 
-        assert done.hold_id != first.id
-        assert (told.hold_id, told.balances) == (None, done.balances)
+        assert (told.status, told.balances) == (done.status, done.balances)
+        assert done.hold.id == again.id
         assert balance(organization, ann).available == 30
         assert Hold.objects.get(id=first.id).status == "expired"
         assert breaches() == []
 
-    def test_is_free_in_the_batch_that_ends_it(self, books):
+    @pytest.mark.parametrize("swept", [False, True])
+    def test_of_a_client_stands_for_the_hold_that_expired(self, books, swept):
+        organization, ann, bob = books
+        terms = {"debit_account_id": ann, "credit_account_id": bob, "currency": "EUR"}
+        asked = HoldRequest(amount_minor=60, reference="order-1", expires_at=NOW, **terms)
+        placed = place(organization, asked, key="h", now=NOW - HOUR)
+        if swept:
+            list(tasks.expire_due("", NOW))
+
+        told = operations.preview_hold(organization_id=organization, hold=asked, now=NOW)
+        done, replay = (place(organization, asked, key="again", now=NOW) for _ in range(2))
+
+        assert placed.hold_id == told.hold_id == done.hold_id == replay.hold_id
+        assert told.balances == done.balances == replay.balances
+        assert [(b.id, b.available) for b in done.balances] == [(ann, 100), (bob, 0)]
+        [hold] = Hold.objects.all()
+        assert (told.hold.status, hold.status, hold.captured_minor) == ("expired", "expired", 0)
+        assert [event.kind for event in HoldEvent.objects.order_by("id")] == ["placed", "expired"]
+        assert breaches() == []
+
+    def test_of_a_client_is_refused_for_other_terms_once_it_expired(self, books):
+        organization, ann, bob = books
+        terms = {"debit_account_id": ann, "credit_account_id": bob, "currency": "EUR"}
+        asked = HoldRequest(amount_minor=60, reference="order-1", expires_at=NOW, **terms)
+        placed = place(organization, asked, key="h", now=NOW - HOUR)
+        others = [
+            HoldRequest(amount_minor=amount, reference="order-1", expires_at=at, **terms)
+            for amount, at in ((61, NOW), (60, None), (60, NOW + HOUR), (60, NOW - HOUR))
+        ]
+
+        for number, other in enumerate(others):
+            with pytest.raises(ReferenceReused) as told:
+                operations.preview_hold(organization_id=organization, hold=other, now=NOW)
+            with pytest.raises(ReferenceReused) as done:
+                place(organization, other, key=f"other-{number}", now=NOW)
+            assert told.value.details == done.value.details == {
+                "hold": encode_id("ho", placed.hold_id)
+            }  # fmt: skip
+
+        assert [hold.id for hold in Hold.objects.all()] == [placed.hold_id]
+        assert balance(organization, ann).available == 100
+        assert breaches() == []
+
+    def test_that_nobody_has_is_no_reason_to_take_one_that_is_over(self, books):
+        """Nor is one that only Kassa's own acts may have, whoever has it."""
+        organization, ann, bob = books
+        terms = {"debit_account_id": ann, "credit_account_id": bob, "currency": "EUR"}
+        post(organization, PlaceHold(id=new_id(), amount_minor=1, reference=OWN, **terms))
+
+        for reference in (None, "order-1", OWN):
+            late = HoldRequest(amount_minor=1, reference=reference, expires_at=NOW, **terms)
+            with pytest.raises(InvalidInput):
+                operations.preview_hold(organization_id=organization, hold=late, now=NOW)
+            with pytest.raises(InvalidInput):
+                place(organization, late, key="late", now=NOW)
+
+        assert Hold.objects.count() == 1
+
+    @pytest.mark.parametrize(
+        ("reference", "status"), [("order-1", "replayed"), (OWN, "held"), (None, "held")]
+    )
+    def test_in_the_batch_that_ends_it_is_free_if_it_is_kassas_own(self, books, reference, status):
         organization, ann, bob = books
         first, second = (
             PlaceHold(
                 id=new_id(), debit_account_id=ann, credit_account_id=bob, amount_minor=60,
-                currency="EUR", reference="order-1",
+                currency="EUR", reference=reference,
             )
             for _ in range(2)
         )  # fmt: skip
         post(organization, first)
         commands = [VoidHold(hold_id=first.id), second]
-        _, told = _engine.preview(
-            organization_id=organization, commands=commands, now=NOW, reach_internal=True
-        )
+        _, told = previewed(organization, *commands)
 
         done = post(organization, *commands)
 
-        assert [outcome.status for outcome in told] == ["voided", "held"]
-        assert [outcome.status for outcome in done] == ["voided", "held"]
-        assert dict(Hold.objects.values_list("id", "status")) == {
-            first.id: "voided",
-            second.id: "open",
-        }
-        assert balance(organization, ann).available == 40
+        assert [outcome.status for outcome in told] == ["voided", status]
+        assert [outcome.status for outcome in done] == ["voided", status]
+        assert dict(Hold.objects.values_list("id", "status")) == {first.id: "voided"} | (
+            {second.id: "open"} if status == "held" else {}
+        )
+        assert balance(organization, ann).available == (40 if status == "held" else 100)
         assert breaches() == []
 
 

@@ -4,13 +4,14 @@ from functools import partial
 
 import pytest
 
-from apps.core.ids import new_id
+from apps.core.ids import encode_id, new_id
 from apps.core.invariants import breaches
-from apps.ledger.errors import InsufficientFunds
+from apps.ledger.errors import InsufficientFunds, ReferenceReused
 from apps.ledger.models import Hold, HoldEvent, Posting
 from apps.ledger.rules import CaptureHold, PlaceHold, VoidHold
 from tests.ledger.factories import balance, create_organization, fund, open_account, post
-from tests.support import race
+from tests.ledger.rows import fingerprints
+from tests.support import past_the_guards, race
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -134,3 +135,67 @@ class TestRace:
         assert balance(organization, transit).posted == (10_00 if captured else 0)
         assert Posting.objects.filter(account_id=transit).count() == int(captured)
         assert breaches() == []
+
+
+class TestReferencesOfBefore:
+    """Holds from before references were kept: under one there may be several that have ended."""
+
+    @pytest.fixture
+    def named(self, books):
+        """Return what places holds of these amounts under one name, one as the last has ended."""
+        organization, ann, transit = books
+
+        def place_all(*amounts, leaves_open=False):
+            placed = []
+            for amount in amounts:
+                placed.append(place(organization, ann, transit, amount, reference="payout:1"))
+                if not leaves_open or amount != amounts[-1]:
+                    void(organization, placed[-1])
+            past_the_guards("UPDATE ledger_hold SET reference = 'order-1'")
+            assert not Hold.objects.filter(keeps_reference=True).exists()
+            return placed
+
+        return place_all
+
+    @pytest.mark.parametrize("leaves_open", [False, True])
+    def test_stand_for_the_open_one_or_the_latest(self, books, named, leaves_open):
+        organization, ann, transit = books
+        *_, last = named(1, 2, 3, leaves_open=leaves_open)
+        before = fingerprints("ledger_", locks=False)
+
+        told = [asked(organization, ann, transit, amount) for amount in (3, 2, 1)]
+
+        assert (told[0].status, told[0].hold.id) == ("replayed", last)
+        assert told[0].hold.status == ("open" if leaves_open else "voided")
+        assert [(one.code, one.details) for one in told[1:]] == [
+            ("reference_reused", {"hold": encode_id("ho", last)})
+        ] * 2
+        assert fingerprints("ledger_", locks=False) == before
+
+    def test_stand_for_the_open_one_though_one_of_a_later_id_has_ended(self, books, named):
+        """Clocks of hosts differ, and ids are made by them."""
+        organization, ann, transit = books
+        first, last = named(1, 2, leaves_open=True)
+        past_the_guards(
+            "UPDATE ledger_hold SET status = 'voided'",
+            f"UPDATE ledger_hold SET status = 'open' WHERE id = '{first}'",
+        )
+
+        told = [asked(organization, ann, transit, amount) for amount in (1, 2)]
+
+        assert last > first
+        assert (told[0].status, told[0].hold.id) == ("replayed", first)
+        assert told[1].details == {"hold": encode_id("ho", first)}
+
+
+def asked(organization, ann, transit, amount):
+    """Return what becomes of a hold of this amount under the reference, or its refusal."""
+    command = PlaceHold(
+        id=new_id(), debit_account_id=ann, credit_account_id=transit, amount_minor=amount,
+        currency="EUR", reference="order-1",
+    )  # fmt: skip
+    try:
+        [outcome] = post(organization, command)
+    except ReferenceReused as refusal:
+        return refusal
+    return outcome

@@ -16,6 +16,7 @@ from apps.ledger.models import Hold, JournalEntry, Posting
 from apps.ledger.queries import _holds
 from tests.accounts.factories import create_organization, issue_key
 from tests.ledger.factories import balance, fund, open_account
+from tests.ledger.rows import fingerprints
 from tests.ledger.threads import Asking, count_waiting, held, is_waiting
 from tests.support import wait_until
 
@@ -300,6 +301,71 @@ class TestHolds:
         )  # fmt: skip
         assert dry.json() == first.json() | {"dry_run": True}
         assert (other.status_code, other.json()["code"]) == (422, "reference_reused")
+
+    @pytest.mark.parametrize(
+        ("act", "body", "status", "captured"),
+        [
+            ("capture", {}, "captured", 10_00),
+            ("capture", {"amount": 7_00}, "captured", 7_00),
+            ("capture", {"amount": 0}, "captured", 0),
+            ("void", {}, "voided", 0),
+        ],
+    )
+    def test_of_one_reference_are_one_after_it_has_ended(self, books, act, body, status, captured):
+        api, organization, ann, bob = books
+        asked = moved(ann, bob, 10_00, reference="order-1")
+        hold = api.post("holds", asked, key="first").json()["hold"]["id"]
+        ended = api.post(f"holds/{hold}/{act}", body).json()
+        before = fingerprints("ledger_", "core_outbox", locks=False)
+
+        dry = api.post("holds", asked | {"dry_run": True})
+        again, replay, first = (
+            api.post("holds", asked, key=key) for key in ("second", "second", "first")
+        )
+        captures = api.post(f"holds/{hold}/capture", {})
+        reused = api.post("holds", moved(ann, bob, 12), key="second")
+
+        assert ended["hold"]["status"] == again.json()["hold"]["status"] == status
+        assert again.status_code == replay.status_code == 201
+        assert again.json() == replay.json() == first.json()
+        assert again.json() == ended | {"journal_entry": None}
+        assert dry.json() == again.json() | {"dry_run": True}
+        assert replay["Idempotent-Replayed"] == "true"
+        assert (captures.status_code, captures.json()["code"]) == (409, f"hold_already_{status}")
+        assert reused.json()["resource"] == hold
+        assert fingerprints("ledger_", "core_outbox", locks=False) == before
+        assert balance(organization, bob).posted == captured
+        assert balance(organization, ann).available == 100_00 - captured
+        assert breaches() == []
+
+    @pytest.mark.parametrize("act", ["capture", "void"])
+    def test_of_a_reference_that_has_ended_have_its_terms(self, books, act):
+        api, _, ann, bob = books
+        asked = moved(ann, bob, 10_00, reference="order-1")
+        hold = api.post("holds", asked).json()["hold"]["id"]
+        api.post(f"holds/{hold}/{act}", {})
+        before = fingerprints("ledger_", "core_outbox", locks=False)
+        others = [
+            asked | terms
+            for terms in (
+                {"amount": 10_01},
+                {"debit_account": encode_id("la", bob), "credit_account": encode_id("la", ann)},
+                {"multi_capture": True},
+                {"expires_at": "2199-01-01T00:00:00Z"},
+            )
+        ]
+
+        refused = [api.post("holds", other, key=f"other-{i}") for i, other in enumerate(others)]
+        replay = api.post("holds", others[0], key="other-0")
+        dry = [api.post("holds", other | {"dry_run": True}) for other in others]
+
+        told = {(one.status_code, one.json()["code"], one.json()["hold"]) for one in refused + dry}
+        assert told == {(422, "reference_reused", hold)}
+        assert (replay.status_code, replay.json()["code"]) == (422, "reference_reused")
+        assert replay["Idempotent-Replayed"] == "true"
+        assert fingerprints("ledger_", "core_outbox", locks=False) == before
+        assert Hold.objects.count() == 1
+        assert breaches() == []
 
     def test_of_one_reference_end_at_the_same_time(self, books):
         api, organization, ann, bob = books

@@ -265,6 +265,45 @@ class TestHolds:
         assert (amounts(api.ann), amounts(api.bob)) == ([2, 1], [])
         assert (amounts(api.till), amounts(api.cash)) == ([3], [])
 
+    def test_of_an_account_are_those_whose_money_would_come_to_it(self, api):
+        def amounts(account, direction, **query) -> list[int]:
+            found = api.found(
+                "holds", ledger_account=printed(account), direction=direction, **query
+            )
+            return [hold["amount"] for hold in found]
+
+        assert (amounts(api.ann, "in"), amounts(api.bob, "in")) == ([], [2, 1])
+        # Money of an asset comes to it by a debit.
+        assert (amounts(api.till, "in"), amounts(api.cash, "in")) == ([], [3])
+        assert (amounts(api.ann, "out"), amounts(api.till, "out")) == ([2, 1], [3])
+        assert amounts(api.bob, "in", status="voided", reference="order-2") == [2]
+        assert amounts(api.bob, "in", **{"metadata[shelf]": "12"}) == [1]
+
+    @pytest.mark.parametrize("name", ["ann", "bob", "till", "cash"])
+    def test_that_are_open_come_to_what_is_pending(self, api, name):
+        account = printed(getattr(api, name))
+
+        shown = api.get(f"/v1/ledger-accounts/{account}").json()
+
+        for direction in ("out", "in"):
+            found = api.found("holds", ledger_account=account, direction=direction, status="open")
+            assert sum(hold["remaining"] for hold in found) == shown[f"pending_{direction}"]
+
+    def test_of_a_direction_are_walked_both_ways(self, api):
+        for amount in (4, 5, 6):
+            api.make("holds", api.moved(amount))
+        query = {"ledger_account": printed(api.bob), "direction": "in", "limit": "2"}
+        forth = [api.get("/v1/holds", **query).json()]
+        while forth[-1]["next"]:
+            forth.append(api.get("/v1/holds", **query, after=forth[-1]["next"]).json())
+        back = forth[-1:]
+        while back[-1]["previous"]:
+            back.append(api.get("/v1/holds", **query, before=back[-1]["previous"]).json())
+
+        pages = [[hold["amount"] for hold in page["data"]] for page in forth]
+        assert pages == [[6, 5], [4, 2], [1]]
+        assert [[hold["amount"] for hold in page["data"]] for page in back] == pages[::-1]
+
     def test_of_a_window_are_those_placed_from_its_begin_on_and_before_its_end(self, api):
         instants = [hold["hold"]["created_at"] for hold in api.placed]
 
@@ -278,6 +317,7 @@ class TestHolds:
             {"status": "held"},
             {"ledger_account": "la_x"},
             {"reference": ""},
+            {"direction": "in"},
             {"created_from": "yesterday"},
             {"created_from": "2026-02-01T00:00:00Z", "created_before": "2026-01-01T00:00:00Z"},
             {"metadata[]": "12"},
@@ -286,6 +326,19 @@ class TestHolds:
     )
     def test_asked_for_wrongly_are_400(self, api, query):
         assert code_of(api.get("/v1/holds", **query)) == (400, "invalid_request")
+
+    @pytest.mark.parametrize("direction", ["", "IN", "both", "in,out"])
+    def test_of_a_direction_that_is_none_are_400(self, api, direction):
+        refused = api.get("/v1/holds", ledger_account=printed(api.bob), direction=direction)
+
+        assert code_of(refused) == (400, "invalid_request")
+
+    def test_of_an_account_of_another_organization_are_404(self, api):
+        other = Client()
+
+        for direction in ("out", "in"):
+            refused = other.get("/v1/holds", ledger_account=printed(api.bob), direction=direction)
+            assert code_of(refused) == (404, "ledger_account_not_found")
 
     def test_of_another_organization_are_not_found_by_anything(self, api):
         other = Client()
@@ -509,6 +562,8 @@ class TestPlans:
             ("ledger-accounts", {"code_prefix": "wallets"}),
             ("ledger-accounts", {"metadata[a]": "b"}),
             ("holds", {"ledger_account": printed(api.ann), "status": "open"}),
+            ("holds", {"ledger_account": printed(api.bob), "direction": "in"}),
+            ("holds", {"ledger_account": printed(api.bob), "direction": "in", "status": "open"}),
             ("holds", {"reference": "r-1"}),
             ("holds", {"metadata[a]": "b"}),
             ("holds", window),

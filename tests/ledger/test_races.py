@@ -21,7 +21,7 @@ from apps.ledger import operations, queries
 from apps.ledger.errors import AlreadyReversed
 from apps.ledger.models import Hold, HoldEvent, JournalEntry
 from apps.ledger.operations import AccountChange, CaptureRequest, HoldRequest, TransferRequest
-from apps.ledger.rules import AccountStatus, PlaceHold
+from apps.ledger.rules import AccountStatus, PlaceHold, VoidHold
 from tests.ledger.factories import (
     ACTOR,
     NOW,
@@ -206,13 +206,13 @@ class TestABalanceWithItsHolds:
 
 
 @contextmanager
-def uncommitted(organization, command, model):
-    """Have it written under the reference `r` by a transaction that commits as the block ends."""
+def uncommitted(organization, commands, model):
+    """Have them written under the reference `r` by a transaction that commits as the block ends."""
     written, go_on = Event(), Event()
 
     @committed
     def act() -> None:
-        operations.post(organization_id=organization, commands=[command], actor=ACTOR, now=NOW)
+        operations.post(organization_id=organization, commands=commands, actor=ACTOR, now=NOW)
         # What the engine writes goes out with the next look at the database, or with COMMIT.
         assert model.objects.filter(reference="r").exists()
         written.set()
@@ -241,7 +241,7 @@ class TestReferences:
     def test_of_an_entry_that_is_not_committed_yet_are_waited_for_and_refused(self, apart):
         organization, ann, bob, cat, dan = apart
 
-        with uncommitted(organization, move(ann, bob, 7, reference="r"), JournalEntry):
+        with uncommitted(organization, [move(ann, bob, 7, reference="r")], JournalEntry):
             second = Asking(partial(post, organization, move(cat, dan, 7, reference="r")))
             wait_until(is_waiting)
 
@@ -263,7 +263,7 @@ class TestReferences:
             for debit, credit in ((ann, bob), (cat, dan))
         )  # fmt: skip
 
-        with uncommitted(organization, one, Hold):
+        with uncommitted(organization, [one], Hold):
             second = Asking(partial(post, organization, other))
             wait_until(is_waiting)
 
@@ -277,11 +277,73 @@ class TestReferences:
     def test_of_one_hold_asked_for_by_many_place_one_and_answer_it_to_all(self, apart, turn):
         organization, ann, bob, *_ = apart
 
-        answers = race(*[partial(place, organization, ann, bob, 60, reference="r")] * 6)
+        answers = race(*[partial(place, organization, ann, bob, 60, reference="r")] * 8)
 
         assert set(answers) == {Hold.objects.get().id}
         assert balance(organization, ann).available == 40
         assert HoldEvent.objects.count() == 1
+        assert breaches() == []
+
+    @pytest.mark.parametrize("turn", range(TURNS))
+    def test_of_one_hold_that_each_places_and_captures_move_its_money_once(self, apart, turn):
+        organization, ann, bob, *_ = apart
+
+        def act():
+            hold = place(organization, ann, bob, 10, reference="r")
+            try:
+                return hold, capture(organization, hold)
+            except Refusal as refusal:
+                return hold, refusal.code
+
+        answers = race(*[act] * 8)
+
+        hold = Hold.objects.get()
+        assert {answer[0] for answer in answers} == {hold.id}
+        assert sorted(answer[1] for answer in answers) == (
+            ["captured"] + ["hold_already_captured"] * 7
+        )
+        assert (hold.status, hold.captured_minor) == ("captured", 10)
+        assert balance(organization, ann).available == 90
+        assert balance(organization, bob).posted == 10
+        assert HoldEvent.objects.count() == 2
+        assert breaches() == []
+
+    @pytest.mark.parametrize("turn", range(TURNS))
+    def test_of_a_hold_of_other_accounts_have_one_winner(self, apart, turn):
+        """Only Postgres' own rule is between them: they have no account in common."""
+        organization, ann, bob, cat, dan = apart
+        pairs = [(ann, bob), (cat, dan)]
+
+        answers = race(
+            *[partial(place, organization, *pair, 60, reference="r") for pair in pairs] * 4
+        )
+
+        hold = Hold.objects.get()
+        refused = [answer for answer in answers if isinstance(answer, Refusal)]
+        assert [answer for answer in answers if answer == hold.id] == [hold.id] * 4
+        assert codes(refused) == ["reference_reused"] * 4
+        assert sorted(balance(organization, id_).pending_out for id_ in (ann, cat)) == [0, 60]
+        assert breaches() == []
+
+    def test_of_a_hold_that_ended_before_it_was_committed_are_waited_for(self, apart):
+        """The rule of open holds has nothing against it: the one of references has."""
+        organization, ann, bob, cat, dan = apart
+        one, other = (
+            PlaceHold(
+                id=new_id(), debit_account_id=debit, credit_account_id=credit, amount_minor=7,
+                currency="EUR", reference="r",
+            )
+            for debit, credit in ((ann, bob), (cat, dan))
+        )  # fmt: skip
+
+        with uncommitted(organization, [one, VoidHold(hold_id=one.id)], Hold):
+            second = Asking(partial(post, organization, other))
+            wait_until(is_waiting)
+
+        fault = second.ended().fault
+        assert (fault.code, fault.details["hold"]) == ("reference_reused", encode_id("ho", one.id))
+        assert dict(Hold.objects.values_list("id", "status")) == {one.id: "voided"}
+        assert [balance(organization, id_).pending_out for id_ in (ann, cat)] == [0, 0]
         assert breaches() == []
 
 

@@ -8,9 +8,13 @@ import pytest
 from apps.core.ids import encode_id
 from apps.ledger.rules import (
     State,
+    VoidHold,
     apply,
 )
 from tests.ledger.pure import BANK, NOW, A, B, C, capture, codes, hold, move, state, up_to
+
+# A reference of Kassa's own acts.
+OWN = "payout:po_1:hold"
 
 
 class TestReference:
@@ -61,6 +65,51 @@ class TestReference:
         after, outcomes = apply(begun, [asked, *others])
 
         assert codes(outcomes) == ["replayed", *["reference_reused"] * len(others)]
+        assert after.balances == begun.balances
+
+    def test_of_a_client_names_a_hold_that_ended_and_one_of_kassas_own_another_hold(self):
+        for reference, status, available in (("h-1", "replayed", 93), (OWN, "held", 83)):
+            placed, again = hold(10, reference=reference), hold(10, reference=reference)
+
+            after, outcomes = apply(state(a=100), [placed, capture(placed.id, 7), again])
+
+            assert codes(outcomes) == ["held", "posted", status]
+            assert after.balances[A].available == available
+            named = placed if status == "replayed" else again
+            assert outcomes[-1].hold == after.holds[named.id]
+            assert (again.id in after.holds) is (status == "held")
+
+    def test_of_a_client_refuses_other_terms_after_the_hold_has_ended(self):
+        placed, other = hold(10, reference="h-1"), hold(9, reference="h-1")
+        begun, _ = apply(state(a=100), [placed, VoidHold(hold_id=placed.id)])
+
+        after, outcomes = apply(begun, [other, placed])
+
+        assert codes(outcomes) == ["reference_reused", "replayed"]
+        assert outcomes[0].refusal.details == {"hold": encode_id("ho", placed.id)}
+        assert outcomes[1].hold.status == "voided"
+        assert (after.balances, after.holds) == (begun.balances, begun.holds)
+
+    def test_of_a_hold_that_a_failed_chain_placed_and_ended_is_free_again(self):
+        placed = hold(10, reference="h-1", linked=True)
+        chain = [placed, VoidHold(hold_id=placed.id, linked=True), move(A, B, 101)]
+        again = hold(11, reference="h-1")
+
+        after, outcomes = apply(state(a=100), [*chain, again])
+
+        assert codes(outcomes)[2:] == ["insufficient_funds", "held"]
+        assert list(after.holds) == [again.id]
+        assert after.balances[A].available == 89
+
+    def test_of_a_hold_that_a_failed_chain_ended_still_names_it(self):
+        placed = hold(10, reference="h-1")
+        begun, _ = apply(state(a=100), [placed])
+        chain = [VoidHold(hold_id=placed.id, linked=True), move(A, B, 101)]
+
+        after, outcomes = apply(begun, [*chain, placed])
+
+        assert codes(outcomes) == ["linked_command_failed", "insufficient_funds", "replayed"]
+        assert outcomes[2].hold.status == "open"
         assert after.balances == begun.balances
 
 

@@ -36,7 +36,8 @@ SAID_ONCE = {
     "ledger_account": {"created_at", "event_sequence", "metadata"},
     "ledger_balance": {"internal", "min_available_minor", "monitored", "status"},
     "ledger_hold": {
-        "created_at", "event_sequence", "expires_at", "metadata", "multi_capture", "reference",
+        "created_at", "event_sequence", "expires_at", "keeps_reference", "metadata",
+        "multi_capture", "reference",
     },
     "ledger_hold_event": {"id", "recorded_at"},
     "ledger_fx_transfer": {

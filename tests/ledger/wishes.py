@@ -45,6 +45,9 @@ FIXED = [START + timedelta(hours=hours) for hours in (-960, -240, -24, -1, 0, 1,
 NEAR = [timedelta(seconds=seconds) for seconds in (-60, -1, 0, 2, 4, 6, 3600)]
 TICKS = [timedelta(seconds=seconds) for seconds in (-2, 0, 1, 3, 60, 3600, 86400)]
 REFERENCES = (None, None, None, None, "r-1", "r-2", "r-3")
+# One of Kassa's own acts among them, which may be asked for again once its hold has ended.
+OWN_REFERENCE = "payout:po_1:hold"
+HOLD_REFERENCES = ("h-1", "h-2", "h-3", OWN_REFERENCE)
 SEPTEMBER = (datetime(2026, 9, 1, tzinfo=UTC), datetime(2026, 10, 1, tzinfo=UTC), "2026-09")
 OCTOBER = (datetime(2026, 10, 1, tzinfo=UTC), datetime(2026, 11, 1, tzinfo=UTC), "2026-10")
 
@@ -102,7 +105,7 @@ def entry(choose: Chooser) -> Wish:
 def place(choose: Chooser) -> Wish:
     return Wish(
         "place", choose.pick(PAIRS), choose.pick(AMOUNTS),
-        choose.pick([None, None, *NEAR]), choose.pick((None, None, "h-1", "h-2")),
+        choose.pick([None, None, *NEAR]), choose.pick((None, None, *HOLD_REFERENCES)),
         choose.flags(multi_capture=2),
     )  # fmt: skip
 

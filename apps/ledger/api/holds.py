@@ -71,7 +71,12 @@ class PlaceHold(Strict):
     )
     amount = AmountField(source="amount_minor")
     currency = CurrencyField()
-    reference = TextField(255, required=False)
+    reference = TextField(
+        255,
+        required=False,
+        help_text="Names one hold for ever: asked for again it is answered as it is now, if it has"
+        " ended too, and other terms under it are refused.",
+    )
     expires_at = InstantField(required=False, help_text="From then on it is over; later than now.")
     multi_capture = TruthField(
         required=False, help_text="Captured in parts until it is used up; else once."
@@ -97,6 +102,7 @@ class VoidHold(Strict):
 
 class AskHolds(Strict):
     ledger_account = IdField("la", required=False)
+    direction = CodeField(["out", "in"], required=False)
     status = CodeField([status.value for status in HoldStatus], required=False)
     reference = TextField(255, required=False)
 
@@ -135,8 +141,10 @@ class HoldCollection(ApiView):
             page=True,
             summary="List holds",
             query={
-                "ledger_account": "Only holds on this account's money; sorted by the ids whatever"
-                " the window.",
+                "ledger_account": "Only holds on this account's money, or with direction=in those"
+                " whose money it would get; sorted by the ids whatever the window.",
+                "direction": "out or in, of a ledger_account: out without it. Those that are open"
+                " come to its pending_out and its pending_in.",
                 "status": "open, captured, voided or expired, as of now.",
                 "reference": "Only holds with this reference.",
                 **METADATA_TOLD,
@@ -176,10 +184,17 @@ class HoldCollection(ApiView):
         organization_id = get_caller(request).organization_id
         created = read_window(request, *CREATED)
         account_id = find_account(organization_id, asked.pop("ledger_account", None))
+        direction = asked.pop("direction", None)
+        if direction is not None and account_id is None:
+            raise ApiProblem("invalid_request", "A direction is that of a ledger_account.")
         rows = queries.holds(
             organization_id=organization_id,
             search=HoldSearch(
-                account_id=account_id, **asked, metadata=read_metadata(request), created=created
+                account_id=account_id,
+                incoming=direction == "in",
+                **asked,
+                metadata=read_metadata(request),
+                created=created,
             ),
             now=now,
         )

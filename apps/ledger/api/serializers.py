@@ -83,7 +83,8 @@ class LedgerAccount(StrictSerializer):
         " not it was swept."
     )
     pending_in = serializers.IntegerField(
-        help_text="What open holds reserve for it: not spendable before it is captured."
+        help_text="What open holds reserve for it: not spendable before it is captured. GET"
+        " /v1/holds lists them, by ledger_account and direction=in."
     )
     available = serializers.IntegerField(
         help_text="posted less pending_out. What came in and is dated later is in it, and leaves no"

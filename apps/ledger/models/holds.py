@@ -31,6 +31,11 @@ class Hold(OrganizationOwned):
         default=False, db_comment="Captured in parts until it is used up; else the rest is freed."
     )
     reference = models.CharField(max_length=255, null=True)  # noqa: DJ001  (NULL: none was given)
+    keeps_reference = models.BooleanField(
+        default=False,
+        db_default=False,
+        db_comment="No other hold ever has its reference. No hold of before this column has it.",
+    )
     metadata = models.JSONField(default=dict)
     event_sequence = models.BigIntegerField(default=0)
     expires_at = models.DateTimeField(null=True)
@@ -98,6 +103,15 @@ class Hold(OrganizationOwned):
                 fields=["organization", "reference"],
                 condition=Q(reference__isnull=False, status="open"),
             ),
+            models.UniqueConstraint(
+                name="hold_reference_is_unique",
+                fields=["organization", "reference"],
+                condition=Q(keeps_reference=True),
+            ),
+            models.CheckConstraint(
+                name="hold_keeps_a_reference_it_has",
+                condition=Q(keeps_reference=False) | Q(reference__isnull=False),
+            ),
         ]
         triggers: ClassVar = [
             never_deleted("holds_stay"),
@@ -112,6 +126,7 @@ class Hold(OrganizationOwned):
                     "amount_minor",
                     "multi_capture",
                     "reference",
+                    "keeps_reference",
                     "expires_at",
                 ],
             ),

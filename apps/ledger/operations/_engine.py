@@ -36,6 +36,7 @@ from apps.ledger.rules import (
 # Two transactions may post under one new reference at once; the later one runs again and finds it.
 transactions.run_again_on_unique("journal_entry_reference_is_unique")
 transactions.run_again_on_unique("open_hold_reference_is_unique")
+transactions.run_again_on_unique("hold_reference_is_unique")
 
 _PORTION: Final = 500
 
@@ -245,12 +246,13 @@ def raise_first(outcomes: Sequence[Outcome]) -> None:
 
 
 def _over(state: State) -> dict[UUID, HoldState]:
-    """Return the holds whose reference is asked for again, and whose time is over."""
+    """Return the open holds whose reference is asked for again, and whose time is over."""
     now = state.now
     return {
         id_: state.holds[id_]
         for id_ in state.known_holds.values()
         if now is not None
+        and state.holds[id_].status == HoldStatus.OPEN
         and (expires_at := state.holds[id_].expires_at) is not None
         and expires_at <= now
     }

@@ -21,6 +21,7 @@ from apps.ledger.rules import (
     PlaceHold,
     State,
     VoidHold,
+    keeps_reference,
 )
 
 
@@ -44,7 +45,7 @@ def write(
         for outcome, _, _ in acts
         if isinstance(outcome.command, PlaceHold)
     }
-    # First what was there: a hold that ends frees its reference for one that is placed.
+    # First what was there: a hold of Kassa's own that ends frees its reference for another.
     changed = {hold.id: after.holds[hold.id] for _, hold, _ in acts if hold.id not in placed}
     if changed:
         Hold.objects.filter(organization_id=organization_id).bulk_update(
@@ -87,6 +88,7 @@ def _row(organization_id: UUID, state: HoldState, command: PlaceHold, now: datet
         status=state.status,
         multi_capture=state.multi_capture,
         reference=state.reference,
+        keeps_reference=keeps_reference(state.reference),
         metadata=dict(command.metadata or {}),
         event_sequence=state.event_sequence,
         expires_at=state.expires_at,

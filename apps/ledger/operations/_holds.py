@@ -9,7 +9,7 @@ from apps.core import idempotency, transactions
 from apps.core.actors import Actor
 from apps.core.errors import InvalidInput
 from apps.core.ids import new_id
-from apps.ledger import queries
+from apps.ledger import queries, rules
 from apps.ledger.operations import _engine
 from apps.ledger.operations._origin import Origin
 from apps.ledger.rules import (
@@ -19,6 +19,7 @@ from apps.ledger.rules import (
     HoldState,
     Outcome,
     PlaceHold,
+    State,
     VoidHold,
 )
 
@@ -77,13 +78,14 @@ def place_hold(
     """
     Reserve money of a client's account.
 
-    Replaying the key, or asking again under the reference of a hold that is open, answers that one.
+    Replaying the key, or asking again under the reference of a hold, answers that one as it is now,
+    whatever became of it.
 
     :raises InvalidInput: if it would be over before it begins; a replay may come later than that
     :raises InsufficientFunds: if the floor would be broken
     :raises LedgerAccountReserved: if an account is posted to by Kassa's own acts only
     :raises ReferenceReserved: if the reference begins as those of Kassa's own acts do
-    :raises ReferenceReused: if an open hold of other terms has the reference
+    :raises ReferenceReused: if a hold of other terms has the reference, or had it
     """
     parts = [
         hold.debit_account_id, hold.credit_account_id, hold.amount_minor, hold.currency,
@@ -92,11 +94,11 @@ def place_hold(
     claim = idempotency.claim(organization_id, idempotency_key, "place_hold", parts, prefix="ho")
     if claim.replayed:
         return _replayed(organization_id, claim.resource_id)
-    _refuse_late(hold, now)
+    _refuse_late(organization_id, hold, now)
     outcome = _run(organization_id, _placed(claim.resource_id, hold), actor=actor, now=now)
     stands = outcome.hold.id if outcome.hold is not None else claim.resource_id
     if stands != claim.resource_id:
-        # Its reference stood for an open hold already: from now on the key stands for that one too.
+        # Its reference stood for a hold already: from now on the key stands for that one too.
         idempotency.answer_with(organization_id, idempotency_key, stands)
         return _replayed(organization_id, stands)
     return HoldResult(stands, None, outcome.balances)
@@ -164,15 +166,15 @@ def preview_hold(*, organization_id: UUID, hold: HoldRequest, now: datetime) -> 
     """
     Return the hold and the balances that placing it would leave, and write nothing.
 
-    Where its reference stands for an open hold, that is the one that would be answered.
+    Where its reference stands for a hold already, that is the one that would be answered.
 
     :raises Refusal: as `place_hold` does
     """
-    _refuse_late(hold, now)
-    outcome = _preview(organization_id, _placed(new_id(), hold), now=now)
+    _refuse_late(organization_id, hold, now)
+    after, outcome = _preview(organization_id, _placed(new_id(), hold), now=now)
     left = _hold_of(outcome)
     if outcome.status == "replayed":
-        return HoldPreview(left.id, left, _balances_of(organization_id, left))
+        return HoldPreview(left.id, left, _standing(after, left))
     return HoldPreview(None, left, outcome.balances)
 
 
@@ -184,7 +186,7 @@ def preview_capture(
 
     :raises Refusal: as `capture_hold` does
     """
-    outcome = _preview(organization_id, _captured(new_id(), hold_id, capture), now=now)
+    _, outcome = _preview(organization_id, _captured(new_id(), hold_id, capture), now=now)
     return HoldPreview(hold_id, _hold_of(outcome), outcome.balances)
 
 
@@ -194,17 +196,26 @@ def preview_void(*, organization_id: UUID, hold_id: UUID, now: datetime) -> Hold
 
     :raises Refusal: as `void_hold` does
     """
-    outcome = _preview(organization_id, VoidHold(hold_id=hold_id), now=now)
+    _, outcome = _preview(organization_id, VoidHold(hold_id=hold_id), now=now)
     return HoldPreview(hold_id, _hold_of(outcome), outcome.balances)
 
 
-def _refuse_late(hold: HoldRequest, now: datetime) -> None:
+def _refuse_late(organization_id: UUID, hold: HoldRequest, now: datetime) -> None:
     # Once its key is claimed: who asks again while the first request is under way waits for it.
     if hold.expires_at is not None and hold.expires_at <= now:
+        # What stands under its reference is answered as expired, or this is refused as another one.
+        if hold.reference is not None and _stands(organization_id, hold.reference):
+            return
         raise InvalidInput(
             "The request is malformed.",
             errors=[{"pointer": "/expires_at", "detail": "This is not later than now."}],
         )
+
+
+def _stands(organization_id: UUID, reference: str) -> bool:
+    return rules.keeps_reference(reference) and bool(
+        queries.find_holds_by_reference(organization_id=organization_id, references=[reference])
+    )
 
 
 def _hold_of(outcome: Outcome) -> HoldState:
@@ -223,6 +234,12 @@ def _balances_of(organization_id: UUID, hold: HoldState) -> tuple[BalanceAfter, 
         organization_id=organization_id,
         account_ids=[hold.debit_account_id, hold.credit_account_id],
     )
+
+
+def _standing(state: State, hold: HoldState) -> tuple[BalanceAfter, ...]:
+    """Return the balances of a hold's accounts, as they would stand then."""
+    balances = (state.balances[id_] for id_ in (hold.debit_account_id, hold.credit_account_id))
+    return tuple(BalanceAfter(b.id, b.version, b.posted, b.available) for b in balances)
 
 
 def _placed(id_: UUID, hold: HoldRequest) -> PlaceHold:
@@ -263,7 +280,7 @@ def _run(organization_id: UUID, command: Command, *, actor: Actor, now: datetime
     return outcome
 
 
-def _preview(organization_id: UUID, command: Command, *, now: datetime) -> Outcome:
-    _, [outcome] = _engine.preview(organization_id=organization_id, commands=[command], now=now)
+def _preview(organization_id: UUID, command: Command, *, now: datetime) -> tuple[State, Outcome]:
+    state, [outcome] = _engine.preview(organization_id=organization_id, commands=[command], now=now)
     _engine.raise_first([outcome])
-    return outcome
+    return state, outcome

@@ -116,9 +116,14 @@ def get_hold(*, organization_id: UUID, hold_id: UUID, now: datetime) -> HoldView
 
 @dataclass(frozen=True, slots=True)
 class HoldSearch:
-    """What holds are looked for; everything named has to match, metadata by containment."""
+    """
+    What holds are looked for; everything named has to match, metadata by containment.
+
+    Of an account those on its money, or with `incoming` those whose money it would get.
+    """
 
     account_id: UUID | None = None
+    incoming: bool = False
     status: str | None = None
     reference: str | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
@@ -135,7 +140,7 @@ def holds(*, organization_id: UUID, search: HoldSearch, now: datetime) -> QueryS
         organization_id=organization_id,
     )
     if search.account_id is not None:
-        rows = _on_money_of(rows, organization_id, search.account_id)
+        rows = _of_account(rows, organization_id, search.account_id, incoming=search.incoming)
     if search.status is not None:
         rows = rows.filter(hold_has_status(search.status, now=now))
     if search.reference is not None:
@@ -143,11 +148,13 @@ def holds(*, organization_id: UUID, search: HoldSearch, now: datetime) -> QueryS
     return rows
 
 
-def _on_money_of(rows: QuerySet[Hold], organization_id: UUID, account_id: UUID) -> QuerySet[Hold]:
-    """Narrow holds to those that reserve money of an account: what leaves its normal side."""
+def _of_account(
+    rows: QuerySet[Hold], organization_id: UUID, account_id: UUID, *, incoming: bool
+) -> QuerySet[Hold]:
+    """Narrow holds to those that reserve what leaves an account's normal side, or comes to it."""
     sides = Balance.objects.filter(organization_id=organization_id, id=account_id)
     for credit_normal in sides.values_list("credit_normal", flat=True):
-        name = "debit_account_id" if credit_normal else "credit_account_id"
+        name = "debit_account_id" if credit_normal is not incoming else "credit_account_id"
         return rows.filter(**{name: account_id})
     return rows.none()
 

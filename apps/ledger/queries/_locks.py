@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Final
 from uuid import UUID
 
-from django.db.models import Q, QuerySet
+from django.db.models import Case, IntegerField, Q, QuerySet, When
 
 from apps.core import statements
 from apps.ledger.models import BalanceMonitor, ChainHead, Hold
@@ -16,6 +16,7 @@ from apps.ledger.rules import (
     KnownEntry,
     LaterBalances,
     MonitorState,
+    keeps_reference,
 )
 
 _BALANCES_OF: Final = """
@@ -83,6 +84,11 @@ _LATER: Final = """
       ) AS worst ON TRUE
      ORDER BY a.account_id, a.at
 """
+
+
+_OPEN_FIRST: Final = Case(
+    When(status=HoldStatus.OPEN, then=0), default=1, output_field=IntegerField()
+)
 
 
 class PendingBalances:
@@ -206,11 +212,23 @@ def organizations_with_expired_holds(*, now: datetime) -> list[UUID]:
 def find_holds_by_reference(
     *, organization_id: UUID, references: Sequence[str]
 ) -> dict[str, HoldState]:
-    """Return what open holds stand under these references; their terms never change."""
+    """
+    Return the holds that stand under these references; their terms never change.
+
+    Under one that names a hold for ever, that one, whatever became of it: the open one or else the
+    latest, where more were placed before references did. Under another one the open hold.
+    """
     if not references:
         return {}
-    rows = Hold.objects.filter(
-        organization_id=organization_id, reference__in=references, status=HoldStatus.OPEN
+    kept = {reference for reference in references if keeps_reference(reference)}
+    # By the references on both sides: else Postgres may go through all holds that are open.
+    rows = (
+        Hold.objects.filter(
+            Q(reference__in=kept) | Q(reference__in=set(references) - kept, status=HoldStatus.OPEN),
+            organization_id=organization_id,
+        )
+        .order_by("reference", _OPEN_FIRST, "-id")
+        .distinct("reference")
     )
     return {hold.reference: hold_state(hold) for hold in rows if hold.reference}
 

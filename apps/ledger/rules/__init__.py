@@ -22,6 +22,7 @@ from apps.ledger.rules.fx import (
     quote,
     rate_text,
 )
+from apps.ledger.rules.holds import keeps_reference
 from apps.ledger.rules.legs import check_balanced
 from apps.ledger.rules.monitors import (
     Crossing,
@@ -107,6 +108,7 @@ __all__ = [
     "crossings",
     "forget_unmade",
     "is_beyond",
+    "keeps_reference",
     "lowest",
     "measured",
     "quote",

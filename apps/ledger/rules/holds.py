@@ -8,6 +8,7 @@ from apps.ledger import errors
 from apps.ledger.rules import checks, posting
 from apps.ledger.rules.draft import Draft
 from apps.ledger.rules.values import (
+    RESERVED_REFERENCES,
     BalanceAfter,
     BalanceState,
     CaptureHold,
@@ -22,14 +23,31 @@ from apps.ledger.rules.values import (
 )
 
 
+def keeps_reference(reference: str | None) -> bool:
+    """
+    Say whether a reference names one hold for ever, as a client's does.
+
+    Kassa's own acts hold money again under the same name, once the hold of that name has ended.
+    """
+    if not reference:
+        return False
+    return not reference.startswith(RESERVED_REFERENCES)
+
+
 def place_hold(draft: Draft, command: PlaceHold) -> Outcome:
-    """Reserve an amount on both accounts; the floor is checked here and at no capture."""
+    """
+    Reserve an amount on both accounts; the floor is checked here and at no capture.
+
+    Asked for again under a client's reference, the hold is answered as it is, if it has ended too.
+    """
     if command.reference:
         checks.reference(command.reference, reach_internal=draft.state.reach_internal)
     known = draft.state.known_holds.get(command.reference or "")
-    # One that ended, if only a moment ago in this batch, stands in nobody's way. One whose time was
-    # over before the batch has ended by now: the shell sees to that.
-    if known is not None and draft.holds[known].status == HoldStatus.OPEN:
+    # One of Kassa's own that ended, if only a moment ago in this batch, stands in nobody's way. One
+    # whose time was over before the batch has ended by now: the shell sees to that.
+    if known is not None and (
+        keeps_reference(command.reference) or draft.holds[known].status == HoldStatus.OPEN
+    ):
         return _replay_hold(command, draft.holds[known])
     debit, credit = command.debit_account_id, command.credit_account_id
     legs = [
