@@ -9,7 +9,7 @@ from django.db import IntegrityError
 from apps.core.ids import new_id
 from apps.ledger.models import Balance, Period, Posting
 from tests.ledger.factories import create_organization, fund, open_account, post_transfer
-from tests.ledger.test_guards import constraint, insert_entry, sql, times_of, write_postings
+from tests.ledger.test_guards import constraint, insert_entry, times_of, write_postings
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -64,6 +64,12 @@ def put_period(organization, month: int, state: str) -> None:
     )  # fmt: skip
 
 
+def insert_twin(organization, entry, *, id_=None) -> object:
+    """Insert another entry at the very times of one."""
+    effective_at, recorded_at = times_of(entry)
+    return insert_entry(organization, id_=id_, effective_at=effective_at, recorded_at=recorded_at)
+
+
 class TestManyEntries:
     def test_are_taken_where_all_are_right(self, books):
         organization, ann, bob, usd, other = books
@@ -112,12 +118,7 @@ class TestManyEntries:
         stranger = create_organization("Other")
         theirs = [open_account(stranger, f"wallets:x:{currency}") for currency in ("EUR", "USD")]
         entry = insert_entry(organization)
-        sql(
-            "INSERT INTO ledger_journal_entry (id, organization_id, kind, description,"
-            " effective_at, recorded_at, actor, metadata) SELECT id, %s, kind, description,"
-            " effective_at, recorded_at, actor, metadata FROM ledger_journal_entry WHERE id = %s",
-            stranger, entry,
-        )  # fmt: skip
+        insert_twin(stranger, entry, id_=entry)
 
         name, _ = refused_by(
             written(
@@ -151,14 +152,8 @@ class TestManyEntries:
             (stranger, 10, "closed"), (organization, 8, "closed"), (organization, 9, "open"),
         ):  # fmt: skip
             put_period(owner, month, state)
-        in_time, late = insert_entry(organization), new_id()
-        sql(
-            "INSERT INTO ledger_journal_entry (id, organization_id, kind, description,"
-            " effective_at, recorded_at, actor, metadata) SELECT %s, organization_id, kind,"
-            " description, '2026-08-15', recorded_at, actor, metadata"
-            " FROM ledger_journal_entry WHERE id = %s",
-            late, in_time,
-        )  # fmt: skip
+        in_time = insert_entry(organization)
+        late = insert_entry(organization, effective_at="2026-08-15")
 
         name, said = refused_by(
             written(
@@ -218,6 +213,77 @@ class TestAnEntry:
 
         assert name == "posting_stays_in_its_organization"
         assert said.endswith("at those times")
+
+    def test_has_both_of_its_postings(self, books):
+        """Two that balance are no entry if each is of another one."""
+        organization, ann, bob, *_ = books
+        one = insert_entry(organization)
+        two = insert_twin(organization, one)
+        first, _ = entry_of(organization, one, (ann, 5, "EUR"), (bob, -5, "EUR"))
+        _, second = entry_of(organization, two, (ann, 5, "EUR"), (bob, -5, "EUR"))
+
+        name, _ = refused_by(written(first, second))
+
+        assert name == "journal_entry_is_balanced"
+
+    def test_has_both_of_them_in_one_organization(self, books):
+        organization, ann, bob, *_ = books
+        stranger = create_organization("Other")
+        theirs = open_account(stranger, "wallets:x:EUR")
+        entry = insert_entry(organization)
+        insert_twin(stranger, entry, id_=entry)
+        first, _ = entry_of(organization, entry, (ann, 5, "EUR"), (bob, -5, "EUR"))
+        _, second = entry_of(stranger, entry, (bob, 5, "EUR"), (theirs, -5, "EUR"))
+
+        name, _ = refused_by(written(first, second))
+
+        assert name == "journal_entry_is_balanced"
+
+    @pytest.mark.parametrize("late", [(SECOND, 0 * SECOND), (0 * SECOND, SECOND)])
+    @pytest.mark.parametrize("place", [0, 1])
+    def test_has_both_of_them_at_its_times(self, books, place, late):
+        organization, ann, bob, *_ = books
+        entry = insert_entry(organization)
+        rows = entry_of(organization, entry, (ann, 5, "EUR"), (bob, -5, "EUR"))
+        times = [at + by for at, by in zip(times_of(entry), late, strict=True)]
+        rows[place] = (*rows[place], *times)
+
+        name, _ = refused_by(written(*rows))
+
+        assert name == "posting_stays_in_its_organization"
+
+    @pytest.mark.parametrize("numbers", [(1, 2), (2, 1)])
+    def test_is_taken_in_either_order(self, books, numbers):
+        organization, ann, bob, *_ = books
+        entry = insert_entry(organization)
+        rows = entry_of(organization, entry, (ann, 5, "EUR"), (bob, -5, "EUR"))
+
+        written(*((*row[:2], n, *row[3:]) for row, n in zip(rows, numbers, strict=True)))()
+
+        assert Posting.objects.filter(entry_id=entry).count() == 2
+
+    @pytest.mark.parametrize("state", ["closed", "closing"])
+    def test_of_a_month_that_is_closed_or_being_closed_is_refused(self, books, state):
+        organization, ann, bob, *_ = books
+        put_period(organization, 8, state)
+        late = insert_entry(organization, effective_at="2026-08-15")
+
+        name, _ = refused_by(
+            written(*entry_of(organization, late, (ann, 5, "EUR"), (bob, -5, "EUR")))
+        )
+
+        assert name == "journal_entry_is_in_an_open_period"
+
+    @pytest.mark.parametrize("behind", [0, 1])
+    def test_goes_on_from_where_each_account_stands(self, books, behind):
+        organization, ann, bob, *_ = books
+        entry = insert_entry(organization)
+        rows = entry_of(organization, entry, (ann, 5, "EUR"), (bob, -5, "EUR"))
+        rows[behind] = (*rows[behind][:6], rows[behind][6] + 1, 0)
+
+        name, _ = refused_by(written(*rows))
+
+        assert name == "posting_versions_have_no_gap"
 
     def test_takes_no_version_that_was_given(self, books):
         """The last one of each account, which is where its balance stands."""

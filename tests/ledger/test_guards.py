@@ -33,13 +33,17 @@ def sql(statement: str, *values: object) -> None:
         cursor.execute(statement, list(values))
 
 
-def insert_entry(organization) -> object:
-    id_ = new_id()
+def insert_entry(
+    organization, *, id_=None, effective_at: object = "now", recorded_at: object = "now"
+) -> object:
+    id_ = id_ or new_id()
     sql(
         "INSERT INTO ledger_journal_entry (id, organization_id, kind, description, effective_at,"
-        " recorded_at, actor, metadata) VALUES (%s, %s, 'x', '', now(), now(), 'psql', '{}')",
+        " recorded_at, actor, metadata) VALUES (%s, %s, 'x', '', %s, %s, 'psql', '{}')",
         id_,
         organization,
+        effective_at,
+        recorded_at,
     )
     return id_
 
@@ -58,12 +62,16 @@ def insert_postings(organization, entry, *legs: tuple[object, int, str], first: 
 def write_postings(
     *rows: tuple, moved: dict[object, int], times: tuple[datetime, datetime] | None = None
 ) -> None:
-    """Write postings, and move their accounts' balances by so many versions, in one statement."""
+    """
+    Write postings, and move their accounts' balances by so many versions, in one statement.
+
+    A row has its own times, or these, or those of its entry.
+    """
     values = ", ".join(["(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"] * len(rows))
     sql(
         f"WITH moved AS ({MOVE}) INSERT INTO ledger_posting ({COLUMNS}) VALUES {values}",
         list(moved), list(moved.values()),
-        *[value for row in rows for value in (*row, *(times or times_of(row[1])))],
+        *[value for row in rows for value in (*row, *(times or times_of(row[1])))[:10]],
     )  # fmt: skip
 
 

@@ -124,7 +124,15 @@ class Posting(models.Model):
                 when=pgtrigger.After,
                 operation=pgtrigger.Insert,
                 referencing=pgtrigger.Referencing(new="written"),
-                declare=[("seen", "record"), ("bad", "record"), ("apart", "record")],
+                declare=[
+                    ("posting", "ledger_posting"),
+                    ("other", "ledger_posting"),
+                    ("many", "integer := 0"),
+                    ("is_pair", "boolean"),
+                    ("seen", "record"),
+                    ("bad", "record"),
+                    ("apart", "record"),
+                ],
                 func=body(apps.ledger.__file__, "postings_are_balanced"),
             ),
         ]

@@ -17,6 +17,42 @@
 -- waits for every transaction that was under way when it said so, so what this statement cannot see
 -- yet is waited for there, and no posting ever waits for a close.
 --
+-- Most statements write one entry of two postings. Those are looked at one after the other, and what
+-- they name by its key: to begin the looks that go through thousands costs them four times as much
+-- (ADR 0185). Here is only ever said yes. Whatever is otherwise is gone through below.
+FOR posting IN SELECT * FROM written LOOP
+    many := many + 1;
+    is_pair := many = 1 OR many = 2
+        AND (posting.organization_id, posting.entry_id, posting.currency,
+             posting.effective_at, posting.recorded_at)
+          = (other.organization_id, other.entry_id, other.currency,
+             other.effective_at, other.recorded_at)
+        AND posting.amount_minor::numeric + other.amount_minor = 0
+        AND least(posting.number, other.number) = 1
+        AND greatest(posting.number, other.number) = 2;
+    IF is_pair THEN
+        PERFORM FROM ledger_balance b
+          WHERE b.organization_id = posting.organization_id AND b.id = posting.account_id
+            AND b.currency = posting.currency AND b.version = posting.account_version;
+        is_pair := FOUND;
+    END IF;
+    EXIT WHEN NOT is_pair;
+    other := posting;
+END LOOP;
+IF is_pair AND many = 2 THEN
+    PERFORM FROM ledger_journal_entry e
+      WHERE e.organization_id = other.organization_id AND e.id = other.entry_id
+        AND e.effective_at = other.effective_at AND e.recorded_at = other.recorded_at;
+    IF FOUND THEN
+        PERFORM FROM ledger_period p
+          WHERE p.organization_id = other.organization_id
+            AND p.state <> 'open' AND other.effective_at < p.ends_at;
+        IF NOT FOUND THEN
+            RETURN NULL;
+        END IF;
+    END IF;
+END IF;
+
 -- One pass says whether all is well. An entry of several currencies or times falls into several
 -- groups there, whose numbers then are not whole. Only where something is off is it looked at again:
 -- which one it is, and what is wrong with it.
