@@ -167,6 +167,12 @@ class NotReversible(RuleViolation):
     code = "not_reversible"
 
 
+class ReversalTooLarge(RuleViolation):
+    """The set's entries have more than `postings_max` postings; undo them in several sets."""
+
+    code = "reversal_too_large"
+
+
 class PartOfFxTransfer(RuleViolation):
     """The entry is one of an FX transfer's two, which are undone as one; `fx_transfer` names it."""
 

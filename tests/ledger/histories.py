@@ -101,12 +101,17 @@ def balances_at(
 
 
 def movements_between(
-    *, organization_id: UUID, since: datetime | None, until: datetime, **narrowed: str
+    *,
+    organization_id: UUID,
+    since: datetime | None,
+    until: datetime,
+    clock: Clock = "effective",
+    **narrowed: str,
 ) -> list[AccountMovement]:
     """Return every line of a trial balance by one read, of which a page shows some."""
     accounts = choose_accounts(organization_id=organization_id, **narrowed)
     ends = _trial_balance._ends(since, until)
-    return _trial_balance._lines(cumulate(accounts, instants=ends))
+    return _trial_balance._lines(cumulate(accounts, instants=ends, clock=clock))
 
 
 def movements_of(view: PeriodView, **narrowed: str) -> list[AccountMovement]:

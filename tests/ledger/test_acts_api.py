@@ -287,7 +287,7 @@ class TestBadInput:
             ("reversals", {"journal_entries": []}, "/journal_entries"),
             ("reversals", {"journal_entries": "je_x"}, "/journal_entries"),
             ("reversals", {"journal_entries": ["je_x"]}, "/journal_entries/0"),
-            ("reversals", {"journal_entries": [encode_id("je", new_id())] * 101},
+            ("reversals", {"journal_entries": [encode_id("je", new_id())] * 10_001},
              "/journal_entries"),
             ("account", {"status": "shut"}, "/status"),
             *(("account", {"min_available": floor}, "/min_available")
@@ -366,6 +366,13 @@ class TestTenancy:
 
         assert code_of(refused) == (404, "journal_entry_not_found")
         assert not JournalEntry.objects.filter(kind="reversal").exists()
+
+    def test_a_set_of_as_many_as_a_batch_posts_is_read_and_looked_for(self, api):
+        named = [encode_id("je", new_id()) for _ in range(10_000)]
+
+        refused = api.post("/v1/journal-entries/reversals", {"journal_entries": named})
+
+        assert code_of(refused) == (404, "journal_entry_not_found")
 
     @pytest.mark.parametrize(
         "act", ["account", "annotate", "capture", "fx-transfers", "holds", "reversal", "reversals",

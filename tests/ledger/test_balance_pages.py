@@ -28,8 +28,9 @@ from tests.ledger.histories import Move, balances_at, write_history
 from tests.ledger.test_trial_balance_pages import (
     EXAMPLES,
     INSTANTS,
-    PREFIXES,
+    NARROWED,
     START,
+    TYPES,
     drawn_moves,
     pages,
     write_books,
@@ -51,25 +52,34 @@ class TestPages:
     @EXAMPLES
     @given(
         drawn=drawn_moves(), sealed=st.integers(0, 20), at=INSTANTS,
-        clock=st.sampled_from(["effective", "recorded"]), prefix=st.sampled_from(PREFIXES),
-        limit=st.integers(1, 5),
+        clock=st.sampled_from(["effective", "recorded"]), narrowed=NARROWED,
+        type_=st.sampled_from(["", *TYPES]), limit=st.integers(1, 5),
     )  # fmt: skip
-    def test_are_the_whole_list_and_its_sums(self, drawn, sealed, at, clock, prefix, limit):
+    def test_are_the_whole_list_and_its_sums(
+        self, drawn, sealed, at, clock, narrowed, type_, limit
+    ):
         organization = write_books(drawn, sealed)
 
         lines, totals = pages(
             lambda ask: queries.page_of_balances_at(
-                organization_id=organization, at=at, clock=clock, ask=ask
+                organization_id=organization, at=at, clock=clock, ask=ask, account_type=type_
             ),
-            limit=limit, code_prefix=prefix,
+            limit=limit, **narrowed,
         )  # fmt: skip
 
-        whole = balances_at(organization, at, clock=clock, code_prefix=prefix)
+        whole = [
+            line
+            for line in balances_at(
+                organization, at, clock=clock, code_prefix=narrowed["code_prefix"]
+            )
+            if line.currency == (narrowed["currency"] or line.currency)
+            and line.type == (type_ or line.type)
+        ]
         assert lines == whole
         assert totals == [
-            BalanceTotal(type_, currency, sum(line.posted for line in whole if key(line) == of))
+            BalanceTotal(kind, currency, sum(line.posted for line in whole if key(line) == of))
             for of in sorted({key(line) for line in whole})
-            for currency, type_ in [of]
+            for currency, kind in [of]
         ]
 
     def test_of_one_account_are_its_line(self):

@@ -18,6 +18,7 @@ from apps.ledger.models import (
     FxTransfer,
     Hold,
     Period,
+    PeriodBalance,
 )
 from apps.ledger.operations import (
     _importing,
@@ -39,6 +40,7 @@ from tests.ledger.factories import (
     NOW,
     balance,
     close_month,
+    committed,
     create_organization,
     post_transfer,
 )
@@ -56,6 +58,34 @@ def origin():
 @pytest.fixture
 def file(origin, tmp_path):
     return export(origin, tmp_path / "journal.jsonl")
+
+
+NOVEMBER = date(2026, 11, 1)
+
+
+@committed
+def reopen_month(organization, month, *, by) -> None:
+    period = operations.prepare_reopen(organization_id=organization, month=month)
+    operations.reopen_period(
+        organization_id=organization, period_id=period.id, requested_by=by[0], approved_by=by[1],
+        reason="A late fact", actor=ACTOR, now=NOW,
+    )  # fmt: skip
+
+
+def stored(organization) -> list[tuple]:
+    """Return what was stored of all months, by the codes of accounts."""
+    codes = {id_: code for code, id_ in ids_of(organization).items()}
+    rows = PeriodBalance.objects.filter(organization_id=organization)
+    return sorted(
+        (row.closing, row.month, codes[row.account_id], row.opening_minor, row.debits_minor,
+         row.credits_minor)
+        for row in rows
+    )  # fmt: skip
+
+
+def lines_of_months(path) -> list[bytes]:
+    """Return the file's lines of months, and of what was stored of them, in any order."""
+    return sorted(line for line in path.read_bytes().splitlines() if b'"type":"period' in line)
 
 
 class TestImport:
@@ -170,6 +200,85 @@ class TestImport:
         assert call_off(second).state == "open"
         [first, _] = queries.periods(organization_id=target)
         assert first.state == "closing"
+
+    def test_keeps_a_month_that_was_opened_again_in_turn(self, origin, tmp_path):
+        later = NOW + timedelta(days=30)
+        reopen_month(origin, OCTOBER, by=("staff:vera", "staff:paul"))
+        ids = ids_of(origin)
+        post_transfer(
+            origin, ids[ANN], ids[BOB], 1, key="late",
+            effective_at=datetime.combine(OCTOBER, NOW.timetz()),
+        )  # fmt: skip
+        close_month(origin, OCTOBER, now=later)
+        reopen_month(origin, OCTOBER, by=("staff:anton", "staff:mara"))
+        path = export(origin, tmp_path / "reopened.jsonl")
+        target = create_organization("Target")
+
+        run_import(target, path)
+        run_import(target, path)
+
+        for organization in (origin, target):
+            [period] = queries.periods(organization_id=organization)
+            assert (period.month, period.state, period.closings) == (OCTOBER, "open", 2)
+            assert (period.requested_by, period.approved_by) == ("staff:mara", "staff:anton")
+            assert (
+                period.reopening_requested_by, period.reopening_approved_by,
+                period.reopening_reason,
+            ) == ("staff:anton", "staff:mara", "A late fact")  # fmt: skip
+            assert queries.next_to_close(organization_id=organization) == OCTOBER
+            with pytest.raises(errors.PeriodOutOfOrder):
+                close_month(organization, NOVEMBER, now=later)
+        assert stored(target) == stored(origin)
+        assert {closing for closing, *_ in stored(target)} == {1, 2}
+        assert books_of(target) == books_of(origin)
+        again = export(target, tmp_path / "again.jsonl")
+        assert lines_of_months(again) == lines_of_months(path)
+        close_month(target, OCTOBER, now=later)
+        close_month(target, NOVEMBER, now=later)
+        assert [period.closings for period in queries.periods(organization_id=target)] == [3, 1]
+        call_command("verify_ledger", quiet=True)
+        assert breaches() == []
+
+    def test_keeps_what_is_open_again_behind_what_is_closed(self, origin, tmp_path):
+        later = NOW + timedelta(days=30)
+        close_month(origin, NOVEMBER, now=later)
+        reopen_month(origin, NOVEMBER, by=("staff:vera", "staff:paul"))
+        path = export(origin, tmp_path / "reopened.jsonl")
+        target = create_organization("Target")
+
+        run_import(target, path)
+
+        def october_is_closed() -> bool:
+            call_command("close_periods")
+            return queries.periods(organization_id=target)[0].state == "closed"
+
+        wait_until(october_is_closed)
+        assert [
+            (period.month, period.state, period.closings)
+            for period in queries.periods(organization_id=target)
+        ] == [(OCTOBER, "closed", 1), (NOVEMBER, "open", 1)]
+        assert queries.next_to_close(organization_id=target) == NOVEMBER
+        assert breaches() == []
+
+    def test_takes_a_file_of_the_format_before(self, origin, file):
+        """It says nothing of a month's state, nor how many lines were stored: there were none."""
+        lines = [json.loads(line) for line in file.read_bytes().splitlines()]
+        lines[0]["format"] = "kassa.journal.2"
+        del lines[0]["period_balances"]
+        new = {"state", "reopening_requested_by", "reopening_approved_by", "reopening_reason"}
+        for line in lines:
+            if line["type"] == "period":
+                assert new <= line.keys()
+                for name in new:
+                    del line[name]
+        file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        target = create_organization("Target")
+
+        run_import(target, file)
+
+        wait_until(partial(closed, target))
+        assert books_of(target) == books_of(origin)
+        assert beside(target) == beside(origin)
 
     def test_exports_again_what_was_imported(self, origin, file, tmp_path):
         target = create_organization("Target")

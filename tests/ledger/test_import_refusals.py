@@ -86,6 +86,9 @@ class TestRefusals:
             ("monitor", {"account": "wallets:nobody:EUR"}, "wallets:nobody:EUR, None, which"),
             ("period", {"month": "2026-10-02"}, "2026-10-02 begins no month"),
             ("period", {"approved_by": "staff:mara"}, "a month is closed by two people"),
+            ("period", {"state": "closing"}, ""),
+            ("period", {"reopening_reason": "x"}, "2026-10-01 is closed, and says who opened it"),
+            ("period", {"state": "open", "reopening_reason": "x"}, "a month is opened again by"),
             ("period", {"starts_at": "2026-10-01T02:00:00Z"}, "in this organisation's time zone"),
         ],
     )
@@ -168,6 +171,46 @@ class TestRefusals:
         file.write_text("".join(json.dumps(line) + "\n" for line in [*lines, month]))
 
         refused(file, "Line .*: 2026-10-01 begins no month, or none after 2026-10-01")
+
+    @pytest.mark.parametrize(
+        ("change", "what"),
+        [
+            ({"account": BOB}, "The file: a trial balance that was stored does not balance"),
+            (
+                {"account": BOB, "opening": 1, "debits": 0, "credits": 1},
+                "The file: a trial balance that was stored does not balance",
+            ),
+            ({"debits": 1, "credits": 0}, "Line .*: closing 1 of 2026-10-01 has .* twice"),
+            ({"account": "wallets:nobody:EUR"}, "Line .*: wallets:nobody:EUR, None, which"),
+            ({"month": "2026-11-01"}, "Line .*: 2026-11-01 is not open again after its closing 1"),
+            ({"closing": 2}, "Line .*: 2026-10-01 is not open again after its closing 2"),
+            ({"debits": -1}, "Line .*: "),
+        ],
+    )
+    def test_what_was_not_stored_of_a_month_that_is_open_again(self, file, change, what):
+        lines = [json.loads(line) for line in file.read_bytes().splitlines()]
+        [month] = [line for line in lines if line["type"] == "period"]
+        month["state"] = "open"
+        kept = {
+            "type": "period_balance", "month": "2026-10-01", "closing": 1, "account": ANN,
+            "opening": 0, "debits": 1, "credits": 0,
+        }  # fmt: skip
+        lines[0]["period_balances"] = 2
+        lines += [kept, kept | change]
+        file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+        refused(file, what)
+
+    def test_a_month_that_is_closed_after_one_that_is_open_again(self, file):
+        lines = [json.loads(line) for line in file.read_bytes().splitlines()]
+        [month] = [line for line in lines if line["type"] == "period"]
+        later = {"month": "2026-11-01", "starts_at": month["ends_at"]}
+        lines[0]["periods"] = 2
+        lines.append(month | later | {"ends_at": "2026-12-01T00:00:00Z"})
+        month["state"] = "open"
+        file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+        refused(file, "Line .*: 2026-11-01 is closed, and a month before it is open again")
 
     def test_a_line_out_of_place(self, file):
         lines = file.read_bytes().splitlines(keepends=True)

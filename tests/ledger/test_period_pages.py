@@ -1,11 +1,14 @@
 """The list of months over the API, page by page."""
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 
 import pytest
 
+from apps.core.ids import new_id
+from apps.ledger import queries
+from apps.ledger.models import Period
 from tests.ledger.clients import ApiClient
-from tests.ledger.factories import fund, open_account
+from tests.ledger.factories import NOW, fund, open_account
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -45,6 +48,29 @@ class TestMonths:
             back += reversed(page["data"])
         assert [row["period"] for row in reversed(back)] == months
 
+    def test_of_a_state_are_pages_of_their_own(self, api):
+        closed = ["2026-05", "2026-04", "2026-03"]
+        for name in closed:
+            month = date.fromisoformat(f"{name}-01")
+            since, until = queries.period_bounds(organization_id=api.organization, month=month)
+            Period.objects.create(
+                id=new_id(), organization_id=api.organization, month=month, starts_at=since,
+                ends_at=until, state="closed", closings=1, requested_by="staff:mara",
+                approved_by="staff:anton", closed_at=NOW,
+            )  # fmt: skip
+
+        found, page = [], api.get("/v1/periods", state="closed", limit=2).json()
+        found += page["data"]
+        while page["has_more"]:
+            page = api.get("/v1/periods", state="closed", limit=2, after=page["next"]).json()
+            found += page["data"]
+
+        assert [row["period"] for row in found] == closed
+        assert {row["state"] for row in found} == {"closed"}
+        months = [row["period"] for row in api.get("/v1/periods", limit=100).json()["data"]]
+        still_open = api.get("/v1/periods", state="open", limit=100).json()["data"]
+        assert [row["period"] for row in still_open] == [m for m in months if m not in closed]
+
     @pytest.mark.parametrize(
         ("asked", "code"),
         [
@@ -52,7 +78,9 @@ class TestMonths:
             ({"before": "MjAyNi0wNQ=="}, "invalid_cursor"),
             ({"limit": "0"}, "invalid_request"),
             ({"limit": "101"}, "invalid_request"),
-            ({"state": "open"}, "invalid_request"),
+            ({"state": "shut"}, "invalid_request"),
+            ({"state": ""}, "invalid_request"),
+            ({"colour": "red"}, "invalid_request"),
         ],
     )
     def test_refuse_what_no_list_takes(self, api, asked, code):

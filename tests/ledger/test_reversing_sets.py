@@ -8,6 +8,7 @@ import pytest
 from apps.core.errors import Refusal
 from apps.core.ids import encode_id, new_id
 from apps.core.invariants import breaches
+from apps.core.models import AuditEvent
 from apps.ledger import operations, rules
 from apps.ledger.errors import (
     AlreadyReversed,
@@ -16,14 +17,17 @@ from apps.ledger.errors import (
     LedgerAccountFrozen,
     LinkedCommandFailed,
     NotReversible,
+    ReversalTooLarge,
 )
 from apps.ledger.models import JournalEntry
-from apps.ledger.operations import AccountChange, MonitorTerms
+from apps.ledger.operations import AccountChange, AccountSpec, MonitorTerms, TransferRequest
+from apps.ledger.queries import _journal
 from apps.ledger.rules import AccountStatus, Leg, MonitorDirection, MonitorMeasure, PostEntry
 from tests.ledger.factories import (
     ACTOR,
     NOW,
     balance,
+    committed,
     create_organization,
     fund,
     open_account,
@@ -209,6 +213,119 @@ class TestASet:
         assert {refusal.code for refusal in refused} == {"already_reversed"}
         assert len(refused) == 5
         assert balance(organization, ann).available == 0
+        assert breaches() == []
+
+
+class TestABatch:
+    """As many as one batch has posted are undone as one act, over all the accounts that it had."""
+
+    SIZE = 400
+
+    @pytest.fixture
+    def paid(self, books):
+        """400 transfers of 1 out of ann's, to 200 wallets by turns, as one batch posted them."""
+        organization, ann, *_ = books
+        fund(organization, ann, self.SIZE)
+        opened = committed(operations.open_accounts)(
+            organization_id=organization,
+            accounts=[
+                AccountSpec(f"wallets:w{n}:EUR", "liability", "EUR", 0, internal=False)
+                for n in range(self.SIZE // 2)
+            ],
+            now=NOW,
+        )
+        wallets = list(opened.values())
+        made = operations.post_transfers(
+            organization_id=organization,
+            transfers=[
+                TransferRequest(
+                    debit_account_id=ann, credit_account_id=wallet, amount_minor=1, currency="EUR"
+                )
+                for wallet in wallets * 2
+            ],
+            mode="atomic", idempotency_key="batch", actor=ACTOR, now=NOW,
+        )  # fmt: skip
+        return list(made.entry_ids), wallets
+
+    @pytest.mark.parametrize("at", ["now", "original"])
+    def test_is_undone_whole_and_a_replay_answers_the_same(self, books, paid, at):
+        organization, ann, *_ = books
+        entries, wallets = paid
+
+        result = undo(organization, entries, at=at)
+
+        assert len(set(result.entry_ids)) == self.SIZE
+        undone = dict(JournalEntry.objects.filter(kind="reversal").values_list("id", "reverses_id"))
+        assert [undone[id_] for id_ in result.entry_ids] == entries
+        assert balance(organization, ann).available == self.SIZE
+        assert {balance(organization, id_).available for id_ in wallets} == {0}
+        trail = AuditEvent.objects.filter(act="ledger.reverse_entry")
+        assert {(row.subject_id, row.after["reversal"]) for row in trail} == {
+            (str(entry), encode_id("je", reversal)) for reversal, entry in undone.items()
+        }
+        assert {(row.actor_id, row.reason, row.outcome) for row in trail} == {
+            (ACTOR.id, "", "done")
+        }
+        before = fingerprints("ledger_", "core_outbox", "core_audit", locks=False)
+        assert undo(organization, entries, at=at).entry_ids == result.entry_ids
+        assert fingerprints("ledger_", "core_outbox", "core_audit", locks=False) == before
+        assert breaches() == []
+
+    def test_of_which_one_was_undone_is_refused_whole(self, books, paid):
+        organization, *_ = books
+        entries, _ = paid
+        [reversal] = undo(organization, entries[300:301], key="one").entry_ids
+        before = fingerprints("ledger_", "core_outbox", "core_audit", locks=False)
+
+        with pytest.raises(AlreadyReversed) as refused:
+            undo(organization, entries)
+
+        assert refused.value.details == {"reversal": encode_id("je", reversal), "index": 300}
+        assert fingerprints("ledger_", "core_outbox", "core_audit", locks=False) == before
+
+    def test_of_which_one_wallet_has_spent_is_refused_whole(self, books, paid):
+        organization, ann, *_ = books
+        entries, wallets = paid
+        post_transfer(organization, wallets[150], ann, 1, key="spent")
+        before = fingerprints("ledger_", "core_outbox", "core_audit", locks=False)
+
+        with pytest.raises(InsufficientFunds) as refused:
+            undo(organization, entries)
+
+        assert refused.value.details["ledger_account"] == encode_id("la", wallets[150])
+        assert (refused.value.details["available"], refused.value.details["requested"]) == (1, 2)
+        assert fingerprints("ledger_", "core_outbox", "core_audit", locks=False) == before
+
+    def test_with_more_postings_than_the_largest_batch_is_refused_whole(
+        self, books, paid, monkeypatch
+    ):
+        organization, *_ = books
+        entries, _ = paid
+        monkeypatch.setattr(_journal, "UNDONE_POSTINGS_MAX", 2 * self.SIZE - 1)
+        before = fingerprints("ledger_", "core_outbox", "core_audit", locks=False)
+
+        with pytest.raises(ReversalTooLarge) as refused:
+            undo(organization, entries)
+        with pytest.raises(ReversalTooLarge):
+            preview(organization, entries)
+
+        assert refused.value.details == {"postings_max": 2 * self.SIZE - 1}
+        assert fingerprints("ledger_", "core_outbox", "core_audit", locks=False) == before
+        undo(organization, entries[1:], key="fewer")
+
+    def test_is_undone_by_one_of_two_at_once(self, books, paid):
+        organization, ann, *_ = books
+        entries, _ = paid
+
+        outcomes = race(
+            partial(undo, organization, entries, key="first"),
+            partial(undo, organization, entries[::-1], key="second"),
+        )
+
+        [refused] = [outcome for outcome in outcomes if isinstance(outcome, Refusal)]
+        assert refused.code == "already_reversed"
+        assert JournalEntry.objects.filter(kind="reversal").count() == self.SIZE
+        assert balance(organization, ann).available == self.SIZE
         assert breaches() == []
 
 

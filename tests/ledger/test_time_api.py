@@ -81,6 +81,9 @@ class TestBalances:
         "query",
         [
             {"clock": "lunar"},
+            {"type": "wallet"},
+            {"type": ""},
+            {"currency": "euro"},
             {"at": "yesterday"},
             {"at": "0001-01-01T00:00:00Z"},
             {"colour": "red"},
@@ -90,6 +93,30 @@ class TestBalances:
     )
     def test_asked_for_wrongly_are_refused(self, api, query):
         assert api.get("/v1/balances", **query).status_code == 400
+
+    def test_are_of_one_currency_and_of_one_type_where_it_is_asked(self, api):
+        fund(api.organization, open_account(api.organization, "wallets:ann:USD"), 7, "USD")
+
+        def found(**query: str) -> tuple[list[str], list[tuple]]:
+            answer = api.get("/v1/balances", **query).json()
+            totals = [(row["type"], row["currency"], row["posted"]) for row in answer["totals"]]
+            return [row["code"] for row in answer["data"]], totals
+
+        assert found(type="income") == (["fees:f:EUR"], [("income", "EUR", 5_00)])
+        assert found(type="equity") == ([], [])
+        assert found(type="liability", currency="USD") == (
+            ["wallets:ann:USD"], [("liability", "USD", 7)],
+        )  # fmt: skip
+        assert found(currency="EUR", code_prefix="wallets") == (
+            ["wallets:ann:EUR", "wallets:bob:EUR"], [("liability", "EUR", 95_00)],
+        )  # fmt: skip
+        # An account that is of another one is no line, as one of another branch is none.
+        assert found(ledger_account=printed(api.ann), type="asset") == ([], [])
+        first = api.get("/v1/balances", type="liability", currency="EUR", limit="1").json()
+        rest = api.get("/v1/balances", type="liability", currency="EUR", after=first["next"])
+        assert [row["code"] for row in rest.json()["data"]] == ["wallets:bob:EUR"]
+        other = api.get("/v1/balances", type="asset", after=first["next"])
+        assert code_of(other) == (400, "invalid_cursor")
 
     def test_of_somebody_elses_account_are_not_found(self, api):
         other = TimedClient()
@@ -232,6 +259,33 @@ class TestTrialBalance:
         rest = api.get("/v1/trial-balance", at="2026-05-31T12:00:00Z", after=answer["next"]).json()
         assert [row["code"] for row in rest["data"]] == ["wallets:ann:EUR"]
 
+    def test_is_by_the_clock_asked_for(self, api):
+        def read(**query: str) -> tuple[dict[str, int], str]:
+            answer = api.get("/v1/trial-balance", at="2026-06-30T12:00:00Z", **query).json()
+            [total] = answer["totals"]
+            assert (total["balanced"], total["closing"]) == (True, 0)
+            return {row["code"]: row["closing"] for row in answer["data"]}, answer["clock"]
+
+        happened, told = read(), read(clock="recorded")
+
+        # The fee of June was recorded in July.
+        assert happened == (
+            {"bank:ba_1:EUR": 100_00, "fees:f:EUR": -5_00, "wallets:ann:EUR": -65_00,
+             "wallets:bob:EUR": -30_00},
+            "effective",
+        )  # fmt: skip
+        assert told == (
+            {"bank:ba_1:EUR": 100_00, "wallets:ann:EUR": -70_00, "wallets:bob:EUR": -30_00},
+            "recorded",
+        )
+        assert api.get("/v1/trial-balance", period="2026-06").json()["clock"] == "effective"
+
+    @pytest.mark.parametrize(
+        "query", [{"clock": "lunar"}, {"clock": "recorded", "period": "2026-06"}]
+    )
+    def test_by_a_clock_that_is_none_or_no_months_is_refused(self, api, query):
+        assert api.get("/v1/trial-balance", **query).status_code == 400
+
     def test_of_both_a_month_and_an_instant_is_refused(self, api):
         answer = api.get("/v1/trial-balance", at="2026-05-31T12:00:00Z", period="2026-06")
 
@@ -332,6 +386,12 @@ class TestPeriods:
 
         wait_until(closed)
         assert waits_for() is None
+        listed = {
+            state: [row["period"] for row in api.get("/v1/periods", state=state).json()["data"]]
+            for state in ("open", "closing", "closed")
+        }
+        assert (listed["closed"], listed["closing"]) == (["2026-05"], [])
+        assert listed["open"][-1] == "2026-06"
         stored = api.get("/v1/trial-balance", period="2026-05").json()
         assert (stored["state"], stored["totals"][0]["debits"]) == ("closed", 100_00)
         reopened = api.post("/v1/periods/2026-05/reopen", {"reason": "A late fact"}, key="re")

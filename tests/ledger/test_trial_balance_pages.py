@@ -12,10 +12,12 @@ from apps.core.ids import new_id
 from apps.ledger import queries
 from apps.ledger.models import Period, PeriodBalance
 from apps.ledger.operations import AccountSpec, open_accounts
-from apps.ledger.queries import PageAsked, _history, _trial_balance
+from apps.ledger.queries import TICK, PageAsked, _history, _trial_balance
+from apps.ledger.queries._history import on_normal_side
 from tests.ledger.factories import NOW, committed, create_organization, open_account
 from tests.ledger.histories import (
     Move,
+    balances_at,
     movement_totals,
     movements_between,
     movements_of,
@@ -108,19 +110,29 @@ class TestPages:
     @EXAMPLES
     @given(
         drawn=drawn_moves(), sealed=st.integers(0, 20), at=INSTANTS, narrowed=NARROWED,
-        limit=st.integers(1, 5),
+        clock=st.sampled_from(["effective", "recorded"]), limit=st.integers(1, 5),
     )  # fmt: skip
-    def test_up_to_an_instant_are_the_whole_list(self, drawn, sealed, at, narrowed, limit):
+    def test_up_to_an_instant_are_the_whole_list(self, drawn, sealed, at, narrowed, clock, limit):
         organization = write_books(drawn, sealed)
 
         lines, totals = pages(
-            lambda ask: queries.page_until(organization_id=organization, until=at, ask=ask),
+            lambda ask: queries.page_until(
+                organization_id=organization, until=at, ask=ask, clock=clock
+            ),
             limit=limit, **narrowed,
         )  # fmt: skip
 
-        whole = movements_between(organization_id=organization, since=None, until=at, **narrowed)
+        whole = movements_between(
+            organization_id=organization, since=None, until=at, clock=clock, **narrowed
+        )
         assert lines == whole
         assert totals == movement_totals(whole)
+        # Found in another way: by an account's versions, where the clock is the recorded one.
+        stood = balances_at(organization, at - TICK, clock=clock)
+        posted = {line.account_id: line.posted for line in stood}
+        assert [on_normal_side(line.type, line.closing) for line in lines] == [
+            posted[line.account_id] for line in lines
+        ]
 
     @EXAMPLES
     @given(

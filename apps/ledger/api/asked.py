@@ -27,6 +27,9 @@ PAGING_TOLD: Final = {
     "before": "A cursor: go back to what comes right before it.",
 }
 
+CLOCKS: Final = ("effective", "recorded")
+CLOCK_TOLD: Final = "effective (business time, the default) or recorded (what the books said then)."
+
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _ID_BYTES: Final = 16
 _PLACE: Final = struct.Struct(">qq8s")

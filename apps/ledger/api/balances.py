@@ -7,7 +7,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from apps.core import clock
-from apps.core.api.fields import CodeField, IdField, InstantField, TextField
+from apps.core.api.fields import CodeField, CurrencyField, IdField, InstantField, TextField
 from apps.core.api.pagination import PAGING_NAMES, invalid_cursor
 from apps.core.api.problems import ApiProblem
 from apps.core.api.shapes import StrictSerializer
@@ -15,6 +15,8 @@ from apps.core.api.views import ApiView, Shape, get_caller
 from apps.ledger import queries
 from apps.ledger.api import examples
 from apps.ledger.api.asked import (
+    CLOCK_TOLD,
+    CLOCKS,
     PAGING_TOLD,
     find_account,
     page_ends,
@@ -22,15 +24,16 @@ from apps.ledger.api.asked import (
     read_query,
 )
 from apps.ledger.api.serializers import EffectiveField
+from apps.ledger.rules import AccountType
 
 READ: Final = "ledger:read"
-CLOCKS: Final = ("effective", "recorded")
-CLOCK_TOLD: Final = "effective (business time, the default) or recorded (what the books said then)."
 
 
 class AskBalances(StrictSerializer):
     ledger_account = IdField("la", required=False)
     code_prefix = TextField(200, required=False)
+    type = CodeField([kind.value for kind in AccountType], required=False)
+    currency = CurrencyField(required=False)
     clock = CodeField(CLOCKS, required=False, default="effective")
     at = EffectiveField(required=False)
 
@@ -53,7 +56,7 @@ class Balances(StrictSerializer):
     at = InstantField(help_text="Inclusive.")
     clock = serializers.CharField()
     data = BalanceAt(many=True)  # type: ignore[assignment]  # as every list names its rows
-    totals = BalanceTotal(many=True, help_text="Over the whole branch, not only this page.")
+    totals = BalanceTotal(many=True, help_text="Over every line, not only this page's.")
     has_more = serializers.BooleanField()
     next = serializers.CharField(allow_null=True)
     previous = serializers.CharField(allow_null=True)
@@ -70,6 +73,8 @@ class BalanceCollection(ApiView):
             query={
                 "ledger_account": "Only this account.",
                 "code_prefix": "Only the account of this code and those below it.",
+                "type": "Only accounts of this type.",
+                "currency": "Only accounts in this currency.",
                 "clock": CLOCK_TOLD,
                 "at": "The instant, inclusive; now by default.",
                 **PAGING_TOLD,
@@ -88,8 +93,13 @@ class BalanceCollection(ApiView):
             organization_id=organization_id,
             at=at,
             clock=asked["clock"],
-            ask=read_page(request, code_prefix=asked.get("code_prefix", "")),
+            ask=read_page(
+                request,
+                code_prefix=asked.get("code_prefix", ""),
+                currency=asked.get("currency", ""),
+            ),
             account_id=find_account(organization_id, asked.get("ledger_account")),
+            account_type=asked.get("type", ""),
         )
         if page is None:
             raise invalid_cursor()

@@ -10,7 +10,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from apps.core import clock
-from apps.core.api.fields import IdField, InstantField, TextField
+from apps.core.api.fields import CodeField, IdField, InstantField, TextField
 from apps.core.api.pagination import (
     PAGING_NAMES,
     Paging,
@@ -22,13 +22,18 @@ from apps.core.api.shapes import StrictSerializer
 from apps.core.api.views import ApiView, Shape, get_caller, require_idempotency_key, resource
 from apps.ledger import queries, registry
 from apps.ledger.api import examples
-from apps.ledger.api.asked import read_month
+from apps.ledger.api.asked import read_month, read_query
 from apps.ledger.queries import PeriodView
 from apps.ledger.registry import PeriodRequest
+from apps.ledger.states import PeriodState
 
 READ: Final = "ledger:read"
 WRITE: Final = "periods:write"
 REASON_LENGTH_MAX: Final = 500
+
+
+class AskPeriods(StrictSerializer):
+    state = CodeField([state.value for state in PeriodState], required=False)
 
 
 class Period(StrictSerializer):
@@ -89,17 +94,19 @@ class PeriodCollection(ApiView):
             page=True,
             summary="List the months from the first entry on, newest first: those of five years,"
             " and all that somebody asked to close",
+            query={"state": "Only months that are open, closing or closed."},
             example=examples.history.LIST_PERIODS,
         )
     }
 
     def get(self, request: Request) -> Response:
-        check_query(request, PAGING_NAMES)
+        state = read_query(request, AskPeriods, more=[*PAGING_NAMES]).get("state")
         asked = read_paging(request)
         found = queries.list_periods(
             organization_id=get_caller(request).organization_id, now=clock.now()
         )
-        return _page(request, found, asked)
+        # In Python, as the months are: whether one is closed with a later one is in no column.
+        return _page(request, [v for v in found if state is None or v.state == state], asked)
 
 
 def _page(request: Request, months: Sequence[PeriodView], asked: Paging) -> Response:

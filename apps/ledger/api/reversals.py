@@ -16,12 +16,13 @@ from apps.core.api.views import ApiView, Shape, get_caller, require_idempotency_
 from apps.core.ids import decode_id
 from apps.ledger import operations
 from apps.ledger.api import examples
-from apps.ledger.api.serializers import DRY_RUN, TransferBalance
+from apps.ledger.api.serializers import BATCH_MAX, DRY_RUN, TransferBalance
 from apps.ledger.operations import ReversalResult
 
 READ: Final = "ledger:read"
 WRITE: Final = "transfers:write"
-REVERSALS_MAX: Final = 100
+# As many as one batch posts: what was posted by one can be undone by one.
+REVERSALS_MAX: Final = BATCH_MAX
 _TIMES: Final = ("now", "original")
 
 
@@ -114,10 +115,12 @@ class EntryReversals(ApiView):
             request=ReverseEntries,
             response=Reversal,
             status=201,
-            summary="Undo up to 100 journal entries, all or none",
+            summary="Undo up to 10,000 journal entries, all or none",
             example=examples.entries.REVERSE_ENTRIES,
         )
     }
+    # One more than may be asked for are still read, and told that they are too many.
+    body_nodes_max: ClassVar = 2 * REVERSALS_MAX
 
     def post(self, request: Request) -> Response:
         body = ReverseEntries(data=request.data)

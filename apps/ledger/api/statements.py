@@ -15,6 +15,8 @@ from apps.core.ids import decode_id
 from apps.ledger import queries
 from apps.ledger.api import examples
 from apps.ledger.api.asked import (
+    CLOCK_TOLD,
+    CLOCKS,
     PAGING_TOLD,
     read_lines,
     read_query,
@@ -22,7 +24,6 @@ from apps.ledger.api.asked import (
     statement_ends,
     statement_mark,
 )
-from apps.ledger.api.balances import CLOCK_TOLD, CLOCKS
 from apps.ledger.api.serializers import EffectiveField
 
 READ: Final = "ledger:read"

@@ -8,7 +8,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from apps.core import clock
-from apps.core.api.fields import CurrencyField, IdField, InstantField, TextField
+from apps.core.api.fields import CodeField, CurrencyField, IdField, InstantField, TextField
 from apps.core.api.pagination import PAGING_NAMES, invalid_cursor
 from apps.core.api.problems import ApiProblem
 from apps.core.api.shapes import StrictSerializer
@@ -16,6 +16,8 @@ from apps.core.api.views import ApiView, Shape, get_caller
 from apps.ledger import queries
 from apps.ledger.api import examples
 from apps.ledger.api.asked import (
+    CLOCK_TOLD,
+    CLOCKS,
     PAGING_TOLD,
     instant_of,
     page_ends,
@@ -31,6 +33,7 @@ READ: Final = "ledger:read"
 
 class AskTrialBalance(StrictSerializer):
     period = TextField(7, required=False)
+    clock = CodeField(CLOCKS, required=False, default="effective")
     at = EffectiveField(required=False)
     currency = CurrencyField(required=False)
     code_prefix = TextField(200, required=False)
@@ -64,6 +67,7 @@ class TrialBalance(StrictSerializer):
         allow_null=True, help_text="The month's: closed is what was stored as it was closed."
     )
     at = InstantField(allow_null=True, help_text="Inclusive; without a period.")
+    clock = serializers.CharField()
     data = TrialBalanceLine(many=True)  # type: ignore[assignment]  # as every list names its rows
     totals = TrialBalanceTotal(many=True, help_text="Over every line, not only this page's.")
     has_more = serializers.BooleanField()
@@ -81,6 +85,7 @@ class TrialBalanceResource(ApiView):
             summary="Read the trial balance of a month, or of everything up to an instant",
             query={
                 "period": "A month such as 2026-06, in the organisation's zone.",
+                "clock": CLOCK_TOLD + " A month is of business time.",
                 "at": "Everything up to this instant, inclusive; now by default.",
                 "currency": "Only this currency.",
                 "code_prefix": "Only the account of this code and those below it.",
@@ -94,6 +99,8 @@ class TrialBalanceResource(ApiView):
         asked = read_query(request, AskTrialBalance, more=[*PAGING_NAMES])
         if "period" in asked and "at" in asked:
             raise ApiProblem("invalid_request", "Give a period or at, not both.")
+        if "period" in asked and asked["clock"] != "effective":
+            raise ApiProblem("invalid_request", "A period is read by the effective clock.")
         ask = read_page(
             request,
             code_prefix=asked.get("code_prefix", ""),
@@ -104,6 +111,7 @@ class TrialBalanceResource(ApiView):
             raise invalid_cursor()
         shown = {
             **of,
+            "clock": asked["clock"],
             "data": page.lines,
             "totals": page.totals,
             **page_ends(request, page),
@@ -121,7 +129,9 @@ def _read(
         )
         return page, {"period": view.name, "state": view.state, "at": None}
     at = asked.get("at") or clock.now()
-    page = queries.page_until(organization_id=organization_id, until=at + TICK, ask=ask)
+    page = queries.page_until(
+        organization_id=organization_id, until=at + TICK, ask=ask, clock=asked["clock"]
+    )
     return page, {"period": None, "state": None, "at": at}
 
 

@@ -2,9 +2,9 @@
 The journal as Kassa itself reads it back: JSON lines, complete, in the order of the audit chain.
 
 First a header, then every account, every sealed entry with the hash of its link, and what metadata
-became later; then what stands beside the entries: money changed, open holds, active monitors, and
-closed months. Amounts are minor units, debit positive; an entry is named by its position in the
-chain.
+became later; then what stands beside the entries: money changed, open holds, active monitors,
+months that were closed, and of those that were opened again what was stored. Amounts are minor
+units, debit positive; an entry is named by its position in the chain.
 """
 
 import json
@@ -12,14 +12,16 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, date, datetime, timedelta
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 import msgspec
 from msgspec import Meta, Raw
 
 from apps.ledger.rules.chain import EntryContent, SealedPosting
 
-FORMAT: Final = "kassa.journal.2"
+FORMAT: Final = "kassa.journal.3"
+# The one before had no months that were opened again: all it has is read as it was.
+FORMATS: Final = frozenset({"kassa.journal.2", FORMAT})
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
@@ -34,6 +36,7 @@ type Code = Annotated[
 type Currency = Annotated[str, Meta(pattern=r"\A[A-Z]{3}\Z")]
 type Position = Annotated[int, Meta(ge=1, le=2**63 - 1)]
 type Amount = Annotated[int, Meta(ge=1, le=2**63 - 1)]
+type Closings = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 type Text100 = Annotated[str, Meta(max_length=100, pattern=r"\A[^\x00]*\Z")]
 type Reference = Annotated[str, Meta(min_length=1, max_length=255, pattern=r"\A[^\x00]*\Z")]
 type Hash = Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z")]
@@ -60,6 +63,7 @@ class HeaderLine(_Line, tag="journal"):
     holds: int
     monitors: int
     periods: int
+    period_balances: int = 0
 
 
 class AccountLine(_Line, tag="account"):
@@ -178,28 +182,49 @@ class MonitorLine(_Line, tag="monitor"):
 
 
 class PeriodLine(_Line, tag="period"):
-    """A closed month, the `closings`-th time, and by whom; its trial balance is in the entries."""
+    """
+    A month that was closed, the `closings`-th time, and by whom.
+
+    While it is closed its trial balance is in the entries. One that is `open` again says by whom
+    and why, where that was kept, and what was stored of it are lines of their own.
+    """
 
     month: date
     starts_at: Instant
     ends_at: Instant
-    closings: Annotated[int, Meta(ge=1, le=2**31 - 1)]
+    closings: Closings
     requested_by: Text100
     approved_by: Text100
+    state: Literal["closed", "open"] = "closed"
+    reopening_requested_by: Text100 = ""
+    reopening_approved_by: Text100 = ""
+    reopening_reason: Text500 = ""
+
+
+class PeriodBalanceLine(_Line, tag="period_balance"):
+    """An account's line of the trial balance that was stored as a month was closed."""
+
+    month: date
+    closing: Closings
+    account: Code
+    opening: Integer
+    debits: Annotated[int, Meta(ge=0, le=2**63 - 1)]
+    credits: Annotated[int, Meta(ge=0, le=2**63 - 1)]
 
 
 # In the order in which they stand in a file.
 type Line = (
     HeaderLine | AccountLine | EntryLine | MetadataLine
-    | FxLine | HoldLine | MonitorLine | PeriodLine
+    | FxLine | HoldLine | MonitorLine | PeriodLine | PeriodBalanceLine
 )  # fmt: skip
 ORDER: Final = (
     HeaderLine, AccountLine, EntryLine, MetadataLine, FxLine, HoldLine, MonitorLine, PeriodLine,
+    PeriodBalanceLine,
 )  # fmt: skip
 
 _decoder: Final = msgspec.json.Decoder(
     HeaderLine | AccountLine | EntryLine | MetadataLine
-    | FxLine | HoldLine | MonitorLine | PeriodLine
+    | FxLine | HoldLine | MonitorLine | PeriodLine | PeriodBalanceLine
 )  # fmt: skip
 _encoder: Final = msgspec.json.Encoder()
 

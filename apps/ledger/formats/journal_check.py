@@ -8,6 +8,7 @@ from decimal import Decimal
 from apps.core.errors import Refusal
 from apps.ledger.formats.journal import (
     FORMAT,
+    FORMATS,
     ORDER,
     AccountLine,
     EntryLine,
@@ -17,6 +18,7 @@ from apps.ledger.formats.journal import (
     Line,
     MetadataLine,
     MonitorLine,
+    PeriodBalanceLine,
     PeriodLine,
     PostingLine,
 )
@@ -67,6 +69,10 @@ class JournalCheck:
     _references: set[tuple[type[Line], str]] = field(default_factory=set)
     _changed: dict[int, dict[str, int]] = field(default_factory=dict)
     _last_month: date = date.min
+    _reopened: dict[date, int] = field(default_factory=dict)
+    _last_stored: tuple[date, int] = (date.min, 0)
+    _stored: set[str] = field(default_factory=set)
+    _residues: Counter[tuple[date, int, str, bool]] = field(default_factory=Counter)
     _accounts: dict[str, _Account] = field(default_factory=dict)
     _types: dict[str, str] = field(default_factory=dict)
 
@@ -115,6 +121,8 @@ class JournalCheck:
                 )
         if self.previous.hex() != header.hash:
             raise WrongLine(f"its last hash is not {header.hash}, which the header promises")
+        if any(self._residues.values()):
+            raise WrongLine("a trial balance that was stored does not balance")
         if lonely := self._changed.keys() - self.exchanged:
             raise WrongLine(f"position {min(lonely)} is of an FX transfer that it does not have")
         self._check_floors()
@@ -139,7 +147,7 @@ class JournalCheck:
         self.lines[kind] += 1
 
     def _header(self, line: HeaderLine) -> None:
-        if line.format != FORMAT:
+        if line.format not in FORMATS:
             raise WrongLine(f"the format is {line.format!r}, not {FORMAT!r}")
         self.header = line
 
@@ -199,7 +207,9 @@ class JournalCheck:
 
     # --- What stands beside the entries ---------------------------------------------------------
 
-    def _beside(self, line: FxLine | HoldLine | MonitorLine | PeriodLine) -> None:
+    def _beside(
+        self, line: FxLine | HoldLine | MonitorLine | PeriodLine | PeriodBalanceLine
+    ) -> None:
         match line:
             case FxLine():
                 self._fx_transfer(line)
@@ -209,6 +219,8 @@ class JournalCheck:
                 self._monitor(line)
             case PeriodLine():
                 self._period(line)
+            case PeriodBalanceLine():
+                self._period_balance(line)
 
     def _fx_transfer(self, line: FxLine) -> None:
         self._named(line.from_account, line.sold_currency)
@@ -257,7 +269,36 @@ class JournalCheck:
             raise WrongLine(f"{line.month} begins no month, or none after {self._last_month}")
         if len({line.requested_by, line.approved_by, ""}) != 3:  # noqa: PLR2004  (two and nobody)
             raise WrongLine("a month is closed by two people")
+        self._reopening(line)
         self._last_month = line.month
+
+    def _reopening(self, line: PeriodLine) -> None:
+        named = (line.reopening_requested_by, line.reopening_approved_by, line.reopening_reason)
+        if line.state == "closed":
+            if self._reopened:
+                raise WrongLine(f"{line.month} is closed, and a month before it is open again")
+            if any(named):
+                raise WrongLine(f"{line.month} is closed, and says who opened it again")
+            return
+        # Who opened it was not always kept.
+        if any(named) and (not all(named) or named[0] == named[1]):
+            raise WrongLine("a month is opened again by two people, for a reason")
+        self._reopened[line.month] = line.closings
+
+    def _period_balance(self, line: PeriodBalanceLine) -> None:
+        account = self._named(line.account)
+        if line.closing > self._reopened.get(line.month, 0):
+            raise WrongLine(f"{line.month} is not open again after its closing {line.closing}")
+        closing = (line.month, line.closing)
+        if closing != self._last_stored:
+            self._stored.clear()
+        if closing < self._last_stored or line.account in self._stored:
+            raise WrongLine(f"closing {line.closing} of {line.month} has {line.account} twice")
+        self._last_stored = closing
+        self._stored.add(line.account)
+        of = (line.month, line.closing, account.line.currency)
+        self._residues[*of, False] += line.opening
+        self._residues[*of, True] += line.debits - line.credits
 
     def _named(self, code: str, currency: str | None = None) -> _Account:
         account = self._accounts.get(code)
@@ -281,4 +322,5 @@ def _promised(header: HeaderLine) -> dict[type[Line], int]:
         HoldLine: header.holds,
         MonitorLine: header.monitors,
         PeriodLine: header.periods,
+        PeriodBalanceLine: header.period_balances,
     }

@@ -49,7 +49,7 @@ def import_journal(
     transaction of its own: stopped anywhere, another run goes on after what stands. The events are
     published as if everything were new. Of what stands beside the entries an open hold is placed
     anew for what it still reserved, and a closed month is frozen: `finish_closing` closes it once
-    its entries are sealed.
+    its entries are sealed. One that was opened again is open, and the month in turn.
 
     :raises JournalFileRefused: if a line is wrong, or the engine refuses its entry; names the line
     :raises OrganizationNotEmpty: if the organisation has anything that the file does not begin with

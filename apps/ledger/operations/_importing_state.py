@@ -3,8 +3,9 @@
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from decimal import Decimal
+from functools import partial
 from itertools import batched, islice
 from typing import Any, Final
 from uuid import UUID
@@ -15,13 +16,20 @@ from apps.core.errors import Refusal
 from apps.core.ids import new_id, new_ids
 from apps.ledger import errors, queries, rules
 from apps.ledger.formats import journal
-from apps.ledger.formats.journal import EntryLine, FxLine, HoldLine, MonitorLine, PeriodLine
+from apps.ledger.formats.journal import (
+    EntryLine,
+    FxLine,
+    HoldLine,
+    MonitorLine,
+    PeriodBalanceLine,
+    PeriodLine,
+)
 from apps.ledger.formats.journal_check import JournalCheck
-from apps.ledger.models import FxTransfer, Period
+from apps.ledger.models import FxTransfer, Period, PeriodBalance
 from apps.ledger.operations._engine import post
 from apps.ledger.operations._fx import restore_fx_transfers
 from apps.ledger.operations._monitors import MonitorTerms, restore_monitors
-from apps.ledger.operations._periods import restore_closing
+from apps.ledger.operations._periods import restore_closing, restore_reopened
 from apps.ledger.rules import HoldStatus, MonitorDirection, MonitorMeasure, PlaceHold
 from apps.ledger.states import PeriodState
 
@@ -32,6 +40,7 @@ type Read = Callable[[], Iterator[bytes]]
 type Progress = Callable[[str, int], None]
 type _Beside = FxLine | HoldLine | MonitorLine | PeriodLine
 type _Numbered = tuple[int, Any]
+type _Write = Callable[[Import, Read, Sequence[Any]], None]
 
 
 @dataclass(slots=True)
@@ -80,7 +89,7 @@ def refuse_line(number: int, refusal: Refusal) -> Refusal:
 
 def check_months(run: Import, read: Read) -> None:
     """
-    Check that the file's closed months are those of this organisation's time zone.
+    Check that the file's months are those of this organisation's time zone.
 
     :raises JournalFileRefused: if one begins or ends at another instant
     """
@@ -139,7 +148,10 @@ def _standing(run: Import) -> Mapping[type[_Beside], tuple[str, Generator[tuple[
              row.description, row.is_active)
             for row in monitors.iterator())),
         PeriodLine: ("accounting periods", (
-            (row.month, row.requested_by, row.approved_by, row.state != PeriodState.OPEN)
+            (row.month, row.requested_by, row.approved_by, row.state != PeriodState.OPEN,
+             # Its second step counts a closed one's closing, sooner or later.
+             None if row.state != PeriodState.OPEN else row.closings,
+             row.reopening_requested_by, row.reopening_approved_by, row.reopening_reason)
             for row in months)),
     }  # fmt: skip
 
@@ -158,10 +170,17 @@ def _terms(run: Import, line: _Beside) -> tuple[object, ...]:
                 line.account, line.measure, line.direction, line.threshold, line.description, True,
             )  # fmt: skip
         case PeriodLine():
-            return line.month, line.requested_by, line.approved_by, True
+            is_closed = line.state == "closed"
+            return (
+                line.month, line.requested_by, line.approved_by, is_closed,
+                None if is_closed else line.closings, line.reopening_requested_by,
+                line.reopening_approved_by, line.reopening_reason,
+            )  # fmt: skip
 
 
-def _lines(run: Import, read: Read, kind: type[_Beside | EntryLine]) -> Iterator[_Numbered]:
+def _lines(
+    run: Import, read: Read, kind: type[_Beside | EntryLine | PeriodBalanceLine]
+) -> Iterator[_Numbered]:
     """Yield the file's lines of a kind with their numbers; read only where there are any."""
     if not run.check.lines[kind]:
         return
@@ -202,7 +221,7 @@ def restore(
     for kind, (what, write) in _WRITERS.items():
         count = standing[kind]
         for portion in batched(islice(_lines(run, read, kind), count, None), PORTION):
-            _restore_portion(run, kind, portion, count, write)
+            _restore_portion(run, kind, portion, count, partial(write, run, read))
             count += len(portion)
             on_progress(what, count)
 
@@ -213,7 +232,7 @@ def _restore_portion(
     kind: type[_Beside],
     portion: Sequence[_Numbered],
     standing: int,
-    write: Callable[[Import, Sequence[Any]], None],
+    write: Callable[[Sequence[Any]], None],
 ) -> None:
     # Of two imports of one file each waits here for the other's portion, and then sees it.
     queries.lock_chain_head(organization_id=run.organization_id)
@@ -221,13 +240,13 @@ def _restore_portion(
     if sum(1 for _ in rows) != standing:
         raise under_way(f"wrote {name} meanwhile")
     try:
-        write(run, [line for _, line in portion])
+        write([line for _, line in portion])
     except Refusal as refusal:
         number, _ = portion[int(str(refusal.details.get("index", 0)))]
         raise refuse_line(number, refusal) from refusal
 
 
-def _write_fx_transfers(run: Import, lines: Sequence[FxLine]) -> None:
+def _write_fx_transfers(run: Import, _: Read, lines: Sequence[FxLine]) -> None:
     rows = [
         FxTransfer(
             id=id_,
@@ -260,7 +279,7 @@ def _write_fx_transfers(run: Import, lines: Sequence[FxLine]) -> None:
     restore_fx_transfers(rows=rows, actor=run.actor, now=run.now)
 
 
-def _write_holds(run: Import, lines: Sequence[HoldLine]) -> None:
+def _write_holds(run: Import, _: Read, lines: Sequence[HoldLine]) -> None:
     commands = [
         PlaceHold(
             id=id_,
@@ -278,7 +297,7 @@ def _write_holds(run: Import, lines: Sequence[HoldLine]) -> None:
     post(organization_id=run.organization_id, commands=commands, actor=run.actor, now=run.now)
 
 
-def _write_monitors(run: Import, lines: Sequence[MonitorLine]) -> None:
+def _write_monitors(run: Import, _: Read, lines: Sequence[MonitorLine]) -> None:
     monitors = [
         MonitorTerms(
             account_id=run.accounts[line.account],
@@ -294,25 +313,48 @@ def _write_monitors(run: Import, lines: Sequence[MonitorLine]) -> None:
     )
 
 
-def _write_periods(run: Import, lines: Sequence[PeriodLine]) -> None:
+def _write_periods(run: Import, read: Read, lines: Sequence[PeriodLine]) -> None:
     for line in lines:
+        is_closed = line.state == "closed"
         period = Period(
             id=new_id(),
             organization_id=run.organization_id,
             month=line.month,
             starts_at=line.starts_at,
             ends_at=line.ends_at,
-            closings=line.closings - 1,
+            closings=line.closings - 1 if is_closed else line.closings,
             requested_by=line.requested_by,
             approved_by=line.approved_by,
+            reopening_requested_by=line.reopening_requested_by,
+            reopening_approved_by=line.reopening_approved_by,
+            reopening_reason=line.reopening_reason,
         )
-        restore_closing(period=period, actor=run.actor, now=run.now)
+        if is_closed:
+            restore_closing(period=period, actor=run.actor, now=run.now)
+        else:
+            # With its row, and no later: where that stands, what was stored stands too.
+            stored = _stored(run, read, line.month)
+            restore_reopened(period=period, stored=stored, actor=run.actor, now=run.now)
+
+
+def _stored(run: Import, read: Read, month: date) -> Iterator[PeriodBalance]:
+    for _, line in _lines(run, read, PeriodBalanceLine):
+        if line.month == month:
+            yield PeriodBalance(
+                organization_id=run.organization_id,
+                month=month,
+                closing=line.closing,
+                account_id=run.accounts[line.account],
+                opening_minor=line.opening,
+                debits_minor=line.debits,
+                credits_minor=line.credits,
+            )
 
 
 # In the order of the file.
-_WRITERS: Final[Mapping[type[_Beside], tuple[str, Callable[[Import, Sequence[Any]], None]]]] = {
+_WRITERS: Final[Mapping[type[_Beside], tuple[str, _Write]]] = {
     FxLine: ("FX transfers kept", _write_fx_transfers),
     HoldLine: ("holds placed", _write_holds),
     MonitorLine: ("balances watched", _write_monitors),
-    PeriodLine: ("months frozen", _write_periods),
+    PeriodLine: ("months kept", _write_periods),
 }

@@ -7,7 +7,9 @@ not have seen that, so the second step waits until all of those have ended, and 
 trial balance. No posting waits for either.
 """
 
+from collections.abc import Iterable
 from datetime import date, datetime
+from itertools import batched
 from typing import Final
 from uuid import UUID
 
@@ -19,7 +21,7 @@ from apps.core.actors import Actor
 from apps.core.ids import encode_id, new_id
 from apps.core.wall_clock import print_instant
 from apps.ledger import errors, events, queries
-from apps.ledger.models import Period
+from apps.ledger.models import Period, PeriodBalance
 from apps.ledger.operations._by_hand import refuse_one_person
 from apps.ledger.queries import CLOSES_AFTER
 from apps.ledger.states import PeriodState
@@ -33,6 +35,8 @@ _STORE: Final = """
     SELECT %(org)s, %(month)s, %(closing)s, line.id, line.opening, line.debits, line.credits
       FROM ({lines}) AS line
 """
+
+_PORTION: Final = 5_000
 
 # A transaction that read the months before one began to close posts after: run again, it finds the
 # month closing, and refuses.
@@ -136,6 +140,28 @@ def restore_closing(*, period: Period, actor: Actor, now: datetime) -> None:
     queries.lock_periods(organization_id=period.organization_id)
     if queries.find_period(organization_id=period.organization_id, month=period.month) is None:
         _move(period, PeriodState.CLOSING, events.PeriodFrozen, CLOSE, "Imported.", actor, now)
+
+
+@transactions.required
+def restore_reopened(
+    *, period: Period, stored: Iterable[PeriodBalance], actor: Actor, now: datetime
+) -> None:
+    """
+    Keep a month of an imported journal that was closed and opened again, with what was stored then.
+
+    So the month in turn is that of the exported one. One that stands already is left as it is.
+
+    :raises TwoPeopleNeeded: if who closed it, or who opened it, are one person
+    """
+    refuse_one_person(period.requested_by, period.approved_by)
+    if period.reopening_requested_by:
+        refuse_one_person(period.reopening_requested_by, period.reopening_approved_by)
+    queries.lock_periods(organization_id=period.organization_id)
+    if queries.find_period(organization_id=period.organization_id, month=period.month) is not None:
+        return
+    for portion in batched(stored, _PORTION):
+        PeriodBalance.objects.bulk_create(portion)
+    _move(period, PeriodState.OPEN, events.PeriodReopened, REOPEN, "Imported.", actor, now)
 
 
 @transactions.outermost

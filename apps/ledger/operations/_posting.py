@@ -171,7 +171,7 @@ def preview_batch(
     return _batch_result(organization_id, _NOBODY, entry_ids, outcomes, created_at=None)
 
 
-@_turns.in_turn
+@_turns.in_turn("transfers")
 @transactions.outermost
 def post_transfers(
     *,

@@ -9,10 +9,10 @@ from apps.core.actors import Actor
 from apps.core.errors import Refusal
 from apps.core.ids import encode_id, new_id
 from apps.ledger import errors, queries
-from apps.ledger.operations import _engine, _undoing
+from apps.ledger.operations import _engine, _turns, _undoing
 from apps.ledger.operations._fx import of_the_whole
 from apps.ledger.operations._undoing import ReversalResult, ReversalTime
-from apps.ledger.queries import EntryView
+from apps.ledger.queries import StandingEntry
 
 
 @transactions.required
@@ -104,6 +104,7 @@ def reverse_whole(
     return reversals[0]
 
 
+@_turns.in_turn("entry_ids")
 @transactions.outermost
 def reverse_entries(
     *,
@@ -118,12 +119,14 @@ def reverse_entries(
     """
     Undo a set of a client's entries, all or none; each is undone once, for ever.
 
-    The set is one act: floors are checked once, by what all of it comes to on each account.
-    `original` gives each reversal the business time of its entry, and then every later balance is
-    checked. Replaying the key answers the reversals that stand, and balances as they are now.
+    An outermost operation; long sets take turns as long batches do. The set is one act: floors are
+    checked once, by what all of it comes to on each account. `original` gives each reversal the
+    business time of its entry, and then every later balance is checked. Replaying the key answers
+    the reversals that stand, and balances as they are now.
 
     :raises JournalEntryNotFound: if the organisation has no such entry
     :raises AlreadyReversed, NotReversible: if one of them cannot be undone; `index` says which
+    :raises ReversalTooLarge: if they have more postings than the largest batch
     :raises PartOfFxTransfer: if one is of an FX transfer, which `reverse_fx_transfer` undoes
     :raises PeriodClosed: if one's month is closed, and `original` was asked
     :raises InsufficientFunds, LaterBalanceBelowFloor: if the money was spent meanwhile
@@ -222,7 +225,7 @@ def preview_reversal(
 
     :raises Refusal: as `reverse_entries` does
     """
-    entries = queries.get_entries(organization_id=organization_id, entry_ids=entry_ids)
+    entries = queries.get_standing_entries(organization_id=organization_id, entry_ids=entry_ids)
     _refuse_parts(organization_id, entries)
     return _undoing.preview(organization_id, entries, at=at, now=now, reach_internal=False)
 
@@ -232,7 +235,7 @@ def preview_whole(
     organization_id: UUID, entry_ids: Sequence[UUID], *, at: ReversalTime, now: datetime
 ) -> ReversalResult:
     """Return what `reverse_whole` would leave of these entries, and write nothing."""
-    entries = queries.get_entries(organization_id=organization_id, entry_ids=entry_ids)
+    entries = queries.get_standing_entries(organization_id=organization_id, entry_ids=entry_ids)
     with of_the_whole():
         return _undoing.preview(organization_id, entries, at=at, now=now, reach_internal=True)
 
@@ -254,7 +257,7 @@ def can_reverse(
     return None
 
 
-def _refuse_parts(organization_id: UUID, entries: Sequence[EntryView]) -> None:
+def _refuse_parts(organization_id: UUID, entries: Sequence[StandingEntry]) -> None:
     """
     Refuse to undo one of an exchange's two entries for itself: the client would have both.
 
@@ -273,7 +276,7 @@ def _refuse_parts(organization_id: UUID, entries: Sequence[EntryView]) -> None:
             )
 
 
-def _standing(organization_id: UUID, entry: EntryView, reference: str | None) -> UUID | None:
+def _standing(organization_id: UUID, entry: StandingEntry, reference: str | None) -> UUID | None:
     if reference is None or entry.reversed_by is None:
         return None
     known = queries.find_entries_by_reference(

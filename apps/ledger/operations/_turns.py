@@ -1,5 +1,5 @@
 """
-Turns: of one organisation's long batches a process posts one at a time.
+Turns: of one organisation's long batches, and sets to be undone, a process posts one at a time.
 
 Two of them at once share one interpreter, and where their accounts meet, one of them waits for the
 other's rows with a connection in hand; meanwhile the next process, whose batch wants the same rows,
@@ -18,7 +18,7 @@ from django.db import OperationalError
 
 from apps.core import transactions
 
-# From so many transfers on a batch is long: a shorter one waits for none.
+# From so many transfers, or entries to be undone, on a batch is long: a shorter one waits for none.
 LONG: Final = 250
 # Longer than a batch may take (`transaction_timeout`): what does not end by then has lost Postgres.
 _WAIT_SECONDS_MAX: Final = 20.0
@@ -37,20 +37,24 @@ _turns: dict[UUID, _Turn] = {}
 _lock: Final = threading.Lock()
 
 
-def in_turn[**P, R](operation: Callable[P, R]) -> Callable[P, R]:
+def in_turn[**P, R](many: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """
-    Have an outermost operation over an organisation's `transfers` wait for its turn, if it is long.
+    Have an outermost operation over `many` of an organisation wait for its turn, if they are many.
 
-    :raises OperationalError: if its turn does not come, and nothing was begun (503 over the API)
+    `many` is the name of its parameter that has them. The operation then also raises
+    `OperationalError`, if its turn does not come, and nothing was begun (503 over the API).
     """
 
-    @wraps(operation)
-    def run(*args: P.args, **kwargs: P.kwargs) -> R:
-        is_long = len(cast("Sized", kwargs["transfers"])) >= LONG
-        with _take(cast("UUID", kwargs["organization_id"])) if is_long else nullcontext():
-            return operation(*args, **kwargs)
+    def wait_for_turn(operation: Callable[P, R]) -> Callable[P, R]:
+        @wraps(operation)
+        def run(*args: P.args, **kwargs: P.kwargs) -> R:
+            is_long = len(cast("Sized", kwargs[many])) >= LONG
+            with _take(cast("UUID", kwargs["organization_id"])) if is_long else nullcontext():
+                return operation(*args, **kwargs)
 
-    return run
+        return run
+
+    return wait_for_turn
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from apps.core.ids import encode_id, new_ids
 from apps.ledger import errors, queries
 from apps.ledger.models import TransferBatch
 from apps.ledger.operations import _engine
-from apps.ledger.queries import EntryView
+from apps.ledger.queries import EntryView, StandingEntry
 from apps.ledger.rules import BalanceAfter, Leg, Outcome, PostEntry
 
 type ReversalTime = Literal["now", "original"]
@@ -32,7 +32,7 @@ class ReversalResult:
 
 def undo(
     organization_id: UUID,
-    entries: Sequence[EntryView],
+    entries: Sequence[StandingEntry],
     *,
     at: ReversalTime,
     reason: str,
@@ -56,7 +56,7 @@ def undo(
 
 def preview(
     organization_id: UUID,
-    entries: Sequence[EntryView],
+    entries: Sequence[StandingEntry],
     *,
     at: ReversalTime,
     now: datetime,
@@ -73,20 +73,20 @@ def preview(
     return result((), outcomes)
 
 
-def lock(organization_id: UUID, entry_ids: Sequence[UUID]) -> list[EntryView]:
+def lock(organization_id: UUID, entry_ids: Sequence[UUID]) -> list[StandingEntry]:
     """
     Return the entries, read under the locks of all their accounts.
 
     :raises JournalEntryNotFound: if the organisation lacks one of them
+    :raises ReversalTooLarge: if they have more postings than are undone at once
     """
-    first = queries.get_entries(organization_id=organization_id, entry_ids=entry_ids)
     # Their accounts are locked first, so that of two reversals the later one reads the earlier.
-    accounts = {posting.account_id for entry in first for posting in entry.postings}
+    accounts = queries.accounts_to_undo(organization_id=organization_id, entry_ids=entry_ids)
     queries.lock_balances(organization_id=organization_id, account_ids=accounts)
-    return queries.get_entries(organization_id=organization_id, entry_ids=entry_ids)
+    return queries.get_standing_entries(organization_id=organization_id, entry_ids=entry_ids)
 
 
-def _opposites(entries: Sequence[EntryView], at: ReversalTime) -> list[PostEntry]:
+def _opposites(entries: Sequence[StandingEntry], at: ReversalTime) -> list[PostEntry]:
     """Return the commands that undo these entries, or raise why one cannot be, with its place."""
     ids = new_ids(len(entries))
     commands = []
@@ -107,7 +107,7 @@ def _opposites(entries: Sequence[EntryView], at: ReversalTime) -> list[PostEntry
     return commands
 
 
-def refuse_undone(entry: EntryView) -> None:
+def refuse_undone(entry: EntryView | StandingEntry) -> None:
     """
     Refuse an entry that no reversal is for, whatever stands on its accounts.
 
@@ -123,13 +123,15 @@ def refuse_undone(entry: EntryView) -> None:
         )
 
 
-def opposite(entry: EntryView, id_: UUID, *, at: ReversalTime, reference: str | None) -> PostEntry:
+def opposite(
+    entry: StandingEntry, id_: UUID, *, at: ReversalTime, reference: str | None
+) -> PostEntry:
     """Return the command that undoes an entry, or raise as `refuse_undone` does."""
     refuse_undone(entry)
     return PostEntry(
         id=id_,
-        legs=tuple(Leg(p.account_id, -p.amount_minor, p.currency) for p in entry.postings),
-        currency=entry.postings[0].currency,
+        legs=tuple(Leg(leg.account_id, -leg.amount_minor, leg.currency) for leg in entry.legs),
+        currency=entry.legs[0].currency,
         kind="reversal",
         reference=reference,
         description=f"Reversal: {entry.description}"[:500] if entry.description else "Reversal",
@@ -146,7 +148,7 @@ def _already(reversal_id: UUID) -> Refusal:
 
 def record(
     organization_id: UUID,
-    entries: Sequence[EntryView],
+    entries: Sequence[StandingEntry],
     reversals: Sequence[UUID],
     *,
     reason: str,

@@ -45,15 +45,21 @@ def page_of_balances_at(
     clock: Clock,
     ask: PageAsked,
     account_id: UUID | None = None,
+    account_type: str = "",
 ) -> BalancePage | None:
     """
     Return a page of the balances of one account or a branch, as `balances_of` counts them.
+
+    With an `account_type`, of accounts of this type alone.
 
     All of it is as of one instant of the database. None if a cursor's account has no line there.
     """
     with transactions.snapshot():
         accounts = choose_accounts(
-            organization_id=organization_id, account_id=account_id, **ask.narrowed
+            organization_id=organization_id,
+            account_id=account_id,
+            account_type=account_type,
+            **ask.narrowed,
         )
         few = balances_of(accounts, at=at, clock=clock) if accounts.are_few else None
 
@@ -65,6 +71,7 @@ def page_of_balances_at(
                 start=start,
                 count=count,
                 back=back,
+                account_type=account_type,
                 moved=False,
                 **ask.narrowed,
             )
@@ -75,6 +82,9 @@ def page_of_balances_at(
         if page is None:
             return None
         totals = _sums(few) if few is not None else _sums_of_many(accounts, at=at, clock=clock)
+    if account_type:
+        # Of many, Postgres has added up every type: there are as few of them as there are totals.
+        totals = [total for total in totals if total.type == account_type]
     return BalancePage(page.lines, page.has_previous, page.has_more, totals)
 
 

@@ -6,7 +6,7 @@ from typing import Any, Final, cast
 from uuid import UUID
 
 from django.db import connection
-from django.db.models import OuterRef, Subquery
+from django.db.models import OuterRef, Q, Subquery
 from msgspec import Raw
 
 from apps.core.errors import InvariantBroken
@@ -23,6 +23,7 @@ from apps.ledger.models import (
     Hold,
     LedgerAccount,
     Period,
+    PeriodBalance,
 )
 from apps.ledger.queries._recount import stream_chain
 from apps.ledger.rules import HoldStatus, rate_text
@@ -148,6 +149,9 @@ def _lines_beside(rows: "_Rows", codes: Mapping[UUID, str]) -> Iterator[journal.
         yield _monitor_line(monitor, codes)
     for period in rows.periods.order_by("month"):
         yield _period_line(period)
+    stored = rows.period_balances.order_by("month", "closing", "account_id")
+    for balance in stored.iterator(chunk_size=_CHUNK):
+        yield _period_balance_line(balance, codes)
 
 
 class _Rows:
@@ -165,7 +169,15 @@ class _Rows:
         )
         self.holds = Hold.objects.filter(**mine, status=HoldStatus.OPEN)
         self.monitors = BalanceMonitor.objects.filter(**mine, is_active=True)
-        self.periods = Period.objects.filter(**mine, state=PeriodState.CLOSED)
+        # One that is closing is not closed yet: of it there is what it was before, if it was.
+        self.periods = Period.objects.filter(
+            Q(state=PeriodState.CLOSED) | Q(closings__gt=0), **mine
+        )
+        # What was stored of a closed month is in its entries; of one that is open again it is not.
+        reopened = self.periods.exclude(state=PeriodState.CLOSED)
+        self.period_balances = PeriodBalance.objects.filter(
+            **mine, month__in=reopened.values("month")
+        )
 
 
 def _position(column: str) -> Subquery:
@@ -187,6 +199,7 @@ def _header(rows: _Rows) -> journal.HeaderLine:
         holds=rows.holds.count(),
         monitors=rows.monitors.count(),
         periods=rows.periods.count(),
+        period_balances=rows.period_balances.count(),
     )
 
 
@@ -254,4 +267,21 @@ def _period_line(period: Period) -> journal.PeriodLine:
         closings=period.closings,
         requested_by=period.requested_by,
         approved_by=period.approved_by,
+        state="closed" if period.state == PeriodState.CLOSED else "open",
+        reopening_requested_by=period.reopening_requested_by,
+        reopening_approved_by=period.reopening_approved_by,
+        reopening_reason=period.reopening_reason,
+    )
+
+
+def _period_balance_line(
+    balance: PeriodBalance, codes: Mapping[UUID, str]
+) -> journal.PeriodBalanceLine:
+    return journal.PeriodBalanceLine(
+        month=balance.month,
+        closing=balance.closing,
+        account=codes[balance.account_id],
+        opening=balance.opening_minor,
+        debits=balance.debits_minor,
+        credits=balance.credits_minor,
     )

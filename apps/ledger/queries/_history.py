@@ -84,14 +84,15 @@ def choose_accounts(
     account_id: UUID | None = None,
     code_prefix: str = "",
     currency: str = "",
+    account_type: str = "",
 ) -> LedgerAccounts:
     """
-    Return one account, the accounts of a branch of the tree, or all.
+    Return one account, the accounts of a branch of the tree, or all; of a type, those of it.
 
     A branch is the account of this code and all below it, as `in_branch` says.
     """
     branch = code_prefix.rstrip(":")
-    rows = _in_order(organization_id, branch, currency)
+    rows = _in_order(organization_id, branch, currency, account_type)
     if account_id is not None:
         rows = rows.filter(id=account_id)
     found = list(rows.values_list("id", "code", "type", "currency")[: FEW_ACCOUNTS + 1])
@@ -107,6 +108,7 @@ def next_accounts(
     back: bool = False,
     code_prefix: str = "",
     currency: str = "",
+    account_type: str = "",
     moved: bool = True,
 ) -> tuple[LedgerAccounts, str | None]:
     """
@@ -116,7 +118,7 @@ def next_accounts(
     Where `moved` is asked, those that nothing was ever posted to are passed over.
     """
     branch = code_prefix.rstrip(":")
-    rows = _in_order(organization_id, branch, currency)
+    rows = _in_order(organization_id, branch, currency, account_type)
     rows = rows.filter(code__lte=start).reverse() if back else rows.filter(code__gte=start)
     if moved:
         balances = Balance.objects.filter(
@@ -130,8 +132,12 @@ def next_accounts(
     return chosen, following
 
 
-def _in_order(organization_id: UUID, branch: str, currency: str) -> QuerySet[LedgerAccount]:
+def _in_order(
+    organization_id: UUID, branch: str, currency: str, account_type: str
+) -> QuerySet[LedgerAccount]:
     rows = LedgerAccount.objects.filter(organization_id=organization_id).order_by("code")
+    if account_type:
+        rows = rows.filter(type=account_type)
     if currency:
         rows = rows.filter(currency=currency)
     if branch:
@@ -152,11 +158,16 @@ def cumulate(
 
 
 def cumulate_next(
-    accounts: LedgerAccounts, *, instants: Sequence[datetime], back: bool = False, **asked: object
+    accounts: LedgerAccounts,
+    *,
+    instants: Sequence[datetime],
+    clock: Clock,
+    back: bool = False,
+    **asked: object,
 ) -> list[Cumulated]:
     """Return the first `count` rows from the code `start` on that moved; `back`: down from it."""
     answer = sql.LAST_MOVED if back else sql.NEXT_MOVED
-    return _answer(accounts, answer, instants=instants, clock="effective", **asked)
+    return _answer(accounts, answer, instants=instants, clock=clock, **asked)
 
 
 def cumulate_by_type(

@@ -10,6 +10,7 @@ from apps.core import transactions
 from apps.ledger.queries._history import (
     FEW_ACCOUNTS,
     TICK,
+    Clock,
     Cumulated,
     choose_accounts,
     cumulate,
@@ -90,12 +91,13 @@ def movements_from(
     start: str,
     count: int,
     back: bool = False,
+    clock: Clock = "effective",
     **narrowed: Unpack[Narrowed],
 ) -> list[AccountMovement]:
     """
     Return lines of accounts that moved before `until` (exclusive), in the order of codes.
 
-    By the effective clock. The first `count` from the code `start` on; `back`: down from it.
+    By the clock. The first `count` from the code `start` on; `back`: down from it.
     Without `since` (inclusive) everything counts as moved.
 
     Accounts that moved at some time are read in portions, no others. They may have moved later
@@ -108,14 +110,16 @@ def movements_from(
         accounts, following = next_accounts(
             organization_id=organization_id, start=start, count=size, back=back, **narrowed
         )
-        lines = _lines(cumulate(accounts, instants=ends))
+        lines = _lines(cumulate(accounts, instants=ends, clock=clock))
         found += lines[::-1] if back else lines
         if len(found) >= count or following is None:
             return found[:count]
         start = following
     every = choose_accounts(organization_id=organization_id, **narrowed)
     return found + _lines(
-        cumulate_next(every, instants=ends, start=start, count=count - len(found), back=back)
+        cumulate_next(
+            every, instants=ends, clock=clock, start=start, count=count - len(found), back=back
+        )
     )
 
 
@@ -144,12 +148,13 @@ def totals_between(
     organization_id: UUID,
     since: datetime | None,
     until: datetime,
+    clock: Clock = "effective",
     **narrowed: Unpack[Narrowed],
 ) -> list[CurrencyTotal]:
     """Return the sums of the same lines per currency, in the order of currencies."""
     accounts = choose_accounts(organization_id=organization_id, **narrowed)
     by_currency: dict[str, list[int]] = {}
-    for of, _, sums in cumulate_by_type(accounts, instants=_ends(since, until)):
+    for of, _, sums in cumulate_by_type(accounts, instants=_ends(since, until), clock=clock):
         total = by_currency.setdefault(of, [0] * len(sums))
         by_currency[of] = [one + part for one, part in zip(total, sums, strict=True)]
     return [total_of(of, *_moved(sums)) for of, sums in by_currency.items() if sums[-2] or sums[-1]]

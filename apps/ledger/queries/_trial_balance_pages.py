@@ -6,6 +6,7 @@ from datetime import date, datetime
 from uuid import UUID
 
 from apps.core import transactions
+from apps.ledger.queries._history import Clock
 from apps.ledger.queries._pages import Cut, PageAsked, cut_lines
 from apps.ledger.queries._period_balances import movements_of, totals_of
 from apps.ledger.queries._periods import PeriodView, view_period
@@ -24,11 +25,13 @@ class MovementPage(Cut[AccountMovement]):
     totals: Sequence[CurrencyTotal]
 
 
-def page_until(*, organization_id: UUID, until: datetime, ask: PageAsked) -> MovementPage | None:
+def page_until(
+    *, organization_id: UUID, until: datetime, ask: PageAsked, clock: Clock = "effective"
+) -> MovementPage | None:
     """
     Return a page of what had moved before `until` (exclusive), all of it as of one instant.
 
-    None if a cursor's account has no line there.
+    By `recorded` it is what the books said then. None if a cursor's account has no line there.
     """
 
     def lines_from(start: str, count: int, *, back: bool = False) -> list[AccountMovement]:
@@ -39,6 +42,7 @@ def page_until(*, organization_id: UUID, until: datetime, ask: PageAsked) -> Mov
             start=start,
             count=count,
             back=back,
+            clock=clock,
             **ask.narrowed,
         )
 
@@ -47,7 +51,7 @@ def page_until(*, organization_id: UUID, until: datetime, ask: PageAsked) -> Mov
         if page is None:
             return None
         totals = totals_between(
-            organization_id=organization_id, since=None, until=until, **ask.narrowed
+            organization_id=organization_id, since=None, until=until, clock=clock, **ask.narrowed
         )
     return MovementPage(page.lines, page.has_previous, page.has_more, totals)
 

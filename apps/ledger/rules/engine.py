@@ -60,10 +60,11 @@ def apply_together(state: State, entries: Sequence[PostEntry]) -> tuple[State, l
     """
     draft = Draft(state)
     named = [state.balances[id_] for id_ in touched(entries)[0] if id_ in state.balances]
+    seen = posting.seen_last(draft, named)
     outcomes: list[Outcome] = []
     for entry in entries:
         try:
-            outcomes.append(posting.post_entry(draft, entry, among=named))
+            outcomes.append(posting.post_entry(draft, entry, among=seen))
         except Refusal as refusal:
             return state, [
                 _refused(other, refusal if other is entry else _linked_failed())

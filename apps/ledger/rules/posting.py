@@ -104,7 +104,11 @@ def _affordable(
 def post_entry(
     draft: Draft, command: PostEntry, *, among: Sequence[BalanceState] | None = None
 ) -> Outcome:
-    """Post one entry; `among` the accounts of the act it is part of, funds are checked by that."""
+    """
+    Post one entry, or one of an act, whose funds are checked by what all of it comes to.
+
+    `among` are of the act's accounts those that `seen_last` returns.
+    """
     legs = [
         (leg.account_id, leg.amount_minor, leg.currency or command.currency) for leg in command.legs
     ]
@@ -183,6 +187,20 @@ def effective_at(draft: Draft, asked: datetime | None, *balances: BalanceState) 
     if draft.state.closed and at is not None:
         checks.open_month(draft.state, at)
     return at
+
+
+def seen_last(draft: Draft, balances: Iterable[BalanceState]) -> list[BalanceState]:
+    """
+    Return of these the one balance that says when what has no time of its own happens, if any.
+
+    An act asks it once: looked at for each of its entries, thousands of accounts are millions.
+    """
+    now = draft.now
+    if now is None:
+        return []
+    seen = {balance.latest_effective_at: balance for balance in balances}
+    ahead = [at for at in seen if at is not None and now < at <= now + CLOCK_SKEW]
+    return [seen[max(ahead)]] if ahead else []
 
 
 def _checked_from(draft: Draft, at: datetime | None, *, force: bool) -> datetime | None:

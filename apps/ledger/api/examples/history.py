@@ -38,6 +38,7 @@ TRIAL_BALANCE: Final = Example(
         "period": "2026-11",
         "state": "open",
         "at": None,
+        "clock": "effective",
         "data": [
             {
                 "ledger_account": ANN,
