@@ -45,10 +45,10 @@ from apps.ledger.rules import (
     VoidHold,
 )
 from tests.ledger import wishes
+from tests.ledger.beside import Core
 from tests.ledger.factories import ACTOR, committed, create_organization, open_account
 from tests.ledger.naive import Result
 from tests.ledger.rows import fingerprints
-from tests.ledger.test_rules_machine import Core
 from tests.ledger.wishes import SPECS, START, Wish, drawn
 from tests.support import empty_tables
 

@@ -1,6 +1,5 @@
-"""Commands as a machine or a seeded run of random choices wishes for them."""
+"""Commands as a machine wishes for them."""
 
-import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -64,13 +63,9 @@ class Wish:
 
 @dataclass(frozen=True)
 class Chooser:
-    """Where choices come from: Hypothesis, which shrinks them, or a seeded `random`."""
+    """Where choices come from: Hypothesis, which shrinks them."""
 
     pick: Callable[[Sequence[Any]], Any]
-
-    @classmethod
-    def of(cls, rng: random.Random) -> "Chooser":
-        return cls(rng.choice)
 
     def flags(self, **odds: int) -> frozenset[str]:
         """Each flag once in so many times."""
