@@ -46,6 +46,7 @@ TICKS = [timedelta(seconds=seconds) for seconds in (-2, 0, 1, 3, 60, 3600, 86400
 REFERENCES = (None, None, None, None, "r-1", "r-2", "r-3")
 SEPTEMBER = (datetime(2026, 9, 1, tzinfo=UTC), datetime(2026, 10, 1, tzinfo=UTC), "2026-09")
 OCTOBER = (datetime(2026, 10, 1, tzinfo=UTC), datetime(2026, 11, 1, tzinfo=UTC), "2026-10")
+NOVEMBER = (datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 12, 1, tzinfo=UTC), "2026-11")
 
 
 @dataclass(frozen=True)
@@ -130,6 +131,37 @@ def several(choose: Chooser) -> list[Wish]:
 def together(choose: Chooser) -> list[Wish]:
     """Entries of one act: some bring what others take away."""
     return [entry(choose) for _ in range(choose.pick((1, 2, 3, 5)))]
+
+
+def legs(choose: Chooser) -> list[tuple[int, int, str]]:
+    """
+    Legs of two to four accounts in one currency or both: place, amount, currency.
+
+    Now and then they do not sum to zero, or name an account twice.
+    """
+    found = []
+    for places, currency in choose.pick(
+        [[(_EUR, "EUR")], [(_EUR, "EUR")], [(_USD, "USD")], [(_EUR, "EUR"), (_USD, "USD")]]
+    ):
+        first, many = choose.pick(range(len(places))), choose.pick(range(2, len(places) + 1))
+        amounts = [choose.pick((-1, 1)) * choose.pick(AMOUNTS) for _ in range(many - 1)]
+        # No leg is of nothing: where the others sum to zero, all of them do not.
+        amounts.append(-sum(amounts) or 1)
+        found += [
+            (places[(first + place) % len(places)], amount, currency)
+            for place, amount in enumerate(amounts)
+        ]
+    odd = choose.pick(range(10))
+    if odd == 0:
+        found[0] = (found[0][0], found[0][1] * 2, found[0][2])
+    elif odd == 1:
+        found[-1] = (found[0][0], *found[-1][1:])
+    return found
+
+
+def terms(choose: Chooser) -> tuple[datetime | timedelta | None, str | None, bool]:
+    """Of an entry: its time, its reference, and whether it is forced."""
+    return choose.when(), choose.pick(REFERENCES), choose.pick(range(8)) == 7
 
 
 def drawn(make: Callable[[Chooser], Any]) -> st.SearchStrategy[Any]:
