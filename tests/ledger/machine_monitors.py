@@ -16,6 +16,7 @@ from apps.ledger.rules import MonitorDirection, MonitorMeasure
 from tests.ledger import wishes
 from tests.ledger.factories import ACTOR
 from tests.ledger.outcomes import outcome_of
+from tests.ledger.wishes import drawn
 
 MONITORS_MAX = 20
 # Of a threshold from what stands: one that is far away is seldom crossed.
@@ -58,8 +59,9 @@ class MonitorRules:
             min_size=1,
             max_size=3,
         ),
+        moves=st.lists(drawn(wishes.transfer), max_size=3),
     )
-    def watch(self, place, wanted):
+    def watch(self, place, wanted, moves):
         stands = self.books._stands(self.books.accounts[self.ids[place]])
         for measure, direction, away in wanted:
             threshold = stands[2 if measure == "available" else 1] + away
@@ -76,6 +78,9 @@ class MonitorRules:
                 watched.told.clear()
                 self.monitors[answer] = watched
         self.compare()
+        # Some of it is the account's, and a threshold is near: so some are crossed.
+        for wish in moves:
+            self.run(self.commands([wish]), atomic=False)
 
     @precondition(lambda self: self.active())
     @rule(data=st.data())
