@@ -42,7 +42,7 @@ class Core:
         self.run(commands, together=together)
 
     def run(self, commands: list, *, together: bool = False) -> list[Result]:
-        self.steps += len(commands)
+        self.steps += 1
         state = self.books.state(commands, self.now)
         before = self.books.state(commands, self.now)
         if together:
@@ -82,17 +82,21 @@ class Core:
             assert sum(moved) == 0
 
     def tick(self, delta) -> None:
+        self.steps += 1
         self.now += delta
 
     def close(self, month) -> None:
+        self.steps += 1
         if month not in self.books.closed:
             self.books.closed.append(month)
 
     def set_status(self, place: int, status: str) -> None:
+        self.steps += 1
         self.books.accounts[self.ids[place]].status = status
 
     def set_floor(self, place: int, floor: int | None) -> None:
         """As the operation does: not above what is available from now on."""
+        self.steps += 1
         account = self.books.accounts[self.ids[place]]
         self.books.now = self.now
         if floor is None or self.books.keeps(account, floor):

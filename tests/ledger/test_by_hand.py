@@ -147,6 +147,24 @@ class TestAdjust:
 
         assert fingerprints(*TABLES, locks=False) == before
 
+    def test_under_a_reference_that_stands_is_refused_and_the_dry_run_says_so(self, books):
+        made = books.goodwill(reference="goodwill-1")
+        legs = tuple(
+            Leg(posting.account_id, posting.amount_minor, "EUR")
+            for posting in queries.get_entry(organization_id=books.id, entry_id=made).postings
+        )
+        before = fingerprints(*TABLES, locks=False)
+
+        with pytest.raises(errors.ReferenceReused) as refused:
+            books.goodwill(reference="goodwill-1")
+        with pytest.raises(errors.ReferenceReused) as dry:
+            operations.preview_adjustment(
+                organization_id=books.id, entry=asked(legs, "goodwill-1"), now=NOW
+            )
+
+        assert dry.value.details == refused.value.details
+        assert fingerprints(*TABLES, locks=False) == before
+
     def test_under_one_reference_at_once_is_posted_once(self, books):
         """Two people agreed that something moves: it is not enough that it has moved."""
         outcomes = race(*[partial(books.goodwill, reference="goodwill-1")] * 6)

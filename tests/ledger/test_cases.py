@@ -13,6 +13,7 @@ from django.core.management import call_command
 from django.db import DatabaseError, IntegrityError, connection
 
 from apps.core import clock, outbox
+from apps.core.errors import Refusal
 from apps.core.ids import encode_id, new_id
 from apps.core.invariants import breaches
 from apps.core.models import IdempotencyKey, OutboxEvent
@@ -608,15 +609,23 @@ class TestCase12:
         assert (balance(organization, fresh).posted, balance(organization, bob).posted) == (-6, 6)
         assert breaches() == []
 
-    def test_without_a_line_nothing_goes(self, books):
+    @pytest.mark.parametrize("turn", range(ROUNDS // 2))
+    def test_a_line_for_one_of_two_is_of_one(self, books, turn):
+        """To two receivers, each past the group: only the payer's balance is raced for."""
         organization, ann, bob = books
+        fresh = open_account(organization, "wallets:new:EUR", floor=-10)
+        receivers = (ann, bob)
 
         outcomes = race(
-            *(partial(post_transfer, organization, ann, bob, 1, key=key) for key in "ab")
+            *(partial(post, organization, move(fresh, receiver, 10)) for receiver in receivers)
         )
 
-        assert codes(outcomes) == ["insufficient_funds"] * 2
-        assert JournalEntry.objects.count() == 0
+        assert codes(outcomes) == ["", "insufficient_funds"]
+        assert balance(organization, fresh).posted == -10
+        paid = [balance(organization, receiver).posted for receiver in receivers]
+        assert paid == [0 if isinstance(one, Refusal) else 10 for one in outcomes]
+        assert JournalEntry.objects.count() == 1
+        assert breaches() == []
 
 
 class TestCase13:

@@ -1,19 +1,22 @@
 """Two imports of one journal at once: the one that is refused says that it is the other one."""
 
 from collections import Counter
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
 from django.core.management import CommandError
+from django.db import connection
 
 from apps.core.invariants import breaches
 from apps.ledger import errors, operations, queries
 from apps.ledger.formats.journal import EntryLine
 from apps.ledger.models import JournalEntry
 from apps.ledger.operations import _importing, _importing_state
-from tests.ledger.beside_entries import create_origin
-from tests.ledger.factories import ACTOR, NOW, create_organization
+from tests.ledger.beside_entries import ANN, BOB, create_origin, ids_of
+from tests.ledger.factories import ACTOR, NOW, committed, create_organization, post_transfer
 from tests.ledger.journals import books_of, export, run_import
+from tests.ledger.threads import Asking
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -51,6 +54,22 @@ class Overtaken:
             self.other()
 
 
+def import_one_more(target, file, monkeypatch) -> None:
+    """Post the next entry as another import does, which is stopped then."""
+    real, calls = _importing._post, []
+
+    def stop_in_the_second(*values):
+        calls.append(values)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        real(*values)
+
+    with monkeypatch.context() as stopping:
+        stopping.setattr(_importing, "_post", stop_in_the_second)
+        with pytest.raises(KeyboardInterrupt):
+            run_import(target, file)
+
+
 class TestTwoImportsOfOneJournal:
     @pytest.mark.parametrize(
         ("moment", "posted"), [("lines checked", "all"), ("entries posted", "all but one")]
@@ -71,24 +90,46 @@ class TestTwoImportsOfOneJournal:
     def test_of_which_one_is_stopped_goes_on_when_it_is_run_again(self, origin, file, monkeypatch):
         target = create_organization("Target")
         monkeypatch.setattr(_importing, "PORTION", 1)
-
-        def post_one_more() -> None:
-            real, calls = _importing._post, []
-
-            def stop_in_the_second(*values):
-                calls.append(values)
-                if len(calls) == 2:
-                    raise KeyboardInterrupt
-                real(*values)
-
-            with monkeypatch.context() as stopping:
-                stopping.setattr(_importing, "_post", stop_in_the_second)
-                with pytest.raises(KeyboardInterrupt):
-                    run_import(target, file)
+        post_one_more = partial(import_one_more, target, file, monkeypatch)
 
         with pytest.raises(errors.ImportUnderWay, match="it posted 1 entries meanwhile"):
             Overtaken(target, file, "entries posted", post_one_more).run()
 
+        run_import(target, file)
+        assert books_of(target) == books_of(origin)
+
+    def test_that_goes_on_while_it_is_counted_is_counted_as_of_one_instant(
+        self, origin, tmp_path, monkeypatch
+    ):
+        """What it posts in between may be reversed by what is read after it."""
+        accounts = ids_of(origin)
+        gift = post_transfer(origin, accounts[ANN], accounts[BOB], 1_00, key="gift").entry_id
+        committed(operations.reverse_entry)(
+            organization_id=origin, entry_id=gift, reason="A slip", actor=ACTOR, now=NOW
+        )
+        file = export(origin, tmp_path / "with_a_reversal.jsonl")
+        target = create_organization("Target")
+        monkeypatch.setattr(_importing, "PORTION", 1)
+        post_one_more = partial(import_one_more, target, file, monkeypatch)
+        real, gone_on = _importing_state.count_by_others, []
+
+        def go_on(execute, sql, params, many, context):
+            answer = execute(sql, params, many, context)
+            if "reverses_id" in sql and not gone_on:
+                gone_on.append(sql)
+                assert Asking(Overtaken(target, file, "never", None).run).ended().fault is None
+            return answer
+
+        def count(*values):
+            with connection.execute_wrapper(go_on):
+                return real(*values)
+
+        monkeypatch.setattr(_importing_state, "count_by_others", count)
+
+        with pytest.raises(errors.ImportUnderWay, match="it posted 1 entries meanwhile"):
+            Overtaken(target, file, "entries posted", post_one_more).run()
+
+        assert len(gone_on) == 1
         run_import(target, file)
         assert books_of(target) == books_of(origin)
 

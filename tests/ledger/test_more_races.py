@@ -78,7 +78,8 @@ class TestMonths:
 
 
 class TestCodes:
-    def test_that_many_want_are_one_account(self):
+    @pytest.mark.parametrize("turn", range(10))
+    def test_that_many_want_are_one_account(self, turn):
         organization = create_organization()
         account = AccountSpec("shops:s:EUR", "liability", "EUR")
         calls = [
@@ -99,7 +100,8 @@ class TestCodes:
 
 
 class TestMonitors:
-    def test_are_no_more_than_an_account_can_have(self):
+    @pytest.mark.parametrize("turn", range(10))
+    def test_are_no_more_than_an_account_can_have(self, turn):
         organization = create_organization()
         ann = open_account(organization, "wallets:ann:EUR")
         for n in range(MONITORS_MAX - 2):

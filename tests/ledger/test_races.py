@@ -5,8 +5,7 @@ What is raced for is made by hand, so that whoever comes first is the only one w
 """
 
 import json
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from functools import partial
 from itertools import count
@@ -43,12 +42,16 @@ TURNS = 10
 keys = count()
 
 
-@pytest.fixture
-def books():
+def open_books():
     organization = create_organization()
     ann = open_account(organization, "wallets:ann:EUR")
     bob = open_account(organization, "wallets:bob:EUR")
     return organization, ann, bob
+
+
+@pytest.fixture
+def books():
+    return open_books()
 
 
 def asked(organization, **more) -> dict:
@@ -473,42 +476,56 @@ django.setup()
 from tests.ledger import test_races
 from tests.support import race
 
-organization, ann, bob, hold = map(UUID, sys.argv[1:5])
-worker, entries = sys.argv[5], [UUID(text) for text in sys.argv[6:]]
-calls = [
-    *[partial(test_races.place, organization, ann, bob, 1_000)] * 3,
-    *[partial(test_races.capture, organization, hold)] * 2,
-    *[partial(test_races.reverse, organization, *entries)] * 2,
-]
+test_races.keys = (f"{sys.argv[1]}-{n}" for n in range(10**6))
 kinds = ["place"] * 3 + ["capture"] * 2 + ["reverse"] * 2
-test_races.keys = (f"{worker}-{n}" for n in range(10**6))
-print(json.dumps([[kind, getattr(outcome, "code", "")]
-                  for kind, outcome in zip(kinds, race(*calls), strict=True)]), flush=True)
+print("told", json.dumps("ready"), flush=True)
+for line in sys.stdin:
+    organization, ann, bob, hold, *entries = map(UUID, line.split())
+    calls = [
+        *[partial(test_races.place, organization, ann, bob, 1_000)] * 3,
+        *[partial(test_races.capture, organization, hold)] * 2,
+        *[partial(test_races.reverse, organization, *entries)] * 2,
+    ]
+    told = [[kind, getattr(outcome, "code", "")]
+            for kind, outcome in zip(kinds, race(*calls), strict=True)]
+    print("told", json.dumps(told), flush=True)
 """
 
 
+def hear(process):
+    """Return what the process tells next, past what it logs."""
+    logged = []
+    for line in process.stdout:
+        if line.startswith("told "):
+            return json.loads(line.removeprefix("told "))
+        logged.append(line)
+    raise AssertionError("".join(logged))
+
+
 class TestProcesses:
-    @pytest.mark.parametrize("turn", [0, pytest.param(1, marks=pytest.mark.soak)])
-    def test_race_for_money_a_hold_and_a_reversal_as_threads_do(self, books, turn):
+    @pytest.mark.parametrize("turns", [TURNS, pytest.param(10 * TURNS, marks=pytest.mark.soak)])
+    def test_race_for_money_a_hold_and_a_reversal_as_threads_do(self, turns):
         """Four processes of seven threads: five holds are placed, one captured, two undone once."""
-        organization, ann, bob = books
+        with ExitStack() as stack:
+            processes = [stack.enter_context(running("-c", ASKS, f"p{n}")) for n in range(4)]
+            assert [hear(process) for process in processes] == ["ready"] * 4
+            for _ in range(turns):
+                # All are told at once: one that still starts would come too late for a race.
+                self.race_for(processes, *open_books())
+        assert breaches() == []
+
+    @staticmethod
+    def race_for(processes, organization, ann, bob) -> None:
         fund(organization, ann, 5_000 + 700 + 30)
         hold = place(organization, ann, bob, 700)
         entries = [
             post_transfer(organization, ann, bob, amount, key=f"e-{amount}").entry_id
             for amount in (10, 20)
         ]
-        arguments = [str(one) for one in (organization, ann, bob, hold)]
+        for process in processes:
+            print(organization, ann, bob, hold, *entries, file=process.stdin, flush=True)
 
-        def work(number: int) -> list:
-            named = (*arguments, f"p{turn}-{number}", *map(str, entries))
-            with running("-c", ASKS, *named) as process:
-                told, _ = process.communicate(timeout=120)
-                assert process.returncode == 0, told
-                return json.loads(told.strip().rpartition("\n")[2])
-
-        with ThreadPoolExecutor(4) as pool:
-            told = [tuple(one) for answers in pool.map(work, range(4)) for one in answers]
+        told = [tuple(one) for process in processes for one in hear(process)]
 
         assert {one: told.count(one) for one in told} == {
             ("place", ""): 5,
@@ -521,4 +538,3 @@ class TestProcesses:
         view = balance(organization, ann)
         assert (view.posted, view.pending_out, view.available) == (5_030, 5_000, 30)
         assert balance(organization, bob).posted == 700
-        assert breaches() == []

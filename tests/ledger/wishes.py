@@ -1,6 +1,5 @@
-"""Commands as a machine or a seeded run of random choices wishes for them."""
+"""Commands as a machine wishes for them."""
 
-import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -50,6 +49,7 @@ OWN_REFERENCE = "payout:po_1:hold"
 HOLD_REFERENCES = ("h-1", "h-2", "h-3", OWN_REFERENCE)
 SEPTEMBER = (datetime(2026, 9, 1, tzinfo=UTC), datetime(2026, 10, 1, tzinfo=UTC), "2026-09")
 OCTOBER = (datetime(2026, 10, 1, tzinfo=UTC), datetime(2026, 11, 1, tzinfo=UTC), "2026-10")
+NOVEMBER = (datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 12, 1, tzinfo=UTC), "2026-11")
 
 
 @dataclass(frozen=True)
@@ -67,13 +67,9 @@ class Wish:
 
 @dataclass(frozen=True)
 class Chooser:
-    """Where choices come from: Hypothesis, which shrinks them, or a seeded `random`."""
+    """Where choices come from: Hypothesis, which shrinks them."""
 
     pick: Callable[[Sequence[Any]], Any]
-
-    @classmethod
-    def of(cls, rng: random.Random) -> "Chooser":
-        return cls(rng.choice)
 
     def flags(self, **odds: int) -> frozenset[str]:
         """Each flag once in so many times."""
@@ -138,6 +134,37 @@ def several(choose: Chooser) -> list[Wish]:
 def together(choose: Chooser) -> list[Wish]:
     """Entries of one act: some bring what others take away."""
     return [entry(choose) for _ in range(choose.pick((1, 2, 3, 5)))]
+
+
+def legs(choose: Chooser) -> list[tuple[int, int, str]]:
+    """
+    Legs of two to four accounts in one currency or both: place, amount, currency.
+
+    Now and then they do not sum to zero, or name an account twice.
+    """
+    found = []
+    for places, currency in choose.pick(
+        [[(_EUR, "EUR")], [(_EUR, "EUR")], [(_USD, "USD")], [(_EUR, "EUR"), (_USD, "USD")]]
+    ):
+        first, many = choose.pick(range(len(places))), choose.pick(range(2, len(places) + 1))
+        amounts = [choose.pick((-1, 1)) * choose.pick(AMOUNTS) for _ in range(many - 1)]
+        # No leg is of nothing: where the others sum to zero, all of them do not.
+        amounts.append(-sum(amounts) or 1)
+        found += [
+            (places[(first + place) % len(places)], amount, currency)
+            for place, amount in enumerate(amounts)
+        ]
+    odd = choose.pick(range(10))
+    if odd == 0:
+        found[0] = (found[0][0], found[0][1] * 2, found[0][2])
+    elif odd == 1:
+        found[-1] = (found[0][0], *found[-1][1:])
+    return found
+
+
+def terms(choose: Chooser) -> tuple[datetime | timedelta | None, str | None, bool]:
+    """Of an entry: its time, its reference, and whether it is forced."""
+    return choose.when(), choose.pick(REFERENCES), choose.pick(range(8)) == 7
 
 
 def drawn(make: Callable[[Chooser], Any]) -> st.SearchStrategy[Any]:

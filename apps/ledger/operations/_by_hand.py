@@ -162,12 +162,7 @@ def adjust(
     [outcome] = _engine.post(
         organization_id=organization_id, commands=[command], actor=actor, now=now
     )
-    if outcome.entry_id is not None and outcome.entry_id != command.id:
-        # Two people agreed that something moves; to be told that it had moved is no answer.
-        raise errors.ReferenceReused(
-            "This reference stands for another journal entry.",
-            journal_entry=encode_id("je", outcome.entry_id),
-        )
+    _refuse_standing(outcome)
     audit.record(
         "ledger.adjust",
         ("ledger.journalentry", str(command.id)),
@@ -193,7 +188,17 @@ def preview_adjustment(*, organization_id: UUID, entry: EntryRequest, now: datet
         reach_internal=True,
     )
     _engine.raise_first(outcomes)
+    _refuse_standing(outcomes[0])
     return outcomes[0]
+
+
+def _refuse_standing(outcome: Outcome) -> None:
+    # Two people agreed that something moves; to be told that it had moved is no answer.
+    if outcome.status == "replayed" and outcome.entry_id is not None:
+        raise errors.ReferenceReused(
+            "This reference stands for another journal entry.",
+            journal_entry=encode_id("je", outcome.entry_id),
+        )
 
 
 def _adjustment(entry: EntryRequest) -> PostEntry:

@@ -192,13 +192,15 @@ def _lines(
 
 def count_by_others(run: Import, read: Read) -> int:
     """Return how many of the file's entries another import has posted since; 0 without one."""
-    standing, _ = queries.count_entries_and_postings(organization_id=run.organization_id)
-    # Of what most refusals are about there are none; of a long chain it takes long to see that.
-    if not run.posted < standing <= run.check.lines[EntryLine]:
-        return 0
     last = b""
-    for _, _, hash_ in queries.stream_chain_by_id(organization_id=run.organization_id):
-        last = hash_
+    # The other one goes on meanwhile: counted and read apart, its entries were not the same ones.
+    with transactions.snapshot():
+        standing, _ = queries.count_entries_and_postings(organization_id=run.organization_id)
+        # Of what most refusals are about there are none; of a long chain it takes long to see that.
+        if not run.posted < standing <= run.check.lines[EntryLine]:
+            return 0
+        for _, _, hash_ in queries.stream_chain_by_id(organization_id=run.organization_id):
+            last = hash_
     # The hash of a link is of all before it too: so nothing stands that is not the file's.
     for _, line in _lines(run, read, EntryLine):
         if line.position == standing and line.hash == last.hex():

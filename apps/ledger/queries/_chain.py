@@ -151,6 +151,7 @@ def stream_chain_by_id(*, organization_id: UUID) -> Iterator[tuple[int, UUID, by
     Yield the chain that the entries would have in the order of their ids: position, id, hash.
 
     A journal that is imported is posted by one process in that order, whether sealed by now or not.
+    Several reads: to be called in a snapshot, where somebody may post meanwhile.
     """
     mine = JournalEntry.objects.filter(organization_id=organization_id)
     reversed_ids = set(mine.exclude(reverses=None).values_list("reverses_id", flat=True))
