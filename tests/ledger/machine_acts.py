@@ -37,9 +37,9 @@ EXCHANGED = [
     (0, 1),
     (4, 5),
 ]
-QUOTE_SECONDS_MAX = 300
-# How long ago it was quoted; the last two are too long ago, and of the future.
-AGES = (0, 0, 0, 0, 60, 60, 300, 300, 301, -1)
+QUOTE_SECONDS_MAX, SKEW_SECONDS = 300, 5
+# How long ago it was quoted, or how far ahead; the last two are too long ago, and too far ahead.
+AGES = (0, 0, 0, 0, 60, -5, 300, 300, 301, -6)
 
 
 class ActRules:
@@ -223,7 +223,7 @@ class ActRules:
     def expect_exchange(self, fx) -> list[Result]:
         bought_minor = int(fx.rate * fx.sold_minor)
         age = (self.core.now - fx.quoted_at).total_seconds()
-        if not 0 <= age <= QUOTE_SECONDS_MAX:
+        if not -SKEW_SECONDS <= age <= QUOTE_SECONDS_MAX:
             return [Result("refused", "fx_quote_stale")]
         if fx.sold_currency == fx.bought_currency:
             return [Result("refused", "fx_same_currency")]
