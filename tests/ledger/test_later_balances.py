@@ -25,9 +25,19 @@ INSTANTS = [
 ]
 ACCOUNTS = 4
 PAIRS = [(a, b) for a in range(ACCOUNTS) for b in range(ACCOUNTS) if a != b]
+# When one is recorded: long before or after it happened, or as near as the two are told apart by.
+RECORDED = [
+    at + timedelta(minutes=minutes) for at in INSTANTS for minutes in (-1, 0, 1, 59, 60, 61, 62)
+] + [START + timedelta(days=900)]
+# By how much the server's clock may step back.
+STEP_BACK = timedelta(hours=1) - timedelta(microseconds=1)
 MOVES = st.lists(
-    st.tuples(st.sampled_from(PAIRS), st.integers(1, 100), st.sampled_from(INSTANTS)), max_size=30
-)
+    st.tuples(
+        st.sampled_from(PAIRS), st.integers(1, 100), st.sampled_from(INSTANTS),
+        st.sampled_from(RECORDED), st.sampled_from([timedelta(0), STEP_BACK]),
+    ),
+    max_size=30,
+)  # fmt: skip
 # What Postgres may not do: it then joins as it likes, by hashes, by loops.
 PLANS = [(), ("nestloop", "mergejoin"), ("hashjoin", "mergejoin")]
 ASKED = st.dictionaries(
@@ -38,7 +48,7 @@ ASKED = st.dictionaries(
 
 class TestLaterBalances:
     @settings(
-        max_examples=examples(40), suppress_health_check=[HealthCheck.function_scoped_fixture]
+        max_examples=examples(80), suppress_health_check=[HealthCheck.function_scoped_fixture]
     )
     @given(moves=MOVES, asked=ASKED)
     def test_are_the_lowest_that_the_postings_sum_up_to(self, moves, asked):
@@ -48,10 +58,9 @@ class TestLaterBalances:
             open_account(organization, f"wallets:{n}:EUR", type_=type_, floor=None)
             for n, type_ in enumerate(["liability", "asset", "income", "expense"])
         ]
-        # Recorded in the order drawn, whenever they happened.
         history = [
-            Move(ids[debit], ids[credit], amount, at, START + timedelta(days=900, seconds=n))
-            for n, ((debit, credit), amount, at) in enumerate(moves)
+            Move(ids[debit], ids[credit], amount, at, recorded_at - back)
+            for (debit, credit), amount, at, recorded_at, back in sorted(moves, key=lambda m: m[3])
         ]
         write_history(organization, history)
         balances = queries.read_balances(organization_id=organization, account_ids=ids)
@@ -89,6 +98,27 @@ class TestLaterBalances:
         )
 
         assert (found[ann].lows, found[ann].lows_at) == ([0], [START])
+
+    def test_know_what_was_recorded_before_the_clock_stepped_back(self):
+        """As early, and dated as far ahead, as what is found by its version may be."""
+        organization = create_organization()
+        ann, bob = (open_account(organization, f"wallets:{n}:EUR", floor=None) for n in "ab")
+        tick = timedelta(microseconds=1)
+        dated = START + tick
+        recorded = [dated - timedelta(minutes=1)]
+        recorded += [recorded[0] - timedelta(hours=1) + tick, START - timedelta(minutes=1)]
+        # The one in the middle is where halving looks first.
+        history = [Move(ann, bob, 1, at, when) for at, when in zip(
+            (dated, recorded[1], recorded[2]), recorded, strict=True
+        )]  # fmt: skip
+        write_history(organization, history)
+        balances = queries.read_balances(organization_id=organization, account_ids=[ann])
+
+        found = queries.later_balances(
+            organization_id=organization, balances=balances, instants={ann: [START]}
+        )
+
+        assert (found[ann].lows, found[ann].lows_at) == ([-3], [dated])
 
     @pytest.mark.parametrize("off", PLANS)
     def test_are_right_in_whichever_order_a_plan_comes_by_them(self, off):

@@ -1,7 +1,7 @@
 """Postgres takes every organization for small: nothing reads all of a large one's (ADR 0160)."""
 
 import contextlib
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import batched
 
@@ -23,6 +23,7 @@ from tests.ledger.factories import (
     open_account,
     post_transfer,
 )
+from tests.ledger.histories import Move, write_history
 from tests.ledger.threads import Asking, sql
 from tests.support import wait_until
 
@@ -34,6 +35,7 @@ GROWN = 4_000
 KEYS = 4 * GROWN
 ACCOUNTS = 200
 TOGETHER = 64
+HOURS = 2_000
 
 
 @pytest.fixture
@@ -295,6 +297,46 @@ def test_for_one_that_is_dated_back(books):
     )  # fmt: skip
 
     assert_few(read, 40)
+
+
+@pytest.fixture
+def long_history(books):
+    """An account to which two thousand pay-ins came, one an hour until yesterday, and a new one."""
+    organization, _ann, _bob = books
+    bank = open_account(organization, "bank:ba_2:EUR", type_="asset", floor=None, internal=True)
+    cy, dan = (open_account(organization, f"wallets:{name}:EUR") for name in ("cy", "dan"))
+    yesterday = NOW - timedelta(days=1)
+    hours = [yesterday - timedelta(hours=hour) for hour in reversed(range(HOURS))]
+    write_history(organization, [Move(bank, cy, 1, at, at) for at in hours])
+    return organization, cy, dan
+
+
+@pytest.mark.parametrize("turn", ["first", "prepared"])
+def test_for_one_that_is_dated_back_on_a_long_history(long_history, turn):
+    """What was posted before is not read, but for a few on the way to what was posted since."""
+    organization, cy, dan = long_history
+    back = partial(post_transfer, organization, cy, dan, 1, effective_at=NOW - timedelta(days=2))
+    if turn == "prepared":
+        for number in range(6):
+            back(key=f"before-{number}")
+
+    read = rows_read(partial(back, key="back"))
+
+    assert_few(read, 120)
+
+
+@pytest.mark.parametrize("turn", ["first", "prepared"])
+def test_for_one_of_an_account_with_money_to_come(long_history, turn):
+    """It is checked against what is dated later: nothing of what was posted is read for that."""
+    organization, cy, dan = long_history
+    fund(organization, cy, 10, at=datetime(2199, 1, 1, tzinfo=UTC))
+    if turn == "prepared":
+        for number in range(6):
+            post_transfer(organization, cy, dan, 1, key=f"before-{number}")
+
+    read = rows_read(partial(post_transfer, organization, cy, dan, 1, key="k"))
+
+    assert_few(read, 60)
 
 
 def test_for_the_portion_that_is_sealed(books):

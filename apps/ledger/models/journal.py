@@ -101,6 +101,7 @@ class Posting(models.Model):
     class Meta:
         db_table = "ledger_posting"
         # Migration 0011 adds `posting_displaced`: those whose two clocks lie days apart (ADR 0070).
+        # Migration 0038 adds `posting_ahead`: those dated ahead by a minute and more (ADR 0186).
         indexes: ClassVar = [
             BrinIndex(
                 name="posting_time",

@@ -46,43 +46,57 @@ _KNOWN_ENTRIES: Final = """
      WHERE e.organization_id = %(org)s AND e.reference = ANY(%(references)s)
      ORDER BY e.reference, p.number
 """
-# A step is the time between two instants at which something was posted: `behind` is what was
-# posted from its end on, debit positive, so the balance in it is today's without that.
+# What is dated later than an instant was recorded after it, less a minute, and less the hour by
+# which the server's clock may have stepped back: by its versions, found by halving. What was dated
+# ahead by more has an index of its own. So no account's whole history is read, however long it is.
+# An instant asked for is a move of nothing. After each move something stands, until the next one.
 _LATER: Final = """
-    WITH asked AS (
-        SELECT account_id, at, LEAD(at) OVER (PARTITION BY account_id ORDER BY at) AS next_at,
-               MIN(at) OVER (PARTITION BY account_id) AS first_at
+    WITH RECURSIVE asked AS (
+        SELECT account_id, at
           FROM unnest(%(accounts)s::uuid[], %(instants)s::timestamptz[]) AS a(account_id, at)
-    ), firsts AS (
-        SELECT DISTINCT account_id, first_at FROM asked
-    ), nets AS (
-        SELECT p.account_id, p.effective_at, SUM(p.amount_minor) AS net
+    ), firsts AS MATERIALIZED (
+        SELECT b.id AS account_id, b.credit_normal, b.version, f.first_at
+          FROM (SELECT account_id, MIN(at) AS first_at FROM asked GROUP BY account_id) AS f
+          JOIN ledger_balance b ON b.organization_id = %(org)s AND b.id = f.account_id
+    ), search AS (
+        SELECT account_id, credit_normal, first_at, 0::bigint AS low, version AS high
+          FROM firsts
+         UNION ALL
+        SELECT h.account_id, h.credit_normal, h.first_at,
+               CASE WHEN p.recorded_at < h.first_at - INTERVAL '61 minutes'
+                    THEN h.middle ELSE h.low END,
+               CASE WHEN p.recorded_at < h.first_at - INTERVAL '61 minutes'
+                    THEN h.high ELSE h.middle - 1 END
+          FROM (SELECT *, (low + high + 1) / 2 AS middle FROM search WHERE low < high) AS h
+          JOIN ledger_posting p ON p.organization_id = %(org)s
+           AND p.account_id = h.account_id AND p.account_version = h.middle
+    ), moves AS (
+        SELECT account_id, at, at AS asked_at, 0::bigint AS amount FROM asked
+         UNION ALL
+        SELECT p.account_id, p.effective_at, NULL,
+               CASE WHEN s.credit_normal THEN -p.amount_minor ELSE p.amount_minor END
+          FROM search s
+          JOIN ledger_posting p ON p.organization_id = %(org)s
+           AND p.account_id = s.account_id AND p.account_version > s.low
+         WHERE s.low = s.high AND p.effective_at > s.first_at
+           AND p.effective_at - p.recorded_at <= INTERVAL '1 minute'
+         UNION ALL
+        SELECT p.account_id, p.effective_at, NULL,
+               CASE WHEN f.credit_normal THEN -p.amount_minor ELSE p.amount_minor END
           FROM firsts f
-          JOIN ledger_posting p
-            ON p.organization_id = %(org)s AND p.account_id = f.account_id
-           AND p.effective_at > f.first_at
-         WHERE p.effective_at > %(earliest)s
-         GROUP BY p.account_id, p.effective_at
+          JOIN ledger_posting p ON p.organization_id = %(org)s
+           AND p.account_id = f.account_id AND p.effective_at > f.first_at
+         WHERE p.effective_at - p.recorded_at > INTERVAL '1 minute'
     ), steps AS (
-        SELECT account_id, effective_at AS until,
-               LAG(effective_at) OVER (PARTITION BY account_id ORDER BY effective_at) AS since,
-               SUM(net) OVER (PARTITION BY account_id ORDER BY effective_at DESC) AS behind
-          FROM nets
-    ), last AS (
-        SELECT account_id, MAX(until) AS until FROM steps GROUP BY account_id
+        SELECT account_id, at, MAX(asked_at) OVER so_far AS asked_at,
+               (SUM(amount) OVER so_far)::bigint AS moved,
+               (SUM(amount) OVER (PARTITION BY account_id))::bigint AS moves
+          FROM moves
+        WINDOW so_far AS (PARTITION BY account_id ORDER BY at)
     )
-    SELECT a.account_id, a.at, worst.behind, COALESCE(worst.since, a.at), l.until
-      FROM asked a
-      JOIN ledger_balance b ON b.organization_id = %(org)s AND b.id = a.account_id
-      LEFT JOIN last l ON l.account_id = a.account_id
-      LEFT JOIN LATERAL (
-           SELECT s.behind, s.since FROM steps s
-            WHERE s.account_id = a.account_id AND s.until > a.at
-              AND (a.next_at IS NULL OR s.since IS NULL OR s.since < a.next_at)
-            ORDER BY CASE WHEN b.credit_normal THEN s.behind ELSE -s.behind END, s.since
-            LIMIT 1
-      ) AS worst ON TRUE
-     ORDER BY a.account_id, a.at
+    SELECT DISTINCT ON (account_id, asked_at) account_id, asked_at, moved - moves, at
+      FROM steps
+     ORDER BY account_id, asked_at, moved, at
 """
 
 
@@ -330,23 +344,12 @@ def later_balances(
             "org": organization_id,
             "accounts": statements.uuids([account_id for account_id, _ in asked]),
             "instants": statements.instants([at for _, at in asked]),
-            "earliest": min(at for _, at in asked),
         },
     )
     found: dict[UUID, LaterBalances] = {}
-    for place, (account_id, at, behind, since, until) in enumerate(rows):
-        follower = rows[place + 1] if place + 1 < len(rows) else None
-        next_at = follower[1] if follower is not None and follower[0] == account_id else None
-        # Today's balance stands from the last posting on, if that is before the next instant.
-        reaches_today = next_at is None or until is None or until < next_at
-        posted = balances[account_id].posted
-        low, low_at = posted, max(until or at, at)
-        if behind is not None:
-            before = int(behind) if balances[account_id].credit_normal else -int(behind)
-            if before < 0 or not reaches_today:
-                low, low_at = posted + before, max(since, at)
+    for account_id, at, change, since in rows:
         later = found.setdefault(account_id, LaterBalances([], [], []))
         later.instants.append(at)
-        later.lows.append(low)
-        later.lows_at.append(low_at)
+        later.lows.append(balances[account_id].posted + change)
+        later.lows_at.append(since)
     return found
