@@ -62,6 +62,8 @@ class MonitorRules:
         moves=st.lists(drawn(wishes.transfer), max_size=3),
     )
     def watch(self, place, wanted, moves):
+        # On which side of a threshold it stands is decided by the clock.
+        self.release(self.over({self.ids[place]}))
         stands = self.books._stands(self.books.accounts[self.ids[place]])
         for measure, direction, away in wanted:
             threshold = stands[2 if measure == "available" else 1] + away

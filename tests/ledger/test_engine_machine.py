@@ -39,6 +39,7 @@ from apps.ledger.operations._origin import Origin
 from apps.ledger.rules import (
     AccountStatus,
     CaptureHold,
+    ExpireHold,
     Leg,
     PlaceHold,
     PostEntry,
@@ -441,13 +442,8 @@ class EngineMachine(ActRules, MonthRules, MonitorRules, RuleBasedStateMachine):
         wanted = {c.reference for c in commands if isinstance(c, PlaceHold) and c.reference}
         stale = [hold for hold in self.over(self.books.accounts) if hold.reference in wanted]
         self.release(self.over(_state.accounts_of(stale)))
-        now, trial = self.core.now, self.books.copy()
-        act = trial.apply_together if together else trial.apply
-        results = act(commands, now)
-        if any(lacks_money(*both) for both in zip(commands, results, strict=True)):
-            named = set().union(*(self.named(command, trial) for command in commands))
-            short = {id_ for id_ in named & self.books.accounts.keys() if self.pending_out(id_)}
-            self.release(self.over(short))
+        while over := self.over(self.in_need_of_release(commands, together=together)):
+            self.release(over)
         before = self.books.copy()
         results = self.core.run(commands, together=together)
         if atomic and any(result.code for result in results):
@@ -459,6 +455,25 @@ class EngineMachine(ActRules, MonthRules, MonitorRules, RuleBasedStateMachine):
             for result in results:
                 self.see(result.after)
         return results
+
+    def in_need_of_release(self, commands, *, together) -> set[UUID]:
+        """
+        The accounts with money reserved on which holds that are over would tell.
+
+        Those of all commands, if one lacks money; and those that move and have a monitor.
+        """
+        trial = self.books.copy()
+        results = (trial.apply_together if together else trial.apply)(commands, self.core.now)
+        accounts = set().union(
+            *(
+                result.after
+                for command, result in zip(commands, results, strict=True)
+                if not isinstance(command, ExpireHold)
+            )
+        ) & {self.monitors[id_].account_id for id_ in self.active()}
+        if any(lacks_money(*both) for both in zip(commands, results, strict=True)):
+            accounts |= set().union(*(self.named(command, trial) for command in commands))
+        return {id_ for id_ in accounts & self.books.accounts.keys() if self.pending_out(id_)}
 
     def named(self, command, books) -> set[UUID]:
         accounts, held = _engine.rules.touched([command])

@@ -201,16 +201,20 @@ def _preview[C: Command](
         stale = _over(state)
         if stale:
             state = _released(organization_id, state, _state.accounts_of(stale.values()))
-        ids = _in_need_of_release(state, decide(state, commands)[1])
-        if ids:
-            state = _released(organization_id, state, ids)
         after, outcomes = decide(state, commands)
+        # As often as `run` would run again: each time there are fewer of them.
+        while ids := _in_need_of_release(state, outcomes):
+            released = _released(organization_id, state, ids)
+            if released is state:
+                break
+            state = released
+            after, outcomes = decide(state, commands)
         rules.forget_unmade(outcomes)
         return after, outcomes
 
 
 def _released(organization_id: UUID, state: State, account_ids: Iterable[UUID]) -> State:
-    """Return the state after the holds on these accounts ended whose time is over."""
+    """Return the state after the holds on these accounts ended whose time is over; else itself."""
     if state.now is None:
         return state
     found = queries.read_expired_holds(
@@ -219,6 +223,8 @@ def _released(organization_id: UUID, state: State, account_ids: Iterable[UUID]) 
     # Some may have been released in this state already, and still are open in their rows.
     ended = {id_ for id_, hold in state.holds.items() if hold.status != HoldStatus.OPEN}
     expired = {id_: hold for id_, hold in found.items() if id_ not in ended}
+    if not expired:
+        return state
     missing = [id_ for id_ in _state.accounts_of(expired.values()) if id_ not in state.balances]
     state.balances |= queries.read_balances(organization_id=organization_id, account_ids=missing)
     state.holds |= expired
