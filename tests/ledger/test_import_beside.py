@@ -4,9 +4,11 @@ import json
 from collections import Counter
 from datetime import date, datetime, timedelta
 from functools import partial
+from itertools import chain, islice
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.db import connection
 
 from apps.core import outbox
 from apps.core.actors import Actor
@@ -70,6 +72,19 @@ def reopen_month(organization, month, *, by) -> None:
         organization_id=organization, period_id=period.id, requested_by=by[0], approved_by=by[1],
         reason="A late fact", actor=ACTOR, now=NOW,
     )  # fmt: skip
+
+
+def create_two_opened_again(organization) -> list[tuple]:
+    """Open October and November again, the former for the second time; return both months."""
+    later = NOW + timedelta(days=30)
+    reopen_month(organization, OCTOBER, by=("staff:vera", "staff:paul"))
+    for month in (OCTOBER, NOVEMBER):
+        close_month(organization, month, now=later)
+    for month in (NOVEMBER, OCTOBER):
+        reopen_month(organization, month, by=("staff:anton", "staff:mara"))
+    months = beside(organization)["months"]
+    assert [month[:3] for month in months] == [(OCTOBER, "open", 2), (NOVEMBER, "open", 1)]
+    return months
 
 
 def stored(organization) -> list[tuple]:
@@ -258,6 +273,71 @@ class TestImport:
             for period in queries.periods(organization_id=target)
         ] == [(OCTOBER, "closed", 1), (NOVEMBER, "open", 1)]
         assert queries.next_to_close(organization_id=target) == NOVEMBER
+        assert breaches() == []
+
+    def test_reads_the_file_in_no_transaction_and_once_for_all_that_are_open_again(
+        self, origin, tmp_path
+    ):
+        """Postgres ends a transaction that stands still as long as a large file is read."""
+        two = create_two_opened_again(origin)
+        path = export(origin, tmp_path / "reopened.jsonl")
+        target = create_organization("Target")
+        done, begun = [""], Counter()
+
+        def read():
+            begun[done[-1]] += 1
+            assert not connection.in_atomic_block
+            with path.open("rb") as lines:
+                for line in lines:
+                    yield line
+                    assert not connection.in_atomic_block
+
+        operations.import_journal(
+            organization_id=target, read=read, actor=ACTOR, now=NOW,
+            on_progress=lambda what, _: done.append(what),
+        )  # fmt: skip
+
+        # The months, and what was stored of them.
+        assert (begun["balances watched"], begun["months kept"]) == (2, 0)
+        assert done[-2:] == ["months kept"] * 2
+        assert beside(target)["months"] == two
+        assert stored(target) == stored(origin)
+        assert {(closing, month) for closing, month, *_ in stored(target)} == {
+            (1, OCTOBER), (2, OCTOBER), (1, NOVEMBER),
+        }  # fmt: skip
+
+    def test_goes_on_after_the_first_of_two_that_are_open_again(
+        self, origin, tmp_path, monkeypatch
+    ):
+        two = create_two_opened_again(origin)
+        path = export(origin, tmp_path / "reopened.jsonl")
+        target = create_organization("Target")
+        real, months = _importing_state.restore_reopened, []
+
+        def stop(*, stored, **values):
+            months.append(values["period"].month)
+            if len(months) == 2:
+                # Cut off among its lines: nothing of the month stays, and nothing of it is missed.
+                stored = chain(islice(stored, 1), exhausted())
+            real(stored=stored, **values)
+
+        def exhausted():
+            raise KeyboardInterrupt
+            yield
+
+        with monkeypatch.context() as stopped:
+            stopped.setattr(_importing_state, "restore_reopened", stop)
+            with pytest.raises(KeyboardInterrupt):
+                run_import(target, path)
+        assert beside(target)["months"] == two[:1]
+        assert {month for _, month, *_ in stored(target)} == {OCTOBER}
+
+        run_import(target, path)
+
+        assert months == [OCTOBER, NOVEMBER]
+        assert beside(target)["months"] == two
+        assert stored(target) == stored(origin)
+        assert books_of(target) == books_of(origin)
         assert breaches() == []
 
     def test_takes_a_file_of_the_format_before(self, origin, file):

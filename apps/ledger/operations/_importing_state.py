@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
 from functools import partial
-from itertools import batched, islice
+from itertools import batched, groupby, islice
+from operator import attrgetter
 from typing import Any, Final
 from uuid import UUID
 
@@ -40,7 +41,7 @@ type Read = Callable[[], Iterator[bytes]]
 type Progress = Callable[[str, int], None]
 type _Beside = FxLine | HoldLine | MonitorLine | PeriodLine
 type _Numbered = tuple[int, Any]
-type _Write = Callable[[Import, Read, Sequence[Any]], None]
+type _Write = Callable[[Import, Sequence[Any]], None]
 
 
 @dataclass(slots=True)
@@ -60,6 +61,14 @@ class Import:
         check = self.check
         if position in check.reversed or position in check.later or position in check.exchanged:
             self.entry_ids[position] = entry_id
+
+
+@dataclass(frozen=True, slots=True)
+class _Month:
+    """A month of the file; and what was stored of it, where it is open again."""
+
+    line: PeriodLine
+    stored: Sequence[PeriodBalanceLine]
 
 
 def not_empty(what: str) -> Refusal:
@@ -217,15 +226,38 @@ def restore(
     """
     Write what of these lines does not stand yet, a portion to a transaction.
 
+    None is open while the file is read: Postgres ends one that stands still, and others wait for
+    what it has locked.
+
     :raises JournalFileRefused: if the ledger refuses one; names the line
     :raises ImportUnderWay: if another import writes them too
     """
     for kind, (what, write) in _WRITERS.items():
         count = standing[kind]
-        for portion in batched(islice(_lines(run, read, kind), count, None), PORTION):
-            _restore_portion(run, kind, portion, count, partial(write, run, read))
+        lines = islice(_lines(run, read, kind), count, None)
+        portions = _months(run, read, lines) if kind is PeriodLine else batched(lines, PORTION)
+        for portion in portions:
+            _restore_portion(run, kind, portion, count, partial(write, run))
             count += len(portion)
             on_progress(what, count)
+
+
+def _months(
+    run: Import, read: Read, lines: Iterator[_Numbered]
+) -> Iterator[tuple[tuple[int, _Month]]]:
+    """
+    Yield each month as a portion of its own, with all that was stored of it.
+
+    The file has both in the order of months, so it is read once for all of them.
+    """
+    balances = (line for _, line in _lines(run, read, PeriodBalanceLine))
+    stored = groupby(balances, key=attrgetter("month"))
+    month: date = date.min
+    of_month: Iterator[PeriodBalanceLine] = iter(())
+    for number, line in lines:
+        while month < line.month:
+            month, of_month = next(stored, (date.max, iter(())))
+        yield ((number, _Month(line, list(of_month) if month == line.month else [])),)
 
 
 @transactions.outermost
@@ -248,7 +280,7 @@ def _restore_portion(
         raise refuse_line(number, refusal) from refusal
 
 
-def _write_fx_transfers(run: Import, _: Read, lines: Sequence[FxLine]) -> None:
+def _write_fx_transfers(run: Import, lines: Sequence[FxLine]) -> None:
     rows = [
         FxTransfer(
             id=id_,
@@ -281,7 +313,7 @@ def _write_fx_transfers(run: Import, _: Read, lines: Sequence[FxLine]) -> None:
     restore_fx_transfers(rows=rows, actor=run.actor, now=run.now)
 
 
-def _write_holds(run: Import, _: Read, lines: Sequence[HoldLine]) -> None:
+def _write_holds(run: Import, lines: Sequence[HoldLine]) -> None:
     commands = [
         PlaceHold(
             id=id_,
@@ -299,7 +331,7 @@ def _write_holds(run: Import, _: Read, lines: Sequence[HoldLine]) -> None:
     post(organization_id=run.organization_id, commands=commands, actor=run.actor, now=run.now)
 
 
-def _write_monitors(run: Import, _: Read, lines: Sequence[MonitorLine]) -> None:
+def _write_monitors(run: Import, lines: Sequence[MonitorLine]) -> None:
     monitors = [
         MonitorTerms(
             account_id=run.accounts[line.account],
@@ -315,8 +347,9 @@ def _write_monitors(run: Import, _: Read, lines: Sequence[MonitorLine]) -> None:
     )
 
 
-def _write_periods(run: Import, read: Read, lines: Sequence[PeriodLine]) -> None:
-    for line in lines:
+def _write_periods(run: Import, months: Sequence[_Month]) -> None:
+    for month in months:
+        line = month.line
         is_closed = line.state == "closed"
         period = Period(
             id=new_id(),
@@ -335,22 +368,21 @@ def _write_periods(run: Import, read: Read, lines: Sequence[PeriodLine]) -> None
             restore_closing(period=period, actor=run.actor, now=run.now)
         else:
             # With its row, and no later: where that stands, what was stored stands too.
-            stored = _stored(run, read, line.month)
+            stored = _stored(run, month.stored)
             restore_reopened(period=period, stored=stored, actor=run.actor, now=run.now)
 
 
-def _stored(run: Import, read: Read, month: date) -> Iterator[PeriodBalance]:
-    for _, line in _lines(run, read, PeriodBalanceLine):
-        if line.month == month:
-            yield PeriodBalance(
-                organization_id=run.organization_id,
-                month=month,
-                closing=line.closing,
-                account_id=run.accounts[line.account],
-                opening_minor=line.opening,
-                debits_minor=line.debits,
-                credits_minor=line.credits,
-            )
+def _stored(run: Import, lines: Sequence[PeriodBalanceLine]) -> Iterator[PeriodBalance]:
+    for line in lines:
+        yield PeriodBalance(
+            organization_id=run.organization_id,
+            month=line.month,
+            closing=line.closing,
+            account_id=run.accounts[line.account],
+            opening_minor=line.opening,
+            debits_minor=line.debits,
+            credits_minor=line.credits,
+        )
 
 
 # In the order of the file.
