@@ -10,7 +10,7 @@ from msgspec import Raw
 
 from apps.accounts.models import Organization
 from apps.core.ids import new_id
-from apps.ledger import operations
+from apps.ledger import operations, queries
 from apps.ledger.formats import journal
 from apps.ledger.models import (
     BalanceMonitor,
@@ -86,6 +86,9 @@ class TestRefusals:
             ("monitor", {"account": "wallets:nobody:EUR"}, "wallets:nobody:EUR, None, which"),
             ("period", {"month": "2026-10-02"}, "2026-10-02 begins no month"),
             ("period", {"approved_by": "staff:mara"}, "a month is closed by two people"),
+            ("period", {"closings": 2**31 - 1}, r"Expected `int` <= 1000000 - at `\$.closings`"),
+            ("period", {"closings": 1_000_001, "state": "open"}, "Expected `int` <= 1000000"),
+            ("period", {"closings": 0}, "Expected `int` >= 1"),
             ("period", {"state": "closing"}, ""),
             ("period", {"reopening_reason": "x"}, "2026-10-01 is closed, and says who opened it"),
             ("period", {"state": "open", "reopening_reason": "x"}, "a month is opened again by"),
@@ -200,6 +203,21 @@ class TestRefusals:
         file.write_text("".join(json.dumps(line) + "\n" for line in lines))
 
         refused(file, what)
+
+    @pytest.mark.parametrize("state", ["closed", "open"])
+    def test_as_many_closings_as_a_file_may_say_leave_the_month_one_that_closes(self, file, state):
+        lines = [json.loads(line) for line in file.read_bytes().splitlines()]
+        number = next(n for n, line in enumerate(lines, 1) if line["type"] == "period")
+        rewrite(file, number, {"closings": 1_000_000, "state": state})
+        target = create_organization("Target")
+
+        run_import(target, file)
+
+        if state == "open":
+            close_month(target, OCTOBER, now=NOW)
+        wait_until(partial(closed, target))
+        [period] = queries.periods(organization_id=target)
+        assert period.closings == 1_000_000 + (state == "open")
 
     def test_a_month_that_is_closed_after_one_that_is_open_again(self, file):
         lines = [json.loads(line) for line in file.read_bytes().splitlines()]

@@ -36,7 +36,8 @@ type Code = Annotated[
 type Currency = Annotated[str, Meta(pattern=r"\A[A-Z]{3}\Z")]
 type Position = Annotated[int, Meta(ge=1, le=2**63 - 1)]
 type Amount = Annotated[int, Meta(ge=1, le=2**63 - 1)]
-type Closings = Annotated[int, Meta(ge=1, le=2**31 - 1)]
+# Far below Postgres' integer: a month that comes with as many is closed again and again yet.
+type Closings = Annotated[int, Meta(ge=1, le=1_000_000)]
 type Text100 = Annotated[str, Meta(max_length=100, pattern=r"\A[^\x00]*\Z")]
 type Reference = Annotated[str, Meta(min_length=1, max_length=255, pattern=r"\A[^\x00]*\Z")]
 type Hash = Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z")]
