@@ -8,14 +8,15 @@ from functools import partial
 
 import psycopg
 import pytest
-from django.core.management import call_command
+from django.core.management import CommandError, call_command
 from django.db import IntegrityError, connection
+from structlog.testing import capture_logs
 
 from apps.accounts.models import Organization
 from apps.core import transactions
 from apps.core.actors import Actor
 from apps.core.errors import Refusal
-from apps.core.ids import new_id
+from apps.core.ids import encode_id, new_id
 from apps.core.models import AuditEvent, OutboxEvent
 from apps.ledger import errors, operations, queries, tasks
 from apps.ledger.models import Period, PeriodBalance
@@ -462,6 +463,40 @@ class TestClosePeriods:
         wait_until(lambda: said.append(told()) or said[-1] == "2026-06: closed")
         assert books.period().state == "closed"
         assert told() == "No month is closing."
+
+    def test_of_one_organization_that_fails_leaves_none_of_the_others_open(self):
+        """It is named at the end, and is where it was."""
+        first, second = sorted((Books(), Books()), key=lambda one: one.id)
+        with a_connection() as other:
+            other.execute("SELECT pg_current_xact_id()")
+            for one in (first, second):
+                one.begin()
+        # As many as the column holds: no further one can be counted.
+        Period.objects.filter(id=first.period().id).update(closings=2**31 - 1)
+        said = []
+
+        def second_is_closed_and_first_has_failed() -> bool:
+            with capture_logs() as logs:
+                try:
+                    call_command("close_periods")
+                # What others do on this server may hold up both for a moment.
+                except CommandError as failed:
+                    said.append((failed, logs))
+            return bool(said) and second.period().state == "closed"
+
+        wait_until(second_is_closed_and_first_has_failed)
+
+        failed, logs = said[-1]
+        period = first.period()
+        assert str(failed) == (
+            "Not closed, for a fault that the log has:"
+            f" {encode_id('org', first.id)}, period {period.id}: DataError."
+        )
+        assert failed.returncode == 1
+        [told] = [line for line in logs if line["event"] == "period_not_closed"]
+        assert told["period_id"] == str(period.id)
+        assert (period.state, period.closings) == ("closing", 2**31 - 1)
+        assert first.stored() == {}
 
 
 class TestAClosedMonth:
