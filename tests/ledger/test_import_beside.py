@@ -5,6 +5,7 @@ from collections import Counter
 from datetime import date, datetime, timedelta
 from functools import partial
 from itertools import chain, islice
+from pathlib import Path
 
 import pytest
 from django.core.management import CommandError, call_command
@@ -29,7 +30,9 @@ from apps.ledger.operations import (
 from tests.ledger.beside_entries import (
     ANN,
     BOB,
+    DOLLARS,
     OCTOBER,
+    TILL,
     beside,
     capture,
     closed,
@@ -340,25 +343,48 @@ class TestImport:
         assert books_of(target) == books_of(origin)
         assert breaches() == []
 
-    def test_takes_a_file_of_the_format_before(self, origin, file):
-        """It says nothing of a month's state, nor how many lines were stored: there were none."""
-        lines = [json.loads(line) for line in file.read_bytes().splitlines()]
-        lines[0]["format"] = "kassa.journal.2"
-        del lines[0]["period_balances"]
-        new = {"state", "reopening_requested_by", "reopening_approved_by", "reopening_reason"}
-        for line in lines:
-            if line["type"] == "period":
-                assert new <= line.keys()
-                for name in new:
-                    del line[name]
-        file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    def test_takes_a_file_of_the_format_before(self):
+        """One that a release before `kassa.journal.3` wrote, of a closed month and what is open."""
+        file = Path(__file__).with_name("journal-2.jsonl")
+        header = json.loads(file.read_bytes().splitlines()[0])
+        assert (header["format"], header.get("period_balances")) == ("kassa.journal.2", None)
         target = create_organization("Target")
 
         run_import(target, file)
 
         wait_until(partial(closed, target))
-        assert books_of(target) == books_of(origin)
-        assert beside(target) == beside(origin)
+        books, found = books_of(target), beside(target)
+        assert books["chain"] == [(4, bytes.fromhex(header["hash"]))]
+        assert [(row[0], row[1]) for row in books["entries"]] == [
+            (1, "transfer"), (2, "fx"), (3, "fx"), (4, "capture"),
+        ]  # fmt: skip
+        balances = {code: balance(target, id_) for code, id_ in ids_of(target).items()}
+        assert {
+            code: (one.posted, one.pending_out, one.pending_in, one.available)
+            for code, one in balances.items()
+        } == {
+            "bank:ba_1:EUR": (100_00, 0, 0, 100_00),
+            "liquidity:EUR": (10_01, 0, 0, 10_01),
+            "liquidity:USD": (-10_84, 0, 0, -10_84),
+            TILL: (0, 0, 7_00, 0),
+            ANN: (81_99, 23_00, 7_00, 58_99),
+            DOLLARS: (10_84, 0, 0, 10_84),
+            BOB: (8_00, 0, 23_00, 8_00),
+        }
+        assert [row[2:5] for row in found["holds"]] == [
+            (5_00, "EUR", "ho-0"), (6_00, "EUR", "ho-1"), (12_00, "EUR", None), (7_00, "EUR", None),
+        ]  # fmt: skip
+        assert [row[:4] for row in found["fx"]] == [(ANN, DOLLARS, 10_01, 10_84)]
+        assert found["monitors"] == [
+            (ANN, "available", "below", 50_00, "Low", False),
+            (ANN, "available", "below", 10_00, "Low", False),
+        ]
+        assert found["months"] == [(OCTOBER, "closed", 1, "staff:mara", "staff:anton")]
+        assert stored(target) == [
+            (1, OCTOBER, "bank:ba_1:EUR", 0, 100_00, 0), (1, OCTOBER, ANN, 0, 0, 100_00),
+        ]  # fmt: skip
+        call_command("verify_ledger", quiet=True)
+        assert breaches() == []
 
     def test_exports_again_what_was_imported(self, origin, file, tmp_path):
         target = create_organization("Target")
