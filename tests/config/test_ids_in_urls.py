@@ -11,7 +11,8 @@ from apps.core.ids import encode_id, new_id
 from tests.accounts.factories import Api, create_organization
 from tests.ledger import documents
 
-pytestmark = pytest.mark.django_db
+# Some reads are of one instant, in a transaction of their own.
+pytestmark = pytest.mark.django_db(transaction=True)
 
 # What a path's parameter names, and the code of a refusal where nobody has it.
 KINDS = {

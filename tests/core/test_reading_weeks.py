@@ -15,6 +15,7 @@ from tests.core.weeks_of_tests import (
     WEEK,
     begin_weeks,
     happen,
+    monday,
     parts,
     run,
 )
@@ -92,8 +93,10 @@ class TestReading:
     @pytest.fixture
     def batches(self, now):
         """Return batches of eight weeks, the newest first, each with the part it lies in."""
+        # In the middle of each: in the last hour of a week the next one is looked into as well.
+        middle = monday(now) - WEEK / 2
         for number in range(8):
-            happen(now - number * WEEK, opened(f"{number}a"), opened(f"{number}b"))
+            happen(middle - number * WEEK, opened(f"{number}a"), opened(f"{number}b"))
         return run(
             "SELECT batch_id, tableoid::regclass::text FROM core_outbox_event"
             " WHERE ordinal = 0 ORDER BY id DESC"
