@@ -9,6 +9,7 @@ from apps.core.errors import Refusal
 from apps.core.ids import encode_id, new_id
 from apps.core.invariants import breaches
 from apps.core.models import AuditEvent
+from apps.core.wall_clock import print_instant
 from apps.ledger import operations, rules
 from apps.ledger.errors import (
     AlreadyReversed,
@@ -30,9 +31,12 @@ from tests.ledger.factories import (
     committed,
     create_organization,
     fund,
+    move,
     open_account,
+    post,
     post_transfer,
 )
+from tests.ledger.histories import balances_at
 from tests.ledger.naive import Books
 from tests.ledger.rows import fingerprints
 from tests.ledger.standing import Account
@@ -327,6 +331,110 @@ class TestABatch:
         assert JournalEntry.objects.filter(kind="reversal").count() == self.SIZE
         assert balance(organization, ann).available == self.SIZE
         assert breaches() == []
+
+
+class TestASetAtItsTimes:
+    """Paid in a second apart, and undone there: each later balance is checked, to the unit."""
+
+    SIZE = 300
+    TIMES = [DAYS[1] + timedelta(seconds=n) for n in range(SIZE)]
+
+    def paid(self, organization, wallets):
+        """Pay in 1, 2, 3 and so on."""
+        world = open_account(organization, "wallets:world:EUR", floor=None)
+        moves = [
+            move(world, wallet, n, effective_at=at)
+            for n, (wallet, at) in enumerate(zip(wallets, self.TIMES, strict=True), 1)
+        ]
+        return world, [outcome.entry_id for outcome in post(organization, *moves)]
+
+    def spent(self, organization, world, wallets, at, own):
+        """Let each spend 40, of which so many were there before."""
+        for id_, before in zip(wallets, own, strict=True):
+            brought = move(world, id_, before, effective_at=DAYS[0])
+            post(organization, brought, move(id_, world, 40, effective_at=at))
+
+    def test_of_one_account_leaves_what_else_was_there(self, books):
+        organization, ann, *_ = books
+        world, entries = self.paid(organization, [ann] * self.SIZE)
+        at = self.TIMES[99] + timedelta(microseconds=1)
+        self.spent(organization, world, [ann], at, [40])
+
+        undo(organization, entries[::-1], at="original")
+
+        assert balance(organization, ann).available == 0
+        ends = [self.TIMES[0], self.TIMES[99], at, self.TIMES[-1]]
+        left = [balances_at(organization, end, account_id=ann) for end in ends]
+        assert [one.posted for [one] in left] == [40, 40, 0, 0]
+        assert breaches() == []
+
+    def test_of_one_account_is_refused_for_a_unit_that_was_spent(self, books):
+        organization, ann, *_ = books
+        world, entries = self.paid(organization, [ann] * self.SIZE)
+        at = self.TIMES[99] + timedelta(microseconds=1)
+        self.spent(organization, world, [ann], at, [39])
+        fund(organization, ann, 1)
+        before = fingerprints("ledger_", "core_outbox", "core_audit", locks=False)
+
+        with pytest.raises(LaterBalanceBelowFloor) as refused:
+            undo(organization, entries[::-1], at="original")
+        with pytest.raises(LaterBalanceBelowFloor) as dry:
+            preview(organization, entries, at="original")
+
+        # Of 1 to 100, which had come by then, one unit was spent.
+        assert refused.value.details == dry.value.details == {
+            "ledger_account": encode_id("la", ann),
+            "balance": -1,
+            "balance_at": print_instant(at),
+            "requested": 5_050,
+            "min_available": 0,
+        }  # fmt: skip
+        assert fingerprints("ledger_", "core_outbox", "core_audit", locks=False) == before
+
+    @pytest.fixture
+    def wallets(self, books):
+        opened = committed(operations.open_accounts)(
+            organization_id=books[0],
+            accounts=[
+                AccountSpec(f"wallets:w{n}:EUR", "liability", "EUR", 0, internal=False)
+                for n in range(self.SIZE)
+            ],
+            now=NOW,
+        )
+        return list(opened.values())
+
+    def test_of_many_accounts_that_moved_since_leaves_what_else_was_there(self, books, wallets):
+        organization, *_ = books
+        world, entries = self.paid(organization, wallets)
+        self.spent(organization, world, wallets, DAYS[2], [40] * self.SIZE)
+
+        undo(organization, entries, at="original")
+
+        assert {balance(organization, id_).available for id_ in wallets} == {0}
+        for end, left in ((self.TIMES[-1], 40), (DAYS[2], 0)):
+            found = balances_at(organization, end)
+            assert {one.posted for one in found if one.account_id in wallets} == {left}
+        assert breaches() == []
+
+    def test_of_many_accounts_is_refused_for_a_unit_that_one_of_them_spent(self, books, wallets):
+        organization, *_ = books
+        world, entries = self.paid(organization, wallets)
+        own = [40 - (n == 150) for n in range(self.SIZE)]
+        self.spent(organization, world, wallets, DAYS[2], own)
+        fund(organization, wallets[150], 1)
+        before = fingerprints("ledger_", "core_outbox", "core_audit", locks=False)
+
+        with pytest.raises(LaterBalanceBelowFloor) as refused:
+            undo(organization, entries, at="original")
+
+        assert refused.value.details == {
+            "ledger_account": encode_id("la", wallets[150]),
+            "balance": -1,
+            "balance_at": print_instant(DAYS[2]),
+            "requested": 151,
+            "min_available": 0,
+        }
+        assert fingerprints("ledger_", "core_outbox", "core_audit", locks=False) == before
 
 
 class TestAPartOfASet:
