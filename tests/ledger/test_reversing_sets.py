@@ -4,6 +4,7 @@ from datetime import timedelta
 from functools import partial
 
 import pytest
+from django.db import connection
 
 from apps.core.errors import Refusal
 from apps.core.ids import encode_id, new_id
@@ -14,6 +15,7 @@ from apps.ledger import operations, rules
 from apps.ledger.errors import (
     AlreadyReversed,
     InsufficientFunds,
+    JournalEntryNotFound,
     LaterBalanceBelowFloor,
     LedgerAccountFrozen,
     LinkedCommandFailed,
@@ -22,7 +24,6 @@ from apps.ledger.errors import (
 )
 from apps.ledger.models import JournalEntry
 from apps.ledger.operations import AccountChange, AccountSpec, MonitorTerms, TransferRequest
-from apps.ledger.queries import _journal
 from apps.ledger.rules import AccountStatus, Leg, MonitorDirection, MonitorMeasure, PostEntry
 from tests.ledger.factories import (
     ACTOR,
@@ -300,22 +301,56 @@ class TestABatch:
         assert (refused.value.details["available"], refused.value.details["requested"]) == (1, 2)
         assert fingerprints("ledger_", "core_outbox", "core_audit", locks=False) == before
 
-    def test_with_more_postings_than_the_largest_batch_is_refused_whole(
-        self, books, paid, monkeypatch
-    ):
-        organization, *_ = books
-        entries, _ = paid
-        monkeypatch.setattr(_journal, "UNDONE_POSTINGS_MAX", 2 * self.SIZE - 1)
+    def test_with_more_postings_than_the_largest_batch_is_refused_whole(self, books, paid):
+        organization, ann, *_ = books
+        _, wallets = paid
+        fund(organization, ann, 201 * 99)
+        # A hundred postings each: all but one have as many as are undone at once.
+        legs = (Leg(ann, 99), *(Leg(wallet, -1) for wallet in wallets[:99]))
+        made = post(
+            organization,
+            *(
+                PostEntry(id=new_id(), legs=legs, currency="EUR", kind="shared_out")
+                for _ in range(201)
+            ),
+        )
+        entries = [outcome.entry_id for outcome in made]
         before = fingerprints("ledger_", "core_outbox", "core_audit", locks=False)
 
         with pytest.raises(ReversalTooLarge) as refused:
             undo(organization, entries)
-        with pytest.raises(ReversalTooLarge):
+        with pytest.raises(ReversalTooLarge) as dry:
             preview(organization, entries)
 
-        assert refused.value.details == {"postings_max": 2 * self.SIZE - 1}
+        assert refused.value.details == dry.value.details == {"postings_max": 20_000}
         assert fingerprints("ledger_", "core_outbox", "core_audit", locks=False) == before
         undo(organization, entries[1:], key="fewer")
+        assert balance(organization, ann).available == 200 * 99
+
+    def test_with_one_that_has_no_postings_is_refused_whole(self, books, paid):
+        organization, *_ = books
+        entries, _ = paid
+        bare = new_id()
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "INSERT INTO ledger_journal_entry (id, organization_id, kind, description,"
+                " effective_at, recorded_at, actor, metadata)"
+                " VALUES (%s, %s, 'transfer', '', %s, %s, 'job:tests', '{}')",
+                [bare, organization, NOW, NOW],
+            )
+        before = fingerprints("ledger_", "core_outbox", "core_audit", locks=False)
+
+        for named in ([bare], [*entries, bare]):
+            with pytest.raises(JournalEntryNotFound):
+                undo(organization, named)
+            with pytest.raises(JournalEntryNotFound):
+                preview(organization, named)
+
+        assert fingerprints("ledger_", "core_outbox", "core_audit", locks=False) == before
+        assert {breach.name for breach in breaches()} == {
+            "ledger_entry_has_its_event",
+            "ledger_entry_is_whole",
+        }
 
     def test_is_undone_by_one_of_two_at_once(self, books, paid):
         organization, ann, *_ = books
