@@ -85,8 +85,8 @@ def expire_due(_period: str, now: datetime, place: str = "") -> Iterator[str]:
     """
     Release the holds whose time is over, a portion of each organisation in turn.
 
-    Nothing depends on it but what is shown: an act decides by the clock, and where funds lack such
-    holds are released at once.
+    Nothing depends on it but what is shown: an act decides by the clock, and where funds lack or a
+    monitor watches such holds are released at once.
     """
     waiting = queries.organizations_with_expired_holds(now=now)
     yield from _in_turn(waiting, partial(_expire_portion, now=now), place=place)

@@ -16,9 +16,17 @@ from apps.ledger.operations import (
     AccountSpec,
     CaptureRequest,
     HoldRequest,
+    MonitorTerms,
     TransferRequest,
+    _monitors,
 )
-from apps.ledger.rules import CaptureHold, PlaceHold, VoidHold
+from apps.ledger.rules import (
+    CaptureHold,
+    MonitorDirection,
+    MonitorMeasure,
+    PlaceHold,
+    VoidHold,
+)
 from tests.ledger.factories import (
     ACTOR,
     NOW,
@@ -30,6 +38,7 @@ from tests.ledger.factories import (
     post,
     post_transfer,
 )
+from tests.ledger.test_monitors import watch
 from tests.own_postgres import connected_to, copy_tables, own_postgres
 from tests.support import is_serializable, race
 
@@ -78,6 +87,10 @@ def statements_of(call) -> list[str]:
     assert not [sql for sql in sent if "SAVEPOINT" in sql.upper()]
     assert [sql for sql in sent if sql in {"BEGIN", "COMMIT"}] == ["BEGIN", "COMMIT"]
     return [sql for sql in sent if sql not in {"BEGIN", "COMMIT"}]
+
+
+def locks_of_balances(sent) -> int:
+    return sum("FROM ledger_balance" in sql and "FOR NO KEY UPDATE" in sql for sql in sent)
 
 
 class TestStatements:
@@ -164,9 +177,36 @@ class TestStatements:
             )
         )  # fmt: skip
 
-        # The key; their accounts, the locks, and the set by two reads; whether one is of an
-        # exchange; what a posting takes; the trail, and the set as it was answered.
-        assert len(sent) == 11
+        # The key; their postings, the locks, and the set; whether one is of an exchange; what a
+        # posting takes; the trail, and the set as it was answered.
+        assert len(sent) == 10
+        assert len([sql for sql in sent if 'FROM "ledger_posting"' in sql]) == 1
+
+    def test_of_a_new_monitor_lock_its_balance_once(self, books):
+        organization, ann, _ = books
+
+        sent = statements_of(lambda: watch(organization, ann))
+
+        assert locks_of_balances(sent) == 1
+
+    def test_of_restored_monitors_lock_their_balances_once(self, books):
+        organization, ann, bob = books
+        monitors = [
+            MonitorTerms(
+                account_id=id_, measure=MonitorMeasure.AVAILABLE,
+                direction=MonitorDirection.BELOW, threshold_minor=threshold,
+            )
+            for id_ in (ann, bob)
+            for threshold in (10, 20)
+        ]  # fmt: skip
+
+        sent = statements_of(
+            lambda: committed(_monitors.restore_monitors)(
+                organization_id=organization, monitors=monitors, actor=ACTOR, now=NOW
+            )
+        )
+
+        assert locks_of_balances(sent) == 1
 
     def test_of_a_larger_act_have_no_savepoint(self, books):
         organization, ann, bob = books

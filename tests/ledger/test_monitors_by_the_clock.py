@@ -26,7 +26,7 @@ from tests.ledger.factories import (
     post_transfer,
 )
 from tests.ledger.rows import fingerprints
-from tests.ledger.test_expired_holds import HOUR, dry, hold_over
+from tests.ledger.test_expired_holds import HOUR, dry, hold_over, previewed
 from tests.ledger.test_monitors import told, watch
 from tests.support import race
 
@@ -238,8 +238,102 @@ class TestCreateMonitor:
         assert told(monitor) == []
 
 
+class BothOver:
+    """Ann and Bob have 120 each, are told of at 70, and their holds are over and not swept."""
+
+    def __init__(self, organization, ann, bob) -> None:
+        fund(organization, bob, 150)
+        self.organization, self.ann, self.bob = organization, ann, bob
+        self.monitors = [watch(organization, id_, key=f"m{id_}") for id_ in (ann, bob)]
+        payees = [open_account(organization, f"wallets:{n}:EUR", floor=None) for n in ("cy", "di")]
+        self.payees = dict(zip((ann, bob), payees, strict=True))
+        for id_ in (ann, bob):
+            post(organization, self.hold(id_))
+        assert [told(monitor) for monitor in self.monitors] == [[70], [70]]
+
+    def hold(self, id_):
+        return PlaceHold(
+            id=new_id(), debit_account_id=id_, credit_account_id=self.payees[id_], amount_minor=50,
+            currency="EUR", expires_at=NOW, reference=f"hold-{id_}",
+        )  # fmt: skip
+
+    def act(self, first, second):
+        """
+        Ask for the first one's hold again, and move 30 of the second one's.
+
+        Until the first one's hold was released nothing is decided, and so nobody knows that the
+        second one's is to be.
+        """
+        return self.hold(first), move(second, self.payees[second], 30)
+
+    def expired(self) -> int:
+        return Hold.objects.filter(organization_id=self.organization, status="expired").count()
+
+
+@pytest.fixture
+def both_over(books):
+    organization, ann, bob, _ = books
+    return BothOver(organization, ann, bob)
+
+
+class TestAnActThatNeedsOneReleaseAndThenAnother:
+    def test_has_both_and_tells_by_the_clock(self, both_over):
+        ann, bob = both_over.monitors
+
+        replayed, moved = post(both_over.organization, *both_over.act(both_over.ann, both_over.bob))
+
+        assert (replayed.status, moved.status) == ("replayed", "posted")
+        assert (told(ann), told(bob)) == ([70], [70, 90])
+        assert both_over.expired() == 2
+        with connection.cursor() as cursor:
+            # Each in a transaction of its own.
+            cursor.execute("SELECT COUNT(DISTINCT xmin::text) FROM ledger_hold")
+            assert cursor.fetchone() == (2,)
+        stands(ann, beyond=False)
+        stands(bob, beyond=True)
+
+    def test_is_previewed_as_it_is_done(self, both_over):
+        commands = both_over.act(both_over.ann, both_over.bob)
+        before = fingerprints()
+
+        _, dry = previewed(both_over.organization, *commands)
+        assert fingerprints() == before
+        done = post(both_over.organization, *commands)
+
+        assert [outcome.status for outcome in dry] == [outcome.status for outcome in done]
+        assert [outcome.balances for outcome in dry] == [outcome.balances for outcome in done]
+
+
 @pytest.mark.parametrize("turn", range(5))
 class TestRace:
+    def test_of_two_releases_and_the_sweeper_tells_the_same(self, both_over, turn):
+        organization = both_over.organization
+        ann, bob = both_over.monitors
+
+        race(
+            partial(operations.expire_holds, organization_id=organization, now=NOW),
+            partial(post, organization, *both_over.act(both_over.ann, both_over.bob)),
+        )
+
+        assert (told(ann), told(bob)) == ([70], [70, 90])
+        assert both_over.expired() == 2
+        stands(ann, beyond=False)
+        stands(bob, beyond=True)
+
+    def test_of_two_releases_in_either_order_and_the_sweeper_tells_the_same(self, both_over, turn):
+        organization = both_over.organization
+
+        race(
+            partial(post, organization, *both_over.act(both_over.ann, both_over.bob)),
+            partial(post, organization, *both_over.act(both_over.bob, both_over.ann)),
+            partial(operations.expire_holds, organization_id=organization, now=NOW),
+        )
+
+        for monitor in both_over.monitors:
+            assert told(monitor) == [70, 90]
+            stands(monitor, beyond=True)
+        assert both_over.expired() == 2
+
     def test_of_posters_releases_once_and_tells_once(self, books, watched, turn):
         organization, ann, bob, _ = books
         monitor, _ = watched

@@ -4,15 +4,18 @@ from datetime import timedelta
 from functools import partial
 
 import pytest
+from django.db import connection
 
 from apps.core.errors import Refusal
 from apps.core.ids import encode_id, new_id
 from apps.core.invariants import breaches
 from apps.core.models import AuditEvent
+from apps.core.wall_clock import print_instant
 from apps.ledger import operations, rules
 from apps.ledger.errors import (
     AlreadyReversed,
     InsufficientFunds,
+    JournalEntryNotFound,
     LaterBalanceBelowFloor,
     LedgerAccountFrozen,
     LinkedCommandFailed,
@@ -21,7 +24,6 @@ from apps.ledger.errors import (
 )
 from apps.ledger.models import JournalEntry
 from apps.ledger.operations import AccountChange, AccountSpec, MonitorTerms, TransferRequest
-from apps.ledger.queries import _journal
 from apps.ledger.rules import AccountStatus, Leg, MonitorDirection, MonitorMeasure, PostEntry
 from tests.ledger.factories import (
     ACTOR,
@@ -30,9 +32,12 @@ from tests.ledger.factories import (
     committed,
     create_organization,
     fund,
+    move,
     open_account,
+    post,
     post_transfer,
 )
+from tests.ledger.histories import balances_at
 from tests.ledger.naive import Books
 from tests.ledger.rows import fingerprints
 from tests.ledger.standing import Account
@@ -296,22 +301,56 @@ class TestABatch:
         assert (refused.value.details["available"], refused.value.details["requested"]) == (1, 2)
         assert fingerprints("ledger_", "core_outbox", "core_audit", locks=False) == before
 
-    def test_with_more_postings_than_the_largest_batch_is_refused_whole(
-        self, books, paid, monkeypatch
-    ):
-        organization, *_ = books
-        entries, _ = paid
-        monkeypatch.setattr(_journal, "UNDONE_POSTINGS_MAX", 2 * self.SIZE - 1)
+    def test_with_more_postings_than_the_largest_batch_is_refused_whole(self, books, paid):
+        organization, ann, *_ = books
+        _, wallets = paid
+        fund(organization, ann, 201 * 99)
+        # A hundred postings each: all but one have as many as are undone at once.
+        legs = (Leg(ann, 99), *(Leg(wallet, -1) for wallet in wallets[:99]))
+        made = post(
+            organization,
+            *(
+                PostEntry(id=new_id(), legs=legs, currency="EUR", kind="shared_out")
+                for _ in range(201)
+            ),
+        )
+        entries = [outcome.entry_id for outcome in made]
         before = fingerprints("ledger_", "core_outbox", "core_audit", locks=False)
 
         with pytest.raises(ReversalTooLarge) as refused:
             undo(organization, entries)
-        with pytest.raises(ReversalTooLarge):
+        with pytest.raises(ReversalTooLarge) as dry:
             preview(organization, entries)
 
-        assert refused.value.details == {"postings_max": 2 * self.SIZE - 1}
+        assert refused.value.details == dry.value.details == {"postings_max": 20_000}
         assert fingerprints("ledger_", "core_outbox", "core_audit", locks=False) == before
         undo(organization, entries[1:], key="fewer")
+        assert balance(organization, ann).available == 200 * 99
+
+    def test_with_one_that_has_no_postings_is_refused_whole(self, books, paid):
+        organization, *_ = books
+        entries, _ = paid
+        bare = new_id()
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "INSERT INTO ledger_journal_entry (id, organization_id, kind, description,"
+                " effective_at, recorded_at, actor, metadata)"
+                " VALUES (%s, %s, 'transfer', '', %s, %s, 'job:tests', '{}')",
+                [bare, organization, NOW, NOW],
+            )
+        before = fingerprints("ledger_", "core_outbox", "core_audit", locks=False)
+
+        for named in ([bare], [*entries, bare]):
+            with pytest.raises(JournalEntryNotFound):
+                undo(organization, named)
+            with pytest.raises(JournalEntryNotFound):
+                preview(organization, named)
+
+        assert fingerprints("ledger_", "core_outbox", "core_audit", locks=False) == before
+        assert {breach.name for breach in breaches()} == {
+            "ledger_entry_has_its_event",
+            "ledger_entry_is_whole",
+        }
 
     def test_is_undone_by_one_of_two_at_once(self, books, paid):
         organization, ann, *_ = books
@@ -327,6 +366,110 @@ class TestABatch:
         assert JournalEntry.objects.filter(kind="reversal").count() == self.SIZE
         assert balance(organization, ann).available == self.SIZE
         assert breaches() == []
+
+
+class TestASetAtItsTimes:
+    """Paid in a second apart, and undone there: each later balance is checked, to the unit."""
+
+    SIZE = 300
+    TIMES = [DAYS[1] + timedelta(seconds=n) for n in range(SIZE)]
+
+    def paid(self, organization, wallets):
+        """Pay in 1, 2, 3 and so on."""
+        world = open_account(organization, "wallets:world:EUR", floor=None)
+        moves = [
+            move(world, wallet, n, effective_at=at)
+            for n, (wallet, at) in enumerate(zip(wallets, self.TIMES, strict=True), 1)
+        ]
+        return world, [outcome.entry_id for outcome in post(organization, *moves)]
+
+    def spent(self, organization, world, wallets, at, own):
+        """Let each spend 40, of which so many were there before."""
+        for id_, before in zip(wallets, own, strict=True):
+            brought = move(world, id_, before, effective_at=DAYS[0])
+            post(organization, brought, move(id_, world, 40, effective_at=at))
+
+    def test_of_one_account_leaves_what_else_was_there(self, books):
+        organization, ann, *_ = books
+        world, entries = self.paid(organization, [ann] * self.SIZE)
+        at = self.TIMES[99] + timedelta(microseconds=1)
+        self.spent(organization, world, [ann], at, [40])
+
+        undo(organization, entries[::-1], at="original")
+
+        assert balance(organization, ann).available == 0
+        ends = [self.TIMES[0], self.TIMES[99], at, self.TIMES[-1]]
+        left = [balances_at(organization, end, account_id=ann) for end in ends]
+        assert [one.posted for [one] in left] == [40, 40, 0, 0]
+        assert breaches() == []
+
+    def test_of_one_account_is_refused_for_a_unit_that_was_spent(self, books):
+        organization, ann, *_ = books
+        world, entries = self.paid(organization, [ann] * self.SIZE)
+        at = self.TIMES[99] + timedelta(microseconds=1)
+        self.spent(organization, world, [ann], at, [39])
+        fund(organization, ann, 1)
+        before = fingerprints("ledger_", "core_outbox", "core_audit", locks=False)
+
+        with pytest.raises(LaterBalanceBelowFloor) as refused:
+            undo(organization, entries[::-1], at="original")
+        with pytest.raises(LaterBalanceBelowFloor) as dry:
+            preview(organization, entries, at="original")
+
+        # Of 1 to 100, which had come by then, one unit was spent.
+        assert refused.value.details == dry.value.details == {
+            "ledger_account": encode_id("la", ann),
+            "balance": -1,
+            "balance_at": print_instant(at),
+            "requested": 5_050,
+            "min_available": 0,
+        }  # fmt: skip
+        assert fingerprints("ledger_", "core_outbox", "core_audit", locks=False) == before
+
+    @pytest.fixture
+    def wallets(self, books):
+        opened = committed(operations.open_accounts)(
+            organization_id=books[0],
+            accounts=[
+                AccountSpec(f"wallets:w{n}:EUR", "liability", "EUR", 0, internal=False)
+                for n in range(self.SIZE)
+            ],
+            now=NOW,
+        )
+        return list(opened.values())
+
+    def test_of_many_accounts_that_moved_since_leaves_what_else_was_there(self, books, wallets):
+        organization, *_ = books
+        world, entries = self.paid(organization, wallets)
+        self.spent(organization, world, wallets, DAYS[2], [40] * self.SIZE)
+
+        undo(organization, entries, at="original")
+
+        assert {balance(organization, id_).available for id_ in wallets} == {0}
+        for end, left in ((self.TIMES[-1], 40), (DAYS[2], 0)):
+            found = balances_at(organization, end)
+            assert {one.posted for one in found if one.account_id in wallets} == {left}
+        assert breaches() == []
+
+    def test_of_many_accounts_is_refused_for_a_unit_that_one_of_them_spent(self, books, wallets):
+        organization, *_ = books
+        world, entries = self.paid(organization, wallets)
+        own = [40 - (n == 150) for n in range(self.SIZE)]
+        self.spent(organization, world, wallets, DAYS[2], own)
+        fund(organization, wallets[150], 1)
+        before = fingerprints("ledger_", "core_outbox", "core_audit", locks=False)
+
+        with pytest.raises(LaterBalanceBelowFloor) as refused:
+            undo(organization, entries, at="original")
+
+        assert refused.value.details == {
+            "ledger_account": encode_id("la", wallets[150]),
+            "balance": -1,
+            "balance_at": print_instant(DAYS[2]),
+            "requested": 151,
+            "min_available": 0,
+        }
+        assert fingerprints("ledger_", "core_outbox", "core_audit", locks=False) == before
 
 
 class TestAPartOfASet:

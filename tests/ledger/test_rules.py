@@ -14,6 +14,7 @@ from apps.ledger.rules import (
     PostEntry,
     State,
     apply,
+    apply_together,
 )
 from tests.ledger.pure import BANK, NOW, A, B, C, capture, codes, fresh, hold, move, state, up_to
 
@@ -230,6 +231,63 @@ class TestBackDated:
         _, outcomes = apply(start, [hold(31), hold(30)])
 
         assert codes(outcomes) == ["later_balance_below_floor", "held"]
+
+
+class Counted(int):
+    """A balance that counts how often something is added to one."""
+
+    added = 0
+
+    def __add__(self, other: int) -> "Counted":
+        Counted.added += 1
+        return Counted(int(self) + other)
+
+
+class TestAnActOfMany:
+    SIZE = 300
+
+    def begun(self, low: int) -> tuple[State, list[PostEntry]]:
+        """A was paid 1 each second; the act takes all of it back, the last of it first."""
+        times = [NOW - timedelta(days=9) + timedelta(seconds=n) for n in range(self.SIZE)]
+        start = state(a=self.SIZE + low)
+        start.later[A] = LaterBalances(
+            times, [Counted(n + 1 + low) for n in range(self.SIZE)], list(times)
+        )
+        return start, [
+            PostEntry(
+                id=fresh(), legs=(Leg(A, 1), Leg(B, -1)), currency="EUR", kind="reversal",
+                effective_at=at,
+            )
+            for at in reversed(times)
+        ]  # fmt: skip
+
+    def test_takes_from_each_later_balance_what_it_has_taken_by_then(self):
+        start, entries = self.begun(0)
+
+        after, outcomes = apply_together(start, entries)
+
+        assert codes(outcomes) == ["posted"] * self.SIZE
+        assert after.later[A].lows == [0] * self.SIZE
+        assert start.later[A].lows == list(range(1, self.SIZE + 1))
+
+    def test_is_refused_by_the_first_of_the_lowest_with_what_it_has_taken_by_then(self):
+        start, entries = self.begun(0)
+        start.later[A].lows[120:] = range(120, self.SIZE)
+
+        after, outcomes = apply_together(start, entries)
+
+        assert codes(outcomes) == ["later_balance_below_floor"] * self.SIZE
+        told = outcomes[0].refusal.details
+        assert (told["balance"], told["requested"]) == (-1, 121)
+        assert after is start
+
+    def test_adds_to_each_later_balance_once(self):
+        start, entries = self.begun(0)
+        Counted.added = 0
+
+        apply_together(start, entries)
+
+        assert Counted.added == self.SIZE
 
 
 accounts = st.sampled_from([A, B, C, BANK])

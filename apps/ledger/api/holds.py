@@ -77,7 +77,11 @@ class PlaceHold(Strict):
         help_text="Names one hold for ever: asked for again it is answered as it is now, if it has"
         " ended too, and other terms under it are refused.",
     )
-    expires_at = InstantField(required=False, help_text="From then on it is over; later than now.")
+    expires_at = InstantField(
+        required=False,
+        help_text="From then on it is over; later than now, but for that of a hold that stands"
+        " under its `reference`.",
+    )
     multi_capture = TruthField(
         required=False, help_text="Captured in parts until it is used up; else once."
     )

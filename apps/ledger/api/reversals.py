@@ -18,6 +18,7 @@ from apps.ledger import operations
 from apps.ledger.api import examples
 from apps.ledger.api.serializers import BATCH_MAX, DRY_RUN, TransferBalance
 from apps.ledger.operations import ReversalResult
+from apps.ledger.rules import UNDONE_POSTINGS_MAX
 
 READ: Final = "ledger:read"
 WRITE: Final = "transfers:write"
@@ -42,7 +43,8 @@ class ReverseEntry(_Terms):
 class ReverseEntries(_Terms):
     journal_entries = serializers.ListField(
         child=IdField("je"), min_length=1, max_length=REVERSALS_MAX,
-        help_text="All are undone, or none; funds are checked once, by what it all comes to.",
+        help_text="All are undone, or none; funds are checked once, by what it all comes to. They"
+        f" have {UNDONE_POSTINGS_MAX:,} postings in all at most (`reversal_too_large`).",
     )  # fmt: skip
 
 

@@ -1,6 +1,6 @@
 """Balance monitors: set one, and call it off."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass
 from datetime import datetime
 from typing import Final
@@ -12,7 +12,7 @@ from apps.core.ids import encode_id, new_ids
 from apps.ledger import errors, queries, rules
 from apps.ledger.models import Balance, BalanceMonitor
 from apps.ledger.operations import _engine
-from apps.ledger.rules import MonitorDirection, MonitorMeasure
+from apps.ledger.rules import BalanceState, MonitorDirection, MonitorMeasure
 
 # Each posting on an account looks at all its monitors.
 MONITORS_MAX: Final = 20
@@ -55,9 +55,9 @@ def create_monitor(
         return claim.resource_id
     # On which side of the threshold the balance stands is decided by the clock, and under its lock.
     ids = [terms.account_id]
-    queries.lock_balances(organization_id=organization_id, account_ids=ids)
+    balances = queries.lock_balances(organization_id=organization_id, account_ids=ids)
     _engine.release_expired(organization_id=organization_id, account_ids=ids, now=now)
-    _watch(organization_id, claim.resource_id, terms, actor=actor, now=now)
+    _watch(organization_id, claim.resource_id, terms, balances, actor=actor, now=now)
     return claim.resource_id
 
 
@@ -73,20 +73,25 @@ def restore_monitors(
     :raises TooManyBalanceMonitors: if an account gets more than it can have
     """
     # The balances of all of them, before the monitors of the first.
-    queries.lock_balances(
+    balances = queries.lock_balances(
         organization_id=organization_id, account_ids={terms.account_id for terms in monitors}
     )
     for id_, terms in zip(new_ids(len(monitors)), monitors, strict=True):
-        _watch(organization_id, id_, terms, actor=actor, now=now)
+        _watch(organization_id, id_, terms, balances, actor=actor, now=now)
 
 
 def _watch(
-    organization_id: UUID, id_: UUID, terms: MonitorTerms, *, actor: Actor, now: datetime
+    organization_id: UUID,
+    id_: UUID,
+    terms: MonitorTerms,
+    balances: Mapping[UUID, BalanceState],
+    *,
+    actor: Actor,
+    now: datetime,
 ) -> None:
     account_id = terms.account_id
-    # The lock every posting takes: what was posted before it is seen here, and what is posted after
-    # it sees `monitored`. So no crossing falls between.
-    balances = queries.lock_balances(organization_id=organization_id, account_ids=[account_id])
+    # They are locked, as every posting locks them: what was posted before is seen here, and what is
+    # posted after sees `monitored`. So no crossing falls between.
     if account_id not in balances:
         raise errors.LedgerAccountsNotFound(
             "There is no such ledger account.", ledger_account=encode_id("la", account_id)

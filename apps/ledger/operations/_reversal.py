@@ -225,7 +225,7 @@ def preview_reversal(
 
     :raises Refusal: as `reverse_entries` does
     """
-    entries = queries.get_standing_entries(organization_id=organization_id, entry_ids=entry_ids)
+    entries = _undoing.read(organization_id, entry_ids)
     _refuse_parts(organization_id, entries)
     return _undoing.preview(organization_id, entries, at=at, now=now, reach_internal=False)
 
@@ -235,7 +235,7 @@ def preview_whole(
     organization_id: UUID, entry_ids: Sequence[UUID], *, at: ReversalTime, now: datetime
 ) -> ReversalResult:
     """Return what `reverse_whole` would leave of these entries, and write nothing."""
-    entries = queries.get_standing_entries(organization_id=organization_id, entry_ids=entry_ids)
+    entries = _undoing.read(organization_id, entry_ids)
     with of_the_whole():
         return _undoing.preview(organization_id, entries, at=at, now=now, reach_internal=True)
 

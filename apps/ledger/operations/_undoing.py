@@ -10,7 +10,7 @@ from apps.core import audit, transactions
 from apps.core.actors import Actor
 from apps.core.errors import Refusal
 from apps.core.ids import encode_id, new_ids
-from apps.ledger import errors, queries
+from apps.ledger import errors, queries, rules
 from apps.ledger.models import TransferBatch
 from apps.ledger.operations import _engine
 from apps.ledger.queries import EntryView, StandingEntry
@@ -80,10 +80,30 @@ def lock(organization_id: UUID, entry_ids: Sequence[UUID]) -> list[StandingEntry
     :raises JournalEntryNotFound: if the organisation lacks one of them
     :raises ReversalTooLarge: if they have more postings than are undone at once
     """
+    legs = _legs(organization_id, entry_ids)
     # Their accounts are locked first, so that of two reversals the later one reads the earlier.
-    accounts = queries.accounts_to_undo(organization_id=organization_id, entry_ids=entry_ids)
+    accounts = {leg.account_id for each in legs.values() for leg in each}
     queries.lock_balances(organization_id=organization_id, account_ids=accounts)
-    return queries.get_standing_entries(organization_id=organization_id, entry_ids=entry_ids)
+    return queries.get_standing_entries(
+        organization_id=organization_id, entry_ids=entry_ids, legs=legs
+    )
+
+
+def read(organization_id: UUID, entry_ids: Sequence[UUID]) -> list[StandingEntry]:
+    """Return what `lock` does, and lock nothing."""
+    legs = _legs(organization_id, entry_ids)
+    return queries.get_standing_entries(
+        organization_id=organization_id, entry_ids=entry_ids, legs=legs
+    )
+
+
+def _legs(organization_id: UUID, entry_ids: Sequence[UUID]) -> dict[UUID, list[Leg]]:
+    # One more than may be undone is read, to be refused.
+    legs = queries.list_legs(
+        organization_id=organization_id, entry_ids=entry_ids, limit=rules.UNDONE_POSTINGS_MAX + 1
+    )
+    rules.check_undone_at_once(sum(map(len, legs.values())))
+    return legs
 
 
 def _opposites(entries: Sequence[StandingEntry], at: ReversalTime) -> list[PostEntry]:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Any
 from uuid import UUID
 
 from django.db.models import Case, OuterRef, QuerySet, Subquery, When
@@ -12,10 +12,6 @@ from django.db.models.functions import JSONObject
 from apps.ledger import errors
 from apps.ledger.models import EntryMetadata, HoldEvent, JournalEntry, LedgerAccount, Posting
 from apps.ledger.rules import TRANSFER_KIND, Leg
-
-# What the largest batch posts. Entries may have a hundred postings each, and all of a set are in
-# memory, and their accounts locked, at once.
-UNDONE_POSTINGS_MAX: Final = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,57 +78,43 @@ class StandingEntry:
 
 
 def get_standing_entries(
-    *, organization_id: UUID, entry_ids: Sequence[UUID]
+    *, organization_id: UUID, entry_ids: Sequence[UUID], legs: Mapping[UUID, Sequence[Leg]]
 ) -> list[StandingEntry]:
     """
-    Return these journal entries in the order in which they are named, by two reads of any number.
+    Return these journal entries in the order in which they are named, with their `list_legs`.
 
-    Of thousands, as a batch posts them: so without what is only shown of an entry.
+    Of thousands, as a batch posts them: so without what is only shown of an entry. Legs never
+    change, so who locks their accounts first reads again only what may have: what undid them.
 
     :raises JournalEntryNotFound: if the organisation lacks one of them
-    :raises ReversalTooLarge: if they have more postings than are undone at once
     """
     mine = JournalEntry.objects.filter(organization_id=organization_id)
     undone = Subquery(mine.filter(reverses_id=OuterRef("id")).values("id")[:1])
     rows = mine.filter(id__in=entry_ids).annotate(undone_by=undone)
-    entries = list(
-        rows.values_list("id", "description", "effective_at", "reverses_id", "undone_by")
-    )
-    legs: dict[UUID, list[Leg]] = {}
-    for entry_id, leg in _legs(organization_id, entry_ids):
-        legs.setdefault(entry_id, []).append(leg)
     found = {
         id_: StandingEntry(id_, description, effective_at, reverses, undone_by, tuple(legs[id_]))
-        for id_, description, effective_at, reverses, undone_by in entries
+        for id_, description, effective_at, reverses, undone_by in rows.values_list(
+            "id", "description", "effective_at", "reverses_id", "undone_by"
+        )
+        # Posted since its legs were asked for, it was not there. Of one that has none, which only
+        # SQL can write, an invariant tells; there is nothing in it to undo.
+        if id_ in legs
     }
     if not found.keys() >= set(entry_ids):
         raise errors.JournalEntryNotFound("There is no such journal entry.")
     return [found[id_] for id_ in entry_ids]
 
 
-def accounts_to_undo(*, organization_id: UUID, entry_ids: Sequence[UUID]) -> set[UUID]:
-    """
-    Return the accounts of those of these entries that there are, to be locked before they are read.
-
-    :raises ReversalTooLarge: if they have more postings than are undone at once
-    """
-    return {leg.account_id for _, leg in _legs(organization_id, entry_ids)}
-
-
-def _legs(organization_id: UUID, entry_ids: Sequence[UUID]) -> list[tuple[UUID, Leg]]:
-    """Return the legs of these entries, by entry in their order."""
+def list_legs(
+    *, organization_id: UUID, entry_ids: Sequence[UUID], limit: int
+) -> dict[UUID, list[Leg]]:
+    """Return the legs of those of these entries that there are, in their order; `limit` at most."""
     rows = Posting.objects.filter(organization_id=organization_id, entry_id__in=entry_ids)
     columns = rows.values_list("entry_id", "account_id", "amount_minor", "currency")
-    found = list(columns.order_by("entry_id", "number")[: UNDONE_POSTINGS_MAX + 1])
-    if len(found) > UNDONE_POSTINGS_MAX:
-        raise errors.ReversalTooLarge(
-            "These journal entries have more postings than are undone at once.",
-            postings_max=UNDONE_POSTINGS_MAX,
-        )
-    return [
-        (entry_id, Leg(account_id, amount, currency))
-        for entry_id, account_id, amount, currency in found
-    ]
+    legs: dict[UUID, list[Leg]] = {}
+    for entry_id, account_id, amount, currency in columns.order_by("entry_id", "number")[:limit]:
+        legs.setdefault(entry_id, []).append(Leg(account_id, amount, currency))
+    return legs
 
 
 def get_transfer(*, organization_id: UUID, entry_id: UUID) -> EntryView:

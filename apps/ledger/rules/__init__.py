@@ -36,6 +36,7 @@ from apps.ledger.rules.shares import (
     WHOLE_BASIS_POINTS,
     split_by_basis_points,
 )
+from apps.ledger.rules.undoing import UNDONE_POSTINGS_MAX, check_undone_at_once
 from apps.ledger.rules.values import (
     COUNTER_MAX,
     CREDIT_NORMAL,
@@ -75,6 +76,7 @@ __all__ = [
     "RATE_DIGITS_MAX",
     "RESERVED_REFERENCES",
     "TRANSFER_KIND",
+    "UNDONE_POSTINGS_MAX",
     "WHOLE_BASIS_POINTS",
     "AccountStatus",
     "AccountType",
@@ -105,6 +107,7 @@ __all__ = [
     "apply_together",
     "check_balanced",
     "check_fresh",
+    "check_undone_at_once",
     "crossings",
     "forget_unmade",
     "is_beyond",

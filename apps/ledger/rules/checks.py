@@ -121,8 +121,9 @@ def lowest(
     What holds reserve, but for what is `freed`, is taken off from now on: it was free in the past.
     """
     found: tuple[int, datetime] | None = None
-    for place in range(bisect_left(later.instants, at), len(later.instants)):
-        low = later.lows[place]
+    lows = later.lows
+    for place in range(bisect_left(later.instants, at), len(lows)):
+        low = lows[place]
         if now is not None and later.instants[place] >= now:
             low -= balance.pending_out - freed
         if found is None or low < found[0]:
@@ -157,8 +158,8 @@ def net_history(
     :raises LaterBalanceBelowFloor: the lowest of those that would have been below the floor
     """
     found: list[tuple[int, int, datetime]] = []
-    for place, low in enumerate(after.lows):
-        taken = before.lows[place] - low
+    for place, (was, low) in enumerate(zip(before.lows, after.lows, strict=True)):
+        taken = was - low
         reserved = balance.pending_out if now is not None and after.instants[place] >= now else 0
         if taken > 0:
             found.append((low - reserved, taken, after.lows_at[place]))

@@ -1,6 +1,5 @@
 """Entries posted to a draft: replay, accounts, business time, funds, and then the lines."""
 
-from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Final
@@ -273,8 +272,5 @@ def _change_later(
     draft: Draft, balance: BalanceState, amount_minor: int, at: datetime | None
 ) -> None:
     later = draft.own_later(balance.id)
-    if later is None or at is None:
-        return
-    change = -amount_minor if balance.credit_normal else amount_minor
-    for place in range(bisect_left(later.instants, at), len(later.instants)):
-        later.lows[place] += change
+    if later is not None and at is not None:
+        later.change(at, -amount_minor if balance.credit_normal else amount_minor)

@@ -1,9 +1,12 @@
 """What the ledger decides over: balances, holds, commands, and what becomes of them."""
 
+from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from itertools import accumulate
+from operator import add
 from typing import NamedTuple
 from uuid import UUID
 
@@ -359,8 +362,26 @@ class LaterBalances:
     """
 
     instants: list[datetime]
-    lows: list[int]
+    _lows: list[int]
     lows_at: list[datetime]
+    # By the place from which on it counts: each is summed up once, as the lows are next read. An
+    # act of thousands changes as many instants, and would walk all later ones for each of them.
+    _changes: dict[int, int] = field(default_factory=dict, init=False)
+
+    @property
+    def lows(self) -> list[int]:
+        if self._changes:
+            changes, first = self._changes, min(self._changes)
+            sums = accumulate(changes.get(place, 0) for place in range(first, len(self._lows)))
+            self._lows[first:] = map(add, self._lows[first:], sums)
+            self._changes = {}
+        return self._lows
+
+    def change(self, at: datetime, amount_minor: int) -> None:
+        """Raise every balance from `at` on by this amount, on the account's normal side."""
+        place = bisect_left(self.instants, at)
+        if place < len(self.instants):
+            self._changes[place] = self._changes.get(place, 0) + amount_minor
 
     def copy(self) -> "LaterBalances":
         return LaterBalances(self.instants, list(self.lows), list(self.lows_at))
