@@ -18,7 +18,8 @@ from apps.ledger.queries import (
     _period_balances,
     _trial_balance,
 )
-from apps.ledger.queries._history import balances_of, choose_accounts, cumulate
+from apps.ledger.queries._chosen_accounts import choose_accounts
+from apps.ledger.queries._history import balances_of, cumulate
 
 _POSTINGS = """
     WITH written AS (

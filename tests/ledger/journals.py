@@ -15,6 +15,7 @@ from apps.ledger.models import (
     LedgerAccount,
     Posting,
 )
+from apps.ledger.operations import _importing
 from tests.ledger.factories import create_organization
 
 
@@ -26,6 +27,23 @@ def export(organization, path):
 
 def run_import(organization, path) -> None:
     call_command("import_journal", path, organization=encode_id("org", organization))
+
+
+def import_one_more(organization, path, monkeypatch) -> None:
+    """Import up to the next entry, with the accounts where they are not there yet, and no more."""
+    real, calls = _importing._post, []
+
+    def stop_in_the_second(*values):
+        calls.append(values)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        real(*values)
+
+    with monkeypatch.context() as stopping:
+        stopping.setattr(_importing, "PORTION", 1)
+        stopping.setattr(_importing, "_post", stop_in_the_second)
+        with pytest.raises(KeyboardInterrupt):
+            run_import(organization, path)
 
 
 def books_of(organization):

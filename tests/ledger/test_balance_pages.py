@@ -13,6 +13,7 @@ from apps.ledger.queries import (
     BalanceTotal,
     PageAsked,
     _balance_pages,
+    _chosen_accounts,
     _history,
     _trial_balance_pages,
 )
@@ -44,7 +45,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 def ways(request, monkeypatch) -> None:
     """Read as of few accounts, and as of thousands."""
     if request.param == "many":
-        monkeypatch.setattr(_history, "FEW_ACCOUNTS", 0)
+        monkeypatch.setattr(_chosen_accounts, "FEW_ACCOUNTS", 0)
 
 
 @pytest.mark.usefixtures("ways")
@@ -142,7 +143,7 @@ class TestOneInstant:
     @pytest.mark.parametrize("clock", ["effective", "recorded"])
     def test_of_balances(self, monkeypatch, clock):
         organization, ann, bob = wallets()
-        monkeypatch.setattr(_history, "FEW_ACCOUNTS", 0)
+        monkeypatch.setattr(_chosen_accounts, "FEW_ACCOUNTS", 0)
         self.interrupt(monkeypatch, _balance_pages, "_sums_of_many", organization, ann, bob)
 
         page = queries.page_of_balances_at(
@@ -157,7 +158,7 @@ class TestOneInstant:
     @pytest.mark.parametrize("few", [200, 0])
     def test_of_the_trial_balance(self, monkeypatch, few):
         organization, ann, bob = wallets()
-        monkeypatch.setattr(_history, "FEW_ACCOUNTS", few)
+        monkeypatch.setattr(_chosen_accounts, "FEW_ACCOUNTS", few)
         self.interrupt(monkeypatch, _trial_balance_pages, "totals_between", organization, ann, bob)
 
         page = queries.page_until(

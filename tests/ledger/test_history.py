@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from apps.ledger import errors, queries
-from apps.ledger.queries import LinesAsked, Position, _history, _slices
+from apps.ledger.queries import LinesAsked, Position, _chosen_accounts, _slices
 from tests.ledger.factories import create_organization, open_account
 from tests.ledger.histories import (
     Move,
@@ -75,7 +75,7 @@ EXAMPLES = settings(
 def few_accounts(request, monkeypatch) -> None:
     """Read four accounts as a branch of few is read, and as one of thousands."""
     if request.param == "in one pass":
-        monkeypatch.setattr(_history, "FEW_ACCOUNTS", 0)
+        monkeypatch.setattr(_chosen_accounts, "FEW_ACCOUNTS", 0)
 
 
 @pytest.mark.usefixtures("few_accounts")

@@ -15,7 +15,7 @@ from apps.ledger.models import JournalEntry
 from apps.ledger.operations import _importing, _importing_state
 from tests.ledger.beside_entries import ANN, BOB, create_origin, ids_of
 from tests.ledger.factories import ACTOR, NOW, committed, create_organization, post_transfer
-from tests.ledger.journals import books_of, export, run_import
+from tests.ledger.journals import books_of, export, import_one_more, run_import
 from tests.ledger.threads import Asking
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -52,22 +52,6 @@ class Overtaken:
         if what == self.moment and not self.is_over:
             self.is_over = True
             self.other()
-
-
-def import_one_more(target, file, monkeypatch) -> None:
-    """Post the next entry as another import does, which is stopped then."""
-    real, calls = _importing._post, []
-
-    def stop_in_the_second(*values):
-        calls.append(values)
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-        real(*values)
-
-    with monkeypatch.context() as stopping:
-        stopping.setattr(_importing, "_post", stop_in_the_second)
-        with pytest.raises(KeyboardInterrupt):
-            run_import(target, file)
 
 
 class TestTwoImportsOfOneJournal:

@@ -17,7 +17,7 @@ from apps.ledger.models import (
     LedgerAccount,
     Period,
 )
-from apps.ledger.operations import MonitorTerms, _importing
+from apps.ledger.operations import MonitorTerms
 from apps.ledger.rules import MonitorDirection, MonitorMeasure, PlaceHold
 from tests.ledger.beside_entries import (
     ANN,
@@ -38,7 +38,7 @@ from tests.ledger.factories import (
     create_organization,
     post,
 )
-from tests.ledger.journals import export, refused, rewrite, run_import
+from tests.ledger.journals import export, import_one_more, refused, rewrite, run_import
 from tests.ledger.rows import fingerprints
 from tests.support import wait_until
 
@@ -289,7 +289,7 @@ class TestRefusals:
     ):
         """An import writes it after all entries, so it is somebody else's, however alike."""
         target = create_organization("Target")
-        stop_among_entries(target, file, monkeypatch)
+        import_one_more(target, file, monkeypatch)
         ids = ids_of(target)
         match what:
             case "holds":
@@ -309,23 +309,6 @@ class TestRefusals:
             run_import(target, file)
 
         assert fingerprints("ledger_", "core_outbox", locks=False) == before
-
-
-def stop_among_entries(target, file, monkeypatch) -> None:
-    """Import the accounts and the first entry, and no more."""
-    real, calls = _importing._post, []
-
-    def stop_in_the_second(*values):
-        calls.append(values)
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-        real(*values)
-
-    with monkeypatch.context() as stopping:
-        stopping.setattr(_importing, "PORTION", 1)
-        stopping.setattr(_importing, "_post", stop_in_the_second)
-        with pytest.raises(KeyboardInterrupt):
-            run_import(target, file)
 
 
 def watch_as(origin, target) -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from apps.ledger import queries
 from apps.ledger.models import MonthlyTotal, TypeTotal
 from apps.ledger.operations import AccountSpec, open_accounts
-from apps.ledger.queries import CurrencyLines, Shown, _history
+from apps.ledger.queries import CurrencyLines, Shown, _chosen_accounts
 from tests.ledger.factories import NOW, committed, create_organization, open_account
 from tests.ledger.histories import (
     Move,
@@ -124,7 +124,7 @@ def told(found: list[CurrencyLines]) -> list[tuple]:
 @pytest.fixture(params=[0, 200])
 def few(request, monkeypatch) -> None:
     """Read as of thousands of accounts, and as of few."""
-    monkeypatch.setattr(_history, "FEW_ACCOUNTS", request.param)
+    monkeypatch.setattr(_chosen_accounts, "FEW_ACCOUNTS", request.param)
 
 
 SHOWN = st.builds(Shown, st.integers(1, 12), st.integers(1, 4))
@@ -252,7 +252,7 @@ class TestTypeTotals:
 class TestWhatIsNotSealed:
     @pytest.fixture(params=[0, 200], autouse=True)
     def _few(self, request, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(_history, "FEW_ACCOUNTS", request.param)
+        monkeypatch.setattr(_chosen_accounts, "FEW_ACCOUNTS", request.param)
 
     def test_is_found_behind_newer_entries_that_are(self):
         """Of other accounts: a portion that took long to be numbered is sealed after them."""

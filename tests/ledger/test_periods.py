@@ -21,7 +21,7 @@ from apps.core.models import AuditEvent, OutboxEvent
 from apps.ledger import errors, operations, queries, tasks
 from apps.ledger.models import Period, PeriodBalance
 from apps.ledger.operations import _periods
-from apps.ledger.queries import Dating, _history
+from apps.ledger.queries import Dating, _chosen_accounts
 from tests.ledger.factories import (
     balance,
     committed,
@@ -198,7 +198,7 @@ class TestClosing:
         )
         post_transfer(books.id, books.ann, quiet, 1_00, key="july", effective_at=JUNE_ENDS)
         seal(books.id)
-        monkeypatch.setattr(_history, "FEW_ACCOUNTS", few)
+        monkeypatch.setattr(_chosen_accounts, "FEW_ACCOUNTS", few)
 
         books.close()
 

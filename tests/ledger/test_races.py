@@ -208,6 +208,16 @@ class TestABalanceWithItsHolds:
         assert breaches() == []
 
 
+def holds_of_one_reference(*pairs) -> list[PlaceHold]:
+    return [
+        PlaceHold(
+            id=new_id(), debit_account_id=debit, credit_account_id=credit, amount_minor=7,
+            currency="EUR", reference="r",
+        )
+        for debit, credit in pairs
+    ]  # fmt: skip
+
+
 @contextmanager
 def uncommitted(organization, commands, model):
     """Have them written under the reference `r` by a transaction that commits as the block ends."""
@@ -258,13 +268,7 @@ class TestReferences:
 
     def test_of_a_hold_that_is_not_committed_yet_are_waited_for_and_refused(self, apart):
         organization, ann, bob, cat, dan = apart
-        one, other = (
-            PlaceHold(
-                id=new_id(), debit_account_id=debit, credit_account_id=credit, amount_minor=7,
-                currency="EUR", reference="r",
-            )
-            for debit, credit in ((ann, bob), (cat, dan))
-        )  # fmt: skip
+        one, other = holds_of_one_reference((ann, bob), (cat, dan))
 
         with uncommitted(organization, [one], Hold):
             second = Asking(partial(post, organization, other))
@@ -331,13 +335,7 @@ class TestReferences:
     def test_of_a_hold_that_ended_before_it_was_committed_are_waited_for(self, apart):
         """The rule of open holds has nothing against it: the one of references has."""
         organization, ann, bob, cat, dan = apart
-        one, other = (
-            PlaceHold(
-                id=new_id(), debit_account_id=debit, credit_account_id=credit, amount_minor=7,
-                currency="EUR", reference="r",
-            )
-            for debit, credit in ((ann, bob), (cat, dan))
-        )  # fmt: skip
+        one, other = holds_of_one_reference((ann, bob), (cat, dan))
 
         with uncommitted(organization, [one, VoidHold(hold_id=one.id)], Hold):
             second = Asking(partial(post, organization, other))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from apps.ledger import queries
 from apps.ledger.operations import AccountSpec, open_accounts
-from apps.ledger.queries import PageAsked, _history
+from apps.ledger.queries import PageAsked, _chosen_accounts
 from apps.ledger.queries._history import TICK
 from apps.ledger.rules import CREDIT_NORMAL
 from tests.ledger.factories import NOW, committed, create_organization
@@ -116,7 +116,7 @@ class Books:
 )
 def test_are_those_of_the_postings(few, drawn, portions, at, currency):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_history, "FEW_ACCOUNTS", few)
+        patch.setattr(_chosen_accounts, "FEW_ACCOUNTS", few)
         books = Books(drawn)
         left = books.seal(portions)
         ask = PageAsked(limit=2, currency=currency)
@@ -158,7 +158,7 @@ def on_side(type_: str, sums) -> int:
 
 def test_of_what_no_total_counts_are_stored_nowhere_before_they_are_summed(monkeypatch):
     """A minute at full rate is more of them than Postgres holds in memory for a read."""
-    monkeypatch.setattr(_history, "FEW_ACCOUNTS", 0)
+    monkeypatch.setattr(_chosen_accounts, "FEW_ACCOUNTS", 0)
     books = Books(BACK_DATED)
     with CaptureQueriesContext(connection) as captured:
         [sheet] = queries.balance_sheets(organization_id=books.organization, at=NOW)

@@ -12,7 +12,7 @@ from apps.core.ids import new_id
 from apps.ledger import queries
 from apps.ledger.models import Period, PeriodBalance
 from apps.ledger.operations import AccountSpec, open_accounts
-from apps.ledger.queries import TICK, PageAsked, _history, _trial_balance
+from apps.ledger.queries import TICK, PageAsked, _chosen_accounts, _history, _trial_balance
 from apps.ledger.queries._history import on_normal_side
 from tests.ledger.factories import NOW, committed, create_organization, open_account
 from tests.ledger.histories import (
@@ -97,7 +97,7 @@ EXAMPLES = settings(
 def ways(request, monkeypatch) -> None:
     """Read as of few accounts, as of thousands, and as of many that did not move by then."""
     if request.param != "few":
-        monkeypatch.setattr(_history, "FEW_ACCOUNTS", 0)
+        monkeypatch.setattr(_chosen_accounts, "FEW_ACCOUNTS", 0)
     if request.param == "many":
         monkeypatch.setattr(_trial_balance, "PORTIONS", 0)
     if request.param == "portions":
@@ -223,7 +223,7 @@ class TestCursors:
 @pytest.mark.parametrize("few", [200, 0])
 @pytest.mark.parametrize("portions", [3, 0])
 def test_before_a_line_are_those_right_before_it(monkeypatch, few, portions):
-    monkeypatch.setattr(_history, "FEW_ACCOUNTS", few)
+    monkeypatch.setattr(_chosen_accounts, "FEW_ACCOUNTS", few)
     monkeypatch.setattr(_trial_balance, "PORTIONS", portions)
     organization = create_organization()
     a, b, c, d = (open_account(organization, f"a:{n}:EUR", floor=None) for n in range(4))
@@ -277,5 +277,5 @@ class TestCost:
         # All of them moved after this instant: what is read of them is bounded too.
         none, rows, sent = page(at=START)
         assert (none.lines, none.totals) == ([], [])
-        assert rows <= 11 + 2 * _history.FEW_ACCOUNTS + 1
+        assert rows <= 11 + 2 * _chosen_accounts.FEW_ACCOUNTS + 1
         assert sent <= 12

@@ -57,11 +57,7 @@ from apps.ledger.queries._fx import (
     fx_transfers_of,
     get_fx_transfer,
 )
-from apps.ledger.queries._history import (
-    TICK,
-    BalanceAt,
-    Clock,
-)
+from apps.ledger.queries._history import TICK, BalanceAt, Clock
 from apps.ledger.queries._holds import (
     HeldView,
     HoldEventView,

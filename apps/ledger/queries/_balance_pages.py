@@ -8,15 +8,13 @@ from uuid import UUID
 from apps.core import transactions
 from apps.ledger.models import LedgerAccount
 from apps.ledger.queries._accounts import in_branch
+from apps.ledger.queries._chosen_accounts import LedgerAccounts, choose_accounts, next_accounts
 from apps.ledger.queries._history import (
     TICK,
     BalanceAt,
     Clock,
-    LedgerAccounts,
     balances_of,
-    choose_accounts,
     cumulate_by_type,
-    next_accounts,
     on_normal_side,
 )
 from apps.ledger.queries._pages import Cut, PageAsked, cut_lines

@@ -8,7 +8,8 @@ from uuid import UUID
 from django.db import connection
 
 from apps.core import streaming, transactions
-from apps.ledger.queries._history import choose_accounts, moved_statement
+from apps.ledger.queries._chosen_accounts import choose_accounts
+from apps.ledger.queries._history import moved_statement
 from apps.ledger.queries._period_balances import stored_statement
 from apps.ledger.queries._periods import PeriodView
 from apps.ledger.queries._trial_balance import BalanceSheet, Narrowed, sheet_of

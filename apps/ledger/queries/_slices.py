@@ -5,7 +5,8 @@ from typing import Final, NamedTuple
 
 from apps.ledger.models import Posting
 from apps.ledger.queries import _history_sql as sql
-from apps.ledger.queries._history import REACH, LedgerAccounts, recorded_marks
+from apps.ledger.queries._chosen_accounts import LedgerAccounts
+from apps.ledger.queries._history import REACH, recorded_marks
 
 # How many versions are read at once, unless the account moved more often in a day.
 SLICE: Final = 20_000

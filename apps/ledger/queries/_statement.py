@@ -25,14 +25,8 @@ from apps.ledger import errors
 from apps.ledger.models import Balance, LedgerAccount
 from apps.ledger.queries import _slices
 from apps.ledger.queries._balances import is_of_fact
-from apps.ledger.queries._history import (
-    TICK,
-    Clock,
-    LedgerAccounts,
-    nets_of,
-    on_normal_side,
-    recorded_marks,
-)
+from apps.ledger.queries._chosen_accounts import LedgerAccounts
+from apps.ledger.queries._history import TICK, Clock, nets_of, on_normal_side, recorded_marks
 
 # A page that looks for a rare kind stops after so many slices, and says where it goes on.
 SLICES_A_PAGE: Final = 10

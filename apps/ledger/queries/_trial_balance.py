@@ -7,17 +7,15 @@ from typing import Any, Final, TypedDict, Unpack
 from uuid import UUID
 
 from apps.core import transactions
+from apps.ledger.queries._chosen_accounts import FEW_ACCOUNTS, choose_accounts, next_accounts
 from apps.ledger.queries._history import (
-    FEW_ACCOUNTS,
     TICK,
     Clock,
     Cumulated,
-    choose_accounts,
     cumulate,
     cumulate_by_type,
     cumulate_next,
     moved_statement,
-    next_accounts,
     on_normal_side,
 )
 from apps.ledger.rules import AccountType

@@ -23,6 +23,7 @@ from apps.ledger.rules.fx import (
     rate_text,
 )
 from apps.ledger.rules.holds import keeps_reference
+from apps.ledger.rules.later import LaterBalances
 from apps.ledger.rules.legs import check_balanced
 from apps.ledger.rules.monitors import (
     Crossing,
@@ -53,7 +54,6 @@ from apps.ledger.rules.values import (
     HoldState,
     HoldStatus,
     KnownEntry,
-    LaterBalances,
     Leg,
     MonitorDirection,
     MonitorMeasure,

@@ -9,12 +9,12 @@ from apps.core.ids import encode_id
 from apps.core.money import format_minor
 from apps.core.wall_clock import print_instant
 from apps.ledger import errors
+from apps.ledger.rules.later import LaterBalances
 from apps.ledger.rules.values import (
     COUNTER_MAX,
     RESERVED_REFERENCES,
     AccountStatus,
     BalanceState,
-    LaterBalances,
     State,
 )
 

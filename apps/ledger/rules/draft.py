@@ -4,11 +4,11 @@ from collections.abc import Callable, Sequence
 from copy import copy
 from uuid import UUID
 
+from apps.ledger.rules.later import LaterBalances
 from apps.ledger.rules.values import (
     BalanceState,
     CaptureHold,
     Command,
-    LaterBalances,
     PlaceHold,
     PostEntry,
     State,

@@ -1,16 +1,14 @@
 """What the ledger decides over: balances, holds, commands, and what becomes of them."""
 
-from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from itertools import accumulate
-from operator import add
 from typing import NamedTuple
 from uuid import UUID
 
 from apps.core.errors import Refusal
+from apps.ledger.rules.later import LaterBalances
 
 
 class AccountStatus(StrEnum):
@@ -350,41 +348,6 @@ class Outcome:
             BalanceAfter(line[0], line[3], line[4], line[5])  # by place: for each of thousands
             for line in self.lines
         )
-
-
-@dataclass(slots=True)
-class LaterBalances:
-    """
-    The lowest posted balance of one account between instants of a batch, on its normal side.
-
-    `lows[i]` is the lowest from `instants[i]` on until before the next one (the last: for ever),
-    and `lows_at[i]` the time from which on it stood.
-    """
-
-    instants: list[datetime]
-    _lows: list[int]
-    lows_at: list[datetime]
-    # By the place from which on it counts: each is summed up once, as the lows are next read. An
-    # act of thousands changes as many instants, and would walk all later ones for each of them.
-    _changes: dict[int, int] = field(default_factory=dict, init=False)
-
-    @property
-    def lows(self) -> list[int]:
-        if self._changes:
-            changes, first = self._changes, min(self._changes)
-            sums = accumulate(changes.get(place, 0) for place in range(first, len(self._lows)))
-            self._lows[first:] = map(add, self._lows[first:], sums)
-            self._changes = {}
-        return self._lows
-
-    def change(self, at: datetime, amount_minor: int) -> None:
-        """Raise every balance from `at` on by this amount, on the account's normal side."""
-        place = bisect_left(self.instants, at)
-        if place < len(self.instants):
-            self._changes[place] = self._changes.get(place, 0) + amount_minor
-
-    def copy(self) -> "LaterBalances":
-        return LaterBalances(self.instants, list(self.lows), list(self.lows_at))
 
 
 @dataclass(slots=True)
