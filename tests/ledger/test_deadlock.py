@@ -4,7 +4,10 @@ A deadlock with a session that does not keep our order of locks: the act runs ag
 A transfer alone meets none: it gives way to who has its accounts before Postgres looks for one.
 """
 
+import random
+import threading
 from contextlib import contextmanager
+from unittest import mock
 
 import pytest
 from django.db import connection
@@ -84,16 +87,30 @@ def of_two(books, act):
 
     A foreign session has Bob's account; the act has Ann's, and waits for Bob's; then the session
     asks for Ann's, which it gets once the act is rolled back. The act goes on when this is left.
+
+    Its pause ends once the session has Ann's: after one of no length the act could be there first,
+    where Postgres is slow to wake the session, and there would be a second deadlock.
     """
     organization, ann, bob = books
     before = deadlocks()
+    has_both = threading.Event()
+
+    def pause_until_it_has(*_: float) -> float:
+        assert has_both.wait(30)
+        return 0
+
     foreign = connection.copy()
     foreign.set_autocommit(False)
     try:
-        with foreign.cursor() as cursor, capture_logs() as logs:
+        with (
+            foreign.cursor() as cursor,
+            capture_logs() as logs,
+            mock.patch.object(random, "uniform", pause_until_it_has),
+        ):
             cursor.execute("SELECT FROM ledger_balance WHERE id = %s FOR NO KEY UPDATE", [bob])
             asking = Asking(lambda: act(organization, ann, bob))
             cursor.execute(ASK_ONCE_WAITED_FOR.format(ann))
+            has_both.set()
             yield cursor, asking
             foreign.commit()
             asking.ended()
