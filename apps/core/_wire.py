@@ -8,8 +8,7 @@ libpq, and leaves the connection as psycopg wants to find it.
 """
 
 import select
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from itertools import count
 from typing import Any, Final, NamedTuple, cast
@@ -190,53 +189,49 @@ class Wire:
         if fault is not None and (commit or any(one.has_silent_fault for one in sent)):
             raise fault
 
-    def exchange_each(self, raw: Connection, asked: Sequence[Pending]) -> None:
+    def exchange_alone(self, raw: Connection, asked: Pending) -> None:
         """
-        Send statements that are a transaction each, in one trip, and take the answers.
+        Send a statement that is no part of a transaction, or makes its own, and take the answer.
 
-        Each keeps its rows or what it met, which nothing of the others minds. If the connection is
-        lost, that is what those met that were not answered: nobody can say what became of them.
+        It keeps its rows or what it met. If the connection is lost, that is what it met: nobody can
+        say what became of it.
 
         :raises psycopg.Error: if the connection was lost before
         """
         pgconn = self._pgconn
         _refuse_closed(pgconn)
         self.trips += 1
-        taken = 0
         try:
             pgconn.enter_pipeline_mode()
-            sent = self._send_each(raw, asked)
-            # All of them together may take as long as a server is waited for.
-            results = self._results(None if self._wait_ms is None else self._wait_ms / 1000)
-            for one, part in zip(asked, sent, strict=True):
-                one.fault = self._take(part, results)
-                taken += 1
+            sent = self._send_alone(raw, asked)
+            results = self._results()
+            faults = [self._take(part, results) for part in sent]
             pgconn.exit_pipeline_mode()
+            asked.fault = next(filter(None, faults), None)
         except psycopg.Error as fault:
             _give_up(raw, fault)
-            for one in asked[taken:]:
-                # Of one that was answered, but not its COMMIT, too.
-                one.result, one.fault = None, fault
+            # Of one that was answered, but not its COMMIT, too.
+            asked.result, asked.fault = None, fault
         except BaseException as fault:
             _give_up(raw, fault)
             raise
 
-    def _send_each(self, raw: Connection, asked: Sequence[Pending]) -> list[list[_Sent]]:
-        """Queue a transaction for each; return what the answers of each will be of."""
+    def _send_alone(self, raw: Connection, asked: Pending) -> list[list[_Sent]]:
+        """Queue a statement of its own; return what its answers will be of, up to each SYNC."""
         pgconn, level = self._pgconn, raw.isolation_level
-        preparing: dict[_Key, bytes] = {}
-        sent: list[list[_Sent]] = []
-        for one in asked:
-            begun: list[_Sent] = []
-            if level is not None:
-                # For the transaction alone, which the first statement after a SYNC begins.
-                is_of = f"SET transaction_isolation = '{_name_of(level)}'"
-                pgconn.send_query_params(is_of.encode(), None)
-                begun.append(_PLAIN)
-            sent.append(begun + self._send(raw, [one], preparing=preparing))
-            # Its COMMIT: what fails before does not concern what comes behind.
+        # In front of it, in a transaction of its own: a procedure that commits is no part of one.
+        if level is not None:
+            is_of = f"SET default_transaction_isolation = '{_name_of(level)}'"
+            pgconn.send_query_params(is_of.encode(), None)
             pgconn.pipeline_sync()
-        return sent
+        own = self._send(raw, [asked])
+        # Its COMMIT, if it makes none itself.
+        pgconn.pipeline_sync()
+        if level is None:
+            return [own]
+        pgconn.send_query_params(b"RESET default_transaction_isolation", None)
+        pgconn.pipeline_sync()
+        return [[_PLAIN], own, [_PLAIN]]
 
     def rows(self, asked: Pending) -> list[tuple[Any, ...]]:
         """Return the rows that a statement was answered, as Python's values."""
@@ -251,21 +246,10 @@ class Wire:
         finally:
             transformer.set_pgresult(None)
 
-    def _send(
-        self,
-        raw: Connection,
-        asked: list[Pending],
-        *,
-        commit: bool = False,
-        preparing: dict[_Key, bytes] | None = None,
-    ) -> list[_Sent]:
-        """
-        Queue everything in order; return what each answer will be of.
-
-        `preparing` is what is prepared in front of this in the same trip, and is added to.
-        """
+    def _send(self, raw: Connection, asked: list[Pending], *, commit: bool = False) -> list[_Sent]:
+        """Queue everything in order; return what each answer will be of."""
         pgconn = self._pgconn
-        new = {} if preparing is None else preparing
+        new: dict[_Key, bytes] = {}
         sent: list[_Sent] = []
         if not raw.autocommit and pgconn.transaction_status == TransactionStatus.IDLE:
             pgconn.send_query_params(_begin(raw), None)
@@ -317,19 +301,14 @@ class Wire:
             raise errors.InterfaceError("Postgres answered more than it was asked.")
         return fault
 
-    def _results(self, seconds: float | None = None) -> Iterator[PGresult]:
-        """
-        Yield one result for each thing that was sent, and the end's.
-
-        `seconds` is how long all of them may take together; without it each wait is for itself.
-        """
-        until = None if seconds is None else time.monotonic() + seconds
+    def _results(self) -> Iterator[PGresult]:
+        """Yield one result for each thing that was sent, and the end's."""
         pgconn, poll = self._pgconn, select.poll()
         unsent = pgconn.flush()
         poll.register(pgconn.socket, _BOTH if unsent else _INCOMING)
         while True:
             while pgconn.is_busy():
-                self._wait(poll, until)
+                self._wait(poll)
                 pgconn.consume_input()
                 if unsent and not (unsent := pgconn.flush()):
                     poll.modify(pgconn.socket, _INCOMING)
@@ -340,12 +319,9 @@ class Wire:
             elif pgconn.status != ConnStatus.OK:
                 raise errors.OperationalError("the connection is lost")
 
-    def _wait(self, poll: select.poll, until: float | None = None) -> None:
+    def _wait(self, poll: select.poll) -> None:
         """Wait until Postgres has something to say, or takes more of what it is told."""
-        left = self._wait_ms
-        if until is not None:
-            left = max(0.0, (until - time.monotonic()) * 1000)
-        if not poll.poll(left):
+        if not poll.poll(self._wait_ms):
             raise _Silent("the server says nothing")
 
 

@@ -13,7 +13,7 @@ as one array, at the speed of a copy: `uuids`, `texts` and the others make them.
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -27,11 +27,11 @@ from apps.core.errors import InvariantBroken
 
 __all__ = [
     "Answer",
+    "alone",
     "ask",
     "booleans",
     "byteas",
     "commit",
-    "each",
     "flush",
     "forget",
     "instants",
@@ -100,14 +100,13 @@ def send(statement: str, values: Mapping[str, object]) -> Answer:
     return Answer(django, _put(django, statement, values, is_silent=True))
 
 
-def each(statement: str, values: Sequence[Mapping[str, object]]) -> list[Answer]:
+def alone(statement: str, values: Mapping[str, object]) -> Answer:
     """
-    Run a statement once with each of these values, each a transaction of its own, in one trip.
+    Run a statement that is a transaction by itself, or CALLs what makes its own, in one trip.
 
-    A fault of one is its own, and is met by whoever reads its rows; the others mind nothing of it.
-    If the connection is lost that is an OperationalError or InterfaceError of each that was not
-    answered, and nobody can say which of those were carried out. A statement that is all of its
-    transaction is durable once it is answered.
+    What it met is met by whoever reads its rows. If the connection is lost that is an
+    OperationalError or InterfaceError, and nobody can say what was carried out. What it has
+    committed is durable once it is answered.
 
     :raises InvariantBroken: inside a transaction
     :raises OperationalError: if there is no connection; then nothing was sent
@@ -116,19 +115,17 @@ def each(statement: str, values: Sequence[Mapping[str, object]]) -> list[Answer]
     if django.in_atomic_block or not django.get_autocommit():
         msg = "What is a transaction of its own is not run inside another one."
         raise InvariantBroken(msg)
-    asked: list[Pending] = []
-    for one in values:
-        pending = Pending(statement, one, is_silent=False)
-        _watched(django, statement, one, partial(asked.append, pending))
-    answers = [Answer(django, one) for one in asked]
+    asked = Pending(statement, values, is_silent=False)
+    answer = Answer(django, asked)
     try:
         with django.wrap_database_errors:
-            _wire(django).exchange_each(django.connection, asked)
+            exchange = partial(_wire(django).exchange_alone, django.connection, asked)
+            _watched(django, statement, values, exchange)
     finally:
         if django.connection.closed:
             # The next statement is for a new one.
             django.close()
-    return answers
+    return answer
 
 
 def start() -> None:

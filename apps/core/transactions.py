@@ -4,7 +4,7 @@ The only place that opens a transaction (house style, section 5).
 `outermost` stands on what views, tasks and acts call; `required` on the parts that operations
 compose. `snapshot` is for reads of several statements that must agree with each other, and cannot
 write; `limited` for reads that must not take long. There is no other way, and no savepoint; but for
-a statement that is all of its transaction (`statements.each`, docs/adr/0178).
+a statement that is all of its transaction, or makes its own (`statements.alone`, docs/adr/0178).
 """
 
 import random

@@ -641,152 +641,175 @@ class TestWhatIsStarted:
         assert positions() == [2]
 
 
-class TestEach:
-    """Statements that are a transaction each, in one trip."""
+class TestAlone:
+    """A statement that is its own transaction, or CALLs what makes several."""
 
-    def each(self, *positions: int | None) -> list[statements.Answer]:
-        return statements.each(
-            ADD + " RETURNING pg_current_xact_id()::text, %(at)s",
-            [{"org": uuid4(), "at": at} for at in positions],
+    def add(self, at: int | None) -> statements.Answer:
+        return statements.alone(
+            ADD + " RETURNING pg_current_xact_id()::text, %(at)s", {"org": uuid4(), "at": at}
         )
 
-    def test_are_transactions_of_their_own_in_one_trip(self):
+    def test_is_a_transaction_in_one_trip(self):
         seen: list[statements.Answer] = []
 
-        assert trips_of(lambda: seen.extend(self.each(1, 2, 3))) == 1
+        assert trips_of(lambda: seen.append(self.add(1))) == 1
 
-        rows = [answer.rows() for answer in seen]
-        assert [at for [(_, at)] in rows] == [1, 2, 3]
-        assert len({by for [(by, _)] in rows}) == 3
-        assert positions() == [1, 2, 3]
+        [[(_, at)]] = [answer.rows() for answer in seen]
+        assert at == 1
+        assert positions() == [1]
         assert connection.connection.info.transaction_status.name == "IDLE"
 
-    def test_mind_nothing_of_a_fault_of_another_one(self):
-        first, bad, last = self.each(1, None, 2)
+    def test_may_be_prepared_as_it_fails(self):
+        def ask(by: int) -> statements.Answer:
+            return statements.alone("SELECT 2 / %(by)s AS a_text_of_its_own", {"by": by})
 
-        assert [len(one.rows()) for one in (first, last)] == [1, 1]
+        bad, good = ask(0), ask(1)
+
         for _ in range(2):
-            with pytest.raises(IntegrityError, match="last_position"):
+            with pytest.raises(DataError):
                 bad.rows()
-        assert positions() == [1, 2]
-
-    def test_may_be_prepared_by_one_that_fails(self):
-        bad, good = statements.each(
-            "SELECT 2 / %(zero)s AS a_text_of_its_own", [{"zero": 0}, {"zero": 1}]
-        )
-
-        with pytest.raises(DataError):
-            bad.rows()
         assert good.rows() == [(2,)]
 
-    def test_mind_nothing_of_one_whose_commit_fails(self):
-        """Its row was answered, and then it does not stand: what it met is its own all the same."""
+    def test_whose_commit_fails_has_met_that(self):
+        """Its row was answered, and then it does not stand."""
         with connection.cursor() as cursor:
             cursor.execute("CREATE TABLE place (at int UNIQUE DEFERRABLE INITIALLY DEFERRED)")
         try:
-            first, bad, last = statements.each(
-                "INSERT INTO place VALUES (%(at)s) RETURNING at", [{"at": n} for n in (1, 1, 2)]
-            )
-            stand = statements.run("SELECT at FROM place ORDER BY at", {})
+            first, bad = [
+                statements.alone("INSERT INTO place VALUES (%(at)s) RETURNING at", {"at": 1})
+                for _ in range(2)
+            ]
+            stand = statements.run("SELECT at FROM place", {})
         finally:
             with connection.cursor() as cursor:
                 cursor.execute("DROP TABLE place")
 
         with pytest.raises(IntegrityError, match="place_at_key"):
             bad.rows()
-        assert [one.rows() for one in (first, last)] == [[(1,)], [(2,)]]
-        assert stand == [(1,), (2,)]
+        assert first.rows() == [(1,)]
+        assert stand == [(1,)]
 
-    def test_are_none_of_none(self):
-        assert statements.each(ADD, []) == []
-
-    def test_are_refused_inside_a_transaction(self):
+    def test_is_refused_inside_a_transaction(self):
         @transactions.outermost
         def act():
-            self.each(1)
+            self.add(1)
 
         with pytest.raises(InvariantBroken, match="of its own"):
             act()
 
         assert positions() == []
 
-    def test_are_of_the_level_that_is_set(self):
-        connection.ensure_connection()
-        raw, given = connection.connection, connection.connection.isolation_level
-        raw.isolation_level = IsolationLevel.SERIALIZABLE
+    def test_is_refused_where_statements_do_not_commit_by_themselves(self):
+        connection.set_autocommit(False)
         try:
-            first, bad, second = self.each(1, None, 2)
-            levels = statements.each("SHOW transaction_isolation", [{}] * 2)
-            raw.isolation_level = None
-            [after] = statements.each("SHOW transaction_isolation", [{}])
+            with pytest.raises(InvariantBroken, match="of its own"):
+                self.add(1)
         finally:
-            raw.isolation_level = given
+            connection.rollback()
+            connection.set_autocommit(True)
 
-        assert [one.rows() for one in levels] == [[("serializable",)]] * 2
-        assert after.rows() == [("read committed",)]
-        assert len({one.rows()[0][0] for one in (first, second)}) == 2
-        with pytest.raises(IntegrityError):
-            bad.rows()
-        assert positions() == [1, 2]
-
-    def test_are_seen_by_whatever_watches_djangos_statements(self):
+    def test_is_seen_by_whatever_watches_djangos_statements(self):
         with CaptureQueriesContext(connection) as captured:
-            self.each(1, 2)
+            self.add(1)
 
-        assert [query["sql"].split(maxsplit=1)[0] for query in captured] == ["INSERT", "INSERT"]
+        assert [query["sql"].split(maxsplit=1)[0] for query in captured] == ["INSERT"]
 
-    def test_that_were_answered_before_a_server_hangs_up_are_known_and_the_others_are_not(self):
-        ends = (
-            ADD
-            + """
-            RETURNING CASE WHEN %(at)s = 3 THEN pg_terminate_backend(pg_backend_pid()) END, %(at)s
-        """
-        )
+    @pytest.mark.parametrize("moment", [1, 3])
+    def test_of_which_a_server_hangs_up_is_not_known(self, moment, apart):
+        answer = apart([1, 2, 3, 4], ends_at=moment)
 
-        answers = statements.each(ends, [{"org": uuid4(), "at": at} for at in range(1, 6)])
-
-        assert [one.rows() for one in answers[:2]] == [[(None, 1)], [(None, 2)]]
-        for one in answers[2:]:
-            with pytest.raises(OperationalError):
-                one.rows()
+        with pytest.raises(OperationalError):
+            answer.rows()
         # On the next connection.
-        assert positions() == [1, 2]
-        assert [one.rows()[0][1] for one in self.each(5)] == [5]
+        assert positions() == [1, 2, 3, 4][: moment - 1]
+        assert len(self.add(5).rows()) == 1
 
-    def test_may_take_as_long_together_as_a_server_is_waited_for(self, monkeypatch):
+    def test_is_waited_for_as_long_as_a_server_is(self, monkeypatch):
         connection.close()
         connection.ensure_connection()
         monkeypatch.setattr(connection.connection, "answer_seconds_max", 0.5, raising=False)
-        naps = "SELECT pg_sleep(0.2), %(at)s"
 
-        answers = statements.each(naps, [{"at": at} for at in range(8)])
+        answer = statements.alone("SELECT pg_sleep(5)", {})
 
-        assert answers[0].rows()[0][1] == 0
         with pytest.raises(OperationalError, match="says nothing"):
-            answers[7].rows()
+            answer.rows()
         assert positions() == []
 
-    def test_are_prepared_once_in_the_first_trip(self):
+    def test_is_prepared_once(self):
         connection.close()
-        text = "SELECT %(at)s AS prepared_once_in_a_trip"
-
-        statements.each(text, [{"at": at} for at in range(4)])
+        for at in range(2):
+            statements.alone("SELECT %(at)s AS prepared_once_and_alone", {"at": at})
 
         with connection.cursor() as cursor:
             cursor.execute(
                 "SELECT count(*) FROM pg_prepared_statements WHERE statement LIKE %s",
-                ["SELECT $1%prepared_once_in_a_trip"],
+                ["SELECT $1%prepared_once_and_alone"],
             )
             assert cursor.fetchone() == (1,)
 
-    def test_are_refused_where_statements_do_not_commit_by_themselves(self):
-        connection.set_autocommit(False)
+    @pytest.fixture
+    def apart(self):
+        """A procedure that adds places, a transaction each, and answers what each had."""
+        with connection.cursor() as cursor:
+            cursor.execute(
+                """
+                CREATE PROCEDURE add_apart(places int[], ends_at bigint,
+                                           OUT xacts text[], OUT levels text[])
+                LANGUAGE plpgsql AS $$
+                BEGIN
+                    FOR n IN 1 .. cardinality(places) LOOP
+                        INSERT INTO core_feed_head (organization_id, last_position)
+                             VALUES (gen_random_uuid(), NULLIF(places[n], -1));
+                        IF n = ends_at THEN
+                            PERFORM pg_terminate_backend(pg_backend_pid());
+                        END IF;
+                        xacts[n] := pg_current_xact_id()::text;
+                        levels[n] := current_setting('transaction_isolation');
+                        COMMIT;
+                    END LOOP;
+                END;
+                $$
+                """
+            )
+        yield lambda places, ends_at=0: statements.alone(
+            "CALL add_apart(%(places)s, %(ends_at)s, NULL, NULL)",
+            {"places": statements.int4s(places), "ends_at": ends_at},
+        )
+        with connection.cursor() as cursor:
+            cursor.execute("DROP PROCEDURE add_apart")
+
+    def test_may_be_several_transactions(self, apart):
+        assert trips_of(lambda: apart([1, 2])) == 1
+
+        [(xacts, levels)] = apart([3, 4]).rows()
+
+        assert len(set(xacts)) == 2
+        assert len(set(levels)) == 1
+        assert positions() == [1, 2, 3, 4]
+
+    def test_of_which_one_has_a_fault_has_committed_those_before_it(self, apart):
+        answer = apart([1, 2, -1, 3])
+
+        with pytest.raises(IntegrityError, match="last_position"):
+            answer.rows()
+        assert positions() == [1, 2]
+
+    def test_is_of_the_level_that_is_set(self, apart):
+        connection.ensure_connection()
+        raw, given = connection.connection, connection.connection.isolation_level
+        raw.isolation_level = IsolationLevel.SERIALIZABLE
         try:
-            with pytest.raises(InvariantBroken, match="of its own"):
-                self.each(1)
+            [(_, levels)] = apart([1, 2]).rows()
+            with pytest.raises(IntegrityError):
+                apart([-1]).rows()
+            raw.isolation_level = None
+            [(_, after)] = apart([3]).rows()
         finally:
-            connection.rollback()
-            connection.set_autocommit(True)
+            raw.isolation_level = given
+
+        assert levels == ["serializable"] * 2
+        assert after == ["read committed"]
+        assert positions() == [1, 2, 3]
 
 
 class TestAnInterrupt:

@@ -192,7 +192,7 @@ class TestLocks:
 @pytest.fixture
 def patient():
     """Have it wait for as long as a test may take."""
-    [[signature]] = sql("SELECT 'kassa_post_transfer'::regproc::oid::regprocedure::text")
+    [[signature]] = sql("SELECT 'kassa_try_transfer'::regproc::oid::regprocedure::text")
     sql(f"ALTER FUNCTION {signature} SET lock_timeout = '60s'")
     yield
     sql(f"ALTER FUNCTION {signature} SET lock_timeout = '5ms'")

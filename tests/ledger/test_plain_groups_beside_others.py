@@ -192,12 +192,14 @@ class TestAtOnce:
         post_transfer(organization, ann, bob, 1, key="replay")
         asked = [ticket(ann, bob, key=f"k-{n}") for n in range(2)]
         asked.append(ticket(ann, bob, {"replay": 1, "refusal": 200_00}[odd], key=odd))
-        each, seen = statements.each, []
-        monkeypatch.setattr(statements, "each", lambda *call: seen.append(each(*call)) or seen[-1])
+        alone, seen = statements.alone, []
+        monkeypatch.setattr(
+            statements, "alone", lambda *call: seen.append(alone(*call)) or seen[-1]
+        )
 
         _plain.post_together(organization, asked)
 
-        [[answer]] = seen
+        [answer] = seen
         assert answer.rows() == []
         assert [one.is_engines for one in asked] == [True] * 3
         operations.post_asked(organization_id=organization, asked=asked)
@@ -259,7 +261,7 @@ class TestFaults:
             def rows(self):
                 raise fault
 
-        monkeypatch.setattr(statements, "each", lambda *_: [Failed()])
+        monkeypatch.setattr(statements, "alone", lambda *_: Failed())
         _plain.post_together(organization, asked)
         assert [one.met for one in asked] == [fault] * 3
         monkeypatch.undo()

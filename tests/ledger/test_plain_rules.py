@@ -187,10 +187,11 @@ class TestTheFunctions:
         text = "\n".join(line.strip() for path in FILES for line in path.read_text().splitlines())
         bodies = sql(
             "SELECT prosrc FROM pg_proc WHERE proname IN ('kassa_takes_transfer',"
-            " 'kassa_post_transfer', 'kassa_lines_of_transfers', 'kassa_post_transfers')"
+            " 'kassa_try_transfer', 'kassa_post_transfers_apart',"
+            " 'kassa_lines_of_transfers', 'kassa_post_transfers')"
         )
 
-        assert len(bodies) == 4
+        assert len(bodies) == 5
         for (body,) in bodies:
             assert "\n".join(line.strip() for line in body.strip().splitlines()) in text
 
@@ -202,11 +203,12 @@ class TestTheFunctions:
 
     def test_are_what_they_are_whoever_calls_them(self):
         settings = sql(
-            "SELECT proname, proconfig FROM pg_proc WHERE proname LIKE 'kassa_post_transfer%%'"
+            "SELECT proname, proconfig FROM pg_proc"
+            " WHERE proname IN ('kassa_try_transfer', 'kassa_post_transfers')"
         )
 
         assert {name: set(config) for name, config in settings} == {
-            "kassa_post_transfer": {"search_path=public, pg_temp", "lock_timeout=5ms"},
+            "kassa_try_transfer": {"search_path=public, pg_temp", "lock_timeout=5ms"},
             "kassa_post_transfers": {
                 "search_path=public, pg_temp",
                 "lock_timeout=50ms",
@@ -221,7 +223,7 @@ class TestTheFunctions:
         assert text.count('ORDER BY k.key COLLATE "C"\n        ON CONFLICT') == 1
         assert text.count("ORDER BY b.id FOR NO KEY UPDATE") == text.count("FOR NO KEY UPDATE") == 1
 
-    @pytest.mark.parametrize(("path", "count"), list(zip(FILES, (3, 2), strict=True)))
+    @pytest.mark.parametrize(("path", "count"), list(zip(FILES, (4, 2), strict=True)))
     def test_name_whose_rows_they_lock_and_change(self, path, count):
         _, body = path.read_text().split("BEGIN\n", 1)
 

@@ -1,5 +1,6 @@
 """Plain transfers of several organizations, which go to Postgres together."""
 
+import contextlib
 from functools import partial
 
 import pytest
@@ -9,6 +10,7 @@ from structlog.testing import capture_logs
 from apps.core import statements
 from apps.core.ids import new_id
 from apps.core.invariants import breaches
+from apps.core.models import IdempotencyKey
 from apps.ledger import operations
 from apps.ledger.errors import InsufficientFunds
 from apps.ledger.models import JournalEntry
@@ -70,13 +72,38 @@ class TestOfManyOrganizations:
             operations.take_result(asked[2][1])
         assert breaches() == []
 
-    def test_wait_hardly_for_one_whose_account_somebody_holds(self, many):
+    @pytest.mark.parametrize("which", [1, 2])
+    def test_do_not_wait_for_one_whose_account_somebody_holds(self, many, which):
         asked = self.ask(many)
 
-        with held(many[1][2]):
+        with held(many[1][which]), capture_logs() as logs:
             operations.post_plain(asked)
 
         assert [one.is_answered for _, one in asked] == [True, False, True, True, True]
+        # Of what nobody waited for nothing stands, and it is no fault in anybody's log.
+        assert logs == []
+        assert not IdempotencyKey.objects.filter(organization_id=many[1][0]).exists()
+        self.are_posted_once(many, asked, [1] * 5)
+
+    def test_wait_hardly_for_a_key_that_somebody_has(self, many):
+        """A request of another process is under way with it: then all of them are the engine's."""
+        asked = self.ask(many)
+        other = connection.copy()
+        other.set_autocommit(False)
+        with contextlib.closing(other), other.cursor() as cursor:
+            cursor.execute(
+                "INSERT INTO core_idempotency_key (organization_id, key, operation, fingerprint,"
+                " prefix, resource_id) VALUES (%s, 'k', 'x', '', 'je', %s)",
+                [many[2][0], new_id()],
+            )
+            with capture_logs() as logs:
+                operations.post_plain(asked)
+            other.rollback()
+
+        assert all(one.is_engines for _, one in asked)
+        assert logs == []
+        assert JournalEntry.objects.filter(kind="transfer").count() == 5 + 2
+        self.are_posted_once(many, asked, [1] * 5)
 
     def test_are_not_posted_where_their_organization_is_being_written_for(self, many):
         """They are of its next group: what one transaction can do is not made two that wait."""
@@ -146,13 +173,54 @@ class TestOfManyOrganizations:
         asked = self.ask(many)
         sql("ALTER TABLE ledger_posting ADD CONSTRAINT odd CHECK (amount_minor <> 3) NOT VALID")
         try:
-            asked[0] = (many[0][0], ticket(*many[0][1:], 3))
+            asked[2] = (many[2][0], ticket(*many[2][1:], 3))
             with capture_logs() as logs:
                 operations.post_plain(asked)
         finally:
             sql("ALTER TABLE ledger_posting DROP CONSTRAINT odd")
 
-        assert [one.is_answered for _, one in asked] == [False, True, True, True, True]
         assert [(one["event"], one["fault"]) for one in logs if "plain" in one["event"]] == [
             ("plain_transfer_failed", "23514")
         ]
+        # Those before it are posted by then, those behind it are not: all find out by their keys.
+        assert not any(one.is_answered for _, one in asked)
+        self.are_posted_once(many, asked, [1, 1, 3, 1, 1])
+
+    def test_whose_server_is_lost_in_the_middle_are_found_out_by_their_keys(self, many):
+        asked = self.ask(many)
+        asked[2] = (many[2][0], ticket(*many[2][1:], 3))
+        sql("ALTER TABLE ledger_posting ADD CONSTRAINT odd CHECK"
+            " (amount_minor <> 3 OR pg_terminate_backend(pg_backend_pid())) NOT VALID")  # fmt: skip
+        try:
+            operations.post_plain(asked)
+        finally:
+            sql("ALTER TABLE ledger_posting DROP CONSTRAINT odd")
+
+        assert all(one.is_engines for _, one in asked)
+        assert JournalEntry.objects.filter(kind="transfer").count() == 5 + 2
+        self.are_posted_once(many, asked, [1, 1, 3, 1, 1])
+
+    @pytest.mark.parametrize("state", ["40001", "40P01"])
+    def test_of_which_one_met_what_is_run_again_have_had_their_first_run(self, many, state):
+        asked = self.ask(many)
+        sql(f"CREATE FUNCTION odd(bigint) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN"
+            f" IF $1 = 3 THEN RAISE EXCEPTION 'odd' USING ERRCODE = '{state}'; END IF;"
+            f" RETURN TRUE; END; $$")  # fmt: skip
+        sql("ALTER TABLE ledger_posting ADD CONSTRAINT odd CHECK (odd(amount_minor)) NOT VALID")
+        try:
+            asked[2] = (many[2][0], ticket(*many[2][1:], 3))
+            operations.post_plain(asked)
+        finally:
+            sql("ALTER TABLE ledger_posting DROP CONSTRAINT odd")
+            sql("DROP FUNCTION odd")
+
+        with capture_logs() as logs:
+            self.are_posted_once(many, asked, [1, 1, 3, 1, 1])
+        assert [one["event"] for one in logs] == ["transaction_again"] * 5
+
+    def are_posted_once(self, many, asked, amounts):
+        for owner, one in asked:
+            operations.post_asked(organization_id=owner, asked=[one])
+        assert len({operations.take_result(one).entry_id for _, one in asked}) == 5
+        assert [balance(owner, bob).available for owner, _, bob in many] == amounts
+        assert breaches() == []

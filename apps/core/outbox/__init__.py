@@ -17,7 +17,7 @@ from apps.core.outbox._consuming import (
 )
 from apps.core.outbox._publishing import (
     Published,
-    alone,
+    apart,
     nudge,
     publish,
     publish_taken,
@@ -32,7 +32,7 @@ __all__ = [
     "RELAY_KIND",
     "Consumer",
     "Published",
-    "alone",
+    "apart",
     "consume",
     "nudge",
     "publish",

@@ -105,44 +105,36 @@ def publish_taken(events: Sequence[Published]) -> None:
     unit.events.extend(events)
 
 
-def alone(event: Published) -> dict[str, object]:
+def apart(events: Sequence[Published]) -> dict[str, object]:
     """
-    Return the values of one public event and its batch, for a statement that writes both itself.
+    Return the values of public events of one kind, and a batch for each, by columns.
 
-    For the hottest path alone, of which that statement is all. Call `nudge` once it is committed.
+    They are for a statement that writes both itself, and is all of its transaction or makes one for
+    each: for the hottest path alone. Call `nudge` once they are committed.
 
     :raises InvariantBroken: as `publish` does
     """
-    _require_short(event)
-    batch_id, event_id = new_ids(2)
-    return {
-        "batch": batch_id,
-        "event": event_id,
-        "event_name": event.kind.name,
-        "event_type": public_type(event.kind.name),
-        "event_version": event.kind.schema_version,
-        "aggregate_type": event.kind.aggregate_type,
-        "aggregate": event.aggregate_id,
-        "request": event.request_id,
-        "trace": event.traceparent,
-        "cause": event.causation_id or context.find_cause(),
-        "data": event.data,
-    }
+    count = len(events)
+    ids = new_ids(2 * count)
+    return {"batches": statements.uuids(ids[:count]), **_columns(events, ids[count:])}
 
 
 def together(events: Sequence[Published]) -> dict[str, object]:
     """
-    Return the values of public events of one kind and their batch, as `alone` does those of one.
+    Return the values of public events of one kind and of the batch of all of them, as `apart` does.
 
     :raises InvariantBroken: as `publish` does
     """
+    batch_id, *ids = new_ids(1 + len(events))
+    trace = context.current().traceparent
+    return {"batch": batch_id, "batch_trace": trace, **_columns(events, ids)}
+
+
+def _columns(events: Sequence[Published], ids: Sequence[UUID]) -> dict[str, object]:
     for event in events:
         _require_short(event)
-    batch_id, *ids = new_ids(1 + len(events))
     kind, cause = events[0].kind, context.find_cause()
     return {
-        "batch": batch_id,
-        "batch_trace": context.current().traceparent,
         "event_name": kind.name,
         "event_type": public_type(kind.name),
         "event_version": kind.schema_version,

@@ -3,11 +3,11 @@ The plain transfer: one of which nothing has to be decided, posted by one statem
 
 Where many organizations ask for little each, a transfer is alone in its transaction, and what the
 engine costs is paid by it alone. `sql/post_transfer.sql` posts it in the same order, under the same
-locks, with the same rows, if nothing speaks against it; and of many organizations one after the
-other in one trip, a transaction each. `sql/post_transfers.sql` does so with a group of one
+locks, with the same rows, if nothing speaks against it; and those of many organizations one after
+the other in one statement, a transaction each. `sql/post_transfers.sql` does so with a group of one
 organization, whose accounts nobody then has while Python decides. Everything else is the engine's:
 what has a reference or a business time, what is refused, replayed or monitored, and all reasons
-(ADR 0178, 0180).
+(ADR 0178, 0180, 0187).
 """
 
 from collections.abc import Sequence
@@ -25,19 +25,19 @@ from apps.ledger.rules import Outcome, PostedLine, Transfer
 
 log = structlog.get_logger(__name__)
 
-_POST: Final = """
-    SELECT recorded, debited_version, debited_posted, debited_available,
-           credited_version, credited_posted, credited_available
-      FROM kassa_post_transfer(
-           org => %(org)s, key => %(key)s, operation => %(operation)s,
-           fingerprint => %(fingerprint)s, prefix => %(prefix)s, entry => %(entry)s,
-           kind => %(kind)s, description => %(description)s, metadata => %(metadata)s, at => %(at)s,
-           actor => %(actor)s, debited => %(debited)s, credited => %(credited)s,
-           amount => %(amount)s, of_currency => %(currency)s, batch => %(batch)s,
-           event => %(event)s, event_name => %(event_name)s, event_type => %(event_type)s,
-           event_version => %(event_version)s, aggregate_type => %(aggregate_type)s,
-           aggregate => %(aggregate)s, request => %(request)s, trace => %(trace)s,
-           cause => %(cause)s, data => %(data)s)
+_POST_APART: Final = """
+    CALL kassa_post_transfers_apart(
+         orgs => %(orgs)s, keys => %(keys)s, operations => %(operations)s,
+         fingerprints => %(fingerprints)s, prefixes => %(prefixes)s, entries => %(entries)s,
+         kinds => %(kinds)s, descriptions => %(descriptions)s, metadata => %(metadata)s,
+         ats => %(ats)s, actors => %(actors)s, debited => %(debited)s, credited => %(credited)s,
+         amounts => %(amounts)s, currencies => %(currencies)s, batches => %(batches)s,
+         events => %(events)s, event_name => %(event_name)s, event_type => %(event_type)s,
+         event_version => %(event_version)s, aggregate_type => %(aggregate_type)s,
+         aggregates => %(aggregates)s, requests => %(requests)s, traces => %(traces)s,
+         causes => %(causes)s, data => %(data)s, recorded => NULL, debited_versions => NULL,
+         debited_posted => NULL, debited_available => NULL, credited_versions => NULL,
+         credited_posted => NULL, credited_available => NULL)
 """
 _POST_TOGETHER: Final = """
     SELECT happened, recorded, debited_version, debited_posted, debited_available,
@@ -54,8 +54,8 @@ _POST_TOGETHER: Final = """
            events => %(events)s, aggregates => %(aggregates)s, requests => %(requests)s,
            traces => %(traces)s, causes => %(causes)s, data => %(data)s)
 """
-# Somebody holds the key or an account for longer than is waited for here; or an account changed
-# after it was looked at. Nothing is written.
+# Somebody holds the key or an account for longer than is waited for here; or an account of a group
+# changed after it was looked at. Nothing is written of what met it.
 _LEFT: Final = frozenset({"55P03", "KA001"})
 
 
@@ -64,9 +64,9 @@ def post(asked: Sequence[tuple[UUID, Ticket]]) -> None:
     Post what is plain of what requests ask for, each with whose it is, in one trip to Postgres.
 
     Each is a transaction of its own, of one organization, durable when its ticket has its answer.
-    Of the others nothing is written, and their tickets say that they are the engine's. So do those
-    of which it is not known, as the connection was lost: by its key the engine finds out what
-    became of each (rule 5 of the map).
+    Of the others nothing is written, and their tickets say that they are the engine's. So do all of
+    them where it is not known, as one met a fault or the connection was lost: by its key the engine
+    finds out what became of each (rule 5 of the map).
 
     :raises OperationalError: if there is no connection; then nothing was sent
     """
@@ -76,11 +76,14 @@ def post(asked: Sequence[tuple[UUID, Ticket]]) -> None:
         ticket.is_engines = True
     if not plain:
         return
-    answers = statements.each(_POST, [_values(*one) for one in plain])
-    for (_, ticket), answer in zip(plain, answers, strict=True):
-        for row in _rows(answer, [ticket]):
-            _give(ticket, row, ticket.now)
-    if any(ticket.answer for _, ticket in plain):
+    answer = statements.alone(_POST_APART, _values(plain))
+    tickets = [ticket for _, ticket in plain]
+    for columns in _rows(answer, tickets):
+        for ticket, row in zip(tickets, zip(*columns, strict=True), strict=True):
+            # Recorded.
+            if row[0] is not None:
+                _give(ticket, row, ticket.now)
+    if any(ticket.answer for ticket in tickets):
         outbox.nudge()
 
 
@@ -102,7 +105,7 @@ def post_together(organization_id: UUID, group: Sequence[Ticket]) -> None:
         return
     # One business time for all of them, or a later one that their accounts have seen.
     now = max(ticket.now for ticket in group)
-    [answer] = statements.each(_POST_TOGETHER, [_columns(organization_id, group, now)])
+    answer = statements.alone(_POST_TOGETHER, _columns(organization_id, group, now))
     rows = _rows(answer, group)
     for ticket, (happened, *row) in zip(group, rows, strict=bool(rows)):
         _give(ticket, row, happened)
@@ -121,11 +124,10 @@ def _may_be_plain(command: Transfer) -> bool:
 
 
 def _rows(answer: statements.Answer, asked: Sequence[Ticket]) -> list[tuple[Any, ...]]:
-    """Return the row of each, or none if they are the engine's."""
+    """Return what was answered, or nothing if they are the engine's."""
     try:
         return answer.rows()
-    # A fault is of these alone. The engine, which has them now, meets it again, or finds by their
-    # keys what became of them.
+    # The engine, which has them now, meets it again, or finds by their keys what became of them.
     except (DatabaseError, InterfaceError) as fault:
         state = transactions.sqlstate(fault)
         if state in transactions.RETRIED:
@@ -149,38 +151,34 @@ def _give(ticket: Ticket, row: Sequence[Any], happened: datetime) -> None:
     ticket.is_engines, ticket.fault = False, None
 
 
-def _values(organization_id: UUID, ticket: Ticket) -> dict[str, object]:
-    asked, command = ticket.asked, ticket.command
-    [event] = _writing.events_of_transfers(organization_id, [(command, ticket.origin)], ticket.now)
+def _values(plain: Sequence[tuple[UUID, Ticket]]) -> dict[str, object]:
+    tickets = [ticket for _, ticket in plain]
+    events = [
+        event
+        for organization_id, one in plain
+        for event in _writing.events_of_transfers(
+            organization_id, [(one.command, one.origin)], one.now
+        )
+    ]
     return {
-        "org": organization_id,
-        "key": asked.key,
-        "operation": asked.operation,
-        "fingerprint": asked.fingerprint,
-        "prefix": asked.prefix,
-        "entry": command.id,
-        "kind": command.kind,
-        "description": command.description,
-        "metadata": _writing.metadata_of(command),
-        "at": ticket.now,
-        "actor": ticket.origin.actor,
-        "debited": command.debit_account_id,
-        "credited": command.credit_account_id,
-        "amount": command.amount_minor,
-        "currency": command.currency,
-        **outbox.alone(event),
+        "orgs": statements.uuids([organization_id for organization_id, _ in plain]),
+        "ats": statements.instants([ticket.now for ticket in tickets]),
+        **_asked(tickets),
+        **outbox.apart(events),
     }
 
 
 def _columns(organization_id: UUID, group: Sequence[Ticket], now: datetime) -> dict[str, object]:
-    asked, commands = [ticket.asked for ticket in group], [ticket.command for ticket in group]
-    origins = [ticket.origin for ticket in group]
     events = _writing.events_of_transfers(
-        organization_id, list(zip(commands, origins, strict=True)), now
+        organization_id, [(ticket.command, ticket.origin) for ticket in group], now
     )
+    return {"org": organization_id, "at": now, **_asked(group), **outbox.together(events)}
+
+
+def _asked(tickets: Sequence[Ticket]) -> dict[str, object]:
+    """Return what is asked for, by columns."""
+    asked, commands = [ticket.asked for ticket in tickets], [one.command for one in tickets]
     return {
-        "org": organization_id,
-        "at": now,
         "keys": statements.texts([one.key for one in asked]),
         "operations": statements.texts([one.operation for one in asked]),
         "fingerprints": statements.byteas([one.fingerprint for one in asked]),
@@ -189,10 +187,9 @@ def _columns(organization_id: UUID, group: Sequence[Ticket], now: datetime) -> d
         "kinds": statements.texts([command.kind for command in commands]),
         "descriptions": statements.texts([command.description for command in commands]),
         "metadata": statements.texts([_writing.metadata_of(command) for command in commands]),
-        "actors": statements.texts([origin.actor for origin in origins]),
+        "actors": statements.texts([ticket.origin.actor for ticket in tickets]),
         "debited": statements.uuids([command.debit_account_id for command in commands]),
         "credited": statements.uuids([command.credit_account_id for command in commands]),
         "amounts": statements.int8s([command.amount_minor for command in commands]),
         "currencies": statements.texts([command.currency for command in commands]),
-        **outbox.together(events),
     }
