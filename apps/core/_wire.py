@@ -189,9 +189,9 @@ class Wire:
         if fault is not None and (commit or any(one.has_silent_fault for one in sent)):
             raise fault
 
-    def exchange_alone(self, raw: Connection, asked: Pending) -> None:
+    def exchange_alone(self, raw: Connection, asked: Pending, *, commits: bool) -> None:
         """
-        Send a statement that is no part of a transaction, or makes its own, and take the answer.
+        Send a statement that is no part of a transaction, or `commits` by itself; take the answer.
 
         It keeps its rows or what it met. If the connection is lost, that is what it met: nobody can
         say what became of it.
@@ -203,7 +203,7 @@ class Wire:
         self.trips += 1
         try:
             pgconn.enter_pipeline_mode()
-            sent = self._send_alone(raw, asked)
+            sent = self._send_alone(raw, asked, commits=commits)
             results = self._results()
             faults = [self._take(part, results) for part in sent]
             pgconn.exit_pipeline_mode()
@@ -216,22 +216,23 @@ class Wire:
             _give_up(raw, fault)
             raise
 
-    def _send_alone(self, raw: Connection, asked: Pending) -> list[list[_Sent]]:
+    def _send_alone(self, raw: Connection, asked: Pending, *, commits: bool) -> list[list[_Sent]]:
         """Queue a statement of its own; return what its answers will be of, up to each SYNC."""
-        pgconn, level = self._pgconn, raw.isolation_level
-        # In front of it, in a transaction of its own: a procedure that commits is no part of one.
-        if level is not None:
-            is_of = f"SET default_transaction_isolation = '{_name_of(level)}'"
-            pgconn.send_query_params(is_of.encode(), None)
-            pgconn.pipeline_sync()
+        # What commits does so while its statement is timed: its time up, a COMMIT that waits for a
+        # standby ends as if it had one.
+        if commits:
+            self._send_plain(b"SET statement_timeout = 0")
         own = self._send(raw, [asked])
-        # Its COMMIT, if it makes none itself.
-        pgconn.pipeline_sync()
-        if level is None:
+        # Its COMMIT, or that of what it did last.
+        self._pgconn.pipeline_sync()
+        if not commits:
             return [own]
-        pgconn.send_query_params(b"RESET default_transaction_isolation", None)
-        pgconn.pipeline_sync()
+        self._send_plain(b"RESET statement_timeout")
         return [[_PLAIN], own, [_PLAIN]]
+
+    def _send_plain(self, command: bytes) -> None:
+        self._pgconn.send_query_params(command, None)
+        self._pgconn.pipeline_sync()
 
     def rows(self, asked: Pending) -> list[tuple[Any, ...]]:
         """Return the rows that a statement was answered, as Python's values."""

@@ -37,6 +37,7 @@ __all__ = [
     "instants",
     "int4s",
     "int8s",
+    "keeps_session",
     "run",
     "send",
     "start",
@@ -100,32 +101,48 @@ def send(statement: str, values: Mapping[str, object]) -> Answer:
     return Answer(django, _put(django, statement, values, is_silent=True))
 
 
-def alone(statement: str, values: Mapping[str, object]) -> Answer:
+def alone(statement: str, values: Mapping[str, object], *, commits: bool = False) -> Answer:
     """
     Run a statement that is a transaction by itself, or CALLs what makes its own, in one trip.
+
+    What `commits` before its end has no statement timeout, which would make a COMMIT that waits for
+    a standby look like one that has it. Only where the session is this connection's own
+    (`keeps_session`). At the isolation level that the session has by itself.
 
     What it met is met by whoever reads its rows. If the connection is lost that is an
     OperationalError or InterfaceError, and nobody can say what was carried out. What it has
     committed is durable once it is answered.
 
-    :raises InvariantBroken: inside a transaction
+    :raises InvariantBroken: inside a transaction, or where connections have a level of their own
     :raises OperationalError: if there is no connection; then nothing was sent
     """
     django = _connected()
     if django.in_atomic_block or not django.get_autocommit():
         msg = "What is a transaction of its own is not run inside another one."
         raise InvariantBroken(msg)
+    if django.connection.isolation_level is not None:
+        msg = "Set default_transaction_isolation in Postgres: Django's isolation_level is BEGIN's."
+        raise InvariantBroken(msg)
     asked = Pending(statement, values, is_silent=False)
     answer = Answer(django, asked)
     try:
         with django.wrap_database_errors:
-            exchange = partial(_wire(django).exchange_alone, django.connection, asked)
+            exchange = partial(
+                _wire(django).exchange_alone, django.connection, asked, commits=commits
+            )
             _watched(django, statement, values, exchange)
     finally:
         if django.connection.closed:
             # The next statement is for a new one.
             django.close()
     return answer
+
+
+def keeps_session() -> bool:
+    """Say whether what one statement sets is there for the next: no pooler shares the session."""
+    return (
+        connections[DEFAULT_DB_ALIAS].settings_dict["OPTIONS"].get("prepare_threshold") is not None
+    )
 
 
 def start() -> None:

@@ -774,6 +774,7 @@ class TestAlone:
         yield lambda places, ends_at=0: statements.alone(
             "CALL add_apart(%(places)s, %(ends_at)s, NULL, NULL)",
             {"places": statements.int4s(places), "ends_at": ends_at},
+            commits=True,
         )
         with connection.cursor() as cursor:
             cursor.execute("DROP PROCEDURE add_apart")
@@ -795,21 +796,38 @@ class TestAlone:
         assert positions() == [1, 2]
 
     def test_is_of_the_level_that_is_set(self, apart):
+        with connection.cursor() as cursor:
+            cursor.execute("SET default_transaction_isolation = 'serializable'")
+        try:
+            [(_, levels)] = apart([1, 2]).rows()
+        finally:
+            with connection.cursor() as cursor:
+                cursor.execute("RESET default_transaction_isolation")
+
+        assert levels == ["serializable"] * 2
+
+    def test_is_refused_at_a_level_that_only_begin_would_set(self):
         connection.ensure_connection()
         raw, given = connection.connection, connection.connection.isolation_level
         raw.isolation_level = IsolationLevel.SERIALIZABLE
         try:
-            [(_, levels)] = apart([1, 2]).rows()
-            with pytest.raises(IntegrityError):
-                apart([-1]).rows()
-            raw.isolation_level = None
-            [(_, after)] = apart([3]).rows()
+            with pytest.raises(InvariantBroken, match="default_transaction_isolation"):
+                self.add(1)
         finally:
             raw.isolation_level = given
 
-        assert levels == ["serializable"] * 2
-        assert after == ["read committed"]
-        assert positions() == [1, 2, 3]
+    def test_that_commits_has_no_statement_timeout_and_leaves_the_sessions(self, apart):
+        limits = "SELECT current_setting('statement_timeout')"
+        [(given,)] = statements.run(limits, {})
+        seen = [
+            statements.alone(limits, {}, commits=commits).rows()[0][0] for commits in (True, False)
+        ]
+        with pytest.raises(IntegrityError):
+            apart([-1]).rows()
+
+        assert seen == ["0", given]
+        assert given != "0"
+        assert statements.run(limits, {}) == [(given,)]
 
 
 class TestAnInterrupt:

@@ -63,11 +63,11 @@ def keep() -> None:
 def _make(moment: Moment, call: Callable[[], object]) -> None:
     commit, alone = statements.commit, statements.alone
 
-    def die_alone(statement: str, values: Mapping[str, object]) -> None:
+    def die_alone(statement: str, values: Mapping[str, object], *, commits: bool = False) -> None:
         # What has no COMMIT that this process would send. What commits in Postgres, as a procedure
         # does, is committed once it was sent.
         if moment == "after":
-            alone(statement, values)
+            alone(statement, values, commits=commits)
         elif not statement.lstrip().startswith("CALL"):
             connection.set_autocommit(False)
             statements.run(statement, values)

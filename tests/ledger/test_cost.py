@@ -101,7 +101,7 @@ class TestStatements:
             post_transfer(organization, ann, bob, 1, key="k")
 
         [sent] = [query["sql"] for query in captured]
-        assert "kassa_post_transfer" in sent
+        assert "kassa_post_transfers_apart" in sent
 
     def test_of_a_plain_transfer_is_one_trip(self, books):
         organization, ann, bob = books

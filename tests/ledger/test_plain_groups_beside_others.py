@@ -194,7 +194,7 @@ class TestAtOnce:
         asked.append(ticket(ann, bob, {"replay": 1, "refusal": 200_00}[odd], key=odd))
         alone, seen = statements.alone, []
         monkeypatch.setattr(
-            statements, "alone", lambda *call: seen.append(alone(*call)) or seen[-1]
+            statements, "alone", lambda *call, **more: seen.append(alone(*call, **more)) or seen[-1]
         )
 
         _plain.post_together(organization, asked)

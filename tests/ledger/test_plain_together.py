@@ -1,10 +1,12 @@
 """Plain transfers of several organizations, which go to Postgres together."""
 
 import contextlib
+import time
 from functools import partial
 
+import psycopg
 import pytest
-from django.db import OperationalError, connection
+from django.db import IntegrityError, OperationalError, connection
 from structlog.testing import capture_logs
 
 from apps.core import statements
@@ -25,23 +27,28 @@ from tests.ledger.factories import (
 )
 from tests.ledger.plain import ticket
 from tests.ledger.threads import Asking, held, is_waiting, sql
-from tests.support import wait_until
+from tests.own_postgres import connected_to, copy_tables, own_postgres
+from tests.support import race, wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def make_many():
+    """Five organizations, each with two accounts and money on one."""
+    made = []
+    for number in range(5):
+        organization = create_organization(f"Company {number}")
+        ann = open_account(organization, "wallets:ann:EUR")
+        bob = open_account(organization, "wallets:bob:EUR")
+        fund(organization, ann, 100)
+        made.append((organization, ann, bob))
+    return made
 
 
 class TestOfManyOrganizations:
     @pytest.fixture
     def many(self):
-        """Five organizations, each with two accounts and money on one."""
-        made = []
-        for number in range(5):
-            organization = create_organization(f"Company {number}")
-            ann = open_account(organization, "wallets:ann:EUR")
-            bob = open_account(organization, "wallets:bob:EUR")
-            fund(organization, ann, 10)
-            made.append((organization, ann, bob))
-        return made
+        return make_many()
 
     def ask(self, many, amount=1):
         return [(owner, ticket(ann, bob, amount)) for owner, ann, bob in many]
@@ -62,7 +69,7 @@ class TestOfManyOrganizations:
 
     def test_mind_nothing_of_one_that_is_refused(self, many):
         asked = self.ask(many)
-        asked[2] = (many[2][0], ticket(*many[2][1:], 11))
+        asked[2] = (many[2][0], ticket(*many[2][1:], 101))
 
         operations.post_plain(asked)
 
@@ -218,9 +225,212 @@ class TestOfManyOrganizations:
             self.are_posted_once(many, asked, [1, 1, 3, 1, 1])
         assert [one["event"] for one in logs] == ["transaction_again"] * 5
 
+    @pytest.mark.parametrize("which", [0, 4])
+    def test_have_each_its_own_answer_wherever_one_has_none(self, many, which):
+        asked = [(owner, ticket(ann, bob, 1 + n)) for n, (owner, ann, bob) in enumerate(many)]
+        owner, ann, bob = many[which]
+        asked[which] = (owner, ticket(ann, bob, 101))
+
+        operations.post_plain(asked)
+
+        for n, (_, one) in enumerate(asked):
+            assert one.is_answered == (n != which)
+            if one.is_answered:
+                lines = operations.take_result(one).outcome.lines
+                assert [line[1] for line in lines] == [1 + n, -1 - n]
+                assert [line[4:] for line in lines] == [(99 - n, 99 - n), (1 + n, 1 + n)]
+        assert breaches() == []
+
+    def test_of_which_none_is_plain_are_all_the_engines(self, many):
+        asked = self.ask(many, 101)
+
+        operations.post_plain(asked)
+
+        assert not any(one.is_answered for _, one in asked)
+        assert not IdempotencyKey.objects.filter(key="k").exists()
+
+    def test_whose_key_stands_is_the_engines_and_its_neighbours_are_posted(self, many):
+        owner, ann, bob = many[1]
+        first = post_transfer(owner, ann, bob, 1, key="k")
+        asked = self.ask(many)
+
+        operations.post_plain(asked)
+
+        assert [one.is_answered for _, one in asked] == [True, False, True, True, True]
+        operations.post_asked(organization_id=owner, asked=[asked[1][1]])
+        assert operations.take_result(asked[1][1]).entry_id == first.entry_id
+        assert [balance(owner, bob).available for owner, _, bob in many] == [1] * 5
+
+    def test_of_somebody_elses_accounts_is_nothing(self, many):
+        asked = self.ask(many)
+        asked[1] = (many[1][0], ticket(*many[2][1:]))
+
+        operations.post_plain(asked)
+
+        assert [one.is_answered for _, one in asked] == [True, False, True, True, True]
+        assert balance(many[2][0], many[2][2]).available == 1
+        assert breaches() == []
+
+    def test_that_were_posted_unheard_of_are_no_replays_of_another_request(self, many):
+        """Whoever asked once is told what became of it as if it had been told at once."""
+        asked = self.ask(many)
+        with wired() as wire:
+            wire.cuts = ["after"]
+            operations.post_plain(asked)
+        again = self.ask(many)
+        for (owner, one), (_, other) in zip(asked, again, strict=True):
+            operations.post_asked(organization_id=owner, asked=[one, other])
+
+        assert [one.answer.replayed for _, one in asked] == [False] * 5
+        assert [one.answer.replayed for _, one in again] == [True] * 5
+
+    def test_whose_client_gives_up_in_the_middle_are_posted_once_while_it_goes_on(
+        self, many, monkeypatch
+    ):
+        """As where its process is killed: Postgres goes on, beside whoever asks again."""
+        asked = self.ask(many)
+        asked[1] = (many[1][0], ticket(*many[1][1:], 3))
+        sql("CREATE FUNCTION odd(bigint) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN"
+            " IF $1 = 3 THEN PERFORM pg_sleep(1); END IF; RETURN TRUE; END; $$")  # fmt: skip
+        sql("ALTER TABLE ledger_posting ADD CONSTRAINT odd CHECK (odd(amount_minor)) NOT VALID")
+        connection.close()
+        connection.ensure_connection()
+        monkeypatch.setattr(connection.connection, "answer_seconds_max", 0.3, raising=False)
+        try:
+            operations.post_plain(asked)
+            assert not any(one.is_answered for _, one in asked)
+            self.are_posted_once(many, asked, [1, 3, 1, 1, 1])
+            wait_until(
+                lambda: sql("SELECT 1 FROM pg_stat_activity WHERE state = 'active'"
+                            " AND datname = current_database() AND query LIKE '%%_apart%%'"
+                            " AND pid <> pg_backend_pid()") == []
+            )  # fmt: skip
+        finally:
+            sql("ALTER TABLE ledger_posting DROP CONSTRAINT odd")
+            sql("DROP FUNCTION odd")
+
+        assert JournalEntry.objects.filter(kind="transfer").count() == 5 + 5
+        assert breaches() == []
+
+    def test_that_are_canceled_in_the_middle_are_found_out_by_their_keys(self, many):
+        asked = self.ask(many)
+        asked[2] = (many[2][0], ticket(*many[2][1:], 3))
+        sql("ALTER TABLE ledger_posting ADD CONSTRAINT odd CHECK (amount_minor <> 3 OR"
+            " pg_cancel_backend(pg_backend_pid()) AND pg_sleep(1) IS NULL) NOT VALID")  # fmt: skip
+        try:
+            operations.post_plain(asked)
+        finally:
+            sql("ALTER TABLE ledger_posting DROP CONSTRAINT odd")
+
+        assert not any(one.is_answered for _, one in asked)
+        assert connection.is_usable()
+        self.are_posted_once(many, asked, [1, 1, 3, 1, 1])
+
+    def test_at_once_in_opposite_order_are_each_posted_once(self, many):
+        """Over the same accounts, three of them under one key: by the call or by the engine."""
+        for turn in range(10):
+            there, back = (
+                [
+                    (owner, ticket(ann, bob, key=key))
+                    for (owner, ann, bob), key in zip(many, keys, strict=True)
+                ]
+                for keys in ([f"{turn}"] * 5, [f"{turn}"] * 3 + [f"{turn} again"] * 2)
+            )
+            race(partial(operations.post_plain, there), partial(operations.post_plain, back[::-1]))
+            for owner, one in [*there, *back]:
+                operations.post_asked(organization_id=owner, asked=[one])
+
+            entries = [operations.take_result(one).entry_id for _, one in [*there, *back]]
+            assert len(set(entries)) == 7
+            assert [balance(owner, bob).available for owner, _, bob in many] == [
+                times * (turn + 1) for times in (1, 1, 1, 2, 2)
+            ]
+        assert breaches() == []
+
+    def test_behind_a_pooler_are_a_trip_each(self, many, monkeypatch):
+        """What is set for one statement would be another client's there."""
+        asked = self.ask(many)
+        monkeypatch.setitem(connection.settings_dict["OPTIONS"], "prepare_threshold", None)
+        before = statements.trips()
+
+        operations.post_plain(asked)
+
+        assert statements.trips() == before + 5
+        assert all(one.is_answered for _, one in asked)
+        self.are_posted_once(many, asked, [1] * 5)
+
+    def test_behind_a_pooler_end_with_the_first_that_meets_a_fault(self, many, monkeypatch):
+        """What is wrong may be the server, which nobody is to wait for once more for each."""
+        asked = self.ask(many)
+        monkeypatch.setitem(connection.settings_dict["OPTIONS"], "prepare_threshold", None)
+        with wired() as wire:
+            wire.cuts = ["after"]
+            operations.post_plain(asked)
+
+        assert not any(one.is_answered for _, one in asked)
+        assert JournalEntry.objects.filter(kind="transfer").count() == 5 + 1
+        self.are_posted_once(many, asked, [1] * 5)
+
+    def test_one_that_postgres_refuses_is_left_out_for_a_while(self, many):
+        """So its neighbours meet what it meets once, and not each time it asks."""
+        sql("ALTER TABLE ledger_posting ADD CONSTRAINT odd CHECK (amount_minor <> 3) NOT VALID")
+        try:
+            asked = self.ask(many)
+            asked[2] = (many[2][0], ticket(*many[2][1:], 3))
+            operations.post_plain(asked)
+            for owner, one in asked:
+                operations.post_asked(organization_id=owner, asked=[one])
+            again = [(owner, ticket(ann, bob, key="again")) for owner, ann, bob in many]
+            again[2] = (many[2][0], ticket(*many[2][1:], 3, key="again"))
+            operations.post_plain(again)
+        finally:
+            sql("ALTER TABLE ledger_posting DROP CONSTRAINT odd")
+            _suspects._until.clear()
+
+        with pytest.raises(IntegrityError):
+            operations.take_result(asked[2][1])
+        assert [one.is_answered for _, one in again] == [True, True, False, True, True]
+
     def are_posted_once(self, many, asked, amounts):
         for owner, one in asked:
             operations.post_asked(organization_id=owner, asked=[one])
         assert len({operations.take_result(one).entry_id for _, one in asked}) == 5
         assert [balance(owner, bob).available for owner, _, bob in many] == amounts
         assert breaches() == []
+
+
+class TestBesideAStandby:
+    def test_are_seen_and_answered_once_it_has_them_however_long_it_takes(
+        self, tmp_path, monkeypatch
+    ):
+        """No statement timeout ends a COMMIT that waits for one (operations.md, section 3)."""
+        with (
+            own_postgres(tmp_path) as record,
+            psycopg.connect(record["url"].replace("kassa@", "postgres@"), autocommit=True) as admin,
+        ):
+            copy_tables(record)
+            with connected_to(record["url"], monkeypatch, is_durable=True):
+                monkeypatch.setitem(connection.settings_dict["OPTIONS"], "prepare_threshold", 1)
+                many = make_many()
+                asked = [(owner, ticket(ann, bob)) for owner, ann, bob in many]
+                self.have(admin, "SET synchronous_standby_names = 'nobody'")
+                connection.close()
+                connection.ensure_connection()
+                monkeypatch.setattr(connection.connection, "answer_seconds_max", 1, raising=False)
+                sql("SET statement_timeout = '200ms'")
+
+                operations.post_plain(asked)
+
+                assert not any(one.is_answered for _, one in asked)
+                assert JournalEntry.objects.filter(kind="transfer").count() == 5
+                self.have(admin, "RESET synchronous_standby_names")
+                for owner, one in asked:
+                    operations.post_asked(organization_id=owner, asked=[one])
+                assert len({operations.take_result(one).entry_id for _, one in asked}) == 5
+                assert [balance(owner, bob).available for owner, _, bob in many] == [1] * 5
+
+    def have(self, admin, said):
+        admin.execute(f"ALTER SYSTEM {said}")
+        admin.execute("SELECT pg_reload_conf()")
+        # Told to all of its processes by then, or soon.
+        time.sleep(0.2)

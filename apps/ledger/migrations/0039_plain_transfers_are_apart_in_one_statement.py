@@ -1,10 +1,4 @@
-from importlib import import_module
-
 from django.db import migrations
-
-_BEFORE = import_module(
-    "apps.ledger.migrations.0032_groups_of_plain_transfers_are_one_statement"
-)._ONE
 
 # As `sql/post_transfer.sql` is at this migration, behind `kassa_takes_transfer`.
 _APART = """
@@ -127,11 +121,13 @@ _APART = """
     $$;
 
     -- Post transfers of several organizations one after the other, a transaction each, and answer a line
-    -- for each, without a time of recording where it is the engine's.
+    -- for each, without a time of recording where it is the engine's. The last one is committed by the
+    -- end of the statement.
     --
-    -- A transaction that begins and ends in here costs Postgres a seventh less than one that is a
-    -- statement by itself, and who asks hears of all of them at once (ADR 0187). A fault ends the rest.
-    -- What was committed before it stands, and its key says so to the engine, whose all of them are then.
+    -- A transaction that begins and ends in here costs less than one that is a statement by itself, and
+    -- who asks hears of all of them at once (ADR 0187). A fault ends the rest. What was committed before
+    -- it stands, and its key says so to the engine, whose all of them are then. Of more than one it is
+    -- called without a statement timeout, which would end the wait of a COMMIT for a standby.
     --
     -- A procedure that commits sets nothing of its own, so what it calls does.
     CREATE PROCEDURE kassa_post_transfers_apart(
@@ -159,7 +155,7 @@ _APART = """
             );
             IF posted.recorded IS NULL THEN
                 ROLLBACK;
-            ELSE
+            ELSIF n < many THEN
                 COMMIT;
             END IF;
             recorded[n] := posted.recorded;
@@ -184,10 +180,6 @@ class Migration(migrations.Migration):
 
     dependencies = [("ledger", "0038_postings_dated_ahead")]
     operations = [
-        # Who still asks for the function that was called till now finds none: then its transfer is
-        # the engine's.
-        migrations.RunSQL(
-            f"{_APART} DROP FUNCTION kassa_post_transfer;",
-            f"{_UNDO} {_BEFORE[_BEFORE.index('-- Post a transfer of which') :]}",
-        ),
+        # `kassa_post_transfer` stays for processes of the release before, and goes with the next one.
+        migrations.RunSQL(_APART, _UNDO),
     ]

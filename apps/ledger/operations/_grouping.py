@@ -16,7 +16,13 @@ from typing import Final
 from uuid import UUID
 
 import structlog
-from django.db import InterfaceError, OperationalError
+from django.db import (
+    DataError,
+    IntegrityError,
+    InterfaceError,
+    InternalError,
+    OperationalError,
+)
 
 from apps.core import idempotency, statements, transactions
 from apps.ledger import queries
@@ -215,6 +221,10 @@ def _try(organization_id: UUID, group: Sequence[Ticket], *, wait: str | None) ->
     except Exception as fault:  # noqa: BLE001
         for ticket in group:
             ticket.fault = fault
+        # Postgres refuses what nobody can ask for, as where an account was damaged. Those of other
+        # organizations are to go without it for a while: what it meets in their call is theirs too.
+        if len(group) == 1 and isinstance(fault, IntegrityError | DataError | InternalError):
+            _suspects.note(organization_id, group[0].accounts)
         return fault
     for ticket, answer in zip(group, answers, strict=True):
         ticket.answer, ticket.recorded_at, ticket.fault = answer, recorded_at, None
@@ -329,7 +339,8 @@ def _post(
     # A lock that was waited for in vain is what failed, and not what would be asked next.
     claims = claiming.claims(behind=locked.answer)
     answers = {
-        ticket.asked.key: claimed(claim) for ticket, claim in zip(firsts, claims, strict=True)
+        ticket.asked.key: claimed(claim, own=ticket.asked.resource_id)
+        for ticket, claim in zip(firsts, claims, strict=True)
     }
     fresh = [ticket for ticket in firsts if answers[ticket.asked.key] is None]
     recorded = None

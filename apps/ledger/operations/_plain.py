@@ -12,6 +12,7 @@ what has a reference or a business time, what is refused, replayed or monitored,
 
 from collections.abc import Sequence
 from datetime import datetime
+from itertools import batched
 from typing import Any, Final
 from uuid import UUID
 
@@ -74,17 +75,26 @@ def post(asked: Sequence[tuple[UUID, Ticket]]) -> None:
     for _, ticket in asked:
         # Until its answer is here.
         ticket.is_engines = True
-    if not plain:
-        return
-    answer = statements.alone(_POST_APART, _values(plain))
+    # Behind a pooler what is set for one statement would be another client's: a trip each.
+    for part in batched(plain, max(1, len(plain)) if statements.keeps_session() else 1):
+        # What one meets ends the rest, in a trip and between them.
+        if not _call(part):
+            return
+
+
+def _call(plain: Sequence[tuple[UUID, Ticket]]) -> bool:
+    """Give those that are posted their answers; say whether it is known which are."""
+    answer = statements.alone(_POST_APART, _values(plain), commits=len(plain) > 1)
     tickets = [ticket for _, ticket in plain]
-    for columns in _rows(answer, tickets):
-        for ticket, row in zip(tickets, zip(*columns, strict=True), strict=True):
-            # Recorded.
-            if row[0] is not None:
-                _give(ticket, row, ticket.now)
-    if any(ticket.answer for ticket in tickets):
+    columns = _rows(answer, tickets)
+    for ticket, row in zip(tickets, zip(*columns[0], strict=True), strict=True) if columns else ():
+        # Recorded.
+        if row[0] is not None:
+            _give(ticket, row, ticket.now)
+    # Of what met a fault some may be posted.
+    if not columns or any(ticket.answer for ticket in tickets):
         outbox.nudge()
+    return bool(columns)
 
 
 def post_together(organization_id: UUID, group: Sequence[Ticket]) -> None:

@@ -33,7 +33,7 @@ from apps.ledger.rules import (
 # under the locks: so an account's versions never run against its recorded times. An entry that is
 # imported keeps the time at which it was recorded first. Postings go in by account, as their
 # largest index has them: neighbours on a page are written one after the other. Plain transfers are
-# written by `kassa_post_transfer` and its like instead, which tests hold against this.
+# written by `kassa_try_transfer` and its like instead, which tests hold against this.
 _WRITE: Final = """
     WITH entries AS (
         INSERT INTO ledger_journal_entry

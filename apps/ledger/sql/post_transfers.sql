@@ -31,7 +31,7 @@ CREATE FUNCTION kassa_lines_of_transfers(
 $$;
 
 -- Post transfers of one organization of which nothing has to be decided, in their order, as
--- `kassa_post_transfer` does one: all of them, with a row for each; or none of them, without a row,
+-- `kassa_try_transfer` does one: all of them, with a row for each; or none of them, without a row,
 -- where a single one is not plain. Under the same locks, which are taken in the same order.
 --
 -- They happen at `at`, or at the latest that one of their accounts has seen if a group of another
