@@ -271,19 +271,6 @@ class TestOfManyOrganizations:
         assert balance(many[2][0], many[2][2]).available == 1
         assert breaches() == []
 
-    def test_that_were_posted_unheard_of_are_no_replays_of_another_request(self, many):
-        """Whoever asked once is told what became of it as if it had been told at once."""
-        asked = self.ask(many)
-        with wired() as wire:
-            wire.cuts = ["after"]
-            operations.post_plain(asked)
-        again = self.ask(many)
-        for (owner, one), (_, other) in zip(asked, again, strict=True):
-            operations.post_asked(organization_id=owner, asked=[one, other])
-
-        assert [one.answer.replayed for _, one in asked] == [False] * 5
-        assert [one.answer.replayed for _, one in again] == [True] * 5
-
     def test_whose_client_gives_up_in_the_middle_are_posted_once_while_it_goes_on(
         self, many, monkeypatch
     ):

@@ -339,8 +339,7 @@ def _post(
     # A lock that was waited for in vain is what failed, and not what would be asked next.
     claims = claiming.claims(behind=locked.answer)
     answers = {
-        ticket.asked.key: claimed(claim, own=ticket.asked.resource_id)
-        for ticket, claim in zip(firsts, claims, strict=True)
+        ticket.asked.key: claimed(claim) for ticket, claim in zip(firsts, claims, strict=True)
     }
     fresh = [ticket for ticket in firsts if answers[ticket.asked.key] is None]
     recorded = None

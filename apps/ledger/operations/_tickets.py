@@ -86,15 +86,10 @@ class Ticket:
         return self.answer
 
 
-def claimed(claim: Claim | Refusal, *, own: UUID) -> Answer | None:
-    """
-    Return the answer that stands under a key already, or None for one that is new.
-
-    `own` is the id that this request would give: what has it was posted for it, unheard of.
-    """
+def claimed(claim: Claim | Refusal) -> Answer | None:
+    """Return the answer that stands under a key already, or None for one that is new."""
     if isinstance(claim, Claim):
-        is_replay = claim.resource_id != own
-        return Answer(claim.resource_id, replayed=is_replay) if claim.replayed else None
+        return Answer(claim.resource_id, replayed=True) if claim.replayed else None
     is_replay = not isinstance(claim, idempotency.IdempotencyKeyReused)
     return Answer(NOBODY, refusal=claim, replayed=is_replay)
 
