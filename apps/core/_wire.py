@@ -218,20 +218,26 @@ class Wire:
 
     def _send_alone(self, raw: Connection, asked: Pending, *, commits: bool) -> list[list[_Sent]]:
         """Queue a statement of its own; return what its answers will be of, up to each SYNC."""
+        sets: dict[str, str] = {}
         # What commits does so while its statement is timed: its time up, a COMMIT that waits for a
         # standby ends as if it had one.
         if commits:
-            self._send_plain(b"SET statement_timeout = 0")
+            sets["statement_timeout"] = "0"
+        if raw.isolation_level is not None:
+            sets["default_transaction_isolation"] = _name_of(raw.isolation_level)
+        # Transactions of their own: a procedure that is called in one cannot commit.
+        for name, value in sets.items():
+            self._send_plain(f"SET {name} = '{value}'")
         own = self._send(raw, [asked])
         # Its COMMIT, or that of what it did last.
         self._pgconn.pipeline_sync()
-        if not commits:
-            return [own]
-        self._send_plain(b"RESET statement_timeout")
-        return [[_PLAIN], own, [_PLAIN]]
+        for name in sets:
+            self._send_plain(f"RESET {name}")
+        plain: list[list[_Sent]] = [[_PLAIN] for _ in sets]
+        return [*plain, own, *plain]
 
-    def _send_plain(self, command: bytes) -> None:
-        self._pgconn.send_query_params(command, None)
+    def _send_plain(self, command: str) -> None:
+        self._pgconn.send_query_params(command.encode(), None)
         self._pgconn.pipeline_sync()
 
     def rows(self, asked: Pending) -> list[tuple[Any, ...]]:

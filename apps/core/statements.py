@@ -107,21 +107,18 @@ def alone(statement: str, values: Mapping[str, object], *, commits: bool = False
 
     What `commits` before its end has no statement timeout, which would make a COMMIT that waits for
     a standby look like one that has it. Only where the session is this connection's own
-    (`keeps_session`). At the isolation level that the session has by itself.
+    (`keeps_session`).
 
     What it met is met by whoever reads its rows. If the connection is lost that is an
     OperationalError or InterfaceError, and nobody can say what was carried out. What it has
     committed is durable once it is answered.
 
-    :raises InvariantBroken: inside a transaction, or where connections have a level of their own
+    :raises InvariantBroken: inside a transaction
     :raises OperationalError: if there is no connection; then nothing was sent
     """
     django = _connected()
     if django.in_atomic_block or not django.get_autocommit():
         msg = "What is a transaction of its own is not run inside another one."
-        raise InvariantBroken(msg)
-    if django.connection.isolation_level is not None:
-        msg = "Set default_transaction_isolation in Postgres: Django's isolation_level is BEGIN's."
         raise InvariantBroken(msg)
     asked = Pending(statement, values, is_silent=False)
     answer = Answer(django, asked)

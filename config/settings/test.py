@@ -1,5 +1,7 @@
 """Tests: the machine's own Postgres and Valkey, under names of their own."""
 
+from psycopg import IsolationLevel
+
 from config.logging import make_logging
 from config.settings import _celery
 from config.settings._database import make_timeouts
@@ -34,11 +36,7 @@ if not env.str("DATABASE_URL", default=""):
     )
 # The books promise nothing that only one isolation level keeps: `make test-serializable` tries it.
 if env.str("KASSA_ISOLATION", default="") == "serializable":
-    # Of the session: what Django is told goes into BEGIN, and not every transaction has one.
-    _given = _database_of_tests["OPTIONS"].get("options", "")
-    _database_of_tests["OPTIONS"]["options"] = (
-        f"{_given} -c default_transaction_isolation=serializable"
-    )
+    _database_of_tests["OPTIONS"]["isolation_level"] = IsolationLevel.SERIALIZABLE
 _database_of_tests |= {"CONN_MAX_AGE": None, "TEST": {"NAME": KASSA_TEST_DB}}
 # A worker process started by a test finds the database of that test.
 if env.bool("KASSA_IN_TEST", default=False):

@@ -796,25 +796,21 @@ class TestAlone:
         assert positions() == [1, 2]
 
     def test_is_of_the_level_that_is_set(self, apart):
-        with connection.cursor() as cursor:
-            cursor.execute("SET default_transaction_isolation = 'serializable'")
-        try:
-            [(_, levels)] = apart([1, 2]).rows()
-        finally:
-            with connection.cursor() as cursor:
-                cursor.execute("RESET default_transaction_isolation")
-
-        assert levels == ["serializable"] * 2
-
-    def test_is_refused_at_a_level_that_only_begin_would_set(self):
         connection.ensure_connection()
         raw, given = connection.connection, connection.connection.isolation_level
         raw.isolation_level = IsolationLevel.SERIALIZABLE
         try:
-            with pytest.raises(InvariantBroken, match="default_transaction_isolation"):
-                self.add(1)
+            [(_, levels)] = apart([1, 2]).rows()
+            with pytest.raises(IntegrityError):
+                apart([-1]).rows()
+            raw.isolation_level = None
+            [(_, after)] = apart([3]).rows()
         finally:
             raw.isolation_level = given
+
+        assert levels == ["serializable"] * 2
+        assert after == ["read committed"]
+        assert positions() == [1, 2, 3]
 
     def test_that_commits_has_no_statement_timeout_and_leaves_the_sessions(self, apart):
         limits = "SELECT current_setting('statement_timeout')"
