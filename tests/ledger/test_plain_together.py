@@ -1,7 +1,6 @@
 """Plain transfers of several organizations, which go to Postgres together."""
 
 import contextlib
-import time
 from functools import partial
 
 import psycopg
@@ -401,6 +400,7 @@ class TestBesideAStandby:
                 many = make_many()
                 asked = [(owner, ticket(ann, bob)) for owner, ann, bob in many]
                 self.have(admin, "SET synchronous_standby_names = 'nobody'")
+                wait_until(lambda: self.waits(admin))
                 connection.close()
                 connection.ensure_connection()
                 monkeypatch.setattr(connection.connection, "answer_seconds_max", 1, raising=False)
@@ -419,5 +419,12 @@ class TestBesideAStandby:
     def have(self, admin, said):
         admin.execute(f"ALTER SYSTEM {said}")
         admin.execute("SELECT pg_reload_conf()")
-        # Told to all of its processes by then, or soon.
-        time.sleep(0.2)
+
+    def waits(self, admin):
+        """Whether a COMMIT waits by now: one in a block is ended by its timeout, and says so."""
+        said = []
+        admin.add_notice_handler(lambda notice: said.append(notice.message_primary))
+        admin.execute("SET statement_timeout = '50ms'")
+        admin.execute("DO $$ BEGIN PERFORM pg_logical_emit_message(TRUE, '', ''); COMMIT; END $$")
+        admin.execute("RESET statement_timeout")
+        return any("synchronous replication" in one for one in said)
