@@ -55,8 +55,9 @@ class Part(NamedTuple):
     """
     Requests that are answered together: their places, and what answers them in that order.
 
-    They are one organization's, or nobody's: those were done or refused when they were admitted. If
-    they are not to be answered, `give_up` is called instead.
+    They are one organization's, or nobody's: those were done or refused when they were admitted,
+    and are one part, whose lines are written together. If they are not to be answered, `give_up` is
+    called instead.
     """
 
     organization_id: UUID | None
@@ -92,8 +93,7 @@ class ExpressLane:
         at_once = [place for place in read if place in answered or place not in plain]
         parts = [
             Part(
-                # What is done waits for nobody's turn.
-                None if all(map(view.is_done, places.values())) else organization_id,
+                organization_id,
                 list(places),
                 partial(self._carry_out, view, plain, organization_id, places),
                 partial(view.give_up, plain, places),

@@ -38,7 +38,7 @@ from config.bodies import (
     Source,
     find_sender,
 )
-from config.environ import Environ, Scope, make_environ
+from config.environ import Environ, Head, Scope, make_environ
 from config.express import Answer, ExpressLane
 from config.gathering import Gathering
 from config.logging import log_request
@@ -134,6 +134,7 @@ class Front:
         atexit.register(_leave)
 
     async def __rsgi__(self, scope: Scope, wire: Wire) -> None:
+        scope = Head.of(scope)
         try:
             answer = await self._serve(scope, wire)
         except Gone:
@@ -162,10 +163,12 @@ class Front:
         if scope.http_version == "1.1" and scope.headers.get("host") is None:
             # RFC 9112, section 3.2. Two are refused where the first would be believed.
             raise ApiProblem("invalid_request", "Send a Host header.")
-        if any(_STRANGE_TYPE.search(line) for line in scope.headers.get_all("content-type")):
-            # Django falls over RFC 2231's way to write a parameter where it is malformed, and reads
-            # an address and a form's parts in whatever codec is named, also one that is of no text.
-            raise ApiProblem("unsupported_media_type", "Send a plain Content-Type.")
+        for line in scope.headers.get_all("content-type"):
+            if _STRANGE_TYPE.search(line):
+                # Django falls over RFC 2231's way to write a parameter where it is malformed, and
+                # reads an address and a form's parts in whatever codec is named, also one that is
+                # of no text.
+                raise ApiProblem("unsupported_media_type", "Send a plain Content-Type.")
         if len(scope.headers.get_all("idempotency-key")) > 1:
             # Two lines read as one key, and a retry that has only one of them as another: two acts.
             raise ApiProblem("idempotency_key_invalid", "Send one Idempotency-Key header.")

@@ -112,6 +112,12 @@ def parse_token(text: str) -> Token | None:
     return Token(mode=found[1], key_id=found[2], secret=found[3])
 
 
+def find_key_id(text: str) -> str | None:
+    """Return the key that a token names, or None if it is malformed; mistyped it may be."""
+    found = _TOKEN.fullmatch(text)
+    return found[2] if found else None
+
+
 def _checksum(body: str) -> str:
     # base62(…, CHECKSUM_LENGTH), two digits at a time: it is computed for every request.
     rest, last = divmod(zlib.crc32(body.encode()), len(_PAIRS))

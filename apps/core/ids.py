@@ -64,6 +64,22 @@ def _uuid(number: int) -> UUID:
 
 def new_ids(count: int) -> list[UUID]:
     """Return ``count`` fresh UUIDv7, ascending within this process."""
+    noise = memoryview(os.urandom(8 * count)).cast("Q")
+    return [
+        _uuid((tick >> 12) << 80 | (tick & 0xFFF) << 64 | _VERSION_AND_VARIANT | random >> 2)
+        for tick, random in enumerate(noise, _take_ticks(count))
+    ]
+
+
+def new_id() -> UUID:
+    """Return a fresh UUIDv7, greater than every one this process made before."""
+    # As above: one alone is made for every request, in half the time.
+    tick, random = _take_ticks(1), int.from_bytes(os.urandom(8))
+    return _uuid((tick >> 12) << 80 | (tick & 0xFFF) << 64 | _VERSION_AND_VARIANT | random >> 2)
+
+
+def _take_ticks(count: int) -> int:
+    """Return the first of so many ticks that follow all before them in this process."""
     global _last_tick  # noqa: PLW0603  (the order within a process is state of the process)
     with _lock:
         now_ns = time.time_ns()
@@ -71,16 +87,7 @@ def new_ids(count: int) -> list[UUID]:
         tick = ((now_ns // 1_000_000) << 12) | ((now_ns % 1_000_000) * 4096 // 1_000_000)
         first = max(tick, _last_tick + 1)
         _last_tick = first + count - 1
-    noise = memoryview(os.urandom(8 * count)).cast("Q")
-    return [
-        _uuid((tick >> 12) << 80 | (tick & 0xFFF) << 64 | _VERSION_AND_VARIANT | random >> 2)
-        for tick, random in enumerate(noise, first)
-    ]
-
-
-def new_id() -> UUID:
-    """Return a fresh UUIDv7, greater than every one this process made before."""
-    return new_ids(1)[0]
+    return first
 
 
 def first_id(instant: datetime) -> UUID:

@@ -3,6 +3,8 @@
 from datetime import UTC, date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
+_OFFSET_LENGTH = len("+00:00")
+
 
 def first_instant_at(*, day: date, at: time, zone: str) -> datetime:
     """
@@ -24,7 +26,9 @@ def first_instant_at(*, day: date, at: time, zone: str) -> datetime:
 
 def print_instant(instant: datetime) -> str:
     """Return an instant as it leaves the house, in answers, events and files: UTC, with `Z`."""
-    return instant.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    # Most are in UTC, and their offset is the end of the text.
+    in_utc = instant if instant.tzinfo is UTC else instant.astimezone(UTC)
+    return f"{in_utc.isoformat()[:-_OFFSET_LENGTH]}Z"
 
 
 def wall_text(instant: datetime, *, zone: str) -> str:

@@ -471,19 +471,19 @@ class TestAtOnce:
 
     def test_one_more_than_allowed_is_429(self, api, route, settings):
         settings.API_IN_FLIGHT_MAX, settings.WEB_PROCESSES = 4, 2
-        places._in_flight[str(api.key.id)] = 2
+        places._in_flight[api.key.id.int] = 2
 
         refused = api.get(route)
-        places._in_flight[str(api.key.id)] = 1
+        places._in_flight[api.key.id.int] = 1
         taken = api.get(route)
-        del places._in_flight[str(api.key.id)]
+        del places._in_flight[api.key.id.int]
 
         assert (refused.status_code, refused.headers["Retry-After"]) == (429, "1")
         assert taken.status_code == 200
 
     def test_another_key_is_not_held_up(self, api, route, settings):
         settings.API_IN_FLIGHT_MAX = settings.WEB_PROCESSES = 1
-        places._in_flight[str(issue_key(api.organization).key.id)] = 1
+        places._in_flight[issue_key(api.organization).key.id.int] = 1
 
         assert api.get(route).status_code == 200
         places._in_flight.clear()
@@ -493,15 +493,15 @@ class TestAtOnce:
     ):
         settings.API_IN_FLIGHT_MAX = settings.WEB_PROCESSES = 1
         settings.WEB_THREADS = 4
-        places._on_threads[str(api.organization.id)] = 2
+        places._on_threads[api.organization.id.int] = 2
 
         refused = Api(api.organization, "a:read").get(route)
         other = Api(create_organization(), "a:read").get(route)
-        places._on_threads[str(api.organization.id)] = 1
+        places._on_threads[api.organization.id.int] = 1
         taken = api.get(route)
 
         assert (refused.status_code, refused.headers["Retry-After"]) == (429, "1")
         assert (other.status_code, taken.status_code) == (200, 200)
-        assert places._on_threads == {str(api.organization.id): 1}
+        assert places._on_threads == {api.organization.id.int: 1}
         assert not places._in_flight
         places._on_threads.clear()

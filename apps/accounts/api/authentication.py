@@ -96,8 +96,8 @@ def prepare_tokens(texts: Sequence[str]) -> None:
     other, and whoever asks soon is told the fault.
     """
     at = time.monotonic()
-    tokens = [rules.parse_token(text) for text in texts]
-    wanted = [token.key_id for token in tokens if token and _known(token.key_id, at) is None]
+    named = [rules.find_key_id(text) for text in texts]
+    wanted = [key_id for key_id in named if key_id and _known(key_id, at) is None]
     if not wanted:
         return
     try:

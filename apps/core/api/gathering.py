@@ -62,8 +62,8 @@ class GatheringApiView[Asked](LeanApiView, ABC):
         """
         Admit many POSTs as `dispatch` does one, each in its own context; they have places.
 
-        Return those that are answered already, and what the others ask for, by organization, for
-        each of which `carry_out` or `give_up` is called.
+        Return those that are answered by then, refused or done ahead, and what the others ask for,
+        by organization, for each of which `carry_out` or `give_up` is called.
         """
         try:
             return self._admit_many(requests)
@@ -101,9 +101,16 @@ class GatheringApiView[Asked](LeanApiView, ABC):
                 places.release(request)
             else:
                 asked.setdefault(caller.organization_id, {})[place] = one
-        if asked:
-            self._do_ahead(asked)
-        return answers, asked
+        if not asked:
+            return answers, asked
+        self._do_ahead(asked)
+        left: dict[UUID, dict[int, Asked]] = {}
+        for organization_id, of_one in asked.items():
+            if all(map(self.is_done, of_one.values())):
+                answers |= self._show_all(requests, of_one, met=None)
+            else:
+                left[organization_id] = of_one
+        return answers, left
 
     def _do_ahead(self, asked: Mapping[UUID, Mapping[int, Asked]]) -> None:
         # What is logged here is of none of them.
@@ -122,12 +129,7 @@ class GatheringApiView[Asked](LeanApiView, ABC):
             # What is logged meanwhile is of the first of them, not of one that was refused.
             context.resume(requests[min(asked)][0])
             met = self._do(organization_id, list(asked.values()))
-            answers: dict[int, HttpResponse] = {}
-            for place, one in asked.items():
-                begun, request = requests[place]
-                context.resume(begun)
-                answers[place] = self._show(one, request, met=met)
-            return answers
+            return self._show_all(requests, asked, met=met)
         finally:
             self.give_up(requests, asked)
 
@@ -144,6 +146,17 @@ class GatheringApiView[Asked](LeanApiView, ABC):
         except Exception as fault:  # noqa: BLE001 - see above
             return fault
         return None
+
+    def _show_all(
+        self, requests: Mapping[int, Begun], asked: Mapping[int, Asked], *, met: Exception | None
+    ) -> dict[int, HttpResponse]:
+        answers: dict[int, HttpResponse] = {}
+        for place, one in asked.items():
+            begun, request = requests[place]
+            context.resume(begun)
+            answers[place] = self._show(one, request, met=met)
+            places.release(request)
+        return answers
 
     def _show(self, asked: Asked, request: HttpRequest, *, met: Exception | None) -> HttpResponse:
         if met is not None:

@@ -150,15 +150,16 @@ class Reserves:
     """The reserves of this process, by key and kind of request."""
 
     def __init__(self) -> None:
-        self._found: dict[tuple[UUID, str], Reserve] = {}
+        # By the number in an id, whose hash is not computed in Python.
+        self._found: dict[tuple[int, str], Reserve] = {}
 
     def of(self, key: UUID, kind: str, names: Callable[[], Sequence[str]]) -> Reserve:
         """Return the one of a key and kind, which are always counted in buckets of these names."""
-        found = self._found.get((key, kind))
+        found = self._found.get((key.int, kind))
         if found is None:
             if len(self._found) >= _RESERVES_MAX:
                 # From a copy, since others add theirs meanwhile.
                 found_now = list(self._found.items())
                 self._found = {one: kept for one, kept in found_now if not kept.is_over}
-            found = self._found.setdefault((key, kind), Reserve(names()))
+            found = self._found.setdefault((key.int, kind), Reserve(names()))
         return found
