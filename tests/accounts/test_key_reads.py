@@ -19,6 +19,11 @@ from tests.accounts.factories import Api, create_organization
 pytestmark = pytest.mark.django_db
 
 
+def revoke(key):
+    """Revoke a key in the database alone, as another process does."""
+    ApiKey.objects.filter(id=key.id).update(revoked_at=clock.now())
+
+
 @pytest.fixture
 def api():
     return Api(create_organization(), "customers:read")
@@ -81,6 +86,72 @@ class TestKey:
         assert len(together) == 1
         assert len(then) == 0
         assert [caller.api_key_id for caller in callers] == [api.key.id, other.key.id]
+
+    def test_those_in_use_are_taken_along_before_each_of_them_has_to_be_read(
+        self, api, monkeypatch
+    ):
+        used, idle = Api(create_organization(), "a:read"), Api(create_organization(), "a:read")
+        request, time = Client().get("/v1/livez").wsgi_request, SimpleNamespace(now=1000.0)
+        monkeypatch.setattr(authentication.time, "monotonic", lambda: time.now)
+        find, reads = queries.find_stored_keys, []
+
+        def reading(*, key_ids):
+            reads.append(set(key_ids))
+            return find(key_ids=key_ids)
+
+        monkeypatch.setattr(queries, "find_stored_keys", reading)
+        forget_cached_keys()
+
+        def ask(*asked, at):
+            time.now = 1000 + at
+            authentication.prepare_tokens([one.token for one in asked])
+            for one in asked:
+                authentication.authenticate_token(one.token, request)
+            read, reads[:] = [*reads], []
+            return read
+
+        def ids(*apis):
+            return [{one.key.key_id for one in apis}]
+
+        assert ask(used, at=0) == ids(used)
+        # This one is read, and never asked for.
+        authentication.prepare_tokens([idle.token])
+        assert [reads.pop()] == ids(idle)
+        assert ask(used, at=1) == []
+        # Nothing is read for the sake of those that are taken along.
+        assert ask(used, at=2) == []
+        assert ask(api, at=2.1) == ids(api, used)
+        assert ask(used, api, at=3.5) == []
+        revoke(used.key)
+        # What was not used since is not read again, and is forgotten.
+        assert ask(api, at=5.2) == ids(api, used)
+        assert list(authentication._cache) == [api.key.key_id, used.key.key_id]
+        with pytest.raises(ApiProblem):
+            authentication.authenticate_token(used.token, request)
+
+    def test_a_read_in_vain_keeps_those_that_were_taken_along_as_they_are(self, api, monkeypatch):
+        other = Api(create_organization(), "a:read")
+        request, time = Client().get("/v1/livez").wsgi_request, SimpleNamespace(now=1000.0)
+        monkeypatch.setattr(authentication.time, "monotonic", lambda: time.now)
+        forget_cached_keys()
+        authentication.authenticate_token(api.token, request)
+        authentication.authenticate_token(api.token, request)
+        find = queries.find_stored_keys
+
+        def away(**_):
+            raise OperationalError("Postgres is away.")
+
+        monkeypatch.setattr(queries, "find_stored_keys", away)
+        time.now += 2
+        authentication.prepare_tokens([other.token])
+        time.now += 1.9
+        assert authentication.authenticate_token(api.token, request).api_key_id == api.key.id
+
+        monkeypatch.setattr(queries, "find_stored_keys", find)
+        revoke(api.key)
+        time.now += 0.1
+        with pytest.raises(ApiProblem):
+            authentication.authenticate_token(api.token, request)
 
     def test_what_was_not_there_for_many_is_not_looked_for_again_for_each(self, monkeypatch):
         request = Client().get("/v1/livez").wsgi_request

@@ -1,7 +1,8 @@
 """
 Who a bearer token is: at most one indexed query, and none while the answer is a few seconds old.
 
-Many tokens at once are one query too (`prepare_tokens`).
+Many tokens at once are one query too (`prepare_tokens`), and so are those in use that would have to be
+read soon: where hundreds of keys ask in turn, nearly every turn would read one.
 
 The cache holds what the row says, never that a secret was right: the secret is proved each time.
 """
@@ -11,6 +12,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import islice
 from typing import Final
 
 import structlog
@@ -32,6 +34,9 @@ CACHE_SECONDS_MAX: Final = 4.0
 # From this age on one request reads it anew while the others go on with it: all at once would empty
 # the pool of connections every four seconds.
 _RENEW_SECONDS: Final = 3.0
+# Whoever reads keys takes along so many others in use, from this age on.
+_AHEAD_SECONDS: Final = 1.5
+_AHEAD_MAX: Final = 128
 _CACHE_ENTRIES_MAX: Final = 10_000
 # A read that failed after so long, as one that found no connection, would fail so again.
 _LONG_SECONDS: Final = 0.5
@@ -40,16 +45,19 @@ _REST_SECONDS: Final = 0.5
 _NOTES_REST_SECONDS: Final = 10.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Entry:
     key: StoredKey
     caller: Caller
     read_at: float
+    # Whether somebody has asked for it since.
+    is_used: bool = False
     # Held for good by the request that reads it anew, and by the one that notes its use.
     renewing: threading.Lock = field(default_factory=threading.Lock)
     noting: threading.Lock = field(default_factory=threading.Lock)
 
 
+# In the order in which they were read.
 _cache: dict[str, _Entry] = {}
 # Keys that were not found when many were asked for, until when none of them is asked for again, and
 # the fault that kept them from being read; None if there are no such keys. Of this moment only.
@@ -101,7 +109,7 @@ def prepare_tokens(texts: Sequence[str]) -> None:
     if not wanted:
         return
     try:
-        found = _read(wanted, at)
+        found = _read([*wanted, *_take_along(at)], at)
     except Error as fault:
         if time.monotonic() - at >= _LONG_SECONDS:
             _note_missed(wanted, fault)
@@ -141,9 +149,27 @@ def _known(key_id: str, at: float) -> _Entry | None:
     entry = _cache.get(key_id)
     if entry is None:
         return None
+    entry.is_used = True
     age = at - entry.read_at
     is_stale = age >= _RENEW_SECONDS and entry.renewing.acquire(blocking=False)
     return entry if age < CACHE_SECONDS_MAX and not is_stale else None
+
+
+def _take_along(at: float) -> list[str]:
+    """Return keys in use, the longest known first, which nobody reads by now and many would soon."""
+    with _cache_lock:
+        oldest = list(islice(_cache.items(), _AHEAD_MAX))
+        for key_id, entry in oldest:
+            # Whoever asks for it has to read it anyhow.
+            if at - entry.read_at >= CACHE_SECONDS_MAX:
+                del _cache[key_id]
+    return [
+        key_id
+        for key_id, entry in oldest
+        if _AHEAD_SECONDS <= at - entry.read_at < CACHE_SECONDS_MAX
+        and entry.is_used
+        and entry.renewing.acquire(blocking=False)
+    ]
 
 
 def _read(key_ids: Sequence[str], read_at: float) -> dict[str, _Entry]:
@@ -157,7 +183,9 @@ def _read(key_ids: Sequence[str], read_at: float) -> dict[str, _Entry]:
         with _cache_lock:
             if len(_cache) + len(entries) > _CACHE_ENTRIES_MAX:
                 _cache.clear()
-            _cache.update(entries)
+            for key_id, entry in entries.items():
+                _cache.pop(key_id, None)
+                _cache[key_id] = entry
         return entries
     finally:
         _let_go_of_connection()
