@@ -53,7 +53,9 @@ def asked(organization) -> dict:
 
 
 def transfer(organization, low, middle, _):
-    operations.post_transfer(**asked(organization), transfer=TransferRequest(**terms(middle, low)))
+    # Under a reference: what is plain would be tried for five milliseconds first, and let go.
+    named = TransferRequest(**terms(middle, low), reference="order-1")
+    operations.post_transfer(**asked(organization), transfer=named)
 
 
 def batch(organization, low, middle, high):
