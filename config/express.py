@@ -8,7 +8,7 @@ answers many requests by turns on one thread, which costs a third less than a th
 is its log line: a test sends every kind of request both ways (tests/config/test_express.py).
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import Any, Final, NamedTuple
@@ -88,6 +88,16 @@ class ExpressLane:
         read = {place: self._read(environ) for place, environ in enumerate(environs)}
         plain = {place: one for place, one in read.items() if one is not None}
         view = VIEW()
+        try:
+            return self._admit(view, plain, read)
+        # Nobody has the parts of what was admitted.
+        except BaseException:
+            view.give_up(plain, plain)
+            raise
+
+    def _admit(
+        self, view: GatheringApiView[Any], plain: Mapping[int, Begun], read: Iterable[int]
+    ) -> list[Part]:
         with _reporting():
             answered, asked = view.admit_many(plain)
         at_once = [place for place in read if place in answered or place not in plain]
@@ -215,12 +225,14 @@ def _write(lines: Sequence[Line]) -> None:
         write_requests(lines)
     # What was done is answered, whether or not its line could be made.
     except Exception:
+        # They are of many.
+        context.begin()
         log.exception("lines_not_written", size=len(lines))
 
 
 @contextmanager
 def _reporting() -> Iterator[None]:
-    """Report a fault with what led to it, and not with what other keys did before."""
+    """Report a fault with what led to it in its turn, not with what other keys did before."""
     with sentry_sdk.isolation_scope() if settings.SENTRY_DSN else nullcontext() as scope:
         if scope is not None:
             # It begins as a copy of the thread's, which knows the answers before these.

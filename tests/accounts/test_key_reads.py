@@ -87,6 +87,16 @@ class TestKey:
         assert len(then) == 0
         assert [caller.api_key_id for caller in callers] == [api.key.id, other.key.id]
 
+    def test_one_that_was_mistyped_costs_no_query(self, api):
+        forget_cached_keys()
+        known = rules.parse_token(api.token)
+        mistyped = api.token.replace(known.key_id, known.key_id[::-1])
+
+        with CaptureQueriesContext(connection) as asked:
+            authentication.prepare_tokens([mistyped, f"{api.token[:-6]}000000"])
+
+        assert len(asked) == 0
+
     def test_those_in_use_are_taken_along_before_each_of_them_has_to_be_read(
         self, api, monkeypatch
     ):

@@ -9,15 +9,16 @@ import pytest
 from django.conf import settings as django_settings
 from django.core.handlers.wsgi import WSGIHandler
 from django.core.signals import got_request_exception
-from django.db import OperationalError
+from django.db import OperationalError, connection
 from django.urls import resolve
 
 from apps.accounts.api.authentication import forget_cached_keys
 from apps.core import context, statements
-from apps.core.api import places, rates
+from apps.core.api import places, problems, rates
 from apps.core.ids import encode_id
 from apps.core.models import OutboxEvent
 from apps.ledger import operations, queries
+from apps.ledger.operations import _plain
 from config.express import ROUTE, VIEW, ExpressLane
 from tests.accounts.factories import create_customer, create_organization, issue_key
 from tests.ledger.factories import fund
@@ -590,6 +591,105 @@ class TestMany:
         monkeypatch.setattr(operations, "ask_transfer", ended)
         with pytest.raises(SystemExit):
             both.lane.admit([both.environ(), both.environ()])
+
+        assert not places._in_flight
+
+
+class TestDoneAhead:
+    """What organizations ask for alone is done when it is admitted, and answered together."""
+
+    def test_is_one_part_of_which_each_has_its_own_and_one_record_of_the_log(self, both, caplog):
+        caplog.set_level(logging.INFO)
+        asked = {f"own-{number:05}": one for number, one in enumerate([both, Both(), Both()])}
+
+        parts = both.lane.admit(
+            [one.environ(HTTP_REQUEST_ID=id_) for id_, one in asked.items()]
+            + [both.environ(b"{", HTTP_REQUEST_ID="refused-1")]
+        )
+        assert [part.organization_id for part in parts] == [None]
+        assert not places._in_flight
+        answers = [read_answer(*answer) for answer in parts[0].answer()]
+
+        ids = [*asked, "refused-1"]
+        assert [answer[0] for answer in answers] == [201, 201, 201, 400]
+        assert [answer[1]["Request-Id"] for answer in answers] == ids
+        for one, (_, _, content) in zip(asked.values(), answers, strict=False):
+            accounts = [balance["ledger_account"] for balance in json.loads(content)["balances"]]
+            assert accounts == [encode_id("la", one.ann), encode_id("la", one.bob)]
+        [record] = [record for record in caplog.records if record.name == "kassa.request"]
+        assert [(line["request_id"], line["status"]) for line in record.msg] == list(
+            zip(ids, [201, 201, 201, 400], strict=True)
+        )
+
+    def test_of_a_replay_is_said_to_whom_it_is_one(self, both):
+        other = Both()
+        [first] = both.by_lane(both.environ(key="again"))
+
+        # What stands under a key is the engine's to say, in a part of its own.
+        replayed, fresh = both.by_lane(both.environ(key="again"), other.environ())
+
+        assert (first[0], replayed[0], fresh[0]) == (201, 201, 201)
+        assert replayed[1].get("Idempotent-Replayed") == "true"
+        assert "Idempotent-Replayed" not in fresh[1]
+        assert json.loads(first[2])["id"] == json.loads(replayed[2])["id"]
+
+    @pytest.mark.parametrize("faults", [0, 1])
+    def test_a_fault_in_showing_one_is_its_own(self, both, monkeypatch, faults):
+        """Also where not even the answer about the fault can be made, at first."""
+        other, take, respond = Both(), operations.take_result, problems.respond
+        left = [RuntimeError("No answer can be made.")] * faults
+
+        def take_result(ticket):
+            if ticket.command.debit_account_id == both.ann:
+                raise ValueError("A bug.")
+            return take(ticket)
+
+        def responding(fault, request):
+            if left:
+                raise left.pop()
+            return respond(fault, request)
+
+        monkeypatch.setattr(operations, "take_result", take_result)
+        monkeypatch.setattr(problems, "respond", responding)
+        answers = both.by_lane(both.environ(), other.environ())
+
+        assert [answer[0] for answer in answers] == [500, 201]
+        assert left == []
+        assert not places._in_flight
+
+    def test_without_a_connection_each_is_told_so(self, both, monkeypatch):
+        def away(_asked):
+            raise OperationalError("The way to Postgres is gone.")
+
+        monkeypatch.setattr(_plain, "post", away)
+        answers = both.by_lane(both.environ(), Both().environ())
+
+        assert [answer[0] for answer in answers] == [503, 503]
+        assert not places._in_flight
+
+    def test_a_thread_that_is_ended_while_they_are_shown_keeps_no_place(self, both, monkeypatch):
+        take, taken = operations.take_result, []
+
+        def ended(ticket):
+            taken.append(ticket)
+            if len(taken) == 2:
+                raise SystemExit
+            return take(ticket)
+
+        monkeypatch.setattr(operations, "take_result", ended)
+        with pytest.raises(SystemExit):
+            both.lane.admit([both.environ(), Both().environ()])
+
+        assert not places._in_flight
+
+    def test_a_fault_after_they_were_admitted_keeps_no_place(self, both, monkeypatch):
+        def fail():
+            raise RuntimeError("No connection can be closed.")
+
+        monkeypatch.setattr("config.express.close_old_connections", fail)
+        monkeypatch.setattr(connection, "errors_occurred", True)
+        with pytest.raises(RuntimeError):
+            both.lane.admit([both.environ(both.transfer(reference="order-1"))])
 
         assert not places._in_flight
 

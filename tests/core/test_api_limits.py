@@ -300,7 +300,7 @@ class TestReserve:
 
         def now():
             # Between two looks at what is over, as a thread that found room there does.
-            kept._found.setdefault((new_id(), "read"), of_a_new_key())
+            kept._found.setdefault((new_id().int, "read"), of_a_new_key())
             return clock.now
 
         monkeypatch.setattr(reserves, "time", SimpleNamespace(monotonic=now))

@@ -1,8 +1,8 @@
 """
 Who a bearer token is: at most one indexed query, and none while the answer is a few seconds old.
 
-Many tokens at once are one query too (`prepare_tokens`), and so are those in use that would have to be
-read soon: where hundreds of keys ask in turn, nearly every turn would read one.
+Many tokens at once are one query too (`prepare_tokens`), and so are those in use that would have to
+be read soon: where hundreds of keys ask in turn, nearly every turn would read one.
 
 The cache holds what the row says, never that a secret was right: the secret is proved each time.
 """
@@ -34,7 +34,7 @@ CACHE_SECONDS_MAX: Final = 4.0
 # From this age on one request reads it anew while the others go on with it: all at once would empty
 # the pool of connections every four seconds.
 _RENEW_SECONDS: Final = 3.0
-# Whoever reads keys takes along so many others in use, from this age on.
+# Whoever reads keys for many takes along so many others in use, from this age on.
 _AHEAD_SECONDS: Final = 1.5
 _AHEAD_MAX: Final = 128
 _CACHE_ENTRIES_MAX: Final = 10_000
@@ -57,7 +57,7 @@ class _Entry:
     noting: threading.Lock = field(default_factory=threading.Lock)
 
 
-# In the order in which they were read.
+# In the order in which their rows came.
 _cache: dict[str, _Entry] = {}
 # Keys that were not found when many were asked for, until when none of them is asked for again, and
 # the fault that kept them from being read; None if there are no such keys. Of this moment only.
@@ -104,17 +104,33 @@ def prepare_tokens(texts: Sequence[str]) -> None:
     other, and whoever asks soon is told the fault.
     """
     at = time.monotonic()
-    named = [rules.find_key_id(text) for text in texts]
-    wanted = [key_id for key_id in named if key_id and _known(key_id, at) is None]
+    wanted = [
+        key_id
+        for text in texts
+        if (key_id := rules.find_key_id(text))
+        and _may_be(key_id, text)
+        and _known(key_id, at) is None
+    ]
     if not wanted:
         return
+    others = _take_along(at)
     try:
-        found = _read([*wanted, *_take_along(at)], at)
-    except Error as fault:
+        found = _read([*wanted, *others], at)
+    except BaseException as fault:
+        # They are as they were, for whoever asks for them in time.
+        for other in others.values():
+            other.renewing.release()
+        if not isinstance(fault, Error):
+            raise
         if time.monotonic() - at >= _LONG_SECONDS:
             _note_missed(wanted, fault)
     else:
         _note_missed([key_id for key_id in wanted if key_id not in found], None)
+
+
+def _may_be(key_id: str, text: str) -> bool:
+    """Say whether there may be a key of this id: one that was mistyped costs no read."""
+    return key_id in _cache or rules.parse_token(text) is not None
 
 
 def _note_missed(key_ids: Sequence[str], fault: Error | None) -> None:
@@ -155,21 +171,21 @@ def _known(key_id: str, at: float) -> _Entry | None:
     return entry if age < CACHE_SECONDS_MAX and not is_stale else None
 
 
-def _take_along(at: float) -> list[str]:
-    """Return keys in use, the longest known first, which nobody reads by now and many would soon."""
+def _take_along(at: float) -> dict[str, _Entry]:
+    """Return keys in use, the longest known first, that somebody would have to read soon."""
     with _cache_lock:
         oldest = list(islice(_cache.items(), _AHEAD_MAX))
         for key_id, entry in oldest:
             # Whoever asks for it has to read it anyhow.
             if at - entry.read_at >= CACHE_SECONDS_MAX:
                 del _cache[key_id]
-    return [
-        key_id
+    return {
+        key_id: entry
         for key_id, entry in oldest
         if _AHEAD_SECONDS <= at - entry.read_at < CACHE_SECONDS_MAX
         and entry.is_used
         and entry.renewing.acquire(blocking=False)
-    ]
+    }
 
 
 def _read(key_ids: Sequence[str], read_at: float) -> dict[str, _Entry]:

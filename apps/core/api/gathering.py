@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from uuid import UUID
 
 import structlog
@@ -35,7 +36,8 @@ class GatheringApiView[Asked](LeanApiView, ABC):
         """
         Do at once what organizations asked for together, as far as nothing of it has to wait.
 
-        `do` is called for all of it afterwards, and leaves what is done.
+        `do` is called for the rest afterwards, organization by organization; where some of what one
+        asked is done, it leaves that.
         """
 
     def is_done(self, asked: Asked) -> bool:  # noqa: ARG002
@@ -106,10 +108,15 @@ class GatheringApiView[Asked](LeanApiView, ABC):
         self._do_ahead(asked)
         left: dict[UUID, dict[int, Asked]] = {}
         for organization_id, of_one in asked.items():
+            shown: dict[int, HttpResponse] | None = None
             if all(map(self.is_done, of_one.values())):
-                answers |= self._show_all(requests, of_one, met=None)
-            else:
+                # What not even a fault can be made of is shown once more in a part of its own.
+                with suppress(Exception):
+                    shown = self._show_all(requests, of_one, met=None)
+            if shown is None:
                 left[organization_id] = of_one
+            else:
+                answers |= shown
         return answers, left
 
     def _do_ahead(self, asked: Mapping[UUID, Mapping[int, Asked]]) -> None:

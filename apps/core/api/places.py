@@ -16,8 +16,8 @@ from apps.core.api import problems
 from apps.core.api.caller import Caller
 from apps.core.api.problems import ApiProblem
 
-# By the number in an id, whose hash is not computed in Python: of a key, and of an organization those
-# that have a thread of their own.
+# By the number in an id, whose hash is not computed in Python: of a key, and of an organization
+# those that have a thread of their own.
 _in_flight: Final[Counter[int]] = Counter()
 _on_threads: Final[Counter[int]] = Counter()
 _lock: Final = threading.Lock()

@@ -97,7 +97,7 @@ def post_plain(asked: Sequence[tuple[UUID, Ticket]]) -> None:
     """
     Post what needs no deciding of the transfers of several organizations, each the only one of its.
 
-    Each is a transaction of its own. `post_asked` has the others; call it for all of them.
+    Each is a transaction of its own. `post_asked` has the others, and leaves what this has done.
     """
     _grouping.post_alone(asked)
 
