@@ -686,8 +686,11 @@ class TestDoneAhead:
         def fail():
             raise RuntimeError("No connection can be closed.")
 
+        def post_plain(_asked):
+            connection.errors_occurred = True
+
         monkeypatch.setattr("config.express.close_old_connections", fail)
-        monkeypatch.setattr(connection, "errors_occurred", True)
+        monkeypatch.setattr(operations, "post_plain", post_plain)
         with pytest.raises(RuntimeError):
             both.lane.admit([both.environ(both.transfer(reference="order-1"))])
 

@@ -114,18 +114,19 @@ def prepare_tokens(texts: Sequence[str]) -> None:
     if not wanted:
         return
     others = _take_along(at)
+    found: dict[str, _Entry] | None = None
     try:
         found = _read([*wanted, *others], at)
-    except BaseException as fault:
-        # They are as they were, for whoever asks for them in time.
-        for other in others.values():
-            other.renewing.release()
-        if not isinstance(fault, Error):
-            raise
+    except Error as fault:
         if time.monotonic() - at >= _LONG_SECONDS:
             _note_missed(wanted, fault)
     else:
         _note_missed([key_id for key_id in wanted if key_id not in found], None)
+    finally:
+        if found is None:
+            # They are as they were, for whoever asks for them in time.
+            for other in others.values():
+                other.renewing.release()
 
 
 def _may_be(key_id: str, text: str) -> bool:
