@@ -76,7 +76,10 @@ class Turn:
         # The boundary: views answer their own faults, so this one is of the lane itself. Even what
         # ends a thread must not end it: its keys would never be served again.
         except BaseException:
-            _log_failure(len(self.requests))
+            # Of none of them; and they are told also where there is not the memory to say so.
+            with suppress(Exception):
+                context.begin()
+                log.exception("lane_failed", size=len(self.requests))
             note([(one, Failed()) for one in self.requests])
 
     def _leave_out(self) -> tuple[list[BinaryIO], list[Told]]:
@@ -109,15 +112,10 @@ class Turn:
             return list(zip(requests, part.answer(), strict=True))
         # The boundary, as above.
         except BaseException:
-            _log_failure(len(requests))
+            with suppress(Exception):
+                context.begin()
+                log.exception("lane_failed", size=len(requests))
             return [(one, Failed()) for one in requests]
-
-
-def _log_failure(size: int) -> None:
-    # Of none of them; and they are told also where there is not the memory to say so.
-    with suppress(Exception):
-        context.begin()
-        log.exception("lane_failed", size=size)
 
 
 def tell(told: Sequence[Told]) -> None:

@@ -68,13 +68,22 @@ class GatheringApiView[Asked](LeanApiView, ABC):
         by organization, for each of which `carry_out` or `give_up` is called.
         """
         try:
-            return self._admit_many(requests)
+            answers, asked = self._ask_many(requests)
+            if asked:
+                self._do_ahead(asked)
+            for organization_id, of_one in [*asked.items()]:
+                if all(map(self.is_done, of_one.values())):
+                    # What not even a fault can be made of is shown again, in a part of its own.
+                    with suppress(Exception):
+                        answers |= self._show_all(requests, of_one, met=None)
+                        del asked[organization_id]
         # Nobody carries out what was admitted: a place that is kept would be lost to its key.
         except BaseException:
             self.give_up(requests, requests)
             raise
+        return answers, asked
 
-    def _admit_many(
+    def _ask_many(
         self, requests: Mapping[int, Begun]
     ) -> tuple[dict[int, HttpResponse], dict[UUID, dict[int, Asked]]]:
         answers: dict[int, HttpResponse] = {}
@@ -103,21 +112,7 @@ class GatheringApiView[Asked](LeanApiView, ABC):
                 places.release(request)
             else:
                 asked.setdefault(caller.organization_id, {})[place] = one
-        if not asked:
-            return answers, asked
-        self._do_ahead(asked)
-        left: dict[UUID, dict[int, Asked]] = {}
-        for organization_id, of_one in asked.items():
-            shown: dict[int, HttpResponse] | None = None
-            if all(map(self.is_done, of_one.values())):
-                # What not even a fault can be made of is shown once more in a part of its own.
-                with suppress(Exception):
-                    shown = self._show_all(requests, of_one, met=None)
-            if shown is None:
-                left[organization_id] = of_one
-            else:
-                answers |= shown
-        return answers, left
+        return answers, asked
 
     def _do_ahead(self, asked: Mapping[UUID, Mapping[int, Asked]]) -> None:
         # What is logged here is of none of them.
