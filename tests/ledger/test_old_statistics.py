@@ -8,7 +8,7 @@ from itertools import batched
 import pytest
 from django.db import connection
 
-from apps.core import outbox, planner
+from apps.core import outbox, planner, statements
 from apps.core.models import IdempotencyKey
 from apps.ledger import operations
 from apps.ledger.errors import InsufficientFunds
@@ -229,6 +229,64 @@ def test_is_said_of_one_table_at_a_time():
 
     assert saying.fault is None
     test_is_said_by_every_table_of_tenants()
+
+
+def test_a_batch_of_who_came_since_is_not_compared_with_its_accounts_line_by_line(monkeypatch):
+    """Where all rows that ANALYZE counted are of others, none is left for a new organization."""
+    sql("ALTER TABLE ledger_balance SET (autovacuum_enabled = off)")
+    try:
+        open_many(create_organization())
+        sql("ANALYZE ledger_balance")
+        organization = create_organization()
+        opened = open_many(organization)
+        plans, put = [], statements._put
+
+        def putting(django, statement, values, *, is_silent):
+            explained = put(django, f"EXPLAIN (FORMAT JSON) {statement}", values, is_silent=False)
+            plans.extend(row[0][0]["Plan"] for row in statements.Answer(django, explained).rows())
+            return put(django, statement, values, is_silent=is_silent)
+
+        monkeypatch.setattr(statements, "_put", putting)
+        # Of one row it costs the same on paper as what it is to be told from.
+        sql("SET enable_hashjoin = off")
+        operations.post_transfers(
+            organization_id=organization,
+            transfers=[
+                TransferRequest(
+                    debit_account_id=debit, credit_account_id=credit, amount_minor=1, currency="EUR"
+                )
+                for debit, credit in batched(opened.values(), 2)
+            ],
+            mode="independent",
+            idempotency_key="many",
+            actor=ACTOR,
+            now=NOW,
+        )  # fmt: skip
+    finally:
+        sql("RESET enable_hashjoin")
+        sql("ALTER TABLE ledger_balance RESET (autovacuum_enabled)")
+
+    nodes = [node for plan in plans for node in _nodes_of(plan)]
+    [update] = [node for node in nodes if node.get("Operation") == "Update"]
+    assert update["Relation Name"] == "ledger_balance"
+    assert [node for node in _nodes_of(update) if "Join Filter" in node] == []
+
+
+def open_many(organization):
+    return committed(operations.open_accounts)(
+        organization_id=organization,
+        accounts=[
+            AccountSpec(f"wallets:{number}:EUR", "liability", "EUR", internal=False)
+            for number in range(GROWN)
+        ],
+        now=NOW,
+    )
+
+
+def _nodes_of(plan):
+    yield plan
+    for below in plan.get("Plans", []):
+        yield from _nodes_of(below)
 
 
 @pytest.mark.parametrize("turn", ["first", "prepared"])

@@ -33,7 +33,9 @@ from apps.ledger.rules import (
 # under the locks: so an account's versions never run against its recorded times. An entry that is
 # imported keeps the time at which it was recorded first. Postings go in by account, as their
 # largest index has them: neighbours on a page are written one after the other. Plain transfers are
-# written by `kassa_try_transfer` and its like instead, which tests hold against this.
+# written by `kassa_try_transfer` and its like instead, which tests hold against this. Whose balances
+# are updated is not told to the planner: of one that came after the last ANALYZE it expects a single
+# account, and would compare each of thousands with each of thousands (ADR 0160).
 _WRITE: Final = """
     WITH entries AS (
         INSERT INTO ledger_journal_entry
@@ -72,7 +74,7 @@ _WRITE: Final = """
                       /* same */ %(nd)s::bigint[], %(nc)s::bigint[])
                AS n(id, posted_debits, posted_credits, version, latest_effective_at,
                     pending_debits, pending_credits)
-         WHERE b.organization_id = %(org)s AND b.id = n.id
+         WHERE b.organization_id = (SELECT %(org)s) AND b.id = n.id
     )
     SELECT statement_timestamp()
 """
