@@ -33,9 +33,9 @@ from apps.ledger.rules import (
 # under the locks: so an account's versions never run against its recorded times. An entry that is
 # imported keeps the time at which it was recorded first. Postings go in by account, as their
 # largest index has them: neighbours on a page are written one after the other. Plain transfers are
-# written by `kassa_try_transfer` and its like instead, which tests hold against this. Whose balances
-# are updated is not told to the planner: of one that came after the last ANALYZE it expects a single
-# account, and would compare each of thousands with each of thousands (ADR 0160).
+# written by `kassa_try_transfer` and its like instead, which tests hold against this. Whose
+# balances are updated is hidden from the planner: of one that came after the last ANALYZE it
+# expects a single account, and would compare each of thousands with each (ADR 0160).
 _WRITE: Final = """
     WITH entries AS (
         INSERT INTO ledger_journal_entry
