@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Iterable
 from functools import lru_cache
+from operator import attrgetter
 from typing import Any, BinaryIO, Final, NamedTuple, Protocol
 
 type Environ = dict[str, Any]
@@ -26,29 +27,8 @@ class Headers(Protocol):
         ...
 
 
-class Scope(Protocol):
+class Scope(NamedTuple):
     """What is known of a request before its body (granian's RSGI specification, 1.5)."""
-
-    @property
-    def http_version(self) -> str: ...
-    @property
-    def server(self) -> str: ...
-    @property
-    def client(self) -> str: ...
-    @property
-    def scheme(self) -> str: ...
-    @property
-    def method(self) -> str: ...
-    @property
-    def path(self) -> str: ...
-    @property
-    def query_string(self) -> str: ...
-    @property
-    def headers(self) -> Headers: ...
-
-
-class Head(NamedTuple):
-    """A scope that was read once: the server makes each text anew, and a copy of all headers."""
 
     http_version: str
     server: str
@@ -59,19 +39,13 @@ class Head(NamedTuple):
     query_string: str
     headers: Headers
 
-    @classmethod
-    def of(cls, scope: Scope) -> "Head":
-        """Read a scope."""
-        return cls(
-            scope.http_version,
-            scope.server,
-            scope.client,
-            scope.scheme,
-            scope.method,
-            scope.path,
-            scope.query_string,
-            scope.headers,
-        )
+
+_fields: Final = attrgetter(*Scope._fields)
+
+
+def read_scope(given: object) -> Scope:
+    """Return what the server tells, read once: it makes each text anew, and copies all headers."""
+    return Scope._make(_fields(given))
 
 
 def make_environ(scope: Scope, body: BinaryIO, length: int, *, arrived: float) -> Environ:

@@ -38,7 +38,7 @@ from config.bodies import (
     Source,
     find_sender,
 )
-from config.environ import Environ, Head, Scope, make_environ
+from config.environ import Environ, Scope, make_environ, read_scope
 from config.express import Answer, ExpressLane
 from config.gathering import Gathering
 from config.logging import log_request
@@ -133,8 +133,8 @@ class Front:
         self._pool.shutdown(wait=True)
         atexit.register(_leave)
 
-    async def __rsgi__(self, scope: Scope, wire: Wire) -> None:
-        scope = Head.of(scope)
+    async def __rsgi__(self, given: object, wire: Wire) -> None:
+        scope = read_scope(given)
         try:
             answer = await self._serve(scope, wire)
         except Gone:
