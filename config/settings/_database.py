@@ -36,6 +36,11 @@ POOLS = {
     "threads": POOL | {"min_size": 1},
 }
 
+# What is prepared is planned for whoever it will be asked for, from its first run on. Made for the
+# values of one, as Postgres plans the first five, it goes by what ANALYZE knew of that one: nothing
+# of an organization that came since (ADR 0160).
+PLANS = "-c plan_cache_mode=force_generic_plan"
+
 # Shown by libpq as the path it cannot find, so the message says what to do.
 NOT_STARTED = "postgres://kassa@/kassa?host=/run-make-services-first"
 
@@ -57,9 +62,15 @@ def make_database(env: environ.Env, *, role: str, var: Path) -> dict[str, Any]:
     options.setdefault("application_name", f"kassa-{role}")
     # Django's cursor never prepares; `apps.core.statements` does, each of its own. Behind
     # a pooler that shares connections nothing is: there, set DATABASE_PREPARES to false.
-    options["prepare_threshold"] = 1 if env.bool("DATABASE_PREPARES", default=True) else None
-    if not given:
-        options["options"] = make_timeouts(role)
+    prepares = env.bool("DATABASE_PREPARES", default=True)
+    options["prepare_threshold"] = 1 if prepares else None
+    # What is said here takes the place of PGOPTIONS.
+    said = options.get("options") or env.str("PGOPTIONS", default="")
+    session = said if given else make_timeouts(role)
+    if prepares:
+        session = f"{PLANS} {session}".rstrip()
+    if session:
+        options["options"] = session
     if role in POOLS:
         options["pool"] = POOLS[role]
     return database | {

@@ -4,7 +4,7 @@ from psycopg import IsolationLevel
 
 from config.logging import make_logging
 from config.settings import _celery
-from config.settings._database import make_timeouts
+from config.settings._database import PLANS, make_timeouts
 from config.settings._guard import LOCAL_HOSTS
 from config.settings.base import *
 from dev.local_secrets import ensure_local_secrets
@@ -32,7 +32,7 @@ if not env.str("DATABASE_URL", default=""):
     # No test kills Postgres on this database, so a commit need not wait for the disk: half the time
     # of the suite was that. What a killed worker or client committed is there all the same.
     _database_of_tests["OPTIONS"]["options"] = (
-        f"{make_timeouts('worker')} -c synchronous_commit=off"
+        f"{make_timeouts('worker')} {PLANS} -c synchronous_commit=off"
     )
 # The books promise nothing that only one isolation level keeps: `make test-serializable` tries it.
 if env.str("KASSA_ISOLATION", default="") == "serializable":
