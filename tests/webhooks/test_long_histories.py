@@ -9,9 +9,13 @@ from django.test.utils import CaptureQueriesContext
 
 from apps.core import clock, transactions
 from apps.webhooks import queries
-from apps.webhooks.models import WebhookAttempt, WebhookDelivery
+from apps.webhooks.models import WebhookAttempt, WebhookDelivery, WebhookLane
 from apps.webhooks.queries import _attempts
+from apps.webhooks.rules import retries
+from tests.backoffice.books import count_rows_read
 from tests.webhooks.factories import create_endpoint, deliveries, owe
+
+MANY = 3_000
 
 
 def named(organization, endpoint):
@@ -46,6 +50,43 @@ class TestWhatFailed:
         assert [each.aggregate_id for each in found] == ["thing_1"]
         [statement] = [each["sql"] for each in asked if each["sql"].startswith("SELECT")]
         assert "webhook_delivery_failed" in plan_of(statement)
+
+
+class TestHowItIsReached:
+    def test_is_told_by_the_last_attempts_where_all_before_succeeded(self, organization, far):
+        """Planned for anybody: as where ANALYZE has seen nothing but success."""
+        endpoint, _ = create_endpoint(organization, far.url)
+        owe(organization, "thing_1")
+        [delivery] = deliveries(organization)
+        now = clock.now()
+        WebhookAttempt.objects.bulk_create(
+            WebhookAttempt(
+                organization=organization,
+                endpoint=endpoint,
+                delivery=delivery,
+                number=number,
+                started_at=now,
+                duration_ms=number,
+                outcome="succeeded",
+            )
+            for number in range(1, MANY + 1)
+        )
+        with connection.cursor() as cursor:
+            cursor.execute("ANALYZE webhooks_webhookattempt")
+        lane = WebhookLane.objects.filter(endpoint=endpoint).earliest("id")
+        told = []
+
+        @transactions.outermost
+        def look():
+            standing = queries.lock_for_record(
+                lane=lane, delivery_ids=[delivery.id], is_judged=False, append=lambda: None
+            )
+            told.append(standing.durations_ms)
+
+        read = count_rows_read("webhooks_webhookattempt", look)
+
+        assert told == [list(range(MANY, MANY - retries.SLOW_SAMPLE, -1))]
+        assert read <= 3 * retries.SLOW_SAMPLE
 
 
 class TestEventsThatFailed:
