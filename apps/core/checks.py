@@ -159,3 +159,24 @@ def work_tables_stay_hot(
         for table, options in stored
         if not wanted <= set(options or ())
     ]
+
+
+@checks.register(checks.Tags.database, deploy=True)
+def plans_are_for_anybody(
+    *, databases: Sequence[str] | None = None, **_: object
+) -> list[checks.CheckMessage]:
+    """
+    Refuse a connection whose prepared statements are planned for their values (ADR 0160).
+
+    For `check --deploy --database default`: a pooler may have dropped what the process asked for.
+    """
+    if not databases:
+        return []
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT current_user, current_setting('plan_cache_mode')")
+        [(role, mode)] = cursor.fetchall()
+    if mode == "force_generic_plan":
+        return []
+    said = f"The statements of {role} are planned for their values (plan_cache_mode is {mode})."
+    hint = f"ALTER ROLE {role} SET plan_cache_mode = force_generic_plan"
+    return [checks.Error(said, hint=hint, id="kassa.E018")]

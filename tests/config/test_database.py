@@ -2,6 +2,7 @@
 
 import environ
 import pytest
+from django.core import checks
 from django.db import connection
 
 from config.settings import _database
@@ -49,3 +50,17 @@ class TestPlans:
 
         assert options["prepare_threshold"] is None
         assert "options" not in options
+
+    @pytest.mark.django_db
+    @pytest.mark.parametrize("mode", ["force_generic_plan", "auto"])
+    def test_are_looked_for_by_the_check_of_a_deployment(self, mode):
+        with connection.cursor() as cursor:
+            cursor.execute(f"SET LOCAL plan_cache_mode = {mode}")
+
+        told = checks.run_checks(
+            tags=[checks.Tags.database], include_deployment_checks=True, databases=["default"]
+        )
+
+        assert [one.id for one in told if one.id == "kassa.E018"] == ["kassa.E018"] * (
+            mode == "auto"
+        )
