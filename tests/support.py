@@ -268,6 +268,27 @@ def wait_until(condition: Callable[[], bool], *, seconds: float = 30) -> None:
         time.sleep(0.02)
 
 
+def rows_read(tables: str) -> int:
+    """Return how many rows of the tables whose names are LIKE this were read so far, by anybody."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_stat_force_next_flush()")
+        cursor.execute("SELECT pg_stat_clear_snapshot()")
+        cursor.execute(
+            "SELECT sum(seq_tup_read + coalesce(idx_tup_fetch, 0)) FROM pg_stat_user_tables"
+            " WHERE relname LIKE %s",
+            [tables],
+        )
+        [(count,)] = cursor.fetchall()
+    return int(count)
+
+
+def count_rows_read(tables: str, act: Callable[[], object]) -> int:
+    """Return how many rows an act read of the tables whose names are LIKE this."""
+    before = rows_read(tables)
+    act()
+    return rows_read(tables) - before
+
+
 def empty_broker() -> None:
     """Take this test database's messages out of the broker; those of others stay."""
     import redis  # noqa: PLC0415  most tests need no broker

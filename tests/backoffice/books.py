@@ -2,7 +2,6 @@
 
 import hashlib
 import re
-from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from html import unescape
 
@@ -21,7 +20,6 @@ from apps.ledger.models import Period
 from tests.accounts import factories as accounts
 from tests.ledger.factories import committed, create_organization, open_account
 from tests.ledger.histories import Move, seal, write_history
-from tests.ledger.threads import sql
 from tests.support import wait_until
 
 MAY = datetime(2026, 5, 31, 12, tzinfo=UTC)
@@ -107,21 +105,3 @@ def assert_noted_to_its_end(begun: AuditEvent, written: bytes) -> None:
     assert ended.after["export"] == begun.after["export"]
     assert ended.after["sha256"] == hashlib.sha256(written).hexdigest()
     assert ended.after["lines"] == written.count(b"\r\n")
-
-
-def count_rows_read(tables: str, act: Callable[[], object]) -> int:
-    """Return how many rows an act read of the tables whose names are LIKE this."""
-
-    def so_far() -> int:
-        sql("SELECT pg_stat_force_next_flush()")
-        sql("SELECT pg_stat_clear_snapshot()")
-        [(count,)] = sql(
-            "SELECT sum(seq_tup_read + coalesce(idx_tup_fetch, 0)) FROM pg_stat_user_tables"
-            " WHERE relname LIKE %s",
-            tables,
-        )
-        return int(count)
-
-    before = so_far()
-    act()
-    return so_far() - before

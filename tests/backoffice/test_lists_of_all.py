@@ -14,11 +14,11 @@ from apps.core.ids import encode_id
 from apps.core.models import OutboxEvent
 from apps.ledger.models import JournalEntry
 from tests.accounts import factories as accounts
-from tests.backoffice.books import QUERIES_MAX, House, count_rows_read
+from tests.backoffice.books import QUERIES_MAX, House
 from tests.ledger.factories import create_organization, move, open_account, post
 from tests.ledger.test_old_statistics import rows_read
 from tests.ledger.threads import sql
-from tests.support import past_the_guards
+from tests.support import count_rows_read, past_the_guards
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -15,11 +15,11 @@ from apps.ledger import operations
 from apps.ledger.rules import PlaceHold
 from apps.webhooks.models import WebhookDelivery
 from tests.accounts import factories as accounts
-from tests.backoffice.books import House, count_rows_read
+from tests.backoffice.books import House
 from tests.backoffice.test_stuck_work import set_aside
 from tests.ledger.factories import committed, open_account
 from tests.ledger.threads import sql
-from tests.support import past_the_guards
+from tests.support import count_rows_read, past_the_guards
 from tests.webhooks.factories import create_endpoint, owe
 
 pytestmark = pytest.mark.django_db(transaction=True)

@@ -9,7 +9,8 @@ from apps.core import clock
 from apps.core.ids import decode_id, encode_id
 from apps.ledger.models import Hold
 from tests.backoffice.test_hold_screens import Books
-from tests.ledger.test_lists_of_many import MANY, multiply, rows_read
+from tests.ledger.test_lists_of_many import MANY, multiply
+from tests.support import rows_read
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -16,8 +16,7 @@ from apps.payments.models import VirtualReference
 from apps.payouts.models import Payout
 from tests.accounts.factories import Api, create_organization
 from tests.config.rows_of_lists import LISTS, MANY, Listed, fill
-from tests.ledger.test_lists_of_many import rows_read
-from tests.support import past_the_guards
+from tests.support import past_the_guards, rows_read
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -14,6 +14,7 @@ from apps.ledger.models import BalanceMonitor
 from apps.ledger.operations import FxRequest, HoldRequest
 from tests.ledger.clients import ApiClient, code_of, printed
 from tests.ledger.factories import ACTOR, fund, open_account
+from tests.support import rows_read
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -44,19 +45,6 @@ def multiply(table: str, id_, **columns: str) -> None:
         )
         # Of all tables: one that is joined, and was counted while it was empty, turns plans.
         cursor.execute("ANALYZE")
-
-
-def rows_read(table: str) -> int:
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_stat_force_next_flush()")
-        cursor.execute("SELECT pg_stat_clear_snapshot()")
-        cursor.execute(
-            "SELECT seq_tup_read + coalesce(idx_tup_fetch, 0)"
-            " FROM pg_stat_user_tables WHERE relname = %s",
-            [table],
-        )
-        [(count,)] = cursor.fetchall()
-        return int(count)
 
 
 class Client(ApiClient):

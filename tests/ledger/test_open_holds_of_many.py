@@ -8,6 +8,7 @@ from apps.ledger import queries
 from apps.ledger.models import Hold
 from apps.ledger.rules import PlaceHold
 from tests.ledger.factories import NOW, create_organization, open_account, post
+from tests.support import rows_read
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -42,18 +43,6 @@ def _insert(columns: str, hold_id, count: int, *values) -> None:
         )
 
 
-def _holds_read() -> int:
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_stat_force_next_flush()")
-        cursor.execute("SELECT pg_stat_clear_snapshot()")
-        cursor.execute(
-            "SELECT seq_tup_read + coalesce(idx_tup_fetch, 0)"
-            " FROM pg_stat_user_tables WHERE relname = 'ledger_hold'"
-        )
-        [(count,)] = cursor.fetchall()
-        return int(count)
-
-
 @pytest.mark.parametrize("type_", ["asset", "liability"])
 def test_of_either_side_are_read_alone(type_):
     organization = create_organization()
@@ -72,11 +61,11 @@ def test_of_either_side_are_read_alone(type_):
     with connection.cursor() as cursor:
         cursor.execute("ANALYZE")
 
-    before = _holds_read()
+    before = rows_read("ledger_hold")
     balance, holds, has_more = queries.balance_with_holds(
         organization_id=organization, account_id=held, now=NOW
     )
-    read = _holds_read() - before
+    read = rows_read("ledger_hold") - before
 
     assert [hold.id for hold in holds] == [command.id]
     assert (balance.posted - balance.available, has_more) == (5, False)

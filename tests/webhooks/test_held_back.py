@@ -10,6 +10,7 @@ from django.db import connection
 from apps.core import clock
 from apps.webhooks import operations, queries, tasks
 from apps.webhooks.models import WebhookDelivery
+from tests.support import rows_read
 from tests.webhooks import receiver
 from tests.webhooks.factories import create_endpoint, deliver, owe, relay
 
@@ -51,18 +52,6 @@ def hold_back(number):
         cursor.execute("ANALYZE webhooks_webhookdelivery")
 
 
-def count_read():
-    """Return how many deliveries were read so far, by whoever."""
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_stat_force_next_flush()")
-        cursor.execute(
-            "SELECT seq_tup_read + idx_tup_fetch FROM pg_stat_user_tables"
-            " WHERE relname = 'webhooks_webhookdelivery'"
-        )
-        [(read,)] = cursor.fetchall()
-    return read
-
-
 @pytest.mark.usefixtures("_by_indexes")
 def test_are_not_all_read_for_the_one_that_comes_next(organization, endpoint):
     owe(organization, "thing_1")
@@ -72,12 +61,12 @@ def test_are_not_all_read_for_the_one_that_comes_next(organization, endpoint):
         next_attempt_at=clock.now() - timedelta(minutes=1)
     )
     lane = tasks.claim_lane(is_slow=False)
-    before = count_read()
+    before = rows_read("webhooks_webhookdelivery")
 
     owed = operations.open_lane(lane=lane, limit=50, now=clock.now())
 
     assert [each.delivery_id for each in owed.owed] == [first.id]
-    assert count_read() - before < 5_000
+    assert rows_read("webhooks_webhookdelivery") - before < 5_000
 
 
 def test_hide_no_other_aggregate(organization, endpoint, far):

@@ -12,7 +12,7 @@ from apps.webhooks import queries
 from apps.webhooks.models import WebhookAttempt, WebhookDelivery, WebhookLane
 from apps.webhooks.queries import _attempts
 from apps.webhooks.rules import retries
-from tests.backoffice.books import count_rows_read
+from tests.support import count_rows_read
 from tests.webhooks.factories import create_endpoint, deliveries, owe
 
 MANY = 3_000
