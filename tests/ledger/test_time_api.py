@@ -1,6 +1,6 @@
 """Balances as of an instant, statements, periods and trial balances over HTTP."""
 
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 
 import pytest
 from django.db import connection
@@ -194,6 +194,23 @@ class TestStatement:
         ):
             assert code_of(refused) == (400, "invalid_cursor")
         assert api.get(path, **query, after=mine["next"]).status_code == 200
+
+    def test_of_this_month_goes_on_when_the_month_is_over(self, api, monkeypatch):
+        """Whose beginning nobody named: it is the month of the first page on all of them."""
+        path = f"/v1/ledger-accounts/{printed(api.ann)}/statement"
+        last = datetime(2026, 6, 30, 23, 59, 59, tzinfo=UTC)
+        monkeypatch.setattr(clock, "now", lambda: last)
+        first = api.get(path, limit="1").json()
+        monkeypatch.setattr(clock, "now", lambda: last + timedelta(seconds=2))
+
+        second = api.get(path, limit="1", after=first["next"]).json()
+
+        assert [line["amount"] for line in [*first["data"], *second["data"]]] == [30_00, 5_00]
+        assert (second["since"], second["opening_balance"]) == (first["since"], 100_00)
+        assert second["has_more"] is False
+        assert api.get(path, before=second["previous"]).json()["data"] == first["data"]
+        # And one that begins now is of July.
+        assert api.get(path).json()["since"] == "2026-07-01T00:00:00Z"
 
     def test_goes_on_by_a_cursor_of_the_same_window_however_it_is_named(self, api):
         path = f"/v1/ledger-accounts/{printed(api.ann)}/statement"

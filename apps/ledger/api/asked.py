@@ -32,7 +32,8 @@ CLOCK_TOLD: Final = "effective (business time, the default) or recorded (what th
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _ID_BYTES: Final = 16
-_PLACE: Final = struct.Struct(">qq8s")
+# Of a statement's line: its instant and version; where the statement begins, and its mark.
+_PLACE: Final = struct.Struct(">qqq8s")
 
 
 def read_query(
@@ -114,38 +115,41 @@ def page_ends(
     }
 
 
-def read_lines(request: Request, *, mark: bytes) -> LinesAsked:
+def read_lines(request: Request, *, mark: bytes) -> tuple[LinesAsked, datetime | None]:
     """
-    Return which page of the statement with this mark a request asks for.
+    Return which page of the statement with this mark a request asks for, and where that begins.
+
+    Only a cursor knows where a statement begins that is gone on with: None on the first page.
 
     :raises ApiProblem: `invalid_request`; `invalid_cursor`, also if it was made for another one
     """
     paging = read_paging(request)
-    return LinesAsked(
-        paging.limit,
-        after=_position(paging.after, mark),
-        before=_position(paging.before, mark),
-    )
+    after, before = _position(paging.after, mark), _position(paging.before, mark)
+    _, since = after or before or (None, None)
+    return LinesAsked(paging.limit, after and after[0], before and before[0]), since
 
 
-def _position(place: bytes | None, mark: bytes) -> Position | None:
+def _position(place: bytes | None, mark: bytes) -> tuple[Position, datetime] | None:
     if place is None:
         return None
     if len(place) != _PLACE.size:
         raise invalid_cursor()
-    ticks, version, made_for = _PLACE.unpack(place)
+    ticks, version, since, made_for = _PLACE.unpack(place)
     if made_for != mark:
         raise invalid_cursor()
-    return Position(_EPOCH + ticks * TICK, version)
+    return Position(_EPOCH + ticks * TICK, version), _EPOCH + since * TICK
 
 
-def statement_ends(request: Request, found: Statement, *, mark: bytes) -> dict[str, object]:
+def statement_ends(
+    request: Request, found: Statement, *, since: datetime, mark: bytes
+) -> dict[str, object]:
     """Return what a page of the statement with this mark says of those behind and before it."""
 
     def cursor(place: Position | None) -> str | None:
         if place is None:
             return None
-        return sign_place(request, _PLACE.pack(_ticks(place.at), place.version, mark))
+        packed = _PLACE.pack(_ticks(place.at), place.version, _ticks(since), mark)
+        return sign_place(request, packed)
 
     return {
         "has_more": found.next is not None,
@@ -158,11 +162,18 @@ def statement_mark(asked: dict[str, Any], *, since: datetime, until: datetime) -
     """
     Return what tells an account's statements apart: order, kind and window, in eight bytes.
 
-    A statement up to now, whose end nobody named, is the same one on each of its pages, however
-    long somebody takes to read them.
+    A statement whose end nobody named is up to now on each of its pages, however long somebody
+    takes to read them. One whose beginning nobody named either begins with the month of its first
+    page, which its cursors say.
     """
     has_end = "until" in asked or "period" in asked
-    parts = (asked["clock"], asked.get("kind", ""), _ticks(since), _ticks(until) if has_end else "")
+    has_start = has_end or "since" in asked
+    parts = (
+        asked["clock"],
+        asked.get("kind", ""),
+        _ticks(since) if has_start else "",
+        _ticks(until) if has_end else "",
+    )
     return sha256("\0".join(map(str, parts)).encode()).digest()[:8]
 
 

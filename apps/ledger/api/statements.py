@@ -98,6 +98,8 @@ class StatementResource(ApiView):
         asked = read_query(request, AskStatement, more=[*PAGING_NAMES])
         since, until = span_of(organization_id, asked, now=clock.now())
         mark = statement_mark(asked, since=since, until=until)
+        ask, begun = read_lines(request, mark=mark)
+        since = begun or since
         found = queries.get_statement(
             organization_id=organization_id,
             account_id=decode_id("la", account_id),
@@ -105,7 +107,8 @@ class StatementResource(ApiView):
             until=until,
             clock=asked["clock"],
             kind=asked.get("kind", ""),
-            ask=read_lines(request, mark=mark),
+            ask=ask,
         )
         shown = {name: getattr(found, name) for name in found.__slots__}
-        return Response(Statement(shown | statement_ends(request, found, mark=mark)).data)
+        ends = statement_ends(request, found, since=since, mark=mark)
+        return Response(Statement(shown | ends).data)
