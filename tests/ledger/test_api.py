@@ -258,6 +258,14 @@ class TestReads:
 
         assert sorted(row["available"] for row in page["data"]) == [0, 100_00]
 
+    @pytest.mark.parametrize("path", ["ledger-accounts", "balances", "trial-balance"])
+    @pytest.mark.parametrize("prefix", [":", "::", ":customers"])
+    def test_no_branch_begins_with_a_colon(self, api, path, prefix):
+        refused = api.get(f"/v1/{path}", code_prefix=prefix)
+
+        assert refused.status_code == 400
+        assert refused.json()["errors"][0]["pointer"] == "/code_prefix"
+
     def test_entries_of_an_account_newest_first(self, api):
         api.post("/v1/transfers", api.transfer())
 

@@ -7,7 +7,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from apps.core import clock
-from apps.core.api.fields import CodeField, CurrencyField, IdField, InstantField, TextField
+from apps.core.api.fields import CodeField, CurrencyField, IdField, InstantField
 from apps.core.api.pagination import PAGING_NAMES, invalid_cursor
 from apps.core.api.problems import ApiProblem
 from apps.core.api.shapes import StrictSerializer
@@ -23,7 +23,7 @@ from apps.ledger.api.asked import (
     read_page,
     read_query,
 )
-from apps.ledger.api.serializers import EffectiveField
+from apps.ledger.api.serializers import BranchField, EffectiveField
 from apps.ledger.rules import AccountType
 
 READ: Final = "ledger:read"
@@ -31,7 +31,7 @@ READ: Final = "ledger:read"
 
 class AskBalances(StrictSerializer):
     ledger_account = IdField("la", required=False)
-    code_prefix = TextField(200, required=False)
+    code_prefix = BranchField()
     type = CodeField([kind.value for kind in AccountType], required=False)
     currency = CurrencyField(required=False)
     clock = CodeField(CLOCKS, required=False, default="effective")

@@ -60,9 +60,16 @@ class OpenLedgerAccount(StrictSerializer):
     metadata = MetadataField()
 
 
+class BranchField(TextField):
+    """A branch of the tree of codes: its first account's code, with or without a colon behind."""
+
+    def __init__(self) -> None:
+        super().__init__(200, required=False, pattern="[^:].*")
+
+
 class AskLedgerAccounts(StrictSerializer):
     code = TextField(200, required=False)
-    code_prefix = TextField(200, required=False)
+    code_prefix = BranchField()
     type = CodeField([kind.value for kind in AccountType], required=False)
     currency = CurrencyField(required=False)
     status = CodeField([status.value for status in AccountStatus], required=False)

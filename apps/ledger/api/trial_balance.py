@@ -25,7 +25,7 @@ from apps.ledger.api.asked import (
     read_page,
     read_query,
 )
-from apps.ledger.api.serializers import EffectiveField
+from apps.ledger.api.serializers import BranchField, EffectiveField
 from apps.ledger.queries import TICK
 
 READ: Final = "ledger:read"
@@ -36,7 +36,7 @@ class AskTrialBalance(StrictSerializer):
     clock = CodeField(CLOCKS, required=False, default="effective")
     at = EffectiveField(required=False)
     currency = CurrencyField(required=False)
-    code_prefix = TextField(200, required=False)
+    code_prefix = BranchField()
 
 
 class TrialBalanceLine(StrictSerializer):
