@@ -273,6 +273,27 @@ def snapshot() -> Iterator[None]:
 
 
 @contextmanager
+def long_snapshot() -> Iterator[None]:
+    """
+    Read as of one instant for as long as it takes, whatever the role may take otherwise.
+
+    For what an operator started and reads all there is, while nobody may be reading what it writes.
+    """
+    with snapshot():
+        with connection.cursor() as cursor:
+            cursor.execute(_UNLIMITED)
+        yield
+
+
+# Those of them that this Postgres has.
+_UNLIMITED: Final = """
+    SELECT set_config(name, '0', TRUE) FROM pg_settings
+     WHERE name IN ('statement_timeout', 'transaction_timeout',
+                    'idle_in_transaction_session_timeout')
+"""
+
+
+@contextmanager
 def limited(*, seconds: float) -> Iterator[None]:
     """Read in a transaction of which no statement takes longer: Postgres cancels it (57014)."""
     with transaction.atomic(durable=True):  # noqa: TID251  (the one place)

@@ -192,6 +192,29 @@ class TestRequired:
             transactions.required(add_head)()
 
 
+class TestLongSnapshot:
+    LIMITS = ("statement_timeout", "transaction_timeout", "idle_in_transaction_session_timeout")
+
+    def limits(self):
+        with connection.cursor() as cursor:
+            for name in self.LIMITS:
+                cursor.execute(f"SHOW {name}")
+                yield cursor.fetchone()[0]
+
+    def test_takes_as_long_as_it_needs_and_nothing_else_does(self):
+        with connection.cursor() as cursor:
+            for name in self.LIMITS:
+                cursor.execute(f"SET {name} = '7s'")
+
+        with transactions.long_snapshot():
+            within = list(self.limits())
+        after = list(self.limits())
+        connection.close()
+
+        assert within == ["0"] * 3
+        assert after == ["7s"] * 3
+
+
 class TestSnapshot:
     def test_sees_one_instant_and_cannot_write(self):
         with transactions.snapshot():

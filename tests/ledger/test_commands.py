@@ -1,6 +1,8 @@
 """What an operator names is looked up before anything is done with it, and what runs is stopped."""
 
+import os
 import signal
+import time
 from contextlib import ExitStack, contextmanager
 
 import pytest
@@ -10,9 +12,13 @@ from django.db import connection
 from apps.accounts.models import Organization
 from apps.core.ids import encode_id, new_id
 from apps.core.models import AuditEvent
+from apps.ledger.formats import WRITERS
+from apps.ledger.management.commands.export_journal import COMPLETE
 from tests.ledger.factories import create_organization, fund, open_account
-from tests.ledger.threads import count_waiting
+from tests.ledger.threads import Asking, count_waiting, sql
 from tests.support import running, wait_until
+
+FORMATS = [*WRITERS, COMPLETE]
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -76,6 +82,78 @@ class TestAFileThatIsNone:
 
         with pytest.raises(CommandError, match=r"journal\.partial: No such file or directory"):
             call_command("export_journal", organization=printed, output=path)
+
+
+class TestWhatIsThereAlready:
+    """Under the name that is to be written, and is no file."""
+
+    @pytest.fixture
+    def pipe(self, tmp_path):
+        path = tmp_path / "pipe"
+        os.mkfifo(path)
+        return path
+
+    def test_and_is_a_pipe_is_written_to(self, file, pipe):
+        reading = Asking(pipe.read_text)
+
+        run_export(pipe)
+
+        assert reading.ended().answer == file.read_text()
+        assert pipe.is_fifo()
+
+    def test_and_is_a_pipe_nobody_reads_to_the_end_is_named(self, file, pipe):
+        leaving = Asking(lambda: pipe.open("rb").close())
+
+        with pytest.raises(CommandError, match=f"{pipe}: Broken pipe"):
+            run_export(pipe)
+
+        assert leaving.ended().fault is None
+
+    def test_and_is_a_folder_is_named_before_anything_is_read(self, file, tmp_path):
+        with pytest.raises(CommandError, match=f"{tmp_path}: Is a directory"):
+            run_export(tmp_path)
+
+    def test_and_is_a_link_leads_to_what_is_written(self, file, tmp_path):
+        link, target = tmp_path / "link.jsonl", tmp_path / "target.jsonl"
+        target.write_text("an older journal")
+        link.symlink_to(target)
+
+        run_export(link)
+
+        assert link.is_symlink()
+        assert target.read_text() == file.read_text()
+
+
+def run_export(path):
+    [origin] = Organization.objects.all()
+    name = encode_id("org", origin.id)
+    call_command("export_journal", organization=name, format="jsonl", output=path)
+
+
+class TestBooksThatTakeLong:
+    """Longer than the session's role may: what is of one snapshot has to be one transaction."""
+
+    @pytest.mark.parametrize("limit", ["statement_timeout", "transaction_timeout"])
+    @pytest.mark.parametrize(
+        "command",
+        [["verify_ledger"], *(["export_journal", "--format", name] for name in sorted(FORMATS))],
+    )
+    def test_are_read_to_the_end(self, file, tmp_path, command, limit):
+        [origin] = Organization.objects.all()
+        whole = [*command, "--organization", encode_id("org", origin.id)]
+        if command[0] == "export_journal":
+            whole.append(f"--output={tmp_path / 'again'}")
+
+        def run_limited():
+            sql(f"SET {limit} = '100ms'")
+            call_command(*whole)
+
+        with tables_held("ledger_account"):
+            asking = Asking(run_limited)
+            wait_until(lambda: count_waiting() == 1)
+            time.sleep(0.3)
+
+        assert asking.ended().fault is None
 
 
 class TestStopped:

@@ -203,7 +203,7 @@ def count_by_others(run: Import, read: Read) -> int:
     """Return how many of the file's entries another import has posted since; 0 without one."""
     last = b""
     # The other one goes on meanwhile: counted and read apart, its entries were not the same ones.
-    with transactions.snapshot():
+    with transactions.long_snapshot():
         standing, _ = queries.count_entries_and_postings(organization_id=run.organization_id)
         # Of what most refusals are about there are none; of a long chain it takes long to see that.
         if not run.posted < standing <= run.check.lines[EntryLine]:

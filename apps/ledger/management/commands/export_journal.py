@@ -48,22 +48,30 @@ class Command(BaseCommand):
         if output is None:
             self._write(organization_id, format, sys.stdout)
             return
-        # A half-written file is never left under the name asked for.
-        partial = output.with_name(f"{output.name}.partial")
-        try:
-            opened = partial.open("w", encoding="utf-8", newline="")
-        except OSError as fault:
-            msg = f"{partial}: {fault.strerror}."
-            raise CommandError(msg) from None
-        with opened as file:
-            count = self._write(organization_id, format, file)
-        partial.replace(output)
+        count = self._write_to(organization_id, format, output)
         self.stderr.write(f"{output}: {count:,} lines.")
+
+    def _write_to(self, organization_id: UUID, format_: str, output: Path) -> int:
+        # What a link leads to is written, and the link stays.
+        final = output.resolve()
+        # A half-written file is never left under the name asked for. What is there and no file, as
+        # a pipe or a device, is written to: nothing takes its place.
+        is_file = final.is_file() or not final.exists()
+        partial = final.with_name(f"{final.name}.partial") if is_file else final
+        try:
+            with partial.open("w", encoding="utf-8", newline="") as file:
+                count = self._write(organization_id, format_, file)
+            if is_file:
+                partial.replace(final)
+        except OSError as fault:
+            msg = f"{fault.filename or partial}: {fault.strerror}."
+            raise CommandError(msg) from None
+        return count
 
     def _write(self, organization_id: UUID, format_: str, file: TextIO) -> int:
         if format_ == COMPLETE:
             return self._write_complete(organization_id, file)
-        with transactions.snapshot():
+        with transactions.long_snapshot():
             accounts = queries.export_accounts(organization_id=organization_id)
             entries = queries.stream_entries(organization_id=organization_id)
             return self._write_lines(WRITERS[format_](accounts, entries), file)
@@ -76,7 +84,7 @@ class Command(BaseCommand):
             outbox.relay_organization(organization_id=organization_id)
             while operations.seal_entries(organization_id=organization_id, now=clock.now()):
                 pass
-            with transactions.snapshot():
+            with transactions.long_snapshot():
                 if not queries.count_unsealed(organization_id=organization_id, until=_EVER):
                     with closing(queries.stream_journal(organization_id=organization_id)) as lines:
                         return self._write_lines(journal.write(lines), file)

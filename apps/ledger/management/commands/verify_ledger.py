@@ -19,11 +19,6 @@ from apps.ledger.invariants import INVARIANTS, RECOUNTS
 from apps.ledger.management.organizations import read_organization
 
 _PROGRESS_SECONDS: Final = 5.0
-# Those of them that this Postgres has.
-_UNLIMITED: Final = """
-    SELECT set_config(name, '0', TRUE) FROM pg_settings
-     WHERE name IN ('statement_timeout', 'transaction_timeout')
-"""
 
 
 class Command(BaseCommand):
@@ -43,14 +38,12 @@ class Command(BaseCommand):
         self.quiet, self.faults = quiet, 0
         only = None if organization is None else read_organization(organization)
         sound: dict[UUID, queries.ChainStatus] = {}
-        with transactions.snapshot():
+        # It takes as long as the books are large: all of it is of one snapshot.
+        with transactions.long_snapshot():
             with connection.cursor() as cursor:
                 # Sorts of millions of postings, by one session that an operator started, and
-                # every stream of sound books is read to its end. It takes as long as the books are
-                # large: all of it is of one snapshot, so it has to be one transaction, whatever its
-                # role may take otherwise.
+                # every stream of sound books is read to its end.
                 cursor.execute("SET LOCAL work_mem = '256MB'; SET LOCAL cursor_tuple_fraction = 1")
-                cursor.execute(_UNLIMITED)
             self._check_statements(INVARIANTS | RECOUNTS, only)
             for organization_id in queries.list_chained_organizations() if only is None else [only]:
                 if self._check_organization(organization_id):
