@@ -10,6 +10,7 @@ from functools import partial
 import pytest
 from django.core.management import CommandError, call_command
 
+from apps.core import clock
 from apps.core.actors import Actor
 from apps.core.ids import encode_id, new_id
 from apps.core.models import AuditEvent
@@ -35,7 +36,7 @@ from tests.ledger.factories import (
 )
 from tests.ledger.journals import books_of, export, refused, rewrite, run_import
 from tests.ledger.rows import fingerprints
-from tests.support import kill_hard, race, running
+from tests.support import kill_hard, past_the_guards, race, running
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -569,3 +570,41 @@ def forge(path, lines) -> None:
         line["hash"] = previous.hex()
     lines[0]["hash"] = previous.hex()
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+    @pytest.mark.parametrize(
+        ("hours", "what"),
+        [
+            ([0, 5, 3.9], "it is said to be recorded at .*, and wallets:ann:EUR has seen 20"),
+            # A step of an hour, and one more: both are behind the first.
+            ([0, 1, 0.5, -0.1], "it is said to be recorded at .*, and wallets:ann:EUR has seen 20"),
+            ([0, 1, 24 * 30 + 1.1], "it is said to be recorded at .*, which is to come"),
+        ],
+    )
+    def test_times_that_do_not_follow_versions(self, tmp_path, hours, what):
+        """By versions it is found what stood at a time, and so whether a floor of then holds."""
+        file = recorded_after(hours, tmp_path)
+
+        refused(file, f"Line .*: {what}")
+
+    def test_but_not_those_of_a_clock_that_was_set_right(self, tmp_path):
+        file = recorded_after([0, 1, 0, 0.2, 24 * 30 + 0.9], tmp_path)
+        target = create_organization("Target")
+
+        run_import(target, file)
+
+        assert JournalEntry.objects.filter(organization_id=target).count() == 5
+
+
+def recorded_after(hours, tmp_path):
+    """Export transfers of one account, recorded so long after a moment thirty days ago."""
+    organization = create_organization("Origin")
+    ann = open_account(organization, "wallets:ann:EUR", floor=None)
+    bob = open_account(organization, "wallets:bob:EUR", floor=None)
+    for number, after in enumerate(hours):
+        made = post_transfer(organization, ann, bob, 1, key=f"k-{number}")
+        at = clock.now() - timedelta(days=30) + timedelta(hours=after)
+        past_the_guards(
+            f"UPDATE ledger_journal_entry SET recorded_at = '{at}' WHERE id = '{made.entry_id}'",
+            f"UPDATE ledger_posting SET recorded_at = '{at}' WHERE entry_id = '{made.entry_id}'",
+        )
+    return export(organization, tmp_path / "journal.jsonl")

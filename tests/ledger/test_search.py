@@ -13,6 +13,7 @@ from apps.ledger.queries import _bounds as bounds
 from apps.ledger.queries._account_lane import _version_ranges
 from tests.ledger.clients import ApiClient, printed
 from tests.ledger.factories import NOW, create_organization, move, open_account, post
+from tests.ledger.histories import Move, write_history
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -236,18 +237,27 @@ class TestEveryLane:
         assert _version_ranges(search, ann) == [(1, 19), (21, ROWS)]
         assert check(search, 2) == 5
 
-    def test_of_an_account_finds_its_recorded_window_by_bisection(self, books):
-        organization, ann, _ = books
-        postings = Posting.objects.filter(account_id=ann).order_by("account_version")
-        instants = [posting.recorded_at for posting in postings]
-        for at in (0, 1, 17, ROWS - 1):
-            search = Search(
-                organization_id=organization, now=NOW, account_id=ann,
-                recorded=Window(instants[at], instants[-1]),
-            )  # fmt: skip
+    def test_of_an_account_finds_its_recorded_window_by_bisection(self):
+        """Wider by an hour, by which the server's clock steps back here now and then."""
+        organization = create_organization()
+        ann = open_account(organization, "wallets:ann:EUR", floor=None)
+        bob = open_account(organization, "wallets:bob:EUR", floor=None)
+        # 12:00, 12:30, 11:45, 12:15, 12:45, 12:00, …
+        steps = [0, 30, -45] * 10
+        instants = [NOW + timedelta(minutes=sum(steps[1 : n + 1]) + 20 * n) for n in range(ROWS)]
+        write_history(organization, [Move(ann, bob, 1, at, at) for at in instants])
 
-            assert _version_ranges(search, ann) == ([(at + 1, ROWS - 1)] if at + 1 < ROWS else [])
-            assert check(search, 4) == ROWS - 1 - at
+        for start, end in product(sorted(instants)[::4], repeat=2):
+            window = Window(start, end + timedelta(minutes=1))
+            search = Search(organization_id=organization, now=NOW, account_id=ann, recorded=window)
+            meant = [at for at in instants if start <= at <= end]
+
+            assert check(search, 4) == len(meant)
+            ranges = _version_ranges(search, ann)
+            read = sum(last - first + 1 for first, last in ranges)
+            near = [at for at in instants
+                    if start - timedelta(hours=2) <= at <= end + timedelta(hours=2)]  # fmt: skip
+            assert read <= len(near)
 
 
 def seal(organization, account, *, versions: int):

@@ -2,8 +2,9 @@
 
 from collections import Counter
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import UTC, date, datetime
 from decimal import Decimal
+from typing import Final
 
 from apps.core.errors import Refusal
 from apps.ledger.formats.journal import (
@@ -23,6 +24,7 @@ from apps.ledger.formats.journal import (
     PostingLine,
 )
 from apps.ledger.rules import (
+    CLOCK_STEP_MAX,
     CREDIT_NORMAL,
     FX_KIND,
     TRANSFER_KIND,
@@ -33,6 +35,8 @@ from apps.ledger.rules import (
     chain,
     quote,
 )
+
+_NEVER: Final = datetime.min.replace(tzinfo=UTC)
 
 
 class WrongLine(ValueError):
@@ -46,6 +50,7 @@ class _Account:
     version: int = 0
     balance: int = 0
     pending_out: int = 0
+    recorded_at: datetime = _NEVER
 
 
 @dataclass(slots=True)
@@ -53,9 +58,12 @@ class JournalCheck:
     """
     What the lines so far come to. It keeps a row per account, and positions that others name.
 
+    It is `now` by the clock that what is posted after it is recorded by.
+
     `hash_at` is the hash of the link at `standing`, so that who has so many entries can compare.
     """
 
+    now: datetime
     standing: int = 0
     hash_at: bytes = b""
     header: HeaderLine | None = None
@@ -175,11 +183,26 @@ class JournalCheck:
         self.previous = chain.link(self.previous, line.position, line.content(self._types))
         if self.previous.hex() != line.hash:
             raise WrongLine("the hash is not that of this entry after the one before")
+        self._recorded(line)
         self.entries = line.position
         if line.kind == FX_KIND:
             self._changed[line.position] = {p.account: p.amount for p in line.postings}
         if self.entries == self.standing:
             self.hash_at = self.previous
+
+    def _recorded(self, line: EntryLine) -> None:
+        """Check that recorded times follow versions: what stood at a time is found by them."""
+        at = line.recorded_at
+        if at > self.now + CLOCK_STEP_MAX:
+            raise WrongLine(f"it is said to be recorded at {at}, which is to come")
+        for posting in line.postings:
+            account = self._accounts[posting.account]
+            if at + CLOCK_STEP_MAX < account.recorded_at:
+                raise WrongLine(
+                    f"it is said to be recorded at {at}, and {posting.account} has seen"
+                    f" {account.recorded_at}"
+                )
+            account.recorded_at = max(account.recorded_at, at)
 
     def _reversal(self, line: EntryLine) -> None:
         if line.reverses is not None:

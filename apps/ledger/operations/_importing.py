@@ -6,7 +6,7 @@ from itertools import batched
 from typing import Final
 from uuid import UUID
 
-from apps.core import transactions
+from apps.core import clock, transactions
 from apps.core.actors import Actor
 from apps.core.errors import Refusal
 from apps.core.ids import new_ids
@@ -56,7 +56,7 @@ def import_journal(
     :raises ImportUnderWay: if another import of this file has posted of it since this one began
     """
     standing, _ = queries.count_entries_and_postings(organization_id=organization_id)
-    check = JournalCheck(standing=standing)
+    check = JournalCheck(clock.database_now(), standing=standing)
     for number, text in enumerate(read(), 1):
         _read_line(check, number, text)
         if number % _PROGRESS == 0:
@@ -122,7 +122,7 @@ def _check_standing(run: Import) -> None:
         raise not_empty(f"{run.check.standing} entries")
     last = b""
     # Another import may post meanwhile, and reverse what was not there when reversals were read.
-    with transactions.snapshot():
+    with transactions.long_snapshot():
         for position, entry_id, hash_ in queries.stream_chain_by_id(
             organization_id=run.organization_id
         ):

@@ -13,6 +13,7 @@ from apps.ledger.models import Balance, MonthlyTotal, Posting
 from apps.ledger.queries import _bounds as bounds
 from apps.ledger.queries._matching import matching_postings, named_entries
 from apps.ledger.queries._search import Ask, Place, Scanned, Search
+from apps.ledger.rules import CLOCK_STEP_MAX
 
 _FIRST_VERSION_SINCE: Final = """
     WITH RECURSIVE search(low, high) AS (
@@ -88,14 +89,17 @@ def _version_ranges(search: Search, account_id: UUID) -> list[tuple[int, int]]:
     """
     Return the ranges of versions, ascending, outside which no posting lies in the windows.
 
-    Versions follow the server's clock, so a window of it is found by bisection. A window of
-    business time is narrowed by the totals of its months; what is not sealed yet has no totals.
+    Versions follow the server's clock, so a window of it is found by bisection, wider on both sides
+    by as much as that may step back. A window of business time is narrowed by the totals of its
+    months; what is not sealed yet has no totals.
     """
     first, last = 1, _last_version(search, account_id)
     if search.recorded.starts_at is not None:
-        first = _first_version_since(search, account_id, search.recorded.starts_at)
+        starts_at = search.recorded.starts_at - CLOCK_STEP_MAX
+        first = _first_version_since(search, account_id, starts_at)
     if search.recorded.ends_at is not None:
-        last = _first_version_since(search, account_id, search.recorded.ends_at) - 1
+        ends_at = search.recorded.ends_at + CLOCK_STEP_MAX
+        last = _first_version_since(search, account_id, ends_at) - 1
     ranges = [(first, last)] if search.effective.is_open else _effective_ranges(search, account_id)
     return [
         (max(low, first), min(high, last))

@@ -28,7 +28,7 @@ from django.db.models import Max, Min
 from apps.ledger.models import MonthlyTotal
 from apps.ledger.queries import _history_sql as sql
 from apps.ledger.queries._chosen_accounts import LedgerAccounts
-from apps.ledger.rules import CREDIT_NORMAL
+from apps.ledger.rules import CLOCK_STEP_MAX, CREDIT_NORMAL
 from apps.ledger.rules.months import nearest_boundary
 
 type Clock = Literal["effective", "recorded"]
@@ -39,8 +39,7 @@ TICK: Final = timedelta(microseconds=1)
 # others that are effective in a span were recorded in that span with so much added on both sides.
 DISPLACED: Final = timedelta(days=4)
 # Versions follow the server's clock, which may step back by a little.
-_STEP_BACK: Final = timedelta(hours=1)
-REACH: Final = DISPLACED + _STEP_BACK
+REACH: Final = DISPLACED + CLOCK_STEP_MAX
 
 # Plain rows, as they come: an object of each is made once, by the read that returns it.
 type Cumulated = tuple[Any, ...]

@@ -32,7 +32,7 @@ from apps.ledger.rules.monitors import (
     is_beyond,
     measured,
 )
-from apps.ledger.rules.posting import CLOCK_SKEW
+from apps.ledger.rules.posting import CLOCK_SKEW, CLOCK_STEP_MAX
 from apps.ledger.rules.shares import (
     WHOLE_BASIS_POINTS,
     split_by_basis_points,
@@ -68,6 +68,7 @@ from apps.ledger.rules.values import (
 
 __all__ = [
     "CLOCK_SKEW",
+    "CLOCK_STEP_MAX",
     "COUNTER_MAX",
     "CREDIT_NORMAL",
     "FX_KIND",

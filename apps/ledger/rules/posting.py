@@ -25,6 +25,10 @@ from apps.ledger.rules.values import (
 # when it is decided, and never a moment before what its accounts have seen already.
 CLOCK_SKEW: Final = timedelta(seconds=5)
 
+# By as much the server's clock may step back: reads of the past find times by versions, which
+# follow it (docs/adr/0070).
+CLOCK_STEP_MAX: Final = timedelta(hours=1)
+
 type Legs = Sequence[tuple[UUID, int, str]]
 
 
