@@ -167,7 +167,7 @@ def _values(plain: Sequence[tuple[UUID, Ticket]]) -> dict[str, object]:
         event
         for organization_id, one in plain
         for event in _writing.events_of_transfers(
-            organization_id, [(one.command, one.origin)], one.now
+            organization_id, [(one.command, one.origin)], one.now, now=one.now
         )
     ]
     return {
@@ -180,7 +180,7 @@ def _values(plain: Sequence[tuple[UUID, Ticket]]) -> dict[str, object]:
 
 def _columns(organization_id: UUID, group: Sequence[Ticket], now: datetime) -> dict[str, object]:
     events = _writing.events_of_transfers(
-        organization_id, [(ticket.command, ticket.origin) for ticket in group], now
+        organization_id, [(ticket.command, ticket.origin) for ticket in group], now, now=now
     )
     return {"org": organization_id, "at": now, **_asked(group), **outbox.together(events)}
 

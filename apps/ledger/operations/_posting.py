@@ -13,7 +13,7 @@ from apps.core.actors import Actor
 from apps.core.errors import Refusal
 from apps.core.ids import new_ids
 from apps.ledger import queries
-from apps.ledger.operations import _engine, _forced, _grouping, _turns
+from apps.ledger.operations import _engine, _forced, _grouping, _plain_batch, _turns
 from apps.ledger.operations._origin import Origin
 from apps.ledger.operations._tickets import Ticket
 from apps.ledger.queries import BatchResult
@@ -201,20 +201,53 @@ def post_transfers(
         )
     ids = new_ids(len(transfers))
     commands = [_command(id_, request) for id_, request in zip(ids, transfers, strict=True)]
+    result = _post_batch(
+        organization_id,
+        claim.resource_id,
+        commands,
+        actor=actor,
+        is_atomic=mode == "atomic",
+        now=now,
+    )
+    _keep(organization_id, result, mode=mode)
+    return result
+
+
+def _post_batch(
+    organization_id: UUID,
+    batch_id: UUID,
+    commands: Sequence[Transfer],
+    *,
+    actor: Actor,
+    is_atomic: bool,
+    now: datetime,
+) -> BatchResult:
+    origin = Origin.of(actor)
+    balances, locked = _plain_batch.post(
+        organization_id=organization_id, commands=commands, origin=origin, now=now
+    )
+    if balances is not None:
+        return BatchResult(
+            batch_id=batch_id,
+            entry_ids=tuple([command.id for command in commands]),
+            refusals={},
+            amounts=tuple([command.amount_minor for command in commands]),
+            balances=balances,
+            created_at=now,
+        )
     with _of_a_batch():
         outcomes, _ = _engine.run(
             organization_id=organization_id,
             commands=commands,
-            origins=[Origin.of(actor)],
+            origins=[origin],
             now=now,
-            atomic=mode == "atomic",
+            atomic=is_atomic,
             reach_internal=False,
+            locked=locked,
         )
     _forced.record_forced(organization_id, [(outcome, actor, None) for outcome in outcomes])
-    entry_ids = [o.entry_id for o in outcomes]
-    result = _batch_result(organization_id, claim.resource_id, entry_ids, outcomes, created_at=now)
-    _keep(organization_id, result, mode=mode)
-    return result
+    entry_ids = [outcome.entry_id for outcome in outcomes]
+    return _batch_result(organization_id, batch_id, entry_ids, outcomes, created_at=now)
 
 
 # Not through the ORM: it goes out with the events and COMMIT, and thousands of ids are in binary.

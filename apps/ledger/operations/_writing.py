@@ -24,6 +24,7 @@ from apps.ledger.rules import (
     BalanceState,
     CaptureHold,
     Outcome,
+    PlainlyPosted,
     PostEntry,
     State,
     Transfer,
@@ -133,6 +134,54 @@ def write(
     return recorded
 
 
+def write_plainly(
+    *,
+    organization_id: UUID,
+    commands: Sequence[Transfer],
+    posted: PlainlyPosted,
+    origin: Origin,
+    now: datetime,
+) -> None:
+    """Write the rows that `write` would of these transfers, all of which were posted."""
+    ids, count = [command.id for command in commands], len(commands)
+    at, nothing = [posted.at] * (2 * count), [None] * (2 * count)
+    currencies = [command.currency for command in commands]
+    statements.send(
+        _WRITE,
+        {
+            "org": organization_id,
+            "entry_ids": statements.uuids(ids),
+            "kinds": statements.texts([command.kind for command in commands]),
+            "references": statements.texts([command.reference for command in commands]),
+            "descriptions": statements.texts([command.description for command in commands]),
+            "effective": statements.instants(at[:count]),
+            "recorded": statements.instants(nothing[:count]),
+            "reverses": statements.uuids(nothing[:count]),
+            "actors": statements.texts([origin.actor] * count),
+            "metadata": statements.texts([metadata_of(command) for command in commands]),
+            "posting_entries": statements.uuids(_twice(ids)),
+            "numbers": statements.int4s([1, 2] * count),
+            "accounts": statements.uuids(posted.accounts),
+            "amounts": statements.int8s(posted.amounts),
+            "currencies": statements.texts(_twice(currencies)),
+            "versions": statements.int8s(posted.versions),
+            "after": statements.int8s(posted.balances_after),
+            "posting_effective": statements.instants(at),
+            "posting_recorded": statements.instants(nothing),
+            **_balance_columns(posted.changed),
+        },
+    )
+    if count >= _MANY:
+        # As in `write`.
+        statements.start()
+    asked = [(command, origin) for command in commands]
+    outbox.publish_taken(events_of_transfers(organization_id, asked, posted.at, now=now))
+
+
+def _twice[T](values: Sequence[T]) -> list[T]:
+    return list(chain.from_iterable(zip(values, values, strict=True)))
+
+
 def _differs(old: BalanceState, new: BalanceState) -> bool:
     return (
         old.version != new.version
@@ -236,9 +285,13 @@ def _entry_events(
 
 
 def events_of_transfers(
-    organization_id: UUID, asked: Sequence[tuple[Transfer, Origin]], at: datetime
+    organization_id: UUID, asked: Sequence[tuple[Transfer, Origin]], at: datetime, *, now: datetime
 ) -> list[Published]:
-    """Return the events of transfers without a reference that are posted as they were asked for."""
+    """
+    Return the events of transfers that are posted as they were asked for.
+
+    They are asked for `now`, and happen at `at`.
+    """
     entry_ids = encode_ids("je", [command.id for command, _ in asked])
     printed = print_instant(at)
     events = []
@@ -248,11 +301,12 @@ def events_of_transfers(
             (command.debit_account_id, amount, currency),
             (command.credit_account_id, -amount, currency),
         )
-        data = _data(_quoted(command.kind), "null", printed, lines)
+        reference = _quoted(command.reference) if command.reference else "null"
+        data = _data(_quoted(command.kind), reference, printed, lines)
         # By name it takes twice as long.
         events.append(
             Published._make(
-                (JournalEntryPosted, organization_id, entry_id, 1, at, *origin, data, None)
+                (JournalEntryPosted, organization_id, entry_id, 1, now, *origin, data, None)
             )
         )
     return events

@@ -104,6 +104,8 @@ from apps.ledger.queries._listing import (
 )
 from apps.ledger.queries._locks import (
     PendingBalances,
+    ask_balances,
+    ask_standing,
     find_entries_by_reference,
     find_holds_by_reference,
     has_expired_holds,
@@ -260,6 +262,8 @@ __all__ = [
     "accounts_of_entries",
     "accounts_of_facts",
     "actors_of_hold",
+    "ask_balances",
+    "ask_standing",
     "balance_sheets",
     "balance_with_holds",
     "balances_now",

@@ -1,6 +1,6 @@
 """The locks of the books: here, and nowhere else. And what is read under them."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Final
 from uuid import UUID
@@ -45,6 +45,10 @@ _KNOWN_ENTRIES: Final = """
       JOIN ledger_posting p ON p.organization_id = e.organization_id AND p.entry_id = e.id
      WHERE e.organization_id = %(org)s AND e.reference = ANY(%(references)s)
      ORDER BY e.reference, p.number
+"""
+_STANDS: Final = """
+    SELECT EXISTS (SELECT FROM ledger_journal_entry e
+                    WHERE e.organization_id = %(org)s AND e.reference = ANY(%(references)s))
 """
 # What is dated later than an instant was recorded after it, less a minute, and less the hour by
 # which the server's clock may have stepped back: by its versions, found by halving. What was dated
@@ -120,6 +124,11 @@ class PendingBalances:
         # Under the very objects that were asked for, which a dict then finds without comparing.
         return {(id_ := asked[row[0].int]): BalanceState(id_, *row[1:]) for row in rows}
 
+    def by_number(self) -> dict[int, BalanceState]:
+        """Return the same under the integers in their ids, which a dict finds in C."""
+        asked, rows = self._asked, self.answer.rows()
+        return {(n := row[0].int): BalanceState(asked[n], *row[1:]) for row in rows}
+
 
 def lock_balances(
     *, organization_id: UUID, account_ids: Iterable[UUID]
@@ -140,13 +149,22 @@ def read_balances(
     return _balances(_BALANCES, organization_id, account_ids)
 
 
+def ask_balances(*, organization_id: UUID, account_ids: Iterable[UUID]) -> PendingBalances:
+    """Have balances locked as `lock_balances` does; they come with the next trip."""
+    return _pending(_LOCK_BALANCES, organization_id, account_ids)
+
+
 def _balances(
     statement: str, organization_id: UUID, account_ids: Iterable[UUID]
 ) -> dict[UUID, BalanceState]:
+    return _pending(statement, organization_id, account_ids).read()
+
+
+def _pending(statement: str, organization_id: UUID, account_ids: Iterable[UUID]) -> PendingBalances:
     # By the integer in it: an id compares in Python, and for each of thousands.
     asked = {id_.int: id_ for id_ in account_ids}
     ids = statements.uuids([asked[number] for number in sorted(asked)])
-    return PendingBalances(statement, {"org": organization_id, "ids": ids}, asked).read()
+    return PendingBalances(statement, {"org": organization_id, "ids": ids}, asked)
 
 
 def lock_claimed_balances(
@@ -322,6 +340,19 @@ def find_entries_by_reference(
     for reference, entry_id, *leg in rows:
         found.setdefault(reference, (entry_id, []))[1].append((leg[0], leg[1], leg[2]))
     return {ref: KnownEntry(id_, tuple(legs)) for ref, (id_, legs) in found.items()}
+
+
+def ask_standing(*, organization_id: UUID, references: Sequence[str]) -> Callable[[], bool]:
+    """
+    Have it looked up whether an entry stands under one of these references; what is returned says.
+
+    It comes with the next trip, as what was asked before it does.
+    """
+    if not references:
+        return lambda: False
+    values = {"org": organization_id, "references": statements.texts(references)}
+    stands = statements.ask(_STANDS, values)
+    return lambda: stands.rows() == [(True,)]
 
 
 def later_balances(

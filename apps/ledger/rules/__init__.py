@@ -5,7 +5,7 @@ No database, clock or network. The operation locks, calls `apply`, and writes wh
 Amounts are minor units; a debit is positive, a credit negative (ledger.md, section 1).
 """
 
-from apps.ledger.rules.checks import lowest
+from apps.ledger.rules.checks import is_reserved, lowest
 from apps.ledger.rules.draft import touched
 from apps.ledger.rules.engine import (
     apply,
@@ -32,6 +32,7 @@ from apps.ledger.rules.monitors import (
     is_beyond,
     measured,
 )
+from apps.ledger.rules.plain import PlainlyPosted, post_plainly
 from apps.ledger.rules.posting import CLOCK_SKEW, CLOCK_STEP_MAX
 from apps.ledger.rules.shares import (
     WHOLE_BASIS_POINTS,
@@ -98,6 +99,7 @@ __all__ = [
     "MonitorState",
     "Outcome",
     "PlaceHold",
+    "PlainlyPosted",
     "PostEntry",
     "PostedLine",
     "Quote",
@@ -112,9 +114,11 @@ __all__ = [
     "crossings",
     "forget_unmade",
     "is_beyond",
+    "is_reserved",
     "keeps_reference",
     "lowest",
     "measured",
+    "post_plainly",
     "quote",
     "rate_text",
     "split_by_basis_points",

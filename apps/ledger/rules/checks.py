@@ -21,8 +21,13 @@ from apps.ledger.rules.values import (
 
 def reference(text: str, *, reach_internal: bool) -> None:
     """:raises ReferenceReserved: if a client's own begins as those of Kassa's acts do."""
-    if not reach_internal and text.startswith(RESERVED_REFERENCES):
+    if not reach_internal and is_reserved(text):
         raise errors.ReferenceReserved("References that begin so are of Kassa's own acts.")
+
+
+def is_reserved(reference: str) -> bool:
+    """Say whether a reference begins as those of Kassa's own acts do."""
+    return reference.startswith(RESERVED_REFERENCES)
 
 
 def account(state: State, account_id: UUID, currency: str) -> BalanceState:
