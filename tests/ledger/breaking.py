@@ -83,6 +83,15 @@ BROKEN: dict[str, dict[str, list[str]]] = {
             change("ledger_balance", "credit_normal = NOT credit_normal"),
         ],
         "balance_begins_with_its_account": [copy("ledger_balance", version="0")],
+        "balance_is_empty_when_closed": [
+            change("ledger_balance", "status = 'closed' WHERE id = %(ann)s"),
+            change("ledger_balance", "status = 'closed', pending_debits = 1 WHERE version = 0"),
+            change(
+                "ledger_balance",
+                "status = 'closed', pending_credits = 1, min_available_minor = NULL"
+                " WHERE version = 0",
+            ),
+        ],
         "balance_version_moves_with_money": [
             change("ledger_balance", "version = version + 1"),
             change("ledger_balance", "posted_credits = posted_credits + 1 WHERE id = %(ann)s"),
@@ -145,7 +154,9 @@ BROKEN: dict[str, dict[str, list[str]]] = {
     },
     "ledger_hold": {
         "hold_status_is_known": [copy("ledger_hold", OPEN, status="'odd'")],
-        "hold_reserves_money": [copy("ledger_hold", "status = 'voided'", amount_minor="0")],
+        "hold_reserves_money": [
+            copy("ledger_hold", "status = 'captured'", amount_minor="0", captured_minor="0")
+        ],
         "hold_captures_at_most_its_amount": [
             change("ledger_hold", "captured_minor = amount_minor + 1 WHERE status = 'captured'"),
             change("ledger_hold", "captured_minor = -1 WHERE status = 'captured'"),
@@ -153,8 +164,21 @@ BROKEN: dict[str, dict[str, list[str]]] = {
         "hold_captured_iff_so_named": [
             change("ledger_hold", "captured_minor = 1 WHERE status <> 'captured'")
         ],
-        "hold_open_iff_something_is_left": [
-            copy("ledger_hold", OPEN, multi_capture="true", captured_minor="one.amount_minor")
+        "hold_is_captured_iff_nothing_is_left": [
+            copy("ledger_hold", OPEN, multi_capture="true", captured_minor="one.amount_minor"),
+            *(
+                copy(
+                    "ledger_hold",
+                    OPEN,
+                    multi_capture="true",
+                    captured_minor="one.amount_minor",
+                    status=f"'{ended}'",
+                )
+                for ended in ("voided", "expired")
+            ),
+        ],
+        "hold_names_two_accounts": [
+            copy("ledger_hold", OPEN, debit_account_id="one.credit_account_id"),
         ],
         "hold_owns_its_debit_account": [
             copy("ledger_hold", OPEN, debit_account_id="%(stranger)s::uuid")

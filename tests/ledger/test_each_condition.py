@@ -84,6 +84,18 @@ BROKEN: dict[str, list[str]] = {
         *each("ledger_balance", "pending_debits pending_credits", "version = 0"),
         "UPDATE ledger_hold SET currency = 'GBP' WHERE status = 'open'",
         "UPDATE ledger_hold SET status = 'voided' WHERE status = 'open'",
+        # One more, in a currency that neither of its accounts has.
+        (
+            "INSERT INTO ledger_hold SELECT (jsonb_populate_record(one, jsonb_build_object("
+            "'id', gen_random_uuid(), 'currency', 'GBP', 'reference', NULL,"
+            " 'keeps_reference', FALSE))).* FROM ledger_hold AS one WHERE status = 'open' LIMIT 1"
+        ),
+    ],
+    "ledger_closed_account_is_empty": [
+        "UPDATE ledger_balance SET status = 'closed' WHERE posted_debits > posted_credits",
+        "UPDATE ledger_balance SET status = 'closed' WHERE posted_debits < posted_credits",
+        "UPDATE ledger_balance SET status = 'closed', pending_debits = 1 WHERE version = 0",
+        "UPDATE ledger_balance SET status = 'closed', pending_credits = 1 WHERE version = 0",
     ],
     "ledger_hold_agrees_with_its_history": [
         "UPDATE ledger_hold SET status = 'expired', multi_capture = TRUE WHERE status = 'captured'",

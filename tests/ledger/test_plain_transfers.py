@@ -161,6 +161,17 @@ def change(set_: str, which: int):
     return changed
 
 
+def closed(which: int):
+    """One of the two is closed, and so is empty."""
+
+    def asked(organization, *pair):
+        gone = open_account(organization, "wallets:gone:EUR")
+        sql("UPDATE ledger_balance SET status = 'closed' WHERE id = %s", gone)
+        return ticket(*(gone if place == which else id_ for place, id_ in enumerate(pair)))
+
+    return asked
+
+
 def watched(which: int):
     def asked(organization, ann, bob):
         watch(organization, (ann, bob)[which], threshold=1)
@@ -209,8 +220,8 @@ NOT_PLAIN = {
     "in another currency": lambda _, a, b: ticket(a, b, currency="USD"),
     "from a frozen account": change("status = 'frozen'", 0),
     "to a frozen account": change("status = 'frozen'", 1),
-    "from a closed account": change("status = 'closed'", 0),
-    "to a closed account": change("status = 'closed'", 1),
+    "from a closed account": closed(0),
+    "to a closed account": closed(1),
     "from one of Kassa's own": change("internal = TRUE", 0),
     "to one of Kassa's own": change("internal = TRUE", 1),
     "from a monitored account": watched(0),

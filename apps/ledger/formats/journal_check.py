@@ -50,6 +50,7 @@ class _Account:
     version: int = 0
     balance: int = 0
     pending_out: int = 0
+    is_held: bool = False
     recorded_at: datetime = _NEVER
 
 
@@ -141,6 +142,8 @@ class JournalCheck:
             available = account.balance - account.pending_out
             if floor is not None and available < floor:
                 raise WrongLine(f"{code} ends at {available} available, below its floor {floor}")
+            if account.line.status == AccountStatus.CLOSED and (account.balance or account.is_held):
+                raise WrongLine(f"{code} is closed, and ends at {account.balance}")
 
     def _follow(self, line: Line) -> None:
         """Check that the line stands where lines of its kind do."""
@@ -279,6 +282,7 @@ class JournalCheck:
         if debited is credited:
             raise WrongLine("a hold from an account to itself")
         self._once(line)
+        debited.is_held = credited.is_held = True
         debited.pending_out += line.amount if debited.credit_normal else 0
         credited.pending_out += 0 if credited.credit_normal else line.amount
 

@@ -147,6 +147,22 @@ class Balance(OrganizationOwned):
                 declare=[("bad", "uuid")],
                 func=body(apps.ledger.__file__, "balance_begins_with_its_account"),
             ),
+            # For good (ADR 0118). Nothing is posted to it any more, and the counters stay.
+            Guard(
+                name="balance_is_empty_when_closed",
+                level=pgtrigger.Row,
+                when=pgtrigger.After,
+                operation=pgtrigger.UpdateOf("status"),
+                condition=pgtrigger.Condition(
+                    "NEW.status = 'closed' AND (NEW.posted_debits <> NEW.posted_credits"
+                    " OR NEW.pending_debits <> 0 OR NEW.pending_credits <> 0)"
+                ),
+                func=(
+                    "RAISE EXCEPTION 'ledger account % is not empty, and is not closed', NEW.id"
+                    " USING ERRCODE = 'check_violation',"
+                    " CONSTRAINT = 'balance_is_empty_when_closed';"
+                ),
+            ),
             # Postings are numbered by it, and each of them moves money: neither moves without the
             # other, nor back. What does not break this is told by the condition alone: nothing is
             # called for it, ten thousand times a batch.

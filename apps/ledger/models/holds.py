@@ -95,8 +95,11 @@ class Hold(OrganizationOwned):
                 condition=Q(status="captured") | Q(captured_minor=0) | Q(multi_capture=True),
             ),
             models.CheckConstraint(
-                name="hold_open_iff_something_is_left",
-                condition=~Q(status="open") | Q(captured_minor__lt=F("amount_minor")),
+                name="hold_is_captured_iff_nothing_is_left",
+                condition=Q(status="captured") | Q(captured_minor__lt=F("amount_minor")),
+            ),
+            models.CheckConstraint(
+                name="hold_names_two_accounts", condition=~Q(debit_account=F("credit_account"))
             ),
             models.UniqueConstraint(
                 name="open_hold_reference_is_unique",
