@@ -370,7 +370,7 @@ class TestWhatIsDjangos:
             ({"REQUEST_METHOD": "PUT"}, 405),
             ({"REQUEST_METHOD": "OPTIONS"}, 405),
             ({"REQUEST_METHOD": "post"}, 201),
-            ({"QUERY_STRING": "a=b"}, 201),
+            ({"QUERY_STRING": "a=b"}, 400),
             ({"QUERY_STRING": "key=kassa_live_x"}, 401),
             ({"path": "/v1/transfers/"}, 404),
             ({"path": "/v1//transfers"}, 404),

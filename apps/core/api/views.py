@@ -178,6 +178,11 @@ class ApiView(APIView):
         return wrapped
 
     @override
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        super().initial(request, *args, **kwargs)
+        _require_plain_act(request._request)  # noqa: SLF001 - the request under the wrapper
+
+    @override
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         try:
             return cast("HttpResponse", super().dispatch(request, *args, **kwargs))
@@ -215,6 +220,7 @@ class LeanApiView(ApiView):
     def _admit(self, request: HttpRequest) -> Caller:
         caller = self._caller(request)
         limits.admit(request, caller)
+        _require_plain_act(request)
         return caller
 
     def _caller(self, request: HttpRequest) -> Caller:
@@ -238,6 +244,24 @@ class LeanApiView(ApiView):
 
 def _method(request: HttpRequest) -> str:
     return "GET" if request.method == "HEAD" else request.method or ""
+
+
+def _require_plain_act(request: HttpRequest) -> None:
+    """
+    Refuse what an act would be told where nobody reads it: a dry run asked for so would be real.
+
+    :raises ApiProblem: `invalid_request` (400)
+    """
+    if _method(request) == "GET":
+        return
+    if request.META.get("QUERY_STRING"):
+        raise ApiProblem("invalid_request", "An act has no query: its body says what it is.")
+    if request.method == "DELETE" and _has_body(request):
+        raise ApiProblem("invalid_request", "DELETE has no body.")
+
+
+def _has_body(request: HttpRequest) -> bool:
+    return request.META.get("CONTENT_LENGTH") not in {None, "", "0"}
 
 
 def answer(data: object, *, status: int = 200) -> HttpResponse:
