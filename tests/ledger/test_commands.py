@@ -80,7 +80,7 @@ class TestAFileThatIsNone:
     def test_is_named_by_the_command_that_would_write_it(self, tmp_path):
         printed, path = encode_id("org", create_organization()), tmp_path / "none" / "journal"
 
-        with pytest.raises(CommandError, match=r"journal\.partial: No such file or directory"):
+        with pytest.raises(CommandError, match=r"none/journal: No such file or directory"):
             call_command("export_journal", organization=printed, output=path)
 
 

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -16,11 +17,13 @@ import pytest
 from beancount import loader
 from beancount.core import data, realization
 from django.core.management import call_command
+from django.db import connection
 
 from apps.core.errors import InvariantBroken
 from apps.core.ids import encode_id, new_id
 from apps.core.money import decimal_text, exponent
 from apps.ledger import operations, queries
+from apps.ledger.formats import journal
 from apps.ledger.formats.beancount import account_name
 from apps.ledger.formats.hledger import account_name as hledger_name
 from apps.ledger.formats.tables import escape_formula
@@ -41,6 +44,7 @@ from tests.ledger.factories import (
 )
 from tests.ledger.tampering import corrupt
 from tests.ledger.threads import Asking
+from tests.support import ROOT
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -292,9 +296,17 @@ class TestExportJournal:
         status = queries.chain_status(organization_id=books)
         assert entries[-1]["hash"] == lines[0]["hash"] == status.hash.hex()
 
-    def test_that_fails_half_way_leaves_the_file_of_before(self, books, tmp_path):
-        path = tmp_path / "journal.jsonl"
+    def test_that_fails_half_way_leaves_the_file_of_before(self, books, tmp_path, monkeypatch):
+        path, written = tmp_path / "journal.jsonl", []
         before = export(books, "jsonl", tmp_path)
+        write_line = journal.write
+
+        def told(lines):
+            for line in write_line(lines):
+                written.append(line)
+                yield line
+
+        monkeypatch.setattr(journal, "write", told)
         gone = ChainLink.objects.get(organization_id=books, position=5).entry_id
         corrupt("DELETE FROM ledger_journal_entry WHERE id = %s", gone)
 
@@ -302,10 +314,10 @@ class TestExportJournal:
             export(books, "jsonl", tmp_path)
 
         assert path.read_text(encoding="utf-8") == before
-        # It did fail half-way.
-        written = path.with_name("journal.jsonl.partial").read_text(encoding="utf-8")
-        assert before.startswith(written)
-        assert '"position":4' in written
+        # It did fail half-way, and that is gone.
+        assert before.startswith("".join(written))
+        assert '"position":4' in written[-1]
+        assert list(tmp_path.iterdir()) == [path]
 
     @pytest.mark.parametrize("format_", ["beancount", "jsonl"])
     def test_says_how_far_it_is_beside_the_journal(self, books, monkeypatch, capsys, format_):
@@ -319,13 +331,32 @@ class TestExportJournal:
         assert 0 < counts[-1] <= len(said.out.splitlines())
         assert "so far" not in said.out
 
-    def test_again_is_whole_after_one_that_failed(self, books, tmp_path):
-        (tmp_path / "journal.beancount.partial").write_text("half of an older journal\n" * 1_000)
+    def test_two_at_once_to_one_name_are_each_whole(self, books, tmp_path):
+        path = tmp_path / "journal.jsonl"
+        whole = export(books, "jsonl", tmp_path)
+        path.unlink()
 
-        text = export(books, "beancount", tmp_path)
+        asking = [Asking(partial(export, books, "jsonl", tmp_path)) for _ in range(2)]
 
-        assert loader.load_string(text)[1] == []
-        assert [file.name for file in tmp_path.iterdir()] == ["journal.beancount"]
+        assert [one.ended().fault for one in asking] == [None, None]
+        assert path.read_text(encoding="utf-8") == whole
+        assert list(tmp_path.iterdir()) == [path]
+
+    def test_that_nobody_reads_to_the_end_says_so_in_a_word(self, books):
+        command = shlex.join(
+            [sys.executable, "manage.py", "export_journal", "--organization",
+             encode_id("org", books), "--format=jsonl"]
+        )  # fmt: skip
+        environment = {"KASSA_TEST_DB_NAME": connection.settings_dict["NAME"]}
+        environment |= {"DJANGO_SETTINGS_MODULE": "config.settings.test", "KASSA_IN_TEST": "1"}
+
+        done = subprocess.run(
+            ["bash", "-c", f"{command} | true; exit ${{PIPESTATUS[0]}}"],
+            check=False, capture_output=True, text=True, cwd=ROOT, env=os.environ | environment,
+        )  # fmt: skip
+
+        assert (done.returncode, done.stdout) == (1, "")
+        assert done.stderr == "CommandError: Standard output: nobody reads it any more.\n"
 
 
 def test_the_trial_balance_is_zero_per_currency(books):

@@ -5,7 +5,7 @@ from threading import Event
 
 import pytest
 from django.core import checks
-from django.core.management import call_command
+from django.core.management import CommandError, call_command
 from django.core.management.base import SystemCheckError
 from django.db import ProgrammingError, connection
 
@@ -195,6 +195,11 @@ class TestTheCheckOfADeployment:
 
         assert sum(Posting.objects.values_list("amount_minor", flat=True)) == 1
         assert told == AROUND.format(role, "create in schema public")
+
+    @pytest.mark.parametrize("role", ["nobody_such", "", 'x"; DROP TABLE ledger_posting; --'])
+    def test_names_a_role_that_is_none(self, role):
+        with pytest.raises(CommandError, match=r"^'.*': There is no such role\.$"):
+            call_command("grant_ledger", role=role)
 
     def test_refuses_the_owner_of_the_tables(self):
         """Tests may switch the guards off, too."""

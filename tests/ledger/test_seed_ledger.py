@@ -250,6 +250,23 @@ class TestSeedLedger:
         with pytest.raises(CommandError, match="other numbers"):
             seed(organization, seed=2)
 
+    @pytest.mark.parametrize(
+        "odd",
+        [
+            {"postings": 0}, {"postings": 10**20}, {"accounts": 1}, {"accounts": 10**7},
+            {"months": 0}, {"months": 601}, {"seed": 10**20}, {"name": ""}, {"name": " "},
+            {"name": "\u202e"},
+        ],
+        ids=ascii,
+    )  # fmt: skip
+    def test_refuses_what_no_such_books_are_made_of_before_there_are_any(self, odd):
+        [name] = odd
+
+        with pytest.raises(CommandError, match=rf"^(--)?{name}: "):
+            call_command("seed_ledger", **{"postings": 4, "accounts": 2, **odd})
+
+        assert not Organization.objects.exists()
+
     def test_refuses_to_run_in_production(self, settings):
         organization = create_organization()
         settings.SETTINGS_MODULE = "config.settings.production"

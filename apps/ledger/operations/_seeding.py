@@ -34,6 +34,13 @@ CURRENCY: Final = "EUR"
 BANKS: Final = tuple(f"bank:seed_{number}:{CURRENCY}" for number in (1, 2, 3))
 FEES: Final = f"fees:seed:{CURRENCY}"
 _DAYS_A_MONTH: Final = 30.4375
+# A transfer needs two accounts; and ids, which begin with a time, begin in 1970.
+_BOUNDS: Final = {
+    "postings": (1, 10**9),
+    "accounts": (2, 10**6),
+    "months": (1, 600),
+    "seed": (-(10**18), 10**18),
+}
 
 # The wallets come first, then the banks, then the fees: `place` counts from 1 in this order. All
 # that is random comes from hashes of the seed and the number, so a chunk is the same whenever and
@@ -195,11 +202,10 @@ def plan_seeding(
 
     :raises StateConflict: in production, or if the organisation holds entries of anybody else, or
         if what was begun was begun with other numbers
-    :raises RuleViolation: if a number is too small
+    :raises RuleViolation: if a number is too small, or larger than such books are ever made
     """
     _refuse_production()
-    if postings < 1 or accounts < 2 or months < 1:  # noqa: PLR2004  (a transfer needs two)
-        raise RuleViolation("At least one posting, two accounts and one month.")
+    check_seeding(postings=postings, accounts=accounts, months=months, seed=seed)
     strangers = JournalEntry.objects.filter(organization_id=organization_id)
     if strangers.exclude(actor=str(SEED_ACTOR)).exists():
         raise StateConflict("This organisation holds entries that were not made up.")
@@ -223,6 +229,18 @@ def plan_seeding(
         ends_at=ends_at,
         account_ids=tuple(opened[code] for code in (*wallets, *BANKS, FEES)),
     )
+
+
+def check_seeding(**numbers: int) -> None:
+    """
+    Refuse what `plan_seeding` would, of these numbers, before there is an organisation for them.
+
+    :raises RuleViolation: if one is too small, or larger than such books are ever made
+    """
+    for name, number in numbers.items():
+        least, most = _BOUNDS[name]
+        if not least <= number <= most:
+            raise RuleViolation(f"{name}: {number} is not between {least:,} and {most:,}.")
 
 
 def _refuse_production() -> None:

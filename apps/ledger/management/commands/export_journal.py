@@ -1,5 +1,6 @@
 """manage.py export_journal: the journal as beancount, hledger, CSV or JSON lines, streamed."""
 
+import os
 import sys
 from argparse import ArgumentParser
 from collections.abc import Iterable
@@ -12,6 +13,7 @@ from uuid import UUID
 from django.core.management.base import BaseCommand, CommandError
 
 from apps.core import clock, outbox, transactions
+from apps.core.ids import new_id
 from apps.ledger import operations, queries
 from apps.ledger.formats import WRITERS, journal
 from apps.ledger.management.organizations import read_organization
@@ -46,26 +48,44 @@ class Command(BaseCommand):
     ) -> None:
         organization_id = read_organization(organization)
         if output is None:
-            self._write(organization_id, format, sys.stdout)
+            self._write_out(organization_id, format)
             return
         count = self._write_to(organization_id, format, output)
         self.stderr.write(f"{output}: {count:,} lines.")
 
+    def _write_out(self, organization_id: UUID, format_: str) -> None:
+        try:
+            self._write(organization_id, format_, sys.stdout)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            # Nobody reads it any more: what Python would still flush as it ends goes nowhere.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            msg = "Standard output: nobody reads it any more."
+            raise CommandError(msg) from None
+
     def _write_to(self, organization_id: UUID, format_: str, output: Path) -> int:
         # What a link leads to is written, and the link stays.
         final = output.resolve()
-        # A half-written file is never left under the name asked for. What is there and no file, as
-        # a pipe or a device, is written to: nothing takes its place.
-        is_file = final.is_file() or not final.exists()
-        partial = final.with_name(f"{final.name}.partial") if is_file else final
         try:
-            with partial.open("w", encoding="utf-8", newline="") as file:
-                count = self._write(organization_id, format_, file)
-            if is_file:
-                partial.replace(final)
+            if final.exists() and not final.is_file():
+                # A pipe or a device is written to: nothing takes its place.
+                with final.open("w", encoding="utf-8", newline="") as file:
+                    return self._write(organization_id, format_, file)
+            return self._write_file(organization_id, format_, final)
         except OSError as fault:
-            msg = f"{fault.filename or partial}: {fault.strerror}."
+            msg = f"{final}: {fault.strerror}."
             raise CommandError(msg) from None
+
+    def _write_file(self, organization_id: UUID, format_: str, final: Path) -> int:
+        # A half-written file is never left under the name asked for; and each export has its own,
+        # however many are written at once.
+        partial = final.with_name(f"{final.name}.{new_id()}.partial")
+        try:
+            with partial.open("x", encoding="utf-8", newline="") as file:
+                count = self._write(organization_id, format_, file)
+            partial.replace(final)
+        finally:
+            partial.unlink(missing_ok=True)
         return count
 
     def _write(self, organization_id: UUID, format_: str, file: TextIO) -> int:

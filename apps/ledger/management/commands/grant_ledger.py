@@ -3,7 +3,7 @@
 from argparse import ArgumentParser
 from typing import override
 
-from django.core.management.base import BaseCommand
+from django.core.management.base import BaseCommand, CommandError
 from django.db import connection
 
 from apps.ledger.management.rights import tables
@@ -23,6 +23,7 @@ class Command(BaseCommand):
     @override
     def handle(self, *, role: str, **_: object) -> None:
         quote = connection.ops.quote_name
+        _require_role(role)
         given = {
             table: "SELECT, INSERT, UPDATE" if may_change else "SELECT, INSERT"
             for table, may_change in tables().items()
@@ -38,3 +39,16 @@ class Command(BaseCommand):
             )
         for table, rights in given.items():
             self.stdout.write(f"{table}: {rights}")
+
+
+def _require_role(role: str) -> None:
+    """
+    Look it up before anything is taken or given; what it is named is written into statements then.
+
+    :raises CommandError: if there is none of this name
+    """
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT FROM pg_roles WHERE rolname = %s", [role])
+        if not cursor.fetchall() or '"' in role:
+            msg = f"{role!r}: There is no such role."
+            raise CommandError(msg)

@@ -12,6 +12,7 @@ from apps.accounts import operations as accounts_operations
 from apps.accounts import queries as accounts_queries
 from apps.core import clock
 from apps.core.errors import Refusal
+from apps.core.text import TextRefused, clean
 from apps.ledger import operations
 from apps.ledger.management.organizations import read_organization
 from apps.ledger.operations import SEED_ACTOR, SeedPlan
@@ -56,14 +57,11 @@ class Command(BaseCommand):
         name: str = _NAME,
         **_: object,
     ) -> None:
+        numbers = {"postings": postings, "accounts": accounts, "months": months, "seed": seed}
         try:
+            operations.check_seeding(**numbers)
             plan = operations.plan_seeding(
-                organization_id=_organization_id(organization, name),
-                postings=postings,
-                accounts=accounts,
-                months=months,
-                seed=seed,
-                now=clock.now(),
+                organization_id=_organization_id(organization, name), **numbers, now=clock.now()
             )
             operations.relay_opened()
             self._write(plan, max(1, chunk))
@@ -92,6 +90,13 @@ class Command(BaseCommand):
 def _organization_id(printed: str | None, name: str) -> UUID:
     if printed is not None:
         return read_organization(printed)
+    try:
+        name = clean(name)
+    except TextRefused as fault:
+        msg = f"--name: {fault}"
+        raise CommandError(msg) from None
+    if not name:
+        raise CommandError("--name: This may not be empty.")
     found = accounts_queries.find_live_organization(name=name)
     if found is None:
         found = accounts_operations.create_organization(
