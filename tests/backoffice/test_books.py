@@ -13,6 +13,7 @@ from apps.core.ids import decode_id, encode_id, new_id
 from apps.core.wall_clock import day_of
 from apps.ledger import operations, queries
 from apps.ledger.operations import AccountChange, HoldRequest
+from apps.ledger.queries import _tree
 from apps.ledger.rules import AccountStatus, CaptureHold, PlaceHold
 from tests.backoffice.books import DAY, QUERIES_MAX, House
 from tests.ledger.factories import committed, move, open_account, post
@@ -63,6 +64,24 @@ class TestTheTreeOfAccounts:
             ["▸ fees", "income", "1", "", "5.00 EUR"],
             ["Sum", "", "", "100.00 EUR 0.00 USD", "100.00 EUR 0.00 USD"],
         ]
+
+    def test_adds_up_all_first_branches_or_none(self, house, monkeypatch):
+        """Some of them together are no sum of the books, whichever they are."""
+        monkeypatch.setattr(_tree, "SEGMENTS_MAX", 2)
+
+        for query, shown in (
+            ({}, ["▸ bank", "▸ customers"]),
+            ({"from": "customers"}, ["▸ fees"]),
+            ({"under": "fees"}, ["▾ fees"]),
+        ):
+            first = [row[0] for row in house.rows(house.page("ledger/ledgeraccount/", **query))]
+            assert first[: len(shown)] == shown
+            assert "Sum" not in first
+
+        monkeypatch.undo()
+        for query in ({}, {"under": "customers"}, {"under": "customers", "from": "ann"}):
+            page = house.page("ledger/ledgeraccount/", **query)
+            assert house.rows(page)[-1][3] == "100.00 EUR 0.00 USD"
 
     def test_shows_what_is_pending_and_available_beside_what_is_posted(self, house):
         hold = HoldRequest(

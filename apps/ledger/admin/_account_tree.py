@@ -38,7 +38,8 @@ def tree(organization: Organization, request: HttpRequest) -> dict[str, Any]:
                 found += rows(branch.path, depth + 1)
         return found
 
-    sums = [branch.sums for branch in levels[""].branches]
+    is_whole = not levels[""].has_more and (path or not after)
+    sums = [branch.sums for branch in levels[""].branches] if is_whole else []
     last = levels[path].branches if path in levels else []
     return {
         "table": Table(
@@ -55,7 +56,8 @@ def tree(organization: Organization, request: HttpRequest) -> dict[str, Any]:
             ),
             rows("", 0),
             empty=_why_empty(path),
-            # Branches stand on either side; only what is posted adds up to something.
+            # Branches stand on either side; only what is posted adds up to something, and only all
+            # of them together.
             totals=[
                 "Sum",
                 "",
