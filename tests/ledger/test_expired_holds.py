@@ -40,7 +40,7 @@ from tests.ledger.factories import (
     post_transfer,
 )
 from tests.ledger.rows import fingerprints
-from tests.ledger.threads import Asking, is_waiting, sql
+from tests.ledger.threads import Asking, held, is_waiting, sql
 from tests.support import wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -67,6 +67,11 @@ def hold_over(organization, debit, credit, amount=60, *, at=NOW, currency="EUR")
     )  # fmt: skip
     post(organization, command)
     return command.id
+
+
+def statuses(*ids):
+    found = dict(Hold.objects.values_list("id", "status"))
+    return [found[id_] for id_ in ids]
 
 
 def previewed(organization, *commands):
@@ -346,6 +351,19 @@ class TestADryRun:
 
 
 class TestTheSweeper:
+    def test_leaves_out_what_somebody_has_and_comes_back_for_it(self, books):
+        organization, ann, bob = books
+        first, second = (hold_over(organization, ann, bob, 5) for _ in range(2))
+
+        with held(first, table="ledger_hold"):
+            sweep = Asking(partial(operations.expire_holds, organization_id=organization, now=NOW))
+            assert sweep.ended().answer == 1
+            assert statuses(first, second) == ["open", "expired"]
+
+        assert operations.expire_holds(organization_id=organization, now=NOW) == 1
+        assert statuses(first, second) == ["expired", "expired"]
+        assert breaches() == []
+
     def test_releases_what_is_over_and_leaves_the_rest(self, books):
         organization, ann, bob = books
         over = hold_over(organization, ann, bob)

@@ -11,6 +11,7 @@ from apps.core.ids import encode_id
 from apps.ledger.rules import (
     LaterBalances,
     Leg,
+    PlaceHold,
     PostEntry,
     State,
     apply,
@@ -64,6 +65,14 @@ class TestTransfer:
 
         assert codes(outcomes) == ["posted", "insufficient_funds", "posted"]
         assert outcomes[1].refusal.details["ledger_account"] == encode_id("la", BANK)
+
+    def test_up_to_an_amount_moves_what_a_till_can_give(self):
+        start = state(a=100)
+        start.balances[BANK].min_available_minor = 40
+
+        _, [outcome] = apply(start, [up_to(A, BANK, 100)])
+
+        assert [line.amount_minor for line in outcome.lines] == [60, -60]
 
     @pytest.mark.parametrize(
         ("change", "code"),
@@ -223,6 +232,24 @@ class TestBackDated:
         _, outcomes = apply(self.begun(), [*chain, move(A, B, 20, **early)])
 
         assert codes(outcomes) == ["linked_command_failed", "insufficient_funds", "posted"]
+
+    def test_a_capture_is_checked_on_the_side_that_money_leaves_by_credit(self):
+        """A till's: what is captured into a wallet was not in it yet on that day."""
+        start = state(a=100)
+        till = start.balances[BANK]
+        till.min_available_minor, till.latest_effective_at = 0, self.DAYS[3]
+        start.later[BANK] = LaterBalances(
+            [self.DAYS[2], self.DAYS[3], NOW], [0, 100, 100], [self.DAYS[0], self.DAYS[3], NOW]
+        )
+        whole = PlaceHold(
+            id=fresh(), debit_account_id=A, credit_account_id=BANK, amount_minor=60, currency="EUR"
+        )
+        early = capture(whole.id, 60, effective_at=self.DAYS[2])
+        late = capture(whole.id, 60, effective_at=self.DAYS[3])
+
+        _, outcomes = apply(start, [whole, early, late])
+
+        assert codes(outcomes) == ["held", "later_balance_below_floor", "posted"]
 
     def test_a_hold_reserves_nothing_that_is_only_there_until_later(self):
         start = self.begun()

@@ -55,6 +55,13 @@ class TestHold:
         assert (after.balances[A].pending_out, after.balances[B].pending_in) == (0, 0)
         assert after.balances[B].posted == 13
 
+    def test_of_a_chain_that_is_undone_gives_its_reference_back(self):
+        chain = [hold(10, reference="r", linked=True), move(A, B, 1000)]
+
+        _, outcomes = apply(state(a=50), [*chain, hold(11, reference="r")])
+
+        assert codes(outcomes) == ["linked_command_failed", "insufficient_funds", "held"]
+
     def test_more_than_it_reserves_is_not_captured(self):
         placed = hold(10)
 

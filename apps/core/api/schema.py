@@ -135,7 +135,12 @@ class ApiSchema(AutoSchema):
     @override
     def get_description(self) -> str:  # type: ignore[override]  # as its own base has it
         scope = getattr(self.view, "scopes", {}).get(self.method)
-        return f"Scope: `{scope}`." if scope else "Any API key."
+        told = f"Scope: `{scope}`." if scope else "Any API key."
+        shape = self._shape()
+        if shape.request is None or shape.media_type != "application/json":
+            return told
+        most_bytes, most_values = self.view.body_bytes_max, self.view.body_nodes_max  # type: ignore[attr-defined]  # every resource's
+        return f"{told} A body has at most {most_bytes:,} bytes, and {most_values:,} values in it."
 
     @override
     def get_operation_id(self) -> str:

@@ -220,7 +220,10 @@ class Transfer(StrictSerializer):
 
 
 class BatchOutcome(StrictSerializer):
-    status = serializers.CharField(help_text="posted or refused")
+    status = serializers.CharField(
+        help_text="posted or refused; posted too where one stood under its reference already, whose"
+        " id and amount these are then: nothing moved again."
+    )
     transfer = IdField("je", allow_null=True)
     amount = serializers.IntegerField(allow_null=True, help_text="What was moved.")
     code = serializers.CharField(allow_null=True)
