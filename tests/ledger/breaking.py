@@ -164,7 +164,7 @@ BROKEN: dict[str, dict[str, list[str]]] = {
         "hold_captured_iff_so_named": [
             change("ledger_hold", "captured_minor = 1 WHERE status <> 'captured'")
         ],
-        "hold_is_captured_iff_nothing_is_left": [
+        "hold_has_something_left_unless_captured": [
             copy("ledger_hold", OPEN, multi_capture="true", captured_minor="one.amount_minor"),
             *(
                 copy(

@@ -571,6 +571,8 @@ def forge(path, lines) -> None:
     lines[0]["hash"] = previous.hex()
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
 
+
+class TestRecordedTimes:
     @pytest.mark.parametrize(
         ("hours", "what"),
         [

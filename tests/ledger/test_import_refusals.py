@@ -36,6 +36,7 @@ from tests.ledger.factories import (
     NOW,
     close_month,
     create_organization,
+    open_account,
     post,
 )
 from tests.ledger.journals import export, import_one_more, refused, rewrite, run_import
@@ -116,6 +117,23 @@ class TestRefusals:
         rewrite(file, number, change)
 
         refused(file, f"The file: {what}, below its floor 0")
+
+    @pytest.mark.parametrize(
+        "odd", [{"code": ANN}, {"code": "gifts:none:EUR"}], ids=["not empty", "reserved for"]
+    )
+    def test_an_account_that_is_closed_and_not_empty(self, origin, tmp_path, odd):
+        gifts = open_account(origin, "gifts:none:EUR")
+        [ann] = LedgerAccount.objects.filter(organization_id=origin, code=ANN)
+        post(origin, PlaceHold(
+            id=new_id(), debit_account_id=ann.id, credit_account_id=gifts, currency="EUR",
+            amount_minor=1,
+        ))  # fmt: skip
+        file = export(origin, tmp_path / "closed.jsonl")
+        lines = [json.loads(line) for line in file.read_bytes().splitlines()]
+        number = next(n for n, line in enumerate(lines, 1) if line.get("code") == odd["code"])
+        rewrite(file, number, {"status": "closed"})
+
+        refused(file, f"The file: {odd['code']} is closed, and something is left or reserved on it")
 
     def test_an_exchange_that_was_left_out(self, file):
         lines = [json.loads(line) for line in file.read_bytes().splitlines()]

@@ -10,7 +10,7 @@ from apps.core.invariants import breaches
 from apps.core.models import IdempotencyKey
 from apps.ledger import operations
 from apps.ledger.errors import InsufficientFunds
-from apps.ledger.operations import TransferRequest, _engine, _turns
+from apps.ledger.operations import TransferRequest, _plain_batch, _turns
 from tests.ledger.factories import ACTOR, NOW, balance, create_organization, fund, open_account
 from tests.ledger.threads import Asking, held, is_waiting, sql
 from tests.support import race, wait_until
@@ -76,7 +76,7 @@ def test_of_two_over_different_accounts_one_is_at_work(books, monkeypatch):
     organization, *_ = books
     ann, bob = (open_account(organization, f"wallets:{name}:EUR") for name in ("eve", "dan"))
     fund(organization, ann, 10_000)
-    at_work, most, run = [], [], _engine.run
+    at_work, most, run = [], [], _plain_batch.post
 
     def counted(**asked):
         at_work.append(asked)
@@ -88,7 +88,7 @@ def test_of_two_over_different_accounts_one_is_at_work(books, monkeypatch):
         finally:
             at_work.pop()
 
-    monkeypatch.setattr(_engine, "run", counted)
+    monkeypatch.setattr(_plain_batch, "post", counted)
     race(
         partial(batch, books, "first"),
         partial(batch, (organization, ann, bob), "second"),

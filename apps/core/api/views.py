@@ -261,7 +261,8 @@ def _require_plain_act(request: HttpRequest) -> None:
 
 
 def _has_body(request: HttpRequest) -> bool:
-    return request.META.get("CONTENT_LENGTH") not in {None, "", "0"}
+    # Clients that write JSON throughout send `{}`, and nothing shorter has a name in it.
+    return request.META.get("CONTENT_LENGTH") not in {None, "", "0", "2"}
 
 
 def answer(data: object, *, status: int = 200) -> HttpResponse:

@@ -38,7 +38,7 @@ def tree(organization: Organization, request: HttpRequest) -> dict[str, Any]:
                 found += rows(branch.path, depth + 1)
         return found
 
-    is_whole = not levels[""].has_more and (path or not after)
+    is_whole = not levels[""].has_more and (len(levels) > 1 or not after)
     sums = [branch.sums for branch in levels[""].branches] if is_whole else []
     last = levels[path].branches if path in levels else []
     return {

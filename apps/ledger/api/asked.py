@@ -32,8 +32,7 @@ CLOCK_TOLD: Final = "effective (business time, the default) or recorded (what th
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _ID_BYTES: Final = 16
-# Of a statement's line: its instant and version; where the statement begins, and its mark.
-_PLACE: Final = struct.Struct(">qqq8s")
+_PLACE: Final = struct.Struct(">qq8s")
 
 
 def read_query(
@@ -115,41 +114,38 @@ def page_ends(
     }
 
 
-def read_lines(request: Request, *, mark: bytes) -> tuple[LinesAsked, datetime | None]:
+def read_lines(request: Request, *, marks: Sequence[bytes]) -> tuple[LinesAsked, bytes]:
     """
-    Return which page of the statement with this mark a request asks for, and where that begins.
+    Return which page of a statement a request asks for, and the mark of that statement.
 
-    Only a cursor knows where a statement begins that is gone on with: None on the first page.
+    It is one of these, by the cursor; without one, the first of them.
 
     :raises ApiProblem: `invalid_request`; `invalid_cursor`, also if it was made for another one
     """
     paging = read_paging(request)
-    after, before = _position(paging.after, mark), _position(paging.before, mark)
-    _, since = after or before or (None, None)
-    return LinesAsked(paging.limit, after and after[0], before and before[0]), since
+    after, before = _position(paging.after, marks), _position(paging.before, marks)
+    _, mark = after or before or (None, marks[0])
+    return LinesAsked(paging.limit, after and after[0], before and before[0]), mark
 
 
-def _position(place: bytes | None, mark: bytes) -> tuple[Position, datetime] | None:
+def _position(place: bytes | None, marks: Sequence[bytes]) -> tuple[Position, bytes] | None:
     if place is None:
         return None
     if len(place) != _PLACE.size:
         raise invalid_cursor()
-    ticks, version, since, made_for = _PLACE.unpack(place)
-    if made_for != mark:
+    ticks, version, made_for = _PLACE.unpack(place)
+    if made_for not in marks:
         raise invalid_cursor()
-    return Position(_EPOCH + ticks * TICK, version), _EPOCH + since * TICK
+    return Position(_EPOCH + ticks * TICK, version), made_for
 
 
-def statement_ends(
-    request: Request, found: Statement, *, since: datetime, mark: bytes
-) -> dict[str, object]:
+def statement_ends(request: Request, found: Statement, *, mark: bytes) -> dict[str, object]:
     """Return what a page of the statement with this mark says of those behind and before it."""
 
     def cursor(place: Position | None) -> str | None:
         if place is None:
             return None
-        packed = _PLACE.pack(_ticks(place.at), place.version, _ticks(since), mark)
-        return sign_place(request, packed)
+        return sign_place(request, _PLACE.pack(_ticks(place.at), place.version, mark))
 
     return {
         "has_more": found.next is not None,
@@ -162,19 +158,29 @@ def statement_mark(asked: dict[str, Any], *, since: datetime, until: datetime) -
     """
     Return what tells an account's statements apart: order, kind and window, in eight bytes.
 
-    A statement whose end nobody named is up to now on each of its pages, however long somebody
-    takes to read them. One whose beginning nobody named either begins with the month of its first
-    page, which its cursors say.
+    A statement up to now, whose end nobody named, is the same one on each of its pages, however
+    long somebody takes to read them. Where it begins is part of it: see `statement_starts`.
     """
     has_end = "until" in asked or "period" in asked
-    has_start = has_end or "since" in asked
-    parts = (
-        asked["clock"],
-        asked.get("kind", ""),
-        _ticks(since) if has_start else "",
-        _ticks(until) if has_end else "",
-    )
+    parts = (asked["clock"], asked.get("kind", ""), _ticks(since), _ticks(until) if has_end else "")
     return sha256("\0".join(map(str, parts)).encode()).digest()[:8]
+
+
+def statement_starts(
+    request: Request, organization_id: UUID, asked: dict[str, Any], *, since: datetime
+) -> list[datetime]:
+    """
+    Return where the statement may begin of which a page is asked for: there, and where it did.
+
+    One whose beginning nobody named begins with the month. Its next page may be asked for when that
+    month is over, and is of the same statement, which its cursor says.
+    """
+    is_first = not {"after", "before"} & request.query_params.keys()
+    if is_first or {"period", "since", "until"} & asked.keys():
+        return [since]
+    month = queries.month_of(organization_id=organization_id, at=since - TICK)
+    before, _ = queries.period_bounds(organization_id=organization_id, month=month)
+    return [since, before]
 
 
 def _ticks(at: datetime) -> int:

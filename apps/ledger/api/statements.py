@@ -23,6 +23,7 @@ from apps.ledger.api.asked import (
     span_of,
     statement_ends,
     statement_mark,
+    statement_starts,
 )
 from apps.ledger.api.serializers import EffectiveField
 
@@ -97,9 +98,10 @@ class StatementResource(ApiView):
         organization_id = get_caller(request).organization_id
         asked = read_query(request, AskStatement, more=[*PAGING_NAMES])
         since, until = span_of(organization_id, asked, now=clock.now())
-        mark = statement_mark(asked, since=since, until=until)
-        ask, begun = read_lines(request, mark=mark)
-        since = begun or since
+        starts = statement_starts(request, organization_id, asked, since=since)
+        marks = {statement_mark(asked, since=start, until=until): start for start in starts}
+        ask, mark = read_lines(request, marks=list(marks))
+        since = marks[mark]
         found = queries.get_statement(
             organization_id=organization_id,
             account_id=decode_id("la", account_id),
@@ -110,5 +112,4 @@ class StatementResource(ApiView):
             ask=ask,
         )
         shown = {name: getattr(found, name) for name in found.__slots__}
-        ends = statement_ends(request, found, since=since, mark=mark)
-        return Response(Statement(shown | ends).data)
+        return Response(Statement(shown | statement_ends(request, found, mark=mark)).data)

@@ -143,7 +143,7 @@ class JournalCheck:
             if floor is not None and available < floor:
                 raise WrongLine(f"{code} ends at {available} available, below its floor {floor}")
             if account.line.status == AccountStatus.CLOSED and (account.balance or account.is_held):
-                raise WrongLine(f"{code} is closed, and ends at {account.balance}")
+                raise WrongLine(f"{code} is closed, and something is left or reserved on it")
 
     def _follow(self, line: Line) -> None:
         """Check that the line stands where lines of its kind do."""

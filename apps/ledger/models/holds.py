@@ -95,7 +95,7 @@ class Hold(OrganizationOwned):
                 condition=Q(status="captured") | Q(captured_minor=0) | Q(multi_capture=True),
             ),
             models.CheckConstraint(
-                name="hold_is_captured_iff_nothing_is_left",
+                name="hold_has_something_left_unless_captured",
                 condition=Q(status="captured") | Q(captured_minor__lt=F("amount_minor")),
             ),
             models.CheckConstraint(

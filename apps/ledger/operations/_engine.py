@@ -1,7 +1,7 @@
 """
 The posting engine's shell: lock, decide, write; one path for one command and for thousands.
 
-What needs no deciding may be posted without it (`_plain`).
+What needs no deciding may be posted without it (`_plain`, `_plain_batch`).
 """
 
 from collections.abc import Callable, Iterable, Sequence

@@ -35,8 +35,8 @@ def post(
     named |= {command.credit_account_id.int: command.credit_account_id for command in commands}
     locked = queries.ask_balances(organization_id=organization_id, account_ids=named.values())
     stands = queries.ask_standing(organization_id=organization_id, references=references)
-    posted = rules.post_plainly(locked.by_number(), commands, now=now)
-    if posted is None or stands():
+    # Asked first: what that look met is met here, and not by whatever comes after it.
+    if stands() or (posted := rules.post_plainly(locked.by_number(), commands, now=now)) is None:
         return None, locked
     _writing.write_plainly(
         organization_id=organization_id, commands=commands, posted=posted, origin=origin, now=now
@@ -46,7 +46,8 @@ def post(
 
 def _may_be_plain(commands: Sequence[Transfer], references: Sequence[str]) -> bool:
     return (
-        not any(
+        bool(commands)
+        and not any(
             command.effective_at or command.up_to or command.force or command.linked
             for command in commands
         )

@@ -51,9 +51,10 @@ _STANDS: Final = """
                     WHERE e.organization_id = %(org)s AND e.reference = ANY(%(references)s))
 """
 # What is dated later than an instant was recorded after it, less a minute, and less the hour by
-# which the server's clock may have stepped back: by its versions, found by halving. What was dated
-# ahead by more has an index of its own. So no account's whole history is read, however long it is.
-# An instant asked for is a move of nothing. After each move something stands, until the next one.
+# which the server's clock may have stepped back (`rules.CLOCK_STEP_MAX`): by its versions, found by
+# halving. What was dated ahead by more has an index of its own. So no account's whole history is
+# read, however long it is. An instant asked for is a move of nothing. After each move something
+# stands, until the next one.
 _LATER: Final = """
     WITH RECURSIVE asked AS (
         SELECT account_id, at

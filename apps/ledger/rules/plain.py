@@ -1,10 +1,11 @@
 """
 Transfers of which nothing has to be decided, one after the other: the engine's core for thousands.
 
-What it lets through `posting.transfer` posts in the same way, which says why of what it does not.
+What it lets through `posting.transfer` posts in the same way, but for the time, which is one for
+all of them (docs/adr/0189); of what it does not, that says why.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -50,8 +51,8 @@ def post_plainly(
     `balances` come under the integers in their ids, which compare in C, and are left as they are.
     All happen `now`, or at the latest that one of the accounts has seen, as far as clocks differ.
     """
-    at = max([now, *(b.latest_effective_at for b in balances.values() if b.latest_effective_at)])
-    if at > now + CLOCK_SKEW:
+    at = _time(balances.values(), now)
+    if at is None:
         return None
     own: dict[int, BalanceState] = {}
     accounts: list[UUID] = []
@@ -83,6 +84,18 @@ def post_plainly(
     return PlainlyPosted(at, accounts, amounts, versions, after, changed)
 
 
+def _time(balances: Iterable[BalanceState], now: datetime) -> datetime | None:
+    """Return when all happens; None if one of the accounts is not as most are."""
+    at = now
+    for balance in balances:
+        if balance.status != AccountStatus.OPEN or balance.internal or balance.monitored:
+            return None
+        latest = balance.latest_effective_at
+        if latest is not None and latest > at:
+            at = latest
+    return at if at <= now + CLOCK_SKEW else None
+
+
 def _moved(balance: BalanceState, amount: int) -> int | None:
     """Move an amount, a debit > 0; return the posted balance, or None if that breaks the floor."""
     if amount > 0:
@@ -103,17 +116,11 @@ def _moved(balance: BalanceState, amount: int) -> int | None:
 def _own(
     own: dict[int, BalanceState], number: int, balances: dict[int, BalanceState]
 ) -> BalanceState | None:
-    """Return a copy of a balance that any client may move and nobody watches; else None."""
+    """Return a copy of a balance, which is changed; None if there is none."""
     balance = balances.get(number)
-    if (
-        balance is None
-        or balance.status != AccountStatus.OPEN
-        or balance.internal
-        or balance.monitored
-    ):
-        return None
-    copied = own[number] = balance.copy()
-    return copied
+    if balance is not None:
+        balance = own[number] = balance.copy()
+    return balance
 
 
 def _has_room(balance: BalanceState) -> bool:

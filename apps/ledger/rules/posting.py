@@ -36,7 +36,8 @@ def transfer(draft: Draft, command: Transfer) -> Outcome:
     """
     The path of thousands: the same checks as for any entry, written for two legs.
 
-    What it lets through without more is in SQL too (`kassa_takes_transfer`, docs/adr/0178).
+    What it lets through without more is in SQL too (`kassa_takes_transfer`, docs/adr/0178), and for
+    whole batches in `plain` (docs/adr/0189).
     """
     currency, amount, reference = command.currency, command.amount_minor, command.reference
     known = _known(draft, reference) if reference else None

@@ -64,16 +64,15 @@ class Command(BaseCommand):
             raise CommandError(msg) from None
 
     def _write_to(self, organization_id: UUID, format_: str, output: Path) -> int:
-        # What a link leads to is written, and the link stays.
-        final = output.resolve()
         try:
-            if final.exists() and not final.is_file():
+            if output.exists() and not output.is_file():
                 # A pipe or a device is written to: nothing takes its place.
-                with final.open("w", encoding="utf-8", newline="") as file:
+                with output.open("w", encoding="utf-8", newline="") as file:
                     return self._write(organization_id, format_, file)
-            return self._write_file(organization_id, format_, final)
+            # What a link leads to is written, and the link stays.
+            return self._write_file(organization_id, format_, output.resolve())
         except OSError as fault:
-            msg = f"{final}: {fault.strerror}."
+            msg = f"{output}: {fault.strerror or fault}."
             raise CommandError(msg) from None
 
     def _write_file(self, organization_id: UUID, format_: str, final: Path) -> int:

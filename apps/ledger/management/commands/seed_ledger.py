@@ -91,7 +91,7 @@ def _organization_id(printed: str | None, name: str) -> UUID:
     if printed is not None:
         return read_organization(printed)
     try:
-        name = clean(name)
+        name = clean(name).strip()
     except TextRefused as fault:
         msg = f"--name: {fault}"
         raise CommandError(msg) from None

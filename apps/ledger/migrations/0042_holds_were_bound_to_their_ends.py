@@ -7,10 +7,10 @@ from apps.core.changes import together
 class Migration(migrations.Migration):
 
     dependencies = [
-        ("ledger", "0040_closed_accounts_are_empty"),
+        ("ledger", "0041_holds_are_bound_to_their_ends"),
     ]
 
     operations = together([
-        ValidateConstraint("hold", "hold_is_captured_iff_nothing_is_left"),
+        ValidateConstraint("hold", "hold_has_something_left_unless_captured"),
         ValidateConstraint("hold", "hold_names_two_accounts"),
     ])
