@@ -34,6 +34,9 @@ SETTINGS = {
     "wal_level": "logical",
     "max_connections": "200",
     "reserved_connections": "5",
+    # What serializable transactions read is kept in mind while any of them is open, of any
+    # database: tests that read large books run beside others that hold rows for a second.
+    "max_pred_locks_per_transaction": "512",
     "shared_buffers": "512MB",
     "jit": "off",
     "random_page_cost": "1.1",
