@@ -5,6 +5,7 @@ from uuid import UUID
 from apps.core.errors import Refusal
 from apps.ledger import operations
 from apps.ledger.operations import TransferRequest
+from apps.ledger.rules import COUNTER_MAX
 from tests.ledger.factories import (
     ACTOR,
     NOW,
@@ -13,6 +14,7 @@ from tests.ledger.factories import (
     open_account,
 )
 from tests.ledger.threads import sql
+from tests.support import past_the_guards
 
 
 def make_books():
@@ -30,6 +32,15 @@ def make_three():
     wallets = [open_account(organization, f"wallets:{name}:EUR") for name in ("ann", "bob", "cy")]
     fund(organization, wallets[0], 100_00)
     return organization, *wallets
+
+
+def leave_room(account, amount):
+    """Let so much more move over either side of an account before its counters are full."""
+    full = COUNTER_MAX - amount
+    past_the_guards(
+        "UPDATE ledger_balance SET min_available_minor = NULL,"
+        f" posted_debits = {full}, posted_credits = {full} WHERE id = '{account}'"
+    )
 
 
 def ask(organization, asked):

@@ -22,12 +22,12 @@ from apps.ledger.queries import _locks
 from apps.ledger.rules import COUNTER_MAX, PlaceHold, Transfer
 from tests.ledger.factories import ACTOR, NOW, balance, fund, move, open_account, post
 from tests.ledger.factories import post_transfer as transfer
-from tests.ledger.plain import make_books, make_three
+from tests.ledger.plain import leave_room, make_books, make_three
 from tests.ledger.rows import fingerprints
 from tests.ledger.test_plain_groups import OWN
 from tests.ledger.test_plain_transfers import NOT_PLAIN
 from tests.ledger.threads import sql
-from tests.support import past_the_guards, race
+from tests.support import race
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -342,11 +342,7 @@ class TestOneThatIsNotPlain:
     @pytest.mark.parametrize("side", ["posted_debits", "posted_credits"])
     def test_has_no_room(self, books, side):
         organization, ann, bob, _ = books
-        past_the_guards(
-            "UPDATE ledger_balance SET min_available_minor = NULL,"
-            f" posted_debits = {COUNTER_MAX - 5}, posted_credits = {COUNTER_MAX - 5}"
-            f" WHERE id = '{bob}'"
-        )
+        leave_room(bob, 5)
         pair = (bob, ann) if side == "posted_debits" else (ann, bob)
 
         with pytest.raises(Refusal) as refused:

@@ -23,11 +23,10 @@ from tests.ledger.factories import (
     post,
     post_transfer,
 )
-from tests.ledger.plain import ask, make_three, outcome_of, ticket
+from tests.ledger.plain import ask, leave_room, make_three, outcome_of, ticket
 from tests.ledger.rows import fingerprints
 from tests.ledger.test_plain_transfers import NOT_PLAIN, engine_alone
 from tests.ledger.threads import sql
-from tests.support import past_the_guards
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -236,11 +235,7 @@ class TestOneAfterTheOther:
     @pytest.mark.parametrize("side", ["posted_debits", "posted_credits"])
     def test_have_room_for_all_of_them_or_are_the_engines(self, books, side):
         organization, ann, bob, _ = books
-        past_the_guards(
-            "UPDATE ledger_balance SET min_available_minor = NULL,"
-            f" posted_debits = {COUNTER_MAX - 5}, posted_credits = {COUNTER_MAX - 5}"
-            f" WHERE id = '{bob}'"
-        )
+        leave_room(bob, 5)
         pair = (bob, ann) if side == "posted_debits" else (ann, bob)
         asked = [ticket(*pair, 3, key=f"k-{n}") for n in range(2)]
 

@@ -61,11 +61,13 @@ def is_waiting() -> bool:
     return count_waiting() > 0
 
 
-def count_waiting() -> int:
-    """How many on this database wait for a lock."""
+def count_waiting(*, seconds: float = 0) -> int:
+    """How many on this database wait for a lock, in a statement that began so long ago."""
     [[count]] = sql(
         "SELECT COUNT(*) FROM pg_stat_activity"
         " WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        " AND clock_timestamp() - query_start >= make_interval(secs => %s)",
+        seconds,
     )
     return int(count)
 
